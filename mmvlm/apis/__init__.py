@@ -1,0 +1,1 @@
+"""Use mmvlm from Python."""

@@ -1,0 +1,5 @@
+"""Shims placeholder."""
+
+
+def apply() -> None:
+    """Apply all shims."""

@@ -1,0 +1,1 @@
+"""The config doctor, the dry run and their kin."""

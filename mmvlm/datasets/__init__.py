@@ -1,0 +1,5 @@
+"""Readers, transforms, samplers and mixtures."""
+
+from mmvlm.utils.imports import import_submodules
+
+import_submodules(__name__, __path__)

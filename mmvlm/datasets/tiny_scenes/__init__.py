@@ -1,0 +1,5 @@
+"""The generated world and its writers."""
+
+from mmvlm.utils.imports import import_submodules
+
+import_submodules(__name__, __path__)

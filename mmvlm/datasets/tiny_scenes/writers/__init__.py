@@ -1,0 +1,5 @@
+"""One writer per public format."""
+
+from mmvlm.utils.imports import import_submodules
+
+import_submodules(__name__, __path__)

@@ -1,0 +1,5 @@
+"""Pipeline steps, one idea per file."""
+
+from mmvlm.utils.imports import import_submodules
+
+import_submodules(__name__, __path__)

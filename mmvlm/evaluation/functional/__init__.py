@@ -1,0 +1,1 @@
+"""Pure scoring functions: no torch.distributed, no mmengine."""

@@ -1,0 +1,1 @@
+"""Checkpoints out of mmvlm, each verified by reloading."""

@@ -1,0 +1,68 @@
+"""The contract of language models."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any
+
+import torch
+from mmengine.model import BaseModule
+
+
+class LanguageModel(BaseModule):
+    """A decoder over one flat token dimension.
+
+    Samples lie one after the other in T; attention stays inside each.
+    """
+
+    @property
+    @abstractmethod
+    def width(self) -> int:
+        """Channels of the embeddings (Dl)."""
+
+    @property
+    @abstractmethod
+    def vocab_size(self) -> int:
+        """Rows of the embedding table."""
+
+    @abstractmethod
+    def embed(self, input_ids: torch.Tensor) -> torch.Tensor:
+        """Embed ids: (T,) int64 to (T, Dl)."""
+
+    @abstractmethod
+    def forward(
+        self,
+        inputs_embeds: torch.Tensor,
+        position_ids: torch.Tensor,
+        cu_seqlens: torch.Tensor,
+        seq_lens: tuple[int, ...],
+    ) -> torch.Tensor:
+        """Run the decoder up to its final norm.
+
+        Shape:
+            - ``inputs_embeds``: (T, Dl); ``position_ids``: (T,)
+            - ``cu_seqlens``: (B + 1,) int32; ``seq_lens``: B host integers
+            - output: (T, Dl)
+        """
+
+    @abstractmethod
+    def logits(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """Apply the head (with the model's own scaling): (R, Dl) to (R, vocab)."""
+
+    @abstractmethod
+    def generate(
+        self, inputs_embeds: torch.Tensor, seq_lens: tuple[int, ...], **kwargs: Any
+    ) -> list[torch.Tensor]:
+        """Continue every sample; return B tensors of new token ids (no prompt).
+
+        Args:
+            inputs_embeds (torch.Tensor): (T, Dl) flat prompts.
+            seq_lens (tuple[int, ...]): their lengths.
+            **kwargs: transformers generation arguments.
+
+        """
+
+    @classmethod
+    @abstractmethod
+    def tiny(cls) -> LanguageModel:
+        """Build a random miniature that runs on a CPU in milliseconds."""

@@ -1,0 +1,35 @@
+"""The nouns of mmvlm; this package imports no other part of mmvlm."""
+
+from .boxes import Boxes
+from .conversation import Conversation, Image, Region, Text, Turn
+from .encoded import IGNORE_INDEX, SLOT_TOKEN_ID, EncodedSample, Slot, VLMBatch
+from .vision import (
+    FixedTokenCount,
+    PatchTokenCount,
+    TokenCount,
+    ViewLayout,
+    VisionEncoderSpec,
+    VisionFeatures,
+)
+from .vlm_data_sample import VLMDataSample
+
+__all__ = [
+    "IGNORE_INDEX",
+    "SLOT_TOKEN_ID",
+    "Boxes",
+    "Conversation",
+    "EncodedSample",
+    "FixedTokenCount",
+    "Image",
+    "PatchTokenCount",
+    "Region",
+    "Slot",
+    "Text",
+    "TokenCount",
+    "Turn",
+    "VLMBatch",
+    "VLMDataSample",
+    "ViewLayout",
+    "VisionEncoderSpec",
+    "VisionFeatures",
+]

@@ -1,0 +1,143 @@
+"""The conversation: turns of typed parts, free of template, tokenizer and syntax.
+
+One annotation serves every system: readers produce it, chat templates render
+it, codecs write its regions as text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from .boxes import Boxes
+
+Role = Literal["system", "user", "assistant"]
+
+
+@dataclass(frozen=True)
+class Text:
+    """A run of plain text."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Image:
+    """The place of an image: ``index`` counts into ``Conversation.images``."""
+
+    index: int
+
+
+@dataclass(frozen=True)
+class Region:
+    """A region of an image, in absolute pixels of the original picture.
+
+    Args:
+        image (int): index into ``Conversation.images``.
+        boxes (Boxes): one or more boxes, frame ``pixel``.
+        kind (str): what the boxes stand for: ``box`` or ``point`` (a point is a
+            box of no extent).
+        phrase (str | None): the words that the region grounds, None if bare.
+        polygons (tuple): per box a tuple of flat ``x, y, x, y, ...`` rings.
+
+    """
+
+    image: int
+    boxes: Boxes
+    kind: Literal["box", "point", "mask"] = "box"
+    phrase: str | None = None
+    polygons: tuple = ()
+
+
+Part = Text | Image | Region
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What one speaker says.
+
+    Args:
+        role (str): ``system``, ``user`` or ``assistant``.
+        parts (tuple[Part, ...]): text, images and regions in order.
+        supervised (bool | None): whether the turn is trained; None means that
+            the role decides (assistant turns are).
+
+    """
+
+    role: Role
+    parts: tuple[Part, ...]
+    supervised: bool | None = None
+
+    @property
+    def is_supervised(self) -> bool:
+        """Whether the model is trained to say this turn."""
+        return self.role == "assistant" if self.supervised is None else self.supervised
+
+    @property
+    def text(self) -> str:
+        """The turn's text parts, joined; images and regions leave no trace."""
+        return "".join(part.text for part in self.parts if isinstance(part, Text))
+
+
+@dataclass
+class Conversation:
+    """Turns over a list of images.
+
+    Args:
+        turns (list[Turn]): in order.
+        images (list): image references in order: a path relative to the
+            dataset's image folder, or an array (H, W, 3) uint8 RGB.
+        id (str): the sample's id as the file gives it.
+        meta (dict): everything else that metrics or logs want (task, answer...).
+
+    """
+
+    turns: list[Turn]
+    images: list[Any] = field(default_factory=list)
+    id: str = ""
+    meta: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def from_texts(
+        cls, *texts: str, images: Sequence[Any] = (), system: str | None = None
+    ) -> Conversation:
+        """Build a conversation from alternating user and assistant texts.
+
+        Images are put in front of the first user text.
+
+        Example:
+            >>> talk = Conversation.from_texts("Which colour?", "Red.", images=["a.png"])
+            >>> [turn.role for turn in talk.turns]
+            ['user', 'assistant']
+
+        """
+        turns = [] if system is None else [Turn("system", (Text(system),))]
+        for number, text in enumerate(texts):
+            parts: tuple[Part, ...] = (Text(text),)
+            if number == 0:
+                parts = (*(Image(i) for i in range(len(images))), *parts)
+            turns.append(Turn("user" if number % 2 == 0 else "assistant", parts))
+        return cls(turns, list(images))
+
+    @property
+    def image_parts(self) -> list[Image]:
+        """Image parts of all turns, in reading order."""
+        return [p for turn in self.turns for p in turn.parts if isinstance(p, Image)]
+
+    def check(self) -> None:
+        """Check that placeholders and images agree.
+
+        Raises:
+            ValueError: naming the sample, when an image is never shown, shown
+                twice or missing, or when there is no turn.
+
+        """
+        if not self.turns:
+            raise ValueError(f"sample '{self.id}': no turns.")
+        indices = [part.index for part in self.image_parts]
+        if sorted(indices) != list(range(len(self.images))):
+            raise ValueError(
+                f"sample '{self.id}': {len(indices)} image placeholders (indices "
+                f"{indices}) but {len(self.images)} images {self.images!r:.200}."
+            )

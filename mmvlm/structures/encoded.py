@@ -1,0 +1,119 @@
+"""Encoded samples and the flat batch that the model takes."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+#: Label of a position that is not trained.
+IGNORE_INDEX = -100
+#: Id at positions that an encoder's output fills (LLaVA's value).
+SLOT_TOKEN_ID = -200
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A run of positions that one picture (or other modality) fills.
+
+    Args:
+        index (int): which picture of the sample.
+        start (int): first position in ``input_ids``.
+        length (int): number of positions.
+        modality (str): ``image``; others come with their encoders.
+
+    """
+
+    index: int
+    start: int
+    length: int
+    modality: str = "image"
+
+
+@dataclass
+class EncodedSample:
+    """Token ids of one sample, placeholders already expanded.
+
+    Args:
+        input_ids (np.ndarray): (T,) int64, ``SLOT_TOKEN_ID`` in slots.
+        labels (np.ndarray): (T,) int64, ``IGNORE_INDEX`` where not trained;
+            unshifted: ``labels[t] == input_ids[t]`` where trained.
+        slots (list[Slot]): in order of position.
+
+    """
+
+    input_ids: np.ndarray
+    labels: np.ndarray
+    slots: list[Slot] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.input_ids)
+
+
+@dataclass
+class VLMBatch:
+    """One flat token dimension for all samples of a batch; no padding.
+
+    Shape:
+        - ``input_ids``, ``position_ids``, ``labels``: (T,), int64; positions
+          restart at 0 with every sample
+        - ``cu_seqlens``: (B + 1,), int32, offsets of the samples in T
+        - ``pixel_values``: (V, 3, H, W), uint8 (normalised on the device) or
+          float; None when the batch has no picture
+        - ``slot_index``: (S,), int64, flat positions that picture embeddings
+          fill, in the order of the pictures
+        - ``target_rows``: (R,), int64, flat positions whose output predicts a
+          trained token; ``targets``: (R,), int64, those tokens
+
+    Args:
+        seq_lens (tuple[int, ...]): B lengths, on the host.
+        slot_lens (tuple[int, ...]): positions per picture, on the host.
+        image_owner (tuple[int, ...]): which sample each picture belongs to.
+        layouts (tuple): one ``ViewLayout`` per picture.
+        sample_ids (tuple[str, ...]): for error messages.
+        loss_denominator (torch.Tensor | float | None): what the summed token loss
+            is divided by. The train loop sets it to the trained tokens of the
+            whole optimizer step; None means this batch's own count.
+
+    """
+
+    input_ids: torch.Tensor
+    position_ids: torch.Tensor
+    labels: torch.Tensor
+    cu_seqlens: torch.Tensor
+    target_rows: torch.Tensor
+    targets: torch.Tensor
+    slot_index: torch.Tensor
+    pixel_values: torch.Tensor | None
+    seq_lens: tuple[int, ...]
+    slot_lens: tuple[int, ...] = ()
+    image_owner: tuple[int, ...] = ()
+    layouts: tuple = ()
+    sample_ids: tuple[str, ...] = ()
+    loss_denominator: Any = None
+
+    @property
+    def num_target_tokens(self) -> int:
+        """Number of trained tokens R; known on the host without a sync."""
+        return self.targets.numel()
+
+    def to(self, *args: Any, **kwargs: Any) -> VLMBatch:
+        """Return a copy whose tensors went through ``Tensor.to`` (dtype kept)."""
+        moved = {
+            f.name: value.to(*args, **kwargs)
+            for f in dataclasses.fields(self)
+            if isinstance(value := getattr(self, f.name), torch.Tensor)
+        }
+        return dataclasses.replace(self, **moved)
+
+    def pin_memory(self) -> VLMBatch:
+        """Return a copy in pinned host memory (called by the DataLoader)."""
+        pinned = {
+            f.name: value.pin_memory()
+            for f in dataclasses.fields(self)
+            if isinstance(value := getattr(self, f.name), torch.Tensor)
+        }
+        return dataclasses.replace(self, **pinned)

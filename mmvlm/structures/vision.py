@@ -1,0 +1,149 @@
+"""What data pipeline and model both know of pictures: spec, layout, features."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class VisionEncoderSpec:
+    """The facts of a vision encoder that others would otherwise type again.
+
+    Args:
+        width (int): channels of the hidden states (Dv).
+        num_layers (int): transformer blocks; ``hidden_states`` has one entry
+            more (index 0 is the embedding output).
+        patch_size (int): pixels per patch side.
+        image_size (int): side in pixels of the square input that the encoder
+            was trained on.
+        num_prefix_tokens (int): class and register tokens before the patches.
+        mean, std (tuple[float, float, float]): normalisation of RGB in 0-1.
+        resample (str): filter of the reference preprocessing.
+
+    """
+
+    width: int
+    num_layers: int
+    patch_size: int
+    image_size: int
+    num_prefix_tokens: int = 0
+    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    std: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    resample: str = "bicubic"
+
+    def grid(self, height: int, width: int) -> tuple[int, int]:
+        """Return the patch grid (H, W) of a view of that many pixels."""
+        return height // self.patch_size, width // self.patch_size
+
+    def layer_index(self, layer: int) -> int:
+        """Resolve a possibly negative index into ``hidden_states``.
+
+        Raises:
+            ValueError: when it lies outside 0 .. num_layers.
+
+        """
+        index = layer + self.num_layers + 1 if layer < 0 else layer
+        if not 0 <= index <= self.num_layers:
+            raise ValueError(
+                f"select_layers has {layer}, but the encoder has hidden states "
+                f"0..{self.num_layers} (or -{self.num_layers + 1}..-1)."
+            )
+        return index
+
+
+@dataclass(frozen=True)
+class ViewLayout:
+    """How one original picture became views.
+
+    Args:
+        original_size (tuple[int, int]): height and width in pixels.
+        view_size (tuple[int, int]): height and width of each view in pixels.
+        num_views (int): how many views the picture gave.
+        kind (str): name of the layout (``pad``, ``crop``, ``resize``, ...).
+        scale (tuple[float, float]): (sx, sy), original to view pixels, for
+            single-view layouts.
+        offset (tuple[float, float]): (ox, oy), added after scaling: a point x
+            of the original lies at ``x * sx + ox`` in the view.
+        extra (tuple): what a richer layout (tiles, crops) must add; hashable.
+
+    """
+
+    original_size: tuple[int, int]
+    view_size: tuple[int, int]
+    num_views: int = 1
+    kind: str = "single"
+    scale: tuple[float, float] = (1.0, 1.0)
+    offset: tuple[float, float] = (0.0, 0.0)
+    extra: tuple = ()
+
+
+class TokenCount(Protocol):
+    """Picklable answer to "how many tokens does a picture of this layout take?"."""
+
+    def __call__(self, layout: ViewLayout) -> int:
+        """Return the number of LLM positions of one picture."""
+
+
+@dataclass(frozen=True)
+class PatchTokenCount:
+    """One token per patch (times ``factor``), plus ``extra`` per view.
+
+    Args:
+        patch_size (int): pixels per patch side.
+        extra (int): tokens per view besides the patches (a kept class token).
+        shrink (int): patches merged per side into one token.
+
+    """
+
+    patch_size: int
+    extra: int = 0
+    shrink: int = 1
+
+    def __call__(self, layout: ViewLayout) -> int:
+        """Return ``num_views * (ceil(H / shrink) * ceil(W / shrink) + extra)``."""
+        rows, cols = (
+            -(-(s // self.patch_size) // self.shrink) for s in layout.view_size
+        )
+        return layout.num_views * (rows * cols + self.extra)
+
+
+@dataclass(frozen=True)
+class FixedTokenCount:
+    """A fixed number of tokens per view (resamplers, Q-Formers)."""
+
+    tokens_per_view: int
+
+    def __call__(self, layout: ViewLayout) -> int:
+        """Return ``num_views * tokens_per_view``."""
+        return layout.num_views * self.tokens_per_view
+
+
+@dataclass
+class VisionFeatures:
+    """Hidden states of the layers that a connector selected.
+
+    Args:
+        hidden_states (tuple[torch.Tensor, ...]): one (V, P + N, Dv) tensor per
+            selected layer in the order asked for, P prefix tokens still on.
+        layers (tuple[int, ...]): resolved layer indices, 0 = embeddings.
+        grid (tuple[int, int]): patch rows and columns of every view.
+        num_prefix_tokens (int): P.
+        layouts (Sequence[ViewLayout]): one per picture, views in order; empty
+            when every view is a picture of its own.
+
+    """
+
+    hidden_states: tuple[torch.Tensor, ...]
+    layers: tuple[int, ...]
+    grid: tuple[int, int]
+    num_prefix_tokens: int = 0
+    layouts: Sequence[ViewLayout] = field(default_factory=tuple)
+
+    def patches(self, position: int = -1) -> torch.Tensor:
+        """Return (V, N, Dv) of the selected layer at ``position``, prefix off."""
+        return self.hidden_states[position][:, self.num_prefix_tokens :]

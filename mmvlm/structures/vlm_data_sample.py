@@ -1,0 +1,17 @@
+"""Ground truth and predictions of one sample."""
+
+from __future__ import annotations
+
+from mmengine.structures import BaseDataElement
+
+
+class VLMDataSample(BaseDataElement):
+    """What metrics, visualizers and dumps consume.
+
+    Metainfo: ``sample_id``, ``dataset``, ``index`` (row in the dataset),
+    ``conversation`` (:class:`Conversation`), ``image_paths``, ``layouts`` and
+    what the reader put into ``Conversation.meta`` under ``meta``.
+
+    Data fields, all optional: ``gt_text`` (str), ``pred_text`` (str),
+    ``gt_boxes`` / ``pred_boxes`` (:class:`Boxes`).
+    """

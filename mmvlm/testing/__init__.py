@@ -1,0 +1,1 @@
+"""Tiny builders shared by tests and examples."""

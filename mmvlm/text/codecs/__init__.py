@@ -1,0 +1,5 @@
+"""Grounding codecs: regions to text and back, one syntax per file."""
+
+from mmvlm.utils.imports import import_submodules
+
+import_submodules(__name__, __path__)

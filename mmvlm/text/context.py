@@ -1,0 +1,62 @@
+"""What the data pipeline must know of the model, in one picklable object."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from mmvlm.structures import TokenCount, VisionEncoderSpec
+
+if TYPE_CHECKING:
+    from mmvlm.text.templates.base import ChatTemplate
+
+
+@dataclass
+class VLMContext:
+    """Shared facts, named once in the config and bound to every dataset.
+
+    The runner builds it from the config's top-level ``tokenizer`` and
+    ``chat_template`` and from the model (``spec``, ``token_count``), then calls
+    ``dataset.bind(context)``; datasets hand it to those transforms that have a
+    ``bind`` method. Datasets and models so never import each other.
+
+    Args:
+        tokenizer (Any): a transformers tokenizer, slow or fast.
+        template (ChatTemplate): renders conversations.
+        spec (VisionEncoderSpec | None): None for text-only work.
+        token_count (TokenCount | None): LLM positions of a picture's layout.
+
+    """
+
+    tokenizer: Any
+    template: ChatTemplate
+    spec: VisionEncoderSpec | None = None
+    token_count: TokenCount | None = None
+
+    @classmethod
+    def from_config(cls, cfg: Any, model: Any) -> VLMContext:
+        """Build the context from a config and the model built from it.
+
+        Args:
+            cfg (mmengine.Config): holds ``tokenizer`` and ``chat_template``,
+                dicts or built objects (``chat_template`` may be a name).
+            model (torch.nn.Module): offers ``vision_spec`` and ``token_count``,
+                both None without pictures.
+
+        """
+        from mmvlm.registry import CHAT_TEMPLATES, TOKENIZERS
+
+        tokenizer, template = cfg["tokenizer"], cfg["chat_template"]
+        if isinstance(tokenizer, dict):
+            tokenizer = TOKENIZERS.build(tokenizer)
+        if isinstance(template, str):
+            template = dict(type=template)
+        if isinstance(template, dict):
+            template = CHAT_TEMPLATES.build(template)
+        template.check_tokenizer(tokenizer)
+        return cls(
+            tokenizer=tokenizer,
+            template=template,
+            spec=getattr(model, "vision_spec", None),
+            token_count=getattr(model, "token_count", None),
+        )

@@ -1,0 +1,5 @@
+"""Chat templates, one family per file."""
+
+from mmvlm.utils.imports import import_submodules
+
+import_submodules(__name__, __path__)
