@@ -1,0 +1,355 @@
+"""The config doctor: what is wrong with a config, said before anything is built."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable
+from typing import Any
+
+from mmengine.registry import Registry
+
+from . import positions
+from .origin import COMMAND_LINE, ConfigTrace
+from .problems import ConfigError, listing, nearest
+from .signatures import Accepted, accepted_keywords, type_mismatch
+
+_META_KEYS = {"type", "_scope_", "_delete_"}
+
+
+class Doctor:
+    """Collect the problems and warnings of one config.
+
+    Args:
+        cfg (mmengine.Config | dict): merged config.
+        trace (ConfigTrace): origins of its values.
+
+    """
+
+    def __init__(self, cfg: Any, trace: ConfigTrace) -> None:
+        self.cfg, self.trace = cfg, trace
+        self.problems: list[str] = []
+        self.warnings: list[str] = []
+        #: (path, config, class) of every component found, in order.
+        self.components: list[tuple[str, dict, Any]] = []
+
+    def place(self, path: str) -> str:
+        """Return ``path (file:line)`` for a message."""
+        return f"{path} ({self.trace.where(path)})"
+
+    def report(self, path: str, message: str, value: Any = inspect) -> None:
+        """Note a problem at a path; ``value`` is shown when given."""
+        shown = "" if value is inspect else f"={_short(value)}"
+        self.problems.append(f"{path}{shown} ({self.trace.where(path)}): {message}")
+
+    def raise_if_ill(self) -> None:
+        """Raise one ConfigError that lists every problem."""
+        if self.problems:
+            raise ConfigError(self.trace.path, self.problems)
+
+    def examine(self) -> None:
+        """Check every top-level field and all that hangs below it."""
+        for name in list(self.cfg.keys()):
+            if name.startswith("_"):
+                continue
+            value = self.cfg[name]
+            if name in positions.FIELDS:
+                self._field(name, value, positions.FIELDS[name])
+            elif name in positions.DATALOADERS:
+                self._dataloader(name, value)
+            elif name in positions.PLAIN_FIELDS:
+                self._plain(name, value)
+            elif not self._is_helper(name):
+                known = {
+                    *positions.FIELDS,
+                    *positions.DATALOADERS,
+                    *positions.PLAIN_FIELDS,
+                }
+                self.report(
+                    name,
+                    "unknown top-level field, and no other value of the config "
+                    f"reads it.{nearest(name, known)}",
+                )
+
+    # -- fields -----------------------------------------------------------
+
+    def _is_helper(self, name: str) -> bool:
+        """Whether a name is a variable or import that the files themselves use."""
+        imported = getattr(self.cfg, "_imported_names", set())
+        value = self.cfg[name]
+        if name in imported or inspect.isclass(value) or callable(value):
+            return True
+        if name not in self.trace.used_names and not self.trace.external:
+            return False
+        node = self.trace.node(name)
+        if node is not None and node.origin == COMMAND_LINE:
+            self.report(
+                name,
+                "a helper variable; what was built from it is already merged, so "
+                "setting it here changes nothing. Set the fields that use it.",
+                value,
+            )
+        return True
+
+    def _plain(self, name: str, value: Any) -> None:
+        types = positions.PLAIN_FIELDS[name]
+        if not isinstance(value, types):
+            expected = " or ".join(t.__name__ for t in types)
+            self.report(name, f"expected {expected}.", value)
+
+    def _field(self, name: str, value: Any, field: positions.Field) -> None:
+        if value is None:
+            return
+        if field.named and isinstance(value, dict):
+            for key in value:
+                self._value(f"{name}.{key}", value[key], field.registry)
+            return
+        if name == "chat_template" and isinstance(value, str):
+            value = dict(type=value)
+            if self._resolve(name, value, field.registry, shown=name) is not None:
+                self.components.append((name, value, None))
+            return
+        if isinstance(value, dict) and field.default and "type" not in value:
+            value = {"type": self._default_type(name, value, field.default), **value}
+        elif isinstance(value, dict) and "type" not in value:
+            choices = listing(field.registry.module_dict)
+            self.report(name, f"has no 'type'; expected one of {choices}.")
+            return
+        self._value(name, value, field.registry)
+
+    @staticmethod
+    def _default_type(name: str, value: dict, default: str) -> str:
+        by_iter = value.get("by_epoch", "max_epochs" in value) is False
+        return "IterBasedTrainLoop" if name == "train_cfg" and by_iter else default
+
+    def _dataloader(self, name: str, value: Any) -> None:
+        if value is None:
+            return
+        if not isinstance(value, dict):
+            self.report(name, f"expected a dict, got {type(value).__name__}.")
+            return
+        from torch.utils.data import DataLoader
+
+        accepted = Accepted(dict(accepted_keywords(DataLoader).names))
+        accepted.names |= {
+            "num_batch_per_epoch": int | None,
+            "batch_size": int | None,
+            "num_workers": int,
+            "persistent_workers": bool,
+            "drop_last": bool,
+        }
+        self._keywords(name, value, accepted, "a dataloader")
+        for key in ("dataset", "batch_size"):
+            if key not in value and "batch_sampler" not in value:
+                self.report(name, f"required keyword '{key}' is missing.")
+        for key in value:
+            if key in positions.BY_KEY:
+                self._value(f"{name}.{key}", value[key], positions.BY_KEY[key])
+
+    # -- components ---------------------------------------------------------
+
+    def _value(self, path: str, value: Any, registry: Registry) -> None:
+        """Walk a value that may hold components of a registry."""
+        if isinstance(value, (list, tuple)):
+            for number, item in enumerate(value):
+                self._value(f"{path}.{number}", item, registry)
+        elif isinstance(value, dict):
+            if "type" in value:
+                self._component(path, value, registry)
+            else:
+                for key in value:
+                    self._child(path, str(key), value[key], registry)
+
+    def _child(self, path: str, key: str, value: Any, registry: Registry) -> None:
+        if key in positions.OPAQUE:
+            return
+        if key == "config" and isinstance(value, dict) and "model_type" in value:
+            self._hf_config(f"{path}.{key}", value)
+            return
+        self._value(f"{path}.{key}", value, positions.BY_KEY.get(key, registry))
+
+    def _component(self, path: str, value: dict, registry: Registry) -> None:
+        found = self._resolve(path, value, registry)
+        if found is None:
+            return
+        self.components.append((path, value, found))
+        self._kind(path, found)
+        accepted = accepted_keywords(found)
+        name = getattr(found, "__name__", str(found))
+        self._keywords(path, value, accepted, name, registry)
+        if registry is not positions.BY_KEY["collate_fn"]:
+            filled = positions.FILLED.get(registry.name, set())
+            for keyword in sorted(accepted.required - filled - set(value)):
+                self.report(path, f"required keyword '{keyword}' of {name} is missing.")
+        for key in value:
+            if key not in _META_KEYS:
+                self._child(path, str(key), value[key], registry)
+
+    def _resolve(
+        self, path: str, value: dict, registry: Registry, shown: str | None = None
+    ) -> Any:
+        """Return the class of ``value['type']``, or report and return None."""
+        kind = value["type"]
+        shown = shown or f"{path}.type"
+        if not isinstance(kind, str):
+            if callable(kind):
+                return kind
+            self.report(shown, "expected a registered name or a class.", kind)
+            return None
+        try:
+            return positions.resolve(registry, kind)
+        except positions.UnknownName as error:
+            key = path.rsplit(".", 1)[-1]
+            base = positions.kind_base(key)
+            word = key.replace("_", " ") if base else registry.name
+            if str(error) != "unregistered":
+                self.report(shown, f"{error}.", kind)
+                return None
+            names = positions.names_in(registry)
+            if base:
+                names = {n: c for n, c in names.items() if _is_subclass(c, base)}
+            see = key if base else registry.name
+            self.report(
+                shown,
+                f"no such {word}.{nearest(kind, names)} See: "
+                f"tools/misc/list_components.py --kind {see}",
+                kind,
+            )
+            return None
+
+    def _kind(self, path: str, found: Any) -> None:
+        base = positions.kind_base(path.rsplit(".", 1)[-1])
+        if base and path.startswith("model.") and not _is_subclass(found, base):
+            self.report(
+                f"{path}.type",
+                f"{found.__name__} is no {base.__name__}; this position needs one.",
+            )
+
+    def _keywords(
+        self,
+        path: str,
+        value: dict,
+        accepted: Accepted,
+        owner: str,
+        registry: Registry | None = None,
+    ) -> None:
+        """Report keywords that are unknown, left over or of a wrong type."""
+        node = self.trace.node(path)
+        stale = node.stale if node else {}
+        consumed = positions.CONSUMED.get(registry.name, set()) if registry else set()
+        kept = []
+        for key in value:
+            if key in _META_KEYS or key in consumed:
+                continue
+            if key not in accepted.names and not accepted.open:
+                self._unknown_keyword(path, key, value[key], accepted, owner, stale)
+                continue
+            if key in stale:
+                kept.append(f"{key} ({stale[key]})")
+            if isinstance(value[key], dict) and "type" in value[key]:
+                continue
+            expected = type_mismatch(value[key], accepted.names.get(key))
+            if expected:
+                got = type(value[key]).__name__
+                message = f"{owner} expects {expected}, got {got}."
+                self.report(f"{path}.{key}", message, value[key])
+        if kept:
+            self.warnings.append(
+                f"{path} ({self.trace.where(f'{path}.type')}): type changed from "
+                f"{_short(node.old_type)} to {owner}; kept from the parent: "
+                f"{', '.join(kept)}. Add _delete_=True unless that is meant."
+            )
+
+    def _unknown_keyword(
+        self,
+        path: str,
+        key: str,
+        value: Any,
+        accepted: Accepted,
+        owner: str,
+        stale: dict,
+    ) -> None:
+        if key in stale:
+            self.problems.append(
+                f"{path} ({self.trace.where(f'{path}.type')}): unexpected keyword "
+                f"'{key}' for {owner}; it was inherited from {stale[key]}. "
+                "Add _delete_=True or remove it."
+            )
+            return
+        self.report(
+            f"{path}.{key}",
+            f"unexpected keyword '{key}' for {owner}."
+            f"{nearest(key, accepted.names)} It takes: {listing(accepted.names, 20)}.",
+            value,
+        )
+
+    def _hf_config(self, path: str, value: dict) -> None:
+        """Check an architecture written for transformers."""
+        from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+        kind = value["model_type"]
+        if kind not in CONFIG_MAPPING:
+            self.report(
+                f"{path}.model_type",
+                "transformers of this environment has no such architecture."
+                + nearest(kind, CONFIG_MAPPING.keys()),
+                kind,
+            )
+            return
+        cls = CONFIG_MAPPING[kind]
+        names = {"model_type", "architectures", "torch_dtype", "dtype"}
+        for base in cls.__mro__:
+            if base is not object:
+                names |= set(accepted_keywords(base).names)
+        names |= set(getattr(cls, "attribute_map", {}))
+        for key in value:
+            if key not in names:
+                self.report(
+                    f"{path}.{key}",
+                    f"{cls.__name__} has no such field.{nearest(key, names)}",
+                    value[key],
+                )
+
+
+def _is_subclass(obj: Any, base: type) -> bool:
+    return inspect.isclass(obj) and issubclass(obj, base)
+
+
+def _short(value: Any, limit: int = 80) -> str:
+    text = repr(value)
+    return text if len(text) <= limit else text[: limit - 4] + " ..."
+
+
+def check_config(
+    cfg: Any,
+    trace: ConfigTrace | None = None,
+    *,
+    check_files: bool | Iterable[str] = False,
+    world_size: int | None = None,
+) -> Doctor:
+    """Run the doctor over a merged config.
+
+    Args:
+        cfg (mmengine.Config): the config.
+        trace (ConfigTrace | None): origins; None reads ``cfg.filename``'s chain.
+        check_files (bool | Iterable[str]): look for annotation files, picture
+            folders and checkpoints; names (``train``, ``val``, ``test``) restrict
+            it to those dataloaders.
+        world_size (int | None): processes of the run; None takes the launcher's
+            environment, else the number in the config's file name.
+
+    Returns:
+        Doctor: with ``problems`` (empty if all is well) and ``warnings``.
+
+    """
+    from . import rules
+
+    if trace is None:
+        trace = ConfigTrace.read(cfg.filename) if cfg.filename else ConfigTrace("")
+    doctor = Doctor(cfg, trace)
+    doctor.examine()
+    rules.check_parts(doctor)
+    rules.check_batch(doctor, world_size)
+    rules.check_template(doctor)
+    if check_files:
+        rules.check_files(doctor, check_files)
+    return doctor

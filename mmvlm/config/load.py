@@ -1,0 +1,171 @@
+"""Load a config, apply the command line, and let the doctor look at it."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.logging import print_log
+
+from .check import check_config
+from .origin import ConfigTrace, shown_path
+from .positions import DATALOADERS, FIELDS, PLAIN_FIELDS
+from .problems import ConfigError, nearest
+
+
+def load_config(
+    path: str | os.PathLike,
+    cfg_options: dict[str, Any] | None = None,
+    tiny: bool = False,
+    check: bool = True,
+    check_files: bool | Iterable[str] = False,
+) -> Config:
+    """Load a config as every entry point does.
+
+    Args:
+        path (str | os.PathLike): a config file, or the name of a shipped one
+            (with or without folder and ``.py``).
+        cfg_options (dict | None): dotted path to value. A path must exist, or
+            start with ``+`` to add a key.
+        tiny (bool): swap encoder, language model, tokenizer and data for tiny
+            twins that train on a CPU in seconds.
+        check (bool): run the doctor.
+        check_files (bool | Iterable[str]): also look for data files; see
+            :func:`mmvlm.config.check_config`.
+
+    Returns:
+        mmengine.Config: merged; warnings have been logged.
+
+    Raises:
+        ConfigError: listing every problem found.
+        FileNotFoundError: if there is no such config.
+
+    """
+    path = find_config(path)
+    trace = ConfigTrace.read(path)
+    _refuse_mixed(trace)
+    cfg = Config.fromfile(path)
+    if not isinstance(cfg, Config):  # pragma: no cover - mmengine's promise
+        raise TypeError(f"{path}: mmengine returned {type(cfg).__name__}")
+    problems = _apply_options(cfg, trace, cfg_options or {})
+    if tiny and not problems:
+        from .tiny import make_tiny
+
+        make_tiny(cfg)
+    if check:
+        doctor = check_config(cfg, trace, check_files=check_files and not tiny)
+        problems += [p for p in doctor.problems if p not in problems]
+        for warning in doctor.warnings if not problems and not tiny else []:
+            print_log(warning, logger="current", level=logging.WARNING)
+    if problems:
+        raise ConfigError(trace.path, problems)
+    return cfg
+
+
+def config_roots() -> list[Path]:
+    """Return the folders that hold shipped configs: the wheel's and the clone's."""
+    package = Path(__file__).resolve().parents[1]
+    roots = [package / ".mim" / "configs", package.parent / "configs"]
+    return [root for root in roots if root.is_dir()]
+
+
+def find_config(path: str | os.PathLike) -> str:
+    """Return the file that a path or the name of a shipped config means.
+
+    Raises:
+        FileNotFoundError: with the nearest names.
+
+    """
+    text = os.fspath(path)
+    if os.path.isfile(text):
+        return text
+    wanted = Path(text).with_suffix("") if text.endswith(".py") else Path(text)
+    shipped: dict[str, Path] = {}
+    for root in config_roots():
+        for file in sorted(root.rglob("*.py")):
+            relative = file.relative_to(root)
+            if relative.parts[0] != "_base_":
+                shipped.setdefault(relative.with_suffix("").as_posix(), file)
+    tail = wanted.as_posix().removeprefix("configs/")
+    matches = [
+        f for n, f in shipped.items() if n == tail or n.rsplit("/", 1)[-1] == tail
+    ]
+    if len(matches) == 1:
+        return str(matches[0])
+    hint = nearest(tail, [*shipped, *(n.rsplit("/", 1)[-1] for n in shipped)])
+    raise FileNotFoundError(f"no config '{text}'.{hint}")
+
+
+def _refuse_mixed(trace: ConfigTrace) -> None:
+    kinds = set(trace.dialects.values())
+    if len(kinds) > 1:
+        parts = ", ".join(f"{file} is {kind}" for file, kind in trace.dialects.items())
+        raise ConfigError(
+            trace.path,
+            [
+                "the chain mixes text configs (_base_ lists) and lazy configs "
+                f"(read_base()): {parts}. Write the whole chain in one of the two."
+            ],
+        )
+
+
+def _apply_options(cfg: Config, trace: ConfigTrace, options: dict) -> list[str]:
+    """Merge ``--cfg-options``; return the problems of paths that do not exist."""
+    problems, merged = [], {}
+    for key, value in options.items():
+        path = key.removeprefix("+")
+        problem = None if key.startswith("+") else _missing(cfg, path, value)
+        if problem:
+            problems.append(problem)
+            continue
+        merged[path] = value
+    for path, value in merged.items():
+        try:
+            cfg.merge_from_dict({path: value})
+        except (KeyError, TypeError, AttributeError) as error:
+            problems.append(f"{path}={value!r} (--cfg-options): {error}")
+            continue
+        trace.set(path, value)
+    return problems
+
+
+def _missing(cfg: Config, path: str, value: Any) -> str | None:
+    """Return a message if a dotted path does not exist in the config."""
+    keys, node = path.split("."), cfg
+    known = {*FIELDS, *PLAIN_FIELDS, *DATALOADERS}
+    for depth, key in enumerate(keys):
+        if isinstance(node, (list, tuple)):
+            if key.isdigit() and int(key) < len(node):
+                node = node[int(key)]
+                continue
+            choices, owner = [str(i) for i in range(len(node))], "items"
+        elif isinstance(node, dict) or isinstance(node, Config):
+            if key in node.keys():
+                node = node[key]
+                continue
+            if depth == 0 and key in known:
+                return None
+            choices, owner = list(node.keys()), "key"
+        else:
+            choices, owner = [], "key"
+        inside = ".".join(keys[:depth]) or "the config"
+        what = f"no key '{key}' in {inside}"
+        if owner == "items":
+            what = f"no item {key} in {inside}, which has {len(choices)}"
+        elif not choices and not isinstance(node, dict):
+            what = f"{inside} is {node!r:.60}, which has no key '{key}'"
+        if depth == 0:
+            choices += known
+        advice = f" Prefix the path with + to add a key: +{path}."
+        return (
+            f"{path}={value!r} (--cfg-options): {what}."
+            f"{nearest(key, choices) or advice}"
+        )
+    return None
+
+
+__all__ = ["config_roots", "find_config", "load_config", "shown_path"]
