@@ -1,0 +1,127 @@
+"""Batched generation from flat prompt embeddings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+
+class _StopTexts:
+    """Say per row whether its new text holds one of the stop strings."""
+
+    def __init__(self, decode: Callable, stops: Sequence[str], window: int = 32):
+        self.decode, self.stops, self.window = decode, tuple(stops), window
+
+    def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
+        # With inputs_embeds, transformers passes the new tokens only.
+        tails = [self.decode(row) for row in input_ids[:, -self.window :].tolist()]
+        done = [any(stop in tail for stop in self.stops) for tail in tails]
+        return torch.tensor(done, device=input_ids.device, dtype=torch.bool)
+
+
+def left_pad(
+    inputs_embeds: torch.Tensor, seq_lens: Sequence[int]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Lay flat prompts out as a left-padded batch.
+
+    Shape:
+        - ``inputs_embeds``: (T, Dl)
+        - output: (B, L, Dl) and the mask (B, L), int64
+    """
+    longest = max(seq_lens)
+    batch = inputs_embeds.new_zeros(len(seq_lens), longest, inputs_embeds.shape[-1])
+    mask = torch.zeros(len(seq_lens), longest, dtype=torch.long, device=batch.device)
+    for row, piece in enumerate(inputs_embeds.split(list(seq_lens))):
+        batch[row, longest - len(piece) :] = piece
+        mask[row, longest - len(piece) :] = 1
+    return batch, mask
+
+
+def generate_from_embeds(
+    model: torch.nn.Module,
+    inputs_embeds: torch.Tensor,
+    seq_lens: Sequence[int],
+    *,
+    max_new_tokens: int = 128,
+    do_sample: bool = False,
+    stop_ids: Sequence[int] | None = None,
+    stop_strings: Sequence[str] = (),
+    decode: Callable[[list[int]], str] | None = None,
+    streamer: Any = None,
+    **kwargs: Any,
+) -> list[torch.Tensor]:
+    """Continue prompts with a transformers model; greedy unless asked otherwise.
+
+    Args:
+        model (torch.nn.Module): a transformers model that can generate.
+        inputs_embeds (torch.Tensor): (T, Dl), prompts one after the other.
+        seq_lens (Sequence[int]): their lengths.
+        max_new_tokens (int): limit per sample.
+        do_sample (bool): sample instead of taking the best token.
+        stop_ids (Sequence[int] | None): tokens that end a reply; None takes the
+            model's own.
+        stop_strings (Sequence[str]): texts that end a reply; need ``decode``.
+        decode (Callable | None): ids to text, special tokens kept.
+        streamer (Any): a transformers streamer; one sample only.
+        **kwargs: other fields of transformers' ``GenerationConfig``.
+
+    Returns:
+        list[torch.Tensor]: new ids per sample up to and with the stop token.
+
+    Raises:
+        ValueError: stop strings without ``decode``, a streamer with a batch, or
+            a field that ``GenerationConfig`` does not know.
+
+    """
+    from transformers import GenerationConfig
+    from transformers.generation import StoppingCriteriaList
+
+    if stop_strings and decode is None:
+        raise ValueError("stop_strings need 'decode' (ids to text).")
+    if streamer is not None and len(seq_lens) > 1:
+        raise ValueError(f"a streamer takes one sample, got {len(seq_lens)}.")
+    unknown = [k for k in kwargs if not hasattr(GenerationConfig(), k)]
+    if unknown:
+        raise ValueError(f"generation: unknown fields {unknown}.")
+    own = getattr(model, "generation_config", None)
+    if stop_ids is None:
+        eos = getattr(own, "eos_token_id", None)
+        stop_ids = [] if eos is None else ([eos] if isinstance(eos, int) else list(eos))
+    pad = stop_ids[0] if stop_ids else 0
+    config = GenerationConfig(
+        max_new_tokens=max_new_tokens,
+        do_sample=do_sample,
+        eos_token_id=list(stop_ids) or None,
+        pad_token_id=pad,
+        **kwargs,
+    )
+    criteria = StoppingCriteriaList()
+    if stop_strings:
+        criteria.append(_StopTexts(decode, stop_strings))
+    embeds, mask = left_pad(inputs_embeds, seq_lens)
+    was_training = model.training
+    model.eval()
+    try:
+        # The model's own sampling defaults must not leak into greedy search.
+        model.generation_config, kept = GenerationConfig(), own
+        ids = model.generate(
+            inputs_embeds=embeds,
+            attention_mask=mask,
+            generation_config=config,
+            stopping_criteria=criteria,
+            streamer=streamer,
+        )
+    finally:
+        model.generation_config = kept
+        model.train(was_training)
+    return [_cut(row, set(stop_ids)) for row in ids]
+
+
+def _cut(row: torch.Tensor, stops: set[int]) -> torch.Tensor:
+    """Cut a row behind its first stop token."""
+    for position, token in enumerate(row.tolist()):
+        if token in stops:
+            return row[: position + 1]
+    return row

@@ -1,0 +1,336 @@
+"""Any causal language model of transformers, over one flat token dimension."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from mmvlm.models.utils.checkpointing import checkpoint_blocks
+from mmvlm.registry import MODELS
+
+from .attention import (
+    SEGMENT_ATTENTION,
+    record_segment_calls,
+    register_segment_attention,
+    segment_kwargs,
+)
+from .base import LanguageModel
+from .generation import generate_from_embeds
+from .hf_loading import build_causal_lm
+from .peft import add_lora, quantize_linears
+
+#: attention -> (padded layout?, transformers' implementation; None = its default)
+_ATTENTION = {
+    "segment": (False, SEGMENT_ATTENTION),
+    "flash_attention_2": (False, "flash_attention_2"),
+    "padded": (True, None),
+    "sdpa": (True, "sdpa"),
+    "eager": (True, "eager"),
+}
+
+
+@MODELS.register_module()
+class HFCausalLM(LanguageModel):
+    """A transformers causal LM from a path or from a config (random weights).
+
+    Args:
+        name_or_path (str | None): folder or hub name of the weights; None builds
+            random weights from ``config``.
+        config (dict | None): transformers config with ``model_type``. With a
+            path it must agree with the widths found there; on the ``meta``
+            device it alone is used.
+        torch_dtype (str | None): dtype of the weights, ``'bfloat16'``; None
+            keeps the dtype of the file, float32 for random weights.
+        attention (str): ``segment`` (flat tokens, attention inside each
+            sample), ``flash_attention_2`` (flat tokens, needs flash-attn),
+            ``padded`` (padded batch, the model's default kernel), ``sdpa`` or
+            ``eager`` (padded batch, that kernel).
+        gradient_checkpointing (str | int): ``off``, ``all`` or every k-th block.
+        lora (dict | None): ``r, alpha, dropout, target_modules``; see
+            :func:`add_lora`.
+        quantization (dict | None): ``bits`` 4 or 8; see :func:`quantize_linears`.
+        num_new_tokens (int): rows added to the embeddings, each the mean of the
+            old ones.
+        trust_remote_code (bool): run model code from the hub.
+        init_cfg (dict | list | None): mmengine initialisation.
+
+    Raises:
+        ValueError: unknown ``attention``, neither path nor config, or widths
+            that disagree.
+
+    Example:
+        >>> model = HFCausalLM.tiny()
+        >>> embeds = model.embed(torch.tensor([3, 4, 5]))
+        >>> positions, offsets = torch.tensor([0, 1, 0]), torch.tensor([0, 2, 3])
+        >>> model(embeds, positions, offsets, (2, 1)).shape
+        torch.Size([3, 48])
+
+    """
+
+    def __init__(
+        self,
+        name_or_path: str | None = None,
+        config: dict | None = None,
+        *,
+        torch_dtype: str | None = None,
+        attention: str = "segment",
+        gradient_checkpointing: str | int = "off",
+        lora: dict | None = None,
+        quantization: dict | None = None,
+        num_new_tokens: int = 0,
+        trust_remote_code: bool = False,
+        init_cfg: dict | list | None = None,
+    ) -> None:
+        super().__init__(init_cfg)
+        if attention not in _ATTENTION:
+            raise ValueError(
+                f"language_model.attention={attention!r}: expected one of "
+                f"{sorted(_ATTENTION)}."
+            )
+        register_segment_attention()
+        self.attention = attention
+        self.padded, implementation = _ATTENTION[attention]
+        self.model = build_causal_lm(
+            name_or_path,
+            config,
+            torch_dtype=torch_dtype,
+            attention=None if attention == "segment" else implementation,
+            trust_remote_code=trust_remote_code,
+        )
+        if implementation == SEGMENT_ATTENTION:
+            self._check_segment_support()
+            self.model.config._attn_implementation = SEGMENT_ATTENTION
+        _check_head(self.model)
+        if num_new_tokens:
+            self.resize_embeddings(num_new_tokens)
+        if quantization:
+            quantize_linears(self.decoder, **quantization)
+        self.lora = dict(lora) if lora else None
+        if lora:
+            add_lora(self.decoder, **lora)
+        checkpoint_blocks(self.blocks, gradient_checkpointing)
+
+    @property
+    def config(self) -> Any:
+        """The transformers config."""
+        return self.model.config
+
+    @property
+    def decoder(self) -> torch.nn.Module:
+        """The stack of blocks without the head."""
+        model = self.model
+        return getattr(model, model.base_model_prefix)
+
+    @property
+    def blocks(self) -> Sequence[torch.nn.Module]:
+        """Decoder blocks in order."""
+        count = self.config.num_hidden_layers
+        for module in self.decoder.modules():
+            if isinstance(module, torch.nn.ModuleList) and len(module) == count:
+                return module
+        raise ValueError(
+            f"{type(self.model).__name__}: found no list of {count} decoder blocks."
+        )
+
+    @property
+    def width(self) -> int:
+        """Channels of the input embeddings (Dl)."""
+        return self.model.get_input_embeddings().embedding_dim
+
+    @property
+    def vocab_size(self) -> int:
+        """Rows of the embedding table."""
+        return self.model.get_input_embeddings().num_embeddings
+
+    def init_weights(self) -> None:
+        """Do nothing: weights are loaded or drawn in the constructor."""
+        self.is_init = True
+
+    def _check_segment_support(self) -> None:
+        """Refuse attention patterns that live in masks only."""
+        kinds = set(getattr(self.config, "layer_types", None) or ())
+        odd = kinds - {"full_attention", "sliding_attention"}
+        if odd or getattr(self.config, "use_bidirectional_attention", None):
+            raise ValueError(
+                f"{type(self.model).__name__} uses {sorted(odd) or 'bidirectional'} "
+                "attention, which attention='segment' does not implement; set "
+                "language_model.attention='padded'."
+            )
+
+    def embed(self, input_ids: torch.Tensor) -> torch.Tensor:
+        """Embed ids.
+
+        Shape:
+            - ``input_ids``: (T,), int64
+            - output: (T, Dl)
+        """
+        return self.model.get_input_embeddings()(input_ids)
+
+    def forward(
+        self,
+        inputs_embeds: torch.Tensor,
+        position_ids: torch.Tensor,
+        cu_seqlens: torch.Tensor,
+        seq_lens: tuple[int, ...],
+    ) -> torch.Tensor:
+        """Run the decoder up to its final norm.
+
+        Shape:
+            - ``inputs_embeds``: (T, Dl); ``position_ids``: (T,)
+            - ``cu_seqlens``: (B + 1,) int32; ``seq_lens``: B host integers
+            - output: (T, Dl)
+
+        Raises:
+            RuntimeError: when the model's code does not hand the segments to
+                every attention layer.
+
+        """
+        if self.padded:
+            return self._forward_padded(inputs_embeds, position_ids, seq_lens)
+        kwargs = segment_kwargs(cu_seqlens, seq_lens)
+        if self.attention != "segment":
+            out = self.decoder(
+                inputs_embeds=inputs_embeds[None],
+                position_ids=position_ids[None],
+                use_cache=False,
+                **{k: v for k, v in kwargs.items() if k != "segment_lengths"},
+            )
+            return out[0][0]
+        # A prepared 4-D mask keeps every version from building its own.
+        mask = inputs_embeds.new_zeros(1, 1, 1, 1)
+        with record_segment_calls() as calls:
+            try:
+                out = self.decoder(
+                    inputs_embeds=inputs_embeds[None],
+                    attention_mask=mask,
+                    position_ids=position_ids[None],
+                    use_cache=False,
+                    **kwargs,
+                )
+            except TypeError as error:
+                raise self._unsupported(str(error)) from error
+        if not torch.compiler.is_compiling():
+            expected = self.config.num_hidden_layers
+            if len(calls) != expected:
+                raise self._unsupported(
+                    f"{len(calls)} of {expected} attention layers got the segments"
+                )
+        return out[0][0]
+
+    def _unsupported(self, why: str) -> RuntimeError:
+        return RuntimeError(
+            f"{type(self.model).__name__} cannot run with attention='segment' under "
+            f"this transformers version ({why}); samples would see each other. Set "
+            "language_model.attention='padded'."
+        )
+
+    def _forward_padded(self, inputs_embeds, position_ids, seq_lens) -> torch.Tensor:
+        """Lay the samples out as a right-padded batch and back."""
+        lengths = torch.tensor(seq_lens, device=inputs_embeds.device)
+        steps = torch.arange(max(seq_lens), device=inputs_embeds.device)
+        mask = steps[None] < lengths[:, None]
+        starts = lengths.cumsum(0) - lengths
+        rows = (starts[:, None] + steps[None]).clamp(max=len(position_ids) - 1)
+        out = self.decoder(
+            inputs_embeds=inputs_embeds[rows] * mask[..., None],
+            attention_mask=mask.long(),
+            position_ids=position_ids[rows] * mask,
+            use_cache=False,
+        )[0]
+        flat = torch.cat([steps[:n] + i * len(steps) for i, n in enumerate(seq_lens)])
+        return out.flatten(0, 1).index_select(0, flat)
+
+    def logits(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """Apply the head with the model's own scaling and soft cap.
+
+        Shape:
+            - ``hidden_states``: (R, Dl)
+            - output: (R, vocab)
+        """
+        config = self.config
+        logits = self.model.get_output_embeddings()(hidden_states)
+        if (scale := getattr(config, "logit_scale", None)) is not None:
+            logits = logits * scale
+        if (divisor := getattr(config, "logits_scaling", None)) is not None:
+            logits = logits / divisor
+        if (cap := getattr(config, "final_logit_softcapping", None)) is not None:
+            logits = torch.tanh(logits / cap) * cap
+        return logits
+
+    def resize_embeddings(self, num_new: int) -> int:
+        """Add rows, each the mean of the old ones; return the id of the first."""
+        old = self.vocab_size
+        head = self.model.get_output_embeddings()
+        self.model.resize_token_embeddings(old + num_new, mean_resizing=False)
+        tables = [self.model.get_input_embeddings()]
+        if head is not None:
+            tables.append(self.model.get_output_embeddings())
+        with torch.no_grad():
+            for table in tables:
+                table.weight[old:] = table.weight[:old].mean(0)
+                if getattr(table, "bias", None) is not None:
+                    table.bias[old:] = table.bias[:old].mean()
+        return old
+
+    @torch.no_grad()
+    def generate(
+        self, inputs_embeds: torch.Tensor, seq_lens: tuple[int, ...], **kwargs: Any
+    ) -> list[torch.Tensor]:
+        """Continue every sample; return B tensors of new token ids (no prompt).
+
+        Args:
+            inputs_embeds (torch.Tensor): (T, Dl) flat prompts.
+            seq_lens (tuple[int, ...]): their lengths.
+            **kwargs: see :func:`generate_from_embeds`.
+
+        """
+        return generate_from_embeds(self.model, inputs_embeds, seq_lens, **kwargs)
+
+    @classmethod
+    def tiny(cls, **overrides: Any) -> HFCausalLM:
+        """Build a random Llama of two layers, 48 wide, 128 tokens."""
+        config = dict(
+            model_type="llama",
+            vocab_size=128,
+            hidden_size=48,
+            intermediate_size=96,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            max_position_embeddings=512,
+            tie_word_embeddings=False,
+            bos_token_id=1,
+            eos_token_id=2,
+            pad_token_id=None,
+        )
+        options = {k: overrides.pop(k) for k in list(overrides) if k in _OPTIONS}
+        return cls(config={**config, **overrides}, **options)
+
+
+_OPTIONS = frozenset(
+    "torch_dtype attention gradient_checkpointing lora quantization "
+    "num_new_tokens".split()
+)
+# Head arithmetic that `logits` implements; any other field of this kind is refused.
+_HEAD_FIELDS = {"logit_scale", "logits_scaling", "final_logit_softcapping"}
+_HEAD_WORDS = ("logit_", "logits_", "lm_head_mult", "output_mult", "mup_")
+
+
+def _check_head(model: torch.nn.Module) -> None:
+    """Refuse a model whose config names head arithmetic that we do not apply."""
+    odd = [
+        name
+        for name, value in model.config.to_dict().items()
+        if any(word in name for word in _HEAD_WORDS)
+        and name not in _HEAD_FIELDS | {"attn_logit_softcapping", "logits_to_keep"}
+        and value not in (None, 1, 1.0, False)
+    ]
+    if odd:
+        raise ValueError(
+            f"{type(model).__name__}: config fields {odd} change the logits in a way "
+            "that HFCausalLM.logits does not implement."
+        )
+    if model.get_output_embeddings() is None:
+        raise ValueError(f"{type(model).__name__} has no language-model head.")

@@ -1,0 +1,133 @@
+"""Build transformers models from a path, a config, or both, on any device."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import torch
+
+# What must agree between a given config and the one found beside the weights.
+_WIDTH_FIELDS = (
+    "model_type hidden_size intermediate_size num_hidden_layers num_attention_heads "
+    "num_key_value_heads vocab_size patch_size image_size".split()
+)
+
+
+def on_meta() -> bool:
+    """Whether tensors are being created on the ``meta`` device."""
+    return torch.empty(0).is_meta
+
+
+def make_config(config: dict, where: str) -> Any:
+    """Build a transformers config from a dict with ``model_type``.
+
+    Raises:
+        ValueError: without ``model_type``, or with an unknown one.
+
+    """
+    from transformers import AutoConfig
+
+    fields = dict(config)
+    model_type = fields.pop("model_type", None)
+    if model_type is None:
+        raise ValueError(f"{where}.config needs 'model_type' (for example 'llama').")
+    try:
+        return AutoConfig.for_model(model_type, **fields)
+    except (KeyError, ValueError) as error:
+        raise ValueError(
+            f"{where}.config.model_type={model_type!r} is unknown to this "
+            f"transformers version: {error!s:.200}"
+        ) from error
+
+
+def resolve_config(
+    name_or_path: str | None,
+    config: dict | None,
+    where: str,
+    trust_remote_code: bool = False,
+    vision: bool = False,
+) -> tuple[Any, bool]:
+    """Return (transformers config, whether weights are to be loaded).
+
+    Raises:
+        ValueError: neither path nor config, or fields that disagree with the
+            config found at the path.
+        FileNotFoundError: a path that holds no model.
+
+    """
+    if name_or_path is None and config is None:
+        raise ValueError(f"{where}: give 'name_or_path', or 'config' to build from.")
+    given = make_config(config, where) if config is not None else None
+    if name_or_path is None or (given is not None and on_meta()):
+        return given, False
+    from transformers import AutoConfig
+
+    path = os.path.expanduser(name_or_path)
+    try:
+        found = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError) as error:
+        raise FileNotFoundError(
+            f"{where}.name_or_path={name_or_path!r}: no model there "
+            f"({error!s:.160}). Give a folder with config.json and weights, or "
+            "name_or_path=None to build random weights from 'config'."
+        ) from error
+    if vision:
+        found = getattr(found, "vision_config", None) or found
+    for field in _WIDTH_FIELDS if config is not None else ():
+        want = config.get(field)
+        got = getattr(found, field, None)
+        if want is not None and got is not None and want != got:
+            raise ValueError(
+                f"{where}.config.{field}={want!r}, but the model at "
+                f"{name_or_path!r} has {got!r}. Correct one of them."
+            )
+    return found, True
+
+
+def build_causal_lm(
+    name_or_path: str | None,
+    config: dict | None,
+    *,
+    torch_dtype: str | None,
+    attention: str | None,
+    trust_remote_code: bool,
+) -> torch.nn.Module:
+    """Build the transformers causal LM of :class:`HFCausalLM`."""
+    from transformers import AutoModelForCausalLM
+
+    resolved, load = resolve_config(
+        name_or_path, config, "language_model", trust_remote_code
+    )
+    # Composite (vision + text) configs of newer models: their text part.
+    extra: dict[str, Any] = {}
+    if attention is not None:
+        extra["attn_implementation"] = attention
+    if load:
+        return AutoModelForCausalLM.from_pretrained(
+            os.path.expanduser(name_or_path),
+            torch_dtype=as_dtype(torch_dtype) or "auto",
+            trust_remote_code=trust_remote_code,
+            **extra,
+        )
+    model = AutoModelForCausalLM.from_config(
+        resolved, trust_remote_code=trust_remote_code, **extra
+    )
+    return model.to(as_dtype(torch_dtype) or torch.float32)
+
+
+def as_dtype(name: str | torch.dtype | None) -> torch.dtype | None:
+    """Return the dtype of a name.
+
+    Raises:
+        ValueError: for a name that is no dtype.
+
+    """
+    if name is None or isinstance(name, torch.dtype):
+        return name
+    dtype = getattr(torch, name, None)
+    if not isinstance(dtype, torch.dtype):
+        raise ValueError(
+            f"torch_dtype={name!r}: expected 'float32', 'bfloat16' or 'float16'."
+        )
+    return dtype

@@ -1,0 +1,164 @@
+"""LoRA and quantisation of one part of a model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+
+def linear_names(module: torch.nn.Module) -> list[str]:
+    """Names of every linear layer under ``module``, heads excluded."""
+    kinds: tuple[type, ...] = (torch.nn.Linear,)
+    try:
+        from transformers.pytorch_utils import Conv1D
+
+        kinds = (*kinds, Conv1D)
+    except ImportError:
+        pass
+    return [
+        name
+        for name, child in module.named_modules()
+        if isinstance(child, kinds) and name.rpartition(".")[2] != "lm_head"
+    ]
+
+
+def add_lora(
+    module: torch.nn.Module,
+    *,
+    r: int = 128,
+    alpha: int = 256,
+    dropout: float = 0.05,
+    target_modules: str | Sequence[str] = "all-linear",
+    **options: Any,
+) -> int:
+    """Put low-rank adapters beside the linear layers of ``module``, in place.
+
+    The module tree stays; each chosen layer becomes a wrapper with
+    ``base_layer`` and ``lora_A/lora_B.default``. Base weights are frozen.
+
+    Args:
+        module (torch.nn.Module): decoder or vision transformer (no head).
+        r (int): rank.
+        alpha (int): scale numerator; the update is scaled by alpha / r.
+        dropout (float): on the adapter's input.
+        target_modules (str | Sequence[str]): ``'all-linear'``, or endings of
+            layer names (``q_proj``).
+        **options: other fields of ``peft.LoraConfig``.
+
+    Returns:
+        int: number of adapted layers.
+
+    Raises:
+        ImportError: without the package peft.
+        ValueError: when a target matches nothing.
+
+    """
+    try:
+        from peft import LoraConfig, inject_adapter_in_model
+    except ImportError as error:
+        raise ImportError("lora=... needs the package 'peft'.") from error
+    names = linear_names(module)
+    if target_modules != "all-linear":
+        endings = (
+            [target_modules] if isinstance(target_modules, str) else target_modules
+        )
+        for ending in endings:
+            if not any(f".{name}".endswith(f".{ending}") for name in names):
+                short = sorted({name.rpartition(".")[2] for name in names})
+                raise ValueError(
+                    f"lora.target_modules: '{ending}' matches no linear layer of "
+                    f"{type(module).__name__}; it has {short}."
+                )
+        names = [n for n in names if any(f".{n}".endswith(f".{e}") for e in endings)]
+    if not names:
+        raise ValueError(f"lora: {type(module).__name__} has no linear layer.")
+    config = LoraConfig(
+        r=r, lora_alpha=alpha, lora_dropout=dropout, target_modules=names, **options
+    )
+    inject_adapter_in_model(config, module)
+    return len(names)
+
+
+def is_lora_parameter(name: str) -> bool:
+    """Whether a parameter name belongs to a LoRA adapter."""
+    return any(part.startswith("lora_") for part in name.split("."))
+
+
+def quantize_linears(
+    module: torch.nn.Module,
+    *,
+    bits: int = 4,
+    quant_type: str = "nf4",
+    double_quant: bool = True,
+    compute_dtype: str = "bfloat16",
+    skip: Sequence[str] = ("lm_head",),
+) -> int:
+    """Replace the linear layers of ``module`` by quantised ones, in place.
+
+    Weights are quantised when the module is moved to its device.
+
+    Args:
+        module (torch.nn.Module): decoder (no head).
+        bits (int): 4 or 8.
+        quant_type (str): ``nf4`` or ``fp4``, for 4 bits.
+        double_quant (bool): quantise the quantisation constants too (4 bits).
+        compute_dtype (str): dtype of the products (4 bits).
+        skip (Sequence[str]): layer names that stay as they are.
+
+    Returns:
+        int: number of replaced layers.
+
+    Raises:
+        ImportError: without the package bitsandbytes.
+        ValueError: for other ``bits``.
+
+    """
+    if bits not in (4, 8):
+        raise ValueError(f"quantization.bits={bits}: expected 4 or 8.")
+    try:
+        import bitsandbytes as bnb
+    except ImportError as error:
+        raise ImportError(
+            "quantization=... needs the package 'bitsandbytes' (pip install "
+            "bitsandbytes), or leave 'quantization' out."
+        ) from error
+    names = [n for n in linear_names(module) if n.rpartition(".")[2] not in skip]
+    for name in names:
+        old = module.get_submodule(name)
+        if not isinstance(old, torch.nn.Linear):
+            raise ValueError(f"quantization: '{name}' is a {type(old).__name__}.")
+        parent, _, leaf = name.rpartition(".")
+        with torch.device("meta"):
+            if bits == 4:
+                new = bnb.nn.Linear4bit(
+                    old.in_features,
+                    old.out_features,
+                    bias=old.bias is not None,
+                    compute_dtype=getattr(torch, compute_dtype),
+                    compress_statistics=double_quant,
+                    quant_type=quant_type,
+                )
+            else:
+                new = bnb.nn.Linear8bitLt(
+                    old.in_features,
+                    old.out_features,
+                    bias=old.bias is not None,
+                    has_fp16_weights=False,
+                )
+        if bits == 4:
+            new.weight = bnb.nn.Params4bit(
+                old.weight.data,
+                requires_grad=False,
+                compress_statistics=double_quant,
+                quant_type=quant_type,
+                module=new,
+            )
+        else:
+            new.weight = bnb.nn.Int8Params(
+                old.weight.data, requires_grad=False, has_fp16_weights=False
+            )
+        new.bias = old.bias
+        setattr(module.get_submodule(parent), leaf, new)
+    return len(names)

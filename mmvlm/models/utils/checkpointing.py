@@ -1,0 +1,52 @@
+"""Activation checkpointing of transformer blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch.utils.checkpoint import checkpoint
+
+
+class _CheckpointedForward:
+    """A block's ``forward`` that recomputes in backward while training.
+
+    Kept as an instance attribute of the block: parameter names, the module tree
+    and sharded wrappers stay as they are, and arguments that transformers'
+    own checkpointing drops in some versions are passed on.
+    """
+
+    def __init__(self, block: torch.nn.Module) -> None:
+        self.block = block
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        plain = type(self.block).forward
+        if not (self.block.training and torch.is_grad_enabled()):
+            return plain(self.block, *args, **kwargs)
+        return checkpoint(plain, self.block, *args, use_reentrant=False, **kwargs)
+
+
+def checkpoint_blocks(blocks: Iterable[torch.nn.Module], every: int | str) -> int:
+    """Checkpoint every ``every``-th block; return how many.
+
+    Args:
+        blocks (Iterable[torch.nn.Module]): in order.
+        every (int | str): ``'off'`` (or 0), ``'all'`` (or 1), or k.
+
+    Raises:
+        ValueError: for another value.
+
+    """
+    every = {"off": 0, "all": 1, False: 0, True: 1}.get(every, every)
+    if not isinstance(every, int) or every < 0:
+        raise ValueError(
+            f"gradient_checkpointing={every!r}: expected 'off', 'all' or an integer k."
+        )
+    count = 0
+    for index, block in enumerate(blocks):
+        block.__dict__.pop("forward", None)
+        if every and index % every == every - 1:
+            block.forward = _CheckpointedForward(block)
+            count += 1
+    return count

@@ -1,0 +1,81 @@
+"""Fill the slots of a flat text with the embeddings of pictures."""
+
+from __future__ import annotations
+
+import torch
+
+from mmvlm.structures import TokenCount, VLMBatch
+
+
+def check_slots(batch: VLMBatch, token_count: TokenCount | None) -> None:
+    """Check on the host that every picture fits its slot.
+
+    Raises:
+        ValueError: naming the sample, when counts disagree.
+
+    """
+    if not batch.slot_lens:
+        if batch.pixel_values is not None and len(batch.pixel_values):
+            raise ValueError(
+                f"samples {list(batch.sample_ids)} bring {len(batch.pixel_values)} "
+                "views but no slot for a picture."
+            )
+        return
+    if token_count is None:
+        raise ValueError(
+            f"{_sample(batch, 0)} shows a picture, but the model has no vision_encoder."
+        )
+    if batch.pixel_values is None:
+        raise ValueError(f"{_sample(batch, 0)} has slots but no pixel_values.")
+    if len(batch.layouts) != len(batch.slot_lens):
+        raise ValueError(
+            f"samples {list(batch.sample_ids)}: {len(batch.slot_lens)} slots but "
+            f"{len(batch.layouts)} pictures."
+        )
+    for picture, (layout, length) in enumerate(
+        zip(batch.layouts, batch.slot_lens, strict=True)
+    ):
+        expected = token_count(layout)
+        if expected != length:
+            raise ValueError(
+                f"{_sample(batch, picture)}: picture {picture} of the batch gives "
+                f"{expected} tokens ({layout.num_views} views of {layout.view_size}), "
+                f"but its slot has {length} positions. Were the samples encoded for "
+                "another model?"
+            )
+    views = sum(layout.num_views for layout in batch.layouts)
+    if views != len(batch.pixel_values):
+        raise ValueError(
+            f"samples {list(batch.sample_ids)}: layouts name {views} views, "
+            f"pixel_values hold {len(batch.pixel_values)}."
+        )
+
+
+def _sample(batch: VLMBatch, picture: int) -> str:
+    """Name the sample that a picture belongs to."""
+    owner = batch.image_owner[picture] if picture < len(batch.image_owner) else picture
+    known = owner < len(batch.sample_ids)
+    return (
+        f"sample '{batch.sample_ids[owner]}'" if known else f"sample {owner} of batch"
+    )
+
+
+def merge_embeddings(
+    text_embeds: torch.Tensor, image_embeds: torch.Tensor, slot_index: torch.Tensor
+) -> torch.Tensor:
+    """Write picture embeddings into their positions, one copy for the batch.
+
+    Shape:
+        - ``text_embeds``: (T, Dl); ``image_embeds``: (S, Dl); ``slot_index``: (S,)
+        - output: (T, Dl), dtype of ``text_embeds``
+
+    Raises:
+        ValueError: when there are not as many embeddings as positions.
+
+    """
+    if len(image_embeds) != len(slot_index):
+        raise ValueError(
+            f"the connector gave {len(image_embeds)} embeddings for "
+            f"{len(slot_index)} positions; its token_count promises otherwise."
+        )
+    return text_embeds.index_copy(0, slot_index, image_embeds.to(text_embeds.dtype))

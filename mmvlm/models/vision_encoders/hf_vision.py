@@ -1,0 +1,210 @@
+"""CLIP, SigLIP and DINOv2 towers of transformers."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from mmvlm.models.language_models.hf_loading import as_dtype, resolve_config
+from mmvlm.models.language_models.peft import add_lora
+from mmvlm.models.utils.checkpointing import checkpoint_blocks
+from mmvlm.registry import MODELS
+from mmvlm.structures import VisionEncoderSpec, VisionFeatures
+
+from .base import VisionEncoder
+
+_OPENAI = dict(
+    mean=(0.48145466, 0.4578275, 0.40821073), std=(0.26862954, 0.26130258, 0.27577711)
+)
+_IMAGENET = dict(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+_HALF = dict(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+#: model_type -> normalisation and number of class tokens
+_FAMILIES: dict[str, tuple[dict, int]] = {
+    "clip_vision_model": (_OPENAI, 1),
+    "siglip_vision_model": (_HALF, 0),
+    "dinov2": (_IMAGENET, 1),
+    "dinov2_with_registers": (_IMAGENET, 1),
+}
+# A full CLIP / SigLIP config names its vision half differently.
+_VISION_HALF = {
+    "clip": "clip_vision_model",
+    "siglip": "siglip_vision_model",
+}
+
+
+@MODELS.register_module()
+class HFVisionEncoder(VisionEncoder):
+    """A vision tower of transformers, run block by block.
+
+    Only the blocks up to the deepest selected layer are computed, and only
+    selected hidden states are kept. State-dict keys start with ``vision_model.``
+    whatever the transformers version (4.x has that prefix, 5.x has not).
+
+    Args:
+        name_or_path (str | None): folder or hub name; None builds random
+            weights from ``config``.
+        config (dict | None): transformers vision config with ``model_type``
+            (``clip_vision_model``, ``siglip_vision_model``, ``dinov2``,
+            ``dinov2_with_registers``). With a path it must agree with the widths
+            found there; on the ``meta`` device it alone is used.
+        torch_dtype (str | None): dtype of the weights; None keeps the file's,
+            float32 for random weights.
+        mean, std (Sequence[float] | None): normalisation of RGB in 0-1; None
+            takes the family's.
+        lora (dict | None): see :func:`add_lora`.
+        gradient_checkpointing (str | int): ``off``, ``all`` or every k-th block.
+        init_cfg (dict | list | None): mmengine initialisation.
+
+    Raises:
+        ValueError: unknown ``model_type``, or widths that disagree.
+
+    Example:
+        >>> encoder = HFVisionEncoder.tiny()
+        >>> encoder(torch.zeros(2, 3, 32, 32), (-2,)).patches().shape
+        torch.Size([2, 16, 32])
+
+    """
+
+    def __init__(
+        self,
+        name_or_path: str | None = None,
+        config: dict | None = None,
+        *,
+        torch_dtype: str | None = None,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        lora: dict | None = None,
+        gradient_checkpointing: str | int = "off",
+        init_cfg: dict | list | None = None,
+    ) -> None:
+        super().__init__(init_cfg)
+        resolved, load = resolve_config(
+            name_or_path, config, "vision_encoder", vision=True
+        )
+        family = _VISION_HALF.get(resolved.model_type, resolved.model_type)
+        if family not in _FAMILIES:
+            raise ValueError(
+                f"vision_encoder: model_type '{resolved.model_type}' is not supported; "
+                f"expected one of {sorted(_FAMILIES)}."
+            )
+        self.config = resolved
+        normalise, num_class = _FAMILIES[family]
+        self.spec = VisionEncoderSpec(
+            width=resolved.hidden_size,
+            num_layers=resolved.num_hidden_layers,
+            patch_size=resolved.patch_size,
+            image_size=resolved.image_size,
+            num_prefix_tokens=num_class
+            + (getattr(resolved, "num_register_tokens", 0) if num_class else 0),
+            mean=tuple(mean or normalise["mean"]),
+            std=tuple(std or normalise["std"]),
+        )
+        tower = _build_tower(name_or_path, resolved, load, torch_dtype)
+        # 4.x wraps the transformer in `vision_model`, 5.x has it bare.
+        self.vision_model = getattr(tower, "vision_model", tower)
+        first = inspect.signature(type(self.blocks[0]).forward).parameters.values()
+        self._block_kwargs = {
+            p.name: None
+            for p in list(first)[2:]
+            if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD
+        }
+        self.lora = dict(lora) if lora else None
+        if lora:
+            add_lora(self.vision_model, **lora)
+        checkpoint_blocks(self.blocks, gradient_checkpointing)
+
+    @property
+    def blocks(self) -> Sequence[torch.nn.Module]:
+        """Transformer blocks in order."""
+        encoder = self.vision_model.encoder
+        return encoder.layers if hasattr(encoder, "layers") else encoder.layer
+
+    def init_weights(self) -> None:
+        """Do nothing: weights are loaded or drawn in the constructor."""
+        self.is_init = True
+
+    def _embed(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """Patch and position embeddings, with CLIP's norm: (V, P + N, Dv)."""
+        embeddings = self.vision_model.embeddings
+        native = tuple(pixel_values.shape[-2:]) == (self.spec.image_size,) * 2
+        if native or "dinov2" in self.config.model_type:  # DINOv2 always resizes
+            hidden = embeddings(pixel_values)
+        else:
+            hidden = embeddings(pixel_values, interpolate_pos_encoding=True)
+        norm = getattr(self.vision_model, "pre_layrnorm", None)
+        return hidden if norm is None else norm(hidden)
+
+    def forward(
+        self, pixel_values: torch.Tensor, select_layers: Sequence[int] = (-2,)
+    ) -> VisionFeatures:
+        """Encode views; compute no block deeper than the deepest layer asked for.
+
+        Args:
+            pixel_values (torch.Tensor): normalised views; another size than the
+                tower's own interpolates the position embeddings.
+            select_layers (Sequence[int]): indices into the hidden states, 0 =
+                embedding output, negative from the end.
+
+        Shape:
+            - ``pixel_values``: (V, 3, H, W), float, V may be 0
+            - every hidden state: (V, P + N, Dv)
+
+        """
+        layers = tuple(self.spec.layer_index(layer) for layer in select_layers)
+        grid = self.spec.grid(*pixel_values.shape[-2:])
+        prefix = self.spec.num_prefix_tokens
+        weight = next(self.vision_model.embeddings.parameters())
+        if len(pixel_values) == 0:
+            shape = (0, prefix + grid[0] * grid[1], self.spec.width)
+            empty = pixel_values.new_zeros(shape, dtype=weight.dtype)
+            return VisionFeatures((empty,) * len(layers), layers, grid, prefix)
+        hidden = self._embed(pixel_values.to(weight.dtype))
+        kept = {0: hidden} if 0 in layers else {}
+        for number, block in enumerate(self.blocks[: max(layers)], 1):
+            out = block(hidden, **self._block_kwargs)
+            hidden = out[0] if isinstance(out, tuple) else out
+            if number in layers:
+                kept[number] = hidden
+        return VisionFeatures(tuple(kept[k] for k in layers), layers, grid, prefix)
+
+    @classmethod
+    def tiny(
+        cls, model_type: str = "clip_vision_model", **fields: Any
+    ) -> VisionEncoder:
+        """Build a random tower: 3 layers, 32 wide, 32 pixels, patches of 8."""
+        config = dict(
+            model_type=model_type,
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=3,
+            num_attention_heads=4,
+            image_size=32,
+            patch_size=8,
+        )
+        if "dinov2" in model_type:
+            del config["intermediate_size"]
+            config["mlp_ratio"] = 2
+        return cls(config={**config, **fields})
+
+
+def _build_tower(name_or_path, config, load, torch_dtype) -> torch.nn.Module:
+    """Build the transformers model of a vision config, with or without weights."""
+    import transformers
+
+    classes = {
+        "clip_vision_model": "CLIPVisionModel",
+        "siglip_vision_model": "SiglipVisionModel",
+        "dinov2": "Dinov2Model",
+        "dinov2_with_registers": "Dinov2WithRegistersModel",
+    }
+    cls = getattr(transformers, classes[config.model_type])
+    dtype = as_dtype(torch_dtype)
+    if load:
+        return cls.from_pretrained(
+            os.path.expanduser(name_or_path), config=config, torch_dtype=dtype or "auto"
+        )
+    return cls(config).to(dtype or torch.float32)

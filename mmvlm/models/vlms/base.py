@@ -1,0 +1,351 @@
+"""The meta-architecture: encoder, connector, language model, one flat batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from mmengine.model import BaseModel
+
+from mmvlm.models.connectors.base import Connector
+from mmvlm.models.language_models.base import LanguageModel
+from mmvlm.models.utils.freezing import freeze_part, is_frozen, num_elements
+from mmvlm.models.utils.loss import summed_token_loss
+from mmvlm.models.utils.merge import check_slots, merge_embeddings
+from mmvlm.models.vision_encoders.base import VisionEncoder
+from mmvlm.registry import MODELS
+from mmvlm.structures import (
+    TokenCount,
+    VisionEncoderSpec,
+    VLMBatch,
+    VLMDataSample,
+)
+
+
+@MODELS.register_module()
+class VisionLanguageModel(BaseModel):
+    """Pictures go through encoder and connector into the slots of the text.
+
+    Every "encoder + connector + language model" system is a config of this
+    class. Without encoder and connector it is a text-only model.
+
+    Args:
+        language_model (dict | LanguageModel): config or module.
+        vision_encoder (dict | VisionEncoder | None): config or module.
+        connector (dict | Connector | None): config or module; a config gets
+            ``vision_spec`` and ``out_width`` from its neighbours.
+        train_parts (dict | None): part name to rule (see :func:`freeze_part`);
+            parts that are not named are trained, or frozen but for their
+            adapters when they have LoRA.
+        generation (dict | None): defaults of ``predict``
+            (:func:`generate_from_embeds`).
+        max_logits (int): logits held at once by the loss, elements.
+        data_preprocessor (dict | torch.nn.Module | None): default
+            ``VLMDataPreprocessor`` with the encoder's normalisation.
+        init_cfg (dict | None): mmengine initialisation.
+
+    Raises:
+        ValueError: an encoder without connector or the reverse, an unknown part
+            or rule in ``train_parts``, or widths that do not fit.
+
+    """
+
+    def __init__(
+        self,
+        language_model: dict | LanguageModel,
+        vision_encoder: dict | VisionEncoder | None = None,
+        connector: dict | Connector | None = None,
+        *,
+        train_parts: dict | None = None,
+        generation: dict | None = None,
+        max_logits: int = 2**25,
+        data_preprocessor: dict | torch.nn.Module | None = None,
+        init_cfg: dict | None = None,
+    ) -> None:
+        if (vision_encoder is None) != (connector is None):
+            raise ValueError("give both model.vision_encoder and model.connector.")
+        encoder = _build(vision_encoder)
+        llm = _build(language_model)
+        if isinstance(connector, dict):
+            connector = MODELS.build(
+                dict(connector, vision_spec=encoder.spec, out_width=llm.width)
+            )
+        if data_preprocessor is None:
+            data_preprocessor = dict(type="VLMDataPreprocessor")
+        if isinstance(data_preprocessor, dict):
+            spec = None if encoder is None else encoder.spec
+            fill = {} if spec is None else dict(mean=spec.mean, std=spec.std)
+            data_preprocessor = MODELS.build({**fill, **data_preprocessor})
+        super().__init__(data_preprocessor, init_cfg)
+        if encoder is not None:
+            self.vision_encoder = encoder
+            self.connector = connector
+            if connector.out_width != llm.width:
+                raise ValueError(
+                    f"connector gives width {connector.out_width}, the language "
+                    f"model takes {llm.width}."
+                )
+        self.language_model = llm
+        self.generation = dict(generation or {})
+        self.max_logits = max_logits
+        #: Set by the engine where every rank must touch the vision parts.
+        self.run_vision_on_text_batches = False
+        self._tokenizer: Any = None
+        self._stop_strings: tuple[str, ...] = ()
+        self.train_parts = dict(train_parts or {})
+        self._freeze()
+
+    @property
+    def parts(self) -> dict[str, torch.nn.Module]:
+        """Name to module, in the order of the data."""
+        return {
+            name: module
+            for name, module in self.named_children()
+            if name != "data_preprocessor"
+        }
+
+    @property
+    def has_vision(self) -> bool:
+        """Whether the model takes pictures."""
+        return hasattr(self, "vision_encoder")
+
+    @property
+    def vision_spec(self) -> VisionEncoderSpec | None:
+        """The encoder's facts; None for a text-only model."""
+        return self.vision_encoder.spec if self.has_vision else None
+
+    @property
+    def token_count(self) -> TokenCount | None:
+        """Positions that a picture fills; None for a text-only model."""
+        return self.connector.token_count if self.has_vision else None
+
+    def bind(self, context: Any) -> None:
+        """Take tokenizer and stop strings from the run's context.
+
+        Args:
+            context (VLMContext): offers ``tokenizer`` and ``template``.
+
+        """
+        self._tokenizer = context.tokenizer
+        self._stop_strings = tuple(getattr(context.template, "stop_strings", ()))
+
+    def _freeze(self) -> None:
+        unknown = set(self.train_parts) - set(self.parts)
+        if unknown:
+            raise ValueError(
+                f"train_parts names {sorted(unknown)}, but the model has "
+                f"{list(self.parts)}."
+            )
+        for name, part in self.parts.items():
+            default = "lora" if getattr(part, "lora", None) else True
+            freeze_part(part, self.train_parts.get(name, default), name)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> VisionLanguageModel:
+        """Switch to training; parts that are wholly frozen stay in eval mode."""
+        super().train(mode)
+        for part in self.parts.values():
+            if mode and is_frozen(part):
+                part.eval()
+        return self
+
+    def init_weights(self) -> None:
+        """Initialise parts that have an ``init_cfg``; pretrained parts stay."""
+        for part in self.parts.values():
+            on_meta = any(p.is_meta for p in part.parameters())
+            if not on_meta and not getattr(part, "is_init", True):
+                part.init_weights()
+
+    def part_table(self) -> list[dict[str, Any]]:
+        """Return one row per part: ``part``, ``type``, ``params``, ``trainable``."""
+        rows = []
+        for name, part in self.parts.items():
+            sizes = [(num_elements(p), p.requires_grad) for p in part.parameters()]
+            rows.append(
+                dict(
+                    part=name,
+                    type=type(part).__name__,
+                    params=sum(size for size, _ in sizes),
+                    trainable=sum(size for size, train in sizes if train),
+                )
+            )
+        return rows
+
+    def encode_images(
+        self, pixel_values: torch.Tensor, layouts: Sequence = ()
+    ) -> torch.Tensor:
+        """Turn views into the rows that fill the slots.
+
+        Frozen parts run without graph.
+
+        Shape:
+            - ``pixel_values``: (V, 3, H, W), normalised
+            - output: (S, Dl), S = sum of the pictures' token counts
+        """
+        with torch.set_grad_enabled(
+            torch.is_grad_enabled() and not is_frozen(self.vision_encoder)
+        ):
+            features = self.vision_encoder(
+                pixel_values, tuple(self.connector.select_layers)
+            )
+        features.layouts = tuple(layouts)
+        with torch.set_grad_enabled(
+            torch.is_grad_enabled()
+            and not (is_frozen(self.connector) and is_frozen(self.vision_encoder))
+        ):
+            embeds = self.connector(features)
+            return self.connector.merge_views(embeds, layouts)
+
+    def embed(self, batch: VLMBatch) -> torch.Tensor:
+        """Embed text and pictures of a batch.
+
+        Shape:
+            - ``batch.input_ids``: (T,)
+            - output: (T, Dl)
+
+        Raises:
+            ValueError: naming the sample, when a picture's tokens do not fit its
+                slot, or when a text-only model gets pictures.
+
+        """
+        text = self.language_model.embed(batch.input_ids.clamp(min=0))
+        check_slots(batch, self.token_count)
+        if batch.pixel_values is not None and len(batch.pixel_values):
+            images = self.encode_images(batch.pixel_values, batch.layouts)
+            return merge_embeddings(text, images, batch.slot_index)
+        if self.run_vision_on_text_batches and self.has_vision:
+            side = self.vision_spec.image_size
+            view = torch.zeros(1, 3, side, side, device=text.device)
+            return text + self.encode_images(view).sum().to(text.dtype) * 0
+        return text
+
+    def hidden_states(self, batch: VLMBatch) -> torch.Tensor:
+        """Run embedding and decoder up to the final norm: (T, Dl)."""
+        return self.language_model(
+            self.embed(batch), batch.position_ids, batch.cu_seqlens, batch.seq_lens
+        )
+
+    def forward(
+        self,
+        inputs: VLMBatch,
+        data_samples: list[VLMDataSample] | None = None,
+        mode: str = "tensor",
+    ) -> dict[str, torch.Tensor] | list[VLMDataSample] | torch.Tensor:
+        """Dispatch to :meth:`loss`, :meth:`predict`, or give all logits.
+
+        Args:
+            inputs (VLMBatch): on the model's device, pixels normalised.
+            data_samples (list[VLMDataSample] | None): one per sample.
+            mode (str): ``loss``, ``predict`` or ``tensor``.
+
+        Shape:
+            - ``inputs.input_ids``: (T,)
+            - output of ``tensor``: (T, vocab)
+
+        Raises:
+            ValueError: for another mode.
+
+        """
+        if mode == "loss":
+            return self.loss(inputs, data_samples)
+        if mode == "predict":
+            return self.predict(inputs, data_samples)
+        if mode == "tensor":
+            return self.language_model.logits(self.hidden_states(inputs))
+        raise ValueError(f"mode='{mode}': expected 'loss', 'predict' or 'tensor'.")
+
+    def loss(
+        self, inputs: VLMBatch, data_samples: list[VLMDataSample] | None = None
+    ) -> dict[str, torch.Tensor]:
+        """Summed cross entropy of the trained tokens over the denominator.
+
+        The denominator is ``inputs.loss_denominator``, or this batch's own count
+        of trained tokens. Head and softmax see supervised rows only.
+
+        Shape:
+            - ``inputs.target_rows``, ``inputs.targets``: (R,)
+            - output ``loss``: (), float32
+        """
+        hidden = self.hidden_states(inputs)
+        rows = hidden
+        if inputs.num_target_tokens:
+            rows = hidden.index_select(0, inputs.target_rows)
+        total = summed_token_loss(
+            self.language_model.logits,
+            rows,
+            inputs.targets,
+            self.language_model.vocab_size,
+            self.max_logits,
+        )
+        denominator = inputs.loss_denominator
+        if denominator is None:
+            denominator = max(inputs.num_target_tokens, 1)
+        return dict(loss=total / denominator)
+
+    @torch.no_grad()
+    def predict(
+        self,
+        inputs: VLMBatch,
+        data_samples: list[VLMDataSample] | None = None,
+        **generation: Any,
+    ) -> list[VLMDataSample]:
+        """Continue every prompt and put the reply into ``pred_text``.
+
+        Args:
+            inputs (VLMBatch): prompts.
+            data_samples (list[VLMDataSample] | None): filled in place; new ones
+                when None.
+            **generation: over the model's own ``generation``.
+
+        Returns:
+            list[VLMDataSample]: with ``pred_text`` and ``pred_ids``.
+
+        Raises:
+            RuntimeError: before :meth:`bind`.
+
+        """
+        if self._tokenizer is None:
+            raise RuntimeError("predict needs the tokenizer: call model.bind(context).")
+        options = {**self.generation, **generation}
+        options.setdefault("stop_ids", self._stop_ids())
+        replies = self.language_model.generate(
+            self.embed(inputs),
+            inputs.seq_lens,
+            stop_strings=self._stop_strings,
+            decode=self._tokenizer.decode,
+            **options,
+        )
+        if data_samples is None:
+            data_samples = [VLMDataSample() for _ in replies]
+        for sample, ids in zip(data_samples, replies, strict=True):
+            sample.pred_ids = ids.tolist()
+            sample.pred_text = self._text(sample.pred_ids)
+        return data_samples
+
+    def _stop_ids(self) -> list[int] | None:
+        """Stop tokens: EOS and every stop string that is one token."""
+        tokenizer = self._tokenizer
+        ids = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
+        unknown = getattr(tokenizer, "unk_token_id", None)
+        for text in self._stop_strings:
+            number = tokenizer.convert_tokens_to_ids(text)
+            if isinstance(number, int) and number != unknown:
+                ids.append(number)
+        return list(dict.fromkeys(ids)) or None
+
+    def _text(self, ids: list[int]) -> str:
+        """Decode a reply: cut at the first stop string, special tokens off."""
+        raw = self._tokenizer.decode(ids)
+        found = [at for stop in self._stop_strings if (at := raw.find(stop)) >= 0]
+        if not found:
+            return self._tokenizer.decode(ids, skip_special_tokens=True).strip()
+        text = raw[: min(found)]
+        for token in self._tokenizer.all_special_tokens:
+            text = text.replace(token, "")
+        return text.strip()
+
+
+def _build(part: Any) -> Any:
+    """Build a part from its config; a module or None is returned as is."""
+    return MODELS.build(part) if isinstance(part, dict) else part

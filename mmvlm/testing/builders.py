@@ -1,0 +1,135 @@
+"""Miniature models and batches that run on a CPU in milliseconds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from mmvlm.structures import IGNORE_INDEX, SLOT_TOKEN_ID, ViewLayout, VLMBatch
+
+
+def tiny_vlm(seed: int = 0, *, lm: dict | None = None, **kwargs: Any) -> Any:
+    """Build a random VLM: CLIP (3 x 32, 32 px, 16 patches), MLP, Llama (2 x 48).
+
+    Args:
+        seed (int): of the weights.
+        lm (dict | None): arguments of ``HFCausalLM.tiny``.
+        **kwargs: over the arguments of ``VisionLanguageModel``.
+
+    Returns:
+        VisionLanguageModel: in eval mode, every part trainable.
+
+    """
+    from mmvlm.models.language_models.hf_causal_lm import HFCausalLM
+    from mmvlm.models.vision_encoders.hf_vision import HFVisionEncoder
+    from mmvlm.models.vlms.base import VisionLanguageModel
+
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        parts: dict[str, Any] = dict(
+            vision_encoder=kwargs.pop("vision_encoder", None) or HFVisionEncoder.tiny(),
+            connector=dict(type="MLPConnector"),
+            language_model=kwargs.pop("language_model", None)
+            or HFCausalLM.tiny(**(lm or {})),
+        )
+        return VisionLanguageModel(**{**parts, **kwargs}).eval()
+
+
+def make_batch(
+    samples: Sequence[tuple[Sequence[int], Sequence[int]]],
+    pixel_values: torch.Tensor | None = None,
+    *,
+    slot_lens: Sequence[int] | None = None,
+    layouts: Sequence[ViewLayout] | None = None,
+    **fields: Any,
+) -> VLMBatch:
+    """Build a flat batch from ids and labels.
+
+    Args:
+        samples (Sequence): (ids, labels) per sample; runs of ``SLOT_TOKEN_ID``
+            are the pictures' places, labels are unshifted.
+        pixel_values (torch.Tensor | None): one view per picture.
+        slot_lens (Sequence[int] | None): positions per picture; None takes each
+            run of slot ids as one picture.
+        layouts (Sequence[ViewLayout] | None): None takes one view per picture.
+        **fields: over the fields of the batch.
+
+    """
+    ids = [torch.tensor(list(s), dtype=torch.long) for s, _ in samples]
+    labels = [torch.tensor(list(t), dtype=torch.long) for _, t in samples]
+    lens = tuple(len(s) for s in ids)
+    input_ids, flat_labels = torch.cat(ids), torch.cat(labels)
+    shifted = [torch.cat([t[1:], t.new_tensor([IGNORE_INDEX])]) for t in labels]
+    goals = torch.cat(shifted)
+    rows = (goals != IGNORE_INDEX).nonzero().flatten()
+    owner, runs = [], []
+    for number, sample in enumerate(ids):
+        before = False
+        for token in sample.tolist():
+            if token == SLOT_TOKEN_ID and before:
+                runs[-1] += 1
+            elif token == SLOT_TOKEN_ID:
+                runs.append(1)
+                owner.append(number)
+            before = token == SLOT_TOKEN_ID
+    if pixel_values is not None and layouts is None:
+        size = tuple(pixel_values.shape[-2:])
+        layouts = [ViewLayout(size, size)] * len(pixel_values)
+    values = dict(
+        input_ids=input_ids,
+        position_ids=torch.cat([torch.arange(n) for n in lens]),
+        labels=flat_labels,
+        cu_seqlens=torch.tensor([0, *lens]).cumsum(0).int(),
+        target_rows=rows,
+        targets=goals[rows],
+        slot_index=(input_ids == SLOT_TOKEN_ID).nonzero().flatten(),
+        pixel_values=pixel_values,
+        seq_lens=lens,
+        slot_lens=tuple(slot_lens if slot_lens is not None else runs),
+        image_owner=tuple(owner),
+        layouts=tuple(layouts or ()),
+        sample_ids=tuple(f"sample-{i}" for i in range(len(lens))),
+    )
+    return VLMBatch(**{**values, **fields})
+
+
+def tiny_batch(
+    seed: int = 0,
+    text_lens: Sequence[int] = (12, 7, 20),
+    num_images: Sequence[int] = (1, 0, 2),
+    *,
+    tokens_per_image: int = 16,
+    image_size: int = 32,
+    vocab_size: int = 128,
+) -> VLMBatch:
+    """Build a random batch for :func:`tiny_vlm`, float pixels.
+
+    Each sample is two tokens, its pictures with one token behind each, and text
+    whose second half is trained.
+
+    Args:
+        seed (int): of ids and pixels.
+        text_lens (Sequence[int]): text tokens per sample, at least 4.
+        num_images (Sequence[int]): pictures per sample.
+        tokens_per_image (int): positions of a picture.
+        image_size (int): side of a view in pixels.
+        vocab_size (int): ids are drawn from 3 .. vocab_size - 1.
+
+    """
+    generator = torch.Generator().manual_seed(seed)
+    samples = []
+    for length, pictures in zip(text_lens, num_images, strict=True):
+        text = torch.randint(3, vocab_size, (length,), generator=generator).tolist()
+        ids = text[:2]
+        for _ in range(pictures):
+            ids += [SLOT_TOKEN_ID] * tokens_per_image + text[2:3]
+        ids += text[2:]
+        trained = length // 2
+        labels = [IGNORE_INDEX] * (len(ids) - trained) + ids[-trained:]
+        samples.append((ids, labels))
+    total = sum(num_images)
+    shape = (total, 3, image_size, image_size)
+    pixels = torch.randn(shape, generator=generator) if total else None
+    return make_batch(samples, pixels)
