@@ -1,0 +1,44 @@
+# make demo and make test need nothing but Python 3.10-3.12 and a C++ compiler.
+# PYTHON chooses the interpreter, VENV the folder of the environment.
+VENV ?= .venv
+PY := $(VENV)/bin/python
+INSTALL := VENV=$(VENV) bash requirements/install.sh
+PYTEST_ARGS ?=
+DEMO_ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-matrix lint docs clean
+
+help: ## say what there is
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+setup: ## make the environment, run nothing (10-25 min the first time, then 1 s)
+	@$(INSTALL)
+
+demo: ## train, test and report a miniature VLM (at most 20 min on 2 cores)
+	@$(INSTALL)
+	@$(PY) tools/demo.py $(DEMO_ARGS)
+
+test: ## the whole suite; PYTEST_ARGS="-m 'not slow'" or a path for a part
+	@$(INSTALL) tests optional docs
+	@$(PY) -m pytest $(PYTEST_ARGS)
+
+test-matrix: ## the suite on the oldest and the newest supported set
+	@VENV=.venv-pinned bash requirements/install.sh --set pinned tests optional
+	@.venv-pinned/bin/python -m pytest $(PYTEST_ARGS)
+	@VENV=.venv-newest bash requirements/install.sh --set newest tests optional
+	@.venv-newest/bin/python -m pytest $(PYTEST_ARGS)
+
+lint: ## ruff: rules and format
+	@$(INSTALL) tests
+	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check .
+
+docs: ## the HTML pages in docs/en/_build/html; warnings are errors
+	@$(INSTALL) docs
+	@$(PY) -m sphinx -q -W --keep-going -b html docs/en docs/en/_build/html
+	@echo "docs/en/_build/html/index.html"
+
+clean: ## remove what was generated here, not the environment
+	rm -rf build dist *.egg-info docs/en/_build .pytest_cache .ruff_cache mmvlm/.mim
+	find . -name __pycache__ -not -path './.venv*' -prune -exec rm -rf {} +
