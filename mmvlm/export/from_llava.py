@@ -1,0 +1,241 @@
+"""Checkpoints of the official LLaVA code into ours.
+
+Three kinds: a whole model, the projector of stage 1 (``mm_projector.bin``), and
+LoRA adapters with ``non_lora_trainables.bin``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.logging import print_log
+
+from mmvlm.export.importing import (
+    EMBED,
+    Imported,
+    fit_to_model,
+    meta_state,
+    plain_model_cfg,
+)
+from mmvlm.export.keys import (
+    CAUSAL_LM,
+    LLAVA,
+    OURS,
+    detect_layout,
+    from_canonical,
+    to_canonical,
+)
+from mmvlm.export.state import read_file, read_json, read_state
+
+PROJECTOR, EXTRA = "mm_projector.bin", "non_lora_trainables.bin"
+_ADAPTERS = ("adapter_model.safetensors", "adapter_model.bin")
+#: Adapter settings whose merge is more than W + scale * B A.
+_UNUSUAL = ("use_dora", "use_rslora", "fan_in_fan_out", "rank_pattern", "alpha_pattern")
+
+
+def import_llava(
+    path: str | Path,
+    model_cfg: Mapping[str, Any],
+    *,
+    base: str | Path | None = None,
+    vocab_size: int | None = None,
+) -> Imported:
+    """Read an official LLaVA checkpoint.
+
+    Args:
+        path (str | Path): ``mm_projector.bin`` or a folder of any of the three
+            kinds.
+        model_cfg (Mapping): our ``model`` config that the weights must fit; the
+            official files do not describe the vision tower.
+        base (str | Path | None): for LoRA: folder of the language model that
+            the adapters were trained on; they are then merged. None keeps them
+            as adapters, and ``model_cfg`` must have the same ``lora``.
+        vocab_size (int | None): cut embedding and head to that many rows; None
+            cuts to ``model.language_model.config.vocab_size``.
+
+    Raises:
+        FileNotFoundError: when ``path`` holds no such checkpoint.
+        ValueError: missing and unexpected keys (listed), shapes or adapter
+            settings that differ.
+
+    """
+    path = Path(path)
+    if path.is_file():
+        return _projector(path, model_cfg)
+    if not path.is_dir():
+        raise FileNotFoundError(f"{path}: no such LLaVA checkpoint.")
+    if (path / "adapter_config.json").is_file():
+        return _lora(path, model_cfg, base, vocab_size)
+    only_projector = not any(path.glob("*.index.json")) and not any(
+        (path / name).is_file() for name in ("model.safetensors", "pytorch_model.bin")
+    )
+    if only_projector and (path / PROJECTOR).is_file():
+        return _projector(path / PROJECTOR, model_cfg)
+    return _full(path, model_cfg, vocab_size)
+
+
+def _full(path: Path, model_cfg: Mapping, vocab_size: int | None) -> Imported:
+    """Import a whole model; the tower may be absent (it is then the official one)."""
+    state = read_state(path)
+    layout = detect_layout(state, str(path))
+    if layout is not LLAVA:
+        raise ValueError(
+            f"{path}: weights have the layout '{layout.name}', not the official one; "
+            "use from_hf.py."
+        )
+    model_cfg = plain_model_cfg(model_cfg)
+    canonical = to_canonical(state, LLAVA, str(path))
+    rows = _rows(canonical, model_cfg, vocab_size, path)
+    fitted, parts = fit_to_model(canonical, model_cfg, str(path), rows)
+    for lost in {"connector", "language_model", "vision_encoder"} - set(parts):
+        print_log(
+            f"{path}: holds no {lost}; it must come from model.{lost}.name_or_path "
+            "or another checkpoint.",
+            logger="current",
+            level=30,
+        )
+    return Imported(fitted, model_cfg, parts, str(path))
+
+
+def _projector(path: Path, model_cfg: Mapping) -> Imported:
+    """Import what stage 1 trains."""
+    state = {}
+    for key, tensor in read_file(path).items():
+        _, found, rest = key.partition("mm_projector.")
+        state[f"model.mm_projector.{rest}" if found else key] = tensor
+    model_cfg = plain_model_cfg(model_cfg)
+    canonical = to_canonical(state, LLAVA, str(path))
+    if EMBED in canonical:
+        raise ValueError(
+            f"{path}: holds 'model.embed_tokens.weight', so it was trained with "
+            "mm_use_im_start_end; start and end tokens are not supported."
+        )
+    fitted, parts = fit_to_model(canonical, model_cfg, str(path))
+    return Imported(fitted, model_cfg, parts, str(path))
+
+
+def _lora(
+    path: Path, model_cfg: Mapping, base: str | Path | None, vocab_size: int | None
+) -> Imported:
+    """Import adapters: merged into ``base``, or under our adapter names."""
+    adapter = next((path / n for n in _ADAPTERS if (path / n).is_file()), None)
+    if adapter is None:
+        raise FileNotFoundError(f"{path}: adapter_config.json without {_ADAPTERS}.")
+    pairs = _without_peft(read_file(adapter))
+    extra: dict[str, torch.Tensor] = {}
+    if (path / EXTRA).is_file():
+        extra = to_canonical(
+            _without_peft(read_file(path / EXTRA)), LLAVA, str(path / EXTRA)
+        )
+    else:
+        print_log(f"{path}: no {EXTRA}, so no connector.", "current", 30)
+    settings = read_json(path / "adapter_config.json")
+    odd = [name for name in _UNUSUAL if settings.get(name)]
+    if odd:
+        raise ValueError(f"{path / 'adapter_config.json'}: {odd} are not supported.")
+    if base is None:
+        return _as_adapters(path, model_cfg, pairs, extra, settings)
+    model_cfg = plain_model_cfg(model_cfg)
+    canonical = _base_weights(Path(base))
+    _merge(canonical, pairs, settings["lora_alpha"] / settings["r"], path)
+    clash = [n for n in extra if n in canonical and not n.startswith("connector.")]
+    if clash:
+        print_log(f"{path / EXTRA} replaces {clash[:5]} of {base}.", "current")
+    canonical.update(extra)
+    rows = _rows(canonical, model_cfg, vocab_size, path)
+    fitted, parts = fit_to_model(canonical, model_cfg, str(path), rows)
+    return Imported(fitted, model_cfg, parts, f"{path} merged into {base}")
+
+
+def _as_adapters(
+    path: Path, model_cfg: Mapping, pairs: dict, extra: dict, settings: dict
+) -> Imported:
+    """Keep adapters as adapters of our language model."""
+    ours = model_cfg["language_model"].get("lora")
+    theirs = dict(r=settings["r"], alpha=settings["lora_alpha"])
+    if not ours or any(ours.get(k) != v for k, v in theirs.items()):
+        raise ValueError(
+            f"{path}: adapters have {theirs}, but model.language_model.lora={ours}. "
+            "Take a config with the same lora, or give --base to merge them."
+        )
+    canonical = dict(extra)
+    for key, tensor in pairs.items():
+        name = LLAVA.canonical(key.removesuffix(".weight"))
+        if name is None:
+            raise ValueError(f"{path}: adapter key '{key}' is not of a LLaVA.")
+        canonical[f"{name}.default.weight"] = tensor
+    full = dict(model_cfg)
+    full["language_model"] = {
+        k: v for k, v in model_cfg["language_model"].items() if k != "quantization"
+    }
+    parts = ("connector", "language_model") if extra else ("language_model",)
+    fitted = from_canonical(
+        canonical,
+        meta_state(full),
+        OURS,
+        parts=parts,
+        only=lambda n: n.startswith("connector.") or ".lora_" in n or n in extra,
+        source=str(path),
+    )
+    return Imported(fitted, dict(model_cfg), parts, str(path), dict(adapters=theirs))
+
+
+def _without_peft(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Drop the wrapper's prefix, and the adapter name of some peft versions."""
+    return {
+        key.removeprefix("base_model.model.").replace(".default.weight", ".weight"): v
+        for key, v in state.items()
+    }
+
+
+def _base_weights(base: Path) -> dict[str, torch.Tensor]:
+    """Read the language model that adapters sit on: bare, or inside a LLaVA."""
+    state = read_state(base)
+    inside = any(key.startswith(LLAVA.marks) for key in state)
+    return to_canonical(state, LLAVA if inside else CAUSAL_LM, str(base))
+
+
+def _merge(canonical: dict, pairs: dict, scale: float, path: Path) -> None:
+    """Add ``scale * B A`` to each base weight, in float32, in place."""
+    names = {key.rpartition(".lora_")[0] for key in pairs}
+    strays = [k for k in pairs if ".lora_A." not in k and ".lora_B." not in k]
+    if strays:
+        raise ValueError(f"{path}: keys that are no LoRA pair: {strays[:10]}.")
+    for name in sorted(names):
+        try:
+            down, up = pairs[f"{name}.lora_A.weight"], pairs[f"{name}.lora_B.weight"]
+            target = f"{LLAVA.canonical(name + '.')}weight"
+            weight = canonical[target]
+        except KeyError as error:
+            raise ValueError(
+                f"{path}: adapter of '{name}' has no {error.args[0]!r} (pair or base "
+                "weight)."
+            ) from error
+        delta = up.float() @ down.float() * scale
+        if delta.shape != weight.shape:
+            raise ValueError(
+                f"{path}: adapter of '{name}' is {tuple(delta.shape)}, base weight "
+                f"{tuple(weight.shape)}."
+            )
+        canonical[target] = (weight.float() + delta).to(weight.dtype)
+
+
+def _rows(
+    canonical: dict, model_cfg: Mapping, vocab_size: int | None, path: Path
+) -> int | None:
+    """Return the rows to keep, telling when some go."""
+    wanted = (model_cfg["language_model"].get("config") or {}).get("vocab_size")
+    wanted = wanted if vocab_size is None else vocab_size
+    have = len(canonical[EMBED]) if EMBED in canonical else None
+    if wanted is not None and have is not None and have > wanted:
+        print_log(
+            f"{path}: {have} embedding rows cut to {wanted}; the tokens behind the "
+            "vocabulary are lost.",
+            logger="current",
+            level=30,
+        )
+        return wanted
+    return None

@@ -1,0 +1,146 @@
+"""Tokenizer, processor and generation files of an exported folder."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+from mmengine.logging import print_log
+
+from mmvlm.export.chat_jinja import IMAGE_TOKEN, to_jinja
+from mmvlm.structures import VisionEncoderSpec
+from mmvlm.text.context import VLMContext
+
+#: View transform -> fields of the transformers image processor.
+PAD, CROP, RESIZE = "PadToSquare", "CenterCropSquare", "ResizeSquare"
+_RESAMPLE = {"nearest": 0, "lanczos": 1, "bilinear": 2, "bicubic": 3, "box": 4}
+
+
+def add_image_token(tokenizer: Any) -> tuple[Any, int]:
+    """Return a copy of a tokenizer that knows ``<image>``, and the token's id."""
+    from transformers import AddedToken
+
+    tokenizer = copy.deepcopy(tokenizer)
+    token = AddedToken(IMAGE_TOKEN, normalized=False, special=True)
+    tokenizer.add_tokens([token], special_tokens=True)
+    return tokenizer, tokenizer.convert_tokens_to_ids(IMAGE_TOKEN)
+
+
+def image_processor(view: dict, spec: VisionEncoderSpec) -> Any:
+    """Build the transformers image processor that equals a view transform.
+
+    Args:
+        view (dict): the transform of the pipeline: ``PadToSquare``,
+            ``CenterCropSquare`` or ``ResizeSquare``.
+        spec (VisionEncoderSpec): size and normalisation, unless ``view`` has them.
+
+    Raises:
+        ValueError: for a transform without counterpart.
+
+    """
+    import transformers
+
+    side = int(view.get("size") or spec.image_size)
+    fields = dict(
+        do_resize=True,
+        size=dict(shortest_edge=side),
+        do_center_crop=True,
+        crop_size=dict(height=side, width=side),
+        do_convert_rgb=True,
+        do_rescale=True,
+        do_normalize=True,
+        image_mean=list(view.get("mean") or spec.mean),
+        image_std=list(spec.std),
+        resample=_RESAMPLE[str(view.get("resample") or spec.resample)],
+    )
+    kind = view["type"]
+    if kind == PAD:
+        pads = getattr(transformers, "LlavaImageProcessor", None)
+        if pads is not None:
+            return pads(do_pad=True, **fields)
+        print_log(
+            f"transformers {transformers.__version__} has no LlavaImageProcessor: the "
+            "exported processor crops where ours pads to a square. Export with "
+            "transformers >= 4.49, or pad the pictures yourself.",
+            logger="current",
+            level=30,
+        )
+    elif kind == RESIZE:
+        fields.update(size=dict(height=side, width=side), do_center_crop=False)
+    elif kind != CROP:
+        raise ValueError(
+            f"test_dataloader...pipeline: view transform '{kind}' has no counterpart "
+            f"in transformers' LLaVA, expected one of {[PAD, CROP, RESIZE]}."
+        )
+    return transformers.CLIPImageProcessor(**fields)
+
+
+def save_processor(
+    folder: Path, context: VLMContext, tokenizer: Any, view: dict, strategy: str
+) -> None:
+    """Write tokenizer, image processor, processor and chat template.
+
+    Args:
+        folder (Path): of the export.
+        context (VLMContext): template and vision spec.
+        tokenizer (Any): with the image token.
+        view (dict): the view transform of the pipeline.
+        strategy (str): ``vision_feature_select_strategy``.
+
+    """
+    from transformers import LlavaProcessor
+
+    try:
+        jinja = to_jinja(context.template)
+    except ValueError as error:
+        jinja = None
+        print_log(f"no chat template is exported: {error}", "current", 30)
+    spec = context.spec
+    if getattr(tokenizer, "chat_template", None) is not None:
+        tokenizer.chat_template = jinja
+    processor = LlavaProcessor(
+        image_processor=image_processor(view, spec),
+        tokenizer=tokenizer,
+        patch_size=spec.patch_size,
+        vision_feature_select_strategy=strategy,
+        image_token=IMAGE_TOKEN,
+        # The strategy "default" takes one token off again.
+        num_additional_image_tokens=spec.num_prefix_tokens,
+        chat_template=jinja,
+    )
+    processor.save_pretrained(str(folder))
+
+
+def save_generation_config(
+    folder: Path, context: VLMContext, generation: dict | None
+) -> None:
+    """Write ``generation_config.json``: stop ids of the template, our defaults."""
+    from transformers import GenerationConfig
+
+    tokenizer = context.tokenizer
+    eos = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
+    for text in context.template.stop_strings:
+        number = tokenizer.convert_tokens_to_ids(text)
+        known = number is not None and number != tokenizer.unk_token_id
+        if known and number not in eos:
+            eos.append(number)
+        elif not known:
+            print_log(
+                f"stop string {text!r} is not one token: pass stop_strings=[{text!r}] "
+                "to generate().",
+                logger="current",
+                level=30,
+            )
+    pad = tokenizer.pad_token_id
+    fields = dict(generation or {})
+    config = GenerationConfig(
+        **fields,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=eos,
+        pad_token_id=pad if pad is not None else (eos[0] if eos else None),
+    )
+    (folder / "generation_config.json").write_text(
+        json.dumps(config.to_diff_dict(), indent=2) + "\n", encoding="utf-8"
+    )

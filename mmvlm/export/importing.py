@@ -1,0 +1,113 @@
+"""What every importer needs: the target's keys, and the result it hands back."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.logging import print_log
+
+from mmvlm.export.keys import OURS, PARTS, connector_depth, cut_rows, from_canonical
+
+EMBED = "language_model.model.embed_tokens.weight"
+HEAD = "language_model.lm_head.weight"
+
+
+@dataclass
+class Imported:
+    """Weights under our names and the model they belong to.
+
+    Args:
+        state_dict (dict[str, torch.Tensor]): our keys.
+        model_cfg (dict): the ``model`` entry of a config that they fit.
+        parts (tuple[str, ...]): parts that the weights cover.
+        source (str): where they come from.
+        meta (dict): plain facts worth keeping in the checkpoint.
+
+    """
+
+    state_dict: dict[str, torch.Tensor]
+    model_cfg: dict
+    parts: tuple[str, ...]
+    source: str
+    meta: dict[str, Any] = field(default_factory=dict)
+
+    def save(self, path: str | Path) -> None:
+        """Write a checkpoint that ``load_from`` and every tool takes."""
+        from mmvlm.engine.runner.checkpoint import save_atomic
+
+        meta = dict(self.meta, source=self.source, parts=list(self.parts))
+        save_atomic(dict(state_dict=self.state_dict, meta=meta), str(path))
+        numel = sum(tensor.numel() for tensor in self.state_dict.values())
+        print_log(
+            f"{path}: {len(self.state_dict)} tensors, {numel:,} values, parts "
+            f"{list(self.parts)}.",
+            logger="current",
+        )
+
+
+def plain_model_cfg(model_cfg: Mapping[str, Any]) -> dict:
+    """Copy a ``model`` config without adapters and quantisation."""
+    result = copy.deepcopy(dict(model_cfg))
+    for name, part in result.items():
+        if isinstance(part, Mapping):
+            dropped = ("lora", "quantization") if name in PARTS else ()
+            result[name] = {k: v for k, v in part.items() if k not in dropped}
+    return result
+
+
+def meta_state(model_cfg: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+    """Return keys and shapes of a model without making its weights."""
+    from mmvlm.registry import MODELS
+
+    with torch.device("meta"):
+        model = MODELS.build(copy.deepcopy(dict(model_cfg)))
+    return model.state_dict()
+
+
+def fit_to_model(
+    state: dict[str, torch.Tensor],
+    model_cfg: Mapping[str, Any],
+    source: str,
+    vocab_size: int | None = None,
+) -> tuple[dict[str, torch.Tensor], tuple[str, ...]]:
+    """Give canonical weights our keys; every part that they touch is complete.
+
+    Args:
+        state (dict): canonical weights.
+        model_cfg (Mapping): our ``model`` config.
+        source (str): for messages.
+        vocab_size (int | None): cut embedding and head to that many rows.
+
+    Returns:
+        tuple: the state dict with our keys, and the parts in it.
+
+    Raises:
+        ValueError: missing or unexpected weights, other shapes, or another depth
+            of the connector.
+
+    """
+    parts = tuple(p for p in PARTS if any(k.startswith(f"{p}.") for k in state))
+    depth = connector_depth(state)
+    asked = model_cfg["connector"].get("depth")
+    if depth and asked is not None and asked != depth:
+        raise ValueError(
+            f"{source}: its connector has {depth} linear layers, but "
+            f"model.connector.depth={asked}."
+        )
+    target = meta_state(model_cfg)
+    if vocab_size is not None:
+        state = cut_rows(state, vocab_size, source)
+    if EMBED in state and HEAD not in state and _is_tied(model_cfg):
+        state = {**state, HEAD: state[EMBED]}
+    fitted = from_canonical(state, target, OURS, parts=parts, source=source)
+    return fitted, parts
+
+
+def _is_tied(model_cfg: Mapping[str, Any]) -> bool:
+    config = model_cfg["language_model"].get("config") or {}
+    return bool(config.get("tie_word_embeddings"))

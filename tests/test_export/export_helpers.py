@@ -1,0 +1,96 @@
+"""Tiny transformers models, a template and batches for the export tests."""
+
+import copy
+
+import torch
+
+from mmvlm.export.verify import hf_inputs
+from mmvlm.structures import IGNORE_INDEX, SLOT_TOKEN_ID
+from mmvlm.testing.builders import make_batch
+from mmvlm.text.templates.base import ChatTemplate, Piece
+
+
+def llava_fields(vocab_size=96, image_token_index=90, tie=False, **fields):
+    from transformers import CLIPVisionConfig, LlamaConfig
+
+    vision = CLIPVisionConfig(
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        image_size=32,
+        patch_size=8,
+        projection_dim=32,
+    )
+    text = LlamaConfig(
+        vocab_size=vocab_size,
+        hidden_size=24,
+        intermediate_size=40,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=256,
+        tie_word_embeddings=tie,
+    )
+    return dict(
+        vision_config=vision,
+        text_config=text,
+        image_token_index=image_token_index,
+        tie_word_embeddings=tie,
+        **fields,
+    )
+
+
+def make_llava(seed=0, **fields):
+    """A random transformers LLaVA whose biases are not zero."""
+    from transformers import LlavaConfig, LlavaForConditionalGeneration
+
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = LlavaForConditionalGeneration(LlavaConfig(**llava_fields(**fields)))
+        with torch.no_grad():
+            for name, weight in model.named_parameters():
+                if name.endswith("bias"):
+                    weight.normal_(std=0.1)
+    return model.eval()
+
+
+class PlainTalk(ChatTemplate):
+    """The smallest chat template: ``USER: q ASSISTANT: a</s>``."""
+
+    stop_strings = ("</s>",)
+
+    def render(self, conversation, *, add_generation_prompt=False):
+        pieces = []
+        for turn in conversation.turns:
+            if turn.role == "system":
+                pieces.append(Piece(f"{turn.text} "))
+            elif turn.role == "user":
+                pieces.append(Piece(f"USER: {turn.text}"))
+            else:
+                pieces.append(Piece(f" ASSISTANT: {turn.text}</s>", supervised=True))
+        if add_generation_prompt:
+            pieces.append(Piece(" ASSISTANT:"))
+        return pieces
+
+
+def make_question(positions=16, seed=1, tail=(5, 40, 41, 66)):
+    """A flat batch of one sample: text, a picture's positions, text."""
+    generator = torch.Generator().manual_seed(seed)
+    ids = [1, 7, 12, *[SLOT_TOKEN_ID] * positions, *tail]
+    pixels = torch.randn(1, 3, 32, 32, generator=generator)
+    return make_batch([(ids, [IGNORE_INDEX] * len(ids))], pixels)
+
+
+def build(imported, **changes):
+    """Build the model of an import and load it strictly."""
+    from mmvlm.registry import MODELS
+
+    model = MODELS.build({**copy.deepcopy(imported.model_cfg), **changes})
+    model.load_state_dict(imported.state_dict)
+    return model.eval()
+
+
+@torch.no_grad()
+def hf_logits(llava, batch):
+    return llava(**hf_inputs(batch, llava.config)).logits[0]
