@@ -8,13 +8,15 @@ against the template on other conversations.
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from functools import partial
+from typing import Any
 
-from mmvlm.structures import Conversation
-from mmvlm.text.templates.base import ChatTemplate
+from mmvlm.structures import Conversation, Image, Text
+from mmvlm.text.templates.base import ChatTemplate, Piece
 
 IMAGE_TOKEN = "<image>"
-#: What stands between a picture and the question, as LLaVA's data has it.
-IMAGE_TEXT = f"{IMAGE_TOKEN}\n"
+_NO_SYSTEM = "raise_exception('this template has no place for a system text')"
 _BODY = """\
 {%- macro content_of(message) -%}
 {%- if message['content'] is string -%}{{ message['content'] }}
@@ -42,8 +44,13 @@ _BODY = """\
 {%- if add_generation_prompt -%}{{ @prompt@ }}{%- endif -%}"""
 
 
-def to_jinja(template: ChatTemplate) -> str:
+def to_jinja(template: ChatTemplate, tokenizer: Any = None) -> str:
     """Write a chat template as Jinja text.
+
+    Args:
+        template (ChatTemplate): to be written.
+        tokenizer (Any): gives the text of BOS and EOS where the template names
+            them as tokens.
 
     Raises:
         ValueError: when the text between turns is not the same in every round,
@@ -51,16 +58,22 @@ def to_jinja(template: ChatTemplate) -> str:
 
     """
     marks = ["turnAA", "turnBB", "turnCC", "turnDD", "turnEE", "turnFF"]
-    between = _split(rendered(template, marks), marks, template)
+    write = partial(rendered, template, tokenizer)
+    between = _split(write(marks), marks, template)
     first, answer, following, answer2, following2, answer3, end = between
     if (answer, following, answer) != (answer2, following2, answer3):
         raise ValueError(
             f"{type(template).__name__}: what it writes between turns differs from "
             f"round to round ({between}); it has no Jinja counterpart."
         )
-    opened = rendered(template, marks[:1], prompt=True)
-    told = rendered(template, marks[:1], prompt=True, system="systemZZ")
-    head, tail, _ = _split(told, ["systemZZ", marks[0]], template)
+    opened = write(marks[:1], prompt=True)
+    head, tail = _system(write, template)
+    shown = _split(write(marks[:1], prompt=True, picture=True), marks[:1], template)[0]
+    if not (shown.startswith(first) and IMAGE_TOKEN in shown):
+        raise ValueError(
+            f"{type(template).__name__}: does not show a picture in front of the "
+            "question; it has no Jinja counterpart."
+        )
     fields = dict(
         first=first,
         system_head=head,
@@ -69,19 +82,20 @@ def to_jinja(template: ChatTemplate) -> str:
         answer=answer,
         end=end,
         prompt=_split(opened, marks[:1], template)[1],
-        image=IMAGE_TEXT,
+        image=shown[len(first) :],
     )
     jinja = _BODY
     for name, text in fields.items():
-        jinja = jinja.replace(f"@{name}@", json.dumps(text, ensure_ascii=False))
+        literal = _NO_SYSTEM if text is None else json.dumps(text, ensure_ascii=False)
+        jinja = jinja.replace(f"@{name}@", literal)
     for texts, system in (
         (["Which colour?"], None),
         (["How many?", "Three."], None),
         (["How many?", "Three.", "And now?"], "Be brief."),
         (["a b", "c d", "e", "f g", "h", "i."], "Be kind."),
     ):
-        ask = len(texts) % 2 == 1
-        expected = rendered(template, texts, prompt=ask, system=system)
+        ask, system = len(texts) % 2 == 1, None if head is None else system
+        expected = write(texts, prompt=ask, system=system)
         got = _apply(jinja, texts, prompt=ask, system=system)
         if expected != got:
             raise ValueError(
@@ -93,14 +107,39 @@ def to_jinja(template: ChatTemplate) -> str:
 
 def rendered(
     template: ChatTemplate,
+    tokenizer: Any,
     texts: list[str],
+    *,
     prompt: bool = False,
     system: str | None = None,
+    picture: bool = False,
 ) -> str:
     """Render alternating texts to one string, pictures as ``<image>``."""
     talk = Conversation.from_texts(*texts, system=system)
+    if picture:
+        turn = talk.turns[-1]
+        talk.turns[-1] = replace(turn, parts=(Image(0), Text("\n"), *turn.parts))
+        talk.images.append("picture")
     pieces = template.render(talk, add_generation_prompt=prompt)
-    return "".join(p.text if p.image is None else IMAGE_TOKEN for p in pieces)
+    return "".join(_text(piece, tokenizer) for piece in pieces)
+
+
+def _text(piece: Piece, tokenizer: Any) -> str:
+    """Return the characters of a piece; named tokens as the tokenizer has them."""
+    if piece.image is not None:
+        return IMAGE_TOKEN
+    if piece.token is None:
+        return piece.text
+    return getattr(tokenizer, f"{piece.token}_token", None) or ""
+
+
+def _system(write: Any, template: ChatTemplate) -> tuple[str | None, str | None]:
+    """Return what stands around a system text, None for a template without one."""
+    try:
+        told = write(["turnAA"], prompt=True, system="systemZZ")
+    except ValueError:
+        return None, None
+    return tuple(_split(told, ["systemZZ", "turnAA"], template)[:2])
 
 
 def _split(text: str, marks: list[str], template: ChatTemplate) -> list[str]:

@@ -93,7 +93,7 @@ def save_processor(
     from transformers import LlavaProcessor
 
     try:
-        jinja = to_jinja(context.template)
+        jinja = to_jinja(context.template, tokenizer)
     except ValueError as error:
         jinja = None
         print_log(f"no chat template is exported: {error}", "current", 30)

@@ -65,10 +65,15 @@ class PlainTalk(ChatTemplate):
         for turn in conversation.turns:
             if turn.role == "system":
                 pieces.append(Piece(f"{turn.text} "))
-            elif turn.role == "user":
-                pieces.append(Piece(f"USER: {turn.text}"))
-            else:
-                pieces.append(Piece(f" ASSISTANT: {turn.text}</s>", supervised=True))
+                continue
+            user = turn.role == "user"
+            pieces.append(Piece("USER: " if user else " ASSISTANT: "))
+            for part in turn.parts:
+                index = getattr(part, "index", None)
+                text = "" if index is not None else part.text
+                pieces.append(Piece(text, supervised=not user, image=index))
+            if not user:
+                pieces.append(Piece("</s>", supervised=True))
         if add_generation_prompt:
             pieces.append(Piece(" ASSISTANT:"))
         return pieces
