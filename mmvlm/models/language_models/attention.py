@@ -106,7 +106,8 @@ def segment_attention(
             )
         out = _dense(query, key, value, mask, bool(causal), scaling, softcap, dropout)
         return out.transpose(1, 2).contiguous(), None
-    if is_causal is False:
+    # Some models (GPT-2) say "not causal" when any mask is there, as ours is.
+    if is_causal is False and not getattr(module, "is_causal", False):
         raise RuntimeError(
             f"{type(module).__name__} asks for attention that is not causal, which "
             f"'{SEGMENT_ATTENTION}' does not implement; set attention='padded'."

@@ -121,7 +121,13 @@ class HFCausalLM(LanguageModel):
     def decoder(self) -> torch.nn.Module:
         """The stack of blocks without the head."""
         model = self.model
-        return getattr(model, model.base_model_prefix)
+        # Some models (Gemma 3) name a prefix that they do not have.
+        inner = getattr(model, model.base_model_prefix, None)
+        if inner is None and hasattr(model, "get_decoder"):
+            inner = model.get_decoder()
+        if inner is None or inner is model:
+            raise ValueError(f"{type(model).__name__}: found no decoder to run.")
+        return inner
 
     @property
     def blocks(self) -> Sequence[torch.nn.Module]:
@@ -209,7 +215,7 @@ class HFCausalLM(LanguageModel):
                     use_cache=False,
                     **kwargs,
                 )
-            except TypeError as error:
+            except (TypeError, ValueError) as error:
                 raise self._unsupported(str(error)) from error
         if not torch.compiler.is_compiling():
             expected = self.config.num_hidden_layers

@@ -58,9 +58,8 @@ def resolve_config(
     """
     if name_or_path is None and config is None:
         raise ValueError(f"{where}: give 'name_or_path', or 'config' to build from.")
-    given = make_config(config, where) if config is not None else None
-    if name_or_path is None or (given is not None and on_meta()):
-        return given, False
+    if name_or_path is None or (config is not None and on_meta()):
+        return make_config(config, where), False
     from transformers import AutoConfig
 
     path = os.path.expanduser(name_or_path)

@@ -1,0 +1,72 @@
+"""Geometry of pictures cut into tiles (LLaVA-1.6's any-resolution views).
+
+Views of a picture: the whole picture first, then the tiles row by row. Data
+side and model side count with the same functions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+Size = tuple[int, int]
+
+
+def select_best_resolution(original: Size, candidates: Sequence[Size]) -> Size:
+    """Return the candidate that keeps most of the picture and wastes least.
+
+    Args:
+        original (tuple[int, int]): height and width in pixels.
+        candidates (Sequence[tuple[int, int]]): heights and widths in pixels; the
+            first wins a tie.
+
+    """
+    height, width = original
+
+    def score(candidate: Size) -> tuple[int, int]:
+        scale = min(candidate[1] / width, candidate[0] / height)
+        kept = min(int(width * scale) * int(height * scale), width * height)
+        return kept, kept - candidate[0] * candidate[1]
+
+    return max(candidates, key=score)
+
+
+def unpadded_crop(original: Size, stitched: Size) -> tuple[int, int, int, int]:
+    """Return top, bottom, left, right of the picture inside a stitched map.
+
+    The picture was fitted into the tiles and padded; rows or columns of padding
+    lie on both sides.
+
+    Args:
+        original (tuple[int, int]): height and width of the picture.
+        stitched (tuple[int, int]): rows and columns of the stitched patch map.
+
+    """
+    height, width = original
+    rows, cols = stitched
+    if width / height > cols / rows:
+        margin = (rows - int(height * (cols / width))) // 2
+        return margin, rows - margin, 0, cols
+    margin = (cols - int(width * (rows / height))) // 2
+    return 0, rows, margin, cols - margin
+
+
+def num_tile_tokens(
+    original: Size, tiles: Size, grid: Size, *, unpad: bool = True
+) -> int:
+    """Return the tokens of a tiled picture: the whole one, then the tiles.
+
+    Args:
+        original (tuple[int, int]): height and width of the picture.
+        tiles (tuple[int, int]): rows and columns of tiles; (0, 0) for none.
+        grid (tuple[int, int]): rows and columns of patches per view.
+        unpad (bool): cut the padding and end every row with a newline.
+
+    """
+    base = grid[0] * grid[1]
+    if tiles == (0, 0):
+        return base + int(unpad)
+    stitched = (tiles[0] * grid[0], tiles[1] * grid[1])
+    if not unpad:
+        return base + stitched[0] * stitched[1]
+    top, bottom, left, right = unpadded_crop(original, stitched)
+    return base + (bottom - top) * (right - left + 1)
