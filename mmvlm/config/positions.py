@@ -116,7 +116,7 @@ FILLED: dict[str, set[str]] = {
     "data sampler": {"dataset", "batch_size", "sampler", "drop_last", "seed"},
     "loop": {"runner", "dataloader", "evaluator"},
     "optimizer": {"params"},
-    "parameter scheduler": {"optimizer"},
+    "parameter scheduler": {"optimizer", "end"},
     "optim_wrapper": {"optimizer"},
     "visualizer": {"name"},
     "vis_backend": {"save_dir"},

@@ -1,0 +1,80 @@
+"""What is registered, by kind: for listings, docs and advice in messages."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mmvlm import registry as nodes
+from mmvlm.registry import Registry
+
+from . import positions
+
+_ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class Component:
+    """One registered class or function.
+
+    Args:
+        name (str): what ``type=`` says.
+        file (str): where it is written.
+        doc (str): first line of its docstring.
+
+    """
+
+    name: str
+    file: str
+    doc: str
+
+
+def registries() -> dict[str, Registry]:
+    """Return mmvlm's registries by name."""
+    return {n.name: n for n in vars(nodes).values() if isinstance(n, Registry)}
+
+
+def component_kinds() -> list[str]:
+    """Return every kind that can be listed: model parts, then registries."""
+    return [*positions.KINDS, *registries()]
+
+
+def list_components(kind: str, inherited: bool = False) -> list[Component]:
+    """Return the components of a kind, sorted by name.
+
+    Args:
+        kind (str): one of :func:`component_kinds`, such as ``connector``.
+        inherited (bool): with the names of mmengine's own registry.
+
+    Raises:
+        KeyError: for an unknown kind.
+
+    """
+    base = positions.kind_base(kind)
+    registry = nodes.MODELS if base else registries()[kind]
+    if inherited:
+        found = positions.names_in(registry)
+    else:
+        registry.import_from_location()
+        found = registry.module_dict
+    if base:
+        found = {
+            name: obj
+            for name, obj in found.items()
+            if inspect.isclass(obj) and issubclass(obj, base)
+        }
+    return [_describe(name, obj) for name, obj in sorted(found.items())]
+
+
+def _describe(name: str, obj: Any) -> Component:
+    try:
+        file = inspect.getsourcefile(obj) or ""
+    except TypeError:
+        file = getattr(obj, "__module__", "")
+    inside = file.startswith(str(_ROOT)) and "site-packages" not in file
+    shown = os.path.relpath(file, _ROOT) if inside else file
+    doc = (inspect.getdoc(obj) or "").strip().split("\n", 1)[0]
+    return Component(name, shown, doc)

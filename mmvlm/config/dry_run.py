@@ -1,0 +1,338 @@
+"""Build a model without weights and say what it is: parts, tokens, memory."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from .memory import ActivationSize, PartSize, estimate
+from .names import parse_name
+
+_DTYPE_BYTES = {"bfloat16": 2, "float16": 2, "float32": 4, None: 4}
+#: Height and width in pixels of the picture that the token budget is told for.
+_SAMPLE_PICTURE = (480, 640)
+
+
+@dataclass
+class PartRow:
+    """One line of the part table.
+
+    Args:
+        part (str): name.
+        type (str): class.
+        parameters (int): all weights.
+        trainable (int): trained weights.
+        lr (float | None): learning rate; None where nothing is trained.
+
+    """
+
+    part: str
+    type: str
+    parameters: int
+    trainable: int
+    lr: float | None
+
+
+@dataclass
+class DryRun:
+    """What the dry run found.
+
+    Args:
+        config (str): file.
+        parts (list[PartRow]): the part table.
+        widths (dict[str, int]): channels of encoder and language model.
+        select_layers (list[int]): hidden states that the connector takes.
+        image_tokens (int | None): LLM positions of a sample picture.
+        token_budget (str | None): from pixels to tokens, in words.
+        batch (dict[str, int]): ``gpus``, ``per_gpu``, ``accumulation``, ``global``.
+        max_length (int): most tokens of a sample.
+        strategy (str): the strategy that the config names.
+        memory (dict): GiB per GPU by strategy.
+
+    """
+
+    config: str
+    parts: list[PartRow]
+    widths: dict[str, int]
+    select_layers: list[int]
+    image_tokens: int | None
+    token_budget: str | None
+    batch: dict[str, int]
+    max_length: int
+    strategy: str
+    memory: dict[str, dict[str, float]]
+
+    @property
+    def parameters(self) -> int:
+        """All weights."""
+        return sum(row.parameters for row in self.parts)
+
+    @property
+    def trainable(self) -> int:
+        """Trained weights."""
+        return sum(row.trainable for row in self.parts)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, for JSON."""
+        totals = dict(parameters=self.parameters, trainable=self.trainable)
+        return {**dataclasses.asdict(self), **totals}
+
+
+def dry_run(cfg: Any, gpus: int | None = None) -> DryRun:
+    """Build ``cfg.model`` on the meta device and describe it.
+
+    No weight is read and no memory for one is taken; the architecture must
+    stand in the config (``config=dict(model_type=...)``) where weights are
+    named by a path.
+
+    Args:
+        cfg (mmengine.Config): a checked config.
+        gpus (int | None): processes; None takes the number in the file name.
+
+    Raises:
+        ValueError: if a part cannot be built without its weights.
+
+    """
+    import torch
+
+    from mmvlm.registry import MODELS
+
+    model_cfg, bits = _without_quantization(cfg["model"])
+    offline = _offline(model_cfg)
+    with torch.device("meta"):
+        model = MODELS.build(offline)
+    name = parse_name(cfg.filename or "", strict=False)
+    gpus = gpus or (name.gpus if name else 1)
+    parts = _part_rows(model, cfg)
+    count, budget = token_budget(cfg, model)
+    return DryRun(
+        config=cfg.filename or "",
+        parts=parts,
+        widths=_widths(model),
+        select_layers=list(getattr(_part(model, "connector"), "select_layers", ())),
+        image_tokens=count,
+        token_budget=budget,
+        batch=_batch(cfg, gpus),
+        max_length=_max_length(cfg),
+        strategy=str((cfg.get("strategy") or {}).get("type", "single or ddp")),
+        memory=_memory(cfg, model, parts, bits, gpus),
+    )
+
+
+def _part(model: Any, name: str) -> Any:
+    return dict(getattr(model, "parts", {})).get(name)
+
+
+def _without_quantization(model: dict) -> tuple[dict, dict[str, int]]:
+    """Return the config without ``quantization``, and the bits by part.
+
+    Quantised layers hold packed weights, whose number says nothing of the
+    architecture; and the package that makes them may not be installed.
+    """
+    result, bits = dict(model), {}
+    for name, part in model.items():
+        if isinstance(part, dict) and part.get("quantization"):
+            bits[name] = part["quantization"].get("bits", 4)
+            result[name] = {k: v for k, v in part.items() if k != "quantization"}
+    return result, bits
+
+
+def _offline(model: dict) -> dict:
+    """Drop paths to weights wherever the architecture is written beside them."""
+    result = dict(model)
+    for name, part in model.items():
+        if not isinstance(part, dict):
+            continue
+        if part.get("config") and part.get("name_or_path"):
+            part = {k: v for k, v in part.items() if k != "name_or_path"}
+        result[name] = _offline(part) if "type" in part else part
+    return result
+
+
+def _part_rows(model: Any, cfg: Any) -> list[PartRow]:
+    wrapper = cfg.get("optim_wrapper") or {}
+    base_lr = (wrapper.get("optimizer") or {}).get("lr")
+    by_part = (wrapper.get("paramwise_cfg") or {}).get("parts") or {}
+    modules = dict(getattr(model, "parts", None) or {"model": model})
+    rows = []
+    for name, module in modules.items():
+        sizes = [(p.numel(), p.requires_grad) for p in module.parameters()]
+        trainable = sum(size for size, train in sizes if train)
+        rate = (by_part.get(name) or {}).get("lr", base_lr)
+        rows.append(
+            PartRow(
+                part=name,
+                type=type(module).__name__,
+                parameters=sum(size for size, _ in sizes),
+                trainable=trainable,
+                lr=rate if trainable else None,
+            )
+        )
+    return rows
+
+
+def _widths(model: Any) -> dict[str, int]:
+    widths = {}
+    spec = getattr(model, "vision_spec", None)
+    if spec is not None:
+        widths["vision_encoder"] = spec.width
+    language_model = _part(model, "language_model")
+    if language_model is not None:
+        widths["language_model"] = language_model.width
+    return widths
+
+
+def _batch(cfg: Any, gpus: int) -> dict[str, int]:
+    per_gpu = (cfg.get("train_dataloader") or {}).get("batch_size") or 1
+    steps = (cfg.get("optim_wrapper") or {}).get("accumulative_counts") or 1
+    batch = dict(gpus=gpus, per_gpu=per_gpu, accumulation=steps)
+    return {**batch, "global": gpus * per_gpu * steps}
+
+
+def token_budget(cfg: Any, model: Any) -> tuple[int | None, str | None]:
+    """Follow a picture of 640 x 480 pixels from pixels to LLM positions.
+
+    Returns:
+        tuple: the number of positions and the line that tells the way, such as
+        ``336x336 -> 24x24 grid -> 576 tokens -> 576 tokens``; None and None for a
+        model without pictures.
+
+    """
+    spec = getattr(model, "vision_spec", None)
+    count = getattr(model, "token_count", None)
+    if spec is None or count is None:
+        return None, None
+    layout = _sample_layout(cfg, spec)
+    height, width = layout.view_size
+    rows, cols = spec.grid(height, width)
+    patches, tokens = rows * cols, count(layout)
+    views = f"{layout.num_views} views of " if layout.num_views > 1 else ""
+    times = f" ({layout.num_views} views)" if layout.num_views > 1 else ""
+    return tokens, (
+        f"{views}{width}x{height} -> {cols}x{rows} grid -> "
+        f"{patches * layout.num_views} tokens{times} -> {tokens} tokens"
+    )
+
+
+def _sample_layout(cfg: Any, spec: Any) -> Any:
+    """Return the layout that the config's own view transform gives."""
+    import numpy as np
+
+    from mmvlm.datasets.transforms.image import ViewTransform
+    from mmvlm.registry import TRANSFORMS
+    from mmvlm.structures import ViewLayout
+    from mmvlm.text.context import VLMContext
+
+    context = VLMContext(tokenizer=None, template=None, spec=spec)
+    for step in _steps(cfg.get("train_dataloader") or {}):
+        cls = TRANSFORMS.get(step["type"]) if "type" in step else None
+        if not (isinstance(cls, type) and issubclass(cls, ViewTransform)):
+            continue
+        transform = TRANSFORMS.build(dict(step))
+        transform.bind(context)
+        picture = np.zeros((*_SAMPLE_PICTURE, 3), dtype=np.uint8)
+        item = dict(images=[picture], rng=np.random.default_rng(0))
+        return transform(item)["layouts"][0]
+    return ViewLayout(_SAMPLE_PICTURE, (spec.image_size, spec.image_size))
+
+
+def _steps(value: Any) -> Iterator[dict]:
+    """Yield the steps of every pipeline below a dataloader."""
+    if isinstance(value, dict):
+        for step in value.get("pipeline") or ():
+            if isinstance(step, dict):
+                yield step
+        for item in value.values():
+            yield from _steps(item)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _steps(item)
+
+
+def _max_length(cfg: Any) -> int:
+    steps = _steps(cfg.get("train_dataloader") or {})
+    return max((s.get("max_length") or 0 for s in steps), default=0) or 2048
+
+
+def _memory(cfg: Any, model: Any, rows: list, bits: dict, gpus: int) -> dict:
+    sizes = []
+    for row in rows:
+        dtype = (cfg["model"].get(row.part) or {}).get("torch_dtype")
+        width = bits[row.part] / 8 if row.part in bits else _DTYPE_BYTES.get(dtype, 4)
+        sizes.append(PartSize(row.parameters, row.trainable, width))
+    return estimate(sizes, _activations(cfg, model, rows), gpus)
+
+
+def _activations(cfg: Any, model: Any, rows: list) -> int:
+    language_model = _part(model, "language_model")
+    config = getattr(language_model, "config", None)
+    if config is None or not any(row.trainable for row in rows):
+        return 0
+    per_gpu = (cfg.get("train_dataloader") or {}).get("batch_size") or 1
+    vocab = language_model.vocab_size
+    text = cfg["model"].get("language_model") or {}
+    size = ActivationSize(
+        tokens=per_gpu * _max_length(cfg),
+        width=language_model.width,
+        layers=config.num_hidden_layers,
+        intermediate=getattr(config, "intermediate_size", 4 * config.hidden_size),
+        vocab=vocab,
+        checkpointing=text.get("gradient_checkpointing", "off") != "off",
+        logit_rows=max(1, getattr(model, "max_logits", 2**25) // vocab),
+    )
+    return size.total()
+
+
+def render(result: DryRun, width: int = 100) -> str:
+    """Return the dry run as text tables."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(width=width, record=True, file=_Nowhere(), highlight=False)
+    table = Table()
+    table.add_column("part")
+    table.add_column("type")
+    for name in ("parameters", "trainable", "lr"):
+        table.add_column(name, justify="right")
+    for row in result.parts:
+        rate = "-" if row.lr is None else f"{row.lr:g}"
+        table.add_row(
+            row.part, row.type, f"{row.parameters:,}", f"{row.trainable:,}", rate
+        )
+    table.add_section()
+    table.add_row("total", "", f"{result.parameters:,}", f"{result.trainable:,}", "")
+    console.print(table)
+    console.print("widths: " + ", ".join(f"{k} {v}" for k, v in result.widths.items()))
+    if result.token_budget:
+        layers = ", ".join(str(layer) for layer in result.select_layers)
+        console.print(f"a picture: {result.token_budget} (select_layers {layers})")
+    batch = result.batch
+    console.print(
+        f"batch: {batch['gpus']} GPU x {batch['per_gpu']} x {batch['accumulation']} "
+        f"accumulated = {batch['global']}; strategy: {result.strategy}"
+    )
+    console.print(
+        f"GiB per GPU on {batch['gpus']} GPU, rough, every sample at its full "
+        f"{result.max_length} tokens:"
+    )
+    memory = Table()
+    memory.add_column("strategy")
+    columns = ("weights", "gradients", "optimizer", "activations", "total")
+    for name in columns:
+        memory.add_column(name, justify="right")
+    for strategy, values in result.memory.items():
+        memory.add_row(strategy, *(f"{values[name]:.1f}" for name in columns))
+    console.print(memory)
+    return console.export_text()
+
+
+class _Nowhere:
+    """A file that forgets; the console is recorded instead."""
+
+    def write(self, text: str) -> int:
+        return len(text)
+
+    def flush(self) -> None:
+        """Do nothing."""

@@ -1,0 +1,221 @@
+"""The ``--tiny`` switch: any config with towers and data that fit a laptop.
+
+Types, connector keywords, pipeline, template and training rules stay; encoder,
+language model, tokenizer and data become tiny twins of the same classes.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from mmengine.config import Config
+
+from .toy_data import make_toy_llava
+
+_VISION = dict(
+    hidden_size=32,
+    intermediate_size=64,
+    num_attention_heads=4,
+    image_size=28,
+    patch_size=7,
+)
+_LANGUAGE = dict(
+    hidden_size=48,
+    intermediate_size=96,
+    num_hidden_layers=2,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    head_dim=12,
+)
+#: Numbers of an architecture that say nothing of its size.
+_KEPT = ("model_type", "hidden_act", "layer_norm_eps", "rms_norm_eps", "rope_theta")
+_KEPT += ("tie_word_embeddings", "attention_bias", "num_register_tokens")
+_BATCH_SIZE = 2
+
+
+def toy_folder() -> str:
+    """Return the folder of the toy data: one per user, reused between runs."""
+    user = getattr(os, "getuid", lambda: 0)()
+    return os.path.join(tempfile.gettempdir(), f"mmvlm-toy-{user}")
+
+
+def make_tiny(cfg: Config, max_iters: int = 2, folder: str | None = None) -> Config:
+    """Replace what is large in ``cfg``, in place.
+
+    Args:
+        cfg (mmengine.Config): a full config.
+        max_iters (int): optimizer steps.
+        folder (str | None): where the toy data are written; None takes
+            :func:`toy_folder`.
+
+    Returns:
+        mmengine.Config: the same object.
+
+    Raises:
+        ValueError: for an encoder or language model that is loaded from a path
+            and gives no ``config`` to shrink.
+
+    """
+    if cfg.get("tokenizer") is not None:
+        cfg.tokenizer = _tiny_tokenizer(cfg.get("chat_template"))
+    if cfg.get("model") is not None:
+        cfg.model = tiny_model(cfg.model, _special_ids(cfg.get("tokenizer")))
+    _tiny_data(cfg, folder or toy_folder())
+    _tiny_schedule(cfg, max_iters)
+    return cfg
+
+
+def tiny_model(model: dict, ids: dict[str, Any]) -> dict:
+    """Return the model's config with its towers shrunk.
+
+    Args:
+        model (dict): ``model`` of a config.
+        ids (dict): ``vocab_size`` and special token ids of the tokenizer.
+
+    """
+    layers = _layers_needed(model)
+    result = dict(model)
+    for name, part in model.items():
+        if not isinstance(part, dict) or "type" not in part:
+            continue
+        if part.get("name_or_path") or part.get("config"):
+            is_text = name == "language_model"
+            config = part.get("config")
+            if not config:
+                raise ValueError(
+                    f"model.{name} has no 'config', so --tiny cannot know its "
+                    "architecture. Write config=dict(model_type=...) beside "
+                    "name_or_path."
+                )
+            sizes = {**_LANGUAGE, **ids} if is_text else dict(_VISION)
+            if not is_text:
+                sizes["num_hidden_layers"] = layers
+            result[name] = _tiny_part(part, config, sizes)
+        elif name != "connector" and any(isinstance(v, dict) for v in part.values()):
+            result[name] = tiny_model(part, ids)
+    return result
+
+
+def _tiny_part(part: dict, config: dict, sizes: dict) -> dict:
+    kept = {key: config[key] for key in _KEPT if key in config}
+    if "num_key_value_heads" not in config:
+        sizes.pop("num_key_value_heads", None)
+    elif config["num_key_value_heads"] == config.get("num_attention_heads"):
+        sizes["num_key_value_heads"] = sizes["num_attention_heads"]
+    if "head_dim" not in config:
+        sizes.pop("head_dim", None)
+    if "dinov2" in config["model_type"]:
+        sizes.pop("intermediate_size", None)
+        sizes["mlp_ratio"] = 2
+    dropped = ("name_or_path", "torch_dtype", "quantization", "trust_remote_code")
+    result = {k: v for k, v in part.items() if k not in dropped}
+    result["config"] = {**kept, **sizes}
+    if part.get("attention") == "flash_attention_2":
+        result["attention"] = "segment"
+    if part.get("lora"):
+        result["lora"] = {**part["lora"], "r": 4, "alpha": 8}
+    return result
+
+
+def _layers_needed(model: dict) -> int:
+    """Return the fewest encoder blocks for which every selected layer exists."""
+    layers: Sequence[int] = (model.get("connector") or {}).get("select_layers") or (-2,)
+    return max(2, *(layer if layer >= 0 else -layer - 1 for layer in layers))
+
+
+def _tiny_tokenizer(template: Any) -> dict:
+    from mmvlm.registry import CHAT_TEMPLATES
+
+    special: tuple[str, ...] = ()
+    if template is not None:
+        config = dict(type=template) if isinstance(template, str) else dict(template)
+        special = tuple(CHAT_TEMPLATES.build(config).special_tokens)
+    return dict(type="TinyTokenizer", special_tokens=list(special))
+
+
+def _special_ids(tokenizer: dict | None) -> dict[str, Any]:
+    """Return vocabulary size and special ids for the language model's config."""
+    from mmvlm.registry import TOKENIZERS
+
+    if tokenizer is None:
+        return {}
+    built = TOKENIZERS.build(dict(tokenizer))
+    return dict(
+        vocab_size=len(built),
+        bos_token_id=built.bos_token_id,
+        eos_token_id=built.eos_token_id,
+        pad_token_id=built.pad_token_id,
+    )
+
+
+def _tiny_data(cfg: Config, folder: str) -> None:
+    loader = cfg.get("train_dataloader")
+    if loader:
+        annotation = make_toy_llava(folder)
+        loader = {k: v for k, v in loader.items() if k in ("sampler", "collate_fn")}
+        cfg.train_dataloader = dict(
+            **loader,
+            batch_size=_BATCH_SIZE,
+            num_workers=0,
+            dataset=dict(
+                type="LLaVADataset",
+                name="toy",
+                data_root=os.path.dirname(annotation),
+                ann_file=os.path.basename(annotation),
+                image_prefix="images",
+                pipeline=_tiny_pipeline(cfg.train_dataloader["dataset"]),
+                **_text_filter(cfg),
+            ),
+        )
+    for name in ("val", "test"):
+        for field in (f"{name}_dataloader", f"{name}_cfg", f"{name}_evaluator"):
+            if cfg.get(field) is not None:
+                cfg[field] = None
+
+
+def _text_filter(cfg: Config) -> dict:
+    """The plain template renders pictures with captions only."""
+    template = cfg.get("chat_template")
+    name = template if isinstance(template, str) else (template or {}).get("type")
+    captions_only = name in ("plain", "v0_plain")
+    return dict(filter_cfg=dict(modality="image")) if captions_only else {}
+
+
+def _tiny_pipeline(dataset: dict) -> list:
+    """Return the first pipeline below a dataset, without fixed picture sizes."""
+    pipeline = next(_pipelines(dataset), [])
+    return [{k: v for k, v in step.items() if k != "size"} for step in pipeline]
+
+
+def _pipelines(value: Any) -> Iterator[list]:
+    if isinstance(value, dict):
+        if value.get("pipeline"):
+            yield value["pipeline"]
+        for item in value.values():
+            yield from _pipelines(item)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _pipelines(item)
+
+
+def _tiny_schedule(cfg: Config, max_iters: int) -> None:
+    if cfg.get("train_cfg"):
+        cfg.train_cfg = dict(type="VLMTrainLoop", max_iters=max_iters)
+    wrapper = cfg.get("optim_wrapper")
+    if wrapper:
+        cfg.optim_wrapper = {
+            **wrapper,
+            "type": "VLMOptimWrapper",
+            "accumulative_counts": 1,
+            "dtype": None,
+        }
+    for field in ("strategy", "base_batch_size", "sample_prompts", "load_from"):
+        cfg.pop(field, None)
+    cfg.load_from = None
+    cfg.resume = False
+    env = dict(cfg.get("env_cfg") or {})
+    env["dist_cfg"] = {**(env.get("dist_cfg") or {}), "backend": "gloo"}
+    cfg.env_cfg = env
