@@ -1,0 +1,201 @@
+"""From a conversation to ids, labels and slots, inside the data pipeline."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from mmvlm.registry import TRANSFORMS
+from mmvlm.structures import IGNORE_INDEX, Conversation, EncodedSample, Image
+from mmvlm.text.encoding import ConversationEncoder, SampleDropped
+
+_OVERFLOW = ("error", "drop", "truncate_text")
+_MODES = ("train", "generate")
+
+
+@TRANSFORMS.register_module()
+class EncodeConversation:
+    """Encode the item's conversation with the bound template and tokenizer.
+
+    Keys used: ``conversation``, ``layouts`` (samples with pictures); ``dataset``
+    and ``index`` for messages. Keys added: ``encoded`` (:class:`EncodedSample`),
+    ``truncated_tokens`` (int, tokens that were cut off), ``dropped_labels`` (bool,
+    LLaVA's count failed and nothing is trained); in mode ``generate`` also
+    ``gt_text`` (str, the answer that was left out; ``None`` without one).
+
+    Args:
+        max_length (int | None): most tokens of a sample, picture tokens counted;
+            None sets no limit.
+        overflow (str): what to do with a longer one. ``error`` stops; ``drop``
+            leaves it out, counted; ``truncate_text`` cuts text off its end, never
+            a picture's tokens.
+        mode (str): ``train``, or ``generate``: the conversation up to its last
+            question and the opening of an answer.
+        drop_on_mismatch, labels: see :class:`ConversationEncoder`.
+
+    """
+
+    def __init__(
+        self,
+        max_length: int | None = None,
+        overflow: str = "error",
+        mode: str = "train",
+        drop_on_mismatch: bool = False,
+        labels: str = "exact",
+    ) -> None:
+        if overflow not in _OVERFLOW:
+            raise ValueError(
+                f"EncodeConversation: overflow='{overflow}', expected one of "
+                f"{list(_OVERFLOW)}."
+            )
+        if mode not in _MODES:
+            raise ValueError(
+                f"EncodeConversation: mode='{mode}', expected one of {list(_MODES)}."
+            )
+        if max_length is not None and max_length < 1:
+            raise ValueError(
+                f"EncodeConversation: max_length={max_length}, expected at least 1."
+            )
+        self.max_length = max_length
+        self.overflow = overflow
+        self.mode = mode
+        self.drop_on_mismatch = drop_on_mismatch
+        self.labels = labels
+        self.context: Any = None
+        self._encoder: ConversationEncoder | None = None
+
+    def bind(self, context: Any) -> None:
+        """Take template, tokenizer and token count.
+
+        Raises:
+            ValueError: when the tokenizer cannot write the template.
+
+        """
+        self.context = context
+        self._encoder = ConversationEncoder(
+            context.template,
+            context.tokenizer,
+            drop_on_mismatch=self.drop_on_mismatch,
+            labels=self.labels,
+            model_max_length=self.max_length,
+        )
+
+    def __call__(self, item: dict) -> dict:
+        """Return the item with ``encoded``.
+
+        Raises:
+            RuntimeError: before :meth:`bind`.
+            ValueError: naming the sample, when it cannot be encoded or is longer
+                than ``max_length`` under ``overflow='error'``.
+            SampleDropped: when it is left out.
+
+        """
+        if self._encoder is None:
+            raise RuntimeError(
+                "EncodeConversation has no context yet; call dataset.bind(context) "
+                "(the runner does so when it builds the dataloaders)."
+            )
+        where = _where(item)
+        conversation = item["conversation"]
+        lengths = self._image_lengths(item, where)
+        generate = self.mode == "generate"
+        if generate:
+            conversation, item["gt_text"] = _cut_answer(conversation, where)
+        try:
+            (encoded,) = self._encoder(
+                [conversation], [lengths], add_generation_prompt=generate
+            )
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from error
+        trains = bool((encoded.labels != IGNORE_INDEX).any())
+        item["dropped_labels"] = not trains and self._encoder.counts_as_llava
+        item["truncated_tokens"] = 0
+        if not generate and not trains and not item["dropped_labels"]:
+            raise ValueError(
+                f"{where}: no token would be trained (no supervised turn in "
+                f"{[turn.role for turn in conversation.turns]})."
+            )
+        if self.max_length is not None and len(encoded) > self.max_length:
+            item["truncated_tokens"] = len(encoded) - self.max_length
+            encoded = self._shorten(encoded, where)
+            if not generate and trains and (encoded.labels == IGNORE_INDEX).all():
+                raise SampleDropped(
+                    f"{where}: max_length={self.max_length} leaves no trained token."
+                )
+        item["encoded"] = encoded
+        return item
+
+    def _image_lengths(self, item: dict, where: str) -> list[int]:
+        layouts = item.get("layouts") or []
+        expected = len(item["conversation"].images)
+        if len(layouts) != expected:
+            raise ValueError(
+                f"{where}: {expected} images but {len(layouts)} layouts; the pipeline "
+                "needs LoadImages and a view transform before EncodeConversation."
+            )
+        if layouts and self.context.token_count is None:
+            raise ValueError(
+                f"{where}: it has {expected} images, but the model takes none "
+                "(token_count is None)."
+            )
+        return [self.context.token_count(layout) for layout in layouts]
+
+    def _shorten(self, encoded: EncodedSample, where: str) -> EncodedSample:
+        """Apply the policy to a sample that is too long."""
+        limit, total = self.max_length, len(encoded)
+        pictures = sum(slot.length for slot in encoded.slots)
+        lost = sum(
+            min(slot.length, max(0, slot.start + slot.length - limit))
+            for slot in encoded.slots
+        )
+        if self.overflow == "drop":
+            raise SampleDropped(f"{where}: {total} tokens, max_length={limit}.")
+        if self.overflow == "truncate_text" and not lost:
+            if self.mode == "generate":
+                raise ValueError(
+                    f"{where}: a prompt of {total} tokens cannot be cut to "
+                    f"max_length={limit}, it would lose the question's end. Raise "
+                    "max_length."
+                )
+            return EncodedSample(
+                np.ascontiguousarray(encoded.input_ids[:limit]),
+                np.ascontiguousarray(encoded.labels[:limit]),
+                encoded.slots,
+            )
+        if lost:
+            raise ValueError(
+                f"max_length={limit} would cut {lost} of {pictures} image tokens of "
+                f"{where} ({total} tokens); raise max_length to >= {total}, use "
+                "overflow='drop', or fewer views."
+            )
+        raise ValueError(
+            f"{where}: {total} tokens ({pictures} of images), max_length={limit}; "
+            f"raise max_length to >= {total}, or use overflow='truncate_text' or "
+            "'drop'."
+        )
+
+
+def _where(item: dict) -> str:
+    name = item.get("index", item["conversation"].id)
+    dataset = item.get("dataset")
+    return f"sample {name} of {dataset}" if dataset else f"sample {name}"
+
+
+def _cut_answer(
+    conversation: Conversation, where: str
+) -> tuple[Conversation, str | None]:
+    """Return the conversation up to its last question, and the answer behind it."""
+    turns = list(conversation.turns)
+    answer = None
+    if turns and turns[-1].role == "assistant":
+        last = turns.pop()
+        if any(isinstance(part, Image) for part in last.parts):
+            raise ValueError(
+                f"{where}: the answer to generate holds an <image>; pictures must "
+                "stand in questions."
+            )
+        answer = last.text
+    return Conversation(
+        turns, conversation.images, conversation.id, conversation.meta
+    ), answer

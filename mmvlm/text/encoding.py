@@ -1,0 +1,328 @@
+"""Conversations to ids, labels and slots."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from mmvlm.structures import (
+    IGNORE_INDEX,
+    SLOT_TOKEN_ID,
+    Conversation,
+    EncodedSample,
+    Slot,
+)
+
+from .llava_masking import official_mask
+from .templates.base import ChatTemplate, Piece, is_empty
+from .token_spans import TokenSpans, spans_of
+
+#: Constant text before a picture (system text and role) is encoded once; this
+#: many such texts are kept.
+_CACHE_SIZE = 512
+
+
+class SampleDropped(Exception):
+    """A sample that a policy leaves out; readers count it, nothing is broken."""
+
+    counted_as = "dropped"
+
+
+@dataclass(slots=True)
+class _Run:
+    """Text that is encoded as one string.
+
+    Args:
+        text (str): the characters.
+        bounds (list[int]): start and end of every trained span, flat.
+
+    """
+
+    text: str
+    bounds: list[int] = field(default_factory=list)
+
+
+class ConversationEncoder:
+    """Encode conversations with one template and one tokenizer.
+
+    Ids follow LLaVA's rule: the rendered text is split at pictures and every
+    chunk is encoded alone, only the first behind BOS (templates with
+    ``encode_by='piece'`` encode every piece alone). Labels come from the
+    characters of trained pieces, exact to the token.
+
+    Args:
+        template (ChatTemplate): renders conversations.
+        tokenizer (Any): a transformers tokenizer, slow or fast.
+        drop_on_mismatch (bool): train no token of a sample on which LLaVA's own
+            count of tokens fails, as LLaVA does.
+        labels (str): ``exact``: the characters of answers and end marks;
+            ``llava``: the tokens that LLaVA's count gives, its faults included
+            (implies ``drop_on_mismatch``), to reproduce old runs.
+        model_max_length (int | None): length beyond which LLaVA forgives a
+            mismatch; None takes the tokenizer's.
+
+    Raises:
+        ValueError: when the tokenizer cannot write the template, or LLaVA's rules
+            are asked of a template that LLaVA never counted.
+
+    """
+
+    def __init__(
+        self,
+        template: ChatTemplate,
+        tokenizer: Any,
+        *,
+        drop_on_mismatch: bool = False,
+        labels: str = "exact",
+        model_max_length: int | None = None,
+    ) -> None:
+        template.check_tokenizer(tokenizer)
+        if labels not in ("exact", "llava"):
+            raise ValueError(f"labels='{labels}', expected 'exact' or 'llava'.")
+        self.counts_as_llava = drop_on_mismatch or labels == "llava"
+        if self.counts_as_llava and template.llava_version is None:
+            option = "labels='llava'" if labels == "llava" else "drop_on_mismatch=True"
+            raise ValueError(
+                f"{option} is LLaVA's rule, but {template.label} is none of LLaVA's "
+                "templates (vicuna_v1, llava_llama_2, mpt, plain, ...)."
+            )
+        self.template = template
+        self.tokenizer = tokenizer
+        self.labels = labels
+        self.model_max_length = model_max_length
+        self._cache: dict[str, np.ndarray] = {}
+        self._spans: TokenSpans | None = None
+
+    def __getstate__(self) -> dict:
+        """Leave out what is made again in another process."""
+        return {**self.__dict__, "_cache": {}, "_spans": None}
+
+    def __call__(
+        self,
+        conversations: Sequence[Conversation],
+        image_lengths: Sequence[Sequence[int]],
+        *,
+        add_generation_prompt: bool = False,
+    ) -> list[EncodedSample]:
+        """Encode a batch with one call of the tokenizer.
+
+        Args:
+            conversations (Sequence[Conversation]): regions written as text.
+            image_lengths (Sequence[Sequence[int]]): per conversation, tokens of
+                each picture.
+            add_generation_prompt (bool): end with what opens an answer.
+
+        Raises:
+            ValueError: naming the sample, when roles, pictures or answers are
+                not what the template takes.
+
+        """
+        spans = spans_of(self.tokenizer)
+        if spans is not self._spans:
+            self._spans, self._cache = spans, {}
+        plans, texts, bounds = [], [], []
+        for conversation, lengths in zip(conversations, image_lengths, strict=True):
+            if not add_generation_prompt and not self.counts_as_llava:
+                _check_answers(conversation)
+            pieces = self.template.render(
+                conversation, add_generation_prompt=add_generation_prompt
+            )
+            plan = self._plan(pieces, lengths, conversation.id)
+            plans.append(plan)
+            for number, run in enumerate(plan):
+                if isinstance(run, _Run) and not self._cached(run, number):
+                    texts.append(run.text)
+                    bounds.append(run.bounds)
+        encoded = iter(self._spans.encode(texts, bounds))
+        samples = [
+            self._assemble(plan, encoded, lengths)
+            for plan, lengths in zip(plans, image_lengths, strict=True)
+        ]
+        if self.counts_as_llava and not add_generation_prompt:
+            for conversation, sample in zip(conversations, samples, strict=True):
+                self._count_as_llava(conversation, sample)
+        return samples
+
+    def _plan(self, pieces: list[Piece], lengths: Sequence[int], sample: str) -> list:
+        """Return runs of text, picture indices and (token id, trained) pairs."""
+        plan: list = []
+        run: _Run | None = None
+        shown: list[int] = []
+        joins = self.template.encode_by == "chunk"
+        for piece in pieces:
+            if piece.image is not None:
+                plan.append(piece.image)
+                shown.append(piece.image)
+                run = None
+            elif piece.token is not None:
+                number = getattr(self.tokenizer, f"{piece.token}_token_id")
+                if number is not None:
+                    plan.append((number, piece.supervised))
+                run = None
+            else:
+                if run is None or not joins:
+                    run = _Run("")
+                    plan.append(run)
+                start = len(run.text)
+                run.text += piece.text
+                if piece.supervised:
+                    run.bounds += (start, len(run.text))
+        if not set(shown) <= set(range(len(lengths))) or min(lengths, default=1) < 1:
+            raise ValueError(
+                f"sample '{sample}': the template shows pictures {shown}, but token "
+                f"counts are given for {len(lengths)}: {list(lengths)} (each must be "
+                "at least 1)."
+            )
+        return plan
+
+    def _cached(self, run: _Run, number: int) -> bool:
+        """Whether the run's ids are kept; keeps constant ones from now on."""
+        if run.bounds or (number and len(run.text) > 16):
+            return False
+        if run.text not in self._cache:
+            if len(self._cache) >= _CACHE_SIZE:
+                return False
+            self._cache[run.text] = self._spans.ids(run.text)
+        return True
+
+    def _assemble(
+        self, plan: list, encoded: Any, lengths: Sequence[int]
+    ) -> EncodedSample:
+        prefix = self._spans.prefix_ids if self.template.adds_bos else []
+        ids, trained, slots = [np.asarray(prefix, np.int64)], [], []
+        at = len(ids[0])
+        for number, entry in enumerate(plan):
+            if isinstance(entry, _Run):
+                if self._cached(entry, number):
+                    new, index = self._cache[entry.text], ()
+                else:
+                    new, index = next(encoded)
+                trained += [
+                    (at + a, at + b)
+                    for a, b in zip(index[::2], index[1::2], strict=True)
+                ]
+            elif isinstance(entry, tuple):
+                new = np.array([entry[0]], np.int64)
+                if entry[1]:
+                    trained.append((at, at + 1))
+            else:
+                new = np.full(lengths[entry], SLOT_TOKEN_ID, np.int64)
+                slots.append(Slot(entry, at, len(new)))
+            ids.append(new)
+            at += len(new)
+        input_ids = np.concatenate(ids)
+        labels = np.full(len(input_ids), IGNORE_INDEX, np.int64)
+        for start, end in trained:
+            labels[start:end] = input_ids[start:end]
+        return EncodedSample(input_ids, labels, slots)
+
+    def _count_as_llava(
+        self, conversation: Conversation, sample: EncodedSample
+    ) -> None:
+        keep = np.ones(len(sample), dtype=bool)
+        for slot in sample.slots:
+            keep[slot.start + 1 : slot.start + slot.length] = False
+        ids = sample.input_ids[keep]
+        trained, mismatch = official_mask(
+            conversation, self.template, self.tokenizer, ids, self.model_max_length
+        )
+        if self.labels == "llava":
+            # LLaVA may train a placeholder (<image> in a caption); nobody can.
+            trained &= ids != SLOT_TOKEN_ID
+            sample.labels[:] = IGNORE_INDEX
+            sample.labels[keep] = np.where(trained, ids, IGNORE_INDEX)
+        elif mismatch is not None:
+            sample.labels[:] = IGNORE_INDEX
+
+
+_ENCODERS: dict[tuple[int, int, bool], ConversationEncoder] = {}
+
+
+def _encoder(template: ChatTemplate, tokenizer: Any, drop: bool) -> ConversationEncoder:
+    """Return an encoder, kept for the last few templates and tokenizers."""
+    key = (id(template), id(tokenizer), drop)
+    known = _ENCODERS.get(key)
+    if known is None:
+        if len(_ENCODERS) >= 8:
+            _ENCODERS.pop(next(iter(_ENCODERS)))
+        known = ConversationEncoder(template, tokenizer, drop_on_mismatch=drop)
+        _ENCODERS[key] = known
+    return known
+
+
+def _check_answers(conversation: Conversation) -> None:
+    for number, turn in enumerate(conversation.turns):
+        if turn.role == "assistant" and turn.is_supervised and is_empty(turn):
+            raise ValueError(
+                f"sample '{conversation.id}': turn {number} is an empty answer; there "
+                "is nothing to train. Leave the sample out (bad_samples), mark the "
+                "turn supervised=False, or use drop_on_mismatch=True (LLaVA's rule)."
+            )
+
+
+def encode_conversation(
+    conversation: Conversation,
+    template: ChatTemplate,
+    tokenizer: Any,
+    image_lengths: Sequence[int],
+    *,
+    add_generation_prompt: bool = False,
+    drop_on_mismatch: bool = False,
+) -> EncodedSample:
+    """Encode one conversation; see :class:`ConversationEncoder`.
+
+    Args:
+        conversation (Conversation): regions written as text.
+        template (ChatTemplate): renders it.
+        tokenizer (Any): a transformers tokenizer, slow or fast.
+        image_lengths (Sequence[int]): tokens of each picture.
+        add_generation_prompt (bool): end with what opens an answer.
+        drop_on_mismatch (bool): LLaVA's rule for samples that it cannot count.
+
+    Returns:
+        EncodedSample: placeholders expanded to ``image_lengths`` slots each.
+
+    Raises:
+        ValueError: naming the sample or the template.
+
+    Example:
+        >>> from mmvlm.registry import CHAT_TEMPLATES, TOKENIZERS
+        >>> tokenizer = TOKENIZERS.build(dict(type="TinyTokenizer"))
+        >>> template = CHAT_TEMPLATES.build(dict(type="vicuna_v1"))
+        >>> talk = Conversation.from_texts("Colour?", "Red.", images=["a.png"])
+        >>> sample = encode_conversation(talk, template, tokenizer, [4])
+        >>> tokenizer.decode(sample.labels[sample.labels >= 0])
+        ' Red.</s>'
+
+    """
+    return encode_batch(
+        [conversation],
+        template,
+        tokenizer,
+        [image_lengths],
+        add_generation_prompt=add_generation_prompt,
+        drop_on_mismatch=drop_on_mismatch,
+    )[0]
+
+
+def encode_batch(
+    conversations: Sequence[Conversation],
+    template: ChatTemplate,
+    tokenizer: Any,
+    image_lengths: Sequence[Sequence[int]],
+    *,
+    add_generation_prompt: bool = False,
+    drop_on_mismatch: bool = False,
+) -> list[EncodedSample]:
+    """Encode several conversations with one call of a fast tokenizer.
+
+    The result equals :func:`encode_conversation` of each; the arguments are the
+    same, in lists.
+    """
+    encoder = _encoder(template, tokenizer, drop_on_mismatch)
+    return encoder(
+        conversations, image_lengths, add_generation_prompt=add_generation_prompt
+    )

@@ -1,0 +1,147 @@
+"""Templates that put fixed text around turns: one class, many tables."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from mmvlm.structures import Conversation
+
+from .base import (
+    ChatTemplate,
+    Piece,
+    PieceBuilder,
+    check_alternation,
+    check_last,
+    is_empty,
+    split_system,
+    write_parts,
+)
+
+
+@dataclass(frozen=True)
+class Marks:
+    """The fixed text of a template.
+
+    The rendered string is, with the trained part in brackets::
+
+        system_open system system_close
+        user_open QUESTION user_close answer_open [answer_lead ANSWER end_mark]
+        answer_close
+        between user_open QUESTION ...
+        finish
+
+    Args:
+        user_open, user_close (str): around a question.
+        answer_open (str): opens an answer; a generation prompt ends with it.
+        answer_lead (str): what the model says before the answer (a space).
+        end_mark (str): what the model says after it.
+        answer_close (str): follows the end mark, not trained.
+        between (str): before every question but the first.
+        finish (str): at the end of a conversation that is no prompt.
+        system (str): default system text; empty leaves the whole block out.
+        system_open, system_close (str): around the system text.
+        system_in_user (bool): the system block stands inside the first
+            question, behind ``user_open``.
+
+    """
+
+    user_open: str
+    user_close: str
+    answer_open: str
+    end_mark: str
+    answer_lead: str = ""
+    answer_close: str = ""
+    between: str = ""
+    finish: str = ""
+    system: str = ""
+    system_open: str = ""
+    system_close: str = ""
+    system_in_user: bool = False
+
+
+class DelimitedTemplate(ChatTemplate):
+    """A template that a table of fixed text describes.
+
+    Args:
+        system (str | None): system text of conversations that bring none; ``""``
+            leaves the block out; None keeps the template's own.
+        end_mark (str | None): what ends an answer; None keeps the template's
+            own. For language models whose EOS is another.
+        image_prefix, image_suffix (str): text around every picture (for example
+            ``<im_start>`` and ``<im_end>``).
+
+    """
+
+    marks: ClassVar[Marks]
+    #: Special tokens besides the end mark.
+    frame_tokens: ClassVar[tuple[str, ...]] = ()
+    #: Whether the end mark is one token (else it is text, as ``###``).
+    end_is_token: ClassVar[bool] = True
+    #: Whether roles must alternate, the user first.
+    alternates: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        system: str | None = None,
+        end_mark: str | None = None,
+        image_prefix: str = "",
+        image_suffix: str = "",
+    ) -> None:
+        marks = self.marks
+        if system is not None:
+            marks = replace(marks, system=system)
+        if end_mark is not None:
+            # White space around the mark belongs to the template's format.
+            own = marks.end_mark.strip()
+            marks = replace(marks, end_mark=marks.end_mark.replace(own, end_mark))
+        self.table = marks
+        self.image_prefix = image_prefix
+        self.image_suffix = image_suffix
+        stop = marks.end_mark.strip()
+        self.stop_strings = (stop,) if stop else ()
+        self.special_tokens = (
+            *self.frame_tokens,
+            *(self.stop_strings if self.end_is_token else ()),
+        )
+
+    def render(
+        self, conversation: Conversation, *, add_generation_prompt: bool = False
+    ) -> list[Piece]:
+        """Return the pieces of the whole conversation, in order."""
+        table, out, sample = self.table, PieceBuilder(), conversation.id
+        system, turns = split_system(conversation)
+        check = check_alternation if self.alternates else check_last
+        check(turns, sample, add_generation_prompt)
+        system = table.system if system is None else system
+        block = f"{table.system_open}{system}{table.system_close}" if system else ""
+        if not table.system_in_user:
+            out.text(block)
+        for number, turn in enumerate(turns):
+            supervised = turn.is_supervised
+            if turn.role == "user":
+                out.text(table.between if number else "")
+                out.text(table.user_open)
+                if number == 0 and table.system_in_user:
+                    out.text(block)
+            else:
+                out.text(table.answer_open)
+                # LLaVA writes an empty answer as a bare role.
+                if self.llava_version not in (None, "v0") and is_empty(turn):
+                    continue
+                out.text(table.answer_lead, supervised)
+            write_parts(
+                out,
+                turn,
+                sample,
+                supervised=supervised,
+                image_prefix=self.image_prefix,
+                image_suffix=self.image_suffix,
+            )
+            if turn.role == "user":
+                out.text(table.user_close)
+            else:
+                out.text(table.end_mark, supervised)
+                out.text(table.answer_close)
+        out.text(table.answer_open if add_generation_prompt else table.finish)
+        return out.done()
