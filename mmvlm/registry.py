@@ -6,7 +6,9 @@ files. Each node imports its own folders (``locations``) at the first look-up.
 
 from __future__ import annotations
 
+import difflib
 import inspect
+from typing import Any
 
 from mmengine import registry as root
 from mmengine.registry import Registry as _Registry
@@ -23,7 +25,30 @@ def _where(obj: object) -> str:
 
 
 class Registry(_Registry):
-    """mmengine registry whose duplicate error names both places."""
+    """mmengine registry whose errors name both places and near names."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        #: Start of a name -> why such names may be missing, for messages.
+        self.hints: dict[str, str] = {}
+        super().__init__(*args, **kwargs)
+
+    def build(self, cfg: Any, *args: Any, **kwargs: Any) -> Any:
+        """Build ``cfg``.
+
+        Raises:
+            KeyError: naming the nearest registered names, when ``cfg['type']`` is
+                unknown.
+
+        """
+        name = cfg.get("type") if isinstance(cfg, dict) else None
+        if isinstance(name, str) and self.get(name) is None:
+            near = difflib.get_close_matches(name, self.module_dict, 3, 0.5)
+            hints = [why for start, why in self.hints.items() if name.startswith(start)]
+            asked = f"Did you mean {' or '.join(map(repr, near))}?" if near else ""
+            raise KeyError(
+                " ".join([f"no {self.name} is named '{name}'.", asked, *hints]).strip()
+            )
+        return super().build(cfg, *args, **kwargs)
 
     def _register_module(self, module, module_name=None, force=False):
         names = module_name or module.__name__
@@ -57,7 +82,9 @@ OPTIM_WRAPPER_CONSTRUCTORS = _node(
     "engine.optimizers",
 )
 OPTIMIZERS = _node("optimizer", root.OPTIMIZERS, "engine.optimizers")
-PARAM_SCHEDULERS = _node("parameter scheduler", root.PARAM_SCHEDULERS)
+PARAM_SCHEDULERS = _node(
+    "parameter scheduler", root.PARAM_SCHEDULERS, "engine.optimizers"
+)
 LOG_PROCESSORS = _node("log_processor", root.LOG_PROCESSORS, "engine.runner")
 MODELS = _node("model", root.MODELS, "models")
 MODEL_WRAPPERS = _node("model_wrapper", root.MODEL_WRAPPERS, "engine.strategies")
