@@ -1,0 +1,428 @@
+"""Rules of the house that a machine can keep."""
+
+import ast
+import functools
+import inspect
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "mmvlm"
+SOURCES = sorted(p for p in PACKAGE.rglob("*.py") if ".mim" not in p.parts)
+TOOLS = sorted((ROOT / "tools").rglob("*.py"))
+SCRIPTS = sorted((ROOT / "tools").rglob("*.sh"))
+CONFIGS = sorted((ROOT / "configs").rglob("*.py"))
+TESTS = sorted((ROOT / "tests").rglob("*.py"))
+
+# Hard limits; what is normal is far below.
+MAX_FILE_LINES = 600
+MAX_FUNCTION_LINES = 80
+MAX_POSITIONAL = 5
+MAX_DEPTH = 3
+# Signatures that another library dictates.
+FOREIGN_SIGNATURES = ("segment_attention",)
+
+# folder of mmvlm -> folders of mmvlm that it must not know. "A room knows the
+# rooms it imports and none that import it."
+FORBIDDEN_ROOMS = {
+    "structures": {
+        *("text", "datasets", "models", "engine", "evaluation", "visualization"),
+        *("apis", "export", "config", "registry"),
+    },
+    "text": {
+        *("datasets", "models", "engine", "evaluation", "visualization"),
+        *("apis", "export", "config"),
+    },
+    "datasets": {
+        *("models", "engine", "evaluation", "visualization", "apis", "export"),
+        "config",
+    },
+    "models": {
+        *("datasets", "engine", "evaluation", "visualization", "apis", "export"),
+        "config",
+    },
+    "evaluation": {"models", "datasets", "engine", "apis", "export", "config"},
+    "visualization": {"models", "datasets", "engine", "apis", "export", "config"},
+    "engine": {"apis", "export"},
+    "utils": {
+        *("text", "datasets", "models", "engine", "evaluation", "visualization"),
+        *("apis", "export", "config"),
+    },
+}
+LAZY_PACKAGES = (
+    *("xtuner", "deepspeed", "bitsandbytes", "mmpretrain", "gradio"),
+    *("pycocoevalcap", "peft", "mmcv.ops", "spacy", "flash_attn"),
+)
+LAZY_PREFIXES = tuple(f"{name}." for name in LAZY_PACKAGES)
+HEAVY_PACKAGES = ("torch", "mmengine", "transformers", "numpy", "cv2", "torchvision")
+COLLECTIVES = ("engine/", "utils/dist", "compat.py")
+MACHINE_PATH = re.compile(r"^/(home|root|work|mnt|data|opt|scratch|Users|tmp)(/|$)")
+
+
+def name_of(path):
+    return path.relative_to(ROOT).as_posix()
+
+
+@functools.cache
+def parse(path):
+    return ast.parse(path.read_text(encoding="utf-8"), str(path))
+
+
+def over(paths):
+    return pytest.mark.parametrize("path", paths, ids=name_of)
+
+
+def is_type_checking(node):
+    return isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
+
+
+def run_time_nodes(tree):
+    """All nodes but those under ``if TYPE_CHECKING:``."""
+    todo = [tree]
+    while todo:
+        node = todo.pop()
+        yield node
+        children = node.orelse if is_type_checking(node) else ast.iter_child_nodes(node)
+        todo.extend(children)
+
+
+def imported_modules(path):
+    """Dotted names that a file imports, also inside functions."""
+    package = list(path.relative_to(ROOT).with_suffix("").parts)
+    for node in run_time_nodes(parse(path)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level] if node.level else []
+            home = ".".join([*base, *([node.module] if node.module else [])])
+            yield from (f"{home}.{alias.name}" for alias in node.names)
+
+
+def calls(path, *names):
+    for node in ast.walk(parse(path)):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in names:
+            yield node
+
+
+# ----------------------------------------------------------------- imports
+@over(SOURCES)
+def test_imports_stay_inside_the_allowed_rooms(path):
+    parts = path.relative_to(PACKAGE).parts
+    room = parts[0].removesuffix(".py")
+    modules = list(imported_modules(path))
+
+    outside = [m for m in modules if m.split(".")[0] in ("tools", "tests", "configs")]
+    wrong = [
+        module
+        for module in modules
+        if module.startswith("mmvlm.")
+        and module.split(".")[1] in FORBIDDEN_ROOMS.get(room, ())
+    ]
+    assert outside + wrong == []
+
+
+@over([p for p in SOURCES if "evaluation/functional/" in name_of(p)] or SOURCES[:1])
+def test_scoring_functions_know_neither_mmengine_nor_ranks(path):
+    wrong = [
+        module
+        for module in imported_modules(path)
+        if module.startswith(("mmengine", "torch.distributed"))
+    ]
+    assert wrong == [] or "functional" not in name_of(path)
+
+
+@over(SOURCES)
+def test_collectives_are_called_only_in_the_engine(path):
+    inside = path.relative_to(PACKAGE).as_posix()
+    if inside.startswith(COLLECTIVES):
+        return
+    wrong = [m for m in imported_modules(path) if m.startswith("torch.distributed")]
+    wrong += [
+        ast.unparse(node)
+        for node in ast.walk(parse(path))
+        if isinstance(node, ast.Attribute) and ast.unparse(node) == "torch.distributed"
+    ]
+    assert wrong == []
+
+
+@over(SOURCES)
+def test_extras_are_not_imported_at_module_level(path):
+    found = []
+    for node in parse(path).body:
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        found += [n for n in names if f"{n}.".startswith(LAZY_PREFIXES)]
+    assert found == []
+
+
+# ------------------------------------------------- fresh interpreters
+IMPORTER = r"""
+import importlib, json, os, sys
+import mmvlm
+heavy = [name for name in json.loads(sys.argv[2]) if name in sys.modules]
+import torch, mmengine, mmengine.dist, mmengine.runner, transformers, PIL.Image
+torch.set_num_threads(1)
+for name in ("transformers.modeling_utils", "transformers.generation", "numpy"):
+    importlib.import_module(name)
+assert not [name for name in sys.modules if name.startswith("mmvlm.models")]
+
+def in_child(function, *arguments):
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            answer = function(*arguments)
+        except BaseException as error:
+            answer = f"{type(error).__name__}: {error}"
+        with os.fdopen(writing, "w") as pipe:
+            json.dump(answer, pipe)
+        os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading) as pipe:
+        answer = json.load(pipe)
+    os.waitpid(child, 0)
+    return answer
+
+# accelerate and mmengine themselves import some of them when installed.
+lazy = [package for package in json.loads(sys.argv[3]) if package not in sys.modules]
+
+def import_one(name):
+    importlib.import_module(name)
+    return [package for package in lazy if package in sys.modules]
+
+def registries():
+    from mmvlm import registry
+    return {k: v for k, v in vars(registry).items() if isinstance(v, registry.Registry)}
+
+def registered(names):
+    for name in names:
+        importlib.import_module(name)
+    return {
+        key: sorted(
+            name for name, value in node.module_dict.items()
+            if getattr(value, "__module__", "").startswith("mmvlm.")
+        )
+        for key, node in registries().items()
+    }
+
+def look_up(key, names):
+    node = registries()[key]
+    return [name for name in names if node.get(name) is None]
+
+modules = json.loads(sys.argv[1])
+imports = {name: in_child(import_one, name) for name in modules}
+known = in_child(registered, [n for n in modules if not isinstance(imports[n], str)])
+missing = {}
+if isinstance(known, dict):
+    missing = {key: in_child(look_up, key, names) for key, names in known.items()}
+print("RESULTS", json.dumps(dict(
+    heavy=heavy, imports=imports, known=known, missing=missing)))
+"""
+
+
+def module_name(path):
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = [module_name(path) for path in SOURCES if not path.stem.startswith("__main")]
+
+
+@pytest.fixture(scope="module")
+def fresh():
+    """Each module imported alone, in a process that has not seen mmvlm's others."""
+    done = subprocess.run(
+        [
+            *(sys.executable, "-c", IMPORTER, json.dumps(MODULES)),
+            *(json.dumps(HEAVY_PACKAGES), json.dumps(LAZY_PACKAGES)),
+        ],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    lines = [x for x in done.stdout.splitlines() if x.startswith("RESULTS ")]
+    assert lines, done.stderr[-2000:]
+    return json.loads(lines[0].removeprefix("RESULTS "))
+
+
+@pytest.mark.slow
+class TestFreshInterpreter:
+    def test_import_mmvlm_pulls_nothing_heavy(self, fresh):
+        assert fresh["heavy"] == []
+
+    @pytest.mark.parametrize("module", MODULES)
+    def test_module_imports_alone_and_without_extras(self, fresh, module):
+        assert fresh["imports"][module] == []
+
+    def test_registered_names_are_found_from_the_registry_alone(self, fresh):
+        assert isinstance(fresh["known"], dict), fresh["known"]
+        assert "MLPConnector" in fresh["known"]["MODELS"]
+        assert {key: names for key, names in fresh["missing"].items() if names} == {}
+
+
+# ------------------------------------------------------------------- code
+@over(SOURCES)
+def test_no_forbidden_patterns(path):
+    found = [f"print, line {node.lineno}" for node in calls(path, "print")]
+    for node in calls(path, "torch.load"):
+        if "weights_only" not in {keyword.arg for keyword in node.keywords}:
+            found.append(f"torch.load without weights_only, line {node.lineno}")
+    for node in ast.walk(parse(path)):
+        if isinstance(node, ast.ExceptHandler):
+            silent = all(isinstance(x, ast.Pass | ast.Continue) for x in node.body)
+            kind = ast.unparse(node.type) if node.type else None
+            if kind is None or (silent and kind in ("Exception", "BaseException")):
+                found.append(f"except {kind} that hides errors, line {node.lineno}")
+        if isinstance(node, ast.Assert) and node.msg is None:
+            found.append(f"assert without a message, line {node.lineno}")
+        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(".cuda"):
+            found.append(f".cuda(), line {node.lineno}")
+    assert found == []
+
+
+@over([*SOURCES, *TOOLS, *CONFIGS])
+def test_no_machine_paths(path):
+    found = [
+        (node.value, node.lineno)
+        for node in ast.walk(parse(path))
+        if isinstance(node, ast.Constant)
+        and isinstance(node.value, str)
+        and MACHINE_PATH.match(node.value)
+    ]
+    assert found == []
+
+
+@over([*SOURCES, *TOOLS, *SCRIPTS, *CONFIGS, *TESTS])
+def test_files_are_ascii_and_short(path):
+    text = path.read_text(encoding="utf-8")
+
+    odd = [i for i, line in enumerate(text.splitlines(), 1) if not line.isascii()]
+    assert odd == [], "lines that are not ASCII"
+    assert text.count("\n") <= MAX_FILE_LINES
+
+
+@over([*SOURCES, *TOOLS])
+def test_functions_are_short_with_few_positional_arguments(path):
+    found = []
+    for node in ast.walk(parse(path)):
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        if (lines := node.end_lineno - node.lineno + 1) > MAX_FUNCTION_LINES:
+            found.append(f"{node.name}: {lines} lines")
+        names = [a.arg for a in (*node.args.posonlyargs, *node.args.args)]
+        count = len(names) - (names[:1] in (["self"], ["cls"]))
+        foreign = node.name.startswith("_") or node.name in FOREIGN_SIGNATURES
+        if count > MAX_POSITIONAL and not foreign:
+            found.append(f"{node.name}: {count} positional arguments")
+    assert found == []
+
+
+@over([p for p in SOURCES if not p.stem.startswith("_")])
+def test_public_names_have_docstrings(path):
+    tree = parse(path)
+    missing = [] if ast.get_docstring(tree) else ["module"]
+    todo = list(tree.body)
+    while todo:
+        node = todo.pop()
+        if isinstance(node, ast.ClassDef):
+            todo.extend(node.body)
+        if (
+            isinstance(node, ast.ClassDef | ast.FunctionDef)
+            and not node.name.startswith("_")
+            and not ast.get_docstring(node)
+            and not any("override" in ast.unparse(d) for d in node.decorator_list)
+        ):
+            missing.append(node.name)
+    # Methods that fulfil a documented contract inherit its text.
+    assert [name for name in missing if not _inherits(path, name)] == []
+
+
+def _inherits(path, name):
+    for node in ast.walk(parse(path)):
+        if isinstance(node, ast.ClassDef) and node.bases:
+            if any(
+                isinstance(x, ast.FunctionDef) and x.name == name for x in node.body
+            ):
+                return True
+    return False
+
+
+# ---------------------------------------------------------------- modules
+def registered_modules():
+    from torch import nn
+
+    from mmvlm.registry import MODELS
+
+    MODELS.import_from_location()
+    found = {
+        value
+        for value in MODELS.module_dict.values()
+        if inspect.isclass(value)
+        and issubclass(value, nn.Module)
+        and value.__module__.startswith("mmvlm.")
+    }
+    return sorted(found, key=lambda value: value.__name__)
+
+
+def test_every_forward_says_its_shapes():
+    modules = registered_modules()
+    assert modules
+
+    silent = [
+        f"{module.__module__}.{module.__name__}"
+        for module in modules
+        if module.forward.__module__.startswith("mmvlm.")
+        and "Shape:" not in (module.forward.__doc__ or "")
+    ]
+    assert silent == []
+
+
+def test_registered_name_is_the_class_name():
+    from mmvlm.registry import MODELS
+
+    registered_modules()
+    assert [
+        (name, value.__name__)
+        for name, value in MODELS.module_dict.items()
+        if inspect.isclass(value) and name != value.__name__
+    ] == []
+
+
+def test_inheritance_is_shallow():
+    deep = []
+    for module in registered_modules():
+        own = [c for c in module.__mro__ if c.__module__.startswith("mmvlm.")]
+        if len(own) > MAX_DEPTH + 1:
+            deep.append([c.__name__ for c in own])
+    assert deep == []
+
+
+# ------------------------------------------------------------------- ruff
+@pytest.mark.parametrize("arguments", [["check"], ["format", "--check"]])
+def test_ruff_is_clean(arguments):
+    done = subprocess.run(
+        [sys.executable, "-m", "ruff", *arguments, "--no-cache", "."],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
+
+
+def test_shell_scripts_parse():
+    scripts = [*SCRIPTS, ROOT / "requirements" / "install.sh", ROOT / ".ci" / "run"]
+    for path in scripts:
+        done = subprocess.run(["bash", "-n", path], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert os.access(path, os.X_OK), f"{name_of(path)} is not executable"
