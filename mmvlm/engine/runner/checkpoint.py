@@ -1,0 +1,370 @@
+"""Checkpoint files: written atomically, read as tensors and plain values only."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import pickle
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.logging import print_log
+from mmengine.model import is_model_wrapper
+from torch import nn
+
+#: Format of the files that this module writes.
+FORMAT = "mmvlm-1"
+
+
+def unwrap(model: nn.Module) -> nn.Module:
+    """Return the module inside a data-parallel wrapper, or the module itself."""
+    while is_model_wrapper(model) or type(model).__name__ == "MMDeepSpeedEngineWrapper":
+        model = model.module
+    return model
+
+
+# Writing ---------------------------------------------------------------------
+
+
+def write_atomic(path: str | os.PathLike, write: Any) -> None:
+    """Let ``write(file)`` fill a file that appears under its name only when whole.
+
+    Args:
+        path (str | PathLike): final name; its folder is created.
+        write (Callable): takes a binary file object.
+
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def save_atomic(obj: Any, path: str | os.PathLike) -> None:
+    """Save tensors and plain values; a reader sees the old file or the new one.
+
+    Raises:
+        TypeError: naming the place of a value that ``weights_only`` would refuse.
+
+    """
+    check_plain(obj)
+    write_atomic(path, lambda file: torch.save(obj, file))
+
+
+def check_plain(obj: Any, where: str = "checkpoint") -> None:
+    """Check that a value holds tensors, numbers, strings and containers only.
+
+    Raises:
+        TypeError: naming the place and the type.
+
+    """
+    if isinstance(obj, dict):
+        for key, value in obj.items():
+            if not isinstance(key, str | int | float | bool | tuple):
+                raise TypeError(f"{where}: key {key!r} is a {type(key).__name__}.")
+            check_plain(value, f"{where}[{key!r}]")
+    elif isinstance(obj, list | tuple | set):
+        for number, value in enumerate(obj):
+            check_plain(value, f"{where}[{number}]")
+    elif type(obj) not in _PLAIN and not isinstance(obj, torch.Tensor):
+        raise TypeError(
+            f"{where} is a {type(obj).__module__}.{type(obj).__name__}; a checkpoint "
+            "holds tensors and plain values only. Convert it before saving."
+        )
+
+
+_PLAIN = (str, int, float, bool, bytes, complex, type(None), torch.dtype, torch.Size)
+
+
+# Reading ---------------------------------------------------------------------
+
+
+def load_file(path: str | os.PathLike, *, allow_pickle: bool = False) -> dict:
+    """Read a checkpoint onto the CPU.
+
+    Args:
+        path (str | PathLike): ``.pth`` or ``.safetensors`` file, or a work dir, whose
+            newest checkpoint is taken.
+        allow_pickle (bool): also unpickle arbitrary objects, which runs code of the
+            file; only for files whose origin is trusted (older mmengine
+            checkpoints need it).
+
+    Returns:
+        dict: with ``state_dict`` at least; a bare state dict is put in one.
+
+    Raises:
+        FileNotFoundError: naming the path and what lies in its folder.
+        ValueError: when the file is damaged or holds more than weights.
+
+    """
+    path = Path(path).expanduser()
+    if path.is_dir():
+        path = Path(find_last(path) or path / "last_checkpoint")
+    if not path.is_file():
+        folder = path.parent
+        near = sorted(p.name for p in folder.glob("*.pth")) if folder.is_dir() else []
+        raise FileNotFoundError(
+            f"checkpoint '{path}' does not exist. Checkpoints in that folder: "
+            f"{near or 'none'}."
+        )
+    if path.suffix == ".safetensors":
+        from safetensors.torch import load_file as load_safetensors
+
+        return dict(state_dict=load_safetensors(str(path)), meta={})
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=not allow_pickle)
+    except pickle.UnpicklingError as error:
+        raise ValueError(
+            f"checkpoint '{path}' is damaged or holds more than tensors and plain "
+            "values (mmengine's own checkpoints do). If you trust its origin, give "
+            f"load_from=dict(path='{path}', allow_pickle=True). torch says: "
+            f"{str(error).splitlines()[0]:.200}"
+        ) from error
+    except (RuntimeError, EOFError) as error:
+        raise ValueError(
+            f"checkpoint '{path}' cannot be read, it may be cut: "
+            f"{str(error).splitlines()[0] if str(error) else type(error).__name__}"
+        ) from error
+    if not isinstance(content, dict):
+        raise ValueError(
+            f"checkpoint '{path}' holds a {type(content).__name__}, expected a dict."
+        )
+    if "state_dict" not in content:
+        content = dict(state_dict=content, meta={})
+    content.setdefault("meta", {})
+    return content
+
+
+@dataclass
+class LoadReport:
+    """What a load did, keys grouped by part.
+
+    Args:
+        path (str): the file.
+        loaded (dict[str, int]): tensors loaded per part.
+        missing (dict[str, list[str]]): expected but not in the file.
+        unexpected (dict[str, list[str]]): in the file but not in the model.
+        mismatched (dict[str, list[str]]): with both shapes.
+        skipped (dict[str, int]): tensors of parts that were not asked for.
+
+    """
+
+    path: str
+    loaded: dict[str, int] = field(default_factory=dict)
+    missing: dict[str, list[str]] = field(default_factory=dict)
+    unexpected: dict[str, list[str]] = field(default_factory=dict)
+    mismatched: dict[str, list[str]] = field(default_factory=dict)
+    skipped: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether nothing was missing, unexpected or of another shape."""
+        return not (self.missing or self.unexpected or self.mismatched)
+
+    def __str__(self) -> str:
+        loaded = ", ".join(f"{part} ({n} tensors)" for part, n in self.loaded.items())
+        lines = [f"'{self.path}': loaded {loaded or 'nothing'}."]
+        if self.skipped:
+            skipped = ", ".join(f"{part} ({n})" for part, n in self.skipped.items())
+            lines.append(f"  not asked for: {skipped}")
+        for title in ("missing", "unexpected", "mismatched"):
+            for part, keys in getattr(self, title).items():
+                more = f" and {len(keys) - 8} more" if len(keys) > 8 else ""
+                lines.append(
+                    f"  {title} in {part} ({len(keys)}): {', '.join(keys[:8])}{more}"
+                )
+        return "\n".join(lines)
+
+
+def part_of(key: str) -> str:
+    """Return the part that a state-dict key belongs to: its first word."""
+    return key.split(".", 1)[0]
+
+
+def _by_part(keys: Iterable[str]) -> dict[str, list[str]]:
+    grouped: dict[str, list[str]] = defaultdict(list)
+    for key in sorted(keys):
+        grouped[part_of(key)].append(key)
+    return dict(grouped)
+
+
+def load_parts(
+    model: nn.Module,
+    path: str | os.PathLike | dict,
+    parts: Sequence[str] | None = None,
+    strict: bool = True,
+    allow_pickle: bool = False,
+) -> LoadReport:
+    """Load a checkpoint into a model, part by part, and log a report.
+
+    Args:
+        model (nn.Module): state-dict keys start with the part's name.
+        path (str | PathLike | dict): a file, or what :func:`load_file` returned.
+        parts (Sequence[str] | None): which parts to load. None means all that the
+            file says it holds (a stage-1 file holds the connector only), or every
+            part of the model when the file says nothing.
+        strict (bool): refuse any missing, unexpected or mismatched key in those
+            parts. Without it they are logged, and mismatched tensors are left.
+        allow_pickle (bool): see :func:`load_file`.
+
+    Raises:
+        ValueError: with the three lists, when ``strict`` and they are not empty;
+            always when a part that is expected got nothing.
+
+    """
+    if isinstance(path, dict):
+        content, path = path, path.get("path", "<checkpoint>")
+    else:
+        content = load_file(path, allow_pickle=allow_pickle)
+    state, meta = _strip_prefix(content["state_dict"]), content.get("meta", {})
+    model = unwrap(model)
+    own = model.state_dict()
+    omitted = set(meta.get("omitted", ()))
+    if parts is None:
+        wanted = set(meta["parts"]) if omitted else set(map(part_of, own))
+        chosen = wanted | set(map(part_of, state))
+    else:
+        wanted = chosen = set(parts)
+
+    report = LoadReport(str(path))
+    given = {key for key in state if part_of(key) in chosen}
+    expected = {key for key in own if part_of(key) in chosen}
+    report.skipped = dict(Counter(map(part_of, state.keys() - given)))
+    report.missing = _by_part(expected - given - omitted)
+    report.unexpected = _by_part(given - expected)
+    fitting = {}
+    bad = []
+    for key in sorted(given & expected):
+        if state[key].shape == own[key].shape:
+            fitting[key] = state[key]
+        else:
+            shapes = f"{tuple(state[key].shape)} in the file"
+            bad.append(f"{key} ({shapes}, {tuple(own[key].shape)} in the model)")
+    report.mismatched = _by_part(bad)
+    report.loaded = dict(Counter(map(part_of, sorted(fitting))))
+
+    empty = sorted(part for part in wanted if not report.loaded.get(part))
+    if empty:
+        raise ValueError(
+            f"checkpoint '{path}' gives nothing for {empty}; it holds "
+            f"{sorted(set(map(part_of, state)))}, the model has "
+            f"{sorted(set(map(part_of, own)))}.\n{report}"
+        )
+    if strict and not report.is_clean:
+        raise ValueError(f"checkpoint does not fit the model (strict): {report}")
+    level = logging.INFO if report.is_clean else logging.WARNING
+    print_log(str(report), "current", level)
+    model.load_state_dict(fitting, strict=False)
+    if omitted:
+        _compare_frozen(model, meta, str(path))
+    return report
+
+
+def _strip_prefix(state: dict) -> dict:
+    """Take ``module.`` off, which data-parallel wrappers put in front."""
+    if state and all(key.startswith("module.") for key in state):
+        return {key[len("module.") :]: value for key, value in state.items()}
+    return state
+
+
+# Frozen parts that a trainable-only file leaves out ----------------------------
+
+
+def omitted_keys(model: nn.Module) -> set[str]:
+    """Return the state-dict keys that a trainable-only checkpoint leaves out.
+
+    These are frozen parameters, and the buffers of parts that train nothing.
+    """
+    frozen, trained_parts = set(), set()
+    for name, param in model.named_parameters(remove_duplicate=False):
+        if param.requires_grad:
+            trained_parts.add(part_of(name))
+        else:
+            frozen.add(name)
+    names = {name for name, _ in model.named_parameters(remove_duplicate=False)}
+    keys = set(model.state_dict())
+    buffers = {k for k in keys - names if part_of(k) not in trained_parts}
+    return (frozen & keys) | buffers
+
+
+def fingerprint(state: dict[str, torch.Tensor]) -> dict[str, str]:
+    """Return a hash per part over names, shapes and a few values of its tensors.
+
+    Values are rounded to bfloat16, so that a tower kept in half precision has the
+    hash of its float32 original.
+    """
+    hashes: dict[str, Any] = defaultdict(hashlib.sha256)
+    for key in sorted(state):
+        value = state[key]
+        digest = hashes[part_of(key)]
+        digest.update(f"{key}{tuple(value.shape)}".encode())
+        if value.numel() and value.device.type != "meta":
+            flat = value.detach().reshape(-1)
+            picks = torch.linspace(0, flat.numel() - 1, min(8, flat.numel()))
+            sample = flat[picks.long().to(flat.device)].to("cpu", torch.bfloat16)
+            digest.update(sample.view(torch.int16).numpy().tobytes())
+    return {part: digest.hexdigest()[:16] for part, digest in hashes.items()}
+
+
+def frozen_differences(model: nn.Module, meta: dict) -> list[str]:
+    """Return the parts whose omitted tensors are not those of the saved run."""
+    own = unwrap(model).state_dict()
+    now = fingerprint({key: own[key] for key in meta.get("omitted", ()) if key in own})
+    then = meta.get("frozen", {})
+    return sorted(part for part in then if now.get(part) != then[part])
+
+
+def _compare_frozen(model: nn.Module, meta: dict, path: str) -> None:
+    differing = frozen_differences(model, meta)
+    if differing:
+        print_log(
+            f"'{path}' leaves out frozen parts, and {differing} of this model are not "
+            "those that it was trained with. Load them from the same sources first.",
+            "current",
+            logging.WARNING,
+        )
+
+
+# Where the newest checkpoint is -------------------------------------------------
+
+
+def write_last(folder: str | os.PathLike, name: str) -> None:
+    """Note the newest checkpoint of a folder in its file ``last_checkpoint``."""
+    write_atomic(Path(folder) / "last_checkpoint", lambda f: f.write(name.encode()))
+
+
+def find_last(folder: str | os.PathLike) -> str | None:
+    """Return the newest checkpoint of a folder, None when there is none."""
+    note = Path(folder) / "last_checkpoint"
+    if not note.is_file():
+        return None
+    path = Path(folder) / note.read_text().strip()
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"'{note}' names '{path.name}', which is not there. Name a checkpoint with "
+            f"--resume PATH, or delete '{note}' to start anew."
+        )
+    return str(path)
+
+
+def plain(value: Any) -> Any:
+    """Return a value with everything that is not plain turned into text."""
+    return json.loads(json.dumps(value, default=str))

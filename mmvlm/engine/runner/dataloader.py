@@ -1,0 +1,140 @@
+"""Build a DataLoader from a config, around batch samplers."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import random
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.dist import get_rank
+from torch.utils.data import DataLoader
+
+from mmvlm.registry import DATA_SAMPLERS, DATASETS, FUNCTIONS
+
+
+def one_thread_worker(worker_id: int, *, seed: int, num_workers: int) -> None:
+    """Seed a worker and give it one thread, as workers are many.
+
+    Args:
+        worker_id (int): number of the worker on this rank.
+        seed (int): of the run.
+        num_workers (int): workers per rank.
+
+    """
+    torch.set_num_threads(1)
+    try:
+        import cv2
+    except ImportError:
+        pass
+    else:
+        cv2.setNumThreads(0)
+    worker_seed = (seed + get_rank() * num_workers + worker_id) % 2**32
+    random.seed(worker_seed)
+    np.random.seed(worker_seed)
+    torch.manual_seed(worker_seed)
+
+
+def build_dataloader(
+    cfg: Any,
+    *,
+    seed: int | None = None,
+    context: Any = None,
+    accumulation: int = 1,
+    training: bool = True,
+) -> DataLoader:
+    """Build data set, batch sampler and loader.
+
+    A sampler whose constructor takes ``batch_size`` is a batch sampler (ours are);
+    any other is handed to the loader as it is.
+
+    Args:
+        cfg (dict | DataLoader): keys ``dataset``, ``batch_size``, ``sampler``,
+            ``collate_fn`` (default: ``collate_flat``) and arguments of
+            ``torch.utils.data.DataLoader``. A built loader is returned as it is.
+        seed (int | None): of the sampler's plan.
+        context (VLMContext | None): bound to the data set.
+        accumulation (int): micro-batches per optimizer step, for samplers that ask.
+        training (bool): picks the default sampler, random or sequential.
+
+    Raises:
+        TypeError: when ``cfg`` is neither a dict nor a loader.
+
+    """
+    if isinstance(cfg, DataLoader):
+        return cfg
+    if not isinstance(cfg, dict):
+        raise TypeError(f"dataloader: expected a dict or DataLoader, got {type(cfg)}.")
+    cfg = dict(copy.deepcopy(cfg))
+    dataset = cfg.pop("dataset")
+    if isinstance(dataset, dict):
+        dataset = DATASETS.build(dataset)
+    if context is not None and hasattr(dataset, "bind"):
+        dataset.bind(context)
+
+    default = "RandomBatchSampler" if training else "SequentialBatchSampler"
+    sampler_cfg = dict(cfg.pop("sampler", None) or dict(type=default))
+    loader_args = dict(
+        collate_fn=_collate(cfg.pop("collate_fn", None)),
+        worker_init_fn=partial(
+            one_thread_worker,
+            seed=seed or 0,
+            num_workers=cfg.get("num_workers", 0),
+        ),
+        generator=torch.Generator(),
+    )
+    if cfg.get("num_workers", 0) == 0:
+        # A config for many workers must also run in one process (debugging).
+        for key in ("persistent_workers", "prefetch_factor", "multiprocessing_context"):
+            cfg.pop(key, None)
+    given = dict(
+        dataset=dataset,
+        seed=seed if seed is not None else 0,
+        batch_size=cfg.get("batch_size", 1),
+        accumulation=accumulation,
+    )
+    accepted = _accepted(sampler_cfg["type"], given)
+    sampler = DATA_SAMPLERS.build(
+        sampler_cfg, default_args={k: given[k] for k in accepted}
+    )
+    if "batch_size" in accepted:
+        cfg.pop("batch_size", None)
+        loader_args["batch_sampler"] = sampler
+    else:
+        loader_args["sampler"] = sampler
+    loader_args.update(cfg)
+    return DataLoader(dataset=dataset, **loader_args)
+
+
+def _accepted(kind: Any, given: dict) -> set[str]:
+    """Return which of the arguments a sampler's constructor takes."""
+    cls = DATA_SAMPLERS.get(kind) if isinstance(kind, str) else kind
+    if cls is None:
+        raise KeyError(
+            f"dataloader.sampler.type='{kind}': no such sampler. Registered: "
+            f"{sorted(DATA_SAMPLERS.module_dict)}."
+        )
+    parameters = inspect.signature(cls).parameters
+    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        return set(given)
+    return set(given) & set(parameters)
+
+
+def _collate(cfg: Any) -> Any:
+    cfg = "collate_flat" if cfg is None else cfg
+    if isinstance(cfg, str):
+        cfg = dict(type=cfg)
+    if not isinstance(cfg, dict):
+        return cfg
+    cfg = dict(cfg)
+    kind = cfg.pop("type")
+    function = FUNCTIONS.get(kind) if isinstance(kind, str) else kind
+    if function is None:
+        raise KeyError(
+            f"dataloader.collate_fn.type='{kind}': no such function. Registered: "
+            f"{sorted(FUNCTIONS.module_dict)}."
+        )
+    return partial(function, **cfg) if cfg else function

@@ -1,0 +1,332 @@
+"""The train loop: one iteration is one optimizer step over all its micro-batches."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from mmengine.runner import BaseLoop
+
+from mmvlm.registry import LOOPS
+from mmvlm.utils.dist import gather_integers, get_dist_info, sum_tensor
+
+from .rng import preserved_rng, set_rng_state
+from .stream import MicroBatchStream
+
+
+@dataclass
+class TrainStep:
+    """Facts of one optimizer step, for hooks.
+
+    Args:
+        batches (list): this rank's micro-batches.
+        num_targets (int): trained tokens over accumulation and ranks.
+        num_tokens (int): LLM positions over accumulation and ranks.
+        num_samples (int): conversations over accumulation and ranks.
+        num_images (int): pictures over accumulation and ranks.
+        balance (float): tokens of the mean rank over those of the fullest, 0-1.
+        data_seconds (float): time that this rank waited for its micro-batches.
+        losses (list[torch.Tensor]): of this rank's micro-batches.
+        loss (float): mean over all trained tokens; known when
+            ``before_optim_step`` is called.
+        log_vars (dict): what the model returned for the last micro-batch.
+
+    """
+
+    batches: list
+    num_targets: int
+    num_tokens: int
+    num_samples: int
+    num_images: int
+    balance: float
+    data_seconds: float
+    losses: list[torch.Tensor] = field(default_factory=list)
+    loss: float = math.nan
+    log_vars: dict = field(default_factory=dict)
+
+
+class LossReader:
+    """Sum losses over ranks and hand them to the host without idling the device.
+
+    :meth:`start` is called before the last backward and :meth:`read` after it: the
+    host then waits for the forward only, while the backward is still queued.
+    """
+
+    def __init__(self) -> None:
+        self._value: torch.Tensor | None = None
+        self._event: Any = None
+
+    def start(self, losses: list[torch.Tensor]) -> None:
+        """Begin to sum this rank's losses and those of the others."""
+        total = sum_tensor(torch.stack([loss.double() for loss in losses]).sum())
+        if total.is_cuda:
+            host = torch.empty((), dtype=total.dtype, pin_memory=True)
+            host.copy_(total, non_blocking=True)
+            self._event = torch.cuda.Event()
+            self._event.record()
+            total = host
+        self._value = total
+
+    def read(self) -> float:
+        """Return the sum."""
+        if self._event is not None:
+            self._event.synchronize()
+        return float(self._value)
+
+
+def _counts(batch: Any) -> list[int] | None:
+    """Return targets, tokens, samples and pictures of a micro-batch.
+
+    None for models that take something else than our flat batch.
+    """
+    inputs = batch.get("inputs") if isinstance(batch, dict) else None
+    if not hasattr(inputs, "num_target_tokens"):
+        return None
+    return [
+        inputs.num_target_tokens,
+        sum(inputs.seq_lens),
+        len(inputs.seq_lens),
+        len(inputs.slot_lens),
+    ]
+
+
+@LOOPS.register_module()
+class VLMTrainLoop(BaseLoop):
+    """Train by optimizer steps over one continuous stream of micro-batches.
+
+    Every step fetches its micro-batches first, so that each of them can carry the
+    number of trained tokens of the whole step: the gradient is that of the sum over
+    all trained tokens divided by their number, however they are dealt to ranks and
+    micro-batches. The logged loss is that mean as well.
+
+    Args:
+        runner (Runner): the runner.
+        dataloader (DataLoader | dict): of training samples.
+        max_epochs (int | None): passes over the data; the last step may be short.
+        max_iters (int | None): optimizer steps; exactly one of the two is given.
+        val_interval (int | None): epochs, or steps with ``max_iters``, between
+            validations; None validates at the end only.
+        val_begin (int): first epoch or step that may be validated.
+
+    Raises:
+        ValueError: unless exactly one of ``max_epochs`` and ``max_iters`` is given.
+
+    """
+
+    def __init__(
+        self,
+        runner: Any,
+        dataloader: Any,
+        *,
+        max_epochs: int | None = None,
+        max_iters: int | None = None,
+        val_interval: int | None = None,
+        val_begin: int = 1,
+    ) -> None:
+        if (max_epochs is None) == (max_iters is None):
+            raise ValueError(
+                "train_cfg: give one of max_epochs and max_iters, got "
+                f"max_epochs={max_epochs}, max_iters={max_iters}."
+            )
+        super().__init__(runner, dataloader)
+        self.accumulation = runner.accumulation
+        self.stream = MicroBatchStream(self.dataloader)
+        self.by_epoch = max_epochs is not None
+        if self.by_epoch:
+            self._num_micro = int(max_epochs) * len(self.stream)
+            self._max_iters = math.ceil(self._num_micro / self.accumulation)
+            self._max_epochs = int(max_epochs)
+        else:
+            self._max_iters = int(max_iters)
+            self._num_micro = self._max_iters * self.accumulation
+            self._max_epochs = math.ceil(self._num_micro / len(self.stream))
+        self.val_interval = val_interval
+        self.val_begin = val_begin
+        #: Set by EarlyStoppingHook.
+        self.stop_training = False
+        self.completed_steps = 0
+        self._epoch = 0
+        self._iter = 0
+        self._closing_epoch = False
+        self._resumed_rng: Any = None
+        self._resumed = False
+        self._reader = LossReader()
+        self.step: TrainStep | None = None
+
+    @property
+    def max_epochs(self) -> int:
+        """Epochs that the run touches."""
+        return self._max_epochs
+
+    @property
+    def max_iters(self) -> int:
+        """Optimizer steps of the run."""
+        return self._max_iters
+
+    @property
+    def epoch(self) -> int:
+        """Epochs that are over."""
+        return self._epoch
+
+    @property
+    def iter(self) -> int:
+        """Optimizer steps that are over (in hooks of a step: before it)."""
+        return self._iter
+
+    # Saving and restoring ---------------------------------------------------
+
+    def state_dict(self) -> dict:
+        """Return the place in the run, in plain values."""
+        return dict(
+            iter=self.completed_steps,
+            epoch=self._epoch + self._closing_epoch,
+            stream_epoch=self.stream.epoch,
+            stream_position=self.stream.position,
+            stream_length=len(self.stream),
+            accumulation=self.accumulation,
+            world_size=get_dist_info()[1],
+        )
+
+    def load_state_dict(self, state: dict, rng_state: Any = None) -> None:
+        """Go to a saved place; nothing before it is loaded.
+
+        Args:
+            state (dict): from :meth:`state_dict`.
+            rng_state (Any): of this rank, restored when training starts.
+
+        Raises:
+            ValueError: when the data or the way they are dealt have changed.
+
+        """
+        now = self.state_dict()
+        changed = [
+            f"{key}: {state[key]} then, {now[key]} now"
+            for key in ("stream_length", "accumulation", "world_size")
+            if state[key] != now[key]
+        ]
+        if changed:
+            raise ValueError(
+                "cannot resume exactly, the data are dealt differently: "
+                + "; ".join(changed)
+                + ". (stream_length counts micro-batches per epoch and rank.) Restore "
+                "these settings, or start a new run with load_from."
+            )
+        self._iter = self.completed_steps = state["iter"]
+        self._epoch = state["epoch"]
+        self.stream.seek(state["stream_epoch"], state["stream_position"])
+        self._resumed_rng = rng_state
+        self._resumed = True
+
+    # Running ----------------------------------------------------------------
+
+    def run(self) -> torch.nn.Module:
+        """Train; returns the (wrapped) model."""
+        runner = self.runner
+        runner.optim_wrapper.callbacks.losses_ready = self._losses_ready
+        runner.optim_wrapper.callbacks.before_step = self._before_step
+        runner.call_hook("before_train")
+        if self._resumed_rng is not None:
+            set_rng_state(self._resumed_rng)
+            self._resumed_rng = None
+        if self._resumed:
+            self._boundaries()
+        in_epoch = False
+        while self._iter < self._max_iters and not self.stop_training:
+            if not in_epoch:
+                runner.call_hook("before_train_epoch")
+                in_epoch = True
+            runner.model.train()
+            self.run_iter()
+            in_epoch = self.stream.epoch == self._epoch
+            self._boundaries()
+        if in_epoch:
+            self._close_epoch()
+        runner.call_hook("after_train")
+        return runner.model
+
+    def run_iter(self) -> None:
+        """Make one optimizer step."""
+        runner = self.runner
+        self.step = step = self._fetch()
+        runner.call_hook(
+            "before_train_iter", batch_idx=self._iter, data_batch=step.batches
+        )
+        for batch in step.batches:
+            step.log_vars = runner.model.train_step(
+                batch, optim_wrapper=runner.optim_wrapper
+            )
+        self.completed_steps = self._iter + 1
+        runner.call_hook(
+            "after_train_iter",
+            batch_idx=self._iter,
+            data_batch=step.batches,
+            outputs=dict(loss=step.loss),
+        )
+        self._iter += 1
+
+    def _fetch(self) -> TrainStep:
+        """Load the step's micro-batches and give them the step's denominator."""
+        done = self._iter * self.accumulation
+        num_micro = min(self.accumulation, self._num_micro - done)
+        start = time.perf_counter()
+        batches = [self.stream.next() for _ in range(num_micro)]
+        seconds = time.perf_counter() - start
+
+        counts = [_counts(batch) for batch in batches]
+        divisor = self.runner.optim_wrapper.loss_divisor
+        if None in counts:
+            samples = sum(len(batch.get("data_samples") or ()) for batch in batches)
+            total, fullest = [0, 0, samples, 0], 0
+            self.runner.optim_wrapper.begin_step(num_micro, divisor / num_micro)
+        else:
+            own = [sum(column) for column in zip(*counts, strict=True)]
+            ranks = gather_integers(own)
+            total = [sum(column) for column in zip(*ranks, strict=True)]
+            fullest = max(rank[1] for rank in ranks)
+            # Gradients are averaged over ranks and, under DeepSpeed, divided by
+            # the accumulation: both are taken out of the denominator.
+            denominator = max(total[0], 1) / (get_dist_info()[1] * divisor)
+            for batch in batches:
+                batch["inputs"].loss_denominator = denominator
+            self.runner.optim_wrapper.begin_step(num_micro)
+        world_size = get_dist_info()[1]
+        return TrainStep(
+            batches,
+            *total,
+            balance=total[1] / (world_size * fullest) if fullest else 1.0,
+            data_seconds=seconds,
+        )
+
+    def _losses_ready(self, losses: list[torch.Tensor]) -> None:
+        self.step.losses = losses
+        self._reader.start(losses)
+
+    def _before_step(self) -> None:
+        divisor = get_dist_info()[1] * self.runner.optim_wrapper.loss_divisor
+        self.step.loss = self._reader.read() / divisor
+        self.runner.call_hook("before_optim_step", step=self.step)
+
+    def _close_epoch(self) -> None:
+        # Hooks still see the old number; what they save has the epoch closed.
+        self._closing_epoch = True
+        self.runner.call_hook("after_train_epoch")
+        self._closing_epoch = False
+        self._epoch += 1
+
+    def _boundaries(self) -> None:
+        """Close an epoch that is over and validate where it is due."""
+        closed = self.stream.epoch > self._epoch
+        while self.stream.epoch > self._epoch:
+            self._close_epoch()
+        if self.runner.val_loop is None:
+            return
+        at_end = self._iter >= self._max_iters
+        count = self._epoch if self.by_epoch else self._iter
+        due = self.val_interval is not None and count % self.val_interval == 0
+        due = due and count >= self.val_begin and (closed or not self.by_epoch)
+        if due or at_end:
+            with preserved_rng():
+                self.runner.val_loop.run()

@@ -1,0 +1,148 @@
+"""The runner of one process and of DDP."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import torch
+from mmengine.runner import Runner
+
+from mmvlm.registry import RUNNERS
+
+from ..optimizers.schedulers import schedulers_by_step
+from .checkpoint import omitted_keys, unwrap
+from .dataloader import build_dataloader
+from .setup import (
+    accumulation_of,
+    default_hooks,
+    init_process_group,
+    load_trained,
+    make_context,
+    start_weights,
+    tell_model_about_ranks,
+)
+from .state import PlainStateIO, resume_training_state, save_training_state
+
+
+@RUNNERS.register_module()
+class VLMRunner(Runner):
+    """mmengine's runner with our loaders, context, checkpoints and exact resume.
+
+    Args:
+        *args: see :class:`mmengine.runner.Runner`.
+        load_from (str | dict | list | None): weights of a new run, see
+            :func:`mmvlm.engine.runner.setup.load_initial_weights`.
+        resume (bool | str): ``'auto'`` or True for the newest checkpoint of
+            ``work_dir``, or a path.
+        param_scheduler (dict | list | None): see mmengine.
+        **kwargs: see :class:`mmengine.runner.Runner`.
+
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        load_from: Any = None,
+        resume: Any = False,
+        param_scheduler: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        self.context = None
+        self.frozen_fingerprint: dict | None = None
+        super().__init__(
+            *args, param_scheduler=schedulers_by_step(param_scheduler), **kwargs
+        )
+        self._load_from, self._resume = load_from, resume
+        self.accumulation = accumulation_of(self.optim_wrapper)
+        self.context = make_context(self.cfg, self.model)
+        self.omitted_keys = omitted_keys(unwrap(self.model))
+
+    @property
+    def state_io(self) -> PlainStateIO:
+        """Reads and writes weights and optimizer state."""
+        return PlainStateIO(self.model, self.optim_wrapper)
+
+    def register_default_hooks(self, hooks: dict | None = None) -> None:
+        """Register our default hooks under those of the config."""
+        super().register_default_hooks(default_hooks(hooks))
+
+    def setup_env(self, env_cfg: dict) -> None:
+        """Start processes also without a GPU, then as mmengine."""
+        backend = (env_cfg.get("dist_cfg") or {}).get("backend")
+        init_process_group(self._launcher, backend)
+        super().setup_env(env_cfg)
+
+    def wrap_model(self, model_wrapper_cfg: dict | None, model: Any) -> Any:
+        """Wrap for DDP, on the CPU too."""
+        tell_model_about_ranks(unwrap(model), self.world_size, sharded=False)
+        if self.distributed:
+            model_wrapper_cfg = dict(model_wrapper_cfg or {})
+            model_wrapper_cfg.setdefault("broadcast_buffers", False)
+            if not torch.cuda.is_available():
+                model_wrapper_cfg.setdefault("device_ids", None)
+        return super().wrap_model(model_wrapper_cfg, model)
+
+    def build_dataloader(
+        self, dataloader: Any, seed: int | None = None, diff_rank_seed: bool = False
+    ) -> Any:
+        """Build a loader around our batch samplers and bind the context."""
+        return build_dataloader(
+            dataloader,
+            seed=seed,
+            context=self.context,
+            accumulation=self.accumulation,
+            training=dataloader is self._train_dataloader,
+        )
+
+    def load_or_resume(self) -> None:
+        """Load the weights of a new run, or restore a run."""
+        if self._has_loaded:
+            return
+        self._has_loaded = True
+        resumed = start_weights(
+            self.model, self._load_from, self._resume, self.work_dir
+        )
+        if resumed is not None and self._train_loop is not None:
+            resume_training_state(self, *resumed)
+
+    def load_trained(self, path: str) -> None:
+        """Load a trained checkpoint instead of what the config says, for tests."""
+        load_trained(self.model, path, self._load_from)
+        self._has_loaded = True
+
+    def save_checkpoint(
+        self,
+        out_dir: str,
+        filename: str,
+        save_optimizer: bool = True,
+        trainable_only: bool = False,
+        meta: dict | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Write a checkpoint, see :func:`save_training_state`.
+
+        Other keywords of mmengine's method (``by_epoch`` ...) change nothing.
+        """
+        save_training_state(
+            self,
+            os.path.join(out_dir, filename),
+            save_optimizer=save_optimizer,
+            trainable_only=trainable_only,
+            meta=meta,
+        )
+
+
+def build_runner(cfg: Any) -> Runner:
+    """Build the runner that a config asks for.
+
+    Args:
+        cfg (mmengine.Config): with ``strategy``, a :class:`VLMFlexibleRunner` is
+            built, else a :class:`VLMRunner`.
+
+    """
+    if cfg.get("strategy") is not None:
+        from .flexible_runner import VLMFlexibleRunner
+
+        return VLMFlexibleRunner.from_cfg(cfg)
+    return VLMRunner.from_cfg(cfg)

@@ -1,0 +1,211 @@
+"""What both runners do with a config: context, weights, loaders, launch."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import Any
+
+import torch
+from mmengine.logging import print_log
+from torch import nn
+
+from mmvlm.text.context import VLMContext
+
+from .checkpoint import find_last, load_file, load_parts, unwrap
+from .state import read_resumable, resume_weights
+
+
+def accumulation_of(optim_wrapper: Any) -> int:
+    """Return the micro-batches per optimizer step of a wrapper or its config."""
+    if optim_wrapper is None:
+        return 1
+    if isinstance(optim_wrapper, dict):
+        return int(optim_wrapper.get("accumulative_counts", 1))
+    return int(getattr(optim_wrapper, "accumulative_counts", 1))
+
+
+def make_context(cfg: Any, model: nn.Module) -> VLMContext | None:
+    """Build the context and bind it to the model.
+
+    None for configs that name no tokenizer (towers trained without text).
+    """
+    if not cfg or cfg.get("tokenizer") is None or cfg.get("chat_template") is None:
+        return None
+    model = unwrap(model)
+    context = VLMContext.from_config(cfg, model)
+    if hasattr(model, "bind"):
+        model.bind(context)
+    return context
+
+
+def load_initial_weights(model: nn.Module, load_from: Any) -> None:
+    """Load the files that a new run starts from.
+
+    Args:
+        model (nn.Module): wrapped or not.
+        load_from (str | dict | list | None): a path, ``dict(path=..., parts=[...],
+            strict=..., allow_pickle=...)``, or a list of them, in order.
+
+    """
+    if not load_from:
+        return
+    entries = load_from if isinstance(load_from, list | tuple) else [load_from]
+    for entry in entries:
+        entry = dict(path=entry) if isinstance(entry, str) else dict(entry)
+        unknown = sorted(set(entry) - {"path", "parts", "strict", "allow_pickle"})
+        if unknown or "path" not in entry:
+            raise ValueError(
+                f"load_from={entry}: expected path and optionally parts, strict, "
+                f"allow_pickle; unknown: {unknown}."
+            )
+        load_parts(model, entry.pop("path"), **entry)
+
+
+def load_trained(model: nn.Module, path: str, load_from: Any = None) -> None:
+    """Load a trained checkpoint for testing.
+
+    Args:
+        model (nn.Module): wrapped or not.
+        path (str): a checkpoint of ours, whole or trainable-only.
+        load_from (Any): the config's ``load_from``; it gives the parts that a
+            trainable-only file leaves out.
+
+    """
+    content = load_file(path)
+    if content["meta"].get("omitted"):
+        load_initial_weights(model, load_from)
+    load_parts(model, dict(content, path=path))
+
+
+def resume_path(resume: Any, work_dir: str) -> str | None:
+    """Return the checkpoint to resume, None for a new run.
+
+    Args:
+        resume (bool | str | None): ``True`` or ``'auto'`` take the newest of
+            ``work_dir``, if there is one; a path names one.
+        work_dir (str): of the run.
+
+    """
+    if not resume:
+        return None
+    if resume is True or resume == "auto":
+        path = find_last(work_dir)
+        if path is None:
+            print_log(
+                f"No checkpoint in '{work_dir}': a new run starts.",
+                "current",
+                logging.INFO,
+            )
+        return path
+    return str(resume)
+
+
+def start_weights(
+    model: nn.Module, load_from: Any, resume: Any, work_dir: str
+) -> tuple[dict, str] | None:
+    """Give the model the weights that the run begins with.
+
+    Returns:
+        tuple[dict, str] | None: content and path of the checkpoint whose training
+        state is still to be restored; None for a new run.
+
+    """
+    path = resume_path(resume, work_dir)
+    if path is None:
+        load_initial_weights(model, load_from)
+        return None
+    content = read_resumable(path)
+    if content["meta"]["omitted"]:
+        load_initial_weights(model, load_from)
+    resume_weights(model, content, path)
+    return content, path
+
+
+def tell_model_about_ranks(model: nn.Module, world_size: int, sharded: bool) -> None:
+    """Have batches without a picture touch the vision parts where ranks need it.
+
+    Ranks that exchange gradients of vision parts, or gather their weights, must all
+    run them; else the others wait for ever.
+
+    Args:
+        model (nn.Module): the bare model.
+        world_size (int): number of processes.
+        sharded (bool): whether weights are gathered when a part runs.
+
+    """
+    if not hasattr(model, "run_vision_on_text_batches") or world_size == 1:
+        return
+    names = ("vision_encoder", "connector")
+    parts = [getattr(model, name, None) for name in names]
+    trained = any(
+        p.requires_grad for part in parts if part is not None for p in part.parameters()
+    )
+    model.run_vision_on_text_batches = bool(trained or sharded)
+
+
+def default_hooks(hooks: dict | None) -> dict:
+    """Return a config's ``default_hooks`` over those that our runners start from.
+
+    A hook set to None is left out.
+    """
+    merged: dict[str, Any] = dict(
+        logger=dict(type="ProgressHook"),
+        # Our samplers know their epoch from the stream.
+        sampler_seed=None,
+        checkpoint=dict(type="VLMCheckpointHook"),
+        non_finite=dict(type="NonFiniteLossHook"),
+    )
+    merged.update(hooks or {})
+    known = ("runtime_info", "timer", "sampler_seed", "logger", "param_scheduler")
+    return {
+        name: hook
+        for name, hook in merged.items()
+        if hook is not None or name in (*known, "checkpoint")
+    }
+
+
+def init_process_group(launcher: str, backend: str | None = None) -> None:
+    """Start gloo on machines without a GPU; mmengine starts NCCL elsewhere.
+
+    mmengine's own start-up calls CUDA functions that a CPU build lacks.
+
+    Args:
+        launcher (str): ``none``, ``pytorch`` or ``slurm``.
+        backend (str | None): the config's; ``gloo`` also works beside a GPU.
+
+    """
+    if launcher in (None, "none") or torch.distributed.is_initialized():
+        return
+    if torch.cuda.is_available() and backend != "gloo":
+        return
+    if launcher == "slurm":
+        _slurm_environment()
+    missing = [k for k in ("RANK", "WORLD_SIZE", "MASTER_ADDR") if k not in os.environ]
+    if missing:
+        raise RuntimeError(
+            f"launcher='{launcher}' without {missing} in the environment; start with "
+            "tools/dist_train.sh CONFIG NPROC or tools/slurm_train.sh."
+        )
+    torch.distributed.init_process_group("gloo")
+
+
+def _slurm_environment() -> None:
+    """Translate slurm's variables into torch's."""
+    nodes = os.environ["SLURM_NODELIST"]
+    names = dict(
+        RANK="SLURM_PROCID", LOCAL_RANK="SLURM_LOCALID", WORLD_SIZE="SLURM_NTASKS"
+    )
+    for ours, slurm in names.items():
+        os.environ.setdefault(ours, os.environ[slurm])
+    os.environ.setdefault("MASTER_PORT", "29500")
+    if "MASTER_ADDR" not in os.environ:
+        import subprocess
+
+        shown = subprocess.run(
+            ["scontrol", "show", "hostname", nodes],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        os.environ["MASTER_ADDR"] = shown.stdout.split()[0]

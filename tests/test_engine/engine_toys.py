@@ -1,0 +1,199 @@
+"""A minuscule VLM-shaped model and data set for tests of the engine."""
+
+from __future__ import annotations
+
+import random
+
+import mmvlm  # noqa: F401  isort: skip
+
+import numpy as np
+import torch
+from mmengine.model import BaseModel
+from torch import nn
+from torch.nn import functional as F
+
+from mmvlm.registry import DATA_SAMPLERS, DATASETS, FUNCTIONS, MODELS
+from mmvlm.structures import IGNORE_INDEX, VLMBatch
+
+
+@MODELS.register_module(force=True)
+class ToyVLM(BaseModel):
+    """Vision encoder, connector and language model of one layer each."""
+
+    vision_spec = None
+    token_count = None
+
+    def __init__(self, width=8, vocab=17, train_parts=None, dropout=0.0, poison=None):
+        super().__init__()
+        self.vision_encoder = nn.Linear(3, width)
+        self.connector = nn.Sequential(nn.Linear(width, width), nn.LayerNorm(width))
+        self.language_model = nn.ModuleDict(
+            dict(
+                embed=nn.Embedding(vocab, width),
+                body=nn.Linear(width, width),
+                head=nn.Linear(width, vocab),
+            )
+        )
+        self.dropout = nn.Dropout(dropout)
+        self.poison = poison
+        self.run_vision_on_text_batches = False
+        chosen = dict(vision_encoder=False, connector=True, language_model=True)
+        chosen.update(train_parts or {})
+        for name, trained in chosen.items():
+            getattr(self, name).requires_grad_(trained)
+
+    @property
+    def parts(self):
+        names = ("vision_encoder", "connector", "language_model")
+        return {name: getattr(self, name) for name in names}
+
+    def forward(self, inputs, data_samples=None, bad_records=None, mode="loss"):
+        x = self.language_model["embed"](inputs.input_ids)
+        if inputs.pixel_values is not None:
+            views = inputs.pixel_values.float().mean((2, 3)) / 255
+            x = x.index_add(
+                0, inputs.slot_index, self.connector(self.vision_encoder(views))
+            )
+        elif self.run_vision_on_text_batches:
+            x = x + 0 * self.connector(self.vision_encoder(x.new_zeros(1, 3))).sum()
+        x = x + self.dropout(torch.tanh(self.language_model["body"](x)))
+        if mode == "predict":
+            for sample in data_samples:
+                sample.pred_text = "toy"
+            return data_samples
+        logits = self.language_model["head"](x[inputs.target_rows])
+        total = F.cross_entropy(logits.float(), inputs.targets, reduction="sum")
+        if self.poison is not None and self.poison in inputs.sample_ids:
+            total = total * float("nan")
+        denominator = inputs.loss_denominator
+        if denominator is None:
+            denominator = max(1, inputs.num_target_tokens)
+        return dict(loss=total / denominator)
+
+
+@DATASETS.register_module(force=True)
+class ToyDataset(torch.utils.data.Dataset):
+    """Samples of very different answer lengths, every third without a picture."""
+
+    metainfo = {"name": "toy"}
+
+    def __init__(self, size=40, seed=0, text_only=None):
+        self.size, self.seed, self.epoch = size, seed, torch.zeros(1).share_memory_()
+        self.text_only = text_only
+
+    def __len__(self):
+        return self.size
+
+    def set_epoch(self, epoch):
+        self.epoch.fill_(epoch)
+
+    @property
+    def lengths(self):
+        return [3] * self.size
+
+    def __getitem__(self, index):
+        rng = np.random.default_rng((self.seed, int(self.epoch), index))
+        length = 3 + int(rng.choice([1, 2, 30]))
+        ids = rng.integers(0, 17, length)
+        is_text = index % 3 == 0
+        if self.text_only is not None:
+            is_text = index in self.text_only
+        pixels = None if is_text else rng.integers(0, 256, (1, 3, 4, 4)).astype("u1")
+        return dict(ids=ids, pixels=pixels, id=f"toy-{index}")
+
+
+@FUNCTIONS.register_module(force=True)
+def toy_collate(items):
+    lens = [len(item["ids"]) for item in items]
+    starts = np.concatenate([[0], np.cumsum(lens)])
+    ids = torch.from_numpy(np.concatenate([item["ids"] for item in items]))
+    rows, targets, slots, pixels = [], [], [], []
+    labels = torch.full_like(ids, IGNORE_INDEX)
+    for start, item in zip(starts[:-1], items, strict=True):
+        answer = range(start + 2, start + len(item["ids"]))
+        labels[list(answer)] = ids[list(answer)]
+        rows += [i - 1 for i in answer]
+        targets += [int(ids[i]) for i in answer]
+        if item["pixels"] is not None:
+            slots.append(int(start))
+            pixels.append(torch.from_numpy(item["pixels"]))
+    batch = VLMBatch(
+        input_ids=ids,
+        position_ids=torch.cat([torch.arange(n) for n in lens]),
+        labels=labels,
+        cu_seqlens=torch.from_numpy(starts).int(),
+        target_rows=torch.tensor(rows),
+        targets=torch.tensor(targets),
+        slot_index=torch.tensor(slots, dtype=torch.int64),
+        pixel_values=torch.cat(pixels) if pixels else None,
+        seq_lens=tuple(lens),
+        slot_lens=(1,) * len(slots),
+        sample_ids=tuple(item["id"] for item in items),
+    )
+    return dict(inputs=batch, data_samples=[])
+
+
+@DATA_SAMPLERS.register_module(force=True)
+class ToyBatchSampler:
+    """Shuffled batches, dealt to ranks; stands for the real ones."""
+
+    def __init__(self, dataset, batch_size, seed=0, shuffle=True):
+        from mmengine.dist import get_dist_info
+
+        self.rank, self.world = get_dist_info()
+        self.size, self.batch_size = len(dataset), batch_size
+        self.seed, self.shuffle, self.epoch, self.position = seed, shuffle, 0, 0
+
+    def plan(self, epoch):
+        order = list(range(self.size))
+        if self.shuffle:
+            random.Random(f"{self.seed}-{epoch}").shuffle(order)
+        step = self.batch_size * self.world
+        return [
+            order[i + self.rank * self.batch_size :][: self.batch_size]
+            for i in range(0, self.size - step + 1, step)
+        ]
+
+    def set_epoch(self, epoch):
+        self.epoch = epoch
+
+    def set_position(self, position):
+        self.position = position
+
+    def __len__(self):
+        return self.size // (self.batch_size * self.world)
+
+    def __iter__(self):
+        start, self.position = self.position, 0
+        yield from self.plan(self.epoch)[start:]
+
+
+def toy_config(work_dir, **changes):
+    """Return the config of a short run; keyword arguments replace top-level keys."""
+    from mmengine.config import Config
+
+    cfg = dict(
+        model=dict(type="ToyVLM"),
+        train_dataloader=dict(
+            batch_size=2,
+            num_workers=0,
+            sampler=dict(type="ToyBatchSampler"),
+            collate_fn=dict(type="toy_collate"),
+            dataset=dict(type="ToyDataset"),
+        ),
+        train_cfg=dict(type="VLMTrainLoop", max_iters=6),
+        optim_wrapper=dict(
+            type="VLMOptimWrapper",
+            constructor="PartOptimWrapperConstructor",
+            optimizer=dict(type="AdamW", lr=1e-2, weight_decay=0.01),
+        ),
+        default_hooks=dict(
+            logger=dict(type="ProgressHook", interval=1),
+            checkpoint=dict(type="VLMCheckpointHook", interval=2),
+        ),
+        default_scope="mmvlm",
+        work_dir=str(work_dir),
+        randomness=dict(seed=0),
+    )
+    cfg.update(changes)
+    return Config(cfg)
