@@ -57,9 +57,9 @@ def import_hf(
     if layout not in (HF_NESTED, HF_FLAT):
         raise ValueError(f"{folder}: weights have the layout '{layout.name}'.")
     canonical = to_canonical(state, layout, str(folder))
-    fitted, parts = fit_to_model(canonical, model_cfg, str(folder), vocab_size)
-    meta = dict(image_token_index=config.get("image_token_index"))
-    return Imported(fitted, dict(model_cfg), parts, str(folder), meta)
+    imported = fit_to_model(canonical, model_cfg, str(folder), vocab_size)
+    imported.meta["image_token_index"] = config.get("image_token_index")
+    return imported
 
 
 def model_cfg_from_hf(config: Mapping[str, Any]) -> dict:

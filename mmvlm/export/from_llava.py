@@ -24,6 +24,7 @@ from mmvlm.export.keys import (
     CAUSAL_LM,
     LLAVA,
     OURS,
+    PARTS,
     detect_layout,
     from_canonical,
     to_canonical,
@@ -89,15 +90,15 @@ def _full(path: Path, model_cfg: Mapping, vocab_size: int | None) -> Imported:
     model_cfg = plain_model_cfg(model_cfg)
     canonical = to_canonical(state, LLAVA, str(path))
     rows = _rows(canonical, model_cfg, vocab_size, path)
-    fitted, parts = fit_to_model(canonical, model_cfg, str(path), rows)
-    for lost in {"connector", "language_model", "vision_encoder"} - set(parts):
+    imported = fit_to_model(canonical, model_cfg, str(path), rows)
+    for lost in sorted(set(PARTS) - set(imported.parts)):
         print_log(
             f"{path}: holds no {lost}; it must come from model.{lost}.name_or_path "
             "or another checkpoint.",
             logger="current",
             level=30,
         )
-    return Imported(fitted, model_cfg, parts, str(path))
+    return imported
 
 
 def _projector(path: Path, model_cfg: Mapping) -> Imported:
@@ -113,8 +114,7 @@ def _projector(path: Path, model_cfg: Mapping) -> Imported:
             f"{path}: holds 'model.embed_tokens.weight', so it was trained with "
             "mm_use_im_start_end; start and end tokens are not supported."
         )
-    fitted, parts = fit_to_model(canonical, model_cfg, str(path))
-    return Imported(fitted, model_cfg, parts, str(path))
+    return fit_to_model(canonical, model_cfg, str(path))
 
 
 def _lora(
@@ -146,8 +146,7 @@ def _lora(
         print_log(f"{path / EXTRA} replaces {clash[:5]} of {base}.", "current")
     canonical.update(extra)
     rows = _rows(canonical, model_cfg, vocab_size, path)
-    fitted, parts = fit_to_model(canonical, model_cfg, str(path), rows)
-    return Imported(fitted, model_cfg, parts, f"{path} merged into {base}")
+    return fit_to_model(canonical, model_cfg, f"{path} merged into {base}", rows)
 
 
 def _as_adapters(
@@ -172,15 +171,19 @@ def _as_adapters(
         k: v for k, v in model_cfg["language_model"].items() if k != "quantization"
     }
     parts = ("connector", "language_model") if extra else ("language_model",)
+    target = meta_state(full)
     fitted = from_canonical(
         canonical,
-        meta_state(full),
+        target,
         OURS,
         parts=parts,
         only=lambda n: n.startswith("connector.") or ".lora_" in n or n in extra,
         source=str(path),
     )
-    return Imported(fitted, dict(model_cfg), parts, str(path), dict(adapters=theirs))
+    omitted = tuple(sorted(set(target) - set(fitted)))
+    imported = Imported(fitted, dict(model_cfg), parts, str(path), omitted)
+    imported.meta["adapters"] = theirs
+    return imported
 
 
 def _without_peft(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

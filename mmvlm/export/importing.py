@@ -26,6 +26,8 @@ class Imported:
         model_cfg (dict): the ``model`` entry of a config that they fit.
         parts (tuple[str, ...]): parts that the weights cover.
         source (str): where they come from.
+        omitted (tuple[str, ...]): keys of the model that the file leaves to other
+            sources.
         meta (dict): plain facts worth keeping in the checkpoint.
 
     """
@@ -34,6 +36,7 @@ class Imported:
     model_cfg: dict
     parts: tuple[str, ...]
     source: str
+    omitted: tuple[str, ...] = ()
     meta: dict[str, Any] = field(default_factory=dict)
 
     def save(self, path: str | Path) -> None:
@@ -41,6 +44,8 @@ class Imported:
         from mmvlm.engine.runner.checkpoint import save_atomic
 
         meta = dict(self.meta, source=self.source, parts=list(self.parts))
+        if self.omitted:
+            meta["omitted"] = list(self.omitted)
         save_atomic(dict(state_dict=self.state_dict, meta=meta), str(path))
         numel = sum(tensor.numel() for tensor in self.state_dict.values())
         print_log(
@@ -74,7 +79,7 @@ def fit_to_model(
     model_cfg: Mapping[str, Any],
     source: str,
     vocab_size: int | None = None,
-) -> tuple[dict[str, torch.Tensor], tuple[str, ...]]:
+) -> Imported:
     """Give canonical weights our keys; every part that they touch is complete.
 
     Args:
@@ -82,9 +87,6 @@ def fit_to_model(
         model_cfg (Mapping): our ``model`` config.
         source (str): for messages.
         vocab_size (int | None): cut embedding and head to that many rows.
-
-    Returns:
-        tuple: the state dict with our keys, and the parts in it.
 
     Raises:
         ValueError: missing or unexpected weights, other shapes, or another depth
@@ -105,7 +107,8 @@ def fit_to_model(
     if EMBED in state and HEAD not in state and _is_tied(model_cfg):
         state = {**state, HEAD: state[EMBED]}
     fitted = from_canonical(state, target, OURS, parts=parts, source=source)
-    return fitted, parts
+    omitted = tuple(sorted(set(target) - set(fitted)))
+    return Imported(fitted, dict(model_cfg), parts, source, omitted)
 
 
 def _is_tied(model_cfg: Mapping[str, Any]) -> bool:

@@ -1,0 +1,215 @@
+"""From a config and a checkpoint to a model that is ready to be used."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.logging import print_log
+
+from mmvlm.text.context import VLMContext
+
+_LOADERS = ("test_dataloader", "val_dataloader", "train_dataloader")
+
+
+@dataclass
+class LoadedModel:
+    """A model in eval mode with what it was built from.
+
+    Args:
+        cfg (Config): checked by the config doctor.
+        model (VisionLanguageModel): weights loaded, bound to ``context``.
+        context (VLMContext): tokenizer, template, vision facts.
+
+    """
+
+    cfg: Config
+    model: Any
+    context: VLMContext
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model's weights are."""
+        return next(self.model.parameters()).device
+
+
+def load_model(
+    config: str | os.PathLike | Config,
+    checkpoint: str | os.PathLike | None = None,
+    *,
+    device: str | torch.device | None = None,
+    dtype: torch.dtype | None = None,
+    cfg_options: dict | None = None,
+    tiny: bool = False,
+    full_precision_base: bool = False,
+) -> LoadedModel:
+    """Build the model of a config and load its weights.
+
+    Parts that the checkpoint holds whole are built without their pretrained
+    weights, so ``name_or_path`` of those need not be there.
+
+    Args:
+        config (str | PathLike | Config): a file, the name of a shipped config, or
+            a config that ``load_config`` gave.
+        checkpoint (str | PathLike | None): of mmvlm; None keeps the pretrained
+            weights of the parts and the config's ``load_from``.
+        device (str | torch.device | None): None takes CUDA if there is one.
+        dtype (torch.dtype | None): of the weights; None keeps the config's.
+        cfg_options (dict | None): as ``--cfg-options``.
+        tiny (bool): the config's tiny twin.
+        full_precision_base (bool): leave ``quantization`` out.
+
+    Raises:
+        FileNotFoundError: no such config or checkpoint.
+        ValueError: a checkpoint that does not fit, or holds nothing for the model.
+
+    """
+    from mmvlm.engine.runner.checkpoint import load_file, load_parts
+    from mmvlm.engine.runner.setup import load_initial_weights
+    from mmvlm.registry import MODELS
+
+    cfg = as_config(config, cfg_options, tiny)
+    content = None if checkpoint is None else load_file(checkpoint)
+    model_cfg = copy.deepcopy(cfg.model.to_dict())
+    if full_precision_base:
+        for part in model_cfg.values():
+            if isinstance(part, dict):
+                part.pop("quantization", None)
+    if content is not None:
+        model_cfg = without_pretrained(model_cfg, content["state_dict"])
+    model = MODELS.build(model_cfg)
+    model.init_weights()
+    if content is None or content["meta"].get("omitted"):
+        load_initial_weights(model, cfg.get("load_from"))
+    if content is not None:
+        load_parts(model, {**content, "path": str(checkpoint)})
+    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    model = model.to(device) if dtype is None else model.to(device, dtype)
+    context = VLMContext.from_config(cfg, model)
+    model.bind(context)
+    return LoadedModel(cfg, model.eval(), context)
+
+
+def as_config(
+    config: str | os.PathLike | Config, cfg_options: dict | None, tiny: bool
+) -> Config:
+    """Return the checked config of a path, a name or a config.
+
+    Raises:
+        TypeError: for anything else.
+        ValueError: for options beside a config object.
+
+    """
+    from mmvlm.config import load_config
+
+    if isinstance(config, Config):
+        if cfg_options or tiny:
+            raise ValueError("cfg_options and tiny go with a config's path or name.")
+        return config
+    if not isinstance(config, str | os.PathLike):
+        raise TypeError(
+            f"config: expected a path, a name or a Config, got {type(config).__name__}."
+        )
+    return load_config(config, cfg_options=cfg_options, tiny=tiny)
+
+
+def without_pretrained(model_cfg: dict, keys: Iterable[str]) -> dict:
+    """Drop ``name_or_path`` of parts whose every weight is among ``keys``.
+
+    Args:
+        model_cfg (dict): the ``model`` entry of a config.
+        keys (Iterable[str]): of a checkpoint's state dict.
+
+    Returns:
+        dict: a copy. A part without ``config`` keeps its path, as nothing else
+        says what to build.
+
+    """
+    from mmvlm.export.importing import meta_state
+
+    keys = set(keys)
+    result = {k: dict(v) if isinstance(v, dict) else v for k, v in model_cfg.items()}
+    names = [
+        name
+        for name, part in result.items()
+        if isinstance(part, dict) and part.get("name_or_path") and part.get("config")
+    ]
+    if not names:
+        return result
+    plain = {
+        name: {k: v for k, v in part.items() if k != "quantization"}
+        if isinstance(part, dict)
+        else part
+        for name, part in result.items()
+    }
+    expected = meta_state(plain)
+    for name in names:
+        wanted = {key for key in expected if key.startswith(f"{name}.")}
+        if wanted and wanted <= keys:
+            path = result[name].pop("name_or_path")
+            print_log(
+                f"{name}: the checkpoint holds it whole, '{path}' is not read.",
+                logger="current",
+                level=logging.INFO,
+            )
+    return result
+
+
+def find_pipeline(cfg: Config) -> list[dict]:
+    """Return the first pipeline of the test, val or train dataloader.
+
+    Raises:
+        ValueError: when the config has none.
+
+    """
+    for name in _LOADERS:
+        loaders = cfg.get(name)
+        for loader in loaders if isinstance(loaders, list | tuple) else [loaders]:
+            pipeline = _pipeline_in((loader or {}).get("dataset"))
+            if pipeline:
+                return [dict(step) for step in pipeline]
+    raise ValueError(
+        f"the config has no pipeline in any of {list(_LOADERS)}; it must say how "
+        "pictures become views (for example dict(type='PadToSquare'))."
+    )
+
+
+def _pipeline_in(dataset: Any) -> list | None:
+    """Search a dataset and the datasets inside it."""
+    if isinstance(dataset, list | tuple):
+        found = (_pipeline_in(one) for one in dataset)
+        return next((pipeline for pipeline in found if pipeline), None)
+    if not isinstance(dataset, dict):
+        return None
+    if dataset.get("pipeline"):
+        return list(dataset["pipeline"])
+    return _pipeline_in(dataset.get("datasets") or dataset.get("dataset"))
+
+
+def view_config(pipeline: list[dict]) -> dict:
+    """Return the one view transform of a pipeline.
+
+    Raises:
+        ValueError: when there is none or more than one.
+
+    """
+    from mmvlm.datasets.transforms.image import ViewTransform
+    from mmvlm.registry import TRANSFORMS
+
+    found = []
+    for step in pipeline:
+        cls = TRANSFORMS.get(step["type"])
+        if isinstance(cls, type) and issubclass(cls, ViewTransform):
+            found.append(step)
+    if len(found) != 1:
+        raise ValueError(
+            f"the pipeline {[step['type'] for step in pipeline]} has {len(found)} view "
+            "transforms, expected exactly one."
+        )
+    return found[0]

@@ -1,0 +1,185 @@
+"""The inferencer: same inputs as training, same replies alone and in batches."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mmvlm.apis import VLMInferencer
+from mmvlm.structures import SLOT_TOKEN_ID
+
+QUESTIONS = ["What is this?", "Which colour has the left one?", "Why?"]
+
+
+def test_batch_equals_one_by_one(talk, pictures):
+    images = [pictures[0], None, pictures[2]]
+
+    alone = talk(images, QUESTIONS, batch_size=1)
+    together = talk(images, QUESTIONS, batch_size=3)
+    uneven = talk(images, QUESTIONS, batch_size=2)
+
+    assert alone == together == uneven
+    assert alone == [talk.chat(i, q) for i, q in zip(images, QUESTIONS, strict=True)]
+    assert len(set(alone)) == 3, "a model that always says the same proves nothing"
+
+
+def test_reply_depends_on_the_picture(talk, pictures):
+    replies = talk([*pictures, None], "What is this?")
+    assert len(set(replies)) > 1
+
+
+def test_path_pil_and_array_are_the_same(talk, pictures, picture_file):
+    sources = [
+        picture_file,
+        str(picture_file),
+        Image.fromarray(pictures[0]),
+        pictures[0],
+    ]
+    replies = [talk.chat(source, "What is this?") for source in sources]
+    assert len(set(replies)) == 1
+
+
+def test_prompt_is_encoded_as_in_training(talk, pictures):
+    from mmvlm.datasets.collate import collate_flat
+    from mmvlm.datasets.transforms.compose import Compose
+    from mmvlm.text.llava_format import parse_llava_conversation
+
+    turns = [
+        ("human", "<image>\nWhat?"),
+        ("gpt", "A."),
+        ("human", "Sure?"),
+        ("gpt", "B."),
+    ]
+    record = dict(id="1", conversations=[{"from": f, "value": v} for f, v in turns])
+    item = dict(
+        conversation=parse_llava_conversation(record, images=[pictures[0]]),
+        dataset="x",
+        index=0,
+        rng=np.random.default_rng(0),
+    )
+    steps = [
+        dict(type="LoadImages"),
+        dict(type="PadToSquare"),
+        dict(type="EncodeConversation"),
+        dict(type="PackVLMInputs"),
+    ]
+    training = Compose(steps)
+    training.bind(talk.context)
+    expected = collate_flat([training(item)])["inputs"]
+
+    batch = talk.encode([talk.conversation(pictures[0], "Sure?", [("What?", "A.")])])
+
+    length = len(batch.input_ids)
+    assert torch.equal(batch.input_ids, expected.input_ids[:length])
+    answer = talk.context.tokenizer.decode(expected.input_ids[length:])
+    assert answer == " B.</s>"
+    normal = talk.model.data_preprocessor.normalize(expected.pixel_values)
+    assert torch.equal(batch.pixel_values, normal)
+
+
+def test_history_takes_the_place_of_turns(talk, pictures):
+    batch = talk.encode([talk.conversation(pictures[0], "B?", [("A?", "one")])])
+    kept = batch.input_ids[batch.input_ids != SLOT_TOKEN_ID]
+    text = talk.context.tokenizer.decode(kept)
+    assert text.endswith("\nA? ASSISTANT: one</s>USER: B? ASSISTANT:")
+    assert (batch.input_ids == SLOT_TOKEN_ID).sum() == 16
+
+
+def test_pictures_stand_where_the_prompt_shows_them(talk, pictures):
+    prompt = "First <image> then <image>, which is larger?"
+    batch = talk.encode([talk.conversation(pictures[:2], prompt)])
+    assert batch.slot_lens == (16, 16) and len(batch.pixel_values) == 2
+    assert batch.slot_index[16] - batch.slot_index[15] > 1
+
+
+def test_stream_joins_to_the_reply(talk, pictures):
+    pieces = list(talk.stream(pictures[1], "Go on.", max_new_tokens=40))
+    assert "".join(pieces) == talk.chat(pictures[1], "Go on.", max_new_tokens=40)
+    assert len(pieces) > 3
+
+
+def test_stream_that_is_left_ends(talk, pictures):
+    import threading
+
+    stream = talk.stream(pictures[1], "Go on.", max_new_tokens=200)
+    next(stream)
+    stream.close()
+    names = [thread.name for thread in threading.enumerate()]
+    assert "mmvlm-generate" not in names
+
+
+def test_stream_raises_what_generation_raised(talk, pictures):
+    with pytest.raises(ValueError, match="unknown fields"):
+        list(talk.stream(pictures[0], "x", no_such_option=1))
+
+
+def test_generation_options(talk, pictures):
+    short = talk.chat(pictures[0], "What?", max_new_tokens=2)
+    long = talk.caption(pictures[0], "What?", max_new_tokens=30)
+    assert long.startswith(short) and len(long) > len(short)
+
+
+def test_system_text_replaces_the_default(talk):
+    other = VLMInferencer.from_loaded(talk.loaded, system="Be brief.")
+    batch = other.encode([other.conversation(None, "Q")])
+    text = talk.context.tokenizer.decode(batch.input_ids)
+    assert text == "<s>Be brief. USER: Q ASSISTANT:"
+
+
+def test_text_file_as_image_is_named(talk, tmp_path):
+    path = tmp_path / "notes.png"
+    path.write_text("dear diary")
+    with pytest.raises(ValueError, match=r"notes\.png' is not a picture.*dear diary"):
+        talk.chat(path, "What is this?")
+
+
+def test_missing_image_is_named(talk, tmp_path):
+    with pytest.raises(ValueError, match=r"gone\.png' does not exist"):
+        talk.chat(tmp_path / "gone.png", "What is this?")
+
+
+def test_more_tags_than_pictures(talk, pictures):
+    with pytest.raises(ValueError, match="2 <image> placeholders but 1 image"):
+        talk.chat(pictures[0], "<image> and <image>?")
+
+
+def test_lists_of_different_length(talk, pictures):
+    with pytest.raises(ValueError, match="3 images but 2 prompts"):
+        talk(pictures, ["a", "b"])
+
+
+def test_checkpoint_with_nothing_to_load(config_file, trained, tmp_path):
+    from mmvlm.engine.runner.checkpoint import save_atomic
+
+    save_atomic(
+        dict(state_dict={"backbone.w": torch.zeros(1)}, meta={}), tmp_path / "x.pth"
+    )
+    options = {
+        "model.vision_encoder.name_or_path": None,
+        "model.language_model.name_or_path": None,
+    }
+    with pytest.raises(ValueError, match="gives nothing for"):
+        VLMInferencer(config_file, tmp_path / "x.pth", cfg_options=options)
+
+
+def test_missing_checkpoint_is_named(config_file, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"gone\.pth"):
+        VLMInferencer(config_file, tmp_path / "gone.pth")
+
+
+def test_pretrained_weights_are_read_when_the_checkpoint_lacks_them(
+    config_file, trained, tmp_path
+):
+    from mmvlm.engine.runner.checkpoint import save_atomic
+
+    state = {k: v for k, v in trained.state_dict().items() if k.startswith("connector")}
+    save_atomic(dict(state_dict=state, meta={}), tmp_path / "x.pth")
+    with pytest.raises(FileNotFoundError, match="no/such-tower"):
+        VLMInferencer(config_file, tmp_path / "x.pth")
+
+
+def test_config_without_pipeline(config_file, checkpoint, tmp_path):
+    text = config_file.read_text()
+    (tmp_path / "x.py").write_text(text[: text.index("test_dataloader")])
+    with pytest.raises(ValueError, match="no pipeline in any of"):
+        VLMInferencer(tmp_path / "x.py", checkpoint)
