@@ -165,6 +165,9 @@ class Doctor:
         if key == "config" and isinstance(value, dict) and "model_type" in value:
             self._hf_config(f"{path}.{key}", value)
             return
+        if key in positions.KEYWORDS_OF and isinstance(value, dict):
+            self._plain_dict(f"{path}.{key}", value, positions.KEYWORDS_OF[key])
+            return
         self._value(f"{path}.{key}", value, positions.BY_KEY.get(key, registry))
 
     def _component(self, path: str, value: dict, registry: Registry) -> None:
@@ -207,7 +210,7 @@ class Doctor:
             names = positions.names_in(registry)
             if base:
                 names = {n: c for n, c in names.items() if _is_subclass(c, base)}
-            see = key if base else registry.name
+            see = key if base else registry.name.replace(" ", "_")
             self.report(
                 shown,
                 f"no such {word}.{nearest(kind, names)} See: "
@@ -282,6 +285,26 @@ class Doctor:
             value,
         )
 
+    def _plain_dict(self, path: str, value: dict, owners: tuple[str, ...]) -> None:
+        """Check a dict whose keys are keywords of one of some functions."""
+        names: dict[str, Any] = {}
+        unknown = set(value)
+        for owner in owners:  # later ones are dear to import and rarely needed
+            names |= accepted_keywords(positions.from_path(owner)).names
+            unknown -= set(names)
+            if not unknown:
+                break
+        for key in value:
+            short = owners[0].rsplit(".", 1)[-1]
+            if key in unknown:
+                hint = nearest(key, names)
+                message = f"unexpected keyword '{key}' for {short}.{hint}"
+                self.report(f"{path}.{key}", message, value[key])
+            elif expected := type_mismatch(value[key], names.get(key)):
+                got = type(value[key]).__name__
+                message = f"{short} expects {expected}, got {got}."
+                self.report(f"{path}.{key}", message, value[key])
+
     def _hf_config(self, path: str, value: dict) -> None:
         """Check an architecture written for transformers."""
         from transformers.models.auto.configuration_auto import CONFIG_MAPPING
@@ -348,8 +371,14 @@ def check_config(
     doctor = Doctor(cfg, trace)
     doctor.examine()
     rules.check_parts(doctor)
+    rules.check_optimizer(doctor)
     rules.check_batch(doctor, world_size)
     rules.check_template(doctor)
+    rules.check_plain_dicts(doctor)
     if check_files:
         rules.check_files(doctor, check_files)
+    if not doctor.problems:
+        rules.check_build(doctor)
+    if check_files and not doctor.problems:
+        rules.check_tokenizer(doctor)
     return doctor

@@ -33,8 +33,9 @@ class Component:
 
 
 def registries() -> dict[str, Registry]:
-    """Return mmvlm's registries by name."""
-    return {n.name: n for n in vars(nodes).values() if isinstance(n, Registry)}
+    """Return mmvlm's registries by kind, such as ``chat_template``."""
+    found = [n for n in vars(nodes).values() if isinstance(n, Registry)]
+    return {node.name.replace(" ", "_"): node for node in found}
 
 
 def component_kinds() -> list[str]:

@@ -95,14 +95,8 @@ def dry_run(cfg: Any, gpus: int | None = None) -> DryRun:
         ValueError: if a part cannot be built without its weights.
 
     """
-    import torch
-
-    from mmvlm.registry import MODELS
-
-    model_cfg, bits = _without_quantization(cfg["model"])
-    offline = _offline(model_cfg)
-    with torch.device("meta"):
-        model = MODELS.build(offline)
+    bits = _without_quantization(cfg["model"])[1]
+    model = build_on_meta(cfg["model"])
     name = parse_name(cfg.filename or "", strict=False)
     gpus = gpus or (name.gpus if name else 1)
     parts = _part_rows(model, cfg)
@@ -119,6 +113,37 @@ def dry_run(cfg: Any, gpus: int | None = None) -> DryRun:
         strategy=str((cfg.get("strategy") or {}).get("type", "single or ddp")),
         memory=_memory(cfg, model, parts, bits, gpus),
     )
+
+
+def build_on_meta(model: dict) -> Any:
+    """Build a model without memory for its weights.
+
+    Args:
+        model (dict): ``model`` of a config.
+
+    """
+    import torch
+
+    from mmvlm.registry import MODELS
+
+    offline = _offline(_without_quantization(model)[0])
+    with torch.device("meta"):
+        return MODELS.build(offline)
+
+
+def is_offline(model: Any) -> bool:
+    """Whether a model's config tells its whole architecture."""
+    if isinstance(model, dict):
+        if "type" in model and not isinstance(model["type"], str):
+            return False  # a lazy config may hold functions that load weights
+        if model.get("name_or_path") and not model.get("config"):
+            return False
+        if any(model.get(key) for key in ("pretrained", "checkpoint", "init_cfg")):
+            return False
+        return all(is_offline(value) for value in model.values())
+    if isinstance(model, (list, tuple)):
+        return all(is_offline(value) for value in model)
+    return True
 
 
 def _part(model: Any, name: str) -> Any:
@@ -204,7 +229,7 @@ def token_budget(cfg: Any, model: Any) -> tuple[int | None, str | None]:
     count = getattr(model, "token_count", None)
     if spec is None or count is None:
         return None, None
-    layout = _sample_layout(cfg, spec)
+    layout = sample_layout(cfg.get("train_dataloader"), spec)
     height, width = layout.view_size
     rows, cols = spec.grid(height, width)
     patches, tokens = rows * cols, count(layout)
@@ -216,8 +241,29 @@ def token_budget(cfg: Any, model: Any) -> tuple[int | None, str | None]:
     )
 
 
-def _sample_layout(cfg: Any, spec: Any) -> Any:
-    """Return the layout that the config's own view transform gives."""
+def sample_tokens(cfg: Any, model: Any) -> Iterator[tuple[str, int, int]]:
+    """Yield path, tokens of a picture and limit for every ``max_length``."""
+    spec = getattr(model, "vision_spec", None)
+    count = getattr(model, "token_count", None)
+    if spec is None or count is None:
+        return
+    for name in ("train_dataloader", "val_dataloader", "test_dataloader"):
+        for path, pipeline in _pipelines(cfg.get(name), name):
+            for number, step in enumerate(pipeline):
+                if isinstance(step, dict) and step.get("max_length"):
+                    tokens = count(sample_layout(dict(pipeline=pipeline), spec))
+                    where = f"{path}.{number}.max_length"
+                    yield where, tokens, step["max_length"]
+
+
+def sample_layout(loader: Any, spec: Any) -> Any:
+    """Return the layout that a config's own view transform gives.
+
+    Args:
+        loader (dict | None): a dataloader, or what holds a ``pipeline``.
+        spec (VisionEncoderSpec): of the encoder.
+
+    """
     import numpy as np
 
     from mmvlm.datasets.transforms.image import ViewTransform
@@ -226,8 +272,9 @@ def _sample_layout(cfg: Any, spec: Any) -> Any:
     from mmvlm.text.context import VLMContext
 
     context = VLMContext(tokenizer=None, template=None, spec=spec)
-    for step in _steps(cfg.get("train_dataloader") or {}):
-        cls = TRANSFORMS.get(step["type"]) if "type" in step else None
+    for step in _steps(loader):
+        kind = step.get("type")
+        cls = TRANSFORMS.get(kind) if isinstance(kind, str) else kind
         if not (isinstance(cls, type) and issubclass(cls, ViewTransform)):
             continue
         transform = TRANSFORMS.build(dict(step))
@@ -238,21 +285,27 @@ def _sample_layout(cfg: Any, spec: Any) -> Any:
     return ViewLayout(_SAMPLE_PICTURE, (spec.image_size, spec.image_size))
 
 
-def _steps(value: Any) -> Iterator[dict]:
+def _steps(loader: Any) -> Iterator[dict]:
     """Yield the steps of every pipeline below a dataloader."""
+    for _, pipeline in _pipelines(loader, ""):
+        yield from (step for step in pipeline if isinstance(step, dict))
+
+
+def _pipelines(value: Any, path: str) -> Iterator[tuple[str, list]]:
+    """Yield every pipeline below a value with its dotted path."""
     if isinstance(value, dict):
-        for step in value.get("pipeline") or ():
-            if isinstance(step, dict):
-                yield step
-        for item in value.values():
-            yield from _steps(item)
+        if value.get("pipeline"):
+            yield f"{path}.pipeline", value["pipeline"]
+        for key, item in value.items():
+            if key != "pipeline":
+                yield from _pipelines(item, f"{path}.{key}")
     elif isinstance(value, (list, tuple)):
-        for item in value:
-            yield from _steps(item)
+        for number, item in enumerate(value):
+            yield from _pipelines(item, f"{path}.{number}")
 
 
 def _max_length(cfg: Any) -> int:
-    steps = _steps(cfg.get("train_dataloader") or {})
+    steps = _steps(cfg.get("train_dataloader"))
     return max((s.get("max_length") or 0 for s in steps), default=0) or 2048
 
 

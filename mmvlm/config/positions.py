@@ -102,6 +102,15 @@ PLAIN_FIELDS: dict[str, tuple[type, ...]] = {
     "compile": (bool, dict),
 }
 
+#: Keys of fields that are plain dicts.
+PLAIN_KEYS: dict[str, tuple[str, ...]] = {
+    "env_cfg": ("cudnn_benchmark", "mp_cfg", "dist_cfg", "resource_limit"),
+    "randomness": ("seed", "diff_rank_seed", "deterministic"),
+    "load_from": ("path", "parts", "strict", "allow_pickle"),
+    "custom_imports": ("imports", "allow_failed_imports"),
+    "auto_scale_lr": ("enable", "base_batch_size"),
+}
+
 #: Keywords that the machinery consumes before the constructor sees them.
 CONSUMED: dict[str, set[str]] = {
     "hook": {"priority"},
@@ -125,7 +134,18 @@ FILLED: dict[str, set[str]] = {
 }
 
 #: Dicts below these keys belong to other libraries; nothing in them is built.
-OPAQUE = {"config_overrides", "generation", "meta", "metainfo", "rope_scaling"}
+OPAQUE = {"config_overrides", "meta", "metainfo", "rope_scaling"}
+
+#: Dicts without ``type``, by key: the functions whose keywords they are.
+KEYWORDS_OF: dict[str, tuple[str, ...]] = {
+    "lora": ("mmvlm.models.language_models.peft.add_lora", "peft.LoraConfig"),
+    "quantization": ("mmvlm.models.language_models.peft.quantize_linears",),
+    "bad_samples": ("mmvlm.datasets.bad_samples.BadSamplePolicy",),
+    "generation": (
+        "mmvlm.models.language_models.generation.generate_from_embeds",
+        "transformers.GenerationConfig",
+    ),
+}
 
 #: Modules that fill mmengine's root registries, which name no locations.
 _ROOT_MODULES = ("mmengine.runner", "mmengine._strategy", "mmengine.dataset")
@@ -183,7 +203,7 @@ def resolve(registry: Registry, name: str) -> Any:
         if rest in registry.module_dict:
             return registry.module_dict[rest]
         raise UnknownName("unregistered")
-    found = _from_scope(registry, scope, rest) or _from_path(name)
+    found = _from_scope(registry, scope, rest) or from_path(name)
     if found is None:
         import_ok = _importable(scope)
         reason = (
@@ -218,7 +238,7 @@ def _importable(module: str) -> bool:
     return True
 
 
-def _from_path(name: str) -> Any:
+def from_path(name: str) -> Any:
     """Import ``package.module.Class``."""
     module, _, attribute = name.rpartition(".")
     if not _importable(module):

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from .positions import PLAIN_KEYS, UnknownName, names_in, resolve
 from .problems import listing, nearest
 
 if TYPE_CHECKING:
@@ -75,24 +76,50 @@ def check_batch(doctor: Doctor, world_size: int | None) -> None:
         )
 
 
-def check_template(doctor: Doctor) -> None:
-    """Refuse a chat template whose answers have no end that could be learnt."""
-    if any(p.startswith("chat_template") for p in doctor.problems):
-        return
-    config = doctor.cfg.get("chat_template")
-    if config is None:
-        return
-    from mmvlm.registry import CHAT_TEMPLATES
-    from mmvlm.structures import Conversation
+def check_optimizer(doctor: Doctor) -> None:
+    """The constructor's name must be registered, and its settings its own."""
+    from mmvlm.registry import OPTIM_WRAPPER_CONSTRUCTORS
 
-    config = dict(type=config) if isinstance(config, str) else config
-    if not isinstance(config, dict):
+    wrapper = doctor.cfg.get("optim_wrapper") or {}
+    name = wrapper.get("constructor")
+    if name is None or not isinstance(name, str):
         return
     try:
-        template = CHAT_TEMPLATES.build(dict(config))
-    except Exception as error:  # whatever a constructor says, said with its place
-        doctor.report("chat_template", f"cannot be built: {error}")
+        constructor = resolve(OPTIM_WRAPPER_CONSTRUCTORS, name)
+    except UnknownName:
+        known = names_in(OPTIM_WRAPPER_CONSTRUCTORS)
+        message = f"no such optimizer wrapper constructor.{nearest(name, known)}"
+        doctor.report("optim_wrapper.constructor", message, name)
         return
+    try:
+        constructor(dict(wrapper), wrapper.get("paramwise_cfg"))
+    except (ValueError, TypeError, KeyError) as error:
+        doctor.report("optim_wrapper.paramwise_cfg", str(error))
+
+
+def check_plain_dicts(doctor: Doctor) -> None:
+    """Fields of the runner that are dicts of fixed keys."""
+    for field, keys in PLAIN_KEYS.items():
+        values = doctor.cfg.get(field)
+        several = isinstance(values, (list, tuple))
+        for number, value in enumerate(values if several else [values]):
+            path = f"{field}.{number}" if several else field
+            for key in value if isinstance(value, dict) else ():
+                if key not in keys:
+                    doctor.report(
+                        f"{path}.{key}",
+                        f"no such key.{nearest(key, keys)} Expected: {listing(keys)}.",
+                        value[key],
+                    )
+
+
+def check_template(doctor: Doctor) -> None:
+    """Refuse a chat template whose answers have no end that could be learnt."""
+    template = build_template(doctor)
+    if template is None:
+        return
+    from mmvlm.structures import Conversation
+
     answer = "mmvlm-answer"
     try:
         pieces = template.render(Conversation.from_texts("question", answer))
@@ -104,8 +131,81 @@ def check_template(doctor: Doctor) -> None:
             "chat_template",
             "an answer ends with no supervised end mark (EOS), so the model would "
             "never learn to stop. Give the template an end such as '</s>'.",
-            config.get("type"),
+            _template_name(doctor),
         )
+
+
+def build_template(doctor: Doctor) -> Any:
+    """Return the built chat template; None if there is none or it is ill."""
+    from mmvlm.registry import CHAT_TEMPLATES
+
+    config = doctor.cfg.get("chat_template")
+    if any(p.startswith("chat_template") for p in doctor.problems):
+        return None
+    config = dict(type=config) if isinstance(config, str) else config
+    if not isinstance(config, dict):
+        return None
+    try:
+        return CHAT_TEMPLATES.build(dict(config))
+    except (ValueError, TypeError, KeyError, ImportError) as error:
+        doctor.report("chat_template", f"cannot be built: {error}")
+        return None
+
+
+def _template_name(doctor: Doctor) -> Any:
+    config = doctor.cfg.get("chat_template")
+    return config if isinstance(config, str) else config.get("type")
+
+
+def check_tokenizer(doctor: Doctor) -> None:
+    """Load the tokenizer and let the template look at it."""
+    from mmvlm.registry import TOKENIZERS
+
+    config, template = doctor.cfg.get("tokenizer"), build_template(doctor)
+    if not isinstance(config, dict) or template is None:
+        return
+    try:
+        tokenizer = TOKENIZERS.build(dict(config))
+    except (ValueError, OSError, ImportError) as error:
+        doctor.report("tokenizer", str(error))
+        return
+    try:
+        template.check_tokenizer(tokenizer)
+    except ValueError as error:
+        doctor.report("chat_template", str(error), _template_name(doctor))
+
+
+def check_build(doctor: Doctor) -> None:
+    """Build the model on the meta device: widths, layers, train rules, tokens.
+
+    Skipped for a model whose architecture is not written in the config, and for
+    constructors that compute on tensors, which the meta device cannot do.
+    """
+    from .dry_run import build_on_meta, is_offline, sample_tokens
+
+    model_cfg = doctor.cfg.get("model")
+    if not isinstance(model_cfg, dict) or not is_offline(model_cfg):
+        return
+    try:
+        model = build_on_meta(model_cfg)
+    except (ValueError, KeyError, TypeError) as error:
+        text = error.args[0] if isinstance(error, KeyError) else error
+        doctor.report("model", f"cannot be built: {text}")
+        return
+    except (RuntimeError, NotImplementedError, ImportError):
+        return
+    try:
+        budgets = list(sample_tokens(doctor.cfg, model))
+    except (ValueError, KeyError, TypeError):
+        return  # a transform that wants more than a picture
+    for path, tokens, limit in budgets:
+        if tokens >= limit:
+            doctor.report(
+                path,
+                f"a picture alone takes {tokens} tokens, so no text would fit. Raise "
+                "it, or use fewer views.",
+                limit,
+            )
 
 
 def check_files(doctor: Doctor, which: bool | Iterable[str]) -> None:

@@ -1,4 +1,7 @@
-"""Run the config doctor; exit with 1 if a config has problems."""
+"""Run the config doctor; exit with 1 if a config has problems.
+
+For a single config, what it would train is printed too (see dry_run.py).
+"""
 
 from __future__ import annotations
 
@@ -11,12 +14,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from mmengine.config import DictAction
 
 from mmvlm.config import ConfigError, ConfigTrace, check_config, load_config
+from mmvlm.config.dry_run import dry_run, render
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("configs", nargs="+", help="config files or shipped names")
     parser.add_argument("--files", action="store_true", help="look for data files too")
+    parser.add_argument("--quick", action="store_true", help="the doctor only")
     parser.add_argument("--gpus", type=int, help="processes, for the batch check")
     parser.add_argument("--cfg-options", nargs="+", action=DictAction, metavar="k=v")
     return parser.parse_args(argv)
@@ -34,7 +39,10 @@ def check(path: str, args: argparse.Namespace) -> bool:
     except (ConfigError, FileNotFoundError) as error:
         print(error, file=sys.stderr)
         return False
-    print(f"{trace.path}: fine. Chain: {' -> '.join(reversed(trace.files))}")
+    print(f"{trace.path}: fine")
+    if len(args.configs) == 1 and not args.quick:
+        print("  chain: " + "\n         ".join(reversed(trace.files)))
+        print(render(dry_run(cfg, gpus=args.gpus)))
     for warning in doctor.warnings:
         print(f"  warning: {warning}")
     return True
