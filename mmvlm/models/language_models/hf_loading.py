@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -103,16 +105,50 @@ def build_causal_lm(
     if attention is not None:
         extra["attn_implementation"] = attention
     if load:
-        return AutoModelForCausalLM.from_pretrained(
+        model, info = AutoModelForCausalLM.from_pretrained(
             os.path.expanduser(name_or_path),
             torch_dtype=as_dtype(torch_dtype) or "auto",
             trust_remote_code=trust_remote_code,
+            output_loading_info=True,
             **extra,
         )
+        if info["missing_keys"]:
+            raise missing_weights("language_model", name_or_path, info["missing_keys"])
+        return model
     model = AutoModelForCausalLM.from_config(
         resolved, trust_remote_code=trust_remote_code, **extra
     )
     return model.to(as_dtype(torch_dtype) or torch.float32)
+
+
+def missing_weights(where: str, path: str | None, keys: Iterable[str]) -> ValueError:
+    """Return the error of a checkpoint that lacks tensors of the model."""
+    keys = sorted(keys)
+    return ValueError(
+        f"{where}.name_or_path={path!r}: missing {len(keys)} tensors, for example "
+        f"{keys[:4]}. They would stay random; is it the checkpoint of this model?"
+    )
+
+
+def read_weights(folder: str) -> dict[str, torch.Tensor]:
+    """Read all tensors of a folder of safetensors or ``.bin`` files.
+
+    Raises:
+        FileNotFoundError: when there is no such file.
+
+    """
+    from safetensors.torch import load_file
+
+    files = sorted(Path(folder).glob("*.safetensors"))
+    if files:
+        return {k: v for file in files for k, v in load_file(file).items()}
+    files = sorted(Path(folder).glob("pytorch_model*.bin"))
+    if not files:
+        raise FileNotFoundError(f"no *.safetensors or pytorch_model*.bin in {folder}.")
+    state: dict[str, torch.Tensor] = {}
+    for file in files:
+        state.update(torch.load(file, map_location="cpu", weights_only=True))
+    return state
 
 
 def as_dtype(name: str | torch.dtype | None) -> torch.dtype | None:

@@ -9,13 +9,18 @@ from typing import Any
 
 import torch
 
-from mmvlm.models.language_models.hf_loading import as_dtype, resolve_config
+from mmvlm.models.language_models.hf_loading import (
+    as_dtype,
+    missing_weights,
+    read_weights,
+    resolve_config,
+)
 from mmvlm.models.language_models.peft import add_lora
 from mmvlm.models.utils.checkpointing import checkpoint_blocks
 from mmvlm.registry import MODELS
-from mmvlm.structures import VisionEncoderSpec, VisionFeatures
+from mmvlm.structures import VisionEncoderSpec
 
-from .base import VisionEncoder
+from .blockwise import BlockwiseVisionEncoder
 
 _OPENAI = dict(
     mean=(0.48145466, 0.4578275, 0.40821073), std=(0.26862954, 0.26130258, 0.27577711)
@@ -37,7 +42,7 @@ _VISION_HALF = {
 
 
 @MODELS.register_module()
-class HFVisionEncoder(VisionEncoder):
+class HFVisionEncoder(BlockwiseVisionEncoder):
     """A vision tower of transformers, run block by block.
 
     Only the blocks up to the deepest selected layer are computed, and only
@@ -123,12 +128,13 @@ class HFVisionEncoder(VisionEncoder):
         encoder = self.vision_model.encoder
         return encoder.layers if hasattr(encoder, "layers") else encoder.layer
 
-    def init_weights(self) -> None:
-        """Do nothing: weights are loaded or drawn in the constructor."""
-        self.is_init = True
+    def embed_patches(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """Embed patches and positions, with CLIP's first norm.
 
-    def _embed(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """Patch and position embeddings, with CLIP's norm: (V, P + N, Dv)."""
+        Shape:
+            - ``pixel_values``: (V, 3, H, W), V > 0
+            - output: (V, P + N, Dv)
+        """
         embeddings = self.vision_model.embeddings
         native = tuple(pixel_values.shape[-2:]) == (self.spec.image_size,) * 2
         if native or "dinov2" in self.config.model_type:  # DINOv2 always resizes
@@ -138,43 +144,15 @@ class HFVisionEncoder(VisionEncoder):
         norm = getattr(self.vision_model, "pre_layrnorm", None)
         return hidden if norm is None else norm(hidden)
 
-    def forward(
-        self, pixel_values: torch.Tensor, select_layers: Sequence[int] = (-2,)
-    ) -> VisionFeatures:
-        """Encode views; compute no block deeper than the deepest layer asked for.
-
-        Args:
-            pixel_values (torch.Tensor): normalised views; another size than the
-                tower's own interpolates the position embeddings.
-            select_layers (Sequence[int]): indices into the hidden states, 0 =
-                embedding output, negative from the end.
-
-        Shape:
-            - ``pixel_values``: (V, 3, H, W), float, V may be 0
-            - every hidden state: (V, P + N, Dv)
-
-        """
-        layers = tuple(self.spec.layer_index(layer) for layer in select_layers)
-        grid = self.spec.grid(*pixel_values.shape[-2:])
-        prefix = self.spec.num_prefix_tokens
-        weight = next(self.vision_model.embeddings.parameters())
-        if len(pixel_values) == 0:
-            shape = (0, prefix + grid[0] * grid[1], self.spec.width)
-            empty = pixel_values.new_zeros(shape, dtype=weight.dtype)
-            return VisionFeatures((empty,) * len(layers), layers, grid, prefix)
-        hidden = self._embed(pixel_values.to(weight.dtype))
-        kept = {0: hidden} if 0 in layers else {}
-        for number, block in enumerate(self.blocks[: max(layers)], 1):
-            out = block(hidden, **self._block_kwargs)
-            hidden = out[0] if isinstance(out, tuple) else out
-            if number in layers:
-                kept[number] = hidden
-        return VisionFeatures(tuple(kept[k] for k in layers), layers, grid, prefix)
+    def run_block(self, block: torch.nn.Module, hidden: torch.Tensor) -> torch.Tensor:
+        """Apply one block; some versions return a tuple."""
+        out = block(hidden, **self._block_kwargs)
+        return out[0] if isinstance(out, tuple) else out
 
     @classmethod
     def tiny(
         cls, model_type: str = "clip_vision_model", **fields: Any
-    ) -> VisionEncoder:
+    ) -> HFVisionEncoder:
         """Build a random tower: 3 layers, 32 wide, 32 pixels, patches of 8."""
         config = dict(
             model_type=model_type,
@@ -203,8 +181,30 @@ def _build_tower(name_or_path, config, load, torch_dtype) -> torch.nn.Module:
     }
     cls = getattr(transformers, classes[config.model_type])
     dtype = as_dtype(torch_dtype)
-    if load:
-        return cls.from_pretrained(
-            os.path.expanduser(name_or_path), config=config, torch_dtype=dtype or "auto"
-        )
-    return cls(config).to(dtype or torch.float32)
+    if not load:
+        return cls(config).to(dtype or torch.float32)
+    path = os.path.expanduser(name_or_path)
+    tower, info = cls.from_pretrained(
+        path, config=config, torch_dtype=dtype or "auto", output_loading_info=True
+    )
+    if info["missing_keys"] and os.path.isdir(path):
+        _load_without_prefix(tower, path)
+    elif info["missing_keys"]:
+        raise missing_weights("vision_encoder", name_or_path, info["missing_keys"])
+    return tower
+
+
+def _load_without_prefix(tower: torch.nn.Module, folder: str) -> None:
+    """Load a folder whose keys lack, or have too much of, ``vision_model.``."""
+    inner = getattr(tower, "vision_model", tower)
+    expected, state = inner.state_dict(), {}
+    for key, value in read_weights(folder).items():
+        short = key.rpartition("vision_model.")[2]
+        if short in expected:
+            state[short] = value
+    missing = [
+        key for key in expected if key not in state and "position_ids" not in key
+    ]
+    if missing:
+        raise missing_weights("vision_encoder", folder, missing)
+    inner.load_state_dict(state, strict=False)

@@ -262,6 +262,27 @@ def test_load_from_a_folder_equals_what_was_saved(tmp_path):
     assert {p.dtype for p in half.parameters()} == {torch.bfloat16}
 
 
+def test_tied_tables_load_and_stay_tied(tmp_path):
+    HFCausalLM.tiny(tie_word_embeddings=True).model.save_pretrained(tmp_path)
+
+    model = HFCausalLM(str(tmp_path)).model
+
+    assert model.get_output_embeddings().weight is model.get_input_embeddings().weight
+
+
+def test_folder_that_lacks_tensors_is_refused(tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    HFCausalLM.tiny().model.save_pretrained(tmp_path)
+    file = tmp_path / "model.safetensors"
+    state = load_file(file)
+    del state["model.layers.1.mlp.up_proj.weight"]
+    save_file(state, file, metadata=dict(format="pt"))
+
+    with pytest.raises(ValueError, match=r"missing 1 tensors.*layers\.1\.mlp\.up"):
+        HFCausalLM(str(tmp_path))
+
+
 def test_path_and_config_that_disagree_are_refused(tmp_path):
     HFCausalLM.tiny().model.save_pretrained(tmp_path)
 

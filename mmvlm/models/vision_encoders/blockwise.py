@@ -1,0 +1,81 @@
+"""A vision transformer run block by block, as deep as is asked for."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+
+import torch
+
+from mmvlm.structures import VisionFeatures
+
+from .base import VisionEncoder
+
+
+class BlockwiseVisionEncoder(VisionEncoder):
+    """Base of encoders that embed patches and then apply a list of blocks.
+
+    Subclasses say how pixels are embedded; blocks beyond the deepest selected
+    layer are not computed, and only selected hidden states are kept. Whoever
+    has checkpoints of the tower alone finds one name per parameter, whatever
+    the library's version.
+    """
+
+    @abstractmethod
+    def embed_patches(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """Embed patches and positions, prefix tokens on: hidden state 0.
+
+        Shape:
+            - ``pixel_values``: (V, 3, H, W), V > 0
+            - output: (V, P + N, Dv)
+        """
+
+    def run_block(self, block: torch.nn.Module, hidden: torch.Tensor) -> torch.Tensor:
+        """Apply one block: (V, P + N, Dv) to the same."""
+        return block(hidden)
+
+    def init_weights(self) -> None:
+        """Do nothing: weights are loaded or drawn in the constructor."""
+        self.is_init = True
+
+    def forward(
+        self, pixel_values: torch.Tensor, select_layers: Sequence[int] = (-2,)
+    ) -> VisionFeatures:
+        """Encode views; compute no block deeper than the deepest layer asked for.
+
+        Args:
+            pixel_values (torch.Tensor): normalised views; cast to the dtype of
+                the weights. Another size than the tower's own interpolates the
+                position embeddings where the tower can.
+            select_layers (Sequence[int]): indices into the hidden states, 0 =
+                embedding output, negative from the end.
+
+        Shape:
+            - ``pixel_values``: (V, 3, H, W), float, V may be 0
+            - every hidden state: (V, P + N, Dv)
+
+        Raises:
+            ValueError: when a layer does not exist, or a side is no multiple of
+                the patch size.
+
+        """
+        layers = tuple(self.spec.layer_index(layer) for layer in select_layers)
+        patch, size = self.spec.patch_size, tuple(pixel_values.shape[-2:])
+        if size[0] % patch or size[1] % patch:
+            raise ValueError(
+                f"{type(self).__name__}: views of {size[0]} x {size[1]} pixels do not "
+                f"divide into patches of {patch}."
+            )
+        grid, prefix = self.spec.grid(*size), self.spec.num_prefix_tokens
+        dtype = next(p.dtype for p in self.parameters() if p.is_floating_point())
+        if len(pixel_values) == 0:
+            shape = (0, prefix + grid[0] * grid[1], self.spec.width)
+            empty = pixel_values.new_zeros(shape, dtype=dtype)
+            return VisionFeatures((empty,) * len(layers), layers, grid, prefix)
+        hidden = self.embed_patches(pixel_values.to(dtype))
+        kept = {0: hidden} if 0 in layers else {}
+        for number, block in enumerate(self.blocks[: max(layers)], 1):
+            hidden = self.run_block(block, hidden)
+            if number in layers:
+                kept[number] = hidden
+        return VisionFeatures(tuple(kept[k] for k in layers), layers, grid, prefix)

@@ -1,0 +1,116 @@
+"""Vision transformers of timm."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from mmvlm.models.language_models.hf_loading import on_meta
+from mmvlm.models.language_models.peft import add_lora
+from mmvlm.models.utils.checkpointing import checkpoint_blocks
+from mmvlm.registry import MODELS
+from mmvlm.structures import VisionEncoderSpec
+
+from .blockwise import BlockwiseVisionEncoder
+
+
+@MODELS.register_module()
+class TimmVisionEncoder(BlockwiseVisionEncoder):
+    """A ``VisionTransformer`` of timm (plain ViT, DeiT, DINOv2, SigLIP, CLIP).
+
+    Args:
+        model_name (str): timm's name, ``vit_base_patch16_siglip_224``.
+        pretrained (bool): load timm's weights.
+        checkpoint_path (str): or a file of weights; empty for none.
+        mean, std (Sequence[float] | None): normalisation of RGB in 0-1; None
+            takes the model's own.
+        lora (dict | None): see :func:`add_lora`.
+        gradient_checkpointing (str | int): ``off``, ``all`` or every k-th block.
+        init_cfg (dict | list | None): mmengine initialisation.
+        **model_args: other arguments of ``timm.create_model``.
+
+    Raises:
+        ImportError: without the package timm.
+        ValueError: an unknown name, or a model that is no plain transformer.
+
+    """
+
+    def __init__(
+        self,
+        model_name: str,
+        *,
+        pretrained: bool = False,
+        checkpoint_path: str = "",
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        lora: dict | None = None,
+        gradient_checkpointing: str | int = "off",
+        init_cfg: dict | list | None = None,
+        **model_args: Any,
+    ) -> None:
+        super().__init__(init_cfg)
+        try:
+            import timm
+            from timm.models.vision_transformer import VisionTransformer
+        except ImportError as error:
+            raise ImportError("TimmVisionEncoder needs the package 'timm'.") from error
+        if on_meta():  # a dry run has no weights to fill
+            pretrained, checkpoint_path = False, ""
+        try:
+            self.backbone = timm.create_model(
+                model_name,
+                pretrained=pretrained,
+                checkpoint_path=checkpoint_path,
+                num_classes=0,
+                dynamic_img_size=True,
+                **model_args,
+            )
+        except RuntimeError as error:
+            near = timm.list_models(f"*{model_name[:12]}*")[:5]
+            raise ValueError(
+                f"vision_encoder.model_name='{model_name}': {error} Near: {near}."
+            ) from error
+        if not isinstance(self.backbone, VisionTransformer):
+            raise ValueError(
+                f"vision_encoder.model_name='{model_name}' is a "
+                f"{type(self.backbone).__name__}, expected a VisionTransformer."
+            )
+        embed, own = self.backbone.patch_embed, self.backbone.pretrained_cfg
+        self.spec = VisionEncoderSpec(
+            width=self.backbone.embed_dim,
+            num_layers=len(self.backbone.blocks),
+            patch_size=embed.patch_size[0],
+            image_size=embed.img_size[0],
+            num_prefix_tokens=self.backbone.num_prefix_tokens,
+            mean=tuple(mean or own.get("mean", (0.5, 0.5, 0.5))),
+            std=tuple(std or own.get("std", (0.5, 0.5, 0.5))),
+            resample=own.get("interpolation", "bicubic"),
+        )
+        self.lora = dict(lora) if lora else None
+        if lora:
+            add_lora(self.backbone, **lora)
+        checkpoint_blocks(self.blocks, gradient_checkpointing)
+
+    @property
+    def blocks(self) -> Sequence[torch.nn.Module]:
+        """Transformer blocks in order."""
+        return self.backbone.blocks
+
+    def embed_patches(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """Embed patches and positions, with the first norm where there is one.
+
+        Shape:
+            - ``pixel_values``: (V, 3, H, W), V > 0
+            - output: (V, P + N, Dv)
+        """
+        backbone = self.backbone
+        hidden = backbone._pos_embed(backbone.patch_embed(pixel_values))
+        return backbone.norm_pre(backbone.patch_drop(hidden))
+
+    @classmethod
+    def tiny(cls, **model_args: Any) -> TimmVisionEncoder:
+        """Build a random tower: 3 layers, 32 wide, 32 pixels, patches of 8."""
+        small = dict(img_size=32, patch_size=8, embed_dim=32, depth=3, num_heads=4)
+        return cls("vit_tiny_patch16_224", **{**small, **model_args})
