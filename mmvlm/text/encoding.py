@@ -163,7 +163,7 @@ class ConversationEncoder:
                     plan.append((number, piece.supervised))
                 run = None
             else:
-                if run is None or not joins:
+                if run is None or not joins or self._parts(run, piece):
                     run = _Run("")
                     plan.append(run)
                 start = len(run.text)
@@ -177,6 +177,17 @@ class ConversationEncoder:
                 "at least 1)."
             )
         return plan
+
+    def _parts(self, run: _Run, piece: Piece) -> bool:
+        r"""Whether an answer must be encoded apart from what opens it.
+
+        Byte-level tokenizers split white space by what follows it (``\n\nThe``
+        into ``\n``, ``\n``, ``The``), but a prompt ends there: trained and asked
+        ids would differ.
+        """
+        if not piece.supervised or not self._spans.is_byte_level:
+            return False
+        return len(run.text) > 1 and run.text[-2:].isspace()
 
     def _cached(self, run: _Run, number: int) -> bool:
         """Whether the run's ids are kept; keeps constant ones from now on."""

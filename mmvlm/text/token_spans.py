@@ -37,6 +37,11 @@ class TokenSpans:
         self._byte_lengths = _byte_level_lengths(tokenizer)
 
     @property
+    def is_byte_level(self) -> bool:
+        """Whether a text's ids do not depend on a space put before it."""
+        return self._byte_lengths is not None
+
+    @property
     def tokenizer(self) -> Any:
         """The tokenizer."""
         return self._ref()

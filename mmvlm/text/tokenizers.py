@@ -198,7 +198,7 @@ def train_tiny_tokenizer(
         )
     learner = Tokenizer(models.BPE(unk_token=_UNK))
     learner.pre_tokenizer = _splitter()
-    learner.train_from_iterable(
+    learner.train_from_iterator(
         texts,
         trainers.BpeTrainer(
             vocab_size=vocab_size,

@@ -128,7 +128,7 @@ class ChatTemplate(ABC):
                     "(tokenizer.eos_token='...') or choose a template with an end "
                     "mark of its own."
                 )
-        elif not "".join(p.text for p in said).partition(probe)[2]:
+        elif not "".join(p.text for p in said).partition(probe)[2].strip():
             raise ValueError(
                 f"{self.label}: an answer ends with no supervised end mark (EOS), "
                 "so the model would never learn to stop. Give the template an end "
