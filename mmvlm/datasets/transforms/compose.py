@@ -1,0 +1,55 @@
+"""A chain of transforms."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from mmvlm.registry import TRANSFORMS
+
+
+class Compose:
+    """Apply transforms in order.
+
+    A transform is a callable ``item -> item`` (dicts). It takes randomness from
+    ``item['rng']`` only, so that an item depends on seed, epoch and index and not
+    on the worker that makes it.
+
+    Args:
+        transforms (Sequence[dict | Callable]): configs or built transforms.
+
+    """
+
+    def __init__(self, transforms: Sequence[dict | Callable]) -> None:
+        self.transforms = [
+            TRANSFORMS.build(t) if isinstance(t, dict) else t for t in transforms
+        ]
+        for number, transform in enumerate(self.transforms):
+            if not callable(transform):
+                raise TypeError(
+                    f"pipeline[{number}]: expected a dict or a callable, got "
+                    f"{type(transform).__name__}."
+                )
+
+    def bind(self, context: Any) -> None:
+        """Hand the context to those transforms that have ``bind``."""
+        for transform in self.transforms:
+            if hasattr(transform, "bind"):
+                transform.bind(context)
+
+    def __call__(self, item: dict) -> dict:
+        """Return the item after all transforms.
+
+        Raises:
+            TypeError: when a transform returns no dict. A transform that wants
+                to leave a sample out raises an error with ``counted_as``.
+
+        """
+        for number, transform in enumerate(self.transforms):
+            item = transform(item)
+            if not isinstance(item, dict):
+                raise TypeError(
+                    f"pipeline[{number}] ({type(transform).__name__}) returned "
+                    f"{type(item).__name__}, expected a dict."
+                )
+        return item

@@ -1,0 +1,118 @@
+"""The last step of every pipeline: what the collate function takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from mmvlm.registry import TRANSFORMS
+from mmvlm.structures import VLMDataSample
+
+
+def check_slots(
+    sample_id: str, slots: Sequence[Any], layouts: Sequence[Any], views: Any
+) -> None:
+    """Hold the slots of a sample against its pictures.
+
+    Args:
+        sample_id (str): for the message.
+        slots (Sequence[Slot]): of the text.
+        layouts (Sequence[ViewLayout]): one per picture.
+        views (torch.Tensor | None): (V, 3, H, W), all views of the sample.
+
+    Raises:
+        ValueError: naming the sample, when a picture has no slot, a slot no
+            picture, or the views are not as many as the layouts say.
+
+    """
+    indices = sorted(slot.index for slot in slots)
+    if indices != list(range(len(layouts))):
+        raise ValueError(
+            f"sample '{sample_id}': {len(indices)} slots (pictures {indices}) in the "
+            f"text, but {len(layouts)} pictures."
+        )
+    expected = sum(layout.num_views for layout in layouts)
+    found = 0 if views is None else len(views)
+    if expected != found:
+        raise ValueError(
+            f"sample '{sample_id}': {found} views, but the layouts of its "
+            f"{len(layouts)} pictures say {expected}."
+        )
+
+
+@TRANSFORMS.register_module()
+class PackVLMInputs:
+    """Pack a sample for :func:`collate_flat`.
+
+    Required keys: ``conversation``, ``encoded``, ``dataset``, ``index``. Optional:
+    ``views``, ``layouts``, ``image_paths``, ``gt_text``, ``gt_boxes``.
+
+    Returns a new item with ``inputs`` (``input_ids`` and ``labels``, (T,) int64;
+    ``slots``; ``pixel_values``, (V, 3, H, W) or None; ``layouts``) and
+    ``data_samples`` (:class:`VLMDataSample`).
+
+    Args:
+        meta_keys (Sequence[str]): further item keys to keep as metainfo.
+
+    """
+
+    def __init__(self, meta_keys: Sequence[str] = ()) -> None:
+        self.meta_keys = tuple(meta_keys)
+
+    def __call__(self, item: dict) -> dict:
+        """Return the packed item.
+
+        Raises:
+            RuntimeError: when a required key is missing, as the pipeline is wrong.
+            ValueError: naming the sample, when slots and pictures differ.
+
+        """
+        missing = {"conversation", "encoded", "dataset", "index", *self.meta_keys}
+        missing -= set(item)
+        if missing:
+            raise RuntimeError(
+                f"PackVLMInputs: the item lacks {sorted(missing)}; it has "
+                f"{sorted(item)}. EncodeConversation must come before."
+            )
+        conversation, encoded = item["conversation"], item["encoded"]
+        layouts = tuple(item.get("layouts", ()))
+        pixel_values = self._join(conversation.id, item.get("views", ()))
+        check_slots(conversation.id, encoded.slots, layouts, pixel_values)
+        sample = VLMDataSample(
+            metainfo=dict(
+                sample_id=conversation.id,
+                dataset=item["dataset"],
+                index=item["index"],
+                conversation=conversation,
+                image_paths=tuple(item.get("image_paths", ())),
+                layouts=layouts,
+                meta=conversation.meta,
+                **{key: item[key] for key in self.meta_keys},
+            )
+        )
+        for key in ("gt_text", "gt_boxes"):
+            if key in item:
+                sample.set_field(item[key], key)
+        inputs = dict(
+            input_ids=torch.from_numpy(np.asarray(encoded.input_ids, np.int64)),
+            labels=torch.from_numpy(np.asarray(encoded.labels, np.int64)),
+            slots=list(encoded.slots),
+            pixel_values=pixel_values,
+            layouts=layouts,
+        )
+        return dict(inputs=inputs, data_samples=sample)
+
+    @staticmethod
+    def _join(sample_id: str, views: Sequence[np.ndarray]) -> torch.Tensor | None:
+        sizes = sorted({tuple(view.shape[1:]) for view in views})
+        if len(sizes) > 1:
+            raise ValueError(
+                f"sample '{sample_id}': its pictures have views of different sizes "
+                f"{sizes}; give the view transform a fixed size."
+            )
+        if not views:
+            return None
+        return torch.from_numpy(np.concatenate(views))

@@ -1,0 +1,229 @@
+"""Pictures to square uint8 views, with the layout that maps points into them."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import PIL.Image
+
+from mmvlm.registry import TRANSFORMS
+from mmvlm.structures import ViewLayout
+
+_FILTERS = {
+    "nearest": PIL.Image.Resampling.NEAREST,
+    "bilinear": PIL.Image.Resampling.BILINEAR,
+    "bicubic": PIL.Image.Resampling.BICUBIC,
+    "lanczos": PIL.Image.Resampling.LANCZOS,
+}
+
+
+class ViewTransform(ABC):
+    """Make views of every picture of an item.
+
+    Required key: ``images``. Added keys: ``views``, a list of (V, 3, h, w) uint8
+    arrays, and ``layouts``, a list of :class:`ViewLayout`, one per picture. Pixels
+    stay uint8; the data preprocessor normalises them on the device.
+
+    Args:
+        size (int | None): side of a view in pixels; None takes the encoder's.
+        mean (Sequence[float] | None): RGB in 0-1, the colour of borders; None takes
+            the encoder's.
+        resample (str | None): ``nearest``, ``bilinear``, ``bicubic`` or ``lanczos``
+            (PIL's antialiased filters); None takes the encoder's.
+
+    """
+
+    #: What must be known before a picture comes.
+    needs: tuple[str, ...] = ("size", "resample")
+
+    def __init__(
+        self,
+        size: int | None = None,
+        mean: Sequence[float] | None = None,
+        resample: str | None = None,
+    ) -> None:
+        if size is not None and size < 1:
+            raise ValueError(f"{type(self).__name__}: size={size}, expected above 0.")
+        if resample is not None and resample not in _FILTERS:
+            raise ValueError(
+                f"{type(self).__name__}: resample={resample!r}, expected one of "
+                f"{list(_FILTERS)}."
+            )
+        self.size, self.resample = size, resample
+        self.mean = None if mean is None else tuple(mean)
+
+    def bind(self, context: Any) -> None:
+        """Take from ``context.spec`` what the config left open."""
+        spec = context.spec
+        if spec is None:
+            return
+        self.size = spec.image_size if self.size is None else self.size
+        self.mean = tuple(spec.mean) if self.mean is None else self.mean
+        self.resample = spec.resample if self.resample is None else self.resample
+
+    def __call__(self, item: dict) -> dict:
+        """Return the item with ``views`` and ``layouts``.
+
+        Raises:
+            RuntimeError: when neither the config nor an encoder gave the size,
+                the filter or the colour of borders.
+
+        """
+        views, layouts = [], []
+        for image in item["images"]:
+            self._check_bound()
+            view, layout = self.view(image, item.get("rng"))
+            views.append(view)
+            layouts.append(layout)
+        return {**item, "views": views, "layouts": layouts}
+
+    @abstractmethod
+    def view(
+        self, image: np.ndarray, rng: np.random.Generator | None = None
+    ) -> tuple[np.ndarray, ViewLayout]:
+        """Return the views of one picture.
+
+        Args:
+            image (np.ndarray): RGB picture.
+            rng (np.random.Generator | None): the item's, for random transforms.
+
+        Shape:
+            - ``image``: (H, W, 3), uint8
+            - views: (V, 3, h, w), uint8
+
+        """
+
+    def _check_bound(self) -> None:
+        missing = [key for key in self.needs if getattr(self, key) is None]
+        if missing:
+            raise RuntimeError(
+                f"{type(self).__name__}: {missing} not known; pass them, or bind the "
+                "dataset to a model with a vision encoder."
+            )
+
+    def _resize(self, image: np.ndarray, width: int, height: int) -> np.ndarray:
+        """Resize as PIL does, which transformers' processors equal bit by bit."""
+        if image.shape[:2] == (height, width):
+            return image
+        picture = PIL.Image.fromarray(np.ascontiguousarray(image))
+        return np.asarray(picture.resize((width, height), _FILTERS[self.resample]))
+
+
+def _as_view(image: np.ndarray) -> np.ndarray:
+    """(H, W, 3) to (1, 3, H, W), contiguous."""
+    return np.ascontiguousarray(image.transpose(2, 0, 1))[None]
+
+
+def expand_to_square(image: np.ndarray, color: Sequence[int]) -> np.ndarray:
+    """Centre a picture in a square of its longer side.
+
+    The odd pixel of the border goes right or below.
+
+    Shape:
+        - ``image``: (H, W, 3), uint8
+        - output: (S, S, 3) with S = max(H, W); the input itself if square
+    """
+    height, width = image.shape[:2]
+    if height == width:
+        return image
+    side = max(height, width)
+    square = np.empty((side, side, 3), dtype=np.uint8)
+    square[:] = np.asarray(color, dtype=np.uint8)
+    top, left = (side - height) // 2, (side - width) // 2
+    square[top : top + height, left : left + width] = image
+    return square
+
+
+@TRANSFORMS.register_module()
+class PadToSquare(ViewTransform):
+    """Pad to a square with the mean colour, then resize; nothing is cut off.
+
+    LLaVA-1.5's stage 2 and evaluation (``image_aspect_ratio='pad'``). The colour is
+    ``int(255 * mean)`` per channel.
+    """
+
+    needs = ("size", "resample", "mean")
+
+    def view(
+        self, image: np.ndarray, rng: np.random.Generator | None = None
+    ) -> tuple[np.ndarray, ViewLayout]:
+        """Return one view; see :meth:`ViewTransform.view`.
+
+        Shape:
+            - ``image``: (H, W, 3), uint8
+            - views: (1, 3, size, size), uint8
+        """
+        height, width = image.shape[:2]
+        side = max(height, width)
+        color = [int(255 * channel) for channel in self.mean]
+        view = self._resize(expand_to_square(image, color), self.size, self.size)
+        scale = self.size / side
+        layout = ViewLayout(
+            original_size=(height, width),
+            view_size=(self.size, self.size),
+            kind="pad",
+            scale=(scale, scale),
+            offset=((side - width) // 2 * scale, (side - height) // 2 * scale),
+        )
+        return _as_view(view), layout
+
+
+@TRANSFORMS.register_module()
+class CenterCropSquare(ViewTransform):
+    """Resize the shorter edge to the size, then cut the middle square out.
+
+    CLIP's own preprocessing, and so LLaVA-1.5's stage 1.
+    """
+
+    def view(
+        self, image: np.ndarray, rng: np.random.Generator | None = None
+    ) -> tuple[np.ndarray, ViewLayout]:
+        """Return one view; see :meth:`ViewTransform.view`.
+
+        Shape:
+            - ``image``: (H, W, 3), uint8
+            - views: (1, 3, size, size), uint8
+        """
+        height, width = image.shape[:2]
+        short = min(height, width)
+        new_width, new_height = (
+            self.size if edge == short else int(self.size * edge / short)
+            for edge in (width, height)
+        )
+        resized = self._resize(image, new_width, new_height)
+        top, left = (new_height - self.size) // 2, (new_width - self.size) // 2
+        view = resized[top : top + self.size, left : left + self.size]
+        layout = ViewLayout(
+            original_size=(height, width),
+            view_size=(self.size, self.size),
+            kind="crop",
+            scale=(new_width / width, new_height / height),
+            offset=(float(-left), float(-top)),
+        )
+        return _as_view(view), layout
+
+
+@TRANSFORMS.register_module()
+class ResizeSquare(ViewTransform):
+    """Resize both edges to the size; the aspect ratio is not kept."""
+
+    def view(
+        self, image: np.ndarray, rng: np.random.Generator | None = None
+    ) -> tuple[np.ndarray, ViewLayout]:
+        """Return one view; see :meth:`ViewTransform.view`.
+
+        Shape:
+            - ``image``: (H, W, 3), uint8
+            - views: (1, 3, size, size), uint8
+        """
+        height, width = image.shape[:2]
+        layout = ViewLayout(
+            original_size=(height, width),
+            view_size=(self.size, self.size),
+            kind="resize",
+            scale=(self.size / width, self.size / height),
+        )
+        return _as_view(self._resize(image, self.size, self.size)), layout
