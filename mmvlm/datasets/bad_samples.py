@@ -1,0 +1,308 @@
+"""The one place that catches data errors: policy, quarantine file and counts."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import os
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from mmengine.logging import print_log
+
+POLICIES = ("raise", "skip", "quarantine")
+
+#: What damaged data makes Python raise. Everything else is a fault of the code
+#: and is never skipped.
+DATA_ERRORS = (ValueError, KeyError, IndexError, TypeError, OSError)
+
+
+class DataError(ValueError):
+    """A sample that cannot be used; the message names data set and sample."""
+
+
+@dataclass(frozen=True)
+class BadRecord:
+    """What stands in a batch for a sample that was left out.
+
+    Args:
+        dataset (str): name of the data set.
+        index (int): number of the record in the annotation file.
+        id (str): the sample's id as the file gives it.
+        path (str): the picture, or the annotation file of a text-only record.
+        reason (str): why it was left out.
+        kind (str): ``bad`` (damaged), ``quarantined`` (listed in the quarantine
+            file before this run) or what the error's ``counted_as`` says
+            (``dropped``: left out on purpose, for example as too long).
+
+    """
+
+    dataset: str
+    index: int
+    id: str
+    path: str
+    reason: str
+    kind: str = "bad"
+
+
+def reason_of(error: BaseException) -> str:
+    """Return the message of an error; ``KeyError`` would quote its own."""
+    text = str(error.args[0]) if error.args else ""
+    if isinstance(error, OSError):
+        text = str(error)
+    named = isinstance(error, ValueError | OSError) and text
+    return text if named else f"{type(error).__name__}: {text}"
+
+
+class QuarantineFile:
+    """JSON lines of samples to leave out; safe for many writers.
+
+    Args:
+        path (str): created at the first failure.
+
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._listed: dict[tuple[str, int, str], str] = {}
+        self._read_size = -1
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Read the file again if it grew; damaged lines are counted and logged."""
+        size = os.path.getsize(self.path) if os.path.exists(self.path) else 0
+        if size == self._read_size:
+            return
+        self._read_size, damaged = size, 0
+        if size == 0:
+            return
+        with open(self.path, encoding="utf-8", errors="replace") as file:
+            for line in filter(str.strip, file):
+                try:
+                    row = json.loads(line)
+                    key = (row["dataset"], int(row["index"]), str(row["id"]))
+                    self._listed[key] = str(row["reason"])
+                except (ValueError, KeyError, TypeError):
+                    damaged += 1
+        if damaged:
+            print_log(
+                f"{self.path}: {damaged} damaged line(s) left unread.",
+                logger="current",
+                level=logging.WARNING,
+            )
+
+    def reason(self, dataset: str, index: int, sample_id: str) -> str | None:
+        """Return why a sample is listed, None when it is not."""
+        return self._listed.get((dataset, index, sample_id))
+
+    def append(self, record: BadRecord) -> None:
+        """Add one line, once, even when several processes meet the sample."""
+        os.makedirs(os.path.dirname(os.path.abspath(self.path)), exist_ok=True)
+        row = asdict(record)
+        row.pop("kind")
+        line = (json.dumps(row) + "\n").encode()
+        handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            self.refresh()
+            if self.reason(record.dataset, record.index, record.id) is not None:
+                return
+            size = os.fstat(handle).st_size
+            if size and os.pread(handle, 1, size - 1) != b"\n":
+                line = b"\n" + line  # a writer was killed inside its line
+            os.write(handle, line)
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+        self.refresh()
+
+
+class BadSamplePolicy:
+    """What happens to a sample that fails.
+
+    An error that carries an attribute ``counted_as`` (a sample left out on
+    purpose, for example dropped as too long) is counted under every policy.
+
+    Args:
+        policy (str): ``raise`` stops; ``skip`` leaves the sample out as long as
+            no more than ``max_fraction`` fail; ``quarantine`` also lists it in
+            ``file``, whose samples are not tried again.
+        max_fraction (float): 0-1, held by :class:`BadSampleCounter`.
+        file (str | None): the quarantine file.
+
+    Raises:
+        ValueError: for an unknown policy, a fraction outside 0-1, or
+            ``quarantine`` without a file.
+
+    """
+
+    def __init__(
+        self,
+        policy: str = "raise",
+        max_fraction: float = 0.01,
+        file: str | None = None,
+    ) -> None:
+        if policy not in POLICIES:
+            raise ValueError(
+                f"bad_samples.policy='{policy}': expected one of {list(POLICIES)}."
+            )
+        if not 0 <= max_fraction <= 1:
+            raise ValueError(
+                f"bad_samples.max_fraction={max_fraction}: expected 0 to 1."
+            )
+        if (policy == "quarantine") != (file is not None):
+            raise ValueError(
+                f"bad_samples.file={file!r} with policy='{policy}': 'quarantine' "
+                "needs a file, the other policies take none."
+            )
+        self.policy = policy
+        self.max_fraction = max_fraction
+        self.quarantine = QuarantineFile(file) if file is not None else None
+
+    def listed(
+        self, *, dataset: str, index: int, sample_id: str, path: str
+    ) -> BadRecord | None:
+        """Return the record of a sample that the quarantine file lists."""
+        if self.quarantine is None:
+            return None
+        reason = self.quarantine.reason(dataset, index, sample_id)
+        if reason is None:
+            return None
+        return BadRecord(dataset, index, sample_id, path, reason, "quarantined")
+
+    def handle(
+        self,
+        error: Exception,
+        *,
+        where: str,
+        dataset: str,
+        index: int,
+        sample_id: str,
+        path: str,
+    ) -> BadRecord:
+        """Turn an error into a record, or raise it with the sample's name.
+
+        Args:
+            error (Exception): what reader or pipeline raised.
+            where (str): the sample in words, for the message.
+            dataset (str): see :class:`BadRecord`, as the next three.
+            index (int): number of the record.
+            sample_id (str): its id.
+            path (str): its picture or file.
+
+        Raises:
+            DataError: under ``raise``.
+            RuntimeError: under every policy, when the error is a fault of the
+                code and not of the data.
+
+        """
+        reason = reason_of(error)
+        counted_as = getattr(error, "counted_as", None)
+        if counted_as is not None:
+            return BadRecord(dataset, index, sample_id, path, reason, str(counted_as))
+        if not isinstance(error, DATA_ERRORS):
+            raise RuntimeError(f"{where}: {reason}") from error
+        if self.policy == "raise":
+            raise DataError(f"{where}: {reason}") from error
+        record = BadRecord(dataset, index, sample_id, path, reason)
+        if self.quarantine is not None:
+            self.quarantine.append(record)
+        return record
+
+
+class BadSampleCounter:
+    """Counts what was left out, in the main process, from ``bad_records``.
+
+    Args:
+        max_fraction (float): of the samples seen that may be damaged or
+            quarantined, 0-1. Samples dropped on purpose are counted apart.
+        total (int): samples of an epoch. The fraction is taken of at least
+            ``min(total, 1000)`` samples, so that one early failure does not
+            stop a run.
+
+    """
+
+    def __init__(self, max_fraction: float = 0.01, total: int = 1000) -> None:
+        self.max_fraction = max_fraction
+        self.floor = max(1, min(total, 1000))
+        self.num_seen = 0
+        self.counts: Counter[tuple[str, str]] = Counter()
+        self.examples: dict[tuple[str, str], list[BadRecord]] = {}
+
+    @classmethod
+    def from_dataset(cls, dataset: Any) -> BadSampleCounter:
+        """Build a counter for a data set or mixture.
+
+        The limits of a mixture's members are averaged, weighted by their sizes.
+        """
+        leaves = list(leaf_datasets(dataset))
+        sizes = [len(leaf) for leaf in leaves]
+        limits = [leaf.bad_samples.max_fraction for leaf in leaves]
+        total = max(1, sum(sizes))
+        mean = sum(n * limit for n, limit in zip(sizes, limits, strict=True)) / total
+        return cls(max_fraction=mean, total=len(dataset))
+
+    @property
+    def num_bad(self) -> int:
+        """Damaged and quarantined samples met so far, repeats included."""
+        return sum(n for (_, kind), n in self.counts.items() if kind in _LIMITED)
+
+    def add(self, records: Iterable[BadRecord], num_seen: int) -> None:
+        """Count a batch.
+
+        Args:
+            records (Iterable[BadRecord]): the batch's ``bad_records``.
+            num_seen (int): samples of the batch, the bad ones included.
+
+        """
+        self.num_seen += num_seen
+        for record in records:
+            key = (record.dataset, record.kind)
+            self.counts[key] += 1
+            shown = self.examples.setdefault(key, [])
+            if len(shown) < 3 and record not in shown:
+                shown.append(record)
+
+    def check(self) -> None:
+        """Hold the count against the limit.
+
+        Raises:
+            DataError: naming counts and first reasons, when too many are bad.
+
+        """
+        allowed = self.max_fraction * max(self.num_seen, self.floor)
+        if self.num_bad > allowed:
+            raise DataError(
+                f"{self.num_bad} of {self.num_seen} samples are bad, more than "
+                f"bad_samples.max_fraction={self.max_fraction:g} allows. "
+                f"{self.report()}"
+            )
+
+    def report(self) -> str:
+        """Return one line per data set and kind with the first reasons."""
+        if not self.counts:
+            return f"Bad samples: none of {self.num_seen}."
+        lines = [f"Bad samples: of {self.num_seen} seen"]
+        for (dataset, kind), count in sorted(self.counts.items()):
+            shown = "; ".join(
+                f"sample {r.index} (id '{r.id}', {r.path}): {r.reason:.300}"
+                for r in self.examples[dataset, kind]
+            )
+            lines.append(f"  {dataset}: {count} {kind}, for example {shown}")
+        return "\n".join(lines)
+
+
+_LIMITED = ("bad", "quarantined")
+
+
+def leaf_datasets(dataset: Any) -> Iterable[Any]:
+    """Yield the readers below a (nested) mixture, or the data set itself."""
+    members = getattr(dataset, "datasets", None)
+    if members is None:
+        yield dataset
+        return
+    for member in members:
+        yield from leaf_datasets(member)

@@ -1,0 +1,294 @@
+"""The base class of readers: records on disk to items of the pipeline."""
+
+from __future__ import annotations
+
+import logging
+import os
+from abc import abstractmethod
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.logging import print_log
+from torch.utils.data import Dataset
+
+from mmvlm.structures import Conversation
+
+from .bad_samples import BadRecord, BadSamplePolicy
+from .transforms.compose import Compose
+
+
+class ConversationDataset(Dataset):
+    """Reader of one annotation file.
+
+    Subclasses know the file's format: :meth:`_load_records`, :meth:`_image_keys`,
+    :meth:`_conversation` and :meth:`_num_words`. All else lives here: the pipeline,
+    randomness that depends on (seed, epoch, record) only, the policy for bad
+    samples, filtering and the blind run.
+
+    An item enters the pipeline with the keys ``conversation``, ``dataset``,
+    ``index`` (number of the record in the file), ``data_root``, ``image_root`` and
+    ``rng`` (:class:`numpy.random.Generator`).
+
+    Args:
+        ann_file (str): annotation file, relative to ``data_root``.
+        data_root (str): folder that annotations and pictures may not leave.
+        image_prefix (str): folder that picture paths are relative to, itself
+            relative to ``data_root``.
+        pipeline (Sequence[dict | Callable]): transforms.
+        name (str | None): for messages and tables; None takes the file's stem.
+        filter_cfg (dict | None): ``modality`` (``image`` or ``text``) and
+            ``max_words`` (int); what they leave out is counted and logged.
+        indices (int | Sequence[int] | None): the first n records (the last, if
+            negative) or these records; applied before ``filter_cfg``.
+        seed (int): of all randomness in the items.
+        bad_samples (dict | None): see :class:`BadSamplePolicy`.
+        shuffle_images (bool): the blind run: every sample gets the pictures of
+            another one that has as many, never its own.
+
+    Raises:
+        FileNotFoundError: when the annotation file is missing.
+        ValueError: naming the file, when it cannot be read or nothing is left.
+
+    """
+
+    def __init__(
+        self,
+        ann_file: str,
+        *,
+        data_root: str = "",
+        image_prefix: str = "",
+        pipeline: Sequence[Any] = (),
+        name: str | None = None,
+        filter_cfg: dict | None = None,
+        indices: int | Sequence[int] | None = None,
+        seed: int = 0,
+        bad_samples: dict | None = None,
+        shuffle_images: bool = False,
+    ) -> None:
+        self.data_root = data_root or ""
+        self.ann_file = os.path.join(self.data_root, ann_file)
+        self.image_root = os.path.join(self.data_root, image_prefix)
+        self.name = name or os.path.splitext(os.path.basename(ann_file))[0]
+        self.seed = int(seed)
+        self.bad_samples = BadSamplePolicy(**(bad_samples or {}))
+        if not os.path.isfile(self.ann_file):
+            raise FileNotFoundError(
+                f"dataset '{self.name}': annotation file '{self.ann_file}' does not "
+                f"exist (data_root='{self.data_root}', ann_file='{ann_file}')."
+            )
+        # Shared memory, so that set_epoch reaches persistent workers.
+        self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()
+        self._records = self._load_records()
+        self._lengths: np.ndarray | None = None
+        self._rows = self._select(indices, filter_cfg or {})
+        self._donors = self._deal_images() if shuffle_images else None
+        self.pipeline = Compose(pipeline)
+
+    # What a format defines ------------------------------------------------
+
+    @abstractmethod
+    def _load_records(self) -> Any:
+        """Read the file; returns something with ``len``."""
+
+    def _record(self, row: int) -> Any:
+        """Return one raw record; the only place that touches ``_records``."""
+        return self._records[row]
+
+    @abstractmethod
+    def _record_id(self, record: Any) -> str:
+        """Return the id; must not fail on a damaged record."""
+
+    @abstractmethod
+    def _image_keys(self, record: Any) -> tuple:
+        """Return the references of a record's pictures.
+
+        Raises:
+            ValueError: when the field is damaged.
+
+        """
+
+    @abstractmethod
+    def _conversation(self, record: Any, images: list) -> Conversation:
+        """Parse a record, with these pictures in place of its own."""
+
+    @abstractmethod
+    def _num_words(self, record: Any) -> int:
+        """Return the word count; must not fail on a damaged record."""
+
+    # Selection ------------------------------------------------------------
+
+    def _select(
+        self, indices: int | Sequence[int] | None, filter_cfg: dict
+    ) -> np.ndarray:
+        unknown = set(filter_cfg) - {"modality", "max_words"}
+        modality = filter_cfg.get("modality")
+        if unknown or modality not in (None, "image", "text"):
+            raise ValueError(
+                f"dataset '{self.name}': filter_cfg={filter_cfg}: expected the keys "
+                "modality ('image' or 'text') and max_words (int)."
+            )
+        rows = np.arange(len(self._records))
+        if isinstance(indices, int):
+            rows = rows[:indices] if indices >= 0 else rows[indices:]
+        elif indices is not None:
+            wanted = np.asarray(indices, dtype=np.int64)
+            outside = wanted[(wanted < 0) | (wanted >= len(rows))]
+            if len(outside) or len(np.unique(wanted)) != len(wanted):
+                raise ValueError(
+                    f"dataset '{self.name}': indices must be distinct and lie in "
+                    f"0..{len(rows) - 1}; outside: {outside[:5].tolist()}."
+                )
+            rows = wanted
+        if filter_cfg:
+            signed = self._signed_words(rows)
+            keep = np.ones(len(rows), dtype=bool)
+            if modality is not None:
+                keep &= (signed > 0) if modality == "image" else (signed < 0)
+            if filter_cfg.get("max_words") is not None:
+                keep &= np.abs(signed) <= filter_cfg["max_words"]
+            print_log(
+                f"dataset '{self.name}': filter_cfg={filter_cfg} keeps {keep.sum()} "
+                f"of {len(rows)} records.",
+                logger="current",
+                level=logging.INFO,
+            )
+            rows = rows[keep]
+        if not len(rows):
+            raise ValueError(
+                f"dataset '{self.name}': no record of '{self.ann_file}' is left "
+                f"({len(self._records)} in the file; indices={indices!r:.80}, "
+                f"filter_cfg={filter_cfg})."
+            )
+        return rows
+
+    def _signed_words(self, rows: np.ndarray) -> np.ndarray:
+        signed = np.empty(len(rows), dtype=np.int64)
+        for position, row in enumerate(rows):
+            record = self._record(row)
+            words = max(1, self._num_words(record))
+            signed[position] = words if self._safe_image_keys(record) else -words
+        return signed
+
+    def _safe_image_keys(self, record: Any) -> tuple:
+        """Return the pictures of a record, none for a damaged one."""
+        try:
+            return self._image_keys(record)
+        except ValueError:
+            return ()
+
+    def _deal_images(self) -> dict[int, tuple]:
+        """Map each row to the pictures of another: a derangement, seeded.
+
+        Distinct sets of pictures are put on a shuffled circle and each is
+        replaced by its successor, so that two questions about one picture both
+        get another picture.
+        """
+        groups: dict[int, dict[tuple, list[int]]] = defaultdict(dict)
+        for row in self._rows.tolist():
+            keys = self._safe_image_keys(self._record(row))
+            if keys:
+                groups[len(keys)].setdefault(keys, []).append(row)
+        dealt: dict[int, tuple] = {}
+        for count in sorted(groups):
+            owners = groups[count]
+            sets = list(owners)
+            if len(sets) < 2:
+                raise ValueError(
+                    f"dataset '{self.name}': shuffle_images needs two different "
+                    f"sets of {count} picture(s), found one ({sets[0]!r:.100}). "
+                    "Leave those samples out with indices or filter_cfg."
+                )
+            order = np.random.default_rng((self.seed, count)).permutation(len(sets))
+            for here, there in zip(order, np.roll(order, -1), strict=True):
+                dealt.update(dict.fromkeys(owners[sets[here]], sets[there]))
+        return dealt
+
+    # What samplers, loops and the runner use --------------------------------
+
+    @property
+    def metainfo(self) -> dict:
+        """Facts that metrics and visualizers may want."""
+        return dict(name=self.name, ann_file=self.ann_file, image_root=self.image_root)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Signed word counts: positive with a picture, negative without."""
+        if self._lengths is None:
+            self._lengths = self._signed_words(self._rows)
+        return self._lengths
+
+    def lengths_at(self, epoch: int) -> np.ndarray:
+        """Return ``lengths`` of another epoch; the same here."""
+        return self.lengths
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that items are made for."""
+        return int(self._epoch)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Set the epoch in this process and in running workers."""
+        self._epoch.fill_(int(epoch))
+
+    def bind(self, context: Any) -> None:
+        """Hand what the pipeline must know of the model to the transforms."""
+        self.pipeline.bind(context)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, position: int) -> dict | BadRecord:
+        """Return the item at ``position`` of what was selected."""
+        return self.fetch(position)
+
+    def fetch(self, position: int, repeat: int = 0) -> dict | BadRecord:
+        """Return an item; ``repeat`` tells visits in one epoch apart.
+
+        Returns:
+            dict | BadRecord: what the pipeline makes of the sample, or the record
+            that stands for it when the policy leaves it out.
+
+        Raises:
+            IndexError: outside the data set.
+            DataError: under the policy ``raise``, naming file and sample.
+
+        """
+        if not 0 <= position < len(self):
+            raise IndexError(
+                f"dataset '{self.name}': position {position} outside "
+                f"0..{len(self) - 1}."
+            )
+        row = int(self._rows[position])
+        record = self._record(row)
+        sample_id = self._record_id(record)
+        keys = self._safe_image_keys(record)
+        path = self.ann_file
+        if keys and isinstance(keys[0], str):
+            path = os.path.join(self.image_root, keys[0])
+        facts = dict(dataset=self.name, index=row, sample_id=sample_id, path=path)
+        listed = self.bad_samples.listed(**facts)
+        if listed is not None:
+            return listed
+        try:
+            return self.pipeline(self._item(row, record, repeat))
+        except Exception as error:
+            where = f"sample {row} of '{self.name}' ({self.ann_file}, id '{sample_id}')"
+            return self.bad_samples.handle(error, where=where, **facts)
+
+    def _item(self, row: int, record: Any, repeat: int) -> dict:
+        images = self._image_keys(record)
+        if self._donors is not None:
+            images = self._donors.get(row, images)
+        conversation = self._conversation(record, list(images))
+        conversation.check()
+        return dict(
+            conversation=conversation,
+            dataset=self.name,
+            index=row,
+            data_root=self.data_root,
+            image_root=self.image_root,
+            rng=np.random.default_rng((self.seed, self.epoch, row, repeat)),
+        )

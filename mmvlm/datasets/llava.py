@@ -1,0 +1,150 @@
+"""Reader of LLaVA's format: a JSON list, or one JSON object per line."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from mmvlm.registry import DATASETS
+from mmvlm.structures import Conversation
+from mmvlm.text.llava_format import parse_llava_conversation
+
+from .base import ConversationDataset
+
+
+@dataclass(frozen=True)
+class _Unreadable:
+    """A line that is no JSON, kept in its place so that numbers stay right."""
+
+    reason: str
+
+
+@DATASETS.register_module()
+class LLaVADataset(ConversationDataset):
+    """LLaVA conversations, text-only and with any number of pictures.
+
+    A record is ``{"id", "image", "conversations": [{"from": "human" | "gpt",
+    "value"}, ...]}``; ``image`` is a path, a list of paths, or absent. The file
+    holds a list of records, or a record per line.
+
+    A file that is cut fails at once, whatever the policy for bad samples; a
+    damaged line among whole ones follows the policy.
+
+    Args:
+        ann_file (str): annotation file.
+        collapse_image_tags (bool): LLaVA's own rule for several ``<image>`` in one
+            text: they become one. Default: every tag is a picture.
+        drop_leading_answer (bool): leave out a first turn by ``gpt``, as LLaVA does
+            (counted per sample in ``meta['dropped_turns']``).
+        **kwargs: see :class:`ConversationDataset`.
+
+    """
+
+    def __init__(
+        self,
+        ann_file: str,
+        *,
+        collapse_image_tags: bool = False,
+        drop_leading_answer: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        self._parse_options = dict(
+            collapse_image_tags=collapse_image_tags,
+            drop_leading_answer=drop_leading_answer,
+        )
+        super().__init__(ann_file, **kwargs)
+
+    def _load_records(self) -> list:
+        try:
+            with open(self.ann_file, encoding="utf-8-sig") as file:
+                text = file.read()
+        except UnicodeDecodeError as error:
+            raise ValueError(
+                f"annotation file '{self.ann_file}' is not UTF-8 text: {error}."
+            ) from error
+        start = text.lstrip()[:1]
+        if start == "[":
+            return self._parse_list(text)
+        if start == "{":
+            return self._parse_lines(text)
+        found = f"starts with {text[:20]!r}" if text else "is empty"
+        raise ValueError(
+            f"annotation file '{self.ann_file}' {found}; expected a JSON list of "
+            "records or one JSON object per line."
+        )
+
+    def _parse_list(self, text: str) -> list:
+        try:
+            return json.loads(text)
+        except json.JSONDecodeError as error:
+            hint = _cut_hint(not text.rstrip().endswith("]"))
+            raise ValueError(
+                f"annotation file '{self.ann_file}' is not valid JSON at line "
+                f"{error.lineno} column {error.colno} (character {error.pos} of "
+                f"{len(text)}): {error.msg}. {hint}"
+            ) from error
+
+    def _parse_lines(self, text: str) -> list:
+        records: list[Any] = []
+        lines = text.split("\n")
+        last = max(number for number, line in enumerate(lines) if line.strip())
+        for number, line in enumerate(lines):
+            if not line.strip():
+                continue
+            try:
+                records.append(json.loads(line))
+            except json.JSONDecodeError as error:
+                reason = (
+                    f"line {number + 1} of '{self.ann_file}' is not valid JSON "
+                    f"(column {error.colno}): {error.msg}."
+                )
+                cut = number == last and not text.endswith("\n")
+                if cut or not records or self.bad_samples.policy == "raise":
+                    raise ValueError(
+                        f"annotation file: {reason} {_cut_hint(cut)}"
+                    ) from error
+                records.append(_Unreadable(reason))
+        return records
+
+    def _record_id(self, record: Any) -> str:
+        return str(record.get("id", "")) if isinstance(record, dict) else ""
+
+    def _image_keys(self, record: Any) -> tuple:
+        if not isinstance(record, dict):
+            return ()
+        image = record.get("image")
+        images = [] if image is None else image
+        images = [images] if isinstance(images, str) else images
+        if not isinstance(images, list) or not all(
+            isinstance(path, str) and path for path in images
+        ):
+            raise ValueError(
+                f"'image' must be a path or a list of paths, got {image!r:.100}."
+            )
+        return tuple(images)
+
+    def _conversation(self, record: Any, images: list) -> Conversation:
+        if isinstance(record, _Unreadable):
+            raise ValueError(record.reason)
+        if not isinstance(record, dict):
+            raise ValueError(
+                f"expected a record (JSON object), got {type(record).__name__} "
+                f"{record!r:.100}."
+            )
+        return parse_llava_conversation(
+            record, images=images, where="record", **self._parse_options
+        )
+
+    def _num_words(self, record: Any) -> int:
+        turns = record.get("conversations") if isinstance(record, dict) else None
+        if not isinstance(turns, list):
+            return 0
+        values = [turn.get("value") for turn in turns if isinstance(turn, dict)]
+        return sum(len(value.split()) for value in values if isinstance(value, str))
+
+
+def _cut_hint(is_cut: bool) -> str:
+    if is_cut:
+        return "The file ends too early: it was cut; fetch or write it again."
+    return "Repair the file there."
