@@ -1,0 +1,78 @@
+"""Sphinx configuration; API pages and the component table are generated."""
+
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+sys.path.insert(0, str(ROOT))
+
+import mmvlm  # noqa: E402  first: it applies the shims
+from mmvlm.config.components import component_kinds, list_components  # noqa: E402
+
+project = "mmvlm"
+author = copyright = "mmvlm contributors"
+version = release = mmvlm.__version__
+
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
+    "sphinx_copybutton",
+]
+source_suffix = {".md": "markdown"}
+exclude_patterns = ["_build"]
+html_theme = "sphinx_rtd_theme"
+html_static_path = ["_static"]
+myst_heading_anchors = 3
+copybutton_prompt_text = r"\$ "
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "none"
+autodoc_default_options = {"members": True, "show-inheritance": True}
+napoleon_google_docstring = True
+napoleon_numpy_docstring = False
+napoleon_custom_sections = [
+    ("Shape", "params_style"),
+    ("Trainable parameters", "returns_style"),
+]
+
+# What has a page of its own, in the order of the data.
+API_PAGES = {
+    "structures": "mmvlm.structures",
+    "text": "mmvlm.text.encoding mmvlm.text.templates.base mmvlm.text.context",
+    "models": (
+        "mmvlm.models.vlms.base mmvlm.models.vision_encoders.base "
+        "mmvlm.models.connectors.base mmvlm.models.connectors.linear "
+        "mmvlm.models.connectors.mlp mmvlm.models.language_models.base"
+    ),
+    "apis": "mmvlm.apis.inferencer",
+    "compat": "mmvlm.compat",
+}
+
+
+def write_generated_pages() -> None:
+    """Write the component table and the API pages from what is registered."""
+    lines = ["# Components", "", "What can stand behind `type=` in a config.", ""]
+    for kind in component_kinds():
+        rows = [r for r in list_components(kind) if not r.name.startswith("xtuner/")]
+        if not rows:
+            continue
+        lines += [f"## {kind.replace('_', ' ')}", "", "| name | file | what |"]
+        lines += ["|---|---|---|"]
+        for row in rows:
+            text = row.doc.replace("|", "\\|").replace("``", "`")
+            text = text.replace("<", "&lt;") if "`" not in text else text
+            lines.append(f"| `{row.name}` | `{row.file}` | {text} |")
+        lines.append("")
+    (HERE / "api").mkdir(exist_ok=True)
+    (HERE / "api" / "components.md").write_text("\n".join(lines))
+    for page, modules in API_PAGES.items():
+        lines = [f"# {page}", ""]
+        for module in modules.split():
+            lines += ["```{eval-rst}", f".. automodule:: {module}", "```", ""]
+        (HERE / "api" / f"{page}.md").write_text("\n".join(lines))
+
+
+write_generated_pages()
