@@ -19,7 +19,7 @@ from .attention import (
 from .base import LanguageModel
 from .generation import generate_from_embeds
 from .hf_loading import build_causal_lm
-from .peft import add_lora, quantize_linears
+from .peft import add_lora, keep_plain_keys, quantize_linears
 
 #: attention -> (padded layout?, transformers' implementation; None = its default)
 _ATTENTION = {
@@ -110,6 +110,7 @@ class HFCausalLM(LanguageModel):
         self.lora = dict(lora) if lora else None
         if lora:
             add_lora(self.decoder, **lora)
+            keep_plain_keys(self)
         checkpoint_blocks(self.blocks, gradient_checkpointing)
 
     @property

@@ -81,6 +81,45 @@ def add_lora(
     return len(names)
 
 
+def _base_names(module: torch.nn.Module) -> set[str]:
+    """Names of the adapted layers below ``module``."""
+    suffix = ".base_layer"
+    return {
+        name.removesuffix(suffix)
+        for name, _ in module.named_modules()
+        if name.endswith(suffix)
+    }
+
+
+def _plain_keys_out(module, state_dict, prefix, _metadata) -> None:
+    """Rename ``layer.base_layer.weight`` to ``layer.weight`` in a state dict."""
+    for key in list(state_dict):
+        if key.startswith(prefix) and ".base_layer." in key:
+            state_dict[key.replace(".base_layer.", ".")] = state_dict.pop(key)
+
+
+def _plain_keys_in(module, state_dict, prefix, *_args) -> None:
+    """Undo :func:`_plain_keys_out` for what is about to be loaded."""
+    adapted = _base_names(module)
+    for key in list(state_dict):
+        layer, _, leaf = key.removeprefix(prefix).rpartition(".")
+        layer, inner, _ = f"{layer}.".partition(".weight.")  # quantisation state
+        layer = layer.rstrip(".")
+        if key.startswith(prefix) and layer in adapted:
+            rest = f"weight.{leaf}" if inner else leaf
+            state_dict[f"{prefix}{layer}.base_layer.{rest}"] = state_dict.pop(key)
+
+
+def keep_plain_keys(module: torch.nn.Module) -> None:
+    """Let adapted layers keep the keys that they have without adapters.
+
+    A checkpoint of the model without LoRA so loads into the model with LoRA,
+    and the base weights of the latter into the former.
+    """
+    module._register_state_dict_hook(_plain_keys_out)
+    module.register_load_state_dict_pre_hook(_plain_keys_in)
+
+
 def is_lora_parameter(name: str) -> bool:
     """Whether a parameter name belongs to a LoRA adapter."""
     return any(part.startswith("lora_") for part in name.split("."))

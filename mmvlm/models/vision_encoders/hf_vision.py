@@ -15,7 +15,7 @@ from mmvlm.models.language_models.hf_loading import (
     read_weights,
     resolve_config,
 )
-from mmvlm.models.language_models.peft import add_lora
+from mmvlm.models.language_models.peft import add_lora, keep_plain_keys
 from mmvlm.models.utils.checkpointing import checkpoint_blocks
 from mmvlm.registry import MODELS
 from mmvlm.structures import VisionEncoderSpec
@@ -120,6 +120,7 @@ class HFVisionEncoder(BlockwiseVisionEncoder):
         self.lora = dict(lora) if lora else None
         if lora:
             add_lora(self.vision_model, **lora)
+            keep_plain_keys(self)
         checkpoint_blocks(self.blocks, gradient_checkpointing)
 
     @property

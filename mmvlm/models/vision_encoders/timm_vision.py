@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from mmvlm.models.language_models.hf_loading import on_meta
-from mmvlm.models.language_models.peft import add_lora
+from mmvlm.models.language_models.peft import add_lora, keep_plain_keys
 from mmvlm.models.utils.checkpointing import checkpoint_blocks
 from mmvlm.registry import MODELS
 from mmvlm.structures import VisionEncoderSpec
@@ -91,6 +91,7 @@ class TimmVisionEncoder(BlockwiseVisionEncoder):
         self.lora = dict(lora) if lora else None
         if lora:
             add_lora(self.backbone, **lora)
+            keep_plain_keys(self)
         checkpoint_blocks(self.blocks, gradient_checkpointing)
 
     @property

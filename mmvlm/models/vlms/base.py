@@ -307,6 +307,8 @@ class VisionLanguageModel(BaseModel):
         """
         if self._tokenizer is None:
             raise RuntimeError("predict needs the tokenizer: call model.bind(context).")
+        if data_samples is not None and not data_samples:
+            return []  # collate_flat found no usable sample
         options = {**self.generation, **generation}
         options.setdefault("stop_ids", self._stop_ids())
         replies = self.language_model.generate(
