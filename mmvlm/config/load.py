@@ -48,22 +48,30 @@ def load_config(
     path = find_config(path)
     trace = ConfigTrace.read(path)
     _refuse_mixed(trace)
-    cfg = Config.fromfile(path)
-    if not isinstance(cfg, Config):  # pragma: no cover - mmengine's promise
-        raise TypeError(f"{path}: mmengine returned {type(cfg).__name__}")
+    cfg = _read(path, trace)
     problems = _apply_options(cfg, trace, cfg_options or {})
     if tiny and not problems:
         from .tiny import make_tiny
 
         make_tiny(cfg)
     if check:
-        doctor = check_config(cfg, trace, check_files=check_files and not tiny)
+        doctor = check_config(cfg, trace, check_files=not tiny and check_files)
         problems += [p for p in doctor.problems if p not in problems]
         for warning in doctor.warnings if not problems and not tiny else []:
             print_log(warning, logger="current", level=logging.WARNING)
     if problems:
         raise ConfigError(trace.path, problems)
     return cfg
+
+
+def _read(path: str, trace: ConfigTrace) -> Config:
+    """Let mmengine read and merge the chain; say where it cannot."""
+    try:
+        return Config.fromfile(path)
+    except (TypeError, KeyError, SyntaxError, NameError, AttributeError) as error:
+        text = error.args[0] if isinstance(error, KeyError) else error
+        message = f"the chain {' -> '.join(trace.files)} cannot be merged: {text}"
+        raise ConfigError(trace.path, [message]) from error
 
 
 def config_roots() -> list[Path]:

@@ -14,4 +14,3 @@ optim_wrapper = dict(
     dtype="bfloat16",
 )
 param_scheduler = [dict(type="WarmupCosineLR", warmup_ratio=0.03)]
-randomness = dict(seed=42)

@@ -1,0 +1,30 @@
+"""LLaVA-1.5 13B, stage 2 with LoRA: rank 128 on every linear layer of the language model.
+
+Reproduces: the official recipe of LLaVA-1.5.
+Paper: Liu et al., "Improved Baselines with Visual Instruction Tuning", CVPR 2024,
+arXiv 2310.03744.
+Command: tools/dist_train.sh configs/llava/llava-clip-l14-336_mlp2x_vicuna-v15-13b_8xb16-1e-ft-lora_llava-665k.py 8
+Hardware: sized for 8 GPUs of 40 GB.
+Published by the authors: VQAv2 80.0, GQA 63.3, TextVQA 60.2, POPE 86.7, MME 1541.7.
+Ours: not measured.
+"""
+
+_base_ = [
+    "../_base_/models/llava-clip-l14-336_mlp2x_vicuna-v15-13b.py",
+    "../_base_/datasets/llava_665k.py",
+    "../_base_/schedules/llava_finetune_lora.py",
+    "../_base_/default_runtime.py",
+]
+
+model = dict(
+    language_model=dict(
+        lora=dict(r=128, alpha=256, dropout=0.05, target_modules="all-linear")
+    ),
+    train_parts=dict(vision_encoder=False, connector=True, language_model="lora"),
+)
+default_hooks = dict(checkpoint=dict(trainable_only=True))
+load_from = dict(
+    _delete_=True,
+    path="work_dirs/llava-clip-l14-336_mlp2x_vicuna-v15-13b_8xb32-1e-pt_llava-558k/iter_2181.pth",
+    parts=["connector"],
+)

@@ -1,0 +1,26 @@
+"""LLaVA-1.5 13B, stage 2: connector and language model learn from instructions.
+
+Reproduces: the official recipe of LLaVA-1.5.
+Paper: Liu et al., "Improved Baselines with Visual Instruction Tuning", CVPR 2024,
+arXiv 2310.03744.
+Command: tools/dist_train.sh configs/llava/llava-clip-l14-336_mlp2x_vicuna-v15-13b_8xb16-1e-ft_llava-665k.py 8
+Hardware: sized for 8 GPUs of 80 GB (the authors: 20 h on 8 x A100).
+Published by the authors: VQAv2 80.0, GQA 63.3, TextVQA 61.3, POPE 85.9, MME 1531.3.
+Ours: not measured.
+"""
+
+_base_ = [
+    "../_base_/models/llava-clip-l14-336_mlp2x_vicuna-v15-13b.py",
+    "../_base_/datasets/llava_665k.py",
+    "../_base_/schedules/llava_finetune.py",
+    "../_base_/default_runtime.py",
+]
+
+model = dict(
+    train_parts=dict(vision_encoder=False, connector=True, language_model=True)
+)
+load_from = dict(
+    _delete_=True,
+    path="work_dirs/llava-clip-l14-336_mlp2x_vicuna-v15-13b_8xb32-1e-pt_llava-558k/iter_2181.pth",
+    parts=["connector"],
+)

@@ -1,0 +1,321 @@
+import re
+
+import pytest
+
+from mmvlm.config import ConfigError, check_config, load_config
+from mmvlm.registry import CHAT_TEMPLATES, MODELS
+from mmvlm.text.templates.base import ChatTemplate, Piece
+
+
+def ill(path, match, options=None, **kwargs):
+    """Load, expect one complaint and return its text."""
+    with pytest.raises(ConfigError, match=match) as error:
+        load_config(path, options, **kwargs)
+    return str(error.value)
+
+
+def test_a_good_config_passes(chain):
+    cfg = load_config(chain.base)
+
+    assert cfg.model.connector.depth == 2
+    assert check_config(cfg).warnings == []
+
+
+def test_misspelt_option_names_the_nearest_key(chain):
+    text = ill(
+        chain.base,
+        r"model\.conector\.depth=3 \(--cfg-options\): no key 'conector' in model\. "
+        r"Did you mean 'connector'\?",
+        {"model.conector.depth": 3},
+    )
+    assert "1 problem" in text
+
+
+def test_misspelt_branch_of_a_file_names_its_line(chain):
+    path = chain.child("model = dict(\n    conector=dict(depth=3),\n)")
+
+    ill(
+        path,
+        r"model\.conector=.* \(.*child\.py:3\): unexpected keyword 'conector' for "
+        r"VisionLanguageModel\. Did you mean 'connector'",
+    )
+
+
+def test_keyword_left_from_a_parents_type(chain):
+    text = 'model = dict(\n    connector=dict(\n        type="LinearConnector"))'
+    depth = chain.line("base.py", "depth=2")
+
+    ill(
+        chain.child(text),
+        r"model\.connector \(.*child\.py:4\): unexpected keyword 'depth' for "
+        rf"LinearConnector; it was inherited from .*base\.py:{depth}\. "
+        r"Add _delete_=True or remove it\.",
+    )
+    ill(
+        chain.base,
+        r"inherited from .*base\.py",
+        {"model.connector.type": "LinearConnector"},
+    )
+
+
+def test_keyword_kept_through_a_change_of_type_is_warned_of(chain):
+    text = 'model = dict(connector=dict(type="LinearConnector", depth=1))'
+    cfg = load_config(chain.child(text), check=False)
+    del cfg.model.connector["depth"]
+
+    warnings = check_config(cfg).warnings
+
+    assert len(warnings) == 1
+    assert "kept from the parent: select_layers (" in warnings[0]
+    clean = 'model = dict(connector=dict(_delete_=True, type="LinearConnector"))'
+    assert check_config(load_config(chain.child(clean))).warnings == []
+
+
+def test_unknown_component_names_the_nearest_of_its_kind(chain):
+    path = chain.child('model = dict(connector=dict(type="MlpConnector"))')
+
+    text = ill(
+        path,
+        r"model\.connector\.type='MlpConnector' \(.*child\.py:2\): no such "
+        r"connector\. Did you mean 'MLPConnector'",
+    )
+    assert "list_components.py --kind connector" in text
+    assert "HFVisionEncoder" not in text
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "match"),
+    [
+        ("train_dataloader.dataset.type", "LavaDataset", "no such dataset.*LLaVADat"),
+        ("train_dataloader.dataset.pipeline.1.type", "PadSquare", "no such transform"),
+        ("train_dataloader.sampler.type", "RandomBatch", "no such data sampler"),
+        ("tokenizer.type", "HfTokenizer", "no such tokenizer.*'HFTokenizer'"),
+        ("chat_template", "vicuna_v2", "no such chat template.*'vicuna_v1'"),
+        ("optim_wrapper.optimizer.type", "AdmW", "no such optimizer.*'AdamW'"),
+        ("optim_wrapper.constructor", "PartConstructor", "no such optimizer wrapper"),
+        ("train_cfg.type", "VLMTrainLop", "no such loop.*'VLMTrainLoop'"),
+    ],
+)
+def test_the_position_decides_the_registry(chain, field, value, match):
+    ill(chain.base, rf"{re.escape(field)}='{value}' .*{match}", {field: value})
+
+
+def test_scopes(chain):
+    ill(
+        chain.base,
+        r"type='nolibrary\.X'.*unknown scope 'nolibrary'",
+        {"model.connector.type": "nolibrary.X"},
+    )
+    ill(
+        chain.base,
+        r"type='mmengine\.NoHook'.*'mmengine' has no such hook",
+        {"+custom_hooks": [dict(type="mmengine.NoHook")]},
+    )
+    for name in ("mmengine.EMAHook", "EMAHook", "mmengine.hooks.EMAHook"):
+        load_config(chain.base, {"+custom_hooks": [dict(type=name)]})
+
+
+def test_a_component_of_the_wrong_kind_is_refused(chain):
+    ill(
+        chain.child('model = dict(connector=dict(_delete_=True, type="HFCausalLM"))'),
+        "HFCausalLM is no Connector",
+    )
+
+
+def test_required_keyword_and_simple_type(chain):
+    path = chain.child("train_dataloader = dict(dataset=dict(\n    ann_file=None))")
+    ill(path, r"dataset\.ann_file=None \(.*child\.py:3\): LLaVADataset expects str")
+    text = 'model = dict(_delete_=True, type="VisionLanguageModel")'
+    ill(chain.child(text), "required keyword 'language_model' of VisionLanguageModel")
+    ill(
+        chain.base,
+        r"model\.connector\.depth='3'.*MLPConnector expects int, got str",
+        {"model.connector.depth": "3"},
+    )
+    ill(chain.base, "a dataloader expects int", {"train_dataloader.batch_size": "2"})
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        (
+            {"+model.language_model.lora": dict(alhpa=3)},
+            "'alhpa' for add_lora.*'alpha'",
+        ),
+        ({"+model.language_model.quantization": dict(bit=4)}, "'bit'.*'bits'"),
+        ({"+train_dataloader.dataset.bad_samples": dict(polcy="skip")}, "'policy'"),
+        ({"+model.generation": dict(max_new_token=3)}, "'max_new_tokens'"),
+        ({"+randomness": dict(sed=3)}, r"randomness\.sed=3.*'seed'"),
+        ({"+load_from": [dict(pth="x")]}, r"load_from\.0\.pth='x'.*'path'"),
+        ({"+model.language_model.config.hiden_size": 3}, "'hidden_size'"),
+        ({"model.language_model.config.model_type": "lama"}, "'llama'"),
+        ({"+optim_wrapper.paramwise_cfg.decay": 1}, "unknown keys .'decay'."),
+    ],
+)
+def test_dicts_without_type_are_checked_too(chain, options, match):
+    ill(chain.base, match, options)
+
+
+def test_every_keyword_of_lora_passes(chain):
+    lora = dict(r=2, alpha=4, dropout=0.1, target_modules=["q_proj"], use_rslora=True)
+    options = {
+        "+model.language_model.lora": lora,
+        "model.train_parts.language_model": "lora",
+    }
+
+    assert load_config(chain.base, options).model.language_model.lora.r == 2
+
+
+def test_unknown_top_level_field_and_helpers(chain):
+    ill(chain.child("wrok_dir = 'x'"), r"wrok_dir \(.*:2\): unknown.*'work_dir'")
+    helper = chain.child("depth = 3\nmodel = dict(connector=dict(depth=depth))")
+    assert load_config(helper).model.connector.depth == 3
+    ill(helper, "depth=4 .*helper variable.*changes nothing", {"depth": 4})
+
+
+def test_parts_must_exist(chain):
+    ill(
+        chain.child("model = dict(train_parts=dict(conector=True))"),
+        "no part 'conector'.*'connector'",
+    )
+    text = "optim_wrapper = dict(paramwise_cfg=dict(parts=dict(head=dict(lr=1))))"
+    ill(chain.child(text), r"paramwise_cfg\.parts\.head .*no part 'head'")
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"model.connector.select_layers": [-9]}, "select_layers has -9"),
+        ({"model.connector.act": "swish"}, "act='swish'"),
+        ({"model.train_parts.language_model": "lora"}, "lora is not given"),
+        (
+            {"train_dataloader.dataset.pipeline.2.max_length": 16},
+            r"pipeline\.2\.max_length=16 \(--cfg-options\): a picture alone takes 16",
+        ),
+    ],
+)
+def test_what_only_building_shows_is_found_without_weights(chain, options, match):
+    ill(chain.base, match, options)
+
+
+def test_the_build_is_skipped_where_weights_would_be_read(chain):
+    options = {
+        "+model.language_model.name_or_path": "nobody/knows",
+        "model.language_model.config": None,
+        "model.connector.select_layers": [-9],
+    }
+
+    load_config(chain.base, options)
+
+
+def test_missing_data_files(chain):
+    load_config(chain.base)
+    wanted = r"ann_file='a\.json' \(.*base\.py:\d+\): no such file 'nowhere/a\.json'"
+    ill(chain.base, wanted, check_files=True)
+    ill(chain.base, wanted, check_files=("train",))
+    load_config(chain.base, check_files=("test",))
+    (chain.folder / "a.json").write_text("[]")
+    root = {"train_dataloader.dataset.data_root": str(chain.folder)}
+    load_config(chain.base, root, check_files=True)
+    prefix = {"+train_dataloader.dataset.image_prefix": "pictures"}
+    ill(chain.base, "no such folder", {**root, **prefix}, check_files=True)
+    ill(
+        chain.base,
+        r"load_from \(--cfg-options\): no such checkpoint 'gone\.pth'",
+        {**root, "+load_from": dict(path="gone.pth")},
+        check_files=True,
+    )
+
+
+class EndlessTemplate(ChatTemplate):
+    """Answers have no end mark."""
+
+    def render(self, conversation, *, add_generation_prompt=False):
+        return [
+            Piece(turn.text, supervised=turn.is_supervised)
+            for turn in conversation.turns
+        ]
+
+
+@pytest.fixture
+def endless():
+    CHAT_TEMPLATES.register_module(name="endless", module=EndlessTemplate, force=True)
+    yield "endless"
+    CHAT_TEMPLATES.module_dict.pop("endless")
+
+
+def test_template_without_eos(chain, endless):
+    ill(
+        chain.base,
+        r"chat_template='endless' .*no supervised end mark \(EOS\)",
+        {"chat_template": endless},
+    )
+
+
+def test_template_that_the_tokenizer_cannot_write(chain):
+    (chain.folder / "a.json").write_text("[]")
+    options = {
+        "train_dataloader.dataset.data_root": str(chain.folder),
+        "chat_template": "llama_3",
+    }
+
+    load_config(chain.base, options)
+    ill(chain.base, r"chat_template='llama_3'.*<\|", options, check_files=True)
+
+
+def test_missing_tokenizer(chain):
+    (chain.folder / "a.json").write_text("[]")
+    options = {
+        "train_dataloader.dataset.data_root": str(chain.folder),
+        "tokenizer": dict(type="HFTokenizer", name_or_path="./no-folder"),
+    }
+
+    ill(chain.base, "tokenizer .*no such folder", options, check_files=True)
+
+
+@pytest.mark.parametrize(
+    ("world", "steps", "text"),
+    [(2, 2, None), (1, 1, "1 GPU x 2 x 1 accumulated = 2"), (4, 1, None)],
+)
+def test_global_batch_is_compared(chain, world, steps, text):
+    cfg = load_config(
+        chain.base, {"base_batch_size": 8, "+optim_wrapper.accumulative_counts": steps}
+    )
+
+    warnings = check_config(cfg, world_size=world).warnings
+
+    assert len(warnings) == (1 if text else 0)
+    assert text is None or text in warnings[0]
+
+
+def test_launched_world_size_counts(chain, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    cfg = load_config(chain.base, {"base_batch_size": 6})
+
+    assert check_config(cfg).warnings == []
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    assert "4 GPU x 2" in check_config(cfg).warnings[0]
+
+
+def test_all_problems_come_at_once(chain):
+    path = chain.child("wrok_dir = 'x'\nmodel = dict(conector=1)")
+
+    with pytest.raises(ConfigError) as error:
+        load_config(path, {"model.x": 1, "tokenizer.type": "Y"})
+
+    assert len(error.value.problems) == 4
+    assert "4 problems" in str(error.value)
+
+
+def test_no_component_is_built_with_memory(chain, monkeypatch):
+    """A doctor that touched weights would be slow; the meta device has none."""
+    seen = []
+    build = MODELS.build
+    monkeypatch.setattr(
+        MODELS, "build", lambda *a, **k: seen.append(build(*a, **k)) or seen[-1]
+    )
+
+    load_config(chain.base)
+
+    assert seen
+    assert all(p.is_meta for module in seen for p in module.parameters())
