@@ -199,7 +199,8 @@ class BadSamplePolicy:
                 code and not of the data.
 
         """
-        reason = reason_of(error)
+        # Transforms name the sample as well; once is enough.
+        reason = reason_of(error).removeprefix(f"sample {index} of {dataset}: ")
         counted_as = getattr(error, "counted_as", None)
         if counted_as is not None:
             return BadRecord(dataset, index, sample_id, path, reason, str(counted_as))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
@@ -20,7 +20,7 @@ from .bad_samples import BadRecord, BadSamplePolicy
 from .transforms.compose import Compose
 
 
-class ConversationDataset(Dataset):
+class ConversationDataset(Dataset, ABC):
     """Reader of one annotation file.
 
     Subclasses know the file's format: :meth:`_load_records`, :meth:`_image_keys`,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
+from mmengine.logging import print_log
 from torch.utils.data import Dataset
 
 from mmvlm.registry import DATASETS
@@ -72,6 +74,7 @@ class MixtureDataset(Dataset):
         self._ends = np.cumsum(self.counts)
         self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()
         self._drawn: tuple[int, list[np.ndarray], list[np.ndarray]] | None = None
+        print_log(self.describe(), logger="current", level=logging.INFO)
 
     def __len__(self) -> int:
         return int(self._ends[-1])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,7 +13,7 @@ from mmengine.logging import print_log
 from torch.utils.data import Sampler
 
 
-class PlannedBatchSampler(Sampler):
+class PlannedBatchSampler(Sampler, ABC):
     """Cut an order of samples into micro-batches and deal them to the ranks.
 
     Subclasses give the order of an epoch's samples, equal on all ranks because it

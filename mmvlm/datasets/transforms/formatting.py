@@ -48,7 +48,8 @@ class PackVLMInputs:
     """Pack a sample for :func:`collate_flat`.
 
     Required keys: ``conversation``, ``encoded``, ``dataset``, ``index``. Optional:
-    ``views``, ``layouts``, ``image_paths``, ``gt_text``, ``gt_boxes``.
+    ``views``, ``layouts``, ``image_paths``, ``truncated_tokens``, ``dropped_labels``,
+    ``gt_text``, ``gt_boxes``.
 
     Returns a new item with ``inputs`` (``input_ids`` and ``labels``, (T,) int64;
     ``slots``; ``pixel_values``, (V, 3, H, W) or None; ``layouts``) and
@@ -81,20 +82,23 @@ class PackVLMInputs:
         layouts = tuple(item.get("layouts", ()))
         pixel_values = self._join(conversation.id, item.get("views", ()))
         check_slots(conversation.id, encoded.slots, layouts, pixel_values)
-        sample = VLMDataSample(
-            metainfo=dict(
-                sample_id=conversation.id,
-                dataset=item["dataset"],
-                index=item["index"],
-                conversation=conversation,
-                image_paths=tuple(item.get("image_paths", ())),
-                layouts=layouts,
-                meta=conversation.meta,
-                **{key: item[key] for key in self.meta_keys},
-            )
+        facts = dict(
+            sample_id=conversation.id,
+            dataset=item["dataset"],
+            index=item["index"],
+            conversation=conversation,
+            image_paths=tuple(item.get("image_paths", ())),
+            layouts=layouts,
+            meta=conversation.meta,
+            truncated_tokens=item.get("truncated_tokens", 0),
+            dropped_labels=item.get("dropped_labels", False),
+            **{key: item[key] for key in self.meta_keys},
         )
+        sample = VLMDataSample()
+        for key, value in facts.items():  # set_metainfo would copy deeply
+            sample.set_field(value, key, field_type="metainfo")
         for key in ("gt_text", "gt_boxes"):
-            if key in item:
+            if item.get(key) is not None:
                 sample.set_field(item[key], key)
         inputs = dict(
             input_ids=torch.from_numpy(np.asarray(encoded.input_ids, np.int64)),

@@ -37,6 +37,8 @@ def test_packs_two_pictures_and_facts():
     assert sample.sample_id == "s" and sample.index == 5 and sample.dataset == "d"
     assert sample.meta == dict(task="colour") and sample.noise == 3
     assert sample.gt_text == "red" and sample.gt_boxes is boxes
+    assert sample.truncated_tokens == 0 and sample.dropped_labels is False
+    assert sample.conversation is given["conversation"]
 
 
 def test_text_only_sample_has_no_pixels():
