@@ -84,9 +84,11 @@ def load_model(
     if content is not None:
         model_cfg = without_pretrained(model_cfg, content["state_dict"])
     model = MODELS.build(model_cfg)
-    model.init_weights()
     if content is None or content["meta"].get("omitted"):
+        model.init_weights()
         load_initial_weights(model, cfg.get("load_from"))
+        if content is None:
+            _tell_random_parts(model_cfg, cfg.get("load_from"))
     if content is not None:
         load_parts(model, {**content, "path": str(checkpoint)})
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -94,6 +96,22 @@ def load_model(
     context = VLMContext.from_config(cfg, model)
     model.bind(context)
     return LoadedModel(cfg, model.eval(), context)
+
+
+def _tell_random_parts(model_cfg: dict, load_from: Any) -> None:
+    """Warn once when parts have the weights they were drawn with."""
+    random = [
+        name
+        for name, part in model_cfg.items()
+        if isinstance(part, dict) and "type" in part and not part.get("name_or_path")
+    ]
+    if random and not load_from:
+        print_log(
+            f"no checkpoint given and no load_from in the config: the weights of "
+            f"{random} are random.",
+            logger="current",
+            level=logging.WARNING,
+        )
 
 
 def as_config(

@@ -120,7 +120,11 @@ def rendered(
         turn = talk.turns[-1]
         talk.turns[-1] = replace(turn, parts=(Image(0), Text("\n"), *turn.parts))
         talk.images.append("picture")
-    pieces = template.render(talk, add_generation_prompt=prompt)
+    return as_text(template.render(talk, add_generation_prompt=prompt), tokenizer)
+
+
+def as_text(pieces: list[Piece], tokenizer: Any) -> str:
+    """Join rendered pieces, pictures as ``<image>``."""
     return "".join(_text(piece, tokenizer) for piece in pieces)
 
 

@@ -10,7 +10,7 @@ model = dict(
     type="VisionLanguageModel",
     vision_encoder=dict(
         type="HFVisionEncoder",
-        name_or_path="no/such-tower",
+        name_or_path="pretrained/gone/tower",
         config=dict(
             model_type="clip_vision_model",
             hidden_size=32,
@@ -25,7 +25,7 @@ model = dict(
     connector=dict(type="MLPConnector", depth=2, select_layers=[-2]),
     language_model=dict(
         type="HFCausalLM",
-        name_or_path="no/such-llm",
+        name_or_path="pretrained/gone/llm",
         config=dict(
             model_type="llama",
             vocab_size=260,
@@ -73,9 +73,10 @@ def config_file(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def trained(config_file):
-    """A random model of the config, seeded, biases not zero."""
+    """A random model of the config, seeded, that babbles in plain letters."""
     from mmvlm.config import load_config
     from mmvlm.registry import MODELS
+    from mmvlm.text.tokenizers import tiny_tokenizer
 
     cfg = load_config(config_file).model.to_dict()
     for part in ("vision_encoder", "language_model"):
@@ -86,6 +87,11 @@ def trained(config_file):
         with torch.no_grad():
             for weight in model.parameters():
                 weight.add_(torch.randn_like(weight) * 0.1)
+            tokenizer, head = tiny_tokenizer(), model.language_model.model.lm_head
+            for row in range(len(head.weight)):
+                text = tokenizer.decode([row])
+                if not (text.isascii() and text.isalpha()):
+                    head.weight[row] = 0
     return model.eval()
 
 

@@ -174,7 +174,7 @@ def test_pretrained_weights_are_read_when_the_checkpoint_lacks_them(
 
     state = {k: v for k, v in trained.state_dict().items() if k.startswith("connector")}
     save_atomic(dict(state_dict=state, meta={}), tmp_path / "x.pth")
-    with pytest.raises(FileNotFoundError, match="no/such-tower"):
+    with pytest.raises(FileNotFoundError, match="pretrained/gone/tower"):
         VLMInferencer(config_file, tmp_path / "x.pth")
 
 

@@ -1,0 +1,174 @@
+"""The work of the converters: load, merge, write, prove."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.logging import print_log
+
+from mmvlm.apis.inferencer import VLMInferencer
+from mmvlm.apis.loading import LoadedModel, find_pipeline, load_model, view_config
+from mmvlm.export.chat_jinja import as_text
+from mmvlm.export.hf import check_exportable, export_hf
+from mmvlm.export.merge_lora import has_lora, merge_lora
+from mmvlm.export.verify import TOLERANCE, VerifyReport, verify_export
+
+
+def to_hf(
+    config: str | os.PathLike,
+    checkpoint: str | os.PathLike | None,
+    folder: str | os.PathLike,
+    *,
+    cfg_options: dict | None = None,
+    tiny: bool = False,
+    dtype: torch.dtype | None = None,
+    pad_to_multiple: int | None = 64,
+    overwrite: bool = False,
+    verify: bool = False,
+    image: Any = None,
+    prompt: str = "What is shown in this image?",
+    tolerance: float = TOLERANCE,
+) -> VerifyReport | None:
+    """Export a checkpoint as a folder of transformers' LLaVA.
+
+    Adapters are merged first, in float32.
+
+    Args:
+        config (str | PathLike): file or name.
+        checkpoint (str | PathLike | None): of mmvlm.
+        folder (str | PathLike): to be written.
+        cfg_options (dict | None): as ``--cfg-options``.
+        tiny (bool): the config's tiny twin.
+        dtype (torch.dtype | None): of the written weights; None takes the
+            language model's.
+        pad_to_multiple (int | None): see :func:`export_hf`.
+        overwrite (bool): replace an existing folder.
+        verify (bool): reload the folder in plain transformers and compare.
+        image (Any): picture of the comparison; None takes seeded noise.
+        prompt (str): question of the comparison.
+        tolerance (float): allowed absolute difference of logits.
+
+    Returns:
+        VerifyReport | None: None without ``verify``.
+
+    Raises:
+        ValueError: when the model has no counterpart in transformers.
+
+    """
+    loaded = load_model(
+        config,
+        checkpoint,
+        device="cpu",
+        cfg_options=cfg_options,
+        tiny=tiny,
+        full_precision_base=True,
+    )
+    model = loaded.model
+    check_exportable(model)
+    view = view_config(find_pipeline(loaded.cfg))
+    dtype = dtype or next(model.language_model.parameters()).dtype
+    if has_lora(model):
+        merge_lora(model.float())
+    export_hf(
+        model,
+        loaded.context,
+        folder,
+        view=view,
+        generation=model.generation,
+        pad_to_multiple=pad_to_multiple,
+        dtype=dtype,
+        overwrite=overwrite,
+    )
+    if not verify:
+        return None
+    # What was written has this dtype; both sides then compute in float32.
+    model.to(dtype).float()
+    batches, processed = probes(loaded, image, prompt)
+    return verify_export(
+        model, folder, batches, tolerance=tolerance, processed=processed
+    )
+
+
+def probes(loaded: LoadedModel, image: Any, prompt: str) -> tuple[list, list]:
+    """Return prompts to compare on: with a picture, a dialogue, without one.
+
+    Returns:
+        tuple: batches of one sample, and (text, picture) for the processor.
+
+    """
+    talk = VLMInferencer.from_loaded(loaded)
+    if image is None:
+        side = loaded.context.spec.image_size
+        shape = (side, side * 3 // 2, 3)
+        image = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    picture = talk.read_image(image)
+    asked = [(picture, prompt, ()), (picture, prompt, [(prompt, "Yes.")])]
+    asked.append((None, prompt, ()))
+    batches, processed = [], []
+    for shown, question, history in asked:
+        conversation = talk.conversation(shown, question, history)
+        batches.append(talk.encode([conversation]))
+        pieces = loaded.context.template.render(
+            conversation, add_generation_prompt=True
+        )
+        text = as_text(pieces, loaded.context.tokenizer)
+        processed.append((text, shown))
+    return batches, processed
+
+
+def merge_checkpoint(
+    config: str | os.PathLike,
+    checkpoint: str | os.PathLike,
+    out: str | os.PathLike,
+    *,
+    cfg_options: dict | None = None,
+    tiny: bool = False,
+) -> dict[str, int]:
+    """Merge the adapters of a checkpoint and write the whole model.
+
+    The sums are made in float32; every weight is written in the dtype it had.
+
+    Args:
+        config (str | PathLike): file or name, with the ``lora`` of the training.
+        checkpoint (str | PathLike): of mmvlm, whole or trainable-only.
+        out (str | PathLike): checkpoint to write.
+        cfg_options (dict | None): as ``--cfg-options``.
+        tiny (bool): the config's tiny twin.
+
+    Returns:
+        dict[str, int]: merged layers per part.
+
+    """
+    from mmvlm.engine.runner.checkpoint import save_atomic
+
+    if Path(out).exists() and Path(out).samefile(checkpoint):
+        raise ValueError(f"{out}: is the checkpoint itself; name another file.")
+    loaded = load_model(
+        config,
+        checkpoint,
+        device="cpu",
+        cfg_options=cfg_options,
+        tiny=tiny,
+        full_precision_base=True,
+    )
+    model = loaded.model
+    dtypes = {
+        key.replace(".base_layer.", "."): value.dtype
+        for key, value in model.state_dict().items()
+    }
+    merged = merge_lora(model.float())
+    state = {key: value.to(dtypes[key]) for key, value in model.state_dict().items()}
+    parts = list(model.parts)
+    meta = dict(source=os.fspath(checkpoint), merged_lora=merged, parts=parts)
+    save_atomic(dict(state_dict=state, meta=meta), out)
+    off = " ".join(f"model.{part}.lora=None" for part in merged)
+    print_log(
+        f"{out}: the whole model ({', '.join(parts)}). Use it with a config without "
+        f"lora, or with --cfg-options {off}.",
+        logger="current",
+    )
+    return merged

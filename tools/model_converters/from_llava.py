@@ -1,0 +1,48 @@
+"""Import a checkpoint of the official LLaVA code.
+
+PATH is a whole model, mm_projector.bin of stage 1 (or its folder), or a folder
+with LoRA adapters and non_lora_trainables.bin. With --base adapters are merged
+into that language model; without, they stay adapters of a config with the same
+lora.
+"""
+
+import argparse
+import sys
+
+
+def parse_args(argv=None):
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("path", help="file or folder of the official code")
+    parser.add_argument("out", help="checkpoint to write (.pth)")
+    parser.add_argument(
+        "--config", required=True, help="our config that the weights must fit"
+    )
+    parser.add_argument(
+        "--base", help="folder of the language model under the adapters"
+    )
+    parser.add_argument(
+        "--vocab-size", type=int, help="embedding rows to keep; default: the config's"
+    )
+    return parser.parse_args(argv)
+
+
+def main(argv=None):
+    args = parse_args(argv)
+    from mmvlm.config import load_config
+    from mmvlm.export.from_llava import import_llava
+
+    try:
+        cfg = load_config(args.config).model.to_dict()
+        imported = import_llava(
+            args.path, cfg, base=args.base, vocab_size=args.vocab_size
+        )
+        imported.save(args.out)
+    except (ValueError, OSError) as error:
+        return f"error: {error}"
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

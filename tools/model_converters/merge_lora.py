@@ -1,0 +1,37 @@
+"""Merge the LoRA adapters of every part; connector and all else stay."""
+
+import argparse
+import sys
+
+
+def parse_args(argv=None):
+    from mmengine.config import DictAction
+
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("config", help="with the lora of the training")
+    parser.add_argument("checkpoint", help="of mmvlm, whole or trainable-only")
+    parser.add_argument("out", help="checkpoint to write (.pth): the whole model")
+    parser.add_argument("--tiny", action="store_true", help="the config's tiny twin")
+    parser.add_argument("--cfg-options", nargs="+", action=DictAction, metavar="K=V")
+    return parser.parse_args(argv)
+
+
+def main(argv=None):
+    args = parse_args(argv)
+    from mmvlm.apis.converting import merge_checkpoint
+
+    try:
+        merge_checkpoint(
+            args.config,
+            args.checkpoint,
+            args.out,
+            cfg_options=args.cfg_options,
+            tiny=args.tiny,
+        )
+    except (ValueError, OSError) as error:
+        return f"error: {error}"
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
