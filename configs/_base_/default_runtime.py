@@ -4,6 +4,7 @@ default_scope = "mmvlm"
 default_hooks = dict(
     logger=dict(type="ProgressHook", interval=10),
     checkpoint=dict(type="VLMCheckpointHook", interval=500, max_keep=2),
+    replies=dict(type="SampleRepliesHook", interval=500),
 )
 custom_hooks = []
 visualizer = dict(
@@ -16,6 +17,7 @@ env_cfg = dict(
     dist_cfg=dict(backend="nccl"),
 )
 log_level = "INFO"
+sample_prompts = []
 load_from = None
 resume = False
 work_dir = None

@@ -107,6 +107,8 @@ class VLMOptimWrapper(OptimWrapper):
         self.callbacks = StepCallbacks()
         #: Gradient norm of the last step before clipping, a tensor; None if unknown.
         self.grad_norm: torch.Tensor | None = None
+        #: ``f(max_norm, norm_type)`` where gradients are spread over ranks.
+        self.clip_over_ranks: Callable[..., torch.Tensor] | None = None
         self._losses: list[torch.Tensor] = []
         self._num_micro = accumulative_counts
         self._loss_scale = 1.0
@@ -190,6 +192,9 @@ class VLMOptimWrapper(OptimWrapper):
 
     def _clip_grad(self) -> None:
         # The parent logs the norm at once, which waits for the device.
+        if self.clip_over_ranks is not None and self.grad_name == "grad_norm":
+            self.grad_norm = self.clip_over_ranks(**self.clip_grad_kwargs).detach()
+            return
         params = [
             p
             for group in self.optimizer.param_groups

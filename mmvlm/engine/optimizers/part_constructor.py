@@ -17,10 +17,14 @@ from mmvlm.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS, OPTIMIZER
 _PART_KEYS = ("lr", "weight_decay")
 
 
+def unwrapped(model: nn.Module) -> nn.Module:
+    """Return the module inside a data-parallel wrapper, or the module itself."""
+    return model.module if is_model_wrapper(model) else model
+
+
 def model_parts(model: nn.Module) -> dict[str, nn.Module]:
     """Return part name to module: ``model.parts``, else the direct children."""
-    if is_model_wrapper(model):
-        model = model.module
+    model = unwrapped(model)
     parts = getattr(model, "parts", None)
     return dict(model.named_children() if parts is None else parts)
 
@@ -31,6 +35,17 @@ def num_elements(param: torch.Tensor) -> int:
     if quant_state is not None:
         return int(quant_state.shape.numel())
     return int(getattr(param, "ds_numel", param.numel()))
+
+
+def record_part_sizes(model: nn.Module) -> None:
+    """Note on a bare model what its parts hold, before it is spread over ranks."""
+    model.part_sizes = {
+        part: (
+            sum(num_elements(p) for p in module.parameters()),
+            sum(num_elements(p) for p in module.parameters() if p.requires_grad),
+        )
+        for part, module in model_parts(model).items()
+    }
 
 
 def part_table(rows: list[dict]) -> str:
@@ -136,6 +151,7 @@ class PartOptimWrapperConstructor:
         parts = model_parts(model)
         self._check_names(parts)
         groups, rows, seen = [], [], set()
+        noted = getattr(unwrapped(model), "part_sizes", {})
         for part, module in [*parts.items(), ("other", model)]:
             settings = self.parts.get(part, {})
             part_lr = settings.get("lr", lr)
@@ -148,12 +164,13 @@ class PartOptimWrapperConstructor:
                 keep = self.norm_and_bias_decay or not exempt
                 (decayed if keep else plain).append(param)
             trained = decayed + plain
+            sizes = noted.get(part, (total, sum(map(num_elements, trained))))
             if part != "other" or total:
                 rows.append(
                     dict(
                         part=part,
-                        params=total,
-                        trainable=sum(map(num_elements, trained)),
+                        params=sizes[0],
+                        trainable=sizes[1],
                         lr=part_lr if trained else None,
                         weight_decay=part_decay if trained else None,
                     )

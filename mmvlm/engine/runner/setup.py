@@ -155,6 +155,10 @@ def default_hooks(hooks: dict | None) -> dict:
         sampler_seed=None,
         checkpoint=dict(type="VLMCheckpointHook"),
         non_finite=dict(type="NonFiniteLossHook"),
+        bad_samples=dict(type="BadSamplesHook"),
+        provenance=dict(type="ProvenanceHook"),
+        replies=dict(type="SampleRepliesHook"),
+        loss_plot=dict(type="LossPlotHook"),
     )
     merged.update(hooks or {})
     known = ("runtime_info", "timer", "sampler_seed", "logger", "param_scheduler")
@@ -165,17 +169,31 @@ def default_hooks(hooks: dict | None) -> dict:
     }
 
 
-def init_process_group(launcher: str, backend: str | None = None) -> None:
+def init_process_group(
+    launcher: str | None, backend: str | None = None, alone: bool = False
+) -> None:
     """Start gloo on machines without a GPU; mmengine starts NCCL elsewhere.
 
     mmengine's own start-up calls CUDA functions that a CPU build lacks.
 
     Args:
-        launcher (str): ``none``, ``pytorch`` or ``slurm``.
+        launcher (str | None): ``none``, ``pytorch`` or ``slurm``.
         backend (str | None): the config's; ``gloo`` also works beside a GPU.
+        alone (bool): without a launcher start a group of this process, as
+            strategies need one.
 
     """
-    if launcher in (None, "none") or torch.distributed.is_initialized():
+    if torch.distributed.is_initialized():
+        return
+    if launcher in (None, "none"):
+        if alone:
+            os.environ.setdefault("LOCAL_RANK", "0")
+            torch.distributed.init_process_group(
+                backend or "gloo",
+                store=torch.distributed.HashStore(),
+                rank=0,
+                world_size=1,
+            )
         return
     if torch.cuda.is_available() and backend != "gloo":
         return

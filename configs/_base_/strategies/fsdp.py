@@ -1,0 +1,3 @@
+"""Weights, gradients and optimizer state are spread over GPUs (torch FSDP)."""
+
+strategy = dict(type="VLMFSDPStrategy")

@@ -1,0 +1,330 @@
+"""DeepSpeed ZeRO 1-3 behind the same loop, wrapper and checkpoint format."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from mmengine._strategy import DeepSpeedStrategy
+from mmengine._strategy.deepspeed import DeepSpeedOptimWrapper
+from mmengine.device import get_device
+from mmengine.dist import is_main_process
+from mmengine.model import BaseDataPreprocessor
+from mmengine.optim import build_optim_wrapper
+from torch import nn
+
+from mmvlm.registry import OPTIM_WRAPPERS, STRATEGIES
+
+from ..optimizers.optim_wrapper import StepCallbacks, precision
+from ..runner.state import check_groups, load_wrapper_state, to_cpu, wrapper_state
+
+
+@OPTIM_WRAPPERS.register_module()
+class VLMDeepSpeedOptimWrapper(DeepSpeedOptimWrapper):
+    """The optimizer wrapper of :class:`VLMDeepSpeedStrategy`.
+
+    DeepSpeed clips, scales and divides by the accumulation itself; the train loop
+    takes that division out of the loss's denominator.
+
+    Args:
+        optimizer (torch.optim.Optimizer): over trainable parameters.
+        accumulative_counts (int): micro-batches per optimizer step.
+
+    """
+
+    def __init__(
+        self, optimizer: torch.optim.Optimizer, accumulative_counts: int = 1
+    ) -> None:
+        super().__init__(optimizer)
+        self.accumulative_counts = accumulative_counts
+        self.callbacks = StepCallbacks()
+        self.grad_norm: torch.Tensor | None = None
+        #: Weights are cast by the engine, so nothing autocasts.
+        self.dtype = None
+        self.begin_step(accumulative_counts)
+
+    @property
+    def loss_divisor(self) -> int:
+        """What DeepSpeed divides every loss by."""
+        return self.accumulative_counts
+
+    def begin_step(self, num_micro: int, loss_scale: float = 1.0) -> None:
+        """Announce an optimizer step, see :class:`VLMOptimWrapper`."""
+        self._num_micro, self._loss_scale = num_micro, loss_scale
+        self._losses: list[torch.Tensor] = []
+
+    def update_params(self, loss: torch.Tensor) -> None:
+        """Run backward; after the last micro-batch also step."""
+        if self._loss_scale != 1.0:
+            loss = loss * self._loss_scale
+        self._losses.append(loss.detach())
+        is_last = len(self._losses) == self._num_micro
+        # The last step of a run may have fewer micro-batches than the others.
+        self.model.set_gradient_accumulation_boundary(is_last)
+        if is_last:
+            self.callbacks.losses_ready(self._losses)
+        self.backward(loss)
+        if is_last:
+            self.callbacks.before_step()
+        self.step()
+        if is_last:
+            self.grad_norm = _as_tensor(self.model.get_global_grad_norm())
+            self.begin_step(self._num_micro, self._loss_scale)
+
+
+def _as_tensor(value: Any) -> torch.Tensor | None:
+    return None if value is None else torch.as_tensor(value)
+
+
+@STRATEGIES.register_module()
+class VLMDeepSpeedStrategy(DeepSpeedStrategy):
+    """mmengine's DeepSpeedStrategy, on any device and with whole checkpoints.
+
+    It takes the same ``optim_wrapper`` as the other strategies: accumulation,
+    ``clip_grad`` and ``dtype`` become DeepSpeed's settings.
+
+    Args:
+        zero_optimization (dict): ``stage`` and DeepSpeed's other keys.
+        **kwargs: see mmengine.
+
+    Raises:
+        ImportError: when DeepSpeed is not installed.
+
+    """
+
+    def __init__(self, *, zero_optimization: dict | None = None, **kwargs: Any) -> None:
+        try:
+            import deepspeed  # noqa: F401
+        except ImportError as error:
+            raise ImportError(
+                "strategy.type='VLMDeepSpeedStrategy' needs the package deepspeed. "
+                "Run: pip install -r requirements/optional.txt, or use "
+                "configs/_base_/strategies/fsdp.py."
+            ) from error
+        kwargs.setdefault("train_micro_batch_size_per_gpu", 1)
+        super().__init__(zero_optimization=dict(zero_optimization or {}), **kwargs)
+        # Any torch optimizer works; DeepSpeed only warns of those it never tried.
+        self.config.setdefault("zero_allow_untested_optimizer", True)
+        self._group_names: list[list[str]] = []
+
+    @property
+    def stage(self) -> int:
+        """ZeRO stage."""
+        return int(self.config["zero_optimization"].get("stage", 0))
+
+    @property
+    def shards_weights(self) -> bool:
+        """Whether weights are gathered when a part runs."""
+        return self.stage == 3
+
+    def build_optim_wrapper(
+        self, optim_wrapper: Any, model: nn.Module | None = None
+    ) -> Any:
+        """Translate the config's wrapper into DeepSpeed's settings and build it.
+
+        Raises:
+            ValueError: for a clipping that DeepSpeed does not know.
+
+        """
+        if not isinstance(optim_wrapper, dict):
+            return super().build_optim_wrapper(optim_wrapper, model)
+        cfg = dict(optim_wrapper)
+        count = int(cfg.pop("accumulative_counts", 1))
+        clip = dict(cfg.pop("clip_grad", None) or {})
+        dtype = precision(cfg.pop("dtype", None))
+        self.config["gradient_accumulation_steps"] = count
+        if clip:
+            if set(clip) - {"max_norm", "norm_type"} or clip.get("norm_type", 2) != 2:
+                raise ValueError(
+                    f"optim_wrapper.clip_grad={clip}: DeepSpeed clips the 2-norm only, "
+                    "as in dict(max_norm=1.0)."
+                )
+            self.config["gradient_clipping"] = float(clip["max_norm"])
+        if dtype is torch.bfloat16:
+            self.config.setdefault("bf16", dict(enabled=True))
+        elif dtype is torch.float16:
+            self.config.setdefault("fp16", dict(enabled=True))
+        cfg.update(type="VLMDeepSpeedOptimWrapper", accumulative_counts=count)
+        built = build_optim_wrapper(model, cfg)
+        names = {id(param): name for name, param in model.named_parameters()}
+        self._group_names = [
+            [names[id(param)] for param in group["params"]]
+            for group in built.optimizer.param_groups
+        ]
+        return built
+
+    def _wrap_model(self, model: nn.Module) -> nn.Module:
+        for module in model.modules():
+            if isinstance(module, BaseDataPreprocessor):
+                module.to(get_device())
+        return super()._wrap_model(model)
+
+    def state_io(self, model: Any, optim_wrapper: Any) -> DeepSpeedStateIO:
+        """Return what reads and writes weights and optimizer state."""
+        return DeepSpeedStateIO(model, optim_wrapper, self._group_names, self.stage)
+
+
+class DeepSpeedStateIO:
+    """Gathers whole tensors from ZeRO's partitions; see :class:`PlainStateIO`.
+
+    Trained weights are saved from ZeRO's float32 masters.
+
+    Args:
+        model (MMDeepSpeedEngineWrapper): the engine.
+        optim_wrapper (VLMDeepSpeedOptimWrapper | None): None for tests.
+        group_names (list[list[str]]): parameters per group of the optimizer.
+        stage (int): ZeRO stage.
+
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        optim_wrapper: Any,
+        group_names: list[list[str]],
+        stage: int,
+    ) -> None:
+        self.module = model.module
+        self.optim_wrapper = optim_wrapper
+        self.group_names = group_names
+        self.stage = stage
+
+    @property
+    def _zero(self) -> Any:
+        return self.optim_wrapper.optimizer
+
+    def _trained(self) -> dict[str, nn.Parameter]:
+        named = dict(self.module.named_parameters())
+        return {name: named[name] for names in self.group_names for name in names}
+
+    def model_state(self) -> dict[str, torch.Tensor]:
+        """Return the weights on the CPU; every rank calls, rank 0 gets them."""
+        import deepspeed
+        from deepspeed.utils import safe_get_full_fp32_param
+
+        keep = is_main_process()
+        trained = self._trained() if self.optim_wrapper is not None else {}
+        state: dict[str, torch.Tensor] = {}
+        aliases: dict[int, torch.Tensor] = {}
+        named = dict(self.module.named_parameters(remove_duplicate=False))
+        for name, value in self.module.state_dict(keep_vars=True).items():
+            if id(value) in aliases:
+                state[name] = aliases[id(value)]
+                continue
+            param = named.get(name)
+            if param is not None and name in trained and self.stage > 0:
+                whole = safe_get_full_fp32_param(param).detach().cpu()
+            elif param is not None and hasattr(param, "ds_id"):
+                with deepspeed.zero.GatheredParameters([param]):
+                    whole = param.detach().cpu().clone() if keep else None
+            else:
+                whole = value.detach().cpu().clone()
+            if keep:
+                state[name] = aliases[id(value)] = whole.clone()
+        return state
+
+    def optim_state(self) -> dict:
+        """Return the optimizer's state by parameter name; as :meth:`model_state`."""
+        from deepspeed.utils import safe_get_full_optimizer_state
+
+        keep = is_main_process()
+        if self.stage != 3:
+            self._link()
+        state: dict[str, dict] = {}
+        for name, param in self._trained().items():
+            flat = self._flat_state(param)
+            one = {}
+            for key, value in flat.items():
+                if torch.is_tensor(value) and value.dim() > 0:
+                    whole = safe_get_full_optimizer_state(param, key)
+                    one[key] = to_cpu(whole).clone() if keep else None
+                else:
+                    one[key] = to_cpu(value)
+            if one:
+                state[name] = one
+        groups = [
+            dict({k: v for k, v in group.items() if k != "params"}, names=list(names))
+            for group, names in zip(
+                self._zero.param_groups, self.group_names, strict=True
+            )
+        ]
+        if not keep:
+            return {}
+        return dict(state=state, groups=groups, **wrapper_state(self.optim_wrapper))
+
+    def load_optim_state(self, saved: dict) -> None:
+        """Restore what :meth:`optim_state` returned.
+
+        Raises:
+            ValueError: when other parameters were trained.
+
+        """
+        check_groups(self.group_names, saved["groups"])
+        for group, values in zip(self._zero.param_groups, saved["groups"], strict=True):
+            group.update({k: v for k, v in values.items() if k != "names"})
+        if not saved["state"]:
+            return
+        self._create_states(saved["state"])
+        for name, param in self._trained().items():
+            for key, value in saved["state"].get(name, {}).items():
+                if torch.is_tensor(value) and value.dim() > 0:
+                    self._set(param, key, value)
+        load_wrapper_state(self.optim_wrapper, saved)
+
+    # DeepSpeed's insides (0.16) ----------------------------------------------
+
+    def _flat_tensors(self) -> list[tuple[torch.Tensor, list[nn.Parameter]]]:
+        """Return the optimizer's flat tensors and the parameters inside each."""
+        zero = self._zero
+        if self.stage == 3:
+            groups = zip(
+                zero.fp32_partitioned_groups_flat, zero.fp16_groups, strict=True
+            )
+        else:
+            groups = zip(
+                zero.single_partition_of_fp32_groups, zero.bit16_groups, strict=True
+            )
+        return list(groups)
+
+    def _flat_state(self, param: nn.Parameter) -> dict:
+        """Return the base optimizer's state of the flat tensor with a parameter."""
+        for flat, members in self._flat_tensors():
+            if any(member is param for member in members):
+                return dict(self._zero.optimizer.state.get(flat, {}))
+        raise KeyError("a trained parameter is in no group of DeepSpeed's optimizer.")
+
+    def _create_states(self, saved: dict[str, dict]) -> None:
+        """Make the state that the optimizer would make at its first step."""
+        names = {id(param): name for name, param in self._trained().items()}
+        for flat, members in self._flat_tensors():
+            example = saved[names[id(members[0])]]
+            self._zero.optimizer.state[flat] = {
+                key: torch.zeros_like(flat)
+                if torch.is_tensor(value) and value.dim() > 0
+                else (value.clone() if torch.is_tensor(value) else value)
+                for key, value in example.items()
+            }
+        if self.stage != 3:
+            self._link()
+
+    def _link(self) -> None:
+        """Let every parameter find its part of the flat states.
+
+        DeepSpeed links once, after the first group's first step, when the states of
+        the other groups do not exist yet.
+        """
+        self._zero._hp_optimizer_states_linked = False
+        self._zero._lazy_init_hp_params_optimizer_state()
+
+    def _set(self, param: nn.Parameter, key: str, value: torch.Tensor) -> None:
+        """Write this rank's part of a whole tensor."""
+        from deepspeed.utils import safe_set_full_optimizer_state
+
+        if self.stage != 3:
+            safe_set_full_optimizer_state(param, value, key)
+            return
+        # DeepSpeed's own setter fails where the last partition is padded.
+        part, _ = self._zero._get_fp32_opt_state_partition(param, key)
+        start = part.numel() * torch.distributed.get_rank()
+        own = value.flatten()[start : start + part.numel()]
+        part[: own.numel()].copy_(own)

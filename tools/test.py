@@ -1,0 +1,78 @@
+"""Test a trained checkpoint on a config's test set."""
+
+import argparse
+import json
+import os
+import sys
+
+
+def parse_args(argv=None):
+    from mmengine.config import DictAction
+
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("config", help="config file")
+    parser.add_argument("checkpoint", help="file, or a work dir for its newest one")
+    parser.add_argument("--work-dir", help="default: work_dirs/<name of the config>")
+    parser.add_argument("--out", metavar="RESULTS.json", help="write the metrics here")
+    parser.add_argument(
+        "--cfg-options",
+        nargs="+",
+        action=DictAction,
+        metavar="KEY=VALUE",
+        help="replace existing keys, as in test_dataloader.batch_size=4",
+    )
+    parser.add_argument(
+        "--launcher", choices=["none", "pytorch", "slurm"], default="none"
+    )
+    parser.add_argument("--tiny", action="store_true", help="as in tools/train.py")
+    parser.add_argument("--local_rank", "--local-rank", type=int, default=0)
+    args = parser.parse_args(argv)
+    os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
+    return args
+
+
+def table(metrics):
+    """Return metrics as an aligned text table."""
+    width = max((len(name) for name in metrics), default=0)
+    lines = []
+    for name, value in metrics.items():
+        shown = f"{value:.4f}" if isinstance(value, float) else str(value)
+        lines.append(f"{name.ljust(width)}  {shown}")
+    return "\n".join(lines)
+
+
+def main(argv=None):
+    import mmvlm  # noqa: F401  before mmengine and transformers: applies shims
+
+    args = parse_args(argv)
+    from mmengine.dist import is_main_process
+
+    from mmvlm.config import load_config
+    from mmvlm.engine.runner import build_runner
+    from mmvlm.engine.runner.checkpoint import plain, write_atomic
+
+    cfg = load_config(args.config, cfg_options=args.cfg_options, tiny=args.tiny)
+    if cfg.get("test_dataloader") is None:
+        sys.exit(f"{args.config}: no test_dataloader, nothing to test.")
+    if args.work_dir is not None:
+        cfg.work_dir = args.work_dir
+    elif cfg.get("work_dir") is None:
+        name = os.path.splitext(os.path.basename(args.config))[0]
+        cfg.work_dir = os.path.join("work_dirs", name)
+    cfg.launcher = args.launcher
+    runner = build_runner(cfg)
+    runner.load_trained(args.checkpoint)
+    metrics = runner.test()
+    if is_main_process():
+        print(table(metrics))
+        if args.out:
+            content = dict(
+                config=args.config, checkpoint=args.checkpoint, metrics=plain(metrics)
+            )
+            text = json.dumps(content, indent=2)
+            write_atomic(args.out, lambda file: file.write(text.encode()))
+    return metrics
+
+
+if __name__ == "__main__":
+    main()
