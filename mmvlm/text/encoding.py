@@ -55,7 +55,8 @@ class ConversationEncoder:
 
     Args:
         template (ChatTemplate): renders conversations.
-        tokenizer (Any): a transformers tokenizer, slow or fast.
+        tokenizer (Any): a transformers tokenizer, slow or fast; tokens are added
+            before, not behind the encoder's back.
         drop_on_mismatch (bool): train no token of a sample on which LLaVA's own
             count of tokens fails, as LLaVA does.
         labels (str): ``exact``: the characters of answers and end marks;
@@ -120,9 +121,8 @@ class ConversationEncoder:
                 not what the template takes.
 
         """
-        spans = spans_of(self.tokenizer)
-        if spans is not self._spans:
-            self._spans, self._cache = spans, {}
+        if self._spans is None:
+            self._spans = spans_of(self.tokenizer)
         plans, texts, bounds = [], [], []
         for conversation, lengths in zip(conversations, image_lengths, strict=True):
             if not add_generation_prompt and not self.counts_as_llava:
@@ -249,12 +249,12 @@ class ConversationEncoder:
             sample.labels[:] = IGNORE_INDEX
 
 
-_ENCODERS: dict[tuple[int, int, bool], ConversationEncoder] = {}
+_ENCODERS: dict[tuple, ConversationEncoder] = {}
 
 
 def _encoder(template: ChatTemplate, tokenizer: Any, drop: bool) -> ConversationEncoder:
     """Return an encoder, kept for the last few templates and tokenizers."""
-    key = (id(template), id(tokenizer), drop)
+    key = (id(template), id(tokenizer), len(tokenizer), drop)
     known = _ENCODERS.get(key)
     if known is None:
         if len(_ENCODERS) >= 8:

@@ -19,6 +19,9 @@ _SPACE = "\u2581"
 _BYTE_PIECE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 #: Texts behind which a continuation is encoded when a tokenizer prefixes texts.
 _ANCHORS = ("\n", "0", ".", "a")
+#: So many texts are worth the threads of one batched call. Single samples stay
+#: below: threads and forked data workers do not mix.
+_BATCH = 16
 
 
 class TokenSpans:
@@ -106,24 +109,43 @@ class TokenSpans:
             backend.no_padding()
         if backend.truncation is not None:
             backend.no_truncation()
-        if len(texts) < 3:
-            # Rayon's threads do not pay here, and do not mix with forks.
+        if len(texts) < _BATCH:
             encodings = [backend.encode(t, add_special_tokens=False) for t in texts]
         else:
-            encodings = backend.encode_batch(list(texts), add_special_tokens=False)
+            encodings = self._encode_many(texts, bounds)
         return [
             self._locate_fast(encoding, text, cuts)
             for encoding, text, cuts in zip(encodings, texts, bounds, strict=True)
         ]
 
+    def _encode_many(self, texts: Sequence[str], bounds: Sequence) -> list:
+        """Encode in two calls: offsets cost a third of the time and few need them."""
+        backend = self.tokenizer.backend_tokenizer
+        encodings: list = [None] * len(texts)
+        located = [
+            not self.is_byte_level and not _is_whole(text, cuts)
+            for text, cuts in zip(texts, bounds, strict=True)
+        ]
+        for wanted, call in (
+            (True, backend.encode_batch),
+            (False, backend.encode_batch_fast),
+        ):
+            rows = [n for n, needs in enumerate(located) if needs is wanted]
+            made = call([texts[n] for n in rows], add_special_tokens=False)
+            for row, encoding in zip(rows, made, strict=True):
+                encodings[row] = encoding
+        return encodings
+
     def _locate_fast(self, encoding: Any, text: str, cuts: Sequence[int]) -> tuple:
         ids = np.asarray(encoding.ids, dtype=np.int64)
-        if not len(cuts):
-            return ids, np.zeros(0, dtype=np.int64), True
+        if _is_whole(text, cuts):
+            return ids, _whole(ids, cuts), True
         if self._byte_lengths is not None:
             found = _locate_bytes(self._byte_lengths[ids], text, cuts)
             if found is not None:
                 return ids, *found
+            backend = self.tokenizer.backend_tokenizer
+            encoding = backend.encode(text, add_special_tokens=False)
         spans = np.asarray(encoding.offsets, dtype=np.int64).reshape(-1, 2)
         return ids, *_locate(spans[:, 0], spans[:, 1], cuts)
 
@@ -134,8 +156,8 @@ class TokenSpans:
         ids = np.asarray(
             tokenizer.encode(text, add_special_tokens=False), dtype=np.int64
         )
-        if not len(cuts):
-            return ids, np.zeros(0, dtype=np.int64), True
+        if _is_whole(text, cuts):
+            return ids, _whole(ids, cuts), True
         if self._byte_lengths is not None:
             found = _locate_bytes(self._byte_lengths[ids], text, cuts)
             if found is not None:
@@ -204,6 +226,15 @@ def _byte_level_lengths(tokenizer: Any) -> np.ndarray | None:
     for token, number in vocab.items():
         lengths[number] = len(token.encode()) if token in added else len(token)
     return lengths
+
+
+def _is_whole(text: str, cuts: Sequence[int]) -> bool:
+    """Whether bounds lie at the ends of the text only."""
+    return all(cut == 0 or cut == len(text) for cut in cuts)
+
+
+def _whole(ids: np.ndarray, cuts: Sequence[int]) -> np.ndarray:
+    return np.array([len(ids) if cut else 0 for cut in cuts], dtype=np.int64)
 
 
 def _locate_bytes(
