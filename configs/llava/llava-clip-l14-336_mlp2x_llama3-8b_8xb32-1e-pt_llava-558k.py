@@ -13,6 +13,7 @@ _base_ = [
     "../_base_/datasets/llava_558k.py",
     "../_base_/schedules/llava_pretrain.py",
     "../_base_/default_runtime.py",
+    "../_base_/strategies/deepspeed_zero2.py",
 ]
 
 model = dict(

@@ -14,6 +14,7 @@ _base_ = [
     "../_base_/datasets/llava_665k.py",
     "../_base_/schedules/llava_finetune_lora.py",
     "../_base_/default_runtime.py",
+    "../_base_/strategies/deepspeed_zero3.py",
 ]
 
 model = dict(

@@ -48,7 +48,7 @@ class DryRun:
         token_budget (str | None): from pixels to tokens, in words.
         batch (dict[str, int]): ``gpus``, ``per_gpu``, ``accumulation``, ``global``.
         max_length (int): most tokens of a sample.
-        strategy (str): the strategy that the config names.
+        strategy (str): the row of ``memory`` that the config asks for.
         memory (dict): GiB per GPU by strategy.
 
     """
@@ -110,7 +110,7 @@ def dry_run(cfg: Any, gpus: int | None = None) -> DryRun:
         token_budget=budget,
         batch=_batch(cfg, gpus),
         max_length=_max_length(cfg),
-        strategy=str((cfg.get("strategy") or {}).get("type", "single or ddp")),
+        strategy=_strategy(cfg, gpus),
         memory=_memory(cfg, model, parts, bits, gpus),
     )
 
@@ -144,6 +144,17 @@ def is_offline(model: Any) -> bool:
     if isinstance(model, (list, tuple)):
         return all(is_offline(value) for value in model)
     return True
+
+
+def _strategy(cfg: Any, gpus: int) -> str:
+    """Return the row of the memory table that the config asks for."""
+    strategy = cfg.get("strategy") or {}
+    kind = strategy.get("type", "DDP" if gpus > 1 else "single")
+    name = kind if isinstance(kind, str) else kind.__name__
+    if "DeepSpeed" in name:
+        return f"zero{(strategy.get('zero_optimization') or {}).get('stage', 0)}"
+    known = {"ddp": "DDP", "fsdp": "FSDP", "single": "single"}
+    return next((key for key, word in known.items() if word in name), name)
 
 
 def _part(model: Any, name: str) -> Any:
@@ -376,7 +387,8 @@ def render(result: DryRun, width: int = 100) -> str:
     for name in columns:
         memory.add_column(name, justify="right")
     for strategy, values in result.memory.items():
-        memory.add_row(strategy, *(f"{values[name]:.1f}" for name in columns))
+        mark = "> " if strategy == result.strategy else "  "
+        memory.add_row(mark + strategy, *(f"{values[name]:.1f}" for name in columns))
     console.print(memory)
     return console.export_text()
 

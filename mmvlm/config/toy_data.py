@@ -17,7 +17,7 @@ _ANNOTATION = "toy.json"
 def make_toy_llava(folder: str | os.PathLike, num_samples: int = 12) -> str:
     """Write a toy data set and return its annotation file.
 
-    Every third sample is text only, so that samplers see both modalities. A
+    Every sixth sample is text only, so that samplers see both modalities. A
     folder that already holds the set is left alone; several processes may call
     this at once.
 
@@ -38,7 +38,7 @@ def make_toy_llava(folder: str | os.PathLike, num_samples: int = 12) -> str:
         colour = names[number % len(names)]
         record = {"id": f"toy-{number}"}
         question, answer = "What colour is it?", f"It is {colour}."
-        if number % 3 == 2:
+        if number % 6 == 5:
             question = f"Say the word {colour} {number} times."
             answer = " ".join([colour] * number)
         else:

@@ -1,0 +1,104 @@
+import time
+from pathlib import Path
+
+import pytest
+
+from mmvlm.config import load_config
+from mmvlm.config.dry_run import build_on_meta, dry_run, is_offline, render
+from mmvlm.config.memory import GIB, ActivationSize, PartSize, estimate
+
+ROOT = Path(__file__).resolve().parents[2]
+STAGE_1 = "llava-clip-l14-336_mlp2x_vicuna-v15-13b_8xb32-1e-pt_llava-558k"
+
+
+def test_a_13b_takes_less_than_five_seconds_and_no_memory():
+    cfg = load_config(STAGE_1)
+    start = time.process_time()
+
+    result = dry_run(cfg)
+
+    assert time.process_time() - start < 5
+    assert result.parameters == 13_350_839_296
+    assert all(p.is_meta for p in build_on_meta(cfg.model).parameters())
+
+
+def test_table_and_json_tell_the_same():
+    result = dry_run(load_config(STAGE_1))
+
+    text, values = render(result), result.to_dict()
+
+    assert "336x336 -> 24x24 grid -> 576 tokens -> 576 tokens" in text
+    assert "8 GPU x 32 x 1 accumulated = 256" in text
+    assert "> zero2" in text
+    assert f"{values['trainable']:,}" == "31,467,520" and "31,467,520" in text
+    assert values["parts"][1]["lr"] == 1e-3
+    assert values["parts"][0]["lr"] is None
+    assert values["image_tokens"] == 576
+    assert values["widths"] == dict(vision_encoder=1024, language_model=5120)
+    assert values["batch"]["global"] == 256
+
+
+def test_rates_by_part_and_gpus():
+    name = "llava-clip-l14-336_mlp2x_vicuna-v15-7b_8xb16-1e-ft-lora_llava-665k"
+    result = dry_run(load_config(name), gpus=4)
+
+    rates = {row.part: row.lr for row in result.parts}
+
+    assert rates == dict(vision_encoder=None, connector=2e-5, language_model=2e-4)
+    assert result.batch["global"] == 64
+
+
+def test_text_only_models_have_no_token_budget(chain):
+    text = (
+        "model = dict(_delete_=True, type='VisionLanguageModel', language_model=dict("
+        "type='HFCausalLM', config=dict(model_type='llama', hidden_size=48, "
+        "intermediate_size=96, num_hidden_layers=1, num_attention_heads=4, "
+        "vocab_size=300)))\noptim_wrapper = dict(paramwise_cfg=None)\n"
+    )
+
+    result = dry_run(load_config(chain.child(text)))
+
+    assert result.token_budget is None
+    assert [row.part for row in result.parts] == ["language_model"]
+    assert "a picture" not in render(result)
+
+
+def test_memory_follows_the_closed_form():
+    parts = [PartSize(1000, 0, 2.0), PartSize(100, 100), PartSize(64, 0, 0.5)]
+
+    table = estimate(parts, activations=GIB, gpus=4)
+
+    def gib(values):
+        return pytest.approx(values / GIB)
+
+    assert table["single"]["weights"] == gib(2000 + 32 + 200)
+    assert table["single"]["optimizer"] == gib(1200)
+    assert table["zero2"]["weights"] == table["single"]["weights"]
+    assert table["zero2"]["optimizer"] == gib(300)
+    assert table["zero3"]["weights"] == gib(2232 / 4)
+    for row in table.values():
+        assert row["activations"] == 1
+        assert row["total"] == pytest.approx(sum(row.values()) - row["total"])
+
+
+def test_checkpointing_keeps_less():
+    size = dict(
+        tokens=4096, width=512, layers=8, intermediate=1024, vocab=100, logit_rows=10
+    )
+
+    kept = ActivationSize(**size, checkpointing=True).total()
+
+    assert kept < ActivationSize(**size, checkpointing=False).total() / 4
+
+
+@pytest.mark.parametrize(
+    ("model", "offline"),
+    [
+        (dict(type="A", part=dict(type="B", name_or_path="x", config=dict(a=1))), True),
+        (dict(type="A", part=dict(type="B", name_or_path="x")), False),
+        (dict(type="A", part=[dict(type="B", pretrained=True)]), False),
+        (dict(type=dict), False),
+    ],
+)
+def test_is_offline(model, offline):
+    assert is_offline(model) is offline

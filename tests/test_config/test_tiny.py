@@ -1,0 +1,109 @@
+"""The ``--tiny`` switch: same classes, laptop sizes, and they train."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from mmvlm.config import load_config
+from mmvlm.config.tiny import make_tiny, tiny_model
+from mmvlm.config.toy_data import make_toy_llava
+
+ROOT = Path(__file__).resolve().parents[2]
+FULL = sorted(
+    path
+    for path in (ROOT / "configs").rglob("*.py")
+    if not {"_base_", "tiny"} & set(path.relative_to(ROOT).parts)
+)
+
+
+def test_toy_data_are_complete_and_written_once(tmp_path):
+    path = Path(make_toy_llava(tmp_path))
+    records = json.loads(path.read_text())
+    before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*.png")}
+
+    make_toy_llava(tmp_path)
+
+    assert len(records) == 12
+    assert len(before) == sum("image" in record for record in records) == 10
+    assert before == {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*.png")}
+    sizes = {Image.open(p).size for p in before}
+    assert len(sizes) > 1
+
+
+@pytest.mark.parametrize("path", FULL, ids=[path.stem for path in FULL])
+def test_types_and_connector_stay(path):
+    full, tiny = load_config(path), load_config(path, tiny=True)
+
+    for part in ("vision_encoder", "language_model"):
+        assert tiny.model[part].type == full.model[part].type
+        old, new = full.model[part].config, tiny.model[part].config
+        assert new.model_type == old.model_type
+        assert new.hidden_size < 64
+        assert "name_or_path" not in tiny.model[part]
+    assert tiny.model.connector == full.model.connector
+    assert tiny.model.train_parts == full.model.train_parts
+    assert bool(tiny.model.language_model.get("lora")) == bool(
+        full.model.language_model.get("lora")
+    )
+    assert tiny.chat_template == full.chat_template
+    steps = [step.type for step in tiny.train_dataloader.dataset.pipeline]
+    assert steps == [step.type for step in full.train_dataloader.dataset.pipeline]
+    assert tiny.train_dataloader.sampler == full.train_dataloader.sampler
+    assert (tiny.train_dataloader.batch_size, tiny.train_cfg.max_iters) == (2, 2)
+    assert tiny.train_dataloader.num_workers == 0
+    assert "strategy" not in tiny
+    assert tiny.load_from is None
+
+
+def test_the_tower_is_deep_enough_for_the_layers_selected():
+    model = dict(
+        type="VisionLanguageModel",
+        vision_encoder=dict(
+            type="HFVisionEncoder", config=dict(model_type="clip_vision_model")
+        ),
+        connector=dict(type="X", select_layers=[3, -9, -2]),
+    )
+
+    config = tiny_model(model, {})["vision_encoder"]["config"]
+
+    assert config["num_hidden_layers"] == 8
+
+
+def test_a_path_without_architecture_is_refused(chain):
+    cfg = load_config(chain.base)
+    cfg.model.language_model = dict(type="HFCausalLM", name_or_path="some/model")
+
+    with pytest.raises(ValueError, match=r"model\.language_model has no 'config'"):
+        make_tiny(cfg)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", FULL, ids=[path.stem for path in FULL])
+def test_every_full_config_trains_two_tiny_steps(path, tmp_path):
+    from mmvlm.engine.runner import build_runner
+
+    cfg = load_config(path, tiny=True)
+    cfg.work_dir = str(tmp_path)
+    cfg.launcher = "none"
+    cfg.default_hooks.provenance = None
+    runner = build_runner(cfg)
+    before = {
+        name: [p.detach().clone() for p in part.parameters()]
+        for name, part in runner.model.parts.items()
+    }
+
+    runner.train()
+
+    assert runner.iter == 2
+    assert math.isfinite(float(runner.message_hub.get_scalar("train/loss").current()))
+    rules = cfg.model.train_parts
+    for name, part in runner.model.parts.items():
+        changed = any(
+            not old.equal(new)
+            for old, new in zip(before[name], part.parameters(), strict=True)
+        )
+        assert changed == bool(rules[name]), name
+    assert list(tmp_path.glob("*.pth"))
