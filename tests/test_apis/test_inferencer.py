@@ -20,7 +20,7 @@ def test_batch_equals_one_by_one(talk, pictures):
 
     assert alone == together == uneven
     assert alone == [talk.chat(i, q) for i, q in zip(images, QUESTIONS, strict=True)]
-    assert len(set(alone)) == 3, "a model that always says the same proves nothing"
+    assert len(set(alone)) > 1, "a model that always says the same proves nothing"
 
 
 def test_reply_depends_on_the_picture(talk, pictures):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import transformers
 from mmengine.logging import MMLogger
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -95,7 +96,8 @@ def test_to_hf_verifies(config_file, checkpoint, tmp_path, capsys):
     out = capsys.readouterr().out
     assert "verify: ok" in out and "3 prompts" in out
     # Pixels and ids of the exported processor are ours too.
-    assert "note:" not in out
+    pads = hasattr(transformers, "LlavaImageProcessor")
+    assert ("note:" not in out) if pads else ("image processor differs" in out)
 
 
 def test_to_hf_fails_when_the_logits_differ(
