@@ -154,11 +154,30 @@ check_opencv() {
 }
 
 # ------------------------------------------------------------------- mmcv
-mmcv_works() { "$PY" -c 'import torch, mmcv.ops' >/dev/null 2>&1; }
-
 nvcc_major() {
     "${CUDA_HOME:+$CUDA_HOME/bin/}nvcc" --version 2>/dev/null |
         sed -n 's/.*release \([0-9]*\)\..*/\1/p'
+}
+
+# CUDA is torch's CUDA version when mmcv can be built for it, else empty.
+find_cuda() {
+    local version
+    CUDA=""
+    version="$("$PY" -c 'import torch; print(torch.version.cuda or "")')"
+    if [ -n "$version" ] && [ "$(nvcc_major)" = "${version%%.*}" ]; then
+        CUDA="$version"
+    elif [ -n "$version" ]; then
+        say "torch has CUDA $version but no nvcc of that major version is on PATH:" \
+            "mmcv's operators are built for the CPU"
+    fi
+}
+
+mmcv_works() {
+    local check='import torch, mmcv.ops'
+    if [ -n "$CUDA" ]; then
+        check="$check; assert mmcv.ops.get_compiling_cuda_version()[0].isdigit()"
+    fi
+    "$PY" -c "$check" >/dev/null 2>&1
 }
 
 build_mmcv() {
@@ -179,23 +198,20 @@ sys.exit(not os.path.exists(os.path.join(sysconfig.get_paths()["include"], "Pyth
         "CFLAGS=${CFLAGS:--O3 -g0 -DNDEBUG -fwrapv -w}"
         "MAX_JOBS=${MAX_JOBS:-$(nproc 2>/dev/null || echo 2)}"
     )
-    local cuda include note="for the CPU, 7-20 min on 2 cores the first time"
-    cuda="$("$PY" -c 'import torch; print(torch.version.cuda or "")')"
-    if [ -n "$cuda" ] && [ "$(nvcc_major)" = "${cuda%%.*}" ]; then
+    local include note="for the CPU, 7-20 min on 2 cores the first time"
+    if [ -n "$CUDA" ]; then
         variables+=("FORCE_CUDA=1")
         "$PY" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' ||
             variables+=("TORCH_CUDA_ARCH_LIST=${TORCH_CUDA_ARCH_LIST:-8.0;9.0}")
         # Toolkits without cuBLAS headers: torch's own packages bring them.
-        include="$("$PY" -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])')/nvidia/cu${cuda%%.*}/include"
+        include="$("$PY" -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])')/nvidia/cu${CUDA%%.*}/include"
         if [ -d "$include" ]; then
             variables+=("CPATH=$include${CPATH:+:$CPATH}")
         fi
-        note="with CUDA $cuda, 10-40 min the first time"
-    elif [ -n "$cuda" ]; then
+        note="with CUDA $CUDA, 10-40 min the first time"
+    else
         # mmcv builds CUDA kernels whenever torch sees a device.
         variables+=("CUDA_VISIBLE_DEVICES=")
-        say "torch has CUDA $cuda but no nvcc of that major version is on PATH:" \
-            "mmcv's operators are built for the CPU"
     fi
     say "3/5 mmcv's operators: $note, seconds from pip's cache"
     local install=(env "${variables[@]}" "$PY" -m pip install --disable-pip-version-check
@@ -203,7 +219,7 @@ sys.exit(not os.path.exists(os.path.join(sysconfig.get_paths()["include"], "Pyth
     run_logged mmcv "${install[@]}" ||
         die "mmcv could not be built; the full log is $STATE/mmcv.log"
     if ! mmcv_works; then
-        say "  the cached build is for another torch: building anew"
+        say "  the cached build does not fit this torch: building anew"
         run_logged mmcv "${install[@]}" --no-cache-dir ||
             die "mmcv could not be built; the full log is $STATE/mmcv.log"
         mmcv_works || die "mmcv was built but 'import mmcv.ops' fails: $("$PY" -c 'import torch, mmcv.ops' 2>&1 | tail -n 1)"
@@ -216,6 +232,7 @@ install_mmcv() {
     if done_already mmcv "$key"; then
         return
     fi
+    find_cuda
     if mmcv_works; then
         say "3/5 mmcv's operators: a matching build is here"
     else
