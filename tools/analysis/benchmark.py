@@ -1,0 +1,44 @@
+"""Hold our speed and memory against the plain way, on this machine.
+
+    python tools/analysis/benchmark.py step
+    python tools/analysis/benchmark.py step --heads large --lengths ragged
+
+Every sub-command is a module with ``add_arguments(parser)``, ``run(args)``
+(yields one row per measurement) and ``table(rows)``. Rows are printed as JSON
+lines, then as a table with the ratio beside the least that is expected. Only
+ratios travel between machines; quote them with the command.
+"""
+
+import mmvlm  # noqa: F401  isort: skip
+
+import argparse
+import importlib
+import json
+
+#: Sub-command -> module, one line of help.
+COMMANDS = {
+    "step": ("mmvlm.testing.bench_step", "training step against LLaVA's"),
+}
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    modules = {}
+    for name, (path, words) in COMMANDS.items():
+        modules[name] = importlib.import_module(path)
+        modules[name].add_arguments(commands.add_parser(name, help=words))
+    args = parser.parse_args(argv)
+
+    module, rows = modules[args.command], []
+    for row in module.run(args):
+        rows.append(row)
+        print(json.dumps(row), flush=True)
+    print()
+    print("\n".join(module.table(rows)))
+
+
+if __name__ == "__main__":
+    main()
