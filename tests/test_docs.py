@@ -7,6 +7,8 @@ command, ``<!-- run: error -->`` a command that fails with the text block after 
 module that is added to the package.
 """
 
+import doctest
+import importlib
 import os
 import re
 import shutil
@@ -117,6 +119,20 @@ def test_marked_blocks_were_found():
 
 
 # ----------------------------------------------------------------- run them
+WITH_EXAMPLES = [
+    path.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".")
+    for path in sorted((ROOT / "mmvlm").rglob("*.py"))
+    if ">>> " in path.read_text() and ".mim" not in path.parts
+]
+
+
+@pytest.mark.parametrize("name", WITH_EXAMPLES)
+def test_docstring_examples_hold(name):
+    module = importlib.import_module(name.removesuffix(".__init__"))
+
+    assert doctest.testmod(module, optionflags=doctest.ELLIPSIS).failed == 0
+
+
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory):
     """A copy of the clone with the files that the pages tell a reader to write."""
