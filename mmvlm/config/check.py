@@ -13,7 +13,7 @@ from .origin import COMMAND_LINE, ConfigTrace
 from .problems import ConfigError, listing, nearest
 from .signatures import Accepted, accepted_keywords, type_mismatch
 
-_META_KEYS = {"type", "_scope_", "_delete_"}
+_META_KEYS = {"type", "_scope_"}
 
 
 class Doctor:
@@ -29,6 +29,8 @@ class Doctor:
         self.cfg, self.trace = cfg, trace
         self.problems: list[str] = []
         self.warnings: list[str] = []
+        #: Top-level names that are variables of the files, not fields.
+        self.helpers: list[str] = []
         #: (path, config, class) of every component found, in order.
         self.components: list[tuple[str, dict, Any]] = []
 
@@ -88,6 +90,7 @@ class Doctor:
                 "setting it here changes nothing. Set the fields that use it.",
                 value,
             )
+        self.helpers.append(name)
         return True
 
     def _plain(self, name: str, value: Any) -> None:
@@ -101,7 +104,7 @@ class Doctor:
             return
         if field.named and isinstance(value, dict):
             for key in value:
-                self._value(f"{name}.{key}", value[key], field.registry)
+                self._value(f"{name}.{key}", value[key], field.registry, must=True)
             return
         if name == "chat_template" and isinstance(value, str):
             value = dict(type=value)
@@ -110,11 +113,7 @@ class Doctor:
             return
         if isinstance(value, dict) and field.default and "type" not in value:
             value = {"type": self._default_type(name, value, field.default), **value}
-        elif isinstance(value, dict) and "type" not in value:
-            choices = listing(field.registry.module_dict)
-            self.report(name, f"has no 'type'; expected one of {choices}.")
-            return
-        self._value(name, value, field.registry)
+        self._value(name, value, field.registry, must=True)
 
     @staticmethod
     def _default_type(name: str, value: dict, default: str) -> str:
@@ -143,18 +142,27 @@ class Doctor:
                 self.report(name, f"required keyword '{key}' is missing.")
         for key in value:
             if key in positions.BY_KEY:
-                self._value(f"{name}.{key}", value[key], positions.BY_KEY[key])
+                registry = positions.BY_KEY[key]
+                self._value(f"{name}.{key}", value[key], registry, must=True)
 
     # -- components ---------------------------------------------------------
 
-    def _value(self, path: str, value: Any, registry: Registry) -> None:
-        """Walk a value that may hold components of a registry."""
+    def _value(
+        self, path: str, value: Any, registry: Registry, must: bool = False
+    ) -> None:
+        """Walk a value that may hold components of a registry.
+
+        ``must`` says that a dict here is a component and needs a ``type``.
+        """
         if isinstance(value, (list, tuple)):
             for number, item in enumerate(value):
-                self._value(f"{path}.{number}", item, registry)
+                self._value(f"{path}.{number}", item, registry, must)
         elif isinstance(value, dict):
             if "type" in value:
                 self._component(path, value, registry)
+            elif must:
+                choices = listing(registry.module_dict)
+                self.report(path, f"has no 'type'; expected one of {choices}.")
             else:
                 for key in value:
                     self._child(path, str(key), value[key], registry)
@@ -168,7 +176,9 @@ class Doctor:
         if key in positions.KEYWORDS_OF and isinstance(value, dict):
             self._plain_dict(f"{path}.{key}", value, positions.KEYWORDS_OF[key])
             return
-        self._value(f"{path}.{key}", value, positions.BY_KEY.get(key, registry))
+        must = key in positions.BY_KEY and key not in positions.DEFAULT_TYPE
+        registry = positions.BY_KEY.get(key, registry)
+        self._value(f"{path}.{key}", value, registry, must)
 
     def _component(self, path: str, value: dict, registry: Registry) -> None:
         found = self._resolve(path, value, registry)

@@ -38,7 +38,8 @@ def load_config(
             :func:`mmvlm.config.check_config`.
 
     Returns:
-        mmengine.Config: merged; warnings have been logged.
+        mmengine.Config: merged; warnings have been logged. Variables that the
+        files use but no field is made of are left out when it was checked.
 
     Raises:
         ConfigError: listing every problem found.
@@ -50,6 +51,8 @@ def load_config(
     _refuse_mixed(trace)
     cfg = _read(path, trace)
     problems = _apply_options(cfg, trace, cfg_options or {})
+    if "lazy" not in trace.dialects.values():
+        _drop_delete_marks(cfg._cfg_dict)
     if tiny and not problems:
         from .tiny import make_tiny
 
@@ -61,7 +64,24 @@ def load_config(
             print_log(warning, logger="current", level=logging.WARNING)
     if problems:
         raise ConfigError(trace.path, problems)
+    for name in doctor.helpers if check else ():
+        cfg.pop(name)  # so that the config that a run writes down loads again
     return cfg
+
+
+def _drop_delete_marks(value: Any) -> None:
+    """Take out each ``_delete_=True`` that had no parent to delete from.
+
+    mmengine leaves such marks in the merged config, where constructors stumble
+    over them.
+    """
+    if isinstance(value, dict):
+        value.pop("_delete_", None)
+        for item in dict.values(value):
+            _drop_delete_marks(item)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            _drop_delete_marks(item)
 
 
 def _read(path: str, trace: ConfigTrace) -> Config:

@@ -45,6 +45,10 @@ BY_KEY: dict[str, Registry] = {
 }
 
 
+#: Keys of ``BY_KEY`` whose owner fills a ``type`` in.
+DEFAULT_TYPE = {"model_wrapper"}
+
+
 @dataclass(frozen=True)
 class Field:
     """A top-level field that holds components.

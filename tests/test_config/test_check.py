@@ -319,3 +319,19 @@ def test_no_component_is_built_with_memory(chain, monkeypatch):
 
     assert seen
     assert all(p.is_meta for module in seen for p in module.parameters())
+
+
+@pytest.mark.parametrize(
+    ("options", "where"),
+    [
+        ({"+custom_hooks": [dict(priority=3)]}, "custom_hooks.0"),
+        ({"+default_hooks": dict(logger=dict(interval=3))}, "default_hooks.logger"),
+        ({"tokenizer": dict(name_or_path="x")}, None),
+        ({"train_dataloader.dataset.pipeline": [dict(size=3)]}, "pipeline.0"),
+    ],
+)
+def test_a_component_needs_a_type(chain, options, where):
+    if where is None:  # merged into the parent, whose type stays
+        ill(chain.base, "unexpected keyword 'name_or_path'", options)
+    else:
+        ill(chain.base, rf"{where} \(--cfg-options\): has no 'type'", options)

@@ -93,3 +93,27 @@ def test_check_false_loads_what_is_ill(chain):
     path = chain.child("wrok_dir = 'x'")
 
     assert load_config(path, check=False).wrok_dir == "x"
+
+
+def test_a_delete_mark_without_parent_leaves_no_trace(chain):
+    path = chain.child("load_from = dict(_delete_=True, path='x.pth')")
+
+    assert load_config(path).load_from.to_dict() == dict(path="x.pth")
+
+
+def test_what_a_run_writes_down_loads_again(chain):
+    path = chain.child("depth = 3\nmodel = dict(connector=dict(depth=depth))")
+    cfg = load_config(path)
+
+    cfg.dump(chain.folder / "dumped.py")
+
+    assert "depth" not in cfg
+    again = load_config(chain.folder / "dumped.py")
+    assert again.to_dict() == cfg.to_dict()
+
+
+def test_a_chain_that_cannot_merge_says_so(chain):
+    path = chain.child("model = dict(connector=dict(depth=dict(a=1)))")
+
+    with pytest.raises(ConfigError, match=r"base.py -> .*child.py cannot be merged"):
+        load_config(path)

@@ -35,7 +35,7 @@ def test_toy_data_are_complete_and_written_once(tmp_path):
 
 @pytest.mark.parametrize("path", FULL, ids=[path.stem for path in FULL])
 def test_types_and_connector_stay(path):
-    full, tiny = load_config(path), load_config(path, tiny=True)
+    full, tiny = load_config(path, check=False), load_config(path, tiny=True)
 
     for part in ("vision_encoder", "language_model"):
         assert tiny.model[part].type == full.model[part].type
