@@ -34,6 +34,28 @@ _LANGUAGE = dict(
 _KEPT = ("model_type", "hidden_act", "layer_norm_eps", "rms_norm_eps", "rope_theta")
 _KEPT += ("tie_word_embeddings", "attention_bias", "num_register_tokens")
 _BATCH_SIZE = 2
+#: Sizes of encoders that take no transformers config; ``layers`` is filled in.
+_OTHER_ENCODERS = {
+    "TimmVisionEncoder": lambda layers: dict(
+        model_name="vit_tiny_patch16_224",
+        img_size=28,
+        patch_size=7,
+        embed_dim=32,
+        depth=layers,
+        num_heads=4,
+    ),
+    "MMPretrainVisionEncoder": lambda layers: dict(
+        backbone=dict(
+            type="mmpretrain.VisionTransformer",
+            arch=dict(
+                embed_dims=32, num_layers=layers, num_heads=4, feedforward_channels=64
+            ),
+            img_size=28,
+            patch_size=7,
+        )
+    ),
+}
+_ENCODER_OPTIONS = ("type", "mean", "std", "lora", "gradient_checkpointing")
 
 
 def toy_folder() -> str:
@@ -94,6 +116,9 @@ def tiny_model(model: dict, ids: dict[str, Any]) -> dict:
             if not is_text:
                 sizes["num_hidden_layers"] = layers
             result[name] = _tiny_part(part, config, sizes)
+        elif part["type"] in _OTHER_ENCODERS:
+            kept = {k: v for k, v in part.items() if k in _ENCODER_OPTIONS}
+            result[name] = {**kept, **_OTHER_ENCODERS[part["type"]](layers)}
         elif name != "connector" and any(isinstance(v, dict) for v in part.values()):
             result[name] = tiny_model(part, ids)
     return result

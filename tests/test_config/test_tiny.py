@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from mmvlm.config import load_config
+from mmvlm.config.dry_run import dry_run
 from mmvlm.config.tiny import make_tiny, tiny_model
 from mmvlm.config.toy_data import make_toy_llava
 
@@ -107,3 +108,47 @@ def test_every_full_config_trains_two_tiny_steps(path, tmp_path):
         )
         assert changed == bool(rules[name]), name
     assert list(tmp_path.glob("*.pth"))
+
+
+@pytest.mark.parametrize(
+    "encoder",
+    [
+        dict(type="TimmVisionEncoder", model_name="vit_large_patch14_clip_336"),
+        dict(
+            type="MMPretrainVisionEncoder",
+            backbone=dict(type="mmpretrain.VisionTransformer", arch="base"),
+            checkpoint="vit.pth",
+        ),
+        dict(
+            type="HFVisionEncoder",
+            name_or_path="facebook/dinov2-large",
+            config=dict(model_type="dinov2", hidden_size=1024, num_hidden_layers=24),
+        ),
+    ],
+    ids=lambda e: e["type"],
+)
+def test_every_kind_of_encoder_has_a_twin(chain, encoder):
+    cfg = load_config(
+        chain.child(f"model = dict(vision_encoder=dict(_delete_=True, **{encoder!r}))"),
+        tiny=True,
+    )
+
+    result = dry_run(cfg)
+
+    assert cfg.model.vision_encoder.type == encoder["type"]
+    assert result.parts[0].parameters < 100_000
+    assert result.image_tokens == 16
+
+
+def test_a_twin_keeps_adapters_but_not_packed_weights(chain):
+    lora = dict(r=128, alpha=256, target_modules=["q_proj"])
+    options = {
+        "+model.language_model.lora": lora,
+        "+model.language_model.quantization": dict(bits=4),
+        "model.train_parts.language_model": "lora",
+    }
+
+    part = load_config(chain.base, options, tiny=True).model.language_model
+
+    assert part.lora == dict(r=4, alpha=8, target_modules=["q_proj"])
+    assert "quantization" not in part
