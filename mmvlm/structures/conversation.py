@@ -102,22 +102,27 @@ class Conversation:
     def from_texts(
         cls, *texts: str, images: Sequence[Any] = (), system: str | None = None
     ) -> Conversation:
-        """Build a conversation from alternating user and assistant texts.
+        r"""Build a conversation from alternating user and assistant texts.
 
-        Images are put in front of the first user text.
+        Images are put in front of the first user text, a line each, as LLaVA's
+        data have them.
 
         Example:
-            >>> talk = Conversation.from_texts("Which colour?", "Red.", images=["a.png"])
-            >>> [turn.role for turn in talk.turns]
-            ['user', 'assistant']
+            >>> talk = Conversation.from_texts("Colour?", "Red.", images=["a.png"])
+            >>> talk.turns[0].parts
+            (Image(index=0), Text(text='\nColour?'))
 
         """
         turns = [] if system is None else [Turn("system", (Text(system),))]
         for number, text in enumerate(texts):
-            parts: tuple[Part, ...] = (Text(text),)
-            if number == 0:
-                parts = (*(Image(i) for i in range(len(images))), *parts)
-            turns.append(Turn("user" if number % 2 == 0 else "assistant", parts))
+            parts: list[Part] = []
+            for index in range(len(images) if number == 0 else 0):
+                parts += [Text("\n"), Image(index)] if parts else [Image(index)]
+            if parts and text:
+                text = f"\n{text}"
+            parts.append(Text(text))
+            role = "user" if number % 2 == 0 else "assistant"
+            turns.append(Turn(role, tuple(parts)))
         return cls(turns, list(images))
 
     @property

@@ -81,7 +81,7 @@ def test_constant_text_before_a_picture_is_encoded_once(monkeypatch):
     tokenizer = tiny()
     encoder = ConversationEncoder(template(), tokenizer)
     talks = [
-        Conversation.from_texts(f"\nq{n}", "a", images=["a.png"]) for n in range(3)
+        Conversation.from_texts(f"q{n}", "a", images=["a.png"]) for n in range(3)
     ]
     encoder(talks[:1], [[2]])
     seen = []
