@@ -397,6 +397,7 @@ class _Nowhere:
     """A file that forgets; the console is recorded instead."""
 
     def write(self, text: str) -> int:
+        """Take the text and keep nothing."""
         return len(text)
 
     def flush(self) -> None:

@@ -130,7 +130,6 @@ FILLED: dict[str, set[str]] = {
     "loop": {"runner", "dataloader", "evaluator"},
     "optimizer": {"params"},
     "parameter scheduler": {"optimizer", "end"},
-    "optim_wrapper": {"optimizer"},
     "visualizer": {"name"},
     "vis_backend": {"save_dir"},
     "dataset": {"tokenizer"},

@@ -86,10 +86,18 @@ def _add_signature(accepted: Accepted, func: Callable, passed: set[str]) -> str 
 
 
 def _hints(func: Callable) -> dict[str, Any]:
-    try:
-        return typing.get_type_hints(func)
-    except Exception:  # an annotation that only type checkers can resolve
-        return {}
+    """Return resolved annotations; those that only type checkers know are left out."""
+    func = inspect.unwrap(func)
+    scope = getattr(func, "__globals__", {})
+    hints = {}
+    for name, annotation in getattr(func, "__annotations__", {}).items():
+        if isinstance(annotation, str):
+            try:
+                annotation = eval(annotation, scope)
+            except Exception:  # whatever an unresolvable annotation raises
+                continue
+        hints[name] = annotation
+    return hints
 
 
 def _positional(base: type, obj: type) -> list[str]:

@@ -125,6 +125,8 @@ def test_a_component_of_the_wrong_kind_is_refused(chain):
 def test_required_keyword_and_simple_type(chain):
     path = chain.child("train_dataloader = dict(dataset=dict(\n    ann_file=None))")
     ill(path, r"dataset\.ann_file=None \(.*child\.py:3\): LLaVADataset expects str")
+    text = "optim_wrapper = dict(_delete_=True, type='VLMOptimWrapper')"
+    ill(chain.child(text), "required keyword 'optimizer' of VLMOptimWrapper")
     text = 'model = dict(_delete_=True, type="VisionLanguageModel")'
     ill(chain.child(text), "required keyword 'language_model' of VisionLanguageModel")
     ill(

@@ -67,6 +67,16 @@ def test_functions_and_modules():
     assert not linear.open
 
 
+def test_an_annotation_that_cannot_be_resolved_hides_no_other():
+    def build(a: "int", b: "NotImported | None" = None):  # noqa: F821
+        return a, b
+
+    names = accepted_keywords(build).names
+
+    assert names["a"] is int
+    assert names["b"] is None
+
+
 @pytest.mark.parametrize(
     ("value", "annotation", "fits"),
     [
