@@ -169,7 +169,7 @@ def _segment_loop(
     return torch.cat(outputs, 1)
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=8)
 def _window_mask(length: int, window: int | None, device) -> torch.Tensor | None:
     """Boolean (L, L) mask of the last ``window`` positions; None if not needed."""
     if window is None or length <= window:

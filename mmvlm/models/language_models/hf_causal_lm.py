@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from mmvlm.models.utils.checkpointing import checkpoint_blocks
+from mmvlm.models.utils.hf_loading import build_causal_lm
 from mmvlm.registry import MODELS
 
 from .attention import (
@@ -18,7 +19,6 @@ from .attention import (
 )
 from .base import LanguageModel
 from .generation import generate_from_embeds
-from .hf_loading import build_causal_lm
 from .peft import add_lora, keep_plain_keys, quantize_linears
 
 #: attention -> (padded layout?, transformers' implementation; None = its default)

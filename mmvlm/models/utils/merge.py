@@ -79,3 +79,33 @@ def merge_embeddings(
             f"{len(slot_index)} positions; its token_count promises otherwise."
         )
     return text_embeds.index_copy(0, slot_index, image_embeds.to(text_embeds.dtype))
+
+
+def unique_views(pixel_values: torch.Tensor) -> tuple[list[int], list[int]]:
+    """Find views that are equal, so that each is encoded once.
+
+    Several questions about one picture are common in benchmarks. Reads values
+    on the host, so it is meant for inference.
+
+    Returns:
+        tuple: indices of the distinct views in order, and for every view its
+        place among them.
+
+    Shape:
+        - ``pixel_values``: (V, 3, H, W)
+
+    """
+    flat = pixel_values.flatten(1)
+    sums = flat.sum(1, dtype=torch.float64).tolist()
+    known: dict[float, list[int]] = {}
+    first, place = [], []
+    for view, key in enumerate(sums):
+        for number in known.setdefault(key, []):
+            if torch.equal(flat[first[number]], flat[view]):
+                place.append(number)
+                break
+        else:
+            known[key].append(len(first))
+            place.append(len(first))
+            first.append(view)
+    return first, place

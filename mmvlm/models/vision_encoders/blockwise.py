@@ -21,6 +21,11 @@ class BlockwiseVisionEncoder(VisionEncoder):
     the library's version.
     """
 
+    @property
+    @abstractmethod
+    def weight_dtype(self) -> torch.dtype:
+        """Dtype of the patch embedding as it is used now (also when sharded)."""
+
     @abstractmethod
     def embed_patches(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """Embed patches and positions, prefix tokens on: hidden state 0.
@@ -67,7 +72,7 @@ class BlockwiseVisionEncoder(VisionEncoder):
                 f"divide into patches of {patch}."
             )
         grid, prefix = self.spec.grid(*size), self.spec.num_prefix_tokens
-        dtype = next(p.dtype for p in self.parameters() if p.is_floating_point())
+        dtype = self.weight_dtype
         if len(pixel_values) == 0:
             shape = (0, prefix + grid[0] * grid[1], self.spec.width)
             empty = pixel_values.new_zeros(shape, dtype=dtype)

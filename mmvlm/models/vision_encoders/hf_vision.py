@@ -9,14 +9,14 @@ from typing import Any
 
 import torch
 
-from mmvlm.models.language_models.hf_loading import (
+from mmvlm.models.language_models.peft import add_lora, keep_plain_keys
+from mmvlm.models.utils.checkpointing import checkpoint_blocks
+from mmvlm.models.utils.hf_loading import (
     as_dtype,
     missing_weights,
     read_weights,
     resolve_config,
 )
-from mmvlm.models.language_models.peft import add_lora, keep_plain_keys
-from mmvlm.models.utils.checkpointing import checkpoint_blocks
 from mmvlm.registry import MODELS
 from mmvlm.structures import VisionEncoderSpec
 
@@ -128,6 +128,14 @@ class HFVisionEncoder(BlockwiseVisionEncoder):
         """Transformer blocks in order."""
         encoder = self.vision_model.encoder
         return encoder.layers if hasattr(encoder, "layers") else encoder.layer
+
+    @property
+    def weight_dtype(self) -> torch.dtype:
+        """Dtype of the patch embedding."""
+        embeddings = self.vision_model.embeddings
+        if hasattr(embeddings, "patch_embeddings"):  # DINOv2
+            return embeddings.patch_embeddings.projection.weight.dtype
+        return embeddings.patch_embedding.weight.dtype
 
     def embed_patches(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """Embed patches and positions, with CLIP's first norm.

@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
-from mmvlm.models.language_models.hf_loading import on_meta
 from mmvlm.models.language_models.peft import add_lora, keep_plain_keys
 from mmvlm.models.utils.checkpointing import checkpoint_blocks
+from mmvlm.models.utils.hf_loading import on_meta
 from mmvlm.registry import MODELS
 from mmvlm.structures import VisionEncoderSpec
 
@@ -76,6 +76,11 @@ class MMPretrainVisionEncoder(BlockwiseVisionEncoder):
     def blocks(self) -> Sequence[torch.nn.Module]:
         """Transformer blocks in order."""
         return self.backbone.layers
+
+    @property
+    def weight_dtype(self) -> torch.dtype:
+        """Dtype of the patch embedding."""
+        return self.backbone.patch_embed.projection.weight.dtype
 
     def embed_patches(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """Embed patches and positions, with CLIP's first norm where configured.

@@ -12,7 +12,7 @@ from mmvlm.models.connectors.base import Connector
 from mmvlm.models.language_models.base import LanguageModel
 from mmvlm.models.utils.freezing import freeze_part, is_frozen, num_elements
 from mmvlm.models.utils.loss import summed_token_loss
-from mmvlm.models.utils.merge import check_slots, merge_embeddings
+from mmvlm.models.utils.merge import check_slots, merge_embeddings, unique_views
 from mmvlm.models.vision_encoders.base import VisionEncoder
 from mmvlm.registry import MODELS
 from mmvlm.structures import (
@@ -40,6 +40,8 @@ class VisionLanguageModel(BaseModel):
             adapters when they have LoRA.
         generation (dict | None): defaults of ``predict``
             (:func:`generate_from_embeds`).
+        share_equal_views (bool): in inference, encode equal pictures of a batch
+            once (several questions about one picture).
         max_logits (int): logits held at once by the loss, elements.
         data_preprocessor (dict | torch.nn.Module | None): default
             ``VLMDataPreprocessor`` with the encoder's normalisation.
@@ -59,6 +61,7 @@ class VisionLanguageModel(BaseModel):
         *,
         train_parts: dict | None = None,
         generation: dict | None = None,
+        share_equal_views: bool = True,
         max_logits: int = 2**25,
         data_preprocessor: dict | torch.nn.Module | None = None,
         init_cfg: dict | None = None,
@@ -88,6 +91,7 @@ class VisionLanguageModel(BaseModel):
                 )
         self.language_model = llm
         self.generation = dict(generation or {})
+        self.share_equal_views = share_equal_views
         self.max_logits = max_logits
         #: Set by the engine where every rank must touch the vision parts.
         self.run_vision_on_text_batches = False
@@ -183,19 +187,28 @@ class VisionLanguageModel(BaseModel):
             - ``pixel_values``: (V, 3, H, W), normalised
             - output: (S, Dl), S = sum of the pictures' token counts
         """
-        with torch.set_grad_enabled(
-            torch.is_grad_enabled() and not is_frozen(self.vision_encoder)
-        ):
+        frozen = is_frozen(self.vision_encoder)
+        graph = torch.is_grad_enabled()
+        if self.share_equal_views and not graph:
+            first, place = unique_views(pixel_values)
+            pixel_values = pixel_values[first]
+        with torch.set_grad_enabled(graph and not frozen):
             features = self.vision_encoder(
                 pixel_values, tuple(self.connector.select_layers)
             )
         features.layouts = tuple(layouts)
+        # A tower in half precision may meet a connector in full precision.
+        dtype = next((p.dtype for p in self.connector.parameters()), None)
+        if dtype is not None:
+            features.hidden_states = tuple(
+                state.to(dtype) for state in features.hidden_states
+            )
+        if self.share_equal_views and not graph:
+            features.hidden_states = tuple(s[place] for s in features.hidden_states)
         with torch.set_grad_enabled(
-            torch.is_grad_enabled()
-            and not (is_frozen(self.connector) and is_frozen(self.vision_encoder))
+            graph and not (frozen and is_frozen(self.connector))
         ):
-            embeds = self.connector(features)
-            return self.connector.merge_views(embeds, layouts)
+            return self.connector.merge_views(self.connector(features), layouts)
 
     def embed(self, batch: VLMBatch) -> torch.Tensor:
         """Embed text and pictures of a batch.

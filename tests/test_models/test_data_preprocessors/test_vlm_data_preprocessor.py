@@ -40,7 +40,7 @@ def test_statistics_come_from_the_encoder_and_survive_a_cast():
     pixels = model.data_preprocessor(dict(inputs=batch))["inputs"].pixel_values
 
     spec = model.vision_spec
-    expected = torch.tensor([-m / s for m, s in zip(spec.mean, spec.std)])
+    expected = torch.tensor([-m / s for m, s in zip(spec.mean, spec.std, strict=True)])
     torch.testing.assert_close(pixels[0, :, 0, 0], expected)
     assert batch.pixel_values.dtype == torch.uint8
 

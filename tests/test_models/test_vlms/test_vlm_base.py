@@ -266,6 +266,38 @@ def _one_sample(batch, number):
     return make_batch([(ids, [-100] * len(ids))], pixels)
 
 
+def test_equal_pictures_are_encoded_once_in_inference():
+    model, batch = _bind(tiny_vlm()), tiny_batch(num_images=(1, 1, 2))
+    batch.pixel_values[2] = batch.pixel_values[0]
+    seen = []
+    model.vision_encoder.register_forward_pre_hook(
+        lambda _, args: seen.append(len(args[0]))
+    )
+
+    shared = [s.pred_ids for s in model.predict(batch, max_new_tokens=4)]
+    model.share_equal_views = False
+    alone = [s.pred_ids for s in model.predict(batch, max_new_tokens=4)]
+    model.share_equal_views = True
+    model.train()(batch, mode="loss")
+
+    assert shared == alone
+    assert seen == [3, 4, 4]
+
+
+def test_parts_of_different_dtypes_work_together():
+    model, batch = tiny_vlm(), tiny_batch()
+    expected = model(batch, mode="loss")["loss"]
+
+    model.vision_encoder.to(torch.bfloat16)
+    model.language_model.to(torch.bfloat16)
+    loss = model(batch, mode="loss")["loss"]
+
+    assert loss.dtype == torch.float32
+    assert abs(loss.item() - expected.item()) < 0.05
+    loss.backward()
+    assert model.connector.proj[0].weight.grad.dtype == torch.float32
+
+
 def test_predict_cuts_at_stop_strings():
     model = _bind(tiny_vlm(lm=dict(initializer_range=0.3)))
     batch = tiny_batch()
