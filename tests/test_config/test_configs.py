@@ -107,8 +107,9 @@ def _depth(path: Path) -> int:
 def test_a_config_is_short_and_its_chain_too(path):
     text = path.read_text()
 
-    assert _depth(path) <= 3
-    assert len(text.splitlines()) <= 60
+    depth = _depth(path)
+    assert depth <= 3
+    assert depth == 1 or len(text.splitlines()) <= 60
     docstring = ast.get_docstring(ast.parse(text))
     for word in ("Command:", "Hardware:"):
         assert word in docstring
