@@ -8,11 +8,12 @@ import mmvlm  # noqa: F401  isort: skip
 
 import numpy as np
 import torch
+from mmengine.hooks import Hook
 from mmengine.model import BaseModel
 from torch import nn
 from torch.nn import functional as F
 
-from mmvlm.registry import DATA_SAMPLERS, DATASETS, FUNCTIONS, MODELS
+from mmvlm.registry import DATA_SAMPLERS, DATASETS, FUNCTIONS, HOOKS, MODELS
 from mmvlm.structures import IGNORE_INDEX, VLMBatch
 
 
@@ -197,3 +198,16 @@ def toy_config(work_dir, **changes):
     )
     cfg.update(changes)
     return Config(cfg)
+
+
+@HOOKS.register_module(force=True)
+class GradientRecorder(Hook):
+    """Writes loss and gradients of every step, as the optimizer sees them."""
+
+    def before_optim_step(self, runner, step):
+        from mmvlm.engine.runner.checkpoint import unwrap
+
+        named = unwrap(runner.model).named_parameters()
+        grads = {n: p.grad.clone() for n, p in named if p.grad is not None}
+        path = f"{runner.work_dir}/grads-{runner.iter}-rank{runner.rank}.pth"
+        torch.save(dict(loss=step.loss, grads=grads), path)

@@ -77,7 +77,7 @@ class ProvenanceHook(Hook):
         if not is_main_process():
             return
         folder = Path(runner.work_dir)
-        text = runner.cfg.pretty_text
+        text = runner.config_text
         write_atomic(folder / "config.py", lambda f: f.write(text.encode()))
         state = git_state(Path(mmvlm.__file__).parent)
         diff = state.pop("diff", "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from typing import Any
 
@@ -17,7 +18,9 @@ from .checkpoint import omitted_keys
 from .dataloader import build_dataloader
 from .setup import (
     accumulation_of,
+    check_batch_size,
     default_hooks,
+    hooks_summary,
     init_process_group,
     load_trained,
     make_context,
@@ -78,6 +81,14 @@ class VLMFlexibleRunner(FlexibleRunner):
         self.context = make_context(self.cfg, self.model)
         self.omitted_keys = omitted_keys(self.model)
         record_part_sizes(self.model)
+        check_batch_size(
+            self.cfg, self._train_dataloader, self.accumulation, self.world_size
+        )
+
+    @functools.cached_property
+    def config_text(self) -> str:
+        """The resolved config as text; formatting it takes a while."""
+        return self.cfg.pretty_text
 
     @property
     def state_io(self) -> Any:
@@ -95,6 +106,10 @@ class VLMFlexibleRunner(FlexibleRunner):
                 )
             strategy = dict(strategy, type=found)
         return super().build_strategy(strategy, **kwargs)
+
+    def get_hooks_info(self) -> str:
+        """Return the names of the hooks, in order."""
+        return hooks_summary(self.hooks)
 
     def register_default_hooks(self, hooks: dict | None = None) -> None:
         """Register our default hooks under those of the config."""

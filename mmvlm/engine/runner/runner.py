@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from typing import Any
 
-import torch
 from mmengine.runner import Runner
 
 from mmvlm.registry import RUNNERS
@@ -15,7 +15,10 @@ from .checkpoint import omitted_keys, unwrap
 from .dataloader import build_dataloader
 from .setup import (
     accumulation_of,
+    check_batch_size,
+    ddp_options,
     default_hooks,
+    hooks_summary,
     init_process_group,
     load_trained,
     make_context,
@@ -57,11 +60,23 @@ class VLMRunner(Runner):
         self.accumulation = accumulation_of(self.optim_wrapper)
         self.context = make_context(self.cfg, self.model)
         self.omitted_keys = omitted_keys(unwrap(self.model))
+        check_batch_size(
+            self.cfg, self._train_dataloader, self.accumulation, self.world_size
+        )
+
+    @functools.cached_property
+    def config_text(self) -> str:
+        """The resolved config as text; formatting it takes a while."""
+        return self.cfg.pretty_text
 
     @property
     def state_io(self) -> PlainStateIO:
         """Reads and writes weights and optimizer state."""
         return PlainStateIO(self.model, self.optim_wrapper)
+
+    def get_hooks_info(self) -> str:
+        """Return the names of the hooks, in order."""
+        return hooks_summary(self.hooks)
 
     def register_default_hooks(self, hooks: dict | None = None) -> None:
         """Register our default hooks under those of the config."""
@@ -77,10 +92,7 @@ class VLMRunner(Runner):
         """Wrap for DDP, on the CPU too."""
         tell_model_about_ranks(unwrap(model), self.world_size, sharded=False)
         if self.distributed:
-            model_wrapper_cfg = dict(model_wrapper_cfg or {})
-            model_wrapper_cfg.setdefault("broadcast_buffers", False)
-            if not torch.cuda.is_available():
-                model_wrapper_cfg.setdefault("device_ids", None)
+            model_wrapper_cfg = ddp_options(unwrap(model), model_wrapper_cfg)
         return super().wrap_model(model_wrapper_cfg, model)
 
     def build_dataloader(

@@ -25,6 +25,40 @@ def accumulation_of(optim_wrapper: Any) -> int:
     return int(getattr(optim_wrapper, "accumulative_counts", 1))
 
 
+def check_batch_size(cfg: Any, loader: Any, accumulation: int, ranks: int) -> None:
+    """Log the global batch size and compare it with what the LR was chosen for.
+
+    Args:
+        cfg (mmengine.Config): may hold ``base_batch_size``.
+        loader (dict | DataLoader): of training samples.
+        accumulation (int): micro-batches per optimizer step and rank.
+        ranks (int): number of processes.
+
+    """
+    batch = loader.get("batch_size") if isinstance(loader, dict) else None
+    if batch is None:
+        return
+    total = batch * accumulation * ranks
+    text = f"Global batch: {ranks} ranks x {batch} x {accumulation} = {total} samples"
+    base = cfg.get("base_batch_size") if cfg else None
+    if base is None or base == total:
+        print_log(f"{text}.", "current", logging.INFO)
+        return
+    count = max(1, round(base / (batch * ranks)))
+    print_log(
+        f"{text}, but the learning rate was chosen for {base}. Set "
+        f"optim_wrapper.accumulative_counts={count}, or scale the learning rate by "
+        f"{total / base:g}.",
+        "current",
+        logging.WARNING,
+    )
+
+
+def hooks_summary(hooks: list) -> str:
+    """Return the hooks in their order, one line."""
+    return ", ".join(type(hook).__name__ for hook in hooks)
+
+
 def make_context(cfg: Any, model: nn.Module) -> VLMContext | None:
     """Build the context and bind it to the model.
 
@@ -120,6 +154,34 @@ def start_weights(
         load_initial_weights(model, load_from)
     resume_weights(model, content, path)
     return content, path
+
+
+def trains_vision(model: nn.Module) -> bool:
+    """Whether any weight of the vision encoder is trained."""
+    encoder = getattr(model, "vision_encoder", None)
+    return encoder is not None and any(p.requires_grad for p in encoder.parameters())
+
+
+def ddp_options(model: nn.Module, given: dict | None) -> dict:
+    """Return the options of DDP for a bare model.
+
+    Blocks of a vision encoder above the deepest selected layer, and its last norm,
+    may be trained by rule but are never used; DDP must look for them.
+
+    Args:
+        model (nn.Module): the bare model.
+        given (dict | None): the config's options, which prevail.
+
+    """
+    options = dict(
+        type="MMDistributedDataParallel",
+        broadcast_buffers=False,
+        find_unused_parameters=trains_vision(model),
+    )
+    if not torch.cuda.is_available():
+        # DDP must be told nothing of devices on a CPU.
+        options["device_ids"] = None
+    return {**options, **(given or {})}
 
 
 def tell_model_about_ranks(model: nn.Module, world_size: int, sharded: bool) -> None:

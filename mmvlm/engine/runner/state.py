@@ -213,7 +213,7 @@ def save_training_state(
                 time=time.strftime("%Y-%m-%d %H:%M:%S"),
                 experiment_name=runner.experiment_name,
                 seed=runner.seed,
-                config=runner.cfg.pretty_text,
+                config=runner.config_text,
                 parts=sorted(set(map(part_of, weights))),
                 omitted=omitted,
                 frozen=runner.frozen_fingerprint if trainable_only else {},

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from mmengine._strategy import DDPStrategy
 from torch import nn
 
 from mmvlm.registry import STRATEGIES
 
+from ..runner.setup import ddp_options
 from ..runner.state import PlainStateIO
 
 
@@ -17,25 +17,16 @@ from ..runner.state import PlainStateIO
 class VLMDDPStrategy(DDPStrategy):
     """mmengine's DDPStrategy on any device.
 
-    Args:
-        model_wrapper (dict | None): of ``MMDistributedDataParallel``;
-            ``find_unused_parameters=True`` where a part is trained but not used in
-            every batch.
-        **kwargs: see mmengine.
-
+    ``model_wrapper`` holds options of ``MMDistributedDataParallel``; what it leaves
+    out is chosen for the model (see :func:`ddp_options`).
     """
 
     #: Weights are gathered when a part runs.
     shards_weights = False
 
-    def __init__(self, *, model_wrapper: dict | None = None, **kwargs: Any) -> None:
-        model_wrapper = dict(model_wrapper or {})
-        model_wrapper.setdefault("type", "MMDistributedDataParallel")
-        model_wrapper.setdefault("broadcast_buffers", False)
-        if not torch.cuda.is_available():
-            # DDP must be told nothing of devices on a CPU.
-            model_wrapper.setdefault("device_ids", None)
-        super().__init__(model_wrapper=model_wrapper, **kwargs)
+    def _wrap_model(self, model: nn.Module) -> nn.Module:
+        self.model_wrapper = ddp_options(model, self.model_wrapper)
+        return super()._wrap_model(model)
 
     def state_io(self, model: nn.Module, optim_wrapper: Any) -> PlainStateIO:
         """Return what reads and writes weights and optimizer state."""

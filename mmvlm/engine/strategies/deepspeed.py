@@ -6,11 +6,13 @@ from typing import Any
 
 import torch
 from mmengine._strategy import DeepSpeedStrategy
+from mmengine._strategy import deepspeed as mmengine_deepspeed
 from mmengine._strategy.deepspeed import DeepSpeedOptimWrapper
 from mmengine.device import get_device
 from mmengine.dist import is_main_process
 from mmengine.model import BaseDataPreprocessor
 from mmengine.optim import build_optim_wrapper
+from mmengine.registry import OPTIMIZERS as ROOT_OPTIMIZERS
 from torch import nn
 
 from mmvlm.registry import OPTIM_WRAPPERS, STRATEGIES
@@ -76,6 +78,16 @@ def _as_tensor(value: Any) -> torch.Tensor | None:
     return None if value is None else torch.as_tensor(value)
 
 
+_register_optimizers = mmengine_deepspeed.register_deepspeed_optimizers
+
+
+def _register_optimizers_once() -> list[str]:
+    """Register DeepSpeed's optimizers; mmengine fails at a second strategy."""
+    if "DeepSpeedCPUAdam" in ROOT_OPTIMIZERS.module_dict:
+        return []
+    return _register_optimizers()
+
+
 @STRATEGIES.register_module()
 class VLMDeepSpeedStrategy(DeepSpeedStrategy):
     """mmengine's DeepSpeedStrategy, on any device and with whole checkpoints.
@@ -94,15 +106,19 @@ class VLMDeepSpeedStrategy(DeepSpeedStrategy):
 
     def __init__(self, *, zero_optimization: dict | None = None, **kwargs: Any) -> None:
         try:
-            import deepspeed  # noqa: F401
+            import deepspeed
         except ImportError as error:
             raise ImportError(
                 "strategy.type='VLMDeepSpeedStrategy' needs the package deepspeed. "
                 "Run: pip install -r requirements/optional.txt, or use "
                 "configs/_base_/strategies/fsdp.py."
             ) from error
+        mmengine_deepspeed.register_deepspeed_optimizers = _register_optimizers_once
         kwargs.setdefault("train_micro_batch_size_per_gpu", 1)
         super().__init__(zero_optimization=dict(zero_optimization or {}), **kwargs)
+        if not torch.cuda.is_available():
+            # An operator for inference, compiled for minutes at the first launch.
+            deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
         # Any torch optimizer works; DeepSpeed only warns of those it never tried.
         self.config.setdefault("zero_allow_untested_optimizer", True)
         self._group_names: list[list[str]] = []

@@ -1,0 +1,197 @@
+"""What test processes run; imported once by the fork server, see conftest."""
+
+from __future__ import annotations
+
+import mmvlm  # noqa: F401  isort: skip
+
+import json
+import os
+import sys
+import traceback
+
+import torch
+from engine_toys import GradientRecorder, toy_config
+from mmengine.config import Config
+
+from mmvlm.config import load_config
+from mmvlm.engine.runner import build_runner
+from mmvlm.engine.runner.checkpoint import load_file, load_parts
+from mmvlm.registry import MODELS
+
+CONFIG = "llava/llava-clip-l14-336_mlp2x_vicuna-v15-7b_8xb16-1e-ft-lora_llava-665k.py"
+FULL = "llava/llava-clip-l14-336_mlp2x_vicuna-v15-7b_8xb16-1e-ft_llava-665k.py"
+STRATEGIES = os.path.join(
+    os.path.dirname(__file__), "../../configs/_base_/strategies/{}.py"
+)
+
+
+def run_job(function, log, env, args):
+    """Run ``function(*args)`` with its output in a file; exit code 1 on an error."""
+    torch.set_num_threads(1)
+    os.environ.update(env)
+    handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(handle, 1)
+    os.dup2(handle, 2)
+    try:
+        globals()[function](*args)
+    except BaseException:
+        traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(1)
+    sys.stdout.flush()
+    os._exit(0)
+
+
+def read_losses(work_dir):
+    path = os.path.join(work_dir, "scalars.jsonl")
+    with open(path) as file:
+        rows = [json.loads(line) for line in file]
+    return {row["step"]: row["loss"] for row in rows}
+
+
+def set_launcher(cfg):
+    cfg.launcher = "pytorch" if "RANK" in os.environ else "none"
+    return cfg
+
+
+# Kill and resume -------------------------------------------------------------
+
+
+def mixed_config(work_dir, steps):
+    """LoRA with dropout, two data sets by weight, a checkpoint at every step."""
+    cfg = load_config(CONFIG, tiny=True)
+    data = cfg.train_dataloader.dataset.to_dict()
+    one = dict(data, name="first", indices=8)
+    two = dict(data, name="second", indices=-6)
+    cfg.train_dataloader.dataset = dict(
+        type="MixtureDataset", datasets=[one, two], weights=[1.0, 2.5]
+    )
+    cfg.train_cfg = dict(type="VLMTrainLoop", max_iters=steps)
+    cfg.optim_wrapper.accumulative_counts = 2
+    cfg.optim_wrapper.optimizer.lr = 1e-2
+    cfg.default_hooks = dict(
+        logger=dict(type="ProgressHook", interval=1),
+        checkpoint=dict(type="VLMCheckpointHook", interval=1, max_keep=2),
+        loss_plot=dict(type="LossPlotHook"),
+    )
+    cfg.visualizer = dict(type="Visualizer", vis_backends=[])
+    cfg.randomness = dict(seed=3)
+    cfg.work_dir = work_dir
+    cfg.resume = "auto"
+    return set_launcher(cfg)
+
+
+def train_mixed(work_dir, steps):
+    build_runner(mixed_config(work_dir, steps)).train()
+
+
+# One big batch against its pieces ----------------------------------------------
+
+
+def gradients_of(work_dir, batch_size, accumulation, strategy=None):
+    """One step over the same eight samples; gradients go to a file."""
+    cfg = load_config(FULL, tiny=True)
+    cfg.train_dataloader.dataset.indices = 8
+    cfg.train_dataloader.batch_size = batch_size
+    cfg.train_dataloader.sampler = dict(type="RandomBatchSampler")
+    cfg.model.train_parts = dict(
+        vision_encoder=False, connector=True, language_model=True
+    )
+    cfg.train_cfg = dict(type="VLMTrainLoop", max_iters=2)
+    cfg.param_scheduler = None
+    cfg.optim_wrapper.accumulative_counts = accumulation
+    cfg.optim_wrapper.optimizer = dict(type="SGD", lr=0.1)
+    cfg.default_hooks = dict(
+        logger=dict(type="ProgressHook", interval=1),
+        gradients=dict(type="GradientRecorder"),
+    )
+    cfg.visualizer = dict(type="Visualizer", vis_backends=[])
+    cfg.randomness = dict(seed=3)
+    cfg.work_dir = work_dir
+    if strategy is not None:
+        cfg.strategy = Config.fromfile(STRATEGIES.format(strategy)).strategy
+    assert GradientRecorder is not None
+    build_runner(set_launcher(cfg)).train()
+
+
+def many_gradients(root, cases):
+    for name, *arguments in cases:
+        gradients_of(os.path.join(root, name), *arguments)
+
+
+# Strategies --------------------------------------------------------------------
+
+
+def strategy_config(work_dir, name, steps=4, resume=False, **changes):
+    """The tiny LLaVA on samples that leave one rank without a picture."""
+    cfg = load_config(FULL, tiny=True)
+    cfg.train_dataloader.dataset.indices = uneven_samples(cfg)
+    cfg.train_dataloader.sampler = dict(type="SequentialBatchSampler", shuffle=False)
+    cfg.train_dataloader.sampler.pop("shuffle")
+    cfg.train_dataloader.batch_size = 1
+    cfg.model.train_parts = dict(
+        vision_encoder=dict(last_blocks=1), connector=True, language_model=True
+    )
+    cfg.train_cfg = dict(type="VLMTrainLoop", max_iters=steps)
+    cfg.param_scheduler = [dict(type="WarmupCosineLR", warmup_ratio=0.0)]
+    cfg.optim_wrapper.accumulative_counts = 2
+    cfg.optim_wrapper.optimizer.lr = 3e-3
+    cfg.optim_wrapper.clip_grad = dict(max_norm=1.0)
+    cfg.default_hooks = dict(
+        logger=dict(type="ProgressHook", interval=1),
+        checkpoint=dict(type="VLMCheckpointHook", interval=2, max_keep=-1),
+    )
+    cfg.visualizer = dict(type="Visualizer", vis_backends=[])
+    cfg.randomness = dict(seed=3)
+    cfg.work_dir, cfg.resume = work_dir, resume
+    if name != "none":
+        cfg.strategy = Config.fromfile(STRATEGIES.format(name)).strategy
+    cfg.merge_from_dict(changes)
+    return set_launcher(cfg)
+
+
+def uneven_samples(cfg):
+    """Order the toy records so that of two ranks only one has pictures."""
+    from mmvlm.registry import DATASETS
+
+    lengths = DATASETS.build(cfg.train_dataloader.dataset.to_dict()).lengths
+    pictures = [i for i, length in enumerate(lengths) if length > 0]
+    texts = [i for i, length in enumerate(lengths) if length < 0]
+    return [i for pair in zip(pictures, texts, strict=False) for i in pair]
+
+
+def train_strategies(root, names):
+    """Train, then resume from the middle, under each strategy."""
+    for name in names:
+        work_dir = os.path.join(root, name)
+        runner = build_runner(strategy_config(work_dir, name))
+        runner.train()
+        resumed = os.path.join(root, f"{name}-resumed")
+        middle = os.path.join(work_dir, "iter_2.pth")
+        build_runner(strategy_config(resumed, name, resume=middle)).train()
+
+
+def load_in_one_process(root, names):
+    """Load every strategy's file into a bare model; losses go to a file."""
+    result = {}
+    for name in names:
+        cfg = strategy_config(os.path.join(root, "one"), "none")
+        path = os.path.join(root, name, "iter_4.pth")
+        model = MODELS.build(cfg.model)
+        report = load_parts(model, path)
+        assert report.is_clean, str(report)
+        content = load_file(path)
+        result[name] = {k: v.clone() for k, v in content["state_dict"].items()}
+    torch.save(result, os.path.join(root, "weights.pth"))
+
+
+# Failures ----------------------------------------------------------------------
+
+
+def poisoned(work_dir):
+    """A sample whose loss is not a number, on one rank only."""
+    cfg = toy_config(work_dir)
+    cfg.model.poison = "toy-7"
+    cfg.train_dataloader.dataset.size = 8
+    cfg.train_cfg.max_iters = 20
+    build_runner(set_launcher(cfg)).train()

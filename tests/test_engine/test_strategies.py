@@ -1,0 +1,57 @@
+"""DDP, FSDP, ZeRO 2 and ZeRO 3 on two gloo processes, one without pictures."""
+
+import json
+
+import pytest
+import torch
+
+
+def losses(folder):
+    rows = [json.loads(line) for line in (folder / "scalars.jsonl").open()]
+    return [row["loss"] for row in rows]
+
+
+def check_strategies(jobs, root, names):
+    """Train, resume and load under each; compare with DDP without a strategy."""
+    jobs.check(root, "train_strategies", str(root), ["none", *names], world=2)
+    jobs.check(root, "load_in_one_process", str(root), ["none", *names])
+
+    expected = losses(root / "none")
+    assert len(expected) == 4 and len(set(expected)) == 4
+    weights = torch.load(root / "weights.pth")
+    for name in names:
+        assert losses(root / name) == pytest.approx(expected, rel=2e-6), name
+        assert losses(root / f"{name}-resumed") == pytest.approx(
+            expected[2:], rel=2e-6
+        ), name
+        assert weights[name].keys() == weights["none"].keys()
+        for key, value in weights["none"].items():
+            torch.testing.assert_close(
+                weights[name][key], value, rtol=1e-3, atol=2e-5, msg=f"{name} {key}"
+            )
+    assert losses(root / "none-resumed") == expected[2:]
+
+
+@pytest.mark.slow
+@pytest.mark.multiproc
+def test_ddp_and_fsdp_train_save_resume_and_load(jobs, tmp_path):
+    check_strategies(jobs, tmp_path, ["ddp", "fsdp"])
+
+
+@pytest.mark.slow
+@pytest.mark.multiproc
+@pytest.mark.optional_deepspeed
+def test_zero2_and_zero3_train_save_resume_and_load(jobs, tmp_path):
+    pytest.importorskip("deepspeed", reason="needs the package deepspeed")
+    check_strategies(jobs, tmp_path, ["deepspeed_zero2", "deepspeed_zero3"])
+
+
+@pytest.mark.slow
+@pytest.mark.multiproc
+def test_non_finite_loss_on_one_rank_stops_all_and_names_the_sample(jobs, tmp_path):
+    codes, logs = jobs.run(tmp_path, "poisoned", str(tmp_path / "run"), world=2)
+
+    assert codes == [1, 1]
+    for log in logs:
+        assert "loss is nan in optimizer step" in log
+        assert "toy-7" in log
