@@ -1,0 +1,97 @@
+"""A whole TinyScenes data set on disk."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from mmvlm.registry import CHAT_TEMPLATES, SCENE_WRITERS
+from mmvlm.text.tokenizers import train_tiny_tokenizer
+
+from .samples import test_samples, training_samples
+from .writers.llava_json import LLaVAJSONWriter
+
+#: Ids of the tokenizer; every word of TinyScenes becomes one token.
+VOCAB_SIZE = 640
+
+
+def make_tiny_scenes(
+    folder: str | os.PathLike,
+    *,
+    num_train: int,
+    num_test: int,
+    seed: int = 0,
+    formats: tuple[str, ...] = ("llava",),
+    image_format: str = "png",
+    chat_template: str = "vicuna_v1",
+) -> dict:
+    """Write pictures, annotations and a tokenizer.
+
+    Args:
+        folder (str | PathLike): made when missing; files there are replaced.
+        num_train (int): training scenes, each with many questions.
+        num_test (int): test questions, each with a scene of its own.
+        seed (int): the same seed gives the same files.
+        formats (tuple[str, ...]): names in ``SCENE_WRITERS``.
+        image_format (str): ``png`` or ``jpg``.
+        chat_template (str): the tokenizer holds its special tokens.
+
+    Returns:
+        dict: what was written; also in ``tiny_scenes.json``, which is written last.
+
+    Raises:
+        KeyError: for an unknown format.
+        ValueError: for numbers below 1.
+
+    """
+    if num_train < 1 or num_test < 1:
+        raise ValueError(f"num_train={num_train}, num_test={num_test}: expected >= 1.")
+    unknown = [name for name in formats if name not in SCENE_WRITERS]
+    if unknown:
+        raise KeyError(
+            f"formats={list(formats)}: no writer for {unknown}; registered: "
+            f"{sorted(SCENE_WRITERS.module_dict)}."
+        )
+    folder = Path(folder)
+    train = list(training_samples(num_train, seed))
+    test = list(test_samples(num_test, seed, taken={s.scene.key for s in train}))
+    files: list[str] = []
+    for number, name in enumerate(formats):
+        writer = SCENE_WRITERS.build(
+            dict(type=name, folder=str(folder), image_format=image_format)
+        )
+        for split, samples in (("train", train), ("test", test)):
+            if number == 0:
+                writer.write_images(samples)
+            files += writer.write(split, samples)
+    _train_tokenizer(folder, train[:4000], chat_template)
+    summary = dict(
+        num_train=num_train,
+        num_test=num_test,
+        seed=seed,
+        formats=list(formats),
+        files=files,
+        tokenizer="tokenizer",
+    )
+    text = json.dumps(summary, indent=2) + "\n"
+    (folder / "tiny_scenes.json").write_text(text, encoding="utf-8")
+    return summary
+
+
+def _train_tokenizer(folder: Path, samples: list, chat_template: str) -> None:
+    """Train the tokenizer on the training text and what the template adds."""
+    template = CHAT_TEMPLATES.build(dict(type=chat_template))
+    writer = LLaVAJSONWriter(str(folder))
+    texts: list[str] = []
+    for sample in samples:
+        texts += [f" {p['text']}" for p in writer._phrases(sample)["phrases"]]
+        for turn in writer._text(sample)["conversations"]:
+            speaker = "USER: " if turn["from"] == "human" else "ASSISTANT: "
+            texts.append(speaker + turn["value"])
+    train_tiny_tokenizer(
+        texts,
+        vocab_size=VOCAB_SIZE,
+        special_tokens=[t for t in template.special_tokens if t != "</s>"],
+        save_dir=folder / "tokenizer",
+    )

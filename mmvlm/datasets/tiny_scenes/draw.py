@@ -1,0 +1,92 @@
+"""Scenes to pixels, with OpenCV."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from . import handwriting
+from .scene import COLOURS, Scene, SceneObject
+
+# Shapes and words are drawn this many times larger and averaged down, which
+# gives smooth edges.
+_ZOOM = 4
+_NOISE = 5.0
+
+
+def render(scene: Scene) -> np.ndarray:
+    """Draw a scene.
+
+    Returns:
+        np.ndarray: (size, size, 3) uint8 RGB; equal for equal scenes.
+
+    """
+    rng = np.random.default_rng(scene.noise_seed)
+    canvas = np.empty((scene.size, scene.size, 3), np.float32)
+    canvas[:] = scene.background
+    for item in scene.objects:
+        x1, y1, x2, y2 = item.box
+        alpha = _MASKS[item.kind](item)[..., None]
+        colour = np.array(COLOURS[item.colour], np.float32) * rng.uniform(0.85, 1.0)
+        area = canvas[y1:y2, x1:x2]
+        area += alpha * (colour - area)
+    canvas += rng.normal(0, _NOISE, canvas.shape).astype(np.float32)
+    return np.clip(np.rint(canvas), 0, 255).astype(np.uint8)
+
+
+def _shape_mask(item: SceneObject) -> np.ndarray:
+    """Opacity (h, w) of a shape that fills its box."""
+    width, height = item.box[2] - item.box[0], item.box[3] - item.box[1]
+    w, h = width * _ZOOM, height * _ZOOM
+    big = np.zeros((h, w), np.uint8)
+    if item.name == "circle":
+        cv2.ellipse(big, (w // 2, h // 2), (w // 2, h // 2), 0, 0, 360, 255, -1)
+    elif item.name == "square":
+        big[:] = 255
+    elif item.name == "triangle":
+        corners = np.array([[w // 2, 0], [w - 1, h - 1], [0, h - 1]], np.int32)
+        cv2.fillPoly(big, [corners], 255)
+    else:
+        bar_w, bar_h = round(w * 0.32), round(h * 0.32)
+        big[:, (w - bar_w) // 2 : (w + bar_w) // 2] = 255
+        big[(h - bar_h) // 2 : (h + bar_h) // 2, :] = 255
+    small = cv2.resize(big, (width, height), interpolation=cv2.INTER_AREA)
+    return small.astype(np.float32) / 255
+
+
+def _digit_mask(item: SceneObject) -> np.ndarray:
+    """Opacity (h, w) of a handwritten digit, its ink fitted to the box."""
+    width, height = item.box[2] - item.box[0], item.box[3] - item.box[1]
+    big = np.pad(handwriting.load()[0][item.source], 1)
+    side = 40
+    big = cv2.resize(big, (side, side), interpolation=cv2.INTER_CUBIC)
+    turn = cv2.getRotationMatrix2D((side / 2, side / 2), item.angle, 0.9)
+    turn[0, 1] += item.slant
+    turn[0, 2] -= item.slant * side / 2
+    big = np.clip(cv2.warpAffine(big, turn, (side, side)), 0, 1)
+    ink = big > 0.3
+    columns, lines = np.flatnonzero(ink.any(0)), np.flatnonzero(ink.any(1))
+    big = big[lines[0] : lines[-1] + 1, columns[0] : columns[-1] + 1]
+    # A "1" is kept narrow: only its height is fitted, centred in the box.
+    fit = min(width, max(4, round(height * big.shape[1] / big.shape[0])))
+    small = cv2.resize(big, (fit, height), interpolation=cv2.INTER_AREA)
+    mask = np.zeros((height, width), np.float32)
+    start = (width - fit) // 2
+    mask[:, start : start + fit] = np.clip(small * 1.25, 0, 1)
+    return mask
+
+
+def _word_mask(item: SceneObject) -> np.ndarray:
+    """Opacity (h, w) of a word that fills its box."""
+    width, height = item.box[2] - item.box[0], item.box[3] - item.box[1]
+    font, scale, thickness = cv2.FONT_HERSHEY_SIMPLEX, 2.0, 5
+    (text_w, text_h), base = cv2.getTextSize(item.name, font, scale, thickness)
+    big = np.zeros((text_h + base + 12, text_w + 12), np.uint8)
+    cv2.putText(big, item.name, (6, text_h + 6), font, scale, 255, thickness)
+    columns, lines = np.flatnonzero(big.any(0)), np.flatnonzero(big.any(1))
+    big = big[lines[0] : lines[-1] + 1, columns[0] : columns[-1] + 1]
+    small = cv2.resize(big, (width, height), interpolation=cv2.INTER_AREA)
+    return np.clip(small.astype(np.float32) / 255 * 1.4, 0, 1)
+
+
+_MASKS = {"shape": _shape_mask, "digit": _digit_mask, "word": _word_mask}

@@ -1,0 +1,183 @@
+"""Scenes of TinyScenes: what lies where, seeded and free of pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from . import handwriting
+
+Kind = Literal["shape", "digit", "word"]
+
+#: RGB of every colour name.
+COLOURS: dict[str, tuple[int, int, int]] = {
+    "red": (225, 40, 40),
+    "green": (40, 190, 60),
+    "blue": (60, 90, 240),
+    "yellow": (240, 220, 40),
+    "purple": (190, 60, 210),
+    "white": (240, 240, 240),
+}
+SHAPES = ("circle", "square", "triangle", "cross")
+DIGITS = tuple("0123456789")
+WORDS = ("cat", "dog", "sun", "car", "bus", "key", "box", "hat", "pen", "map")
+NAMES: dict[str, tuple[str, ...]] = {"shape": SHAPES, "digit": DIGITS, "word": WORDS}
+#: Quarters of the picture in reading order.
+POSITIONS = ("top left", "top right", "bottom left", "bottom right")
+#: Side of a scene in pixels.
+SCENE_SIZE = 48
+
+_KIND_SHARES = {"shape": 0.44, "digit": 0.31, "word": 0.25}
+_COUNT_SHARES = {1: 0.2, 2: 0.35, 3: 0.45}
+_MARGIN = 1
+
+
+@dataclass(frozen=True)
+class SceneObject:
+    """One thing in a scene.
+
+    Args:
+        kind (str): ``shape``, ``digit`` or ``word``.
+        name (str): which one: ``circle``, ``7``, ``cat``.
+        colour (str): a key of ``COLOURS``.
+        position (str): the quarter of the picture its centre lies in.
+        box (tuple[int, int, int, int]): x1, y1, x2, y2 in pixels, the area that
+            the drawing is fitted into.
+        source (int): row of the handwritten digit; -1 for other kinds.
+        angle (float): rotation in degrees.
+        slant (float): horizontal shear of digits.
+
+    """
+
+    kind: Kind
+    name: str
+    colour: str
+    position: str
+    box: tuple[int, int, int, int]
+    source: int = -1
+    angle: float = 0.0
+    slant: float = 0.0
+
+    @property
+    def label(self) -> str:
+        """Name it without colour: ``circle``, ``digit 7``, ``word cat``."""
+        return self.name if self.kind == "shape" else f"{self.kind} {self.name}"
+
+    @property
+    def phrase(self) -> str:
+        """Name it with colour: ``red circle``."""
+        return f"{self.colour} {self.label}"
+
+    @property
+    def column(self) -> str:
+        """``left`` or ``right``."""
+        return self.position.split()[1]
+
+    @property
+    def row(self) -> str:
+        """``top`` or ``bottom``."""
+        return self.position.split()[0]
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One to three objects, at most one per quarter, in reading order.
+
+    Args:
+        objects (tuple[SceneObject, ...]): in reading order.
+        background (tuple[int, int, int]): RGB.
+        noise_seed (int): seed of the pixel noise.
+        size (int): side in pixels.
+
+    """
+
+    objects: tuple[SceneObject, ...]
+    background: tuple[int, int, int]
+    noise_seed: int
+    size: int = SCENE_SIZE
+
+    @property
+    def key(self) -> tuple:
+        """What makes two scenes the same scene: objects with their exact boxes."""
+        return tuple((o.phrase, o.box, o.source) for o in self.objects)
+
+
+def pick(choices: Sequence, rng: np.random.Generator):
+    """Draw one of several, all equally likely."""
+    return choices[int(rng.integers(len(choices)))]
+
+
+def _draw_share(shares: dict, rng: np.random.Generator):
+    """Draw a key with the probability that is its value."""
+    value = rng.random()
+    for key, share in shares.items():
+        value -= share
+        if value < 0:
+            return key
+    return key
+
+
+def _extent(kind: str, name: str, rng: np.random.Generator) -> tuple[int, int]:
+    """Draw width and height in pixels of an object."""
+    if kind == "word":
+        height = int(rng.integers(9, 12))
+        return int(rng.integers(20, 23)), height
+    if kind == "digit":
+        height = int(rng.integers(14, 19))
+        return max(12, height - int(rng.integers(0, 4))), height
+    side = int(rng.integers(10, 17))
+    return side, side
+
+
+def _place(
+    position: str, width: int, height: int, size: int, rng: np.random.Generator
+) -> tuple[int, int, int, int]:
+    """Draw a box inside a quarter of the picture."""
+    half = size // 2
+    left = half if position.endswith("right") else 0
+    top = half if position.startswith("bottom") else 0
+    x = left + int(rng.integers(_MARGIN, half - width - _MARGIN + 1))
+    y = top + int(rng.integers(_MARGIN, half - height - _MARGIN + 1))
+    return x, y, x + width, y + height
+
+
+def sample_scene(rng: np.random.Generator, split: str = "train") -> Scene:
+    """Draw a scene.
+
+    Args:
+        rng (np.random.Generator): the only source of randomness.
+        split (str): ``train`` or ``test``; decides whose handwriting is used.
+
+    Returns:
+        Scene: objects in reading order.
+
+    """
+    count = _draw_share(_COUNT_SHARES, rng)
+    quarters = sorted(rng.permutation(len(POSITIONS))[:count].tolist())
+    objects = []
+    for quarter in quarters:
+        kind = _draw_share(_KIND_SHARES, rng)
+        name = pick(NAMES[kind], rng)
+        position = POSITIONS[quarter]
+        width, height = _extent(kind, name, rng)
+        is_digit = kind == "digit"
+        objects.append(
+            SceneObject(
+                kind=kind,
+                name=name,
+                colour=pick(tuple(COLOURS), rng),
+                position=position,
+                box=_place(position, width, height, SCENE_SIZE, rng),
+                source=handwriting.draw_row(int(name), split, rng) if is_digit else -1,
+                angle=float(rng.uniform(-10, 10)) if is_digit else 0.0,
+                slant=float(rng.uniform(-0.2, 0.2)) if is_digit else 0.0,
+            )
+        )
+    shade = int(rng.integers(0, 60))
+    background = tuple(
+        int(np.clip(shade + rng.integers(-12, 13), 0, 80)) for _ in "rgb"
+    )
+    return Scene(tuple(objects), background, int(rng.integers(2**31)))
