@@ -26,11 +26,14 @@ from mmvlm.export.keys import (
     from_canonical,
     grow_rows,
     to_canonical,
+    to_hf_disk,
 )
 from mmvlm.text.context import VLMContext
 
 EMBED = "language_model.model.embed_tokens.weight"
 HEAD = "language_model.lm_head.weight"
+#: Towers whose keys have ``vision_model.`` on disk.
+_PREFIXED_TOWERS = ("clip_vision_model", "siglip_vision_model")
 #: Settings of one run that a saved config must not carry on.
 _RUN_FIELDS = (
     "_name_or_path",
@@ -212,26 +215,28 @@ def export_hf(
 def _save_weights(
     state: dict[str, torch.Tensor], config: Any, folder: Path, dtype: Any
 ) -> None:
-    """Put canonical weights into an empty LLaVA and let transformers write it."""
+    """Hold canonical weights against an empty LLaVA and write them with its config."""
+    from huggingface_hub import save_torch_state_dict
     from transformers import LlavaForConditionalGeneration
 
     with torch.device("meta"):
-        llava = LlavaForConditionalGeneration(config)
-    target = llava.state_dict()
+        target = LlavaForConditionalGeneration(config).state_dict()
     tied = bool(config.text_config.tie_word_embeddings)
-    renamed = from_canonical(
-        {
-            k: v.to(dtype) if dtype and v.is_floating_point() else v
-            for k, v in state.items()
-        },
-        target,
-        detect_layout(target, "LlavaForConditionalGeneration"),
-        optional=[HEAD] if tied else [],
-        source="model",
-    )
-    llava.load_state_dict(renamed, assign=True, strict=not tied)
+    layout = detect_layout(target, "LlavaForConditionalGeneration")
+    optional = [HEAD] if tied else []
+    from_canonical(state, target, layout, optional=optional, source="model")
     if tied:
-        llava.tie_weights()
-    floating = next(v.dtype for v in renamed.values() if v.is_floating_point())
-    config.torch_dtype = llava.config.torch_dtype = floating
-    llava.save_pretrained(str(folder), safe_serialization=True)
+        state = {name: value for name, value in state.items() if name != HEAD}
+    written = dtype or state[EMBED].dtype
+    state = {
+        name: value.to(written).contiguous() if value.is_floating_point() else value
+        for name, value in state.items()
+    }
+    config.torch_dtype = written
+    config.save_pretrained(str(folder))
+    prefixed = config.vision_config.model_type in _PREFIXED_TOWERS
+    tower_prefix = "vision_model." if prefixed else ""
+    save_torch_state_dict(to_hf_disk(state, tower_prefix), str(folder))
+    for file in folder.glob("*.safetensors"):
+        # safetensors writes files that only their owner may read.
+        shutil.copymode(folder / "config.json", file)

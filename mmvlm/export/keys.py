@@ -238,6 +238,32 @@ def _canonical_keys(target: Mapping[str, torch.Tensor], layout: Layout) -> dict:
     return {name: keys[name] for name in known}
 
 
+def to_hf_disk(
+    state: Mapping[str, torch.Tensor], tower_prefix: str
+) -> dict[str, torch.Tensor]:
+    """Rename canonical weights to the layout that every transformers version reads.
+
+    That is the one of 4.48: later versions still read it, while towers written by
+    5.x (without ``vision_model.``) are lost on 4.x.
+
+    Args:
+        state (Mapping): canonical weights, connector of two layers.
+        tower_prefix (str): ``vision_model.`` for CLIP and SigLIP, else empty.
+
+    """
+    table = {
+        _VISION: f"vision_tower.{tower_prefix}",
+        "connector.0.": "multi_modal_projector.linear_1.",
+        "connector.1.": "multi_modal_projector.linear_2.",
+        _LM: "language_model.",
+    }
+    renamed = {}
+    for name, tensor in state.items():
+        (prefix,) = [p for p in table if name.startswith(p)]
+        renamed[table[prefix] + name[len(prefix) :]] = tensor
+    return renamed
+
+
 def grow_rows(
     weight: torch.Tensor, rows: int, pad_to_multiple: int | None = None
 ) -> torch.Tensor:

@@ -75,6 +75,21 @@ def test_export_and_import_are_inverse_to_the_bit(folder, model):
     build(imported)
 
 
+def test_weights_have_the_layout_that_all_versions_read(folder):
+    from safetensors.torch import load_file
+
+    file = folder / "model.safetensors"
+    tops = {".".join(key.split(".")[:2]) for key in load_file(file)}
+    assert tops == {
+        "language_model.model",
+        "language_model.lm_head",
+        "multi_modal_projector.linear_1",
+        "multi_modal_projector.linear_2",
+        "vision_tower.vision_model",
+    }
+    assert file.stat().st_mode == (folder / "config.json").stat().st_mode
+
+
 def test_rows_that_are_there_are_not_grown(context, tmp_path):
     model = make_model(vocab_size=len(context.tokenizer) + 30)
     export_hf(model, context, tmp_path / "out", view=VIEW)
