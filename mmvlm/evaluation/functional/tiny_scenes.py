@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from .text import names_only, normalise
+
 #: Least intersection over union of a box that counts as right.
 MIN_IOU = 0.5
-_BOX = re.compile(r"\[(\d+), (\d+), (\d+), (\d+)\]")
-_LOOSE_BOX = re.compile(r"(\d+(?:\.\d+)?)\D+" * 3 + r"(\d+(?:\.\d+)?)")
+#: Possible answers of forms whose name says them.
+CHOICES: dict[str, tuple[str, ...]] = {
+    "yes-no": ("yes", "no"),
+    "left-right": ("left", "right"),
+    "above-below": ("above", "below"),
+}
+_NUMBER = r"(\d+(?:\.\d+)?)"
+_BOX = re.compile(r"\[" + r",\s*".join([_NUMBER] * 4) + r"\]")
+_LOOSE_BOX = re.compile(r"\D+".join([_NUMBER] * 4))
 _STATEMENT = re.compile(r"an? (.+) at the (top|bottom) (left|right)")
 
 
@@ -30,14 +40,9 @@ class Score:
     parsed: bool
 
 
-def normalise(text: str) -> str:
-    """Lower the case, squeeze blanks, take off a final period."""
-    return " ".join(text.lower().split()).rstrip(".").strip()
-
-
 def parse_box(text: str) -> tuple[float, float, float, float] | None:
     """Read ``[x1, y1, x2, y2]`` that is the whole text; None for anything else."""
-    match = _BOX.fullmatch(text.strip())
+    match = _BOX.fullmatch(normalise(text))
     return tuple(float(v) for v in match.groups()) if match else None
 
 
@@ -51,6 +56,11 @@ def parse_caption(text: str) -> list[tuple[str, str]] | None:
     """Read ``a THING at the PLACE, a THING at the PLACE`` as sorted pairs.
 
     None when a part has another form.
+
+    Example:
+        >>> parse_caption("a red cross at the top left.")
+        [('red cross', 'top left')]
+
     """
     pairs = []
     for part in normalise(text).split(", "):
@@ -77,6 +87,26 @@ def iou(a: Sequence[float], b: Sequence[float]) -> float:
     return inter / union if union > 0 else 0.0
 
 
+def to_pixels(
+    percent: Sequence[float], size: Sequence[float]
+) -> tuple[float, float, float, float]:
+    """Turn a box in percent of the picture into pixels.
+
+    Args:
+        percent (Sequence[float]): ``x1, y1, x2, y2``, 0-100.
+        size (Sequence[float]): height and width of the picture in pixels.
+
+    """
+    height, width = size
+    x1, y1, x2, y2 = percent
+    return (
+        x1 * width / 100,
+        y1 * height / 100,
+        x2 * width / 100,
+        y2 * height / 100,
+    )
+
+
 def box_is_right(
     percent: Sequence[float] | None, box: Sequence[float], size: Sequence[float]
 ) -> bool:
@@ -85,20 +115,15 @@ def box_is_right(
     Args:
         percent (Sequence[float] | None): the answer; None is wrong.
         box (Sequence[float]): ``x1, y1, x2, y2`` in pixels.
-        size (Sequence[float]): height and width of the picture.
+        size (Sequence[float]): height and width of the picture in pixels.
 
     """
-    if percent is None:
-        return False
-    height, width = size
-    scale = (width / 100, height / 100) * 2
-    pixels = [v * s for v, s in zip(percent, scale, strict=True)]
-    return iou(pixels, box) >= MIN_IOU
+    return percent is not None and iou(to_pixels(percent, size), box) >= MIN_IOU
 
 
 def score_answer(
-    prediction: str,
-    answer: str,
+    pred: str,
+    gt: str,
     *,
     form: str,
     choices: Iterable[str] = (),
@@ -114,8 +139,8 @@ def score_answer(
     appear and no other choice.
 
     Args:
-        prediction (str): what the model said.
-        answer (str): what is right.
+        pred (str): what the model said.
+        gt (str): what is right.
         form (str): ``caption``, ``box``, or another name for one-word answers.
         choices (Iterable[str]): the answers that questions of this form have.
         box (Sequence[float] | None): the true box in pixels, for ``box``.
@@ -129,98 +154,132 @@ def score_answer(
     if form == "box":
         if box is None or size is None:
             raise ValueError("a question of form 'box' needs 'box' and 'size'.")
-        exact = parse_box(prediction)
+        exact = parse_box(pred)
         strict = box_is_right(exact, box, size)
-        lenient = strict or box_is_right(find_box(prediction), box, size)
+        lenient = strict or box_is_right(find_box(pred), box, size)
         return Score(strict, lenient, exact is not None)
     if form == "caption":
-        truth, said = parse_caption(answer), parse_caption(prediction)
+        truth, said = parse_caption(gt), parse_caption(pred)
         if truth is None:
-            raise ValueError(f"the true caption {answer!r} has an unknown form.")
-        named = set(truth) <= find_statements(prediction)
-        return Score(said == truth, said == truth or named, said is not None)
-    said, right = normalise(prediction), normalise(answer)
-    words = set(re.findall(r"[a-z0-9]+", said))
-    known = {normalise(choice) for choice in choices} | {right}
-    return Score(said == right, words & known == {right}, said in known)
+            raise ValueError(
+                f"the true caption {gt!r} has an unknown form; expected 'a THING at "
+                "the PLACE, ...'."
+            )
+        named = set(truth) <= find_statements(pred)
+        return Score(said == truth, named, said is not None)
+    known = {normalise(c) for c in choices} | {normalise(gt)}
+    known |= set(CHOICES.get(form, ()))
+    said = normalise(pred)
+    strict = said == normalise(gt)
+    return Score(strict, strict or names_only(pred, gt, known), said in known)
 
 
 def best_constant(questions: Sequence[dict[str, Any]]) -> tuple[str, float]:
     """Find the answer that is right most often, for questions of one form.
 
+    This is what somebody who never sees the picture can get. For boxes every true
+    answer is tried; otherwise it is the most frequent answer.
+
     Args:
-        questions (Sequence[dict]): ``answer`` and what :func:`score_answer` takes.
+        questions (Sequence[dict]): ``gt`` and what :func:`score_answer` takes, all
+            of one form.
 
     Returns:
         tuple[str, float]: the answer and the fraction that it gets right.
 
+    Raises:
+        ValueError: without questions.
+
     """
-    best = ("", 0.0)
-    for constant in sorted({q["answer"] for q in questions}):
-        right = sum(
-            score_answer(
-                constant,
-                q["answer"],
-                form=q["form"],
-                box=q.get("box"),
-                size=q.get("size"),
-            ).strict
-            for q in questions
-        )
-        if right / len(questions) > best[1]:
-            best = (constant, right / len(questions))
-    return best
+    if not questions:
+        raise ValueError("best_constant: no questions.")
+    answers = sorted({q["gt"] for q in questions})
+    if questions[0]["form"] == "box":
+        hits = {
+            answer: sum(
+                box_is_right(parse_box(answer), q["box"], q["size"]) for q in questions
+            )
+            for answer in answers
+        }
+    else:
+        counts = Counter(_canonical(q) for q in questions)
+        hits = {
+            q["gt"]: counts[_canonical(q)]
+            for q in sorted(questions, key=lambda q: q["gt"])
+        }
+    best = max(answers, key=hits.__getitem__)
+    return best, hits[best] / len(questions)
 
 
-def summarise(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
-    """Score all answers of a run.
+def _canonical(question: dict[str, Any]) -> Any:
+    """Return what two equally right answers share."""
+    if question["form"] == "caption":
+        return tuple(parse_caption(question["gt"]) or ())
+    return normalise(question["gt"])
+
+
+def score_rows(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Judge all answers of a run.
 
     Args:
-        rows (Sequence[dict]): ``task``, ``form``, ``answer``, ``prediction`` and,
-            for boxes, ``box`` and ``size``. Each row gets ``strict``, ``lenient``
-            and ``parsed``.
+        rows (Sequence[dict]): ``task``, ``form``, ``gt``, ``pred`` and, for boxes,
+            ``box`` and ``size``; not changed.
 
     Returns:
-        dict: per task, and under ``all``, a dict with ``number`` of questions,
-        ``strict`` and ``lenient`` (fractions right), ``failures`` (answers without
-        the form of one), and ``majority``: the fraction that the best constant
-        answer of each form would get.
+        list[dict]: the rows with ``strict``, ``lenient`` and ``parsed``.
+
+    """
+    choices: dict[tuple[str, str], set[str]] = {}
+    for row in rows:
+        choices.setdefault((row["task"], row["form"]), set()).add(row["gt"])
+    scored = []
+    for row in rows:
+        score = score_answer(
+            row["pred"],
+            row["gt"],
+            form=row["form"],
+            choices=choices[row["task"], row["form"]],
+            box=row.get("box"),
+            size=row.get("size"),
+        )
+        judged = dict(strict=score.strict, lenient=score.lenient, parsed=score.parsed)
+        scored.append({**row, **judged})
+    return scored
+
+
+def aggregate(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """Add up the judged answers of a run.
+
+    Args:
+        rows (Sequence[dict]): of :func:`score_rows`.
+
+    Returns:
+        dict: per task in order of appearance, and last under ``overall``: ``num``
+        (questions), ``strict`` and ``lenient`` (fractions right),
+        ``parse_failures`` (answers that lack the form of one), and ``majority``
+        (fraction that the best constant answer of each form would get).
 
     """
     forms: dict[tuple[str, str], list] = {}
     for row in rows:
         forms.setdefault((row["task"], row["form"]), []).append(row)
-    constant_hits: dict[str, float] = {}
+    hits: Counter = Counter()
     for (task, _), members in forms.items():
-        choices = {row["answer"] for row in members}
-        for row in members:
-            score = score_answer(
-                row["prediction"],
-                row["answer"],
-                form=row["form"],
-                choices=choices,
-                box=row.get("box"),
-                size=row.get("size"),
-            )
-            row.update(strict=score.strict, lenient=score.lenient, parsed=score.parsed)
-        hits = best_constant(members)[1] * len(members)
-        constant_hits[task] = constant_hits.get(task, 0.0) + hits
-    tasks = list(dict.fromkeys(row["task"] for row in rows))
+        hits[task] += best_constant(members)[1] * len(members)
     table = {
-        task: _line([r for r in rows if r["task"] == task], constant_hits[task])
-        for task in tasks
+        task: _line([r for r in rows if r["task"] == task], hits[task])
+        for task in dict.fromkeys(row["task"] for row in rows)
     }
-    table["all"] = _line(rows, sum(constant_hits.values()))
+    table["overall"] = _line(rows, sum(hits.values()))
     return table
 
 
 def _line(rows: Sequence[dict], constant_hits: float) -> dict[str, float]:
-    number = len(rows)
-    share = 1 / number if number else 0.0
+    share = 1 / len(rows) if rows else 0.0
     return dict(
-        number=number,
+        num=len(rows),
         strict=sum(r["strict"] for r in rows) * share,
         lenient=sum(r["lenient"] for r in rows) * share,
-        failures=sum(not r["parsed"] for r in rows),
+        parse_failures=sum(not r["parsed"] for r in rows),
         majority=constant_hits * share,
     )

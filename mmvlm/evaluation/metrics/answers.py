@@ -1,0 +1,106 @@
+"""What metrics of answers in words share: raw answers, their order, their file."""
+
+from __future__ import annotations
+
+import json
+import os
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+from mmengine.evaluator import BaseMetric
+
+
+class AnswersMetric(BaseMetric):
+    """Keep raw answers, put them in order, write them, let a subclass score them.
+
+    A row holds ``sample_id``, ``dataset``, ``index``, ``image`` (path of the first
+    picture or None), ``question``, ``gt``, ``pred`` and what :meth:`read_meta`
+    adds.
+
+    Args:
+        out_file (str | None): JSON lines, one row per question; None writes none.
+        collect_device (str): see mmengine.
+        prefix (str | None): of the metrics' names; None takes the class's own.
+
+    """
+
+    def __init__(
+        self,
+        out_file: str | None = None,
+        *,
+        collect_device: str = "cpu",
+        prefix: str | None = None,
+    ) -> None:
+        super().__init__(collect_device=collect_device, prefix=prefix)
+        self.out_file = out_file
+
+    @abstractmethod
+    def read_meta(self, sample: dict) -> dict[str, Any]:
+        """Return further entries of a sample's row; raise KeyError when lacking."""
+
+    @abstractmethod
+    def score(self, rows: list[dict]) -> tuple[list[dict], dict[str, float]]:
+        """Return the judged rows and the metrics."""
+
+    def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
+        """Keep questions and raw answers.
+
+        Args:
+            data_batch (Any): not used.
+            data_samples (Sequence[dict]): ``VLMDataSample`` as dicts; may be empty.
+
+        Raises:
+            KeyError: naming the sample, when it lacks an answer or what the metric
+                needs to know about it.
+
+        """
+        for sample in data_samples:
+            missing = {"sample_id", "index", "gt_text", "pred_text"} - set(sample)
+            if missing:
+                raise KeyError(
+                    f"{type(self).__name__}: sample {sample.get('sample_id')!r} of "
+                    f"'{sample.get('dataset')}' lacks {sorted(missing)}; the test "
+                    "pipeline needs EncodeConversation(mode='generate')."
+                )
+            paths = sample.get("image_paths") or ()
+            row = dict(
+                sample_id=sample["sample_id"],
+                dataset=sample.get("dataset", ""),
+                index=int(sample["index"]),
+                image=str(paths[0]) if paths else None,
+                question=last_question(sample.get("conversation")),
+                gt=sample["gt_text"],
+                pred=sample["pred_text"],
+            )
+            self.results.append({**row, **self.read_meta(sample)})
+
+    def compute_metrics(self, results: list[dict]) -> dict[str, float]:
+        """Put rows in the order of the data set, score and write them."""
+        rows = sorted(results, key=lambda row: (row["dataset"], row["index"]))
+        rows, metrics = self.score(rows)
+        if self.out_file is not None:
+            write_json_lines(self.out_file, rows)
+        return metrics
+
+
+def last_question(conversation: Any) -> str:
+    """Return the text of the last user turn; empty when there is none."""
+    turns = getattr(conversation, "turns", ())
+    asked = [turn.text for turn in turns if turn.role == "user"]
+    return asked[-1].strip() if asked else ""
+
+
+def write_json_lines(path: str, rows: Sequence[dict]) -> None:
+    """Write one JSON object per line; the file appears only when whole."""
+    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+    temporary = f"{path}.{os.getpid()}.tmp"
+    try:
+        with open(temporary, "w", encoding="utf-8") as file:
+            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        if os.path.exists(temporary):
+            os.unlink(temporary)
