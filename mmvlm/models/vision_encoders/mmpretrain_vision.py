@@ -123,6 +123,8 @@ def _build_backbone(config: dict) -> torch.nn.Module:
     config["type"] = str(config.get("type", "VisionTransformer")).removeprefix(
         "mmpretrain."
     )
+    # Under another default scope mmpretrain would look its own layers up there.
+    config.setdefault("_scope_", "mmpretrain")
     backbone = MMPRETRAIN_MODELS.build(config)
     if not isinstance(backbone, VisionTransformer):
         raise ValueError(
