@@ -67,13 +67,8 @@ def _digit_mask(item: SceneObject) -> np.ndarray:
     ink = big > 0.3
     columns, lines = np.flatnonzero(ink.any(0)), np.flatnonzero(ink.any(1))
     big = big[lines[0] : lines[-1] + 1, columns[0] : columns[-1] + 1]
-    # A "1" is kept narrow: only its height is fitted, centred in the box.
-    fit = min(width, max(4, round(height * big.shape[1] / big.shape[0])))
-    small = cv2.resize(big, (fit, height), interpolation=cv2.INTER_AREA)
-    mask = np.zeros((height, width), np.float32)
-    start = (width - fit) // 2
-    mask[:, start : start + fit] = np.clip(small * 1.25, 0, 1)
-    return mask
+    small = cv2.resize(big, (width, height), interpolation=cv2.INTER_AREA)
+    return np.clip(small * 1.25, 0, 1)
 
 
 def _word_mask(item: SceneObject) -> np.ndarray:

@@ -53,3 +53,11 @@ def draw_row(digit: int, split: str, rng: np.random.Generator) -> int:
     """Draw one row that shows ``digit``."""
     choices = rows(digit, split)
     return int(choices[rng.integers(len(choices))])
+
+
+@lru_cache(maxsize=2048)
+def aspect(row: int) -> float:
+    """Return width over height of the ink of one digit."""
+    ink = load()[0][row] > 0.3
+    columns, lines = np.flatnonzero(ink.any(0)), np.flatnonzero(ink.any(1))
+    return float((columns[-1] - columns[0] + 1) / (lines[-1] - lines[0] + 1))

@@ -44,8 +44,8 @@ class SceneObject:
         name (str): which one: ``circle``, ``7``, ``cat``.
         colour (str): a key of ``COLOURS``.
         position (str): the quarter of the picture its centre lies in.
-        box (tuple[int, int, int, int]): x1, y1, x2, y2 in pixels, the area that
-            the drawing is fitted into.
+        box (tuple[int, int, int, int]): x1, y1, x2, y2 in pixels, tight around
+            the drawing.
         source (int): row of the handwritten digit; -1 for other kinds.
         angle (float): rotation in degrees.
         slant (float): horizontal shear of digits.
@@ -120,14 +120,14 @@ def _draw_share(shares: dict, rng: np.random.Generator):
     return key
 
 
-def _extent(kind: str, name: str, rng: np.random.Generator) -> tuple[int, int]:
-    """Draw width and height in pixels of an object."""
+def _extent(kind: str, source: int, rng: np.random.Generator) -> tuple[int, int]:
+    """Draw width and height in pixels of an object; digits keep their shape."""
     if kind == "word":
-        height = int(rng.integers(9, 12))
-        return int(rng.integers(20, 23)), height
+        return int(rng.integers(20, 23)), int(rng.integers(9, 12))
     if kind == "digit":
         height = int(rng.integers(14, 19))
-        return max(12, height - int(rng.integers(0, 4))), height
+        width = round(height * handwriting.aspect(source))
+        return min(max(width, 5), 17), height
     side = int(rng.integers(10, 17))
     return side, side
 
@@ -162,8 +162,9 @@ def sample_scene(rng: np.random.Generator, split: str = "train") -> Scene:
         kind = _draw_share(_KIND_SHARES, rng)
         name = pick(NAMES[kind], rng)
         position = POSITIONS[quarter]
-        width, height = _extent(kind, name, rng)
         is_digit = kind == "digit"
+        source = handwriting.draw_row(int(name), split, rng) if is_digit else -1
+        width, height = _extent(kind, source, rng)
         objects.append(
             SceneObject(
                 kind=kind,
@@ -171,7 +172,7 @@ def sample_scene(rng: np.random.Generator, split: str = "train") -> Scene:
                 colour=pick(tuple(COLOURS), rng),
                 position=position,
                 box=_place(position, width, height, SCENE_SIZE, rng),
-                source=handwriting.draw_row(int(name), split, rng) if is_digit else -1,
+                source=source,
                 angle=float(rng.uniform(-10, 10)) if is_digit else 0.0,
                 slant=float(rng.uniform(-0.2, 0.2)) if is_digit else 0.0,
             )

@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from mmvlm.registry import MODELS
-from mmvlm.structures import VisionEncoderSpec, VisionFeatures
+from mmvlm.structures import VisionEncoderSpec
 
-from .base import VisionEncoder
+from .blockwise import BlockwiseVisionEncoder
 
 
 class TinyBlock(nn.Module):
@@ -63,7 +63,7 @@ class TinyBlock(nn.Module):
 
 
 @MODELS.register_module()
-class TinyVisionEncoder(VisionEncoder):
+class TinyVisionEncoder(BlockwiseVisionEncoder):
     """Three strided convolutions, then a few transformer blocks.
 
     The stem (kernel 3, stride 2, batch norm, ReLU) makes patches of 8 x 8 pixels
@@ -131,17 +131,20 @@ class TinyVisionEncoder(VisionEncoder):
         """Transformer blocks in order."""
         return self._blocks
 
-    def forward(
-        self, pixel_values: torch.Tensor, select_layers: Sequence[int] = (-2,)
-    ) -> VisionFeatures:
-        """Encode views; compute no block deeper than the deepest layer asked for.
+    @property
+    def weight_dtype(self) -> torch.dtype:
+        """Dtype of the first convolution."""
+        return self.stem[0].weight.dtype
+
+    def embed_patches(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """Run the stem and add positions.
 
         Shape:
-            - ``pixel_values``: (V, 3, S, S), float, S = ``spec.image_size``
-            - every hidden state: (V, N, Dv), N = (S / 8) ** 2
+            - ``pixel_values``: (V, 3, S, S), S = ``spec.image_size``
+            - output: (V, N, Dv), N = (S / 8) ** 2
 
         Raises:
-            ValueError: for views of another size, or a layer that is not there.
+            ValueError: for views of another size.
 
         """
         size = self.spec.image_size
@@ -150,15 +153,7 @@ class TinyVisionEncoder(VisionEncoder):
                 f"TinyVisionEncoder: views of {tuple(pixel_values.shape[-2:])} pixels, "
                 f"expected ({size}, {size}). Set the view transform's size."
             )
-        layers = tuple(self.spec.layer_index(layer) for layer in select_layers)
-        states = [self.stem(pixel_values).flatten(2).transpose(1, 2) + self.position]
-        for block in self._blocks[: max(layers)]:
-            states.append(block(states[-1]))
-        return VisionFeatures(
-            hidden_states=tuple(states[layer] for layer in layers),
-            layers=layers,
-            grid=self.spec.grid(size, size),
-        )
+        return self.stem(pixel_values).flatten(2).transpose(1, 2) + self.position
 
     @classmethod
     def tiny(cls) -> TinyVisionEncoder:

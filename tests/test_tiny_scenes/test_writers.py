@@ -1,0 +1,154 @@
+"""Files on disk, read back by the normal reader and by the phrase reader."""
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+
+from mmvlm.datasets.tiny_scenes.build import make_tiny_scenes
+from mmvlm.datasets.tiny_scenes.contrastive import ImagePhraseDataset, collate_phrases
+from mmvlm.datasets.tiny_scenes.samples import test_samples as held_out
+from mmvlm.datasets.tiny_scenes.samples import training_samples
+from mmvlm.registry import DATASETS, SCENE_WRITERS, TOKENIZERS
+from mmvlm.structures import VisionEncoderSpec
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("scenes")
+    make_tiny_scenes(path, num_train=40, num_test=18, seed=3)
+    return path
+
+
+@pytest.fixture(scope="module")
+def tokenizer(folder):
+    return TOKENIZERS.build(
+        dict(type="HFTokenizer", name_or_path=str(folder / "tokenizer"))
+    )
+
+
+def records(folder, name):
+    return json.loads((folder / name).read_text())
+
+
+def test_everything_is_written_once_per_scene(folder):
+    for name in ("train", "pretrain", "text", "phrases"):
+        assert len(records(folder, f"{name}.json")) == 40
+    assert len(records(folder, "test.json")) == 18
+    assert len(list((folder / "images").rglob("*.png"))) == 58
+    assert records(folder, "tiny_scenes.json")["seed"] == 3
+
+
+def test_pictures_are_the_rendered_scenes(folder):
+    for sample, record in zip(
+        training_samples(5, 3), records(folder, "train.json"), strict=False
+    ):
+        picture = np.asarray(PIL.Image.open(folder / record["image"]))
+        assert np.array_equal(picture, sample.image())
+
+
+def test_the_normal_reader_reads_conversations_back(folder):
+    data = DATASETS.build(
+        dict(type="LLaVADataset", data_root=str(folder), ann_file="train.json")
+    )
+    samples = list(training_samples(40, 3))
+
+    for number in (0, 17, 39):
+        talk = data[number]["conversation"]
+        said = [turn.text.strip() for turn in talk.turns]
+        wanted = [t for q in samples[number].turns for t in (q.text, q.answer)]
+        assert said == wanted
+        assert len(talk.images) == 1 and len(talk.turns) == 16
+
+
+def test_test_records_hold_what_scoring_needs(folder):
+    data = DATASETS.build(
+        dict(type="LLaVADataset", data_root=str(folder), ann_file="test.json")
+    )
+    samples = held_out(18, 3, taken=set())
+
+    for number, _ in enumerate(samples):
+        meta = data[number]["conversation"].meta
+        assert {"task", "form", "size"} <= set(meta)
+        assert ("box" in meta) == (meta["task"] == "pointing")
+
+
+def test_the_same_seed_gives_the_same_files(folder, tmp_path):
+    make_tiny_scenes(tmp_path, num_train=40, num_test=18, seed=3)
+
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            assert (tmp_path / path.relative_to(folder)).read_bytes() == (
+                path.read_bytes()
+            ), path
+
+
+def test_the_text_set_tells_what_the_picture_shows(folder):
+    record = records(folder, "text.json")[0]
+    sample = next(training_samples(1, 3))
+
+    assert "image" not in record
+    first = record["conversations"][0]["value"]
+    assert first.startswith(f"a {sample.scene.objects[0].phrase} at the")
+
+
+def test_the_tokenizer_keeps_words_whole(folder, tokenizer):
+    ids = tokenizer(" a red circle at the top left", add_special_tokens=False)
+
+    assert len(ids["input_ids"]) == 7
+    assert len(tokenizer) <= 640
+
+
+def test_jpeg_and_unknown_formats(tmp_path):
+    make_tiny_scenes(tmp_path, num_train=4, num_test=2, image_format="jpg")
+    assert len(list(tmp_path.rglob("*.jpg"))) == 6
+
+    with pytest.raises(KeyError, match=r"no writer for \['coco'\]; registered: \["):
+        make_tiny_scenes(tmp_path, num_train=4, num_test=2, formats=("coco",))
+    with pytest.raises(ValueError, match="num_train=0"):
+        make_tiny_scenes(tmp_path, num_train=0, num_test=2)
+    with pytest.raises(ValueError, match="image_format='gif'"):
+        SCENE_WRITERS.build(
+            dict(type="llava", folder=str(tmp_path), image_format="gif")
+        )
+
+
+def phrase_data(folder, tokenizer, size=48):
+    data = ImagePhraseDataset("phrases.json", data_root=str(folder))
+    spec = VisionEncoderSpec(16, 2, 8, size)
+    data.bind(SimpleNamespace(tokenizer=tokenizer, spec=spec))
+    return data
+
+
+def test_phrases_are_collated_once_each(folder, tokenizer):
+    data = phrase_data(folder, tokenizer)
+    items = [data[i] for i in range(12)]
+
+    batch = collate_phrases(items)["inputs"]
+
+    texts = [
+        tokenizer.decode(ids[mask]).strip()
+        for ids, mask in zip(batch["phrase_ids"], batch["phrase_mask"], strict=True)
+    ]
+    assert len(set(texts)) == len(texts)
+    for row, record in enumerate(data.records[:12]):
+        wanted = {p["text"] for p in record["phrases"]}
+        got = {t for t, true in zip(texts, batch["is_true"][row], strict=True) if true}
+        assert got == wanted
+        kinds = {p["text"]: data.kinds.index(p["kind"]) for p in record["phrases"]}
+        for text, kind in kinds.items():
+            assert batch["group"][texts.index(text)] == kind
+    assert batch["pixel_values"].shape == (12, 3, 48, 48)
+    assert batch["pixel_values"].dtype == torch.uint8
+
+
+def test_phrase_reader_errors(folder, tokenizer):
+    with pytest.raises(FileNotFoundError, match="make_tiny_scenes"):
+        ImagePhraseDataset("none.json", data_root=str(folder))
+    with pytest.raises(RuntimeError, match="bind"):
+        ImagePhraseDataset("phrases.json", data_root=str(folder))[0]
+    with pytest.raises(ValueError, match=r"train-000000.*encoder takes \(32, 32\)"):
+        phrase_data(folder, tokenizer, 32)[0]
