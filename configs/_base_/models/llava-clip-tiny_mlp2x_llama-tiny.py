@@ -1,0 +1,45 @@
+"""A LLaVA of 1.5 M parameters: CLIP and Llama of a few layers, 128 wide.
+
+Both towers start from random weights and are pretrained by the configs in
+configs/tiny. Eager attention: for so few tokens it is the fastest on CPUs.
+"""
+
+tiny_root = "data/tiny_scenes"
+tokenizer = dict(type="HFTokenizer", name_or_path=tiny_root + "/tokenizer")
+chat_template = dict(type="vicuna_v1", system="")
+model = dict(
+    type="VisionLanguageModel",
+    vision_encoder=dict(
+        type="HFVisionEncoder",
+        config=dict(
+            model_type="clip_vision_model",
+            hidden_size=128,
+            intermediate_size=512,
+            num_hidden_layers=4,
+            num_attention_heads=4,
+            image_size=48,
+            patch_size=8,
+            attn_implementation="eager",
+        ),
+    ),
+    connector=dict(type="MLPConnector", depth=2, act="gelu", select_layers=[-1]),
+    language_model=dict(
+        type="HFCausalLM",
+        config=dict(
+            model_type="llama",
+            vocab_size=640,
+            hidden_size=128,
+            intermediate_size=352,
+            num_hidden_layers=3,
+            num_attention_heads=4,
+            num_key_value_heads=4,
+            max_position_embeddings=512,
+            tie_word_embeddings=False,
+            bos_token_id=1,
+            eos_token_id=2,
+            pad_token_id=0,
+        ),
+        attention="eager",
+    ),
+    generation=dict(max_new_tokens=64, do_sample=False),
+)

