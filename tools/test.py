@@ -47,9 +47,10 @@ def main(argv=None):
     args = parse_args(argv)
     from mmengine.dist import is_main_process
 
+    from mmvlm.apis.loading import without_pretrained
     from mmvlm.config import load_config
     from mmvlm.engine.runner import build_runner
-    from mmvlm.engine.runner.checkpoint import plain, write_atomic
+    from mmvlm.engine.runner.checkpoint import load_file, plain, write_atomic
 
     cfg = load_config(args.config, cfg_options=args.cfg_options, tiny=args.tiny)
     if cfg.get("test_dataloader") is None:
@@ -60,6 +61,11 @@ def main(argv=None):
         name = os.path.splitext(os.path.basename(args.config))[0]
         cfg.work_dir = os.path.join("work_dirs", name)
     cfg.launcher = args.launcher
+    if args.launcher == "none":
+        # Whole files load in one process, whatever strategy trained them.
+        cfg.pop("strategy", None)
+    content = load_file(args.checkpoint)
+    cfg.model = without_pretrained(cfg.model.to_dict(), content["state_dict"])
     runner = build_runner(cfg)
     runner.load_trained(args.checkpoint)
     metrics = runner.test()

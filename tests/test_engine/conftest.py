@@ -4,19 +4,12 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import socket
 from pathlib import Path
 
 import pytest
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-
-
-def free_port():
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
 
 
 class Jobs:
@@ -27,7 +20,7 @@ class Jobs:
 
     def start(self, folder, function, *args, world=1):
         """Return the started processes of one job."""
-        from engine_jobs_entry import entry
+        from engine_jobs_entry import entry, free_port
 
         port = free_port()
         processes = []

@@ -16,6 +16,7 @@ from ..optimizers.part_constructor import record_part_sizes
 from ..optimizers.schedulers import schedulers_by_step
 from .checkpoint import omitted_keys
 from .dataloader import build_dataloader
+from .eval_loops import with_loop_type
 from .setup import (
     accumulation_of,
     check_batch_size,
@@ -114,6 +115,14 @@ class VLMFlexibleRunner(FlexibleRunner):
     def register_default_hooks(self, hooks: dict | None = None) -> None:
         """Register our default hooks under those of the config."""
         super().register_default_hooks(default_hooks(hooks))
+
+    def build_val_loop(self, loop: Any) -> Any:
+        """Build the validation loop, ours unless the config names one."""
+        return super().build_val_loop(with_loop_type(loop, "VLMValLoop"))
+
+    def build_test_loop(self, loop: Any) -> Any:
+        """Build the test loop, ours unless the config names one."""
+        return super().build_test_loop(with_loop_type(loop, "VLMTestLoop"))
 
     def build_dataloader(
         self, dataloader: Any, seed: int | None = None, diff_rank_seed: bool = False

@@ -13,6 +13,7 @@ from mmvlm.registry import RUNNERS
 from ..optimizers.schedulers import schedulers_by_step
 from .checkpoint import omitted_keys, unwrap
 from .dataloader import build_dataloader
+from .eval_loops import with_loop_type
 from .setup import (
     accumulation_of,
     check_batch_size,
@@ -94,6 +95,14 @@ class VLMRunner(Runner):
         if self.distributed:
             model_wrapper_cfg = ddp_options(unwrap(model), model_wrapper_cfg)
         return super().wrap_model(model_wrapper_cfg, model)
+
+    def build_val_loop(self, loop: Any) -> Any:
+        """Build the validation loop, ours unless the config names one."""
+        return super().build_val_loop(with_loop_type(loop, "VLMValLoop"))
+
+    def build_test_loop(self, loop: Any) -> Any:
+        """Build the test loop, ours unless the config names one."""
+        return super().build_test_loop(with_loop_type(loop, "VLMTestLoop"))
 
     def build_dataloader(
         self, dataloader: Any, seed: int | None = None, diff_rank_seed: bool = False
