@@ -24,7 +24,7 @@ extensions = [
 source_suffix = {".md": "markdown"}
 exclude_patterns = ["_build"]
 html_theme = "sphinx_rtd_theme"
-html_static_path = ["_static"]
+html_static_path = [name for name in ("_static",) if (HERE / name).is_dir()]
 myst_heading_anchors = 3
 copybutton_prompt_text = r"\$ "
 
