@@ -195,3 +195,15 @@ def poisoned(work_dir):
     cfg.train_dataloader.dataset.size = 8
     cfg.train_cfg.max_iters = 20
     build_runner(set_launcher(cfg)).train()
+
+
+def train_half_precision(root, names):
+    """Train and resume in bfloat16 under each strategy."""
+    for name in names:
+        changes = {"optim_wrapper.dtype": "bfloat16"}
+        work_dir = os.path.join(root, name)
+        build_runner(strategy_config(work_dir, name, **changes)).train()
+        resumed = os.path.join(root, f"{name}-resumed")
+        middle = os.path.join(work_dir, "iter_2.pth")
+        cfg = strategy_config(resumed, name, resume=middle, **changes)
+        build_runner(cfg).train()

@@ -55,3 +55,29 @@ def test_non_finite_loss_on_one_rank_stops_all_and_names_the_sample(jobs, tmp_pa
     for log in logs:
         assert "loss is nan in optimizer step" in log
         assert "toy-7" in log
+
+
+def check_half_precision(jobs, root, names):
+    jobs.check(root, "train_half_precision", str(root), names, world=2)
+
+    for name in names:
+        whole = losses(root / name)
+        assert len(whole) == 4 and whole[-1] < whole[0]
+        assert losses(root / f"{name}-resumed") == whole[2:], name
+        state = torch.load(root / name / "iter_4.pth")["state_dict"]
+        trained = [v for k, v in state.items() if k.startswith("connector.")]
+        assert trained and all(v.dtype == torch.float32 for v in trained)
+
+
+@pytest.mark.slow
+@pytest.mark.multiproc
+def test_bfloat16_resumes_exactly_under_ddp_and_fsdp(jobs, tmp_path):
+    check_half_precision(jobs, tmp_path, ["none", "fsdp"])
+
+
+@pytest.mark.slow
+@pytest.mark.multiproc
+@pytest.mark.optional_deepspeed
+def test_bfloat16_resumes_exactly_under_zero2_and_zero3(jobs, tmp_path):
+    pytest.importorskip("deepspeed", reason="needs the package deepspeed")
+    check_half_precision(jobs, tmp_path, ["deepspeed_zero2", "deepspeed_zero3"])

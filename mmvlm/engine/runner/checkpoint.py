@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import pickle
+import zipfile
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -98,7 +99,7 @@ _PLAIN = (str, int, float, bool, bytes, complex, type(None), torch.dtype, torch.
 
 
 def load_file(path: str | os.PathLike, *, allow_pickle: bool = False) -> dict:
-    """Read a checkpoint onto the CPU.
+    """Open a checkpoint on the CPU; its tensors are read when they are used.
 
     Args:
         path (str | PathLike): ``.pth`` or ``.safetensors`` file, or a work dir, whose
@@ -130,7 +131,13 @@ def load_file(path: str | os.PathLike, *, allow_pickle: bool = False) -> dict:
 
         return dict(state_dict=load_safetensors(str(path)), meta={})
     try:
-        content = torch.load(path, map_location="cpu", weights_only=not allow_pickle)
+        # Mapped, not read: the ranks of a machine share one copy in memory.
+        content = torch.load(
+            path,
+            map_location="cpu",
+            weights_only=not allow_pickle,
+            mmap=zipfile.is_zipfile(path),
+        )
     except pickle.UnpicklingError as error:
         raise ValueError(
             f"checkpoint '{path}' is damaged or holds more than tensors and plain "

@@ -93,6 +93,6 @@ class VLMTestLoop(TestLoop):
 
 def with_loop_type(loop: Any, kind: str) -> Any:
     """Return a loop's config with our type where it names none."""
-    if isinstance(loop, dict) and "type" not in loop:
+    if isinstance(loop, dict) and not {"type", "by_epoch"} & set(loop):
         return dict(loop, type=kind)
     return loop

@@ -116,6 +116,10 @@ class VLMFlexibleRunner(FlexibleRunner):
         """Register our default hooks under those of the config."""
         super().register_default_hooks(default_hooks(hooks))
 
+    def build_train_loop(self, loop: Any) -> Any:
+        """Build the train loop, ours unless the config names one."""
+        return super().build_train_loop(with_loop_type(loop, "VLMTrainLoop"))
+
     def build_val_loop(self, loop: Any) -> Any:
         """Build the validation loop, ours unless the config names one."""
         return super().build_val_loop(with_loop_type(loop, "VLMValLoop"))

@@ -96,6 +96,10 @@ class VLMRunner(Runner):
             model_wrapper_cfg = ddp_options(unwrap(model), model_wrapper_cfg)
         return super().wrap_model(model_wrapper_cfg, model)
 
+    def build_train_loop(self, loop: Any) -> Any:
+        """Build the train loop, ours unless the config names one."""
+        return super().build_train_loop(with_loop_type(loop, "VLMTrainLoop"))
+
     def build_val_loop(self, loop: Any) -> Any:
         """Build the validation loop, ours unless the config names one."""
         return super().build_val_loop(with_loop_type(loop, "VLMValLoop"))
@@ -129,6 +133,7 @@ class VLMRunner(Runner):
 
     def load_trained(self, path: str) -> None:
         """Load a trained checkpoint instead of what the config says, for tests."""
+        self._init_model_weights()
         load_trained(self.model, path, self._load_from)
         self._has_loaded = True
 

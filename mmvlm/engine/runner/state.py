@@ -86,7 +86,9 @@ class PlainStateIO:
 
         """
         optimizer = self.optim_wrapper.optimizer
-        names = {id(param): name for name, param in self.model.named_parameters()}
+        names, devices = {}, {}
+        for name, param in self.model.named_parameters():
+            names[id(param)], devices[name] = name, param.device
         own = [[names[id(p)] for p in group["params"]] for group in _groups(optimizer)]
         check_groups(own, saved["groups"])
         state, groups, count = {}, [], 0
@@ -97,12 +99,20 @@ class PlainStateIO:
             groups.append(dict(copy.deepcopy(kept), params=indices))
             for index, name in zip(indices, members, strict=True):
                 if name in saved["state"]:
-                    state[index] = {
-                        key: value.clone() if torch.is_tensor(value) else value
-                        for key, value in saved["state"][name].items()
-                    }
+                    state[index] = own_copy(saved["state"][name], devices[name])
         optimizer.load_state_dict(dict(state=state, param_groups=groups))
         load_wrapper_state(self.optim_wrapper, saved)
+
+
+def own_copy(state: dict, device: torch.device) -> dict:
+    """Return the saved state of a parameter, apart from the file that holds it.
+
+    The optimizer copies to another device itself, but would keep CPU tensors.
+    """
+    return {
+        key: value.clone() if torch.is_tensor(value) and device.type == "cpu" else value
+        for key, value in state.items()
+    }
 
 
 def _groups(optimizer: Any) -> list[dict]:
@@ -290,7 +300,10 @@ def resume_training_state(runner: Any, content: dict, path: str) -> None:
         ValueError: when data, optimizer or schedule do not fit.
 
     """
-    runner.state_io.load_optim_state(content["optimizer"])
+    state_io = runner.state_io
+    if hasattr(state_io, "load_masters"):
+        state_io.load_masters(content["state_dict"])
+    state_io.load_optim_state(content["optimizer"])
     schedulers = runner.param_schedulers or []
     if len(schedulers) != len(content["param_schedulers"]):
         raise ValueError(

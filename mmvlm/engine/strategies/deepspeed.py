@@ -287,6 +287,17 @@ class DeepSpeedStateIO:
                     self._set(param, key, value)
         load_wrapper_state(self.optim_wrapper, saved)
 
+    def load_masters(self, state_dict: dict[str, torch.Tensor]) -> None:
+        """Restore the float32 masters, which the cast to half precision has rounded.
+
+        Args:
+            state_dict (dict): whole weights of a checkpoint.
+
+        """
+        for name, param in self._trained().items():
+            if name in state_dict and self.stage > 0:
+                self._set(param, None, state_dict[name].float())
+
     # DeepSpeed's insides (0.16) ----------------------------------------------
 
     def _flat_tensors(self) -> list[tuple[torch.Tensor, list[nn.Parameter]]]:
@@ -332,15 +343,13 @@ class DeepSpeedStateIO:
         self._zero._hp_optimizer_states_linked = False
         self._zero._lazy_init_hp_params_optimizer_state()
 
-    def _set(self, param: nn.Parameter, key: str, value: torch.Tensor) -> None:
-        """Write this rank's part of a whole tensor."""
-        from deepspeed.utils import safe_set_full_optimizer_state
-
+    def _set(self, param: nn.Parameter, key: str | None, value: torch.Tensor) -> None:
+        """Write this rank's part of a whole tensor: a state, or the float32 master."""
         if self.stage != 3:
-            safe_set_full_optimizer_state(param, value, key)
+            param.set_full_hp_param(value, key)
             return
         # DeepSpeed's own setter fails where the last partition is padded.
         part, _ = self._zero._get_fp32_opt_state_partition(param, key)
         start = part.numel() * torch.distributed.get_rank()
         own = value.flatten()[start : start + part.numel()]
-        part[: own.numel()].copy_(own)
+        part.data[: own.numel()].copy_(own)

@@ -21,7 +21,13 @@ from torch.distributed.fsdp.wrap import lambda_auto_wrap_policy
 from mmvlm.registry import STRATEGIES
 
 from ..optimizers.optim_wrapper import precision
-from ..runner.state import check_groups, load_wrapper_state, to_cpu, wrapper_state
+from ..runner.state import (
+    check_groups,
+    load_wrapper_state,
+    own_copy,
+    to_cpu,
+    wrapper_state,
+)
 
 
 def repeated_blocks(model: nn.Module) -> set[nn.Module]:
@@ -180,10 +186,8 @@ class FSDPStateIO:
         for group in saved["groups"]:
             kept = {key: value for key, value in group.items() if key != "names"}
             groups.append(dict(kept, params=list(group["names"])))
-        state = {
-            name: {k: v.clone() if torch.is_tensor(v) else v for k, v in one.items()}
-            for name, one in saved["state"].items()
-        }
+        device = next(self.model.parameters()).device
+        state = {name: own_copy(one, device) for name, one in saved["state"].items()}
         with self._whole(rank0_only=False):
             sharded = FSDP.optim_state_dict_to_load(
                 model=self.model,
