@@ -42,7 +42,7 @@ class Jobs:
             processes.append(process)
         return processes
 
-    def run(self, folder, function, *args, world=1, timeout=240):
+    def run(self, folder, function, *args, world=1, timeout=600):
         """Run a job to its end; returns exit codes and the logs."""
         processes = self.start(folder, function, *args, world=world)
         for process in processes:
@@ -56,7 +56,7 @@ class Jobs:
         )
         return [process.exitcode for process in processes], logs
 
-    def check(self, folder, function, *args, world=1, timeout=240):
+    def check(self, folder, function, *args, world=1, timeout=600):
         """Run a job that must succeed."""
         codes, logs = self.run(folder, function, *args, world=world, timeout=timeout)
         assert codes == [0] * world, "\n".join(log[-4000:] for log in logs)
