@@ -94,7 +94,7 @@ def _hints(func: Callable) -> dict[str, Any]:
         if isinstance(annotation, str):
             try:
                 annotation = eval(annotation, scope)
-            except Exception:  # whatever an unresolvable annotation raises
+            except (NameError, AttributeError, TypeError, SyntaxError):
                 continue
         hints[name] = annotation
     return hints

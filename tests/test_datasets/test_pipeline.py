@@ -71,9 +71,7 @@ def test_too_long_sample_is_named_once_dropped_or_cut(llava, make, context):
         dataset.bind(context)
         return dataset[0]
 
-    with pytest.raises(
-        DataError, match=r"^sample 0 of 'ann' .* id 'id0'\): \d+ tok"
-    ):
+    with pytest.raises(DataError, match=r"^sample 0 of 'ann' .* id 'id0'\): \d+ tok"):
         item()
     assert item(overflow="drop").kind == "dropped"
     cut = item(overflow="truncate_text")

@@ -80,9 +80,7 @@ def test_adapter_follows_added_tokens():
 def test_constant_text_before_a_picture_is_encoded_once(monkeypatch):
     tokenizer = tiny()
     encoder = ConversationEncoder(template(), tokenizer)
-    talks = [
-        Conversation.from_texts(f"q{n}", "a", images=["a.png"]) for n in range(3)
-    ]
+    talks = [Conversation.from_texts(f"q{n}", "a", images=["a.png"]) for n in range(3)]
     encoder(talks[:1], [[2]])
     seen = []
     encode = TokenSpans.encode

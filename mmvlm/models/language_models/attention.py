@@ -57,6 +57,21 @@ def record_segment_calls() -> Iterator[list]:
         _calls.reset(token)
 
 
+def _refuse_unknown(module: torch.nn.Module, kwargs: dict[str, Any]) -> None:
+    """Raise for arguments of a model that would be ignored."""
+    unknown = [
+        name
+        for name, given in kwargs.items()
+        if given is not None and name not in _KNOWN_KWARGS
+    ]
+    if unknown:
+        raise RuntimeError(
+            f"{type(module).__name__} passes {unknown} to its attention, which "
+            f"'{SEGMENT_ATTENTION}' does not implement. Set attention='padded' "
+            "in the language_model config."
+        )
+
+
 def segment_attention(
     module: torch.nn.Module,
     query: torch.Tensor,
@@ -85,17 +100,7 @@ def segment_attention(
             not implement, or segments that do not cover T.
 
     """
-    unknown = [
-        name
-        for name, given in kwargs.items()
-        if given is not None and name not in _KNOWN_KWARGS
-    ]
-    if unknown or kwargs.get("head_mask") is not None:
-        raise RuntimeError(
-            f"{type(module).__name__} passes {unknown} to its attention, which "
-            f"'{SEGMENT_ATTENTION}' does not implement. Set attention='padded' "
-            "in the language_model config."
-        )
+    _refuse_unknown(module, kwargs)
     if segment_lengths is None:
         mask, causal = attention_mask, is_causal
         if causal is None:
@@ -127,19 +132,8 @@ def segment_attention(
         )
         if out is not None:
             return out, None
-    return (
-        _segment_loop(
-            query,
-            key,
-            value,
-            segment_lengths,
-            dropout,
-            scaling,
-            sliding_window,
-            softcap,
-        ),
-        None,
-    )
+    limits = (dropout, scaling, sliding_window, softcap)
+    return _segment_loop(query, key, value, segment_lengths, *limits), None
 
 
 def _segment_loop(
