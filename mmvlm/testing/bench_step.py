@@ -162,6 +162,9 @@ def _resident(field: str) -> float:
 
 def measure_memory(args: argparse.Namespace, head: str, lengths: str) -> float:
     """Return MiB above weights and batch that steps of ``args.memory_of`` need."""
+    # A step of a miniature first: libraries loaded on the way are no step memory.
+    small = argparse.Namespace(**{**vars(args), "width": 64, "layers": 1})
+    make_step(small, args.memory_of, 64, make_samples("exact", 1, 64))[1]()
     vocab = vocab_of(args, head)
     batch = make_samples(lengths, args.batch, vocab)
     _, step = make_step(args, args.memory_of, vocab, batch)
