@@ -3,15 +3,12 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from dataset_helpers import identity
 from torch.utils.data import DataLoader
 
 from mmvlm.datasets.bad_samples import DataError
 from mmvlm.datasets.llava import LLaVADataset
 from mmvlm.registry import DATASETS
-
-
-def identity(batch):
-    return batch
 
 
 def facts(items):
