@@ -2,12 +2,14 @@
 
 import json
 import random
+import signal
 import time
 
 import pytest
 
-STEPS = 16
+STEPS = 24
 KILLS = 10
+PATIENCE = 600  # seconds
 
 
 def losses(folder):
@@ -21,37 +23,85 @@ def steps_logged(folder):
     return path.read_text().count("\n") if path.exists() else 0
 
 
-def wait_for_moment(rng, processes, folder, kill):
+def log_tails(tmp_path):
+    logs = sorted(tmp_path.glob("*.log"))
+    return "\n".join(f"{log.name}:\n{log.read_text()[-3000:]}" for log in logs)
+
+
+def wait_while(condition, processes):
+    """Wait for something that the processes do, or for the end of one of them."""
+    deadline = time.monotonic() + PATIENCE
+    while condition() and all(process.is_alive() for process in processes):
+        assert time.monotonic() < deadline, "the processes hang"
+        time.sleep(0.002)
+
+
+def train_whole(jobs, tmp_path, world):
+    """Train without a kill; returns the seconds of the start-up and of a step."""
+    folder, log = tmp_path / "whole", tmp_path / "train_mixed-rank0.log"
+    processes = jobs.start(tmp_path, "train_mixed", str(folder), STEPS, world=world)
+    # Jobs begin late while the server is still importing; the log is their start.
+    wait_while(lambda: not log.exists(), processes)
+    began = time.monotonic()
+    wait_while(lambda: not steps_logged(folder), processes)
+    first = time.monotonic()
+    for process in processes:
+        process.join(PATIENCE)
+    codes = [process.exitcode for process in processes]
+    assert codes == [0] * world, log_tails(tmp_path)
+    return first - began, (time.monotonic() - first) / (STEPS - 1)
+
+
+def wait_for_moment(rng, processes, folder, kill, seconds):
     """Wait for a random moment: in start-up, between steps, or while saving."""
+    start_up, step = seconds
     if kill % 5 == 2:
-        time.sleep(rng.uniform(0.0, 2.0))
+        time.sleep(rng.uniform(0.0, start_up))
         return
     goal = steps_logged(folder) + rng.choice([1, 1, 1, 2])
-    while steps_logged(folder) < goal and all(p.is_alive() for p in processes):
-        time.sleep(0.002)
-    time.sleep(rng.uniform(0.0, 0.1))
+    wait_while(lambda: steps_logged(folder) < goal, processes)
+    time.sleep(rng.uniform(0.0, step))
+
+
+def kill_all(processes, tmp_path):
+    """Kill at once; False when the run had come to its end before."""
+    codes = [process.exitcode for process in processes]
+    assert set(codes) <= {None, 0}, log_tails(tmp_path)
+    for process in processes:
+        process.kill()
+    for process in processes:
+        process.join()
+    # The others may see the first one die before their own signal comes.
+    return processes[0].exitcode == -signal.SIGKILL
 
 
 def kill_and_resume(jobs, tmp_path, world):
-    whole, cut = tmp_path / "whole", tmp_path / "cut"
-    jobs.check(tmp_path, "train_mixed", str(whole), STEPS, world=world)
-    expected = losses(whole)
+    """Kill a run ten times; one that ends before is checked and begun anew.
+
+    How far a run gets between two kills depends on the machine, so no fixed number
+    of steps is sure to be long enough for ten of them.
+    """
+    seconds = train_whole(jobs, tmp_path, world)
+    expected = losses(tmp_path / "whole")
     assert sorted(expected) == list(range(1, STEPS + 1))
     assert len(set(expected.values())) == STEPS
 
     rng = random.Random(0)
-    reached = []
-    for kill in range(KILLS):
+    reached, runs, kill = [], 1, 0
+    while kill < KILLS:
+        cut = tmp_path / f"cut{runs}"
         processes = jobs.start(tmp_path, "train_mixed", str(cut), STEPS, world=world)
-        wait_for_moment(rng, processes, cut, kill)
-        assert all(process.is_alive() for process in processes)
-        for process in processes:
-            process.kill()
-        for process in processes:
-            process.join()
-        reached.append(steps_logged(cut))
-        for step, loss in losses(cut).items() if reached[-1] else ():
-            assert loss == expected[step], (kill, step)
+        wait_for_moment(rng, processes, cut, kill, seconds)
+        if kill_all(processes, tmp_path):
+            kill += 1
+            reached.append((runs, steps_logged(cut)))
+            for step, loss in losses(cut).items() if reached[-1][1] else ():
+                assert loss == expected[step], (kill, step)
+        else:
+            assert losses(cut) == expected
+            runs += 1
+            assert runs <= KILLS, reached
+    cut = tmp_path / f"cut{runs}"
     jobs.check(tmp_path, "train_mixed", str(cut), STEPS, world=world)
 
     assert losses(cut) == expected
