@@ -22,6 +22,6 @@ model = dict(
 chat_template = "llama_3"
 load_from = dict(
     _delete_=True,
-    path="work_dirs/llava-clip-l14-336_mlp2x_llama3-8b_8xb32-1e-pt_llava-558k/iter_2181.pth",
+    path="work_dirs/llava-clip-l14-336_mlp2x_llama3-8b_8xb32-1e-pt_llava-558k",
     parts=["connector"],
 )

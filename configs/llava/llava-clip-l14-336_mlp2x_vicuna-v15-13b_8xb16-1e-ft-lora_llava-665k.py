@@ -26,6 +26,6 @@ model = dict(
 default_hooks = dict(checkpoint=dict(trainable_only=True))
 load_from = dict(
     _delete_=True,
-    path="work_dirs/llava-clip-l14-336_mlp2x_vicuna-v15-13b_8xb32-1e-pt_llava-558k/iter_2181.pth",
+    path="work_dirs/llava-clip-l14-336_mlp2x_vicuna-v15-13b_8xb32-1e-pt_llava-558k",
     parts=["connector"],
 )

@@ -22,6 +22,6 @@ model = dict(
 chat_template = "qwen"
 load_from = dict(
     _delete_=True,
-    path="work_dirs/llava-siglip-so400m-384_mlp2x_qwen25-7b_8xb32-1e-pt_llava-558k/iter_2181.pth",
+    path="work_dirs/llava-siglip-so400m-384_mlp2x_qwen25-7b_8xb32-1e-pt_llava-558k",
     parts=["connector"],
 )

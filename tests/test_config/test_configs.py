@@ -185,7 +185,7 @@ def test_llava_follows_the_official_recipe(path):
     assert steps[1] == "PadToSquare"
     assert cfg.train_dataloader.sampler.type == "ModalityLengthSampler"
     assert cfg.load_from.parts == ["connector"]
-    stage_1 = path.parent / f"{Path(cfg.load_from.path).parent.name}.py"
+    stage_1 = path.parent / f"{Path(cfg.load_from.path).name}.py"
     assert stage_1.is_file()
     first = load_config(stage_1, check=False)
     assert first.model.vision_encoder == cfg.model.vision_encoder

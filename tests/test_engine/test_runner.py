@@ -189,6 +189,34 @@ def test_weights_alone_cannot_be_resumed_but_started_from(tmp_path, quiet):
     assert not torch.equal(source.vision_encoder.weight, target.vision_encoder.weight)
 
 
+def test_load_from_a_work_dir_takes_its_newest_checkpoint(tmp_path, quiet):
+    source = train(toy_config(tmp_path / "a")).model
+    target = toy_config(tmp_path / "b", load_from=str(tmp_path / "a"))
+    target.optim_wrapper.optimizer.lr = 0.0
+    target.randomness.seed = 9
+
+    loaded = train(target).model.state_dict()
+
+    assert all(torch.equal(loaded[k], v) for k, v in source.state_dict().items())
+
+
+def test_load_from_without_a_checkpoint_names_the_key(tmp_path):
+    (tmp_path / "iter_3.pth").touch()
+    model = torch.nn.Module()
+
+    with pytest.raises(
+        FileNotFoundError, match=r"^load_from: '.*' holds no .*: \['iter_3\.pth'\]"
+    ):
+        load_initial_weights(model, dict(path=str(tmp_path), parts=["connector"]))
+    with pytest.raises(
+        FileNotFoundError, match=r"^load_from\.0: checkpoint '.*gone' does not exist"
+    ):
+        load_initial_weights(model, [str(tmp_path / "gone")])
+    (tmp_path / "last_checkpoint").write_text("iter_9.pth")
+    with pytest.raises(FileNotFoundError, match=r"names 'iter_9\.pth', which is not"):
+        load_initial_weights(model, str(tmp_path))
+
+
 def test_unknown_key_of_load_from_is_refused():
     with pytest.raises(ValueError, match=r"unknown: \['part'\]"):
         load_initial_weights(torch.nn.Module(), dict(path="a", part=["b"]))

@@ -116,16 +116,7 @@ def load_file(path: str | os.PathLike, *, allow_pickle: bool = False) -> dict:
         ValueError: when the file is damaged or holds more than weights.
 
     """
-    path = Path(path).expanduser()
-    if path.is_dir():
-        path = Path(find_last(path) or path / "last_checkpoint")
-    if not path.is_file():
-        folder = path.parent
-        near = sorted(p.name for p in folder.glob("*.pth")) if folder.is_dir() else []
-        raise FileNotFoundError(
-            f"checkpoint '{path}' does not exist. Checkpoints in that folder: "
-            f"{near or 'none'}."
-        )
+    path = resolve_checkpoint(path)
     if path.suffix == ".safetensors":
         from safetensors.torch import load_file as load_safetensors
 
@@ -366,10 +357,32 @@ def find_last(folder: str | os.PathLike) -> str | None:
     path = Path(folder) / note.read_text().strip()
     if not path.is_file():
         raise FileNotFoundError(
-            f"'{note}' names '{path.name}', which is not there. Name a checkpoint with "
-            f"--resume PATH, or delete '{note}' to start anew."
+            f"'{note}' names '{path.name}', which is not there. Name a checkpoint "
+            f"itself, or delete '{note}' to start anew."
         )
     return str(path)
+
+
+def resolve_checkpoint(path: str | os.PathLike) -> Path:
+    """Return the file that a path means; a work dir means its newest checkpoint.
+
+    Raises:
+        FileNotFoundError: naming the path and what lies in its folder.
+
+    """
+    path = Path(path).expanduser()
+    if path.is_file():
+        return path
+    if path.is_dir():
+        newest = find_last(path)
+        if newest is not None:
+            return Path(newest)
+        what = f"'{path}' holds no checkpoint of a run: it has no file last_checkpoint"
+        folder = path
+    else:
+        what, folder = f"checkpoint '{path}' does not exist", path.parent
+    near = sorted(p.name for p in folder.glob("*.pth")) if folder.is_dir() else []
+    raise FileNotFoundError(f"{what}. Checkpoints in that folder: {near or 'none'}.")
 
 
 def plain(value: Any) -> Any:

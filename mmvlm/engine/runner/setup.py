@@ -12,7 +12,7 @@ from torch import nn
 
 from mmvlm.text.context import VLMContext
 
-from .checkpoint import find_last, load_file, load_parts, unwrap
+from .checkpoint import find_last, load_file, load_parts, resolve_checkpoint, unwrap
 from .state import read_resumable, resume_weights
 
 
@@ -79,21 +79,30 @@ def load_initial_weights(model: nn.Module, load_from: Any) -> None:
     Args:
         model (nn.Module): wrapped or not.
         load_from (str | dict | list | None): a path, ``dict(path=..., parts=[...],
-            strict=..., allow_pickle=...)``, or a list of them, in order.
+            strict=..., allow_pickle=...)``, or a list of them, in order. A path may
+            be a work dir, which means its newest checkpoint.
+
+    Raises:
+        FileNotFoundError: naming the key, when there is no checkpoint.
 
     """
     if not load_from:
         return
-    entries = load_from if isinstance(load_from, list | tuple) else [load_from]
-    for entry in entries:
+    single = not isinstance(load_from, list | tuple)
+    for number, entry in enumerate([load_from] if single else load_from):
+        key = "load_from" if single else f"load_from.{number}"
         entry = dict(path=entry) if isinstance(entry, str) else dict(entry)
         unknown = sorted(set(entry) - {"path", "parts", "strict", "allow_pickle"})
         if unknown or "path" not in entry:
             raise ValueError(
-                f"load_from={entry}: expected path and optionally parts, strict, "
+                f"{key}={entry}: expected path and optionally parts, strict, "
                 f"allow_pickle; unknown: {unknown}."
             )
-        load_parts(model, entry.pop("path"), **entry)
+        try:
+            path = resolve_checkpoint(entry.pop("path"))
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f"{key}: {error}") from error
+        load_parts(model, path, **entry)
 
 
 def load_trained(model: nn.Module, path: str, load_from: Any = None) -> None:
