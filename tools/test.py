@@ -52,7 +52,12 @@ def main(argv=None):
     from mmvlm.engine.runner import build_runner
     from mmvlm.engine.runner.checkpoint import load_file, plain, write_atomic
 
-    cfg = load_config(args.config, cfg_options=args.cfg_options, tiny=args.tiny)
+    cfg = load_config(
+        args.config,
+        cfg_options=args.cfg_options,
+        tiny=args.tiny,
+        check_files=("test",),
+    )
     if cfg.get("test_dataloader") is None:
         sys.exit(f"{args.config}: no test_dataloader, nothing to test.")
     if args.work_dir is not None:

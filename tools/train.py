@@ -50,7 +50,12 @@ def main(argv=None):
     from mmvlm.config import load_config
     from mmvlm.engine.runner import build_runner
 
-    cfg = load_config(args.config, cfg_options=args.cfg_options, tiny=args.tiny)
+    cfg = load_config(
+        args.config,
+        cfg_options=args.cfg_options,
+        tiny=args.tiny,
+        check_files=("train", "val", *([] if args.resume else ["load_from"])),
+    )
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir
     elif cfg.get("work_dir") is None:

@@ -365,8 +365,9 @@ def check_config(
         cfg (mmengine.Config): the config.
         trace (ConfigTrace | None): origins; None reads ``cfg.filename``'s chain.
         check_files (bool | Iterable[str]): look for annotation files, picture
-            folders and checkpoints; names (``train``, ``val``, ``test``) restrict
-            it to those dataloaders.
+            folders and checkpoints, and load the tokenizer; names (``train``,
+            ``val``, ``test``, ``load_from``) restrict it to those dataloaders and
+            fields.
         world_size (int | None): processes of the run; None takes the launcher's
             environment, else the number in the config's file name.
 

@@ -210,20 +210,33 @@ def check_build(doctor: Doctor) -> None:
 
 def check_files(doctor: Doctor, which: bool | Iterable[str]) -> None:
     """Report annotation files, picture folders and checkpoints that are missing."""
-    names = ("train", "val", "test") if which is True else tuple(which)
+    everything = ("train", "val", "test", "load_from")
+    names = everything if which is True else tuple(which)
+    if unknown := sorted(set(names) - set(everything)):
+        raise ValueError(f"check_files: {unknown} are none of {everything}.")
     for path, config, _ in doctor.components:
         head = path.split(".", 1)[0]
         if head in {f"{name}_dataloader" for name in names}:
             _dataset_files(doctor, path, config)
-    checkpoints = doctor.cfg.get("load_from") or []
-    if isinstance(checkpoints, (str, dict)):
-        checkpoints = [checkpoints]
-    for number, item in enumerate(checkpoints):
-        file = item if isinstance(item, str) else item.get("path")
-        if isinstance(file, str) and "://" not in file and not os.path.exists(file):
-            single = not isinstance(doctor.cfg["load_from"], (list, tuple))
-            path = "load_from" if single else f"load_from.{number}"
-            doctor.report(path, f"no such checkpoint '{file}'.")
+    # A resumed run has its weights from its own checkpoint.
+    if "load_from" in names and not doctor.cfg.get("resume"):
+        _checkpoint_files(doctor)
+
+
+def _checkpoint_files(doctor: Doctor) -> None:
+    from mmvlm.engine.runner.checkpoint import resolve_checkpoint
+
+    load_from = doctor.cfg.get("load_from") or []
+    single = isinstance(load_from, (str, dict))
+    for number, item in enumerate([load_from] if single else load_from):
+        path = "load_from" if single else f"load_from.{number}"
+        if isinstance(item, dict):
+            path, item = f"{path}.path", item.get("path")
+        if isinstance(item, str) and "://" not in item:
+            try:
+                resolve_checkpoint(item)
+            except FileNotFoundError as error:
+                doctor.report(path, str(error))
 
 
 def _dataset_files(doctor: Doctor, path: str, config: dict) -> None:

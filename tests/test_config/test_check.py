@@ -223,10 +223,32 @@ def test_missing_data_files(chain):
     ill(chain.base, "no such folder", {**root, **prefix}, check_files=True)
     ill(
         chain.base,
-        r"load_from \(--cfg-options\): no such checkpoint 'gone\.pth'",
+        r"load_from\.path \(--cfg-options\): checkpoint 'gone\.pth' does not exist",
         {**root, "+load_from": dict(path="gone.pth")},
         check_files=True,
     )
+
+
+def test_load_from_may_be_a_work_dir(chain, tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "iter_2.pth").touch()
+    options = {"+load_from": [dict(path=str(run), parts=["connector"])]}
+    only = dict(check_files=("load_from",))
+
+    ill(
+        chain.base,
+        r"load_from\.0\.path \(--cfg-options\): '.*run' holds no checkpoint of a run.*"
+        r"last_checkpoint\. Checkpoints in that folder: \['iter_2\.pth'\]",
+        options,
+        **only,
+    )
+    load_config(chain.base, options, check_files=("test",))
+    load_config(chain.base, {**options, "+resume": "auto"}, **only)
+    (run / "last_checkpoint").write_text("iter_2.pth")
+    load_config(chain.base, options, **only)
+    with pytest.raises(ValueError, match=r"\['trian'\] are none of"):
+        load_config(chain.base, check_files=("trian",))
 
 
 class EndlessTemplate(ChatTemplate):

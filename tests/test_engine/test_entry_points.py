@@ -74,6 +74,39 @@ def test_misspelt_option_is_refused_before_anything_is_built(tmp_path, test_conf
     assert not (tmp_path / "x").exists()
 
 
+@pytest.mark.parametrize(
+    ("tool", "key"), [("train", "train_dataloader"), ("test", "test_dataloader")]
+)
+def test_missing_data_is_refused_before_anything_is_built(
+    tmp_path, test_config, tool, key
+):
+    arguments = [test_config] + [tmp_path / "none.pth"] * (tool == "test")
+
+    with pytest.raises(
+        ConfigError,
+        match=rf"1 problem\n.*{key}\.dataset\.ann_file=.*no such file '.*gone",
+    ):
+        run_tool(
+            tool, *arguments, "--work-dir", tmp_path / "x",
+            "--cfg-options", f"{key}.dataset.ann_file=gone.json",
+        )  # fmt: skip
+
+    assert not (tmp_path / "x").exists()
+
+
+def test_missing_start_weights_are_refused_unless_resuming(tmp_path, test_config):
+    arguments = [test_config, "--work-dir", tmp_path / "run"]
+    options = ["--cfg-options", "default_hooks.checkpoint.interval=1"]
+    start = ["+load_from=nowhere.pth"]
+
+    with pytest.raises(ConfigError, match=r"load_from.*'nowhere\.pth' does not exist"):
+        run_tool("train", *arguments, *options, *start, "train_cfg.max_iters=2")
+    run_tool("train", *arguments, *options, "train_cfg.max_iters=1")
+    run_tool("train", *arguments, "--resume", *options, *start, "train_cfg.max_iters=2")
+
+    assert (tmp_path / "run" / "iter_2.pth").is_file()
+
+
 @pytest.mark.slow
 @pytest.mark.multiproc
 def test_dist_train_script_runs_two_processes(tmp_path):
