@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Iterable
 from typing import Any
@@ -334,13 +335,31 @@ class Doctor:
             if base is not object:
                 names |= set(accepted_keywords(base).names)
         names |= set(getattr(cls, "attribute_map", {}))
-        for key in value:
-            if key not in names:
-                self.report(
-                    f"{path}.{key}",
-                    f"{cls.__name__} has no such field.{nearest(key, names)}",
-                    value[key],
-                )
+        unknown = [key for key in value if key not in names]
+        for key in _ignored_fields(cls, value, unknown) if unknown else ():
+            self.report(
+                f"{path}.{key}",
+                f"{cls.__name__} has no such field.{nearest(key, names)}",
+                value[key],
+            )
+
+
+def _ignored_fields(cls: type, value: dict, unknown: list[str]) -> list[str]:
+    """Return which fields an architecture's constructor makes nothing of.
+
+    Since version 5 of transformers older names (``rope_theta``) stand in no
+    signature; the constructor moves them to where they belong now. What it does
+    not know it keeps as an attribute, and drops options of generation.
+    """
+    from transformers import GenerationConfig
+
+    keywords = {key: value[key] for key in value if key != "model_type"}
+    try:
+        built = cls(**copy.deepcopy(keywords))
+    except Exception:  # of any kind: it says that the values do not fit
+        return unknown
+    options = GenerationConfig()
+    return [key for key in unknown if key in vars(built) or hasattr(options, key)]
 
 
 def _is_subclass(obj: Any, base: type) -> bool:

@@ -251,6 +251,39 @@ def test_load_from_may_be_a_work_dir(chain, tmp_path):
         load_config(chain.base, check_files=("trian",))
 
 
+def test_fields_that_only_the_constructor_knows_are_accepted(chain, monkeypatch):
+    from transformers import (
+        CONFIG_MAPPING,
+        AutoModelForCausalLM,
+        LlamaConfig,
+        LlamaForCausalLM,
+    )
+
+    class MovingConfig(LlamaConfig):
+        """Takes an older name that no signature shows, as transformers 5 does."""
+
+        model_type = "moving"
+
+        def __init__(self, *args, **kwargs):
+            kwargs = self.move(kwargs)
+            super().__init__(*args, **kwargs)
+
+        def move(self, keywords):
+            self.moved = keywords.pop("old_theta", None)
+            return keywords
+
+    models = AutoModelForCausalLM._model_mapping._extra_content
+    monkeypatch.setitem(CONFIG_MAPPING._extra_content, "moving", MovingConfig)
+    monkeypatch.setitem(models, MovingConfig, LlamaForCausalLM)
+    kind = {"model.language_model.config.model_type": "moving"}
+    prefix = "+model.language_model.config"
+
+    load_config(chain.base, {f"{prefix}.rope_theta": 5e5})
+    load_config(chain.base, {**kind, f"{prefix}.old_theta": 5e5})
+    for key in ("older_theta", "hiden_size", "temperature"):
+        ill(chain.base, f"1 problem\n.*{key}=.*no such", {**kind, f"{prefix}.{key}": 1})
+
+
 class EndlessTemplate(ChatTemplate):
     """Answers have no end mark."""
 
