@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import threading
 import types
 import warnings
 from collections.abc import Callable, Iterator
@@ -274,6 +275,7 @@ class _ShimFinder(MetaPathFinder):
 
     def __init__(self, shims: dict[str, tuple[str, Callable[..., None]]]) -> None:
         self.shims = shims
+        self._searching: set[tuple[int, str]] = set()
 
     def find_spec(
         self,
@@ -282,15 +284,21 @@ class _ShimFinder(MetaPathFinder):
         target: types.ModuleType | None = None,
     ) -> ModuleSpec | None:
         """Return the module's ordinary spec, its execution wrapped."""
-        if fullname not in self.shims:
+        search = (threading.get_ident(), fullname)
+        # A finder may itself ask for the spec, which leads back to here.
+        if fullname not in self.shims or search in self._searching:
             return None
-        for finder in sys.meta_path:
-            if isinstance(finder, _ShimFinder) or not hasattr(finder, "find_spec"):
-                continue
-            spec = finder.find_spec(fullname, path, target)
-            if spec is not None and spec.loader is not None:
-                self._wrap(spec, *self.shims[fullname])
-                return spec
+        self._searching.add(search)
+        try:
+            for finder in sys.meta_path:
+                if _is_shim_finder(finder) or not hasattr(finder, "find_spec"):
+                    continue
+                spec = finder.find_spec(fullname, path, target)
+                if spec is not None and spec.loader is not None:
+                    self._wrap(spec, *self.shims[fullname])
+                    return spec
+        finally:
+            self._searching.discard(search)
         return None
 
     @staticmethod
@@ -309,6 +317,16 @@ class _ShimFinder(MetaPathFinder):
 
         # On the instance: the loader keeps its class, which tools look at.
         spec.loader.exec_module = exec_module
+
+
+def _is_shim_finder(finder: object) -> bool:
+    """Whether a finder is ours, also when mmvlm was imported anew since.
+
+    Tools that take modules out of ``sys.modules`` (coverage does) make the next
+    import define the class again; the old finder is no instance of the new one.
+    """
+    kind = type(finder)
+    return (kind.__module__, kind.__qualname__) == (__name__, _ShimFinder.__qualname__)
 
 
 def disabled_shims() -> set[str]:
@@ -334,7 +352,7 @@ def apply() -> None:
     """Check versions and install the shims; the second call does nothing.
 
     Shims of modules that were imported before mmvlm act at once where that
-    still helps.
+    still helps. The finder of an earlier import of mmvlm is replaced.
     """
     if any(isinstance(finder, _ShimFinder) for finder in sys.meta_path):
         return
@@ -350,4 +368,5 @@ def apply() -> None:
             shim()
         elif when == "after":
             shim(sys.modules[target])
-    sys.meta_path.insert(0, _ShimFinder(waiting))
+    others = [finder for finder in sys.meta_path if not _is_shim_finder(finder)]
+    sys.meta_path[:] = [_ShimFinder(waiting), *others]

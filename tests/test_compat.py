@@ -285,6 +285,54 @@ class TestHook:
         compat.apply()
         assert sys.meta_path == before
 
+    def test_a_new_import_of_mmvlm_replaces_the_finder(self, tmp_path, monkeypatch):
+        # coverage --source imports mmvlm, and forgets it before the tests do.
+        monkeypatch.setattr(sys, "meta_path", list(sys.meta_path))
+        monkeypatch.syspath_prepend(str(tmp_path))
+        (tmp_path / "shimmed_twice.py").touch()
+        spec = importlib.util.spec_from_file_location("mmvlm.compat", compat.__file__)
+        again = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(again)
+        monkeypatch.setattr(again, "_SHIMS", {"x": ("shimmed_twice", "before", print)})
+        old = compat._ShimFinder({"shimmed_twice": ("before", print)})
+        sys.meta_path.insert(0, old)
+
+        again.apply()
+        sys.meta_path.append(old)
+        found = sys.meta_path[0].find_spec("shimmed_twice")
+
+        assert found.origin.startswith(str(tmp_path))
+        kinds = [type(finder) for finder in sys.meta_path]
+        assert kinds.count(again._ShimFinder) == 1 and kinds[0] is again._ShimFinder
+        assert kinds.count(compat._ShimFinder) == 1
+
+    def test_coverage_of_a_module_can_be_asked_for(self):
+        code = (
+            "import sys, mmvlm, importlib.util\n"
+            "for name in [n for n in sys.modules if n.split('.')[0] == 'mmvlm']:\n"
+            "    del sys.modules[name]\n"
+            "import mmvlm\n"
+            "print(importlib.util.find_spec('torchvision').name)\n"
+            "print(sum(type(x).__name__ == '_ShimFinder' for x in sys.meta_path))\n"
+        )
+
+        done = subprocess.run(
+            [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True
+        )
+
+        assert done.stdout.split() == ["torchvision", "1"], done.stderr[-2000:]
+
+    def test_a_finder_that_asks_again_gets_an_answer(self, monkeypatch):
+        class Asking:
+            def find_spec(self, name, path=None, target=None):
+                return ours.find_spec(name, path, target)
+
+        ours = compat._ShimFinder({"colorsys": ("before", print)})
+        monkeypatch.setattr(sys, "meta_path", [Asking(), *sys.meta_path])
+
+        assert ours.find_spec("colorsys").origin.endswith("colorsys.py")
+        assert ours.find_spec("colorsys") is not None
+
     def test_other_modules_pass_untouched(self):
         finder = compat._ShimFinder({"json": ("after", print)})
         assert finder.find_spec("csv") is None
