@@ -56,9 +56,10 @@ def fake_runner():
     return SimpleNamespace(train_dataloader=loader, logger=Logger())
 
 
-def batch_of(num_bad, cut=0):
+def batch_of(num_bad, cut=0, untrained=False, turns=0):
     bad = [BadRecord("fake", i, f"id{i}", "a.png", "is cut") for i in range(num_bad)]
-    facts = dict(dataset="fake", truncated_tokens=cut)
+    facts = dict(dataset="fake", truncated_tokens=cut, dropped_labels=untrained)
+    facts["meta"] = dict(dropped_turns=turns) if turns else {}
     return dict(data_samples=[SimpleNamespace(metainfo=facts)], bad_records=bad)
 
 
@@ -77,6 +78,21 @@ def test_bad_and_cut_samples_are_reported_at_the_end_and_after_a_resume():
     assert "id 'id0', a.png): is cut" in first
     assert "Truncated: fake: 2 samples, 9 tokens cut." in first
     assert second == "Bad samples: none of 0."
+
+
+def test_dropped_labels_and_turns_are_reported():
+    runner, hook = fake_runner(), BadSamplesHook()
+    hook.before_train(runner)
+
+    hook.after_train_iter(runner, 0, [batch_of(0, untrained=True), batch_of(0)])
+    hook.after_train_iter(runner, 1, [batch_of(0, untrained=True, turns=1)])
+    hook.after_train(runner)
+
+    assert runner.logger.lines[0].splitlines() == [
+        "Bad samples: none of 3.",
+        "Untrained by LLaVA's count: fake: 2 samples.",
+        "Leading answers left out: fake: 1 turns.",
+    ]
 
 
 def test_too_many_bad_samples_stop_the_run():

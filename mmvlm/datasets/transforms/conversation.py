@@ -109,9 +109,10 @@ class EncodeConversation:
         except ValueError as error:
             raise ValueError(f"{where}: {error}") from error
         trains = bool((encoded.labels != IGNORE_INDEX).any())
-        item["dropped_labels"] = not trains and self._encoder.counts_as_llava
+        untrained = not generate and not trains
+        item["dropped_labels"] = untrained and self._encoder.counts_as_llava
         item["truncated_tokens"] = 0
-        if not generate and not trains and not item["dropped_labels"]:
+        if untrained and not item["dropped_labels"]:
             raise ValueError(
                 f"{where}: no token would be trained (no supervised turn in "
                 f"{[turn.role for turn in conversation.turns]})."

@@ -13,7 +13,7 @@ from mmvlm.utils.dist import gather_objects
 
 
 class SampleCount:
-    """What one pass over a data set left out or cut.
+    """What one pass over a data set left out or cut, samples and parts of them.
 
     Args:
         dataset (Dataset): its members' policies give the limits; a foreign data set
@@ -28,6 +28,8 @@ class SampleCount:
         self.counter = BadSampleCounter.from_dataset(dataset) if has_policy else None
         self.truncated: Counter[str] = Counter()
         self.truncated_tokens: Counter[str] = Counter()
+        self.dropped_labels: Counter[str] = Counter()
+        self.dropped_turns: Counter[str] = Counter()
 
     def add(self, batches: Iterable[Any]) -> None:
         """Count batches.
@@ -39,16 +41,22 @@ class SampleCount:
         for batch in batches:
             samples = batch.get("data_samples") or ()
             for sample in samples:
-                facts = getattr(sample, "metainfo", {})
-                cut = facts.get("truncated_tokens", 0)
-                if cut:
-                    self.truncated[facts.get("dataset", "?")] += 1
-                    self.truncated_tokens[facts.get("dataset", "?")] += cut
+                self._add_sample(getattr(sample, "metainfo", {}))
             if self.counter is not None:
                 bad = batch.get("bad_records") or ()
                 self.counter.add(bad, len(samples) + len(bad))
                 if bad:
                     self.counter.check()
+
+    def _add_sample(self, facts: dict) -> None:
+        name = facts.get("dataset", "?")
+        if cut := facts.get("truncated_tokens", 0):
+            self.truncated[name] += 1
+            self.truncated_tokens[name] += cut
+        if facts.get("dropped_labels", False):
+            self.dropped_labels[name] += 1
+        if turns := (facts.get("meta") or {}).get("dropped_turns", 0):
+            self.dropped_turns[name] += turns
 
     def report(self) -> str:
         """Return the counts in words."""
@@ -56,6 +64,10 @@ class SampleCount:
         for name, count in sorted(self.truncated.items()):
             tokens = self.truncated_tokens[name]
             lines.append(f"Truncated: {name}: {count} samples, {tokens} tokens cut.")
+        for name, count in sorted(self.dropped_labels.items()):
+            lines.append(f"Untrained by LLaVA's count: {name}: {count} samples.")
+        for name, count in sorted(self.dropped_turns.items()):
+            lines.append(f"Leading answers left out: {name}: {count} turns.")
         return "\n".join(lines)
 
 
