@@ -408,6 +408,16 @@ def test_inheritance_is_shallow():
     assert deep == []
 
 
+# ------------------------------------------------------------------ tests
+def test_test_modules_have_names_of_their_own():
+    """Test folders are no packages: pytest and workers import files by bare name."""
+    names = [path.stem for path in TESTS if path.stem != "conftest"]
+    assert sorted({name for name in names if names.count(name) > 1}) == []
+    imported = r"^\s*(from conftest import|import conftest)"
+    guilty = [p.name for p in TESTS if re.search(imported, p.read_text(), re.M)]
+    assert guilty == [], "each folder has a conftest; share through a helper module"
+
+
 # ------------------------------------------------------------------- ruff
 @pytest.mark.parametrize("arguments", [["check"], ["format", "--check"]])
 def test_ruff_is_clean(arguments):
