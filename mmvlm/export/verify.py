@@ -24,7 +24,8 @@ class VerifyReport:
     Args:
         max_logit_diff (float): largest absolute difference of any logit.
         max_logit (float): largest absolute logit, for scale.
-        tolerance (float): what was allowed.
+        tolerance (float): what was allowed, relative to the largest logit where
+            that is above 1.
         num_prompts, num_tokens (int): what was compared.
         loading (list[str]): keys that the reload missed or did not expect.
         weights (list[str]): weights that differ, the worst first.
@@ -42,16 +43,24 @@ class VerifyReport:
     notes: list[str] = field(default_factory=list)
 
     @property
+    def allowed(self) -> float:
+        """Largest difference that float32 rounding explains.
+
+        The tolerance holds for logits up to 1; rounding grows with their size.
+        """
+        return self.tolerance * max(1.0, self.max_logit)
+
+    @property
     def ok(self) -> bool:
         """Whether the export may be used."""
-        equal = self.max_logit_diff <= self.tolerance  # False for NaN
+        equal = self.max_logit_diff <= self.allowed  # False for NaN
         return equal and not self.loading and not self.weights
 
     def __str__(self) -> str:
         lines = [
             f"verify: {'ok' if self.ok else 'FAILED'}",
             f"  largest logit difference {self.max_logit_diff:.3g} (allowed "
-            f"{self.tolerance:g}, largest logit {self.max_logit:.3g}) over "
+            f"{self.allowed:.3g}, largest logit {self.max_logit:.3g}) over "
             f"{self.num_prompts} prompts, {self.num_tokens} positions",
         ]
         lines += [f"  reload: {line}" for line in self.loading[:10]]
@@ -76,7 +85,8 @@ def verify_export(
         folder (str | Path): what :func:`export_hf` wrote.
         batches (list[VLMBatch]): one sample each, on the model's device, pixels
             normalised.
-        tolerance (float): allowed absolute difference of logits.
+        tolerance (float): allowed difference of logits, relative to the largest
+            one where that is above 1.
         processed (list | None): per batch (prompt text with ``<image>``, picture
             or None) that the exported processor is tried on; what differs from
             the batch is noted, it does not fail.
