@@ -49,8 +49,10 @@ def test_boxes_are_percent_in_steps_of_four():
 def test_objects_of_one_name_are_asked_about_by_colour():
     asked = [q.text for q in pool("pointing")]
 
-    assert len(asked) == 4  # two coloured circles, the digit with and without colour
-    assert not any("the circle" in text for text in asked)
+    assert len(asked) == 8  # two wordings for each circle, four for the digit
+    assert not any(text.endswith(" the circle.") for text in asked)
+    assert not any(" the shape" in text for text in asked)
+    assert any(" the digit" in text and "7" not in text for text in asked)
     assert all(q.box for q in pool("pointing"))
 
 
@@ -61,19 +63,36 @@ def test_objects_of_one_name_are_asked_about_by_colour():
         ("shape", "What shape is at the top left?", "circle"),
         ("digit", "Which digit is at the top right?", "7"),
         ("digit", "Which digit is blue?", "7"),
-        ("relation", "Is the red circle left or right of the digit 7?", "left"),
-        ("relation", "Is the green circle above or below the red circle?", "below"),
+        ("colour", "Which colour has the digit?", "blue"),
+        ("place", "In which quarter is the digit 7?", "top right"),
     ],
 )
 def test_answers_follow_from_the_scene(task, text, answer):
     assert (text, answer) in {(q.text, q.answer) for q in pool(task)}
 
 
+def test_relations_follow_from_the_scene():
+    for seed in range(30):
+        for q in TASKS["relation"](SCENE, np.random.default_rng(seed)):
+            first = q.text.split()[2 + (q.text.split()[2] == "the")]
+            is_digit = first in ("digit", "blue")
+            if q.form == "left-right":
+                assert q.answer == ("right" if is_digit else "left"), q
+            if q.form == "above-below" and first == "green":
+                assert q.answer == "below", q
+
+
 def test_existence_asks_for_what_is_there_and_what_is_not():
     for seed in range(40):
         scene = sample_scene(np.random.default_rng(seed))
-        names = {o.label for o in scene.objects} | {o.phrase for o in scene.objects}
-        for question in pool("existence", scene):
+        names = {
+            name
+            for o in scene.objects
+            for name in (o.kind, f"{o.colour} object", o.label, o.phrase)
+        }
+        questions = pool("existence", scene)
+        assert Counter(q.answer for q in questions)["yes"] == len(questions) / 2
+        for question in questions:
             what = question.text.rstrip("?").rpartition(" a ")[2]
             assert (what in names) == (question.answer == "yes"), question
 
@@ -95,6 +114,7 @@ def test_a_conversation_has_as_many_questions_as_asked_without_repeats():
         rng = np.random.default_rng(seed)
         questions = ask_about(sample_scene(rng), rng, 8)
         assert len(questions) == len(set(questions)) == 8
+        assert "caption" not in {q.task for q in questions}
 
 
 def test_test_answers_are_balanced_within_every_form():

@@ -35,8 +35,11 @@ def records(folder, name):
 
 
 def test_everything_is_written_once_per_scene(folder):
-    for name in ("train", "pretrain", "text", "phrases"):
+    for name in ("pretrain", "phrases"):
         assert len(records(folder, f"{name}.json")) == 40
+    for name in ("train", "text"):
+        names = [record["id"] for record in records(folder, f"{name}.json")]
+        assert len(names) == len(set(names)) == 2 * 40 + 14
     assert len(records(folder, "test.json")) == 18
     assert len(list((folder / "images").rglob("*.png"))) == 58
     assert records(folder, "tiny_scenes.json")["seed"] == 3
@@ -44,7 +47,7 @@ def test_everything_is_written_once_per_scene(folder):
 
 def test_pictures_are_the_rendered_scenes(folder):
     for sample, record in zip(
-        training_samples(5, 3), records(folder, "train.json"), strict=False
+        training_samples(5, 3), records(folder, "pretrain.json"), strict=False
     ):
         picture = np.asarray(PIL.Image.open(folder / record["image"]))
         assert np.array_equal(picture, sample.image())
@@ -54,14 +57,20 @@ def test_the_normal_reader_reads_conversations_back(folder):
     data = DATASETS.build(
         dict(type="LLaVADataset", data_root=str(folder), ann_file="train.json")
     )
-    samples = list(training_samples(40, 3))
+    samples = {sample.id: sample for sample in training_samples(40, 3)}
 
-    for number in (0, 17, 39):
+    for number in range(94):
         talk = data[number]["conversation"]
+        scene, _, part = talk.id.rpartition("-")
+        sample = samples[scene]
         said = [turn.text.strip() for turn in talk.turns]
-        wanted = [t for q in samples[number].turns for t in (q.text, q.answer)]
-        assert said == wanted
-        assert len(talk.images) == 1 and len(talk.turns) == 16
+        if part == "caption":
+            turns = [sample.description]
+        else:
+            turns = sample.turns[3 * int(part) : 3 * int(part) + 3]
+        assert said == [t for q in turns for t in (q.text, q.answer)]
+        assert len(talk.images) == 1 and len(turns) == (3 if part in "01" else 1)
+        assert (sample.caption in said) == (part == "caption")
 
 
 def test_test_records_hold_what_scoring_needs(folder):

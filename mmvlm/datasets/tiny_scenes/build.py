@@ -86,8 +86,9 @@ def _train_tokenizer(folder: Path, samples: list, chat_template: str) -> None:
     texts: list[str] = []
     for sample in samples:
         texts += [f" {p['text']}" for p in writer._phrases(sample)["phrases"]]
-        for turn in writer._text(sample)["conversations"]:
-            speaker = "USER: " if turn["from"] == "human" else "ASSISTANT: "
+    for record in writer._texts(samples):
+        for turn in record["conversations"]:
+            speaker = " USER: " if turn["from"] == "human" else " ASSISTANT: "
             texts.append(speaker + turn["value"])
     train_tiny_tokenizer(
         texts,

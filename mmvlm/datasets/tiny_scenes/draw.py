@@ -68,7 +68,7 @@ def _digit_mask(item: SceneObject) -> np.ndarray:
     columns, lines = np.flatnonzero(ink.any(0)), np.flatnonzero(ink.any(1))
     big = big[lines[0] : lines[-1] + 1, columns[0] : columns[-1] + 1]
     small = cv2.resize(big, (width, height), interpolation=cv2.INTER_AREA)
-    return np.clip(small * 1.25, 0, 1)
+    return np.clip(small * item.ink, 0, 1)
 
 
 def _word_mask(item: SceneObject) -> np.ndarray:

@@ -13,7 +13,7 @@ from .tasks import FORMS, TASKS, Question, ask_about
 from .tasks import caption as caption_of
 
 #: Questions per training picture.
-TURNS_PER_SCENE = 8
+TURNS_PER_SCENE = 6
 _MAX_TRIES = 2000
 
 
@@ -25,12 +25,16 @@ class SceneSample:
         id (str): ``train-000012``.
         scene (Scene): can be drawn.
         turns (tuple[Question, ...]): questions with answers, in order.
+        description (Question | None): asks for the caption; training only. It is
+            no turn of the conversation, or the turns behind it could be answered
+            from its answer without a look at the picture.
 
     """
 
     id: str
     scene: Scene
     turns: tuple[Question, ...]
+    description: Question | None = None
 
     @property
     def caption(self) -> str:
@@ -54,7 +58,10 @@ def training_samples(
         rng = np.random.default_rng([seed, 0, number])
         scene = sample_scene(rng, "train")
         yield SceneSample(
-            f"train-{number:06d}", scene, tuple(ask_about(scene, rng, turns))
+            f"train-{number:06d}",
+            scene,
+            tuple(ask_about(scene, rng, turns)),
+            next(iter(TASKS["caption"](scene, rng))),
         )
 
 

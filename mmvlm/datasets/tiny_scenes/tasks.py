@@ -34,7 +34,6 @@ FORMS: dict[str, dict[str, tuple[str, ...] | None]] = {
     "relation": {
         "left-right": ("left", "right"),
         "above-below": ("above", "below"),
-        "yes-no": _YES_NO,
     },
     "digit": {"digit": DIGITS},
     "word": {"word": WORDS},
@@ -77,6 +76,7 @@ def phrases(scene: Scene) -> list[tuple[str, str]]:
     out = []
     for item in scene.objects:
         x1, y1, x2, y2 = box_numbers(item.box, scene.size)
+        out.append(("name", item.label))
         out.append(("object", f"a {item.phrase} at the {item.position}"))
         out.append(("across", f"from {x1} to {x2} across"))
         out.append(("down", f"from {y1} to {y2} down"))
@@ -105,12 +105,25 @@ def _unique(scene: Scene, key: Callable[[SceneObject], object]) -> list[SceneObj
     return [o for o, k in zip(scene.objects, keys, strict=True) if keys.count(k) == 1]
 
 
-def _names(scene: Scene) -> Iterator[tuple[SceneObject, str]]:
-    """Objects with every wording that points at them alone."""
-    for item in _unique(scene, lambda o: o.label):
-        yield item, item.label
-    for item in _unique(scene, lambda o: o.phrase):
-        yield item, item.phrase
+def _names(scene: Scene, coloured: bool = True) -> dict[SceneObject, list[str]]:
+    """Objects with every wording that points at them alone.
+
+    From coarse to fine: ``digit``, ``red object``, ``digit 7``, ``red digit 7``.
+    Coarse ones are learnt first and pull the fine ones along.
+
+    Args:
+        scene (Scene): what is asked about.
+        coloured (bool): False leaves out wordings that name the colour.
+
+    """
+    wordings: list[Callable[[SceneObject], str]] = [lambda o: o.kind, lambda o: o.label]
+    if coloured:
+        wordings += [lambda o: f"{o.colour} object", lambda o: o.phrase]
+    out: dict[SceneObject, list[str]] = {}
+    for wording in wordings:
+        for item in _unique(scene, wording):
+            out.setdefault(item, []).append(wording(item))
+    return out
 
 
 def _caption(scene: Scene, rng: np.random.Generator) -> Iterator[Question]:
@@ -122,29 +135,39 @@ def _existence(scene: Scene, rng: np.random.Generator) -> Iterator[Question]:
     def ask(what: str) -> str:
         return pick((f"Is there a {what}?", f"Does the picture show a {what}?"), rng)
 
-    labels = {o.label for o in scene.objects}
-    phrases = {o.phrase for o in scene.objects}
-    for what in sorted(labels | phrases):
-        yield Question("existence", "yes-no", ask(what), "yes")
+    for there, absent in _things(scene, rng):
+        if there and absent:
+            yield Question("existence", "yes-no", ask(pick(there, rng)), "yes")
+            yield Question("existence", "yes-no", ask(pick(absent, rng)), "no")
+
+
+def _things(
+    scene: Scene, rng: np.random.Generator
+) -> Iterator[tuple[list[str], list[str]]]:
+    """Per degree of detail, what the scene shows and what it does not.
+
+    What it does not show differs in one word from what it shows.
+    """
+    kinds = {o.kind for o in scene.objects}
+    yield sorted(kinds), sorted(set(NAMES) - kinds)
+    colours = {o.colour for o in scene.objects}
+    yield (
+        [f"{c} object" for c in sorted(colours)],
+        [f"{c} object" for c in sorted(set(COLOURS) - colours)],
+    )
+    absent = []
     for item in scene.objects:
         name = _other(NAMES[item.kind], item.name, rng)
-        label = name if item.kind == "shape" else f"{item.kind} {name}"
-        recoloured = f"{_other(tuple(COLOURS), item.colour, rng)} {item.label}"
-        for what in (label, f"{item.colour} {label}", recoloured):
-            if what not in labels | phrases:
-                yield Question("existence", "yes-no", ask(what), "no")
+        absent.append(name if item.kind == "shape" else f"{item.kind} {name}")
+    labels = {o.label for o in scene.objects}
+    yield sorted(labels), sorted(set(absent) - labels)
 
 
 def _colour(scene: Scene, rng: np.random.Generator) -> Iterator[Question]:
-    for item in _unique(scene, lambda o: o.label):
-        text = pick(
-            (
-                f"What colour is the {item.label}?",
-                f"Which colour has the {item.label}?",
-            ),
-            rng,
-        )
-        yield Question("colour", "colour", text, item.colour)
+    for item, names in _names(scene, coloured=False).items():
+        for name in names:
+            wordings = (f"What colour is the {name}?", f"Which colour has the {name}?")
+            yield Question("colour", "colour", pick(wordings, rng), item.colour)
     for item in scene.objects:
         text = f"What colour is the object at the {item.position}?"
         yield Question("colour", "colour", text, item.colour)
@@ -161,10 +184,13 @@ def _shape(scene: Scene, rng: np.random.Generator) -> Iterator[Question]:
                 rng,
             )
             yield Question("shape", "shape", text, item.name)
-    for item in scene.objects:
-        if item.kind == "shape":
-            text = f"What shape is at the {item.position}?"
-            yield Question("shape", "shape", text, item.name)
+    shapes = [o for o in scene.objects if o.kind == "shape"]
+    for item in shapes:
+        text = f"What shape is at the {item.position}?"
+        yield Question("shape", "shape", text, item.name)
+    if len(shapes) == 1:
+        text = "Which shape is in the picture?"
+        yield Question("shape", "shape", text, shapes[0].name)
 
 
 def _count(scene: Scene, rng: np.random.Generator) -> Iterator[Question]:
@@ -181,26 +207,19 @@ def _count(scene: Scene, rng: np.random.Generator) -> Iterator[Question]:
 
 
 def _relation(scene: Scene, rng: np.random.Generator) -> Iterator[Question]:
-    named = list(_names(scene))
-    for a, name_a in named:
-        for b, name_b in named:
+    named = _names(scene)
+    for a in named:
+        for b in named:
             if a is b:
                 continue
+            name_a, name_b = pick(named[a], rng), pick(named[b], rng)
             if a.column != b.column:
                 text = f"Is the {name_a} left or right of the {name_b}?"
                 yield Question("relation", "left-right", text, a.column)
-                side = pick(("left", "right"), rng)
-                text = f"Is the {name_a} {side} of the {name_b}?"
-                answer = "yes" if a.column == side else "no"
-                yield Question("relation", "yes-no", text, answer)
             if a.row != b.row:
                 above = "above" if a.row == "top" else "below"
                 text = f"Is the {name_a} above or below the {name_b}?"
                 yield Question("relation", "above-below", text, above)
-                side = pick(("above", "below"), rng)
-                text = f"Is the {name_a} {side} the {name_b}?"
-                answer = "yes" if side == above else "no"
-                yield Question("relation", "yes-no", text, answer)
 
 
 def _reading(kind: str) -> Callable[[Scene, np.random.Generator], Iterator[Question]]:
@@ -223,16 +242,31 @@ def _reading(kind: str) -> Callable[[Scene, np.random.Generator], Iterator[Quest
 
 
 def _pointing(scene: Scene, rng: np.random.Generator) -> Iterator[Question]:
-    for item, name in _names(scene):
-        text = pick(
-            (f"Where is the {name}? Give its box.", f"Give the box of the {name}."),
-            rng,
-        )
+    for item, names in _names(scene).items():
         answer = box_text(item.box, scene.size)
-        yield Question("pointing", "box", text, answer, item.box)
+        for name in names:
+            text = pick(
+                (f"Where is the {name}? Give its box.", f"Give the box of the {name}."),
+                rng,
+            )
+            yield Question("pointing", "box", text, answer, item.box)
 
 
-#: Task name to the generator of all its questions about a scene.
+def _place(scene: Scene, rng: np.random.Generator) -> Iterator[Question]:
+    """Ask for the quarter; for training only, it teaches to look things up."""
+    for item, names in _names(scene).items():
+        above = "above" if item.row == "top" else "below"
+        for name in names:
+            text = f"In which quarter is the {name}?"
+            yield Question("place", "quarter", text, item.position)
+            text = f"Is the {name} left or right of the middle?"
+            yield Question("place", "column", text, item.column)
+            text = f"Is the {name} above or below the middle?"
+            yield Question("place", "row", text, above)
+
+
+#: Task name to the generator of all its questions about a scene; those that are
+#: not in ``FORMS`` are for training only.
 TASKS: dict[str, Callable[[Scene, np.random.Generator], Iterator[Question]]] = {
     "caption": _caption,
     "existence": _existence,
@@ -243,6 +277,7 @@ TASKS: dict[str, Callable[[Scene, np.random.Generator], Iterator[Question]]] = {
     "digit": _reading("digit"),
     "word": _reading("word"),
     "pointing": _pointing,
+    "place": _place,
 }
 
 
@@ -254,14 +289,15 @@ def _other(choices: Sequence[str], than: str, rng: np.random.Generator) -> str:
 def ask_about(scene: Scene, rng: np.random.Generator, num: int = 8) -> list[Question]:
     """Draw ``num`` different questions, tasks and answers balanced.
 
-    Tasks are dealt round in random order; within a task the answer is drawn
-    first and then one of the questions that have it. Fewer come back when the
-    scene has no more.
+    Tasks are dealt round in random order, all but the caption, which would answer
+    the others; within a task the answer is drawn first and then one of the
+    questions that have it. Fewer come back when the scene has no more.
     """
-    pools = {task: list(make(scene, rng)) for task, make in TASKS.items()}
+    tasks = [task for task in TASKS if task != "caption"]
+    pools = {task: list(TASKS[task](scene, rng)) for task in tasks}
     chosen: list[Question] = []
     while len(chosen) < num and any(pools.values()):
-        for task in rng.permutation(list(TASKS)).tolist():
+        for task in rng.permutation(tasks).tolist():
             if pools[task] and len(chosen) < num:
                 question = draw_balanced(pools[task], rng)
                 pools[task].remove(question)
