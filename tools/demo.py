@@ -14,20 +14,20 @@ import shutil
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 TOOLS = ROOT / "tools"
 CONFIGS = {
-    "vision": "clip-tiny_contrastive_none_1xb192-1k-pt_tiny-scenes",
-    "text": "text_none_llama-tiny_1xb48-300i-pt_tiny-scenes",
-    "stage1": "llava-clip-tiny_mlp2x_llama-tiny_1xb64-400i-pt_tiny-scenes",
-    "stage2": "llava-clip-tiny_mlp2x_llama-tiny_1xb48-1k-ft_tiny-scenes",
+    "vision": "clip-tiny_contrastive_none_1xb192-1600i-pt_tiny-scenes",
+    "text": "text_none_llama-tiny_1xb64-600i-pt_tiny-scenes",
+    "stage1": "llava-clip-tiny_mlp2x_llama-tiny_1xb64-300i-pt_tiny-scenes",
+    "stage2": "llava-clip-tiny_mlp2x_llama-tiny_1xb96-2k-ft_tiny-scenes",
 }
 TITLES = {
     "data": "TinyScenes: pictures, questions, tokenizer",
-    "vision": "Vision tower: image-phrase contrast",
-    "text": "Language model: next token",
+    "towers": "Vision tower (image-phrase contrast), language model (next token)",
     "stage1": "Stage 1: connector, towers frozen",
     "stage2": "Stage 2: connector and language model",
     "test": "Test: held-out questions, each asked alone",
@@ -35,6 +35,12 @@ TITLES = {
     "chat": "Chat",
     "export": "Export to transformers, verified by reloading",
     "report": "Report",
+}
+CURVES = {
+    "vision": "Vision tower: image-phrase contrast",
+    "text": "Language model: next token",
+    "stage1": TITLES["stage1"],
+    "stage2": TITLES["stage2"],
 }
 LOADS = {"stage1": ("vision", "text"), "stage2": ("vision", "text", "stage1")}
 PROMPTS = (
@@ -50,7 +56,7 @@ def parse_args(argv=None):
     )
     parser.add_argument("--work-dir", default="work_dirs/demo", help="all goes there")
     parser.add_argument("--fresh", action="store_true", help="forget finished stages")
-    parser.add_argument("--num", type=int, default=24000, help="training scenes")
+    parser.add_argument("--num", type=int, default=48000, help="training scenes")
     parser.add_argument("--num-test", type=int, default=1350, help="test questions")
     parser.add_argument(
         "--iters", type=int, help="steps of every training stage, for a quick look"
@@ -80,7 +86,7 @@ class Demo:
                 continue
             print(f"\n{head}", flush=True)
             start = time.perf_counter()
-            getattr(self, f"do_{name}", lambda stage=name: self.train(stage))()
+            getattr(self, f"do_{name}")()
             self.mark(name).write_text(
                 json.dumps(dict(seconds=time.perf_counter() - start))
             )
@@ -121,13 +127,19 @@ class Demo:
         options += [o for o in self.precision if stage != "vision" or "optim" in o]
         return ["--cfg-options", *options]
 
-    def call(self, tool, *arguments, log=None, out=None):
+    def call(self, tool, *arguments, log=None, out=None, processes=1, threads=None):
         """Run a tool; its output goes to the terminal, or to files.
 
-        ``log`` takes everything, or only stderr when ``out`` takes stdout.
+        ``log`` takes everything, or only stderr when ``out`` takes stdout; ``threads``
+        of PyTorch per process, by default as many as there are cores.
         """
         command = [sys.executable, str(TOOLS / tool), *map(str, arguments)]
         env = dict(os.environ)
+        if processes > 1:
+            start = "-m torch.distributed.run --standalone --nproc_per_node"
+            command[1:1] = [*start.split(), str(processes)]
+        if threads is not None:
+            env["OMP_NUM_THREADS"] = str(threads)
         env["PYTHONPATH"] = os.pathsep.join(
             p for p in (str(ROOT), env.get("PYTHONPATH")) if p
         )
@@ -158,19 +170,51 @@ class Demo:
             *("--num-test", self.args.num_test),
         )
 
-    def train(self, stage):
+    def do_towers(self):
+        """Pretrain both towers, side by side where that is faster."""
+        together = num_processes() > 1
+        with ThreadPoolExecutor(2 if together else 1) as pool:
+            runs = [
+                pool.submit(self.train, stage, 1, 1 if together else None)
+                for stage in ("vision", "text")
+            ]
+            for run in runs:
+                run.result()
+
+    def do_stage1(self):
+        """Train the connector."""
+        self.train("stage1", num_processes())
+
+    def do_stage2(self):
+        """Train connector and language model."""
+        self.train("stage2", num_processes())
+
+    def train(self, stage, processes, threads=None):
         """Train a stage, or go on where it was interrupted."""
         print(f"    log: {self.folder(stage)}.log", flush=True)
+        options = self.options(stage)
+        if processes > 1:
+            from mmengine.config import Config
+
+            size = Config.fromfile(self.config(stage)).train_dataloader.batch_size
+            options.append(f"train_dataloader.batch_size={size // processes}")
+            options[:0] = ["--launcher", "pytorch"]
+            threads = 1
         self.call(
             "train.py",
             self.config(stage),
             *("--work-dir", self.folder(stage), "--resume"),
-            *self.options(stage),
+            *options,
             log=f"{self.folder(stage)}.log",
+            processes=processes,
+            threads=threads,
         )
         last = self.curve(stage).read_text(encoding="utf-8").splitlines()[-1]
         row = json.loads(last)
-        print(f"    step {row['step']}: loss {row['loss']:.3f}", flush=True)
+        print(
+            f"    {CURVES[stage]}: step {row['step']}, loss {row['loss']:.3f}",
+            flush=True,
+        )
 
     def curve(self, stage):
         """Return the scalars of a training stage."""
@@ -254,9 +298,10 @@ class Demo:
             for name in TITLES
             if name != "report"
         ]
-        for stage, name in zip(stages, TITLES, strict=False):
-            if name in CONFIGS:
-                stage["scalars"] = str(self.curve(name))
+        stages += [
+            dict(name=title, scalars=str(self.curve(name)))
+            for name, title in CURVES.items()
+        ]
         answers = [self.work / f"{name}.jsonl" for name in ("test", "blind")]
         path = write_report(
             self.work,
@@ -268,9 +313,20 @@ class Demo:
                 folder=self.work / "llava-hf", plain_transformers=self.verified()
             ),
         )
-        whole = sum(stage["seconds"] for stage in stages)
+        whole = sum(stage.get("seconds", 0) for stage in stages)
         print("\n" + format_table(*answers))
         print(f"All stages: {whole / 60:.1f} minutes. Report: {path}")
+
+
+def num_processes():
+    """Return how many processes train at a time.
+
+    On two CPU cores, two processes of one thread each train 1.3 times as fast as one
+    of two; batches and losses are the same.
+    """
+    import torch
+
+    return 1 if torch.cuda.is_available() or os.cpu_count() < 2 else 2
 
 
 def precision_options():

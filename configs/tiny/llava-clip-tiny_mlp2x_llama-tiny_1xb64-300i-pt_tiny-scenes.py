@@ -1,7 +1,7 @@
 """Tiny LLaVA, stage 1: the connector learns from captions, both towers frozen.
 
 Reproduces: LLaVA's recipe in the small.
-Command: tools/train.py configs/tiny/llava-clip-tiny_mlp2x_llama-tiny_1xb64-400i-pt_tiny-scenes.py
+Command: tools/train.py configs/tiny/llava-clip-tiny_mlp2x_llama-tiny_1xb64-300i-pt_tiny-scenes.py
 Hardware: sized for 2 CPU cores.
 Expected: a training loss below 1.0.
 """
@@ -18,15 +18,16 @@ model = dict(
 )
 train_dataloader = dict(batch_size=64, dataset=dict(ann_file="pretrain.json"))
 default_hooks = dict(checkpoint=dict(trainable_only=True))
-train_cfg = dict(max_iters=400)
+train_cfg = dict(max_iters=300)
+optim_wrapper = dict(optimizer=dict(lr=3e-3))
 base_batch_size = 64
 load_from = [
     dict(
-        path="work_dirs/clip-tiny_contrastive_none_1xb192-1k-pt_tiny-scenes/iter_1000.pth",
+        path="work_dirs/clip-tiny_contrastive_none_1xb192-1600i-pt_tiny-scenes",
         parts=["vision_encoder"],
     ),
     dict(
-        path="work_dirs/text_none_llama-tiny_1xb48-300i-pt_tiny-scenes/iter_300.pth",
+        path="work_dirs/text_none_llama-tiny_1xb64-600i-pt_tiny-scenes",
         parts=["language_model"],
     ),
 ]

@@ -8,7 +8,7 @@ import time
 def parse_args(argv=None):
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", required=True, metavar="DIR", help="folder to write")
-    parser.add_argument("--num", type=int, default=24000, help="training scenes")
+    parser.add_argument("--num", type=int, default=48000, help="training scenes")
     parser.add_argument("--num-test", type=int, default=1350, help="test questions")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(

@@ -4,7 +4,7 @@ Written by tools/dataset_converters/make_tiny_scenes.py --out data/tiny_scenes.
 """
 
 train_dataloader = dict(
-    batch_size=48,
+    batch_size=96,
     num_workers=0,
     sampler=dict(type="RandomBatchSampler"),
     dataset=dict(

@@ -80,16 +80,16 @@ def make_tiny_scenes(
 
 
 def _train_tokenizer(folder: Path, samples: list, chat_template: str) -> None:
-    """Train the tokenizer on the training text and what the template adds."""
+    """Train the tokenizer on what is said and what the template adds."""
     template = CHAT_TEMPLATES.build(dict(type=chat_template))
     writer = LLaVAJSONWriter(str(folder))
     texts: list[str] = []
     for sample in samples:
         texts += [f" {p['text']}" for p in writer._phrases(sample)["phrases"]]
-    for record in writer._texts(samples):
+    for record in writer._conversations(samples):
         for turn in record["conversations"]:
             speaker = " USER: " if turn["from"] == "human" else " ASSISTANT: "
-            texts.append(speaker + turn["value"])
+            texts.append(speaker + turn["value"].removeprefix("<image>"))
     train_tiny_tokenizer(
         texts,
         vocab_size=VOCAB_SIZE,

@@ -12,6 +12,8 @@ from .scene import COLOURS, Scene, SceneObject
 # gives smooth edges.
 _ZOOM = 4
 _NOISE = 5.0
+#: Standard deviation of a training digit's warp, of 40 pixels.
+_WOBBLE = 1.0
 
 
 def render(scene: Scene) -> np.ndarray:
@@ -63,12 +65,27 @@ def _digit_mask(item: SceneObject) -> np.ndarray:
     turn = cv2.getRotationMatrix2D((side / 2, side / 2), item.angle, 0.9)
     turn[0, 1] += item.slant
     turn[0, 2] -= item.slant * side / 2
-    big = np.clip(cv2.warpAffine(big, turn, (side, side)), 0, 1)
+    big = cv2.warpAffine(big, turn, (side, side))
+    if item.wobble >= 0:
+        big = _wobble(big, item.wobble)
+    big = np.clip(big, 0, 1)
     ink = big > 0.3
     columns, lines = np.flatnonzero(ink.any(0)), np.flatnonzero(ink.any(1))
     big = big[lines[0] : lines[-1] + 1, columns[0] : columns[-1] + 1]
     small = cv2.resize(big, (width, height), interpolation=cv2.INTER_AREA)
     return np.clip(small * item.ink, 0, 1)
+
+
+def _wobble(mask: np.ndarray, seed: int) -> np.ndarray:
+    """Warp as another hand would have written it: smoothly, by up to a stroke."""
+    side = mask.shape[0]
+    coarse = np.random.default_rng(seed).normal(0, _WOBBLE, (2, 4, 4))
+    x, y = (
+        cv2.resize(c.astype(np.float32), (side, side), interpolation=cv2.INTER_CUBIC)
+        for c in coarse
+    )
+    lines, columns = np.mgrid[:side, :side].astype(np.float32)
+    return cv2.remap(mask, columns + x, lines + y, cv2.INTER_LINEAR)
 
 
 def _word_mask(item: SceneObject) -> np.ndarray:

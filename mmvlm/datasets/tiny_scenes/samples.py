@@ -9,7 +9,7 @@ import numpy as np
 
 from .draw import render
 from .scene import Scene, sample_scene
-from .tasks import FORMS, TASKS, Question, ask_about
+from .tasks import FORMS, TASKS, Question, ask_about, listing, tour
 from .tasks import caption as caption_of
 
 #: Questions per training picture.
@@ -25,16 +25,16 @@ class SceneSample:
         id (str): ``train-000012``.
         scene (Scene): can be drawn.
         turns (tuple[Question, ...]): questions with answers, in order.
-        description (Question | None): asks for the caption; training only. It is
-            no turn of the conversation, or the turns behind it could be answered
-            from its answer without a look at the picture.
+        description (tuple[Question, ...]): names all objects; training only. It is
+            a conversation of its own, or ``turns`` could be answered from its
+            answers without a look at the picture.
 
     """
 
     id: str
     scene: Scene
     turns: tuple[Question, ...]
-    description: Question | None = None
+    description: tuple[Question, ...] = ()
 
     @property
     def caption(self) -> str:
@@ -49,7 +49,7 @@ class SceneSample:
 def training_samples(
     num: int, seed: int, *, turns: int = TURNS_PER_SCENE
 ) -> Iterator[SceneSample]:
-    """Yield training scenes, each with a conversation of many questions.
+    """Yield training scenes, each with many questions and a description.
 
     A sample depends on (seed, number) only, so a longer set begins like a shorter
     one.
@@ -61,8 +61,15 @@ def training_samples(
             f"train-{number:06d}",
             scene,
             tuple(ask_about(scene, rng, turns)),
-            next(iter(TASKS["caption"](scene, rng))),
+            tuple(_describe(number, scene, rng)),
         )
+
+
+def _describe(number: int, scene: Scene, rng: np.random.Generator) -> list[Question]:
+    """Take turns among the caption, a listing in any order and a tour."""
+    if number % 3 == 0:
+        return list(TASKS["caption"](scene, rng))
+    return [listing(scene, rng)] if number % 3 == 1 else tour(scene, rng)
 
 
 def test_samples(num: int, seed: int, *, taken: set) -> Iterator[SceneSample]:

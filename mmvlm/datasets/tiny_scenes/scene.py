@@ -33,9 +33,6 @@ SCENE_SIZE = 48
 _KIND_SHARES = {"shape": 0.44, "digit": 0.31, "word": 0.25}
 _COUNT_SHARES = {1: 0.2, 2: 0.35, 3: 0.45}
 _MARGIN = 1
-#: How often an object takes the colour of the one before it, so that counts of two
-#: are as common as they must be to be learnt.
-_SAME_COLOUR = 0.25
 #: Largest rotation in degrees and shear of digits, and their ink. Training varies
 #: them more than testing: it has to make up for the few hands that wrote them.
 _POSES = {
@@ -59,6 +56,7 @@ class SceneObject:
         angle (float): rotation in degrees.
         slant (float): horizontal shear of digits.
         ink (float): how dark, and so how thick, a digit is written.
+        wobble (int): seed of the smooth warp of a digit; -1 for none.
 
     """
 
@@ -71,11 +69,22 @@ class SceneObject:
     angle: float = 0.0
     slant: float = 0.0
     ink: float = 1.0
+    wobble: int = -1
 
     @property
     def label(self) -> str:
         """Name it without colour: ``circle``, ``digit 7``, ``word cat``."""
         return self.name if self.kind == "shape" else f"{self.kind} {self.name}"
+
+    @property
+    def thing(self) -> str:
+        """Name it as one sees it before reading: ``circle``, ``digit``, ``word``."""
+        return self.name if self.kind == "shape" else self.kind
+
+    @property
+    def reference(self) -> str:
+        """Point at it, and at nothing else in its scene: ``red digit``."""
+        return f"{self.colour} {self.thing}"
 
     @property
     def phrase(self) -> str:
@@ -95,7 +104,7 @@ class SceneObject:
 
 @dataclass(frozen=True)
 class Scene:
-    """One to three objects, at most one per quarter, in reading order.
+    """One to three objects, each of its own colour and quarter, in reading order.
 
     Args:
         objects (tuple[SceneObject, ...]): in reading order.
@@ -174,17 +183,16 @@ def sample_scene(rng: np.random.Generator, split: str = "train") -> Scene:
     """
     count = _draw_share(_COUNT_SHARES, rng)
     quarters = sorted(rng.permutation(len(POSITIONS))[:count].tolist())
-    objects: list[SceneObject] = []
-    for quarter in quarters:
-        colour = pick(tuple(COLOURS), rng)
-        if objects and rng.random() < _SAME_COLOUR:
-            colour = objects[-1].colour
-        objects.append(_sample_object(POSITIONS[quarter], colour, split, rng))
+    colours = rng.permutation(tuple(COLOURS))[:count].tolist()
+    objects = tuple(
+        _sample_object(POSITIONS[quarter], colour, split, rng)
+        for quarter, colour in zip(quarters, colours, strict=True)
+    )
     shade = int(rng.integers(0, 60))
     background = tuple(
         int(np.clip(shade + rng.integers(-12, 13), 0, 80)) for _ in "rgb"
     )
-    return Scene(tuple(objects), background, int(rng.integers(2**31)))
+    return Scene(objects, background, int(rng.integers(2**31)))
 
 
 def _sample_object(
@@ -201,6 +209,7 @@ def _sample_object(
             angle=float(rng.uniform(-pose["angle"], pose["angle"])),
             slant=float(rng.uniform(-pose["slant"], pose["slant"])),
             ink=float(rng.uniform(*pose["ink"])),
+            wobble=int(rng.integers(2**31)) if split == "train" else -1,
         )
     width, height = _extent(kind, drawing.get("source", -1), pose["stretch"], rng)
     return SceneObject(

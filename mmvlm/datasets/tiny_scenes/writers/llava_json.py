@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import Any
 
 from mmvlm.datasets.tiny_scenes.samples import SceneSample
-from mmvlm.datasets.tiny_scenes.tasks import facts, phrases
+from mmvlm.datasets.tiny_scenes.tasks import Question, phrases
 from mmvlm.registry import SCENE_WRITERS
 
 from .base import SceneWriter
@@ -16,8 +17,6 @@ from .base import SceneWriter
 #: Turns of a conversation. Questions and answers before a turn help to answer it,
 #: and the test asks every question alone: with few turns many are first ones.
 _TURNS_PER_RECORD = 3
-#: Every so many pictures get a record of their own that asks for the caption.
-_CAPTION_EVERY = 3
 
 
 @SCENE_WRITERS.register_module(name="llava")
@@ -25,9 +24,10 @@ class LLaVAJSONWriter(SceneWriter):
     """Write LLaVA JSON.
 
     Training gives four files: ``train.json`` (conversations of a few turns, and
-    a caption for every third picture), ``pretrain.json`` (captions, for stage
-    1), ``text.json`` (no pictures: the same conversations behind a description in
-    words, for the language model) and ``phrases.json`` (for the vision tower).
+    a description of every picture), ``pretrain.json`` (the descriptions, for
+    stage 1), ``text.json`` (no pictures: the same conversations behind a caption,
+    but for boxes, for the language model) and ``phrases.json`` (for the vision
+    tower).
     Testing gives ``test.json``: one question per record, with ``task``, ``form``,
     ``size`` and, for pointing, ``box`` (in pixels) beside it.
     """
@@ -38,7 +38,10 @@ class LLaVAJSONWriter(SceneWriter):
             return [self._dump("test.json", [self._test(s) for s in samples])]
         return [
             self._dump("train.json", self._conversations(samples)),
-            self._dump("pretrain.json", [self._caption(s) for s in samples]),
+            self._dump(
+                "pretrain.json",
+                [self._record(*talk) for talk in _descriptions(samples)],
+            ),
             self._dump("text.json", self._texts(samples)),
             self._dump("phrases.json", [self._phrases(s) for s in samples]),
         ]
@@ -50,30 +53,28 @@ class LLaVAJSONWriter(SceneWriter):
             file.write("\n]\n")
         return name
 
-    def _record(self, sample: SceneSample, turns: list[tuple[str, str]]) -> dict:
-        turns = [(f"<image>\n{turns[0][0]}", turns[0][1]), *turns[1:]]
+    def _record(
+        self, name: str, sample: SceneSample, turns: Sequence[Question]
+    ) -> dict:
+        first = turns[0].text
         return dict(
-            id=sample.id,
+            id=name,
             image=self.image_path(sample),
-            conversations=_talk(turns),
+            conversations=_talk(f"<image>\n{first}", turns),
         )
 
     def _conversations(self, samples: Sequence[SceneSample]) -> list[dict]:
-        return [
-            self._record(sample, turns) | dict(id=name)
-            for name, sample, turns in _talks(samples)
-        ]
+        talks = chain(_talks(samples), _descriptions(samples))
+        return [self._record(*talk) for talk in talks]
 
     def _texts(self, samples: Sequence[SceneSample]) -> list[dict]:
         records = []
-        for name, sample, turns in _talks(samples):
-            turns = [(f"{facts(sample.scene)}\n{turns[0][0]}", turns[0][1]), *turns[1:]]
-            records.append(dict(id=name, conversations=_talk(turns)))
+        for name, sample, turns in chain(_talks(samples), _descriptions(samples)):
+            turns = [q for q in turns if q.task != "pointing"]
+            if turns:
+                first = f"{sample.caption}\n{turns[0].text}"
+                records.append(dict(id=name, conversations=_talk(first, turns)))
         return records
-
-    def _caption(self, sample: SceneSample) -> dict:
-        question = sample.description
-        return self._record(sample, [(question.text, question.answer)])
 
     def _phrases(self, sample: SceneSample) -> dict:
         return dict(
@@ -84,7 +85,7 @@ class LLaVAJSONWriter(SceneWriter):
 
     def _test(self, sample: SceneSample) -> dict:
         (question,) = sample.turns
-        record = self._record(sample, [(question.text, question.answer)])
+        record = self._record(sample.id, sample, [question])
         record |= dict(
             task=question.task, form=question.form, size=[sample.scene.size] * 2
         )
@@ -93,23 +94,28 @@ class LLaVAJSONWriter(SceneWriter):
         return record
 
 
-def _talks(
-    samples: Sequence[SceneSample],
-) -> Iterator[tuple[str, SceneSample, list[tuple[str, str]]]]:
-    """Yield (id, sample, turns): short conversations, and every third caption."""
-    for number, sample in enumerate(samples):
-        turns = [(q.text, q.answer) for q in sample.turns]
-        for part, start in enumerate(range(0, len(turns), _TURNS_PER_RECORD)):
-            name = f"{sample.id}-{part}"
-            yield name, sample, turns[start : start + _TURNS_PER_RECORD]
-        if number % _CAPTION_EVERY == 0:
-            question = sample.description
-            yield f"{sample.id}-caption", sample, [(question.text, question.answer)]
+_Talk = tuple[str, SceneSample, Sequence[Question]]
 
 
-def _talk(turns: list[tuple[str, str]]) -> list[dict[str, Any]]:
+def _talks(samples: Sequence[SceneSample]) -> Iterator[_Talk]:
+    """Yield (id, sample, turns) of short conversations."""
+    for sample in samples:
+        for part, start in enumerate(range(0, len(sample.turns), _TURNS_PER_RECORD)):
+            turns = sample.turns[start : start + _TURNS_PER_RECORD]
+            yield f"{sample.id}-{part}", sample, turns
+
+
+def _descriptions(samples: Sequence[SceneSample]) -> Iterator[_Talk]:
+    """Yield (id, sample, turns) of what names all objects of a picture."""
+    for sample in samples:
+        yield f"{sample.id}-{sample.description[0].task}", sample, sample.description
+
+
+def _talk(first: str, turns: Sequence[Question]) -> list[dict[str, Any]]:
+    """Write turns; ``first`` is what the first question reads with its context."""
     out = []
-    for question, answer in turns:
+    for number, turn in enumerate(turns):
+        question = turn.text if number else first
         out.append({"from": "human", "value": question})
-        out.append({"from": "gpt", "value": answer})
+        out.append({"from": "gpt", "value": turn.answer})
     return out

@@ -1,7 +1,7 @@
 """Pretrain the tiny language model on TinyScenes text, next token by next token.
 
 Reproduces: nothing; gives stage 1 a frozen model that answers from descriptions.
-Command: tools/train.py configs/tiny/text_none_llama-tiny_1xb48-300i-pt_tiny-scenes.py
+Command: tools/train.py configs/tiny/text_none_llama-tiny_1xb64-600i-pt_tiny-scenes.py
 Hardware: sized for 2 CPU cores.
 Expected: a training loss below 0.5.
 """
@@ -15,6 +15,7 @@ _base_ = [
 
 model = dict(vision_encoder=None, connector=None)
 train_dataloader = dict(
+    batch_size=64,
     dataset=dict(
         name="tiny-scenes-text",
         ann_file="text.json",
@@ -27,5 +28,6 @@ train_dataloader = dict(
 test_dataloader = None
 test_cfg = None
 test_evaluator = None
-train_cfg = dict(max_iters=300)
-base_batch_size = 48
+train_cfg = dict(max_iters=600)
+optim_wrapper = dict(optimizer=dict(lr=3e-3))
+base_batch_size = 64

@@ -1,7 +1,7 @@
 """Pretrain the tiny vision tower by image-phrase contrast.
 
 Reproduces: nothing; gives stage 1 a frozen tower that was never trained to talk.
-Command: tools/train.py configs/tiny/clip-tiny_contrastive_none_1xb192-1k-pt_tiny-scenes.py
+Command: tools/train.py configs/tiny/clip-tiny_contrastive_none_1xb192-1600i-pt_tiny-scenes.py
 Hardware: sized for 2 CPU cores.
 Expected: a phrase's best picture is right 97 % of the time within a batch.
 """
@@ -31,3 +31,4 @@ train_dataloader = dict(
     ),
 )
 base_batch_size = 192
+train_cfg = dict(max_iters=1600)
