@@ -3,7 +3,7 @@
 Reproduces: LLaVA's recipe in the small.
 Command: tools/train.py configs/tiny/llava-clip-tiny_mlp2x_llama-tiny_1xb64-300i-pt_tiny-scenes.py
 Hardware: sized for 2 CPU cores.
-Expected: a training loss below 1.0.
+Expected: a training loss of 0.42 at the end; connector only, it does not answer yet.
 """
 
 _base_ = [

@@ -1,4 +1,4 @@
-"""A LLaVA of 1.6 M parameters: CLIP and Llama of a few layers, 128 wide.
+"""A LLaVA of 1.9 M parameters: CLIP and Llama of a few layers, 128 wide.
 
 Both towers start from random weights and are pretrained by the configs in
 configs/tiny. Eager attention: for so few tokens it is the fastest on CPUs.
