@@ -53,8 +53,7 @@ def test_a_finished_stage_is_skipped_and_a_missing_one_done_again(finished):
     assert "[7/9] Chat\n" in result.stdout.replace("\r", "")
 
 
-def test_a_failing_stage_shows_its_output_and_how_to_go_on(finished, tmp_path):
-    work, _ = finished
+def test_a_failing_stage_shows_its_output_and_how_to_go_on(tmp_path):
     (tmp_path / "finished").mkdir()
     (tmp_path / "finished" / "data.json").write_text('{"seconds": 1}')
 
