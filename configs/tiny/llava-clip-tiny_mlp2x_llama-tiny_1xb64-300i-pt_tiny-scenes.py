@@ -1,4 +1,4 @@
-"""Tiny LLaVA, stage 1: the connector learns from captions, both towers frozen.
+"""Tiny LLaVA, stage 1: the connector learns from descriptions, both towers frozen.
 
 Reproduces: LLaVA's recipe in the small.
 Command: tools/train.py configs/tiny/llava-clip-tiny_mlp2x_llama-tiny_1xb64-300i-pt_tiny-scenes.py
