@@ -16,6 +16,8 @@ from mmvlm.registry import Registry
 KINDS = {
     "vision_encoder": "mmvlm.models.vision_encoders.base.VisionEncoder",
     "connector": "mmvlm.models.connectors.base.Connector",
+    "fuser": "mmvlm.models.fusers.base.Fuser",
+    "projector": "mmvlm.models.connectors.base.Connector",
     "language_model": "mmvlm.models.language_models.base.LanguageModel",
 }
 

@@ -6,9 +6,10 @@ language model, tokenizer and data become tiny twins of the same classes.
 
 from __future__ import annotations
 
+import inspect
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 from mmengine.config import Config
@@ -147,8 +148,23 @@ def _tiny_part(part: dict, config: dict, sizes: dict) -> dict:
 
 def _layers_needed(model: dict) -> int:
     """Return the fewest encoder blocks for which every selected layer exists."""
-    layers: Sequence[int] = (model.get("connector") or {}).get("select_layers") or (-2,)
-    return max(2, *(layer if layer >= 0 else -layer - 1 for layer in layers))
+    layers = _selected(model.get("connector"))
+    return max([2, *(layer if layer >= 0 else -layer - 1 for layer in layers)])
+
+
+def _selected(part: Any) -> Iterator[int]:
+    """Yield the layers that a connector's config, or what is in it, selects."""
+    from mmvlm.registry import MODELS
+
+    if not isinstance(part, dict):
+        return
+    layers = part.get("select_layers")
+    if layers is None and isinstance(part.get("type"), str):
+        accepted = inspect.signature(MODELS.get(part["type"])).parameters
+        layers = getattr(accepted.get("select_layers"), "default", ())
+    yield from layers or ()
+    for value in part.values():
+        yield from _selected(value)
 
 
 def _tiny_tokenizer(template: Any) -> dict:

@@ -5,6 +5,8 @@ them on its own::
 
     for check in CONNECTOR_CHECKS.values():
         check(MyConnector)
+
+A fuser runs through the same checks with an MLP behind it: ``FuserCase(MyFuser)``.
 """
 
 from __future__ import annotations
@@ -17,6 +19,8 @@ from typing import Any
 import torch
 
 from mmvlm.models.connectors.base import Connector
+from mmvlm.models.connectors.fused import FusedConnector
+from mmvlm.models.fusers.base import Fuser
 from mmvlm.registry import MODELS
 from mmvlm.structures import ViewLayout, VisionEncoderSpec, VisionFeatures
 
@@ -35,7 +39,33 @@ def connector_classes() -> dict[str, type[Connector]]:
     }
 
 
-def build(cls: type[Connector], seed: int = 0) -> Connector:
+class FuserCase:
+    """A fuser with an MLP behind it, in the place of a connector class.
+
+    Args:
+        fuser (type[Fuser]): the class to check.
+
+    """
+
+    def __init__(self, fuser: type[Fuser]) -> None:
+        self.fuser = fuser
+        self.__name__ = fuser.__name__
+
+    def tiny(self, vision_spec: VisionEncoderSpec, out_width: int) -> FusedConnector:
+        """Build the fuser's miniature and the MLP."""
+        return FusedConnector.around(self.fuser.tiny(vision_spec), out_width)
+
+
+def fuser_cases() -> dict[str, FuserCase]:
+    """All registered fusers by name, also those of the current test."""
+    return {
+        name: FuserCase(cls)
+        for name, cls in MODELS.module_dict.items()
+        if isinstance(cls, type) and issubclass(cls, Fuser)
+    }
+
+
+def build(cls: type[Connector] | FuserCase, seed: int = 0) -> Connector:
     """Build the class's miniature in eval mode, no parameter left at zero."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -49,7 +79,7 @@ def build(cls: type[Connector], seed: int = 0) -> Connector:
 def make_features(
     connector: Connector,
     grid: tuple[int, int] = GRIDS[0],
-    views: int = 3,
+    pictures: int = 3,
     dtype: torch.dtype = torch.float32,
     requires_grad: bool = False,
 ) -> VisionFeatures:
@@ -58,24 +88,20 @@ def make_features(
     generator = torch.Generator().manual_seed(7)
     tokens = spec.num_prefix_tokens + grid[0] * grid[1]
     layers = tuple(spec.layer_index(layer) for layer in connector.select_layers)
+    layout = _layout(connector, grid)
+    shape = (pictures * layout.num_views, tokens, spec.width)
     states = tuple(
-        torch.randn(views, tokens, spec.width, generator=generator)
-        .to(dtype)
-        .requires_grad_(requires_grad)
+        torch.randn(shape, generator=generator).to(dtype).requires_grad_(requires_grad)
         for _ in layers
     )
     return VisionFeatures(
-        states,
-        layers,
-        grid,
-        spec.num_prefix_tokens,
-        (_layout(connector, grid),) * views,
+        states, layers, grid, spec.num_prefix_tokens, (layout,) * pictures
     )
 
 
-def _layout(connector: Connector, grid: tuple[int, int], views: int = 1) -> ViewLayout:
+def _layout(connector: Connector, grid: tuple[int, int]) -> ViewLayout:
     size = tuple(side * connector.vision_spec.patch_size for side in grid)
-    return ViewLayout(size, size, num_views=views)
+    return connector.views_of(size)
 
 
 def _expect(condition: bool, cls: type, message: str) -> None:
@@ -85,21 +111,27 @@ def _expect(condition: bool, cls: type, message: str) -> None:
 
 def check_is_found_by_name(cls: type[Connector]) -> None:
     """The registry builds the class from a config dict."""
+    if isinstance(cls, FuserCase):
+        _expect(MODELS.get(cls.__name__) is cls.fuser, cls, "not the registered name")
+        _expect(cls.__name__.endswith("Fuser"), cls, "name must end in 'Fuser'")
+        return
     _expect(MODELS.get(cls.__name__) is cls, cls, "registered name is not class name")
     _expect(cls.__name__.endswith("Connector"), cls, "name must end in 'Connector'")
 
 
 def check_shapes_on_three_grids(cls: type[Connector]) -> None:
-    """Output is (V, N', Dl) and N' keeps the promise of ``token_count``."""
+    """Output is (V', N', Dl) and its rows keep the promise of ``token_count``."""
     connector = build(cls)
     for grid in GRIDS:
-        out = connector(make_features(connector, grid))
+        features = make_features(connector, grid)
+        out = connector(features)
         promised = connector.num_output_tokens(_layout(connector, grid))
-        expected = (3, promised, _WIDTH)
+        rows = connector.merge_views(out, features.layouts)
         _expect(
-            tuple(out.shape) == expected,
+            out.ndim == 3 and tuple(rows.shape) == (3 * promised, _WIDTH),
             cls,
-            f"grid {grid} gives {tuple(out.shape)}, token_count promises {expected}",
+            f"grid {grid} gives {tuple(out.shape)}, merged {tuple(rows.shape)}; "
+            f"token_count promises {promised} per picture",
         )
 
 
@@ -115,26 +147,28 @@ def check_rows_of_merged_views(cls: type[Connector]) -> None:
 def check_zero_views(cls: type[Connector]) -> None:
     """No view gives no token, and no error."""
     connector = build(cls)
-    out = connector(make_features(connector, views=0))
+    out = connector(make_features(connector, pictures=0))
     _expect(out.shape[0] == 0 and out.shape[-1] == _WIDTH, cls, f"{tuple(out.shape)}")
 
 
 def check_views_are_independent(cls: type[Connector]) -> None:
-    """A view's tokens do not depend on its neighbours."""
+    """A picture's tokens do not depend on its neighbours."""
     connector = build(cls)
     features = make_features(connector)
-    together = connector(features)
-    for view in range(3):
+    together = connector(features).chunk(3)
+    views = len(features.hidden_states[0]) // 3
+    for picture in range(3):
+        span = slice(picture * views, (picture + 1) * views)
         alone = connector(
             VisionFeatures(
-                tuple(state[view : view + 1] for state in features.hidden_states),
+                tuple(state[span] for state in features.hidden_states),
                 features.layers,
                 features.grid,
                 features.num_prefix_tokens,
-                features.layouts[view : view + 1],
+                features.layouts[picture : picture + 1],
             )
         )
-        torch.testing.assert_close(alone[0], together[view], atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(alone, together[picture], atol=1e-5, rtol=1e-5)
 
 
 def check_gradients(cls: type[Connector]) -> None:
@@ -192,7 +226,7 @@ def check_pickling(cls: type[Connector]) -> None:
     features = make_features(connector)
     twin = pickle.loads(pickle.dumps(connector))
     _expect(torch.equal(twin(features), connector(features)), cls, "outputs differ")
-    layout = _layout(connector, GRIDS[1], views=2)
+    layout = _layout(connector, GRIDS[1])
     count = pickle.loads(pickle.dumps(connector.token_count))
     _expect(count(layout) == connector.token_count(layout), cls, "counts differ")
 

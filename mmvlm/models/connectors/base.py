@@ -49,6 +49,15 @@ class Connector(BaseModule):
         """Return the LLM positions that a picture of this layout fills."""
         return self.token_count(layout)
 
+    def views_of(self, size: tuple[int, int]) -> ViewLayout:
+        """Return the layout of a picture that the connector can take, for tests.
+
+        Args:
+            size (tuple[int, int]): height and width of one view in pixels.
+
+        """
+        return ViewLayout(size, size)
+
     @abstractmethod
     def forward(self, features: VisionFeatures) -> torch.Tensor:
         """Project every view.

@@ -229,8 +229,9 @@ class VisionLanguageModel(BaseModel):
             return merge_embeddings(text, images, batch.slot_index)
         if self.run_vision_on_text_batches and self.has_vision:
             side = self.vision_spec.image_size
-            view = torch.zeros(1, 3, side, side, device=text.device)
-            return text + self.encode_images(view).sum().to(text.dtype) * 0
+            layout = self.connector.views_of((side, side))
+            views = torch.zeros(layout.num_views, 3, side, side, device=text.device)
+            return text + self.encode_images(views, (layout,)).sum().to(text.dtype) * 0
         return text
 
     def hidden_states(self, batch: VLMBatch) -> torch.Tensor:

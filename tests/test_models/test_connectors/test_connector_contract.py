@@ -13,19 +13,25 @@ from mmvlm.testing.connector_contract import (
     CONNECTOR_CHECKS,
     build,
     connector_classes,
+    fuser_cases,
     make_features,
 )
 
 
+def every_case():
+    """All registered connectors, and all fusers with an MLP behind them."""
+    return {**connector_classes(), **fuser_cases()}
+
+
 @pytest.mark.parametrize("check", CONNECTOR_CHECKS)
-@pytest.mark.parametrize("name", sorted(connector_classes()))
+@pytest.mark.parametrize("name", sorted(every_case()))
 def test_connector_keeps_its_contract(name, check):
-    CONNECTOR_CHECKS[check](connector_classes()[name])
+    CONNECTOR_CHECKS[check](every_case()[name])
 
 
-@pytest.mark.parametrize("name", sorted(connector_classes()))
+@pytest.mark.parametrize("name", sorted(every_case()))
 def test_connector_compiles(name):
-    connector = build(connector_classes()[name])
+    connector = build(every_case()[name])
     features = make_features(connector)
 
     compiled = torch.compile(connector, backend="aot_eager")
@@ -33,9 +39,12 @@ def test_connector_compiles(name):
     torch.testing.assert_close(compiled(features), connector(features))
 
 
-@pytest.mark.parametrize("name", sorted(connector_classes()))
+@pytest.mark.parametrize("name", sorted(every_case()))
 def test_connector_documents_its_shapes(name):
-    assert "Shape:" in inspect.getdoc(connector_classes()[name].forward)
+    case = every_case()[name]
+    forward = getattr(case, "fuser", case).forward
+
+    assert "Shape:" in inspect.getdoc(forward)
 
 
 def _define(**changes):
