@@ -3,7 +3,9 @@
 Time is CPU time of one thread, forward and backward, medians over repeats that
 are interleaved between the variants. Memory is measured in a process of its own
 per variant: the high-water mark of resident memory during steps, less what was
-resident with weights and batch in place.
+resident with weights and batch in place. There the allocator maps every tensor by
+itself and returns it when freed, so that the mark counts tensors in use and not
+what the heap keeps between them (that would add up to 300 MiB, at random).
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from __future__ import annotations
 import argparse
 import gc
 import json
+import os
 import re
 import statistics
 import subprocess
@@ -29,6 +32,12 @@ HEADS = {"small": 0.04, "large": 0.4}
 #: Least and most text tokens. ``equal`` leaves 6 % of padding, ``exact`` none.
 LENGTHS = {"ragged": (60, 300), "equal": (160, 201), "exact": (180, 180)}
 VARIANTS = ("plain", "plain+checkpointing", "ours", "ours+checkpointing")
+#: What makes glibc return the memory of every freed tensor.
+_EXACT_MALLOC = dict(
+    MALLOC_MMAP_THRESHOLD_="65536",
+    MALLOC_TRIM_THRESHOLD_="65536",
+    MALLOC_TOP_PAD_="0",
+)
 #: (head, lengths) -> least ratio of the plain step's time to ours.
 MUSTS = {("small", "ragged"): 1.3, ("large", "ragged"): 2.0, ("small", "equal"): 1.1}
 _PICTURE_TOKENS = 144
@@ -189,7 +198,13 @@ def _memory_in_child(args, head: str, lengths: str, variant: str) -> float | Non
         "import sys; sys.stdout.write(str(next(b.run(p.parse_args()))['mib']))"
     )
     command = [sys.executable, "-c", code, *options]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, **_EXACT_MALLOC},
+    )
     if done.returncode:
         raise RuntimeError(f"memory of {variant} failed: {done.stderr[-800:]}")
     return float(done.stdout.split()[-1])

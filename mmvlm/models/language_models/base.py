@@ -36,13 +36,24 @@ class LanguageModel(BaseModule):
         position_ids: torch.Tensor,
         cu_seqlens: torch.Tensor,
         seq_lens: tuple[int, ...],
+        rows: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Run the decoder up to its final norm.
+
+        Args:
+            inputs_embeds (torch.Tensor): samples one after the other.
+            position_ids (torch.Tensor): restart with every sample.
+            cu_seqlens (torch.Tensor): offsets of the samples.
+            seq_lens (tuple[int, ...]): their lengths.
+            rows (torch.Tensor | None): positions whose output is wanted; what only
+                others need may be left out.
 
         Shape:
             - ``inputs_embeds``: (T, Dl); ``position_ids``: (T,)
             - ``cu_seqlens``: (B + 1,) int32; ``seq_lens``: B host integers
-            - output: (T, Dl)
+            - ``rows``: (R,), int64
+            - output: (T, Dl), or (R, Dl) with ``rows``
+
         """
 
     @abstractmethod

@@ -19,6 +19,7 @@ from .attention import (
 )
 from .base import LanguageModel
 from .generation import generate_from_embeds
+from .last_block import LastBlockForward
 from .peft import add_lora, keep_plain_keys, quantize_linears
 
 #: attention -> (padded layout?, transformers' implementation; None = its default)
@@ -112,6 +113,7 @@ class HFCausalLM(LanguageModel):
             add_lora(self.decoder, **lora)
             keep_plain_keys(self)
         checkpoint_blocks(self.blocks, gradient_checkpointing)
+        self._last_block = LastBlockForward.attach(self.blocks[-1])
 
     @property
     def config(self) -> Any:
@@ -181,13 +183,17 @@ class HFCausalLM(LanguageModel):
         position_ids: torch.Tensor,
         cu_seqlens: torch.Tensor,
         seq_lens: tuple[int, ...],
+        rows: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Run the decoder up to its final norm.
+
+        With ``rows``, the last block's MLP runs on those rows only.
 
         Shape:
             - ``inputs_embeds``: (T, Dl); ``position_ids``: (T,)
             - ``cu_seqlens``: (B + 1,) int32; ``seq_lens``: B host integers
-            - output: (T, Dl)
+            - ``rows``: (R,), int64
+            - output: (T, Dl), or (R, Dl) with ``rows``
 
         Raises:
             RuntimeError: when the model's code does not hand the segments to
@@ -195,27 +201,40 @@ class HFCausalLM(LanguageModel):
 
         """
         if self.padded:
-            return self._forward_padded(inputs_embeds, position_ids, seq_lens)
+            return self._forward_padded(inputs_embeds, position_ids, seq_lens, rows)
         kwargs = segment_kwargs(cu_seqlens, seq_lens)
-        if self.attention != "segment":
-            out = self.decoder(
-                inputs_embeds=inputs_embeds[None],
-                position_ids=position_ids[None],
-                use_cache=False,
-                **{k: v for k, v in kwargs.items() if k != "segment_lengths"},
-            )
-            return out[0][0]
-        # A prepared 4-D mask keeps every version from building its own.
-        mask = inputs_embeds.new_zeros(1, 1, 1, 1)
+        if self.attention == "segment":
+            # A prepared 4-D mask keeps every version from building its own.
+            kwargs["attention_mask"] = inputs_embeds.new_zeros(1, 1, 1, 1)
+        else:
+            del kwargs["segment_lengths"]
+        kwargs.update(
+            inputs_embeds=inputs_embeds[None], position_ids=position_ids[None]
+        )
+        if self.attention == "segment":
+            hidden = self._decode_segments(kwargs, rows)
+        else:
+            hidden = self._decode(kwargs, rows)
+        return hidden[0] if rows is None else hidden[0].index_select(0, rows)
+
+    def _decode(
+        self, kwargs: dict[str, Any], rows: torch.Tensor | None
+    ) -> torch.Tensor:
+        """Run the decoder; ``rows`` (flat positions) are all that is read."""
+        last = self._last_block
+        if last is not None:
+            last.rows = rows
+        try:
+            return self.decoder(use_cache=False, **kwargs)[0]
+        finally:
+            if last is not None:
+                last.rows = None
+
+    def _decode_segments(self, kwargs, rows) -> torch.Tensor:
+        """Run the decoder and check that every layer kept samples apart."""
         with record_segment_calls() as calls:
             try:
-                out = self.decoder(
-                    inputs_embeds=inputs_embeds[None],
-                    attention_mask=mask,
-                    position_ids=position_ids[None],
-                    use_cache=False,
-                    **kwargs,
-                )
+                hidden = self._decode(kwargs, rows)
             except (TypeError, ValueError) as error:
                 raise self._unsupported(str(error)) from error
         if not torch.compiler.is_compiling():
@@ -224,7 +243,7 @@ class HFCausalLM(LanguageModel):
                 raise self._unsupported(
                     f"{len(calls)} of {expected} attention layers got the segments"
                 )
-        return out[0][0]
+        return hidden
 
     def _unsupported(self, why: str) -> RuntimeError:
         return RuntimeError(
@@ -233,21 +252,24 @@ class HFCausalLM(LanguageModel):
             "language_model.attention='padded'."
         )
 
-    def _forward_padded(self, inputs_embeds, position_ids, seq_lens) -> torch.Tensor:
+    def _forward_padded(
+        self, inputs_embeds, position_ids, seq_lens, rows
+    ) -> torch.Tensor:
         """Lay the samples out as a right-padded batch and back."""
         lengths = torch.tensor(seq_lens, device=inputs_embeds.device)
         steps = torch.arange(max(seq_lens), device=inputs_embeds.device)
         mask = steps[None] < lengths[:, None]
         starts = lengths.cumsum(0) - lengths
-        rows = (starts[:, None] + steps[None]).clamp(max=len(position_ids) - 1)
-        out = self.decoder(
-            inputs_embeds=inputs_embeds[rows] * mask[..., None],
-            attention_mask=mask.long(),
-            position_ids=position_ids[rows] * mask,
-            use_cache=False,
-        )[0]
+        source = (starts[:, None] + steps[None]).clamp(max=len(position_ids) - 1)
         flat = torch.cat([steps[:n] + i * len(steps) for i, n in enumerate(seq_lens)])
-        return out.flatten(0, 1).index_select(0, flat)
+        kwargs = dict(
+            inputs_embeds=inputs_embeds[source] * mask[..., None],
+            attention_mask=mask.long(),
+            position_ids=position_ids[source] * mask,
+        )
+        wanted = flat if rows is None else flat[rows]
+        hidden = self._decode(kwargs, None if rows is None else wanted)
+        return hidden.flatten(0, 1).index_select(0, wanted)
 
     def logits(self, hidden_states: torch.Tensor) -> torch.Tensor:
         """Apply the head with the model's own scaling and soft cap.

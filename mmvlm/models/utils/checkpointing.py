@@ -17,6 +17,8 @@ class _CheckpointedForward:
     own checkpointing drops in some versions are passed on.
     """
 
+    checkpointed = True
+
     def __init__(self, block: torch.nn.Module) -> None:
         self.block = block
 
@@ -25,6 +27,11 @@ class _CheckpointedForward:
         if not (self.block.training and torch.is_grad_enabled()):
             return plain(self.block, *args, **kwargs)
         return checkpoint(plain, self.block, *args, use_reentrant=False, **kwargs)
+
+
+def is_checkpointed(block: torch.nn.Module) -> bool:
+    """Whether :func:`checkpoint_blocks` chose this block."""
+    return getattr(block.__dict__.get("forward"), "checkpointed", False)
 
 
 def checkpoint_blocks(blocks: Iterable[torch.nn.Module], every: int | str) -> int:

@@ -234,10 +234,21 @@ class VisionLanguageModel(BaseModel):
             return text + self.encode_images(views, (layout,)).sum().to(text.dtype) * 0
         return text
 
-    def hidden_states(self, batch: VLMBatch) -> torch.Tensor:
-        """Run embedding and decoder up to the final norm: (T, Dl)."""
+    def hidden_states(
+        self, batch: VLMBatch, rows: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Run embedding and decoder up to the final norm.
+
+        Shape:
+            - ``rows``: (R,), positions that are wanted; None for all
+            - output: (T, Dl), or (R, Dl) with ``rows``
+        """
         return self.language_model(
-            self.embed(batch), batch.position_ids, batch.cu_seqlens, batch.seq_lens
+            self.embed(batch),
+            batch.position_ids,
+            batch.cu_seqlens,
+            batch.seq_lens,
+            rows,
         )
 
     def forward(
@@ -275,19 +286,17 @@ class VisionLanguageModel(BaseModel):
         """Summed cross entropy of the trained tokens over the denominator.
 
         The denominator is ``inputs.loss_denominator``, or this batch's own count
-        of trained tokens. Head and softmax see supervised rows only.
+        of trained tokens. The last block's MLP, head and softmax see supervised
+        rows only.
 
         Shape:
             - ``inputs.target_rows``, ``inputs.targets``: (R,)
             - output ``loss``: (), float32
         """
-        hidden = self.hidden_states(inputs)
-        rows = hidden
-        if inputs.num_target_tokens:
-            rows = hidden.index_select(0, inputs.target_rows)
+        rows = inputs.target_rows if inputs.num_target_tokens else None
         total = summed_token_loss(
             self.language_model.logits,
-            rows,
+            self.hidden_states(inputs, rows),
             inputs.targets,
             self.language_model.vocab_size,
             self.max_logits,
