@@ -101,7 +101,7 @@ setup(
         "Topic :: Scientific/Engineering :: Artificial Intelligence",
     ],
     packages=find_packages(include=["mmvlm", "mmvlm.*"]),
-    package_data={"mmvlm": ["py.typed"]},
+    package_data={"mmvlm": ["py.typed", "models/ops/csrc/*.cpp"]},
     include_package_data=True,
     python_requires=">=3.10",
     install_requires=read_requirements("runtime", with_pins=False),

@@ -104,6 +104,8 @@ class TestWheel:
 
         assert modules - names == set()
         assert "mmvlm/py.typed" in names
+        sources = {n for n in tracked("mmvlm") if n.endswith(".cpp")}
+        assert sources and sources - names == set()
         assert any(n.endswith("LICENSE") for n in names)
 
     def test_carries_nothing_else(self, wheel):

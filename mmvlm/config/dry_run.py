@@ -188,15 +188,23 @@ def _offline(model: dict) -> dict:
 
 
 def _part_rows(model: Any, cfg: Any) -> list[PartRow]:
+    from mmvlm.engine.optimizers.part_constructor import (
+        PartOptimWrapperConstructor,
+        split_parts,
+    )
+
     wrapper = cfg.get("optim_wrapper") or {}
     base_lr = (wrapper.get("optimizer") or {}).get("lr")
     by_part = (wrapper.get("paramwise_cfg") or {}).get("parts") or {}
+    rules = PartOptimWrapperConstructor(dict(wrapper), dict(parts=by_part))
     modules = dict(getattr(model, "parts", None) or {"model": model})
-    rows = []
-    for name, module in modules.items():
-        sizes = [(p.numel(), p.requires_grad) for p in module.parameters()]
+    rows, seen = [], set()
+    for name, module in split_parts(modules, by_part).items():
+        own = [p for p in module.parameters() if id(p) not in seen]
+        seen.update(id(p) for p in own)
+        sizes = [(p.numel(), p.requires_grad) for p in own]
         trainable = sum(size for size, train in sizes if train)
-        rate = (by_part.get(name) or {}).get("lr", base_lr)
+        rate = rules.settings(name).get("lr", base_lr)
         rows.append(
             PartRow(
                 part=name,

@@ -24,8 +24,11 @@ def check_parts(doctor: Doctor) -> None:
         return
     paths = ("model.train_parts", "optim_wrapper.paramwise_cfg.parts")
     for path in paths:
+        # A learning rate may name a module inside of a part; the optimizer
+        # constructor looks it up in the built model.
+        nested = path.startswith("optim_wrapper")
         for part in _at(doctor.cfg, path) or {}:
-            if part not in parts:
+            if (part.partition(".")[0] if nested else part) not in parts:
                 doctor.report(
                     f"{path}.{part}",
                     f"the model has no part '{part}'.{nearest(part, parts)} "

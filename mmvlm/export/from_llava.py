@@ -1,7 +1,8 @@
 """Checkpoints of the official LLaVA code into ours.
 
 Three kinds: a whole model, the projector of stage 1 (``mm_projector.bin``), and
-LoRA adapters with ``non_lora_trainables.bin``.
+LoRA adapters with ``non_lora_trainables.bin``; each also of MMFuser, which has
+its fuser in front of LLaVA's projector.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from mmvlm.export.keys import (
     PARTS,
     detect_layout,
     from_canonical,
+    official_layout,
     to_canonical,
 )
 from mmvlm.export.state import read_file, read_json, read_state
@@ -88,7 +90,7 @@ def _full(path: Path, model_cfg: Mapping, vocab_size: int | None) -> Imported:
             "use from_hf.py."
         )
     model_cfg = plain_model_cfg(model_cfg)
-    canonical = to_canonical(state, LLAVA, str(path))
+    canonical = to_canonical(state, official_layout(state), str(path))
     rows = _rows(canonical, model_cfg, vocab_size, path)
     imported = fit_to_model(canonical, model_cfg, str(path), rows)
     for lost in sorted(set(PARTS) - set(imported.parts)):
@@ -108,7 +110,7 @@ def _projector(path: Path, model_cfg: Mapping) -> Imported:
         _, found, rest = key.partition("mm_projector.")
         state[f"model.mm_projector.{rest}" if found else key] = tensor
     model_cfg = plain_model_cfg(model_cfg)
-    canonical = to_canonical(state, LLAVA, str(path))
+    canonical = to_canonical(state, official_layout(state), str(path))
     if EMBED in canonical:
         raise ValueError(
             f"{path}: holds 'model.embed_tokens.weight', so it was trained with "
@@ -127,9 +129,8 @@ def _lora(
     pairs = _without_peft(read_file(adapter))
     extra: dict[str, torch.Tensor] = {}
     if (path / EXTRA).is_file():
-        extra = to_canonical(
-            _without_peft(read_file(path / EXTRA)), LLAVA, str(path / EXTRA)
-        )
+        extra = _without_peft(read_file(path / EXTRA))
+        extra = to_canonical(extra, official_layout(extra), str(path / EXTRA))
     else:
         print_log(f"{path}: no {EXTRA}, so no connector.", "current", 30)
     settings = read_json(path / "adapter_config.json")
@@ -198,7 +199,8 @@ def _base_weights(base: Path) -> dict[str, torch.Tensor]:
     """Read the language model that adapters sit on: bare, or inside a LLaVA."""
     state = read_state(base)
     inside = any(key.startswith(LLAVA.marks) for key in state)
-    return to_canonical(state, LLAVA if inside else CAUSAL_LM, str(base))
+    layout = official_layout(state) if inside else CAUSAL_LM
+    return to_canonical(state, layout, str(base))
 
 
 def _merge(canonical: dict, pairs: dict, scale: float, path: Path) -> None:

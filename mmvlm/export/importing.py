@@ -95,7 +95,8 @@ def fit_to_model(
     """
     parts = tuple(p for p in PARTS if any(k.startswith(f"{p}.") for k in state))
     depth = connector_depth(state)
-    asked = model_cfg["connector"].get("depth")
+    connector = model_cfg["connector"]
+    asked = connector.get("projector", connector).get("depth")
     if depth and asked is not None and asked != depth:
         raise ValueError(
             f"{source}: its connector has {depth} linear layers, but "

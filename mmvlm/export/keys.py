@@ -2,7 +2,8 @@
 
 Every layout maps its keys to one canonical name, ours included, so that two
 layouts meet without a table per pair: ``vision_encoder.<tower key>``,
-``connector.<linear number>.<weight|bias>``, ``language_model.<causal LM key>``.
+``connector.<linear number>.<weight|bias>``, ``connector.fuser.<fuser key>``,
+``language_model.<causal LM key>``.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ MAX_DEPTH = 8
 _VISION, _LM = "vision_encoder.", "language_model."
 
 
-def _sequential(prefix: str) -> dict[str, str]:
+def _sequential(prefix: str, first: int = 0) -> dict[str, str]:
     """Linear layers of ``Sequential(Linear, GELU, Linear, ...)``: 0, 2, 4, ..."""
-    return {f"{prefix}{2 * i}.": f"connector.{i}." for i in range(MAX_DEPTH)}
+    return {f"{prefix}{first + 2 * i}.": f"connector.{i}." for i in range(MAX_DEPTH)}
 
 
 @dataclass(frozen=True)
@@ -51,22 +52,45 @@ class Layout:
         prefix = max(fitting, key=len)
         return self.prefixes[prefix] + key[len(prefix) :]
 
+    def key(self, name: str) -> str | None:
+        """Return the key of a canonical name, None when the layout has none.
 
+        Where several prefixes mean the same, the first of the table is written.
+        """
+        for prefix, ours in self.prefixes.items():
+            if name.startswith(ours):
+                return prefix + name[len(ours) :]
+        return None
+
+
+_LLAVA_TOWERS = {
+    "model.vision_tower.vision_tower.vision_model.": _VISION,
+    "model.vision_tower.vision_tower.": _VISION,
+    "model.embed_tokens.": f"{_LM}model.embed_tokens.",
+    "model.layers.": f"{_LM}model.layers.",
+    "model.norm.": f"{_LM}model.norm.",
+    "lm_head.": f"{_LM}lm_head.",
+}
 #: Official LLaVA: a causal LM with the tower and the projector inside.
 LLAVA = Layout(
     "official LLaVA",
     {
-        "model.vision_tower.vision_tower.vision_model.": _VISION,
-        "model.vision_tower.vision_tower.": _VISION,
+        **_LLAVA_TOWERS,
         **_sequential("model.mm_projector."),
         "model.mm_projector.weight": "connector.0.weight",
         "model.mm_projector.bias": "connector.0.bias",
-        "model.embed_tokens.": f"{_LM}model.embed_tokens.",
-        "model.layers.": f"{_LM}model.layers.",
-        "model.norm.": f"{_LM}model.norm.",
-        "lm_head.": f"{_LM}lm_head.",
     },
     marks=("model.mm_projector.", "model.vision_tower.vision_tower."),
+)
+#: Official MMFuser: LLaVA with the fuser in front of the projector's layers.
+MMFUSER = Layout(
+    "official MMFuser",
+    {
+        **_LLAVA_TOWERS,
+        "model.mm_projector.0.": "connector.fuser.",
+        **_sequential("model.mm_projector.", first=1),
+    },
+    marks=("model.mm_projector.0.cross_attn.",),
 )
 #: transformers up to 4.51, and what later versions still write to disk.
 HF_NESTED = Layout(
@@ -105,10 +129,20 @@ OURS = Layout(
         **_sequential("connector.proj."),
         "connector.proj.weight": "connector.0.weight",
         "connector.proj.bias": "connector.0.bias",
+        "connector.fuser.": "connector.fuser.",
+        **_sequential("connector.projector.proj."),
+        "connector.projector.proj.weight": "connector.0.weight",
+        "connector.projector.proj.bias": "connector.0.bias",
         "language_model.model.": _LM,
     },
     marks=("vision_encoder.vision_model.", "connector.", "language_model.model.model."),
 )
+
+
+def official_layout(keys: Iterable[str]) -> Layout:
+    """Return which of LLaVA's layouts official keys are in: with a fuser or not."""
+    fused = any(key.startswith(MMFUSER.marks) for key in keys)
+    return MMFUSER if fused else LLAVA
 
 
 def detect_layout(keys: Iterable[str], source: str = "checkpoint") -> Layout:

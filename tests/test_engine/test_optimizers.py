@@ -5,8 +5,12 @@ import torch
 from engine_toys import ToyVLM
 from torch import nn
 
+from mmvlm.engine.optimizers import part_constructor
 from mmvlm.engine.optimizers.optim_wrapper import VLMOptimWrapper
-from mmvlm.engine.optimizers.part_constructor import PartOptimWrapperConstructor
+from mmvlm.engine.optimizers.part_constructor import (
+    PartOptimWrapperConstructor,
+    record_part_sizes,
+)
 from mmvlm.engine.optimizers.schedulers import (
     WarmupCosineLR,
     schedulers_by_step,
@@ -42,9 +46,41 @@ def test_groups_follow_parts_and_hold_trainable_parameters_only():
     assert held == {id(p) for p in model.parameters() if p.requires_grad}
 
 
+def test_a_module_inside_of_a_part_has_its_own_rate():
+    """As MMFuser's fuser beside its projector; what it does not set it inherits."""
+    model, shown = ToyVLM(), []
+    record_part_sizes(model)
+    parts = {
+        "connector": dict(lr=5e-4, weight_decay=0.3),
+        "connector.0": dict(lr=1e-4),
+        "language_model.head": dict(weight_decay=0.0),
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(part_constructor, "part_table", shown.append)
+        wrapper = construct(model, parts=parts)
+
+    groups = wrapper.optimizer.param_groups
+    rows = {g["part"]: (g["lr"], g["weight_decay"], len(g["params"])) for g in groups}
+    assert rows == {
+        "connector.0": (1e-4, 0.3, 2),
+        "connector": (5e-4, 0.3, 2),
+        "language_model.head": (1e-3, 0.0, 2),
+        "language_model": (1e-3, 0.1, 3),
+    }
+    held = [id(p) for g in groups for p in g["params"]]
+    assert len(held) == len(set(held))
+    assert set(held) == {id(p) for p in model.parameters() if p.requires_grad}
+    table = {row["part"]: row for row in shown[0]}
+    assert table["connector.0"]["params"] == 72 and table["connector"]["params"] == 16
+    total = sum(p.numel() for p in model.parameters())
+    assert sum(row["params"] for row in shown[0]) == total
+
+
 @pytest.mark.parametrize(
     ("paramwise", "message"),
     [
+        (dict(parts={"connector.9": dict(lr=1)}), "no such part. Did you mean 'conn"),
+        (dict(parts={"fuser.0": dict(lr=1)}), "parts.fuser.0: the model has no such"),
         (dict(parts=dict(conector=dict(lr=1))), "Did you mean 'connector'"),
         (dict(parts=dict(connector=dict(lrr=1))), r"unknown keys \['lrr'\]"),
         (dict(part=dict()), r"paramwise_cfg: unknown keys \['part'\]"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -29,6 +29,44 @@ def model_parts(model: nn.Module) -> dict[str, nn.Module]:
     return dict(model.named_children() if parts is None else parts)
 
 
+def split_parts(
+    parts: dict[str, nn.Module], names: Iterable[str]
+) -> dict[str, nn.Module]:
+    """Add what dotted names such as ``connector.fuser`` mean to the parts.
+
+    A child stands before its parent, so that whoever takes every parameter once
+    and in order leaves the rest to the parent.
+
+    Args:
+        parts (dict[str, nn.Module]): part name to module.
+        names (Iterable[str]): parts, or modules inside of parts.
+
+    Raises:
+        ValueError: for a name that the model does not have, with the nearest one.
+
+    """
+    found = dict(parts)
+    for name in names:
+        part, _, path = name.partition(".")
+        inside = dict(parts[part].named_modules()) if part in parts else {}
+        if name not in parts and path not in inside:
+            near = difflib.get_close_matches(
+                name, [*parts, *(f"{part}.{key}" for key in inside if key)], n=1
+            )
+            hint = f" Did you mean '{near[0]}'?" if near else ""
+            raise ValueError(
+                f"optim_wrapper.paramwise_cfg.parts.{name}: the model has no such "
+                f"part.{hint} Its parts: {list(parts)}."
+            )
+        found[name] = parts[part] if name in parts else inside[path]
+    order = list(parts)
+
+    def place(name: str) -> tuple[int, int]:
+        return order.index(name.partition(".")[0]), -name.count(".")
+
+    return {name: found[name] for name in sorted(found, key=place)}
+
+
 def num_elements(param: torch.Tensor) -> int:
     """Return how many weights a tensor stands for, quantised or sharded ones too."""
     quant_state = getattr(param, "quant_state", None)
@@ -40,11 +78,12 @@ def num_elements(param: torch.Tensor) -> int:
 def record_part_sizes(model: nn.Module) -> None:
     """Note on a bare model what its parts hold, before it is spread over ranks."""
     model.part_sizes = {
-        part: (
+        f"{part}.{path}" if path else part: (
             sum(num_elements(p) for p in module.parameters()),
             sum(num_elements(p) for p in module.parameters() if p.requires_grad),
         )
-        for part, module in model_parts(model).items()
+        for part, root in model_parts(model).items()
+        for path, module in root.named_modules()
     }
 
 
@@ -103,9 +142,11 @@ class PartOptimWrapperConstructor:
     Args:
         optim_wrapper_cfg (dict): the wrapper's config with its ``optimizer``,
             whose ``lr`` and ``weight_decay`` hold for parts not named.
-        paramwise_cfg (dict | None): ``parts`` maps a part to ``lr`` and
-            ``weight_decay``; ``norm_and_bias_decay=False`` takes weight decay off
-            normalisation layers and biases. Default: True.
+        paramwise_cfg (dict | None): ``parts`` maps a part, or a module inside of
+            one (``connector.fuser``), to ``lr`` and ``weight_decay``; a module
+            inherits what its part sets and it does not.
+            ``norm_and_bias_decay=False`` takes weight decay off normalisation
+            layers and biases. Default: True.
 
     Raises:
         ValueError: for unknown keys or parts, with the nearest name, and when
@@ -148,12 +189,11 @@ class PartOptimWrapperConstructor:
         self, model: nn.Module, lr: float | None, weight_decay: float
     ) -> list[dict]:
         """Return the optimizer's parameter groups and log the part table."""
-        parts = model_parts(model)
-        self._check_names(parts)
+        parts = split_parts(model_parts(model), self.parts)
         groups, rows, seen = [], [], set()
-        noted = getattr(unwrapped(model), "part_sizes", {})
+        noted = _disjoint(getattr(unwrapped(model), "part_sizes", {}), parts)
         for part, module in [*parts.items(), ("other", model)]:
-            settings = self.parts.get(part, {})
+            settings = self.settings(part)
             part_lr = settings.get("lr", lr)
             part_decay = settings.get("weight_decay", weight_decay)
             decayed, plain, total = [], [], 0
@@ -190,16 +230,28 @@ class PartOptimWrapperConstructor:
         print_log(f"Parts of the model:\n{table}", "current", logging.INFO)
         return groups
 
-    def _check_names(self, parts: dict[str, nn.Module]) -> None:
-        for part in self.parts:
-            if part in parts:
-                continue
-            near = difflib.get_close_matches(part, parts, n=1)
-            hint = f" Did you mean '{near[0]}'?" if near else ""
-            raise ValueError(
-                f"optim_wrapper.paramwise_cfg.parts.{part}: the model has no such "
-                f"part.{hint} Its parts: {list(parts)}."
+    def settings(self, part: str) -> dict:
+        """Return what holds for a part: its own settings over those around it."""
+        names = part.split(".")
+        found: dict = {}
+        for depth in range(1, len(names) + 1):
+            found.update(self.parts.get(".".join(names[:depth]), {}))
+        return found
+
+
+def _disjoint(
+    sizes: dict[str, tuple[int, int]], parts: Iterable[str]
+) -> dict[str, tuple[int, int]]:
+    """Return the noted sizes of parts, each less what is listed inside of it."""
+    own = {part: sizes[part] for part in parts if part in sizes}
+    for part in sorted(own, key=lambda name: name.count(".")):
+        around = [p for p in own if part.startswith(f"{p}.")]
+        if around:
+            outer = max(around, key=len)
+            own[outer] = tuple(
+                a - b for a, b in zip(own[outer], sizes[part], strict=True)
             )
+    return own
 
 
 def _owned(module: nn.Module, seen: set[int]) -> Iterator[tuple[nn.Parameter, bool]]:

@@ -1,0 +1,103 @@
+"""Our weights under the names of the official LLaVA and MMFuser code."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from mmengine.logging import print_log
+
+from mmvlm.export.keys import (
+    LLAVA,
+    MMFUSER,
+    OURS,
+    connector_depth,
+    to_canonical,
+)
+
+PROJECTOR = "mm_projector.bin"
+#: What a fuser must hold to be the official one: deformable, with self attention.
+_FUSER = (
+    *("gamma1", "gamma2", "query_norm.weight", "feat_norm.weight", "norm1.weight"),
+    *("cross_attn.sampling_offsets.weight", "self_attn.sampling_offsets.weight"),
+)
+
+
+def to_official(
+    state: Mapping[str, torch.Tensor], source: str = "checkpoint"
+) -> dict[str, torch.Tensor]:
+    """Rename our weights to official keys.
+
+    A fuser goes to ``model.mm_projector.0.`` and the projector's layers to ``1.``,
+    ``3.``; without one they are ``0.``, ``2.``, as LLaVA has them.
+
+    Args:
+        state (Mapping): our state dict, of the whole model or of parts.
+        source (str): for messages.
+
+    Raises:
+        ValueError: listing weights that the official code has no place for, such
+            as adapters (merge them first) or another fuser.
+
+    """
+    canonical = to_canonical(state, OURS, source)
+    fuser = {n for n in canonical if n.startswith("connector.fuser.")}
+    if fuser:
+        lost = [n for n in _FUSER if f"connector.fuser.{n}" not in fuser]
+        if lost:
+            raise ValueError(
+                f"{source}: its fuser is not the official MMFuser (deformable, with "
+                f"self attention): no {lost}; it has {sorted(fuser)[:5]}."
+            )
+    layout = MMFUSER if fuser else LLAVA
+    keys = {name: layout.key(name) for name in canonical}
+    if not fuser and connector_depth(canonical) == 1:  # a bare linear layer
+        for leaf in ("weight", "bias"):
+            keys[f"connector.0.{leaf}"] = f"model.mm_projector.{leaf}"
+    strays = [name for name in keys if keys[name] is None or ".lora_" in name]
+    if strays:
+        raise ValueError(
+            f"{source}: the layout '{layout.name}' has no place for {strays[:10]}; "
+            "merge adapters with merge_lora.py first."
+        )
+    return {keys[name]: tensor for name, tensor in canonical.items()}
+
+
+def export_llava(
+    state: Mapping[str, torch.Tensor],
+    folder: str | Path,
+    *,
+    dtype: torch.dtype | None = None,
+    source: str = "checkpoint",
+) -> Path:
+    """Write the connector as the official stage-1 file ``mm_projector.bin``.
+
+    Args:
+        state (Mapping): our state dict; parts besides the connector are left out.
+        folder (str | Path): where the file goes.
+        dtype (torch.dtype | None): of the written weights; None keeps it.
+        source (str): for messages.
+
+    Returns:
+        Path: the file.
+
+    Raises:
+        ValueError: when there is no connector, or one that is not official.
+
+    """
+    from mmvlm.engine.runner.checkpoint import save_atomic
+
+    own = {key: value for key, value in state.items() if key.startswith("connector.")}
+    if not own:
+        raise ValueError(f"{source}: holds no connector.")
+    official = to_official(own, source)
+    official = {
+        key: (value if dtype is None else value.to(dtype)).contiguous()
+        for key, value in official.items()
+    }
+    path = Path(folder) / PROJECTOR
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_atomic(official, str(path))
+    print_log(f"{path}: {len(official)} tensors under official names.", "current")
+    return path

@@ -1,0 +1,1 @@
+"""Operators with several backends, and the attention modules built on them."""

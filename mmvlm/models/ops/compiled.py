@@ -1,0 +1,133 @@
+"""Our C++ operators: built once per machine and torch version, at first use."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import torch
+from mmengine.logging import print_log
+
+SOURCE = Path(__file__).with_name("csrc") / "deform_attn.cpp"
+#: Set to 0 to never build, to a folder to keep the builds there.
+BUILD_VARIABLE = "MMVLM_BUILD_OPS"
+_FLAGS = ["-O3", "-fopenmp-simd", "-fno-math-errno", "-g0"]
+_VECTOR_FLAGS = {
+    "AVX2": ["-mavx2", "-mfma"],
+    "AVX512": ["-mavx2", "-mfma", "-mavx512f", "-mavx512dq", "-mavx512vl"],
+}
+
+
+def build_folder() -> Path:
+    """Return where builds are kept between runs."""
+    chosen = os.environ.get(BUILD_VARIABLE, "")
+    if chosen not in ("", "0", "1"):
+        return Path(chosen)
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return Path(cache) / "mmvlm" / "ops"
+
+
+def compiler_flags() -> list[str]:
+    """Return the flags that suit this processor."""
+    return [*_FLAGS, *_VECTOR_FLAGS.get(torch.backends.cpu.get_cpu_capability(), [])]
+
+
+def library_path() -> Path:
+    """Return the file of the built operators; its name tells what it was made of."""
+    parts = (SOURCE.read_bytes(), torch.__version__.encode())
+    text = b"\0".join([*parts, *(flag.encode() for flag in compiler_flags())])
+    return build_folder() / f"deform_attn-{hashlib.sha256(text).hexdigest()[:16]}.so"
+
+
+def why_not() -> str | None:
+    """Return what hinders a build (None: nothing does)."""
+    if os.environ.get(BUILD_VARIABLE) == "0":
+        return f"{BUILD_VARIABLE}=0"
+    if library_path().is_file():
+        return None
+    compiler = os.environ.get("CXX", "c++")
+    for program in (compiler, "ninja"):
+        if shutil.which(program) is None:
+            return f"no {program}"
+    return None
+
+
+@functools.cache
+def load_ops() -> str | None:
+    """Load the operators into ``torch.ops.mmvlm``, building them when needed.
+
+    Returns:
+        str | None: why they cannot be had; None when they are loaded.
+
+    """
+    reason = why_not()
+    if reason is not None:
+        return reason
+    path = library_path()
+    try:
+        if path.is_file():
+            torch.ops.load_library(str(path))
+        else:
+            _build(path)
+    except (OSError, RuntimeError) as error:
+        message = str(error).strip() or type(error).__name__
+        print_log(f"{SOURCE.name} cannot be used: {message}", "current", 30)
+        return f"build failed: {message.splitlines()[0]}"
+    _register()
+    return None
+
+
+def _build(path: Path) -> None:
+    """Compile and load; the library moves into its place when it is whole.
+
+    Processes that start together build side by side instead of waiting for a
+    lock, which a killed one would leave behind; the files are equal.
+    """
+    from torch.utils import cpp_extension
+
+    print_log(
+        f"building {SOURCE.name} for {path}; about half a minute, once per machine "
+        f"({BUILD_VARIABLE}=0 forbids it).",
+        "current",
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        built = cpp_extension.load(
+            name=path.stem.replace("-", "_"),
+            sources=[str(SOURCE)],
+            extra_cflags=compiler_flags(),
+            build_directory=folder,
+            is_python_module=False,
+        )
+        os.replace(built, path)
+
+
+def _register() -> None:
+    """Tell autograd and ``torch.compile`` about the loaded operators."""
+
+    @torch.library.register_fake("mmvlm::deform_attn")
+    def _(value, shapes, locations, weights):
+        batch, _, heads, channels = value.shape
+        return value.new_empty(batch, locations.shape[1], heads * channels)
+
+    @torch.library.register_fake("mmvlm::deform_attn_backward")
+    def _(value, shapes, locations, weights, grad):
+        inputs = (value, locations, weights)
+        return tuple(torch.empty_like(x).contiguous() for x in inputs)
+
+    def save(ctx, inputs, output) -> None:
+        value, ctx.shapes, locations, weights = inputs
+        ctx.save_for_backward(value, locations, weights)
+
+    def backward(ctx, grad) -> tuple:
+        value, locations, weights = ctx.saved_tensors
+        grads = torch.ops.mmvlm.deform_attn_backward(
+            value, ctx.shapes, locations, weights, grad
+        )
+        return grads[0], None, grads[1], grads[2]
+
+    torch.library.register_autograd("mmvlm::deform_attn", backward, setup_context=save)

@@ -1,0 +1,43 @@
+"""Write a checkpoint's connector under the official LLaVA or MMFuser names.
+
+OUT gets mm_projector.bin, the file that the official training scripts take with
+--pretrain_mm_mlp_adapter.
+"""
+
+import argparse
+import sys
+
+
+def parse_args(argv=None):
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("checkpoint", help="of mmvlm: file or work directory")
+    parser.add_argument("out", help="folder to write")
+    parser.add_argument(
+        "--dtype",
+        choices=["float32", "bfloat16", "float16"],
+        help="of the weights; default: as they are",
+    )
+    return parser.parse_args(argv)
+
+
+def main(argv=None):
+    args = parse_args(argv)
+    import torch
+
+    from mmvlm.engine.runner.checkpoint import resolve_checkpoint
+    from mmvlm.export.state import read_file
+    from mmvlm.export.to_llava import export_llava
+
+    try:
+        path = resolve_checkpoint(args.checkpoint)
+        dtype = getattr(torch, args.dtype) if args.dtype else None
+        print(export_llava(read_file(path), args.out, dtype=dtype, source=str(path)))
+    except (ValueError, OSError) as error:
+        return f"error: {error}"
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
