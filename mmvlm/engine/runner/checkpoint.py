@@ -19,6 +19,8 @@ from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
 from torch import nn
 
+from mmvlm.utils.files import write_atomic
+
 #: Format of the files that this module writes.
 FORMAT = "mmvlm-1"
 
@@ -31,32 +33,6 @@ def unwrap(model: nn.Module) -> nn.Module:
 
 
 # Writing ---------------------------------------------------------------------
-
-
-def write_atomic(path: str | os.PathLike, write: Any) -> None:
-    """Let ``write(file)`` fill a file that appears under its name only when whole.
-
-    Args:
-        path (str | PathLike): final name; its folder is created.
-        write (Callable): takes a binary file object.
-
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def save_atomic(obj: Any, path: str | os.PathLike) -> None:
