@@ -177,3 +177,25 @@ def test_s2_is_official_size_behind_an_mlp():
     assert spec.num_prefix_tokens == 0
     assert sum(p.numel() for p in connector.parameters()) == 29_368_320
     assert connector.token_count(connector.views_of((1008, 1008))) == 576
+
+
+def test_the_folder_of_a_tuned_tower_is_loaded(tmp_path):
+    """DenseFusion saves named parameters as ``vision_model.*`` beside a config."""
+    torch.manual_seed(3)
+    tuned = HFVisionEncoder.tiny()
+    parameters = dict(tuned.named_parameters())
+    assert all(key.startswith("vision_model.") for key in parameters)
+    folder = tmp_path / "vision_tower"
+    folder.mkdir()
+    torch.save(parameters, folder / "pytorch_model.bin")
+    (folder / "config.json").write_text(json.dumps(tuned.config.to_dict()))
+
+    config = dict(type="HFVisionEncoder", name_or_path=str(folder))
+    plain = MODELS.build(config)
+    wrapped = MODELS.build(
+        dict(type="S2VisionEncoder", encoder=config, scales=(32, 64))
+    )
+
+    for encoder in (plain, wrapped.encoder):
+        for key, tensor in encoder.named_parameters():
+            assert torch.equal(tensor, parameters[key]), key
