@@ -15,6 +15,7 @@ from mmvlm.registry import Registry
 #: Base class of a kind, by the key under which the kind stands in ``model``.
 KINDS = {
     "vision_encoder": "mmvlm.models.vision_encoders.base.VisionEncoder",
+    "encoder": "mmvlm.models.vision_encoders.base.VisionEncoder",
     "connector": "mmvlm.models.connectors.base.Connector",
     "fuser": "mmvlm.models.fusers.base.Fuser",
     "projector": "mmvlm.models.connectors.base.Connector",
@@ -112,7 +113,7 @@ PLAIN_FIELDS: dict[str, tuple[type, ...]] = {
 PLAIN_KEYS: dict[str, tuple[str, ...]] = {
     "env_cfg": ("cudnn_benchmark", "mp_cfg", "dist_cfg", "resource_limit"),
     "randomness": ("seed", "diff_rank_seed", "deterministic"),
-    "load_from": ("path", "parts", "strict", "allow_pickle"),
+    "load_from": ("path", "parts", "rename", "strict", "allow_pickle"),
     "custom_imports": ("imports", "allow_failed_imports"),
     "auto_scale_lr": ("enable", "base_batch_size"),
 }

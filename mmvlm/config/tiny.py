@@ -99,7 +99,11 @@ def tiny_model(model: dict, ids: dict[str, Any]) -> dict:
         ids (dict): ``vocab_size`` and special token ids of the tokenizer.
 
     """
-    layers = _layers_needed(model)
+    return _tiny_parts(model, ids, _layers_needed(model))
+
+
+def _tiny_parts(model: dict, ids: dict[str, Any], layers: int) -> dict:
+    """Shrink every tower below ``model``; encoders get ``layers`` blocks."""
     result = dict(model)
     for name, part in model.items():
         if not isinstance(part, dict) or "type" not in part:
@@ -121,7 +125,10 @@ def tiny_model(model: dict, ids: dict[str, Any]) -> dict:
             kept = {k: v for k, v in part.items() if k in _ENCODER_OPTIONS}
             result[name] = {**kept, **_OTHER_ENCODERS[part["type"]](layers)}
         elif name != "connector" and any(isinstance(v, dict) for v in part.values()):
-            result[name] = tiny_model(part, ids)
+            result[name] = _tiny_parts(part, ids, layers)
+    if "encoder" in model and model.get("scales"):  # S2: the first is the encoder's
+        side, first = _VISION["image_size"], model["scales"][0]
+        result["scales"] = [scale * side // first for scale in model["scales"]]
     return result
 
 
@@ -147,9 +154,14 @@ def _tiny_part(part: dict, config: dict, sizes: dict) -> dict:
 
 
 def _layers_needed(model: dict) -> int:
-    """Return the fewest encoder blocks for which every selected layer exists."""
+    """Return the fewest encoder blocks that selection and training rules allow."""
     layers = _selected(model.get("connector"))
-    return max([2, *(layer if layer >= 0 else -layer - 1 for layer in layers)])
+    needed = [2, *(layer if layer >= 0 else -layer - 1 for layer in layers)]
+    rule = (model.get("train_parts") or {}).get("vision_encoder")
+    if isinstance(rule, dict):
+        # The layer before the last is often selected: the last block learns nothing.
+        needed += [rule.get("from_block", 0) + 2, rule.get("last_blocks", 0) + 1]
+    return max(needed)
 
 
 def _selected(part: Any) -> Iterator[int]:

@@ -34,6 +34,7 @@ from mmvlm.export.keys import (
 from mmvlm.export.state import read_file, read_json, read_state
 
 PROJECTOR, EXTRA = "mm_projector.bin", "non_lora_trainables.bin"
+_TOWER = "model.vision_tower.vision_tower."
 _ADAPTERS = ("adapter_model.safetensors", "adapter_model.bin")
 #: Adapter settings whose merge is more than W + scale * B A.
 _UNUSUAL = ("use_dora", "use_rslora", "fan_in_fan_out", "rank_pattern", "alpha_pattern")
@@ -45,6 +46,7 @@ def import_llava(
     *,
     base: str | Path | None = None,
     vocab_size: int | None = None,
+    vision_tower: str | Path | None = None,
 ) -> Imported:
     """Read an official LLaVA checkpoint.
 
@@ -58,14 +60,23 @@ def import_llava(
             as adapters, and ``model_cfg`` must have the same ``lora``.
         vocab_size (int | None): cut embedding and head to that many rows; None
             cuts to ``model.language_model.config.vocab_size``.
+        vision_tower (str | Path | None): folder with the tower of a whole model
+            that was saved without it, as DenseFusion does; None takes the
+            folder ``vision_tower`` inside ``path`` where there is one.
 
     Raises:
         FileNotFoundError: when ``path`` holds no such checkpoint.
         ValueError: missing and unexpected keys (listed), shapes or adapter
-            settings that differ.
+            settings that differ; a ``vision_tower`` that is not wanted.
 
     """
     path = Path(path)
+    if vision_tower is not None and (
+        not path.is_dir() or (path / "adapter_config.json").is_file()
+    ):
+        raise ValueError(
+            f"{path}: vision_tower='{vision_tower}' belongs to a whole model."
+        )
     if path.is_file():
         return _projector(path, model_cfg)
     if not path.is_dir():
@@ -77,12 +88,28 @@ def import_llava(
     )
     if only_projector and (path / PROJECTOR).is_file():
         return _projector(path / PROJECTOR, model_cfg)
-    return _full(path, model_cfg, vocab_size)
+    return _full(path, model_cfg, vocab_size, vision_tower)
 
 
-def _full(path: Path, model_cfg: Mapping, vocab_size: int | None) -> Imported:
+def _full(
+    path: Path,
+    model_cfg: Mapping,
+    vocab_size: int | None,
+    vision_tower: str | Path | None,
+) -> Imported:
     """Import a whole model; the tower may be absent (it is then the official one)."""
     state = read_state(path)
+    has_tower = any(key.startswith(_TOWER) for key in state)
+    if vision_tower is None and (path / "vision_tower").is_dir() and not has_tower:
+        vision_tower = path / "vision_tower"
+    if vision_tower is not None:
+        if has_tower:
+            raise ValueError(
+                f"{path} holds a tower, so vision_tower='{vision_tower}' would be a "
+                "second one."
+            )
+        for key, tensor in read_state(vision_tower).items():
+            state[f"{_TOWER}vision_model.{key.rpartition('vision_model.')[2]}"] = tensor
     layout = detect_layout(state, str(path))
     if layout is not LLAVA:
         raise ValueError(

@@ -126,6 +126,7 @@ OURS = Layout(
     "mmvlm",
     {
         "vision_encoder.vision_model.": _VISION,
+        "vision_encoder.encoder.vision_model.": _VISION,  # inside S2
         **_sequential("connector.proj."),
         "connector.proj.weight": "connector.0.weight",
         "connector.proj.bias": "connector.0.bias",
@@ -135,7 +136,7 @@ OURS = Layout(
         "connector.projector.proj.bias": "connector.0.bias",
         "language_model.model.": _LM,
     },
-    marks=("vision_encoder.vision_model.", "connector.", "language_model.model.model."),
+    marks=("vision_encoder.", "connector.", "language_model.model.model."),
 )
 
 

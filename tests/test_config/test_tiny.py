@@ -20,6 +20,11 @@ FULL = sorted(
 )
 
 
+def _innermost(part):
+    """The tower inside wrappers such as S2."""
+    return _innermost(part.encoder) if "encoder" in part else part
+
+
 def test_toy_data_are_complete_and_written_once(tmp_path):
     path = Path(make_toy_llava(tmp_path))
     records = json.loads(path.read_text())
@@ -40,10 +45,11 @@ def test_types_and_connector_stay(path):
 
     for part in ("vision_encoder", "language_model"):
         assert tiny.model[part].type == full.model[part].type
-        old, new = full.model[part].config, tiny.model[part].config
-        assert new.model_type == old.model_type
-        assert new.hidden_size < 64
-        assert "name_or_path" not in tiny.model[part]
+        old, new = _innermost(full.model[part]), _innermost(tiny.model[part])
+        assert new.type == old.type
+        assert new.config.model_type == old.config.model_type
+        assert new.config.hidden_size < 64
+        assert "name_or_path" not in new
     assert tiny.model.connector == full.model.connector
     assert tiny.model.train_parts == full.model.train_parts
     assert bool(tiny.model.language_model.get("lora")) == bool(
@@ -71,6 +77,25 @@ def test_the_tower_is_deep_enough_for_the_layers_selected():
     config = tiny_model(model, {})["vision_encoder"]["config"]
 
     assert config["num_hidden_layers"] == 8
+
+
+def test_a_wrapped_encoder_and_its_scales_shrink_together():
+    clip = dict(model_type="clip_vision_model", num_hidden_layers=24)
+    encoder = dict(type="HFVisionEncoder", name_or_path="clip", config=clip)
+    model = dict(
+        vision_encoder=dict(
+            type="S2VisionEncoder", encoder=encoder, scales=(336, 672, 1008)
+        ),
+        connector=dict(type="X", select_layers=[-5]),
+        train_parts=dict(vision_encoder=dict(from_block=12)),
+    )
+
+    tiny = tiny_model(model, {})["vision_encoder"]
+
+    assert tiny["scales"] == [28, 56, 84]
+    assert tiny["encoder"]["config"]["image_size"] == 28
+    assert tiny["encoder"]["config"]["num_hidden_layers"] == 14
+    assert "name_or_path" not in tiny["encoder"]
 
 
 def test_a_path_without_architecture_is_refused(chain):

@@ -131,6 +131,26 @@ def test_parts_are_loaded_and_others_reported(tmp_path):
     assert "not asked for: " in str(report)
 
 
+def test_a_part_goes_into_a_wrapper_under_another_name(tmp_path):
+    source, target = ToyVLM(), ToyVLM()
+    target.vision_encoder = nn.ModuleDict(dict(encoder=target.vision_encoder))
+    save(source, tmp_path / "f.pth")
+    rename = dict(vision_encoder="vision_encoder.encoder")
+
+    load_parts(target, tmp_path / "f.pth", ["vision_encoder"], rename=rename)
+
+    inner = target.vision_encoder["encoder"]
+    assert torch.equal(inner.weight, source.vision_encoder.weight)
+    with pytest.raises(ValueError, match=r"no weights below \['tower'\]"):
+        load_parts(target, tmp_path / "f.pth", rename=dict(tower="vision_encoder"))
+    with pytest.raises(ValueError, match=r"two weights of .* collide"):
+        load_parts(
+            target,
+            dict(state_dict={"a.weight": torch.ones(1), "b.weight": torch.ones(1)}),
+            rename=dict(a="b"),
+        )
+
+
 def test_three_lists_come_grouped_by_part(tmp_path):
     source = ToyVLM()
     state = source.state_dict()

@@ -69,6 +69,56 @@ def test_checkpoint_without_tower_covers_the_other_parts(
     assert not any(key.startswith("vision_encoder") for key in imported.state_dict)
 
 
+def split_off_the_tower(state, folder):
+    """Write the tower apart, as DenseFusion does; return the rest."""
+    prefix = "model.vision_tower.vision_tower."
+    tower = {k.removeprefix(prefix): v for k, v in state.items() if prefix in k}
+    assert tower and all(key.startswith("vision_model.") for key in tower)
+    folder.mkdir(parents=True)
+    torch.save(tower, folder / "pytorch_model.bin")
+    return {k: v for k, v in state.items() if prefix not in k}
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_a_tower_saved_apart_joins_its_model(inside, hf_folder, model_cfg, tmp_path):
+    whole = official(hf_folder)
+    expected = import_llava(write(tmp_path / "whole", whole), model_cfg)
+    tower = tmp_path / "x" / "vision_tower" if inside else tmp_path / "tower"
+    folder = write(tmp_path / "x", split_off_the_tower(whole, tower))
+
+    options = {} if inside else dict(vision_tower=tower)
+    imported = import_llava(folder, model_cfg, **options)
+
+    assert imported.parts == expected.parts
+    assert imported.state_dict.keys() == expected.state_dict.keys()
+    for key, tensor in expected.state_dict.items():
+        assert torch.equal(imported.state_dict[key], tensor), key
+    with pytest.raises(ValueError, match="would be a second one"):
+        import_llava(tmp_path / "whole", model_cfg, vision_tower=tower)
+    with pytest.raises(ValueError, match="belongs to a whole model"):
+        import_llava(tower / "pytorch_model.bin", model_cfg, vision_tower=tower)
+
+
+def test_a_tower_goes_into_s2(hf_folder, model_cfg, tmp_path):
+    expected = import_llava(write(tmp_path / "x", official(hf_folder)), model_cfg)
+    inner = model_cfg["vision_encoder"]
+    side = inner["config"]["image_size"]
+    cfg = dict(model_cfg)
+    cfg["vision_encoder"] = dict(
+        type="S2VisionEncoder", encoder=inner, scales=(side, 2 * side)
+    )
+    state = official(hf_folder)
+    key = "model.mm_projector.0.weight"
+    state[key] = torch.cat([state[key]] * 2, 1)  # S2 is twice as wide
+
+    imported = import_llava(write(tmp_path / "s2", state), cfg)
+
+    for name, tensor in expected.state_dict.items():
+        if name.startswith("vision_encoder."):
+            wrapped = name.replace("vision_encoder.", "vision_encoder.encoder.", 1)
+            assert torch.equal(imported.state_dict[wrapped], tensor)
+
+
 def test_rows_behind_the_vocabulary_are_cut(hf_folder, model_cfg, tmp_path):
     model_cfg["language_model"]["config"]["vocab_size"] = 90
     imported = import_llava(write(tmp_path / "x", official(hf_folder)), model_cfg)

@@ -14,9 +14,9 @@ def parse_args(argv=None):
     parser.add_argument(
         "--format",
         nargs="+",
-        default=["llava"],
+        default=["llava", "densefusion"],
         metavar="NAME",
-        help="formats of the annotations (default: llava)",
+        help="formats of the annotations (default: llava densefusion)",
     )
     parser.add_argument("--image-format", choices=["png", "jpg"], default="png")
     return parser.parse_args(argv)

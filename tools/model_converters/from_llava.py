@@ -25,6 +25,11 @@ def parse_args(argv=None):
     parser.add_argument(
         "--vocab-size", type=int, help="embedding rows to keep; default: the config's"
     )
+    parser.add_argument(
+        "--vision-tower",
+        metavar="DIR",
+        help="folder of the tower where PATH lacks it; default: PATH/vision_tower",
+    )
     return parser.parse_args(argv)
 
 
@@ -36,7 +41,11 @@ def main(argv=None):
     try:
         cfg = load_config(args.config).model.to_dict()
         imported = import_llava(
-            args.path, cfg, base=args.base, vocab_size=args.vocab_size
+            args.path,
+            cfg,
+            base=args.base,
+            vocab_size=args.vocab_size,
+            vision_tower=args.vision_tower,
         )
         imported.save(args.out)
     except (ValueError, OSError) as error:

@@ -22,7 +22,7 @@ def make_tiny_scenes(
     num_train: int,
     num_test: int,
     seed: int = 0,
-    formats: tuple[str, ...] = ("llava",),
+    formats: tuple[str, ...] = ("llava", "densefusion"),
     image_format: str = "png",
     chat_template: str = "vicuna_v1",
 ) -> dict:

@@ -19,6 +19,8 @@ from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
 from torch import nn
 
+from mmvlm.utils.files import write_atomic
+
 #: Format of the files that this module writes.
 FORMAT = "mmvlm-1"
 
@@ -31,32 +33,6 @@ def unwrap(model: nn.Module) -> nn.Module:
 
 
 # Writing ---------------------------------------------------------------------
-
-
-def write_atomic(path: str | os.PathLike, write: Any) -> None:
-    """Let ``write(file)`` fill a file that appears under its name only when whole.
-
-    Args:
-        path (str | PathLike): final name; its folder is created.
-        write (Callable): takes a binary file object.
-
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def save_atomic(obj: Any, path: str | os.PathLike) -> None:
@@ -210,6 +186,8 @@ def load_parts(
     parts: Sequence[str] | None = None,
     strict: bool = True,
     allow_pickle: bool = False,
+    *,
+    rename: dict[str, str] | None = None,
 ) -> LoadReport:
     """Load a checkpoint into a model, part by part, and log a report.
 
@@ -222,10 +200,14 @@ def load_parts(
         strict (bool): refuse any missing, unexpected or mismatched key in those
             parts. Without it they are logged, and mismatched tensors are left.
         allow_pickle (bool): see :func:`load_file`.
+        rename (dict[str, str] | None): module names of the file to those of the
+            model, before ``parts`` choose: ``{"vision_encoder":
+            "vision_encoder.encoder"}`` puts a tower into a wrapper around it.
 
     Raises:
         ValueError: with the three lists, when ``strict`` and they are not empty;
-            always when a part that is expected got nothing.
+            always when a part that is expected got nothing, or when ``rename``
+            fits nothing.
 
     """
     if isinstance(path, dict):
@@ -233,6 +215,8 @@ def load_parts(
     else:
         content = load_file(path, allow_pickle=allow_pickle)
     state, meta = _strip_prefix(content["state_dict"]), content.get("meta", {})
+    if rename:
+        state, meta = _renamed(state, meta, dict(rename), str(path))
     model = unwrap(model)
     own = model.state_dict()
     omitted = set(meta.get("omitted", ()))
@@ -281,6 +265,31 @@ def _strip_prefix(state: dict) -> dict:
     if state and all(key.startswith("module.") for key in state):
         return {key[len("module.") :]: value for key, value in state.items()}
     return state
+
+
+def _renamed(state: dict, meta: dict, rename: dict, path: str) -> tuple[dict, dict]:
+    """Give state and meta of a file the module names of the model."""
+
+    def new(key: str) -> str:
+        fitting = [old for old in rename if f"{key}.".startswith(f"{old}.")]
+        old = max(fitting, key=len, default=None)
+        return key if old is None else rename[old] + key[len(old) :]
+
+    useless = [old for old in rename if not any(k.startswith(f"{old}.") for k in state)]
+    if useless:
+        raise ValueError(
+            f"load_from.rename={rename}: '{path}' has no weights below {useless}; it "
+            f"holds {sorted(set(map(part_of, state)))}."
+        )
+    names = {key: new(key) for key in state}
+    if len(set(names.values())) != len(names):
+        raise ValueError(f"load_from.rename={rename}: two weights of '{path}' collide.")
+    omitted = [new(key) for key in meta.get("omitted", ())]
+    state = {names[key]: value for key, value in state.items()}
+    # A fingerprint holds names, so that of a renamed part says nothing here.
+    touched = {part_of(name) for pair in rename.items() for name in pair}
+    frozen = {k: v for k, v in meta.get("frozen", {}).items() if k not in touched}
+    return state, {**meta, "omitted": omitted, "frozen": frozen}
 
 
 # Frozen parts that a trainable-only file leaves out ----------------------------

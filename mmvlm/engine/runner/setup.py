@@ -79,8 +79,9 @@ def load_initial_weights(model: nn.Module, load_from: Any) -> None:
     Args:
         model (nn.Module): wrapped or not.
         load_from (str | dict | list | None): a path, ``dict(path=..., parts=[...],
-            strict=..., allow_pickle=...)``, or a list of them, in order. A path may
-            be a work dir, which means its newest checkpoint.
+            rename={...}, strict=..., allow_pickle=...)`` (see :func:`load_parts`),
+            or a list of them, in order. A path may be a work dir, which means its
+            newest checkpoint.
 
     Raises:
         FileNotFoundError: naming the key, when there is no checkpoint.
@@ -92,11 +93,12 @@ def load_initial_weights(model: nn.Module, load_from: Any) -> None:
     for number, entry in enumerate([load_from] if single else load_from):
         key = "load_from" if single else f"load_from.{number}"
         entry = dict(path=entry) if isinstance(entry, str) else dict(entry)
-        unknown = sorted(set(entry) - {"path", "parts", "strict", "allow_pickle"})
+        known = {"path", "parts", "rename", "strict", "allow_pickle"}
+        unknown = sorted(set(entry) - known)
         if unknown or "path" not in entry:
             raise ValueError(
-                f"{key}={entry}: expected path and optionally parts, strict, "
-                f"allow_pickle; unknown: {unknown}."
+                f"{key}={entry}: expected path and optionally parts, rename, "
+                f"strict, allow_pickle; unknown: {unknown}."
             )
         try:
             path = resolve_checkpoint(entry.pop("path"))
