@@ -131,6 +131,21 @@ def build_on_meta(model: dict) -> Any:
         return MODELS.build(offline)
 
 
+def without_options(model: dict, *names: str) -> dict:
+    """Return a model's config whose parts lack some optional keywords.
+
+    Args:
+        model (dict): ``model`` of a config.
+        *names (str): keywords that say nothing of the architecture.
+
+    """
+    result = {key: value for key, value in model.items() if key not in names}
+    for key, part in result.items():
+        if isinstance(part, dict) and "type" in part:
+            result[key] = without_options(part, *names)
+    return result
+
+
 def is_offline(model: Any) -> bool:
     """Whether a model's config tells its whole architecture."""
     if isinstance(model, dict):

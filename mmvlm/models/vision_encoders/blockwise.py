@@ -60,13 +60,16 @@ class BlockwiseVisionEncoder(VisionEncoder):
             - every hidden state: (V, P + N, Dv)
 
         Raises:
-            ValueError: when a layer does not exist, or a side is no multiple of
-                the patch size.
+            ValueError: when a layer does not exist, or a side is neither the
+                tower's own nor a multiple of the patch size.
 
         """
         layers = tuple(self.spec.layer_index(layer) for layer in select_layers)
         patch, size = self.spec.patch_size, tuple(pixel_values.shape[-2:])
-        if size[0] % patch or size[1] % patch:
+        # A tower's own size may leave a rest, which its convolution cuts off: SigLIP
+        # has patches of 14 in 384 pixels.
+        native = size == (self.spec.image_size,) * 2
+        if not native and (size[0] % patch or size[1] % patch):
             raise ValueError(
                 f"{type(self).__name__}: views of {size[0]} x {size[1]} pixels do not "
                 f"divide into patches of {patch}."

@@ -198,3 +198,15 @@ def test_trainable_blocks_equal_the_official_unfreezing(goldens):
 
         got = {k: p.requires_grad for k, p in encoder.named_parameters()}
         assert got == expected, name
+
+
+def test_a_tower_takes_its_own_size_with_a_rest():
+    torch.manual_seed(0)
+    encoder = HFVisionEncoder.tiny("siglip_vision_model", image_size=36).eval()
+    views = torch.randn(2, 3, 36, 36)
+
+    features = encoder(views, (-1,))
+
+    assert features.grid == (4, 4)
+    expected = _plain(encoder, views)[-1]
+    torch.testing.assert_close(features.hidden_states[0], expected)
