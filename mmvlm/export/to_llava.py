@@ -18,9 +18,14 @@ def to_llava(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         state (Mapping): our keys.
 
     Raises:
-        ValueError: listing weights that have no official name.
+        ValueError: listing weights that have no official name, adapters among them.
 
     """
+    if adapters := [key for key in state if ".lora_" in key]:
+        raise ValueError(
+            f"{len(adapters)} adapter weights, such as '{adapters[0]}': merge them "
+            "with tools/model_converters/merge_lora.py first."
+        )
     canonical = to_canonical(state, OURS, "model")
     single = connector_depth(canonical) == 1
     names = {name: _official(name, single) for name in canonical}
@@ -29,6 +34,23 @@ def to_llava(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
             f"{len(unknown)} weights have no name in the official code: {unknown[:10]}."
         )
     return {names[name]: tensor for name, tensor in canonical.items()}
+
+
+def save_llava(state: Mapping[str, torch.Tensor], path: str | Path) -> Path:
+    """Write all weights of a state dict under the official names, into one file.
+
+    Args:
+        state (Mapping): our keys.
+        path (str | Path): weight file to write.
+
+    Raises:
+        ValueError: as :func:`to_llava`.
+
+    """
+    path, official = Path(path), to_llava(state)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(official, path)
+    return path
 
 
 def save_stage_1(state: Mapping[str, torch.Tensor], folder: str | Path) -> Path:

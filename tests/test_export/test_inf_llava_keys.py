@@ -1,6 +1,8 @@
 """INF-LLaVA's official keys become ours and go back."""
 
 import copy
+import runpy
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from mmvlm.export.from_llava import import_llava
 from mmvlm.export.hf import check_exportable
 from mmvlm.export.to_llava import save_stage_1, to_llava
 
+ROOT = Path(__file__).resolve().parents[2]
 FUSED = dict(
     type="FusedConnector",
     fuser=dict(type="DualPerspectiveFuser", grid=2),
@@ -110,3 +113,23 @@ def test_transformers_has_no_counterpart(model_cfg, tmp_path):
     with pytest.raises(ValueError, match=message):
         to_hf(f"configs/inf_llava/{name}", None, tmp_path / "out", tiny=True)
     assert not (tmp_path / "out").exists()
+
+
+def test_tool_writes_both_kinds_and_refuses_adapters(tmp_path, capsys):
+    main = runpy.run_path(str(ROOT / "tools/model_converters/to_llava.py"))["main"]
+    ours = {"connector.proj.weight": torch.ones(2, 2)}
+    torch.save(dict(state_dict=ours, meta={}), tmp_path / "last.pth")
+
+    assert main([str(tmp_path / "last.pth"), str(tmp_path / "x.bin")]) == 0
+    assert main([str(tmp_path / "last.pth"), str(tmp_path), "--stage-1"]) == 0
+    assert capsys.readouterr().out.split() == [
+        str(tmp_path / "x.bin"),
+        str(tmp_path / "mm_projector.bin"),
+    ]
+    for name in ("x.bin", "mm_projector.bin"):
+        state = torch.load(tmp_path / name, weights_only=True)
+        assert list(state) == ["model.mm_projector.weight"]
+    ours = {"language_model.model.x.lora_A.default.weight": torch.ones(2, 2)}
+    torch.save(dict(state_dict=ours, meta={}), tmp_path / "last.pth")
+    error = main([str(tmp_path / "last.pth"), str(tmp_path / "y.bin")])
+    assert "merge them with" in error and not (tmp_path / "y.bin").exists()
