@@ -259,15 +259,19 @@ def token_budget(cfg: Any, model: Any) -> tuple[int | None, str | None]:
         model without pictures.
 
     """
+    from mmvlm.structures.dual_perspective import DualPerspective
+
     spec = getattr(model, "vision_spec", None)
     count = getattr(model, "token_count", None)
     if spec is None or count is None:
         return None, None
-    layout = sample_layout(cfg.get("train_dataloader"), spec)
+    layout = sample_layout(cfg.get("train_dataloader"), model)
     height, width = layout.view_size
     rows, cols = spec.grid(height, width)
     patches, tokens = rows * cols, count(layout)
-    views = f"{layout.num_views} views of " if layout.num_views > 1 else ""
+    which = DualPerspective.of(layout)
+    which = f" ({which})" if which else ""
+    views = f"{layout.num_views} views{which} of " if layout.num_views > 1 else ""
     times = f" ({layout.num_views} views)" if layout.num_views > 1 else ""
     return tokens, (
         f"{views}{width}x{height} -> {cols}x{rows} grid -> "
@@ -285,17 +289,17 @@ def sample_tokens(cfg: Any, model: Any) -> Iterator[tuple[str, int, int]]:
         for path, pipeline in _pipelines(cfg.get(name), name):
             for number, step in enumerate(pipeline):
                 if isinstance(step, dict) and step.get("max_length"):
-                    tokens = count(sample_layout(dict(pipeline=pipeline), spec))
+                    tokens = count(sample_layout(dict(pipeline=pipeline), model))
                     where = f"{path}.{number}.max_length"
                     yield where, tokens, step["max_length"]
 
 
-def sample_layout(loader: Any, spec: Any) -> Any:
+def sample_layout(loader: Any, model: Any) -> Any:
     """Return the layout that a config's own view transform gives.
 
     Args:
         loader (dict | None): a dataloader, or what holds a ``pipeline``.
-        spec (VisionEncoderSpec): of the encoder.
+        model (VisionLanguageModel): with a vision encoder.
 
     """
     import numpy as np
@@ -305,7 +309,8 @@ def sample_layout(loader: Any, spec: Any) -> Any:
     from mmvlm.structures import ViewLayout
     from mmvlm.text.context import VLMContext
 
-    context = VLMContext(tokenizer=None, template=None, spec=spec)
+    spec, asked = model.vision_spec, getattr(model, "asked_views", None)
+    context = VLMContext(tokenizer=None, template=None, spec=spec, views=asked)
     for step in _steps(loader):
         kind = step.get("type")
         cls = TRANSFORMS.get(kind) if isinstance(kind, str) else kind
@@ -316,7 +321,7 @@ def sample_layout(loader: Any, spec: Any) -> Any:
         picture = np.zeros((*_SAMPLE_PICTURE, 3), dtype=np.uint8)
         item = dict(images=[picture], rng=np.random.default_rng(0))
         return transform(item)["layouts"][0]
-    return ViewLayout(_SAMPLE_PICTURE, (spec.image_size, spec.image_size))
+    return asked or ViewLayout(_SAMPLE_PICTURE, (spec.image_size, spec.image_size))
 
 
 def _steps(loader: Any) -> Iterator[dict]:

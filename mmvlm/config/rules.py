@@ -184,6 +184,8 @@ def check_build(doctor: Doctor) -> None:
     Skipped for a model whose architecture is not written in the config, and for
     constructors that compute on tensors, which the meta device cannot do.
     """
+    from mmvlm.structures import LayoutError
+
     from .dry_run import build_on_meta, is_offline, sample_tokens
 
     model_cfg = doctor.cfg.get("model")
@@ -199,6 +201,9 @@ def check_build(doctor: Doctor) -> None:
         return
     try:
         budgets = list(sample_tokens(doctor.cfg, model))
+    except LayoutError as error:
+        doctor.report("model.connector", str(error))
+        return
     except (ValueError, KeyError, TypeError):
         return  # a transform that wants more than a picture
     for path, tokens, limit in budgets:

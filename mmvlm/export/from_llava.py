@@ -1,8 +1,9 @@
 """Checkpoints of the official LLaVA code into ours.
 
-Three kinds: a whole model, the projector of stage 1 (``mm_projector.bin``), and
-LoRA adapters with ``non_lora_trainables.bin``; each also of MMFuser, which has
-its fuser in front of LLaVA's projector.
+Three kinds: a whole model, the projector of stage 1 (``mm_projector.bin``; with
+INF-LLaVA's ``spatial_embed`` beside it), and LoRA adapters with
+``non_lora_trainables.bin``. Each may be of MMFuser, which has its fuser in front
+of LLaVA's projector.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ from mmvlm.export.keys import (
 )
 from mmvlm.export.state import read_file, read_json, read_state
 
+#: Modules that stage 1 trains, whatever stands before their names in its file.
+_STAGE_1 = ("mm_projector.", "spatial_embed.")
 PROJECTOR, EXTRA = "mm_projector.bin", "non_lora_trainables.bin"
 _TOWER = "model.vision_tower.vision_tower."
 _ADAPTERS = ("adapter_model.safetensors", "adapter_model.bin")
@@ -134,8 +137,9 @@ def _projector(path: Path, model_cfg: Mapping) -> Imported:
     """Import what stage 1 trains."""
     state = {}
     for key, tensor in read_file(path).items():
-        _, found, rest = key.partition("mm_projector.")
-        state[f"model.mm_projector.{rest}" if found else key] = tensor
+        word = next((word for word in _STAGE_1 if word in key), None)
+        rest = key.partition(word)[2] if word else ""
+        state[f"model.{word}{rest}" if word else key] = tensor
     model_cfg = plain_model_cfg(model_cfg)
     canonical = to_canonical(state, official_layout(state), str(path))
     if EMBED in canonical:

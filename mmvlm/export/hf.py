@@ -68,8 +68,10 @@ def check_exportable(model: Any) -> None:
     ):
         part = parts.pop(name, None)
         if type(part) is not wanted:
+            inner = [type(m).__name__ for m in getattr(part, "stages", ())]
+            inside = f" ({', '.join(inner)})" if inner else ""
             problems.append(
-                f"model.{name}.type='{type(part).__name__}', expected "
+                f"model.{name}.type='{type(part).__name__}'{inside}, expected "
                 f"'{wanted.__name__}'"
             )
     problems += [f"model.{name}: no such part in LLaVA" for name in parts]

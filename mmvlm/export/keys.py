@@ -2,8 +2,8 @@
 
 Every layout maps its keys to one canonical name, ours included, so that two
 layouts meet without a table per pair: ``vision_encoder.<tower key>``,
-``connector.<linear number>.<weight|bias>``, ``connector.fuser.<fuser key>``,
-``language_model.<causal LM key>``.
+``connector.<linear number>.<weight|bias>``, ``connector.fuser.<key>`` for what
+stands before the linear layers, ``language_model.<causal LM key>``.
 """
 
 from __future__ import annotations
@@ -79,6 +79,11 @@ LLAVA = Layout(
         **_sequential("model.mm_projector."),
         "model.mm_projector.weight": "connector.0.weight",
         "model.mm_projector.bias": "connector.0.bias",
+        # INF-LLaVA: DualPerspectiveFuser names its parts as its official twin does.
+        **{
+            f"model.spatial_embed.{part}.": f"connector.fuser.{part}."
+            for part in ("attention", "ffn_crop", "ffn_stride", "ln_fuse")
+        },
     },
     marks=("model.mm_projector.", "model.vision_tower.vision_tower."),
 )
@@ -130,10 +135,10 @@ OURS = Layout(
         **_sequential("connector.proj."),
         "connector.proj.weight": "connector.0.weight",
         "connector.proj.bias": "connector.0.bias",
-        "connector.fuser.": "connector.fuser.",
         **_sequential("connector.projector.proj."),
         "connector.projector.proj.weight": "connector.0.weight",
         "connector.projector.proj.bias": "connector.0.bias",
+        "connector.fuser.": "connector.fuser.",
         "language_model.model.": _LM,
     },
     marks=("vision_encoder.", "connector.", "language_model.model.model."),

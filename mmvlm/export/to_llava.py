@@ -1,4 +1,4 @@
-"""Our weights under the names of the official LLaVA and MMFuser code."""
+"""Our weights under the names of official code: LLaVA, MMFuser, INF-LLaVA."""
 
 from __future__ import annotations
 
@@ -29,8 +29,9 @@ def to_official(
 ) -> dict[str, torch.Tensor]:
     """Rename our weights to official keys.
 
-    A fuser goes to ``model.mm_projector.0.`` and the projector's layers to ``1.``,
-    ``3.``; without one they are ``0.``, ``2.``, as LLaVA has them.
+    MMFuser's fuser goes to ``model.mm_projector.0.`` and the projector's layers to
+    ``1.``, ``3.``; INF-LLaVA's to ``model.spatial_embed.``; without one the layers
+    are ``0.``, ``2.``, as LLaVA has them.
 
     Args:
         state (Mapping): our state dict, of the whole model or of parts.
@@ -43,14 +44,16 @@ def to_official(
     """
     canonical = to_canonical(state, OURS, source)
     fuser = {n for n in canonical if n.startswith("connector.fuser.")}
-    if fuser:
+    dual = any(LLAVA.key(n) for n in fuser)
+    if fuser and not dual:
         lost = [n for n in _FUSER if f"connector.fuser.{n}" not in fuser]
         if lost:
             raise ValueError(
-                f"{source}: its fuser is not the official MMFuser (deformable, with "
-                f"self attention): no {lost}; it has {sorted(fuser)[:5]}."
+                f"{source}: its fuser is not an official one (INF-LLaVA's, or MMFuser, "
+                f"deformable with self attention): no {lost}; it has "
+                f"{sorted(fuser)[:5]}."
             )
-    layout = MMFUSER if fuser else LLAVA
+    layout = MMFUSER if fuser and not dual else LLAVA
     keys = {name: layout.key(name) for name in canonical}
     if not fuser and connector_depth(canonical) == 1:  # a bare linear layer
         for leaf in ("weight", "bias"):
@@ -65,6 +68,41 @@ def to_official(
 
 
 def export_llava(
+    state: Mapping[str, torch.Tensor],
+    path: str | Path,
+    *,
+    dtype: torch.dtype | None = None,
+    source: str = "checkpoint",
+) -> Path:
+    """Write all weights of a state dict under official names, into one file.
+
+    Args:
+        state (Mapping): our state dict.
+        path (str | Path): weight file to write.
+        dtype (torch.dtype | None): of the written weights; None keeps it.
+        source (str): for messages.
+
+    Returns:
+        Path: the file.
+
+    Raises:
+        ValueError: as :func:`to_official`.
+
+    """
+    from mmvlm.engine.runner.checkpoint import save_atomic
+
+    official = {
+        key: (value if dtype is None else value.to(dtype)).contiguous()
+        for key, value in to_official(state, source).items()
+    }
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_atomic(official, str(path))
+    print_log(f"{path}: {len(official)} tensors under official names.", "current")
+    return path
+
+
+def export_stage_1(
     state: Mapping[str, torch.Tensor],
     folder: str | Path,
     *,
@@ -86,18 +124,7 @@ def export_llava(
         ValueError: when there is no connector, or one that is not official.
 
     """
-    from mmvlm.engine.runner.checkpoint import save_atomic
-
     own = {key: value for key, value in state.items() if key.startswith("connector.")}
     if not own:
         raise ValueError(f"{source}: holds no connector.")
-    official = to_official(own, source)
-    official = {
-        key: (value if dtype is None else value.to(dtype)).contiguous()
-        for key, value in official.items()
-    }
-    path = Path(folder) / PROJECTOR
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_atomic(official, str(path))
-    print_log(f"{path}: {len(official)} tensors under official names.", "current")
-    return path
+    return export_llava(own, Path(folder) / PROJECTOR, dtype=dtype, source=source)

@@ -82,6 +82,10 @@ class ViewLayout:
     extra: tuple = ()
 
 
+class LayoutError(ValueError):
+    """A picture has other views than the connector takes."""
+
+
 class TokenCount(Protocol):
     """Picklable answer to "how many tokens does a picture of this layout take?"."""
 

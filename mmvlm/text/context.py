@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mmvlm.structures import TokenCount, VisionEncoderSpec
+from mmvlm.structures import TokenCount, ViewLayout, VisionEncoderSpec
 
 if TYPE_CHECKING:
     from mmvlm.text.templates.base import ChatTemplate
@@ -25,6 +25,8 @@ class VLMContext:
         template (ChatTemplate): renders conversations.
         spec (VisionEncoderSpec | None): None for text-only work.
         token_count (TokenCount | None): LLM positions of a picture's layout.
+        views (ViewLayout | None): layout of a picture as the connector asks for
+            it; view transforms that can follow the connector read it.
 
     """
 
@@ -32,6 +34,7 @@ class VLMContext:
     template: ChatTemplate
     spec: VisionEncoderSpec | None = None
     token_count: TokenCount | None = None
+    views: ViewLayout | None = None
 
     @classmethod
     def from_config(cls, cfg: Any, model: Any) -> VLMContext:
@@ -40,8 +43,8 @@ class VLMContext:
         Args:
             cfg (mmengine.Config): holds ``tokenizer`` and ``chat_template``,
                 dicts or built objects (``chat_template`` may be a name).
-            model (torch.nn.Module): offers ``vision_spec`` and ``token_count``,
-                both None without pictures.
+            model (torch.nn.Module): offers ``vision_spec``, ``token_count`` and
+                ``asked_views``, all None without pictures.
 
         """
         from mmvlm.registry import CHAT_TEMPLATES, TOKENIZERS
@@ -59,4 +62,5 @@ class VLMContext:
             template=template,
             spec=getattr(model, "vision_spec", None),
             token_count=getattr(model, "token_count", None),
+            views=getattr(model, "asked_views", None),
         )

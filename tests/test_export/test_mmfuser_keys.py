@@ -12,7 +12,7 @@ from mmvlm.engine.runner.checkpoint import save_atomic
 from mmvlm.export.from_hf import import_hf
 from mmvlm.export.from_llava import import_llava
 from mmvlm.export.keys import LLAVA, MMFUSER, official_layout
-from mmvlm.export.to_llava import export_llava, to_official
+from mmvlm.export.to_llava import export_stage_1, to_official
 
 ROOT = Path(__file__).parents[2]
 FUSER = dict(type="MMFuser", num_heads=4, num_points=2, select_layers=[1, 2, 3])
@@ -98,7 +98,7 @@ def test_import_and_export_undo_each_other(parts, model, model_cfg, tmp_path):
 
 
 def test_exported_file_is_the_official_stage_one_file(model, model_cfg, tmp_path):
-    path = export_llava(model.state_dict(), tmp_path / "out", dtype=torch.bfloat16)
+    path = export_stage_1(model.state_dict(), tmp_path / "out", dtype=torch.bfloat16)
 
     assert path.name == "mm_projector.bin"
     written = torch.load(path, weights_only=True)
@@ -115,7 +115,7 @@ def test_the_tool_reads_a_checkpoint_of_a_run(model, tmp_path):
     tool = ROOT / "tools" / "model_converters" / "to_llava.py"
 
     done = subprocess.run(
-        [sys.executable, tool, tmp_path / "a.pth", tmp_path / "out"],
+        [sys.executable, tool, tmp_path / "a.pth", tmp_path / "out", "--stage-1"],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -153,10 +153,10 @@ def test_depth_of_the_projector_must_agree(model, model_cfg, tmp_path):
 
 def test_another_fuser_is_refused(model, tmp_path):
     dense = {k: v for k, v in model.state_dict().items() if "sampling_offs" not in k}
-    with pytest.raises(ValueError, match=r"not the official MMFuser .*sampling_offs"):
+    with pytest.raises(ValueError, match=r"not an official one .*sampling_offs"):
         to_official(dense)
     with pytest.raises(ValueError, match="holds no connector"):
-        export_llava({"language_model.model.lm_head.weight": torch.ones(1)}, tmp_path)
+        export_stage_1({"language_model.model.lm_head.weight": torch.ones(1)}, tmp_path)
 
 
 def test_adapters_must_be_merged_first():

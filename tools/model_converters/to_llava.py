@@ -1,7 +1,8 @@
-"""Write a checkpoint's connector under the official LLaVA or MMFuser names.
+"""Give a checkpoint the names of official code: LLaVA, MMFuser or INF-LLaVA.
 
-OUT gets mm_projector.bin, the file that the official training scripts take with
---pretrain_mm_mlp_adapter.
+OUT is one weight file (.bin) of all parts that the checkpoint holds, or with
+--stage-1 a folder that gets mm_projector.bin, the connector alone: the file that the
+official training scripts take with --pretrain_mm_mlp_adapter.
 """
 
 import argparse
@@ -12,8 +13,11 @@ def parse_args(argv=None):
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("checkpoint", help="of mmvlm: file or work directory")
-    parser.add_argument("out", help="folder to write")
+    parser.add_argument(
+        "checkpoint", help="of mmvlm, adapters merged: file or work directory"
+    )
+    parser.add_argument("out", help="file, or folder with --stage-1")
+    parser.add_argument("--stage-1", action="store_true", help="the connector alone")
     parser.add_argument(
         "--dtype",
         choices=["float32", "bfloat16", "float16"],
@@ -28,12 +32,13 @@ def main(argv=None):
 
     from mmvlm.engine.runner.checkpoint import resolve_checkpoint
     from mmvlm.export.state import read_file
-    from mmvlm.export.to_llava import export_llava
+    from mmvlm.export.to_llava import export_llava, export_stage_1
 
+    export = export_stage_1 if args.stage_1 else export_llava
     try:
         path = resolve_checkpoint(args.checkpoint)
         dtype = getattr(torch, args.dtype) if args.dtype else None
-        print(export_llava(read_file(path), args.out, dtype=dtype, source=str(path)))
+        print(export(read_file(path), args.out, dtype=dtype, source=str(path)))
     except (ValueError, OSError) as error:
         return f"error: {error}"
     return 0

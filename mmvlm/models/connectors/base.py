@@ -50,7 +50,9 @@ class Connector(BaseModule):
         return self.token_count(layout)
 
     def views_of(self, size: tuple[int, int]) -> ViewLayout:
-        """Return the layout of a picture that the connector can take, for tests.
+        """Return the layout of a picture that the connector can take.
+
+        View transforms that follow the model read it; tests make pictures of it.
 
         Args:
             size (tuple[int, int]): height and width of one view in pixels.

@@ -92,6 +92,11 @@ class FusedConnector(Connector):
         self.needs_text = projector.needs_text
 
     @property
+    def stages(self) -> tuple[Fuser, Connector]:
+        """Fuser and projector, in the order of the data."""
+        return self.fuser, self.projector
+
+    @property
     def token_count(self) -> TokenCount:
         """The projector's promise for what the fuser leaves."""
         count = self.projector.token_count

@@ -56,7 +56,9 @@ class Fuser(BaseModule):
         return same_layout
 
     def views_of(self, size: tuple[int, int]) -> ViewLayout:
-        """Return the layout of a picture that the fuser can take, for tests.
+        """Return the layout of a picture that the fuser can take.
+
+        View transforms that follow the model read it; tests make pictures of it.
 
         Args:
             size (tuple[int, int]): height and width of one view in pixels.

@@ -17,6 +17,7 @@ from mmvlm.models.vision_encoders.base import VisionEncoder
 from mmvlm.registry import MODELS
 from mmvlm.structures import (
     TokenCount,
+    ViewLayout,
     VisionEncoderSpec,
     VLMBatch,
     VLMDataSample,
@@ -124,6 +125,13 @@ class VisionLanguageModel(BaseModel):
         """Positions that a picture fills; None for a text-only model."""
         return self.connector.token_count if self.has_vision else None
 
+    @property
+    def asked_views(self) -> ViewLayout | None:
+        """Layout of a picture as the connector asks for it; None without one."""
+        if not self.has_vision:
+            return None
+        return self.connector.views_of((self.vision_spec.image_size,) * 2)
+
     def bind(self, context: Any) -> None:
         """Take tokenizer and stop strings from the run's context.
 
@@ -228,9 +236,9 @@ class VisionLanguageModel(BaseModel):
             images = self.encode_images(batch.pixel_values, batch.layouts)
             return merge_embeddings(text, images, batch.slot_index)
         if self.run_vision_on_text_batches and self.has_vision:
-            side = self.vision_spec.image_size
-            layout = self.connector.views_of((side, side))
-            views = torch.zeros(layout.num_views, 3, side, side, device=text.device)
+            layout = self.asked_views
+            shape = (layout.num_views, 3, *layout.view_size)
+            views = torch.zeros(shape, device=text.device)
             return text + self.encode_images(views, (layout,)).sum().to(text.dtype) * 0
         return text
 

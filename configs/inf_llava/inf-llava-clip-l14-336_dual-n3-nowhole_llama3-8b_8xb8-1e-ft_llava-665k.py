@@ -1,0 +1,17 @@
+"""INF-LLaVA ablation, stage 2: N = 3 without the resized view.
+
+Reproduces: row "1008" of Table 3.
+Paper: Ma et al., "INF-LLaVA: Dual-perspective Perception for High-Resolution
+Multimodal Large Language Model", 2024, arXiv 2407.16198.
+Command: tools/dist_train.sh configs/inf_llava/inf-llava-clip-l14-336_dual-n3-nowhole_llama3-8b_8xb8-1e-ft_llava-665k.py 8
+Hardware: sized for 8 GPUs of 80 GB.
+Published by the authors: POPE 87.17, SEED 70.03, MM-Vet 32.52, LLaVA-W 64.2.
+Ours: not measured.
+"""
+
+_base_ = "./inf-llava-clip-l14-336_dual-n3_llama3-8b_8xb8-1e-ft_llava-665k.py"
+
+model = dict(connector=dict(fuser=dict(average_with_resized=False)))
+load_from = dict(
+    path="work_dirs/inf-llava-clip-l14-336_dual-n3-nowhole_llama3-8b_8xb16-1e-pt_llava-558k"
+)

@@ -1,0 +1,17 @@
+"""INF-LLaVA ablation, stage 2: global crops alone, no enhancement.
+
+Reproduces: row "global crops" of Table 6.
+Paper: Ma et al., "INF-LLaVA: Dual-perspective Perception for High-Resolution
+Multimodal Large Language Model", 2024, arXiv 2407.16198.
+Command: tools/dist_train.sh configs/inf_llava/inf-llava-clip-l14-336_dual-n3-rawglobal_llama3-8b_8xb8-1e-ft_llava-665k.py 8
+Hardware: sized for 8 GPUs of 80 GB.
+Published by the authors: POPE 86.15, SEED 70.06, MM-Vet 32.43, LLaVA-W 62.9.
+Ours: not measured.
+"""
+
+_base_ = "./inf-llava-clip-l14-336_dual-n3_llama3-8b_8xb8-1e-ft_llava-665k.py"
+
+model = dict(connector=dict(fuser=dict(branches="global", enhance=False)))
+load_from = dict(
+    path="work_dirs/inf-llava-clip-l14-336_dual-n3-rawglobal_llama3-8b_8xb16-1e-pt_llava-558k"
+)
