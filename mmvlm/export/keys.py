@@ -2,7 +2,8 @@
 
 Every layout maps its keys to one canonical name, ours included, so that two
 layouts meet without a table per pair: ``vision_encoder.<tower key>``,
-``connector.<linear number>.<weight|bias>``, ``language_model.<causal LM key>``.
+``connector.<linear number>.<weight|bias>``, ``connector.image_newline``,
+``language_model.<causal LM key>``.
 """
 
 from __future__ import annotations
@@ -61,6 +62,7 @@ LLAVA = Layout(
         **_sequential("model.mm_projector."),
         "model.mm_projector.weight": "connector.0.weight",
         "model.mm_projector.bias": "connector.0.bias",
+        "model.image_newline": "connector.image_newline",
         "model.embed_tokens.": f"{_LM}model.embed_tokens.",
         "model.layers.": f"{_LM}model.layers.",
         "model.norm.": f"{_LM}model.norm.",
@@ -76,6 +78,7 @@ HF_NESTED = Layout(
         "vision_tower.": _VISION,
         "multi_modal_projector.linear_1.": "connector.0.",
         "multi_modal_projector.linear_2.": "connector.1.",
+        "image_newline": "connector.image_newline",
         "language_model.": _LM,
     },
     marks=("vision_tower.", "multi_modal_projector.", "language_model.model."),
@@ -88,6 +91,7 @@ HF_FLAT = Layout(
         "model.vision_tower.": _VISION,
         "model.multi_modal_projector.linear_1.": "connector.0.",
         "model.multi_modal_projector.linear_2.": "connector.1.",
+        "model.image_newline": "connector.image_newline",
         "model.language_model.": f"{_LM}model.",
         "lm_head.": f"{_LM}lm_head.",
     },
@@ -105,6 +109,11 @@ OURS = Layout(
         **_sequential("connector.proj."),
         "connector.proj.weight": "connector.0.weight",
         "connector.proj.bias": "connector.0.bias",
+        # Inside AnyResConnector.
+        **_sequential("connector.connector.proj."),
+        "connector.connector.proj.weight": "connector.0.weight",
+        "connector.connector.proj.bias": "connector.0.bias",
+        "connector.image_newline": "connector.image_newline",
         "language_model.model.": _LM,
     },
     marks=("vision_encoder.vision_model.", "connector.", "language_model.model.model."),
