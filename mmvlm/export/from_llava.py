@@ -38,6 +38,7 @@ from mmvlm.export.state import read_file, read_json, read_state
 _STAGE_1 = ("mm_projector.", "spatial_embed.")
 PROJECTOR, EXTRA = "mm_projector.bin", "non_lora_trainables.bin"
 _TOWER = "model.vision_tower.vision_tower."
+NEWLINE = "connector.image_newline"
 _ADAPTERS = ("adapter_model.safetensors", "adapter_model.bin")
 #: Adapter settings whose merge is more than W + scale * B A.
 _UNUSUAL = ("use_dora", "use_rslora", "fan_in_fan_out", "rank_pattern", "alpha_pattern")
@@ -147,7 +148,11 @@ def _projector(path: Path, model_cfg: Mapping) -> Imported:
             f"{path}: holds 'model.embed_tokens.weight', so it was trained with "
             "mm_use_im_start_end; start and end tokens are not supported."
         )
-    return fit_to_model(canonical, model_cfg, str(path))
+    # Stage 1 shows single views; files of LLaVA-1.6 leave the newline out.
+    imported = fit_to_model(canonical, model_cfg, str(path), optional=(NEWLINE,))
+    if any(key.endswith("image_newline") for key in imported.omitted):
+        print_log(f"{path}: no image_newline; it starts at random.", "current", 30)
+    return imported
 
 
 def _lora(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -79,6 +79,7 @@ def fit_to_model(
     model_cfg: Mapping[str, Any],
     source: str,
     vocab_size: int | None = None,
+    optional: Iterable[str] = (),
 ) -> Imported:
     """Give canonical weights our keys; every part that they touch is complete.
 
@@ -87,6 +88,7 @@ def fit_to_model(
         model_cfg (Mapping): our ``model`` config.
         source (str): for messages.
         vocab_size (int | None): cut embedding and head to that many rows.
+        optional (Iterable[str]): canonical names that ``state`` may lack.
 
     Raises:
         ValueError: missing or unexpected weights, other shapes, or another depth
@@ -95,8 +97,7 @@ def fit_to_model(
     """
     parts = tuple(p for p in PARTS if any(k.startswith(f"{p}.") for k in state))
     depth = connector_depth(state)
-    connector = model_cfg["connector"]
-    asked = connector.get("projector", connector).get("depth")
+    asked = _projector_of(model_cfg["connector"]).get("depth")
     if depth and asked is not None and asked != depth:
         raise ValueError(
             f"{source}: its connector has {depth} linear layers, but "
@@ -107,9 +108,19 @@ def fit_to_model(
         state = cut_rows(state, vocab_size, source)
     if EMBED in state and HEAD not in state and _is_tied(model_cfg):
         state = {**state, HEAD: state[EMBED]}
-    fitted = from_canonical(state, target, OURS, parts=parts, source=source)
+    fitted = from_canonical(
+        state, target, OURS, parts=parts, optional=optional, source=source
+    )
     omitted = tuple(sorted(set(target) - set(fitted)))
     return Imported(fitted, dict(model_cfg), parts, source, omitted)
+
+
+def _projector_of(connector: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the config of the innermost connector: behind tiles and fusers."""
+    for key in ("connector", "projector"):
+        if isinstance(connector.get(key), Mapping):
+            return _projector_of(connector[key])
+    return connector
 
 
 def _is_tied(model_cfg: Mapping[str, Any]) -> bool:

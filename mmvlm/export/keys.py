@@ -3,7 +3,8 @@
 Every layout maps its keys to one canonical name, ours included, so that two
 layouts meet without a table per pair: ``vision_encoder.<tower key>``,
 ``connector.<linear number>.<weight|bias>``, ``connector.fuser.<key>`` for what
-stands before the linear layers, ``language_model.<causal LM key>``.
+stands before the linear layers, ``connector.image_newline``,
+``language_model.<causal LM key>``.
 """
 
 from __future__ import annotations
@@ -84,6 +85,7 @@ LLAVA = Layout(
             f"model.spatial_embed.{part}.": f"connector.fuser.{part}."
             for part in ("attention", "ffn_crop", "ffn_stride", "ln_fuse")
         },
+        "model.image_newline": "connector.image_newline",
     },
     marks=("model.mm_projector.", "model.vision_tower.vision_tower."),
 )
@@ -105,6 +107,7 @@ HF_NESTED = Layout(
         "vision_tower.": _VISION,
         "multi_modal_projector.linear_1.": "connector.0.",
         "multi_modal_projector.linear_2.": "connector.1.",
+        "image_newline": "connector.image_newline",
         "language_model.": _LM,
     },
     marks=("vision_tower.", "multi_modal_projector.", "language_model.model."),
@@ -117,6 +120,7 @@ HF_FLAT = Layout(
         "model.vision_tower.": _VISION,
         "model.multi_modal_projector.linear_1.": "connector.0.",
         "model.multi_modal_projector.linear_2.": "connector.1.",
+        "model.image_newline": "connector.image_newline",
         "model.language_model.": f"{_LM}model.",
         "lm_head.": f"{_LM}lm_head.",
     },
@@ -139,6 +143,11 @@ OURS = Layout(
         "connector.projector.proj.weight": "connector.0.weight",
         "connector.projector.proj.bias": "connector.0.bias",
         "connector.fuser.": "connector.fuser.",
+        # Inside AnyResConnector.
+        **_sequential("connector.connector.proj."),
+        "connector.connector.proj.weight": "connector.0.weight",
+        "connector.connector.proj.bias": "connector.0.bias",
+        "connector.image_newline": "connector.image_newline",
         "language_model.model.": _LM,
     },
     marks=("vision_encoder.", "connector.", "language_model.model.model."),

@@ -6,7 +6,11 @@ side and model side count with the same functions.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
+
+from .vision import PatchTokenCount, ViewLayout
 
 Size = tuple[int, int]
 
@@ -28,6 +32,39 @@ def select_best_resolution(original: Size, candidates: Sequence[Size]) -> Size:
         return kept, kept - candidate[0] * candidate[1]
 
     return max(candidates, key=score)
+
+
+def fitted_size(original: Size, canvas: Size) -> Size:
+    """Return the size of a picture that just fits into a canvas.
+
+    One side is the canvas's; the other is rounded up, as LLaVA-1.6 does.
+
+    Args:
+        original (tuple[int, int]): height and width of the picture.
+        canvas (tuple[int, int]): height and width to fit into.
+
+    """
+    scale_y, scale_x = canvas[0] / original[0], canvas[1] / original[1]
+    if scale_x < scale_y:
+        return min(math.ceil(original[0] * scale_x), canvas[0]), canvas[1]
+    return canvas[0], min(math.ceil(original[1] * scale_y), canvas[1])
+
+
+def tiles_of(layout: ViewLayout) -> Size:
+    """Return rows and columns of the tiles of a picture; (0, 0) for one view.
+
+    Raises:
+        ValueError: for several views that are no tiles.
+
+    """
+    if layout.kind == "anyres":
+        return layout.extra
+    if layout.num_views == 1:
+        return 0, 0
+    raise ValueError(
+        f"a picture of {layout.num_views} views of the layout '{layout.kind}'; "
+        "tiles are joined of one view, or of the views of AnyResTiles."
+    )
 
 
 def unpadded_crop(original: Size, stitched: Size) -> tuple[int, int, int, int]:
@@ -70,3 +107,26 @@ def num_tile_tokens(
         return base + stitched[0] * stitched[1]
     top, bottom, left, right = unpadded_crop(original, stitched)
     return base + (bottom - top) * (right - left + 1)
+
+
+@dataclass(frozen=True)
+class TileTokenCount:
+    """Tokens of a tiled picture whose views are joined to one map.
+
+    Args:
+        per_view (PatchTokenCount): grid of tokens of one view.
+        unpad (bool): the padding is cut and every row ends with a newline.
+
+    """
+
+    per_view: PatchTokenCount
+    unpad: bool = True
+
+    def __call__(self, layout: ViewLayout) -> int:
+        """Return the LLM positions of one picture."""
+        return num_tile_tokens(
+            layout.original_size,
+            tiles_of(layout),
+            self.per_view.grid(layout.view_size),
+            unpad=self.unpad,
+        )

@@ -108,11 +108,16 @@ class PatchTokenCount:
     extra: int = 0
     shrink: int = 1
 
+    def grid(self, view_size: tuple[int, int]) -> tuple[int, int]:
+        """Return rows and columns of the tokens of one view of that many pixels."""
+        height, width = (
+            -(-(side // self.patch_size) // self.shrink) for side in view_size
+        )
+        return height, width
+
     def __call__(self, layout: ViewLayout) -> int:
         """Return ``num_views * (ceil(H / shrink) * ceil(W / shrink) + extra)``."""
-        rows, cols = (
-            -(-(s // self.patch_size) // self.shrink) for s in layout.view_size
-        )
+        rows, cols = self.grid(layout.view_size)
         return layout.num_views * (rows * cols + self.extra)
 
 

@@ -175,9 +175,9 @@ def check_gradients(cls: type[Connector]) -> None:
     """Gradient reaches every selected layer and every parameter."""
     connector = build(cls).train()
     features = make_features(connector, requires_grad=True)
-    out = connector(features)
-    weight = torch.linspace(-1, 1, out.numel()).view_as(out)
-    (out * weight).sum().backward()
+    rows = connector.merge_views(connector(features), features.layouts)
+    weight = torch.linspace(-1, 1, rows.numel()).view_as(rows)
+    (rows * weight).sum().backward()
     for layer, state in zip(features.layers, features.hidden_states, strict=True):
         reached = state.grad is not None and bool(state.grad.abs().sum() > 0)
         _expect(reached, cls, f"no gradient to layer {layer}")

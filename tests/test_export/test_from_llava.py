@@ -166,8 +166,8 @@ def test_start_and_end_tokens_are_refused(hf_folder, model_cfg, tmp_path):
 
 
 def test_unknown_official_keys_are_refused(hf_folder, model_cfg, tmp_path):
-    state = {**official(hf_folder), "model.image_newline": torch.zeros(24)}
-    with pytest.raises(ValueError, match=r"official LLaVA.*model\.image_newline"):
+    state = {**official(hf_folder), "model.vision_resampler.query": torch.zeros(24)}
+    with pytest.raises(ValueError, match=r"official LLaVA.*model\.vision_resampler"):
         import_llava(write(tmp_path / "x", state), model_cfg)
 
 
@@ -278,3 +278,54 @@ def test_lora_needs_its_base_weight(hf_folder, model_cfg, tmp_path):
 def test_missing_checkpoint_is_named(model_cfg, tmp_path):
     with pytest.raises(FileNotFoundError, match="no such LLaVA checkpoint"):
         import_llava(tmp_path / "nothing", model_cfg)
+
+
+def _anyres(model_cfg):
+    inner = model_cfg["connector"]
+    return {**model_cfg, "connector": dict(type="AnyResConnector", connector=inner)}
+
+
+def test_newline_of_llava_16_goes_into_the_anyres_connector(
+    hf_folder, model_cfg, tmp_path
+):
+    state = official(hf_folder)
+    width = len(state["model.mm_projector.2.bias"])
+    state["model.image_newline"] = torch.arange(float(width))
+
+    imported = import_llava(write(tmp_path / "x", state), _anyres(model_cfg))
+
+    found = build(imported).connector
+    assert torch.equal(found.image_newline, state["model.image_newline"])
+    for number in (0, 2):
+        weight = state[f"model.mm_projector.{number}.weight"]
+        assert torch.equal(found.connector.proj[number].weight, weight)
+    assert imported.omitted == ()
+
+
+def test_whole_llava_16_without_its_newline_is_refused(hf_folder, model_cfg, tmp_path):
+    folder = write(tmp_path / "x", official(hf_folder))
+
+    with pytest.raises(ValueError, match=r"1 missing: \['connector.image_newline'\]"):
+        import_llava(folder, _anyres(model_cfg))
+
+
+def test_newline_without_an_anyres_connector_is_refused(hf_folder, model_cfg, tmp_path):
+    state = official(hf_folder)
+    state["model.image_newline"] = torch.ones(24)
+
+    with pytest.raises(ValueError, match=r"1 unexpected: .*image_newline"):
+        import_llava(write(tmp_path / "x", state), model_cfg)
+
+
+def test_projector_of_stage_one_fits_the_anyres_connector(
+    hf_folder, model_cfg, tmp_path
+):
+    state = {k: v for k, v in official(hf_folder).items() if "mm_projector" in k}
+    torch.save(state, tmp_path / "mm_projector.bin")
+
+    imported = import_llava(tmp_path / "mm_projector.bin", _anyres(model_cfg))
+
+    assert "connector.image_newline" in imported.omitted
+    assert set(imported.state_dict) == {
+        f"connector.connector.proj.{n}.{w}" for n in (0, 2) for w in ("weight", "bias")
+    }

@@ -11,6 +11,7 @@ import PIL.Image
 
 from mmvlm.registry import TRANSFORMS
 from mmvlm.structures import ViewLayout
+from mmvlm.structures.tiles import fitted_size, select_best_resolution
 
 _FILTERS = {
     "nearest": PIL.Image.Resampling.NEAREST,
@@ -227,3 +228,79 @@ class ResizeSquare(ViewTransform):
             scale=(self.size / width, self.size / height),
         )
         return _as_view(self._resize(image, self.size, self.size)), layout
+
+
+@TRANSFORMS.register_module()
+class AnyResTiles(ViewTransform):
+    """The whole picture, then tiles of it at a larger resolution (LLaVA-1.6).
+
+    The picture is fitted into the grid of tiles that keeps most of its pixels and
+    wastes least, centred on black, and cut row by row. The first view is the whole
+    picture resized to one square, its aspect ratio not kept. The layout's ``scale``
+    maps points into that first view; ``extra`` holds rows and columns of tiles.
+
+    Args:
+        tilings (Sequence[tuple[int, int]]): rows and columns of the grids to choose
+            from, the first wins a tie. Default: LLaVA-NeXT's pinpoints (336, 672),
+            (672, 336), (672, 672), (1008, 336), (336, 1008) (width, height) in
+            multiples of a view.
+        size (int | None): side of a view in pixels; None takes the encoder's.
+        resample (str | None): PIL's filter; None takes the encoder's.
+
+    """
+
+    def __init__(
+        self,
+        tilings: Sequence[tuple[int, int]] = ((2, 1), (1, 2), (2, 2), (1, 3), (3, 1)),
+        size: int | None = None,
+        resample: str | None = None,
+    ) -> None:
+        super().__init__(size=size, resample=resample)
+        self.tilings = [tuple(tiling) for tiling in tilings]
+        if not self.tilings or any(len(t) != 2 or min(t) < 1 for t in self.tilings):
+            raise ValueError(
+                f"AnyResTiles: tilings={list(tilings)}, expected pairs (rows, columns) "
+                "of at least 1."
+            )
+
+    def view(
+        self, image: np.ndarray, rng: np.random.Generator | None = None
+    ) -> tuple[np.ndarray, ViewLayout]:
+        """Return the whole picture and its tiles.
+
+        Shape:
+            - ``image``: (H, W, 3), uint8
+            - views: (1 + rows * columns, 3, size, size), uint8
+        """
+        size, original = self.size, image.shape[:2]
+        canvases = [(rows * size, cols * size) for rows, cols in self.tilings]
+        height, width = select_best_resolution(original, canvases)
+        canvas = self.fit(image, height, width)
+        rows, cols = height // size, width // size
+        tiles = canvas.reshape(rows, size, cols, size, 3).transpose(0, 2, 4, 1, 3)
+        whole = _as_view(self._resize(image, size, size))
+        views = np.concatenate([whole, tiles.reshape(-1, 3, size, size)])
+        layout = ViewLayout(
+            original_size=tuple(original),
+            view_size=(size, size),
+            num_views=len(views),
+            kind="anyres",
+            scale=(size / original[1], size / original[0]),
+            extra=(rows, cols),
+        )
+        return views, layout
+
+    def fit(self, image: np.ndarray, height: int, width: int) -> np.ndarray:
+        """Fit a picture into a black canvas, in the middle.
+
+        Shape:
+            - ``image``: (H, W, 3), uint8
+            - output: (height, width, 3), uint8
+        """
+        new_height, new_width = fitted_size(image.shape[:2], (height, width))
+        canvas = np.zeros((height, width, 3), dtype=np.uint8)
+        top, left = (height - new_height) // 2, (width - new_width) // 2
+        canvas[top : top + new_height, left : left + new_width] = self._resize(
+            image, new_width, new_height
+        )
+        return canvas

@@ -8,7 +8,10 @@ import torch
 
 from mmvlm.models.language_models.peft import is_lora_parameter
 
-_CHOICES = "False, True, 'lora', dict(last_blocks=k) or dict(from_block=k)"
+_CHOICES = (
+    "False, True, 'lora', dict(last_blocks=k), dict(from_block=k) or "
+    "dict(frozen=[prefixes])"
+)
 
 
 def freeze_part(part: torch.nn.Module, rule: Any, name: str) -> None:
@@ -20,12 +23,13 @@ def freeze_part(part: torch.nn.Module, rule: Any, name: str) -> None:
             ``'lora'`` the adapters only; ``dict(last_blocks=k)`` the last k
             blocks; ``dict(from_block=k)`` blocks k, k + 1, ... counted from 0,
             -1 everything. With a number of blocks, embeddings and final norms
-            stay frozen.
+            stay frozen. ``dict(frozen=[...])`` everything but the named modules
+            and parameters (``["ln_post", "proj"]``).
         name (str): of the part, for messages.
 
     Raises:
-        ValueError: unknown rule, a part without blocks or adapters, a block
-            that does not exist, or ``True`` for a part with adapters.
+        ValueError: unknown rule, a part without blocks or adapters, a block or
+            module that does not exist, or ``True`` for a part with adapters.
 
     """
     lora = [p for n, p in part.named_parameters() if is_lora_parameter(n)]
@@ -45,6 +49,9 @@ def freeze_part(part: torch.nn.Module, rule: Any, name: str) -> None:
     if isinstance(rule, bool):
         _set(part, rule)
         return
+    if isinstance(rule, dict) and set(rule) == {"frozen"}:
+        _freeze_named(part, rule["frozen"], where)
+        return
     if not isinstance(rule, dict) or set(rule) not in ({"last_blocks"}, {"from_block"}):
         raise ValueError(f"{where}={rule!r}: expected {_CHOICES}.")
     blocks = getattr(part, "blocks", None)
@@ -60,6 +67,25 @@ def freeze_part(part: torch.nn.Module, rule: Any, name: str) -> None:
     part.requires_grad_(False)
     for block in list(blocks)[first:]:
         _set(block, True)
+
+
+def _freeze_named(part: torch.nn.Module, names: list[str], where: str) -> None:
+    """Train everything but what lies below the named modules and parameters."""
+    _set(part, True)
+    for name in names:
+        found = [
+            parameter
+            for key, parameter in part.named_parameters()
+            if f"{key}.".startswith(f"{name}.")
+        ]
+        if not found:
+            raise ValueError(
+                f"{where}.frozen: '{name}' names no module or parameter of "
+                f"{type(part).__name__}; it has "
+                f"{sorted({key.partition('.')[0] for key in part.state_dict()})}."
+            )
+        for parameter in found:
+            parameter.requires_grad_(False)
 
 
 def _set(module: torch.nn.Module, train: bool) -> None:

@@ -235,6 +235,8 @@ def write_parts(
 ) -> None:
     """Add a turn's text and pictures to ``builder``.
 
+    ``{number}`` in the prefix is the picture's number in the sample, from 1.
+
     Raises:
         ValueError: naming the sample, for a region that no codec has written.
 
@@ -243,7 +245,8 @@ def write_parts(
         if isinstance(part, Text):
             builder.text(part.text, supervised)
         elif isinstance(part, Image):
-            builder.text(image_prefix, supervised)
+            number = str(part.index + 1)
+            builder.text(image_prefix.replace("{number}", number), supervised)
             builder.image(part.index)
             builder.text(image_suffix, supervised)
         else:

@@ -69,7 +69,8 @@ class DelimitedTemplate(ChatTemplate):
         end_mark (str | None): what ends an answer; None keeps the template's
             own. For language models whose EOS is another.
         image_prefix, image_suffix (str): text around every picture (for example
-            ``<im_start>`` and ``<im_end>``).
+            ``<im_start>`` and ``<im_end>``); ``{number}`` in the prefix counts the
+            pictures of a sample from 1.
 
     """
 

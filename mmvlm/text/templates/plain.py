@@ -25,6 +25,8 @@ class PlainTemplate(ChatTemplate):
             with or without a question turn.
         image_prefix, image_suffix (str): text around pictures inside captions;
             LLaVA drops it around the picture of the question.
+        frame_question (bool): write it around the picture of the question too
+            (Qwen-VL: ``<img>...</img>`` before the caption).
 
     """
 
@@ -37,7 +39,9 @@ class PlainTemplate(ChatTemplate):
         require_image: bool = True,
         image_prefix: str = "",
         image_suffix: str = "",
+        frame_question: bool = False,
     ) -> None:
+        self.frame_question = frame_question
         self.end_mark = end_mark
         self.require_image = require_image
         self.image_prefix = image_prefix
@@ -73,7 +77,15 @@ class PlainTemplate(ChatTemplate):
                     f"sample '{conversation.id}': {self.label} needs an <image> in "
                     f"the question, got {turns[0].text!r:.80}."
                 )
-            write_parts(out, Turn("user", images), conversation.id, supervised=False)
+            framed = self.frame_question
+            write_parts(
+                out,
+                Turn("user", images),
+                conversation.id,
+                supervised=False,
+                image_prefix=self.image_prefix if framed else "",
+                image_suffix=self.image_suffix if framed else "",
+            )
         if roles[-1] == "assistant":
             supervised = turns[-1].is_supervised
             write_parts(

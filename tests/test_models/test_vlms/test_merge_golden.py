@@ -1,16 +1,25 @@
 """Slots filled by our batch equal LLaVA's merge in the model."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from mmvlm.datasets.collate import collate_flat
+from mmvlm.models.connectors.anyres import AnyResConnector
+from mmvlm.models.connectors.linear import LinearConnector
 from mmvlm.models.utils.merge import check_slots, merge_embeddings
 from mmvlm.models.utils.tiles import merge_tiles
-from mmvlm.structures import SLOT_TOKEN_ID, Slot, ViewLayout, VLMDataSample
-from mmvlm.structures.tiles import num_tile_tokens, select_best_resolution
+from mmvlm.structures import (
+    SLOT_TOKEN_ID,
+    Slot,
+    ViewLayout,
+    VisionEncoderSpec,
+    VLMDataSample,
+)
+from mmvlm.structures.tiles import select_best_resolution
 
 
 def _load(goldens):
@@ -36,7 +45,7 @@ def _merge_type(config):
 def _pictures(case, facts, arrays, features):
     """Rows of every feature block of the official list, after view merging."""
     views = facts["patches_per_image"] or [1] * len(features)
-    kind = _merge_type(facts["config"])
+    config, kind = facts["config"], _merge_type(facts["config"])
     newline = torch.from_numpy(arrays["image_newline"])
     blocks = []
     for number, block in enumerate(features.split(views)):
@@ -44,21 +53,32 @@ def _pictures(case, facts, arrays, features):
             blocks.append(block.flatten(0, 1))
             continue
         width, height = facts["image_sizes"][number]
-        view = facts["config"]["image_size"]
-        side = facts["config"]["num_patches_per_side"]
-        tiles = (0, 0)
+        view, side = config["image_size"], config["num_patches_per_side"]
+        layout = ViewLayout((height, width), (view, view))
         if len(block) > 1:
-            pins = [(h, w) for w, h in facts["config"]["image_grid_pinpoints"]]
+            pins = [(h, w) for w, h in config["image_grid_pinpoints"]]
             best = select_best_resolution((height, width), pins)
-            tiles = (best[0] // view, best[1] // view)
-        unpad = kind == "spatial_unpad"
-        rows = merge_tiles(
-            block, (height, width), tiles, (side, side), newline if unpad else None
-        )
-        promised = num_tile_tokens((height, width), tiles, (side, side), unpad=unpad)
-        assert len(rows) == promised
+            layout = replace(
+                layout,
+                num_views=len(block),
+                kind="anyres",
+                extra=(best[0] // view, best[1] // view),
+            )
+        spec = VisionEncoderSpec(4, 1, view // side, view)
+        connector = _anyres(spec, newline, kind == "spatial_unpad")
+        rows = connector.merge_views(block, (layout,))
+        assert len(rows) == connector.num_output_tokens(layout)
         blocks.append(rows)
     return blocks
+
+
+def _anyres(spec, newline, unpad):
+    width = len(newline)
+    inner = LinearConnector(vision_spec=spec, out_width=width, select_layers=[-1])
+    connector = AnyResConnector(inner, vision_spec=spec, out_width=width, unpad=unpad)
+    if unpad:
+        connector.image_newline.data.copy_(newline)
+    return connector
 
 
 def _samples(case, facts, blocks, image_id):

@@ -108,9 +108,18 @@ def test_freezing_rules(rule, blocks, others):
         assert parameter.requires_grad == expected, name
 
 
+def test_named_modules_stay_frozen():
+    vlm = tiny_vlm(train_parts=dict(connector=dict(frozen=["proj.2", "proj.0.bias"])))
+
+    trained = {n for n, p in vlm.connector.named_parameters() if p.requires_grad}
+
+    assert trained == {"proj.0.weight"}
+
+
 @pytest.mark.parametrize(
     "rule, match",
     [
+        (dict(frozen=["norm"]), r"vision_encoder\.frozen: 'norm' names no module"),
         ("all", r"train_parts\.vision_encoder='all': expected False, True"),
         (dict(last_blocks=4), "vision_encoder has 3 blocks"),
         (dict(first_blocks=1), "expected False, True"),

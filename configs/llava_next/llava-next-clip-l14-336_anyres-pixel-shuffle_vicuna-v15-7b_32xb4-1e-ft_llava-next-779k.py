@@ -1,0 +1,21 @@
+"""LLaVA-1.6 7B with pixel shuffle, a quarter of the tokens, stage 2.
+
+Reproduces: no published run; LLaVA-NeXT's recipe with another connector.
+Paper: Liu et al., "LLaVA-NeXT: Improved reasoning, OCR, and world knowledge", 2024.
+Command: tools/dist_train.sh configs/llava_next/llava-next-clip-l14-336_anyres-pixel-shuffle_vicuna-v15-7b_32xb4-1e-ft_llava-next-779k.py 32
+Hardware: sized for 32 GPUs of 80 GB.
+Expected: not measured.
+"""
+
+_base_ = [
+    "./llava-next-clip-l14-336_anyres-mlp2x_vicuna-v15-7b_32xb4-1e-ft_llava-next-779k.py"
+]
+
+model = dict(
+    connector=dict(
+        connector=dict(_delete_=True, type="PixelShuffleConnector", select_layers=[-2])
+    )
+)
+load_from = dict(
+    path="work_dirs/llava-next-clip-l14-336_anyres-pixel-shuffle_vicuna-v15-7b_8xb32-1e-pt_llava-558k"
+)

@@ -1,0 +1,30 @@
+"""Tiny Qwen-VL: a resampler of 16 queries.
+
+Reproduces: Qwen-VL's connector in the small.
+Command: tools/train.py configs/tiny/qwen-vl-clip-tiny_resampler-q16_llama-tiny_1xb96-2k-ft_tiny-scenes.py
+Hardware: sized for 2 CPU cores.
+Expected: not measured.
+"""
+
+_base_ = ["./llava-clip-tiny_mlp2x_llama-tiny_1xb96-2k-ft_tiny-scenes.py"]
+
+model = dict(
+    connector=dict(
+        _delete_=True,
+        type="ResamplerConnector",
+        grid=4,
+        heads=4,
+        post_proj="matrix",
+        select_layers=[-2],
+    )
+)
+load_from = [
+    dict(
+        path="work_dirs/clip-tiny_contrastive_none_1xb192-1600i-pt_tiny-scenes",
+        parts=["vision_encoder"],
+    ),
+    dict(
+        path="work_dirs/text_none_llama-tiny_1xb64-600i-pt_tiny-scenes",
+        parts=["language_model"],
+    ),
+]
