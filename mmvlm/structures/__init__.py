@@ -5,6 +5,7 @@ from .conversation import Conversation, Image, Region, Text, Turn
 from .encoded import IGNORE_INDEX, SLOT_TOKEN_ID, EncodedSample, Slot, VLMBatch
 from .vision import (
     FixedTokenCount,
+    Instructions,
     PatchTokenCount,
     TokenCount,
     ViewLayout,
@@ -21,6 +22,7 @@ __all__ = [
     "EncodedSample",
     "FixedTokenCount",
     "Image",
+    "Instructions",
     "PatchTokenCount",
     "Region",
     "Slot",
