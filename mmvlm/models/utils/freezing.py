@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 
 from mmvlm.models.language_models.peft import is_lora_parameter
 
-_CHOICES = "False, True, 'lora', dict(last_blocks=k) or dict(from_block=k)"
+_CHOICES = (
+    "False, True, 'lora', dict(last_blocks=k), dict(from_block=k) or dict(only=[...])"
+)
 
 
 def freeze_part(part: torch.nn.Module, rule: Any, name: str) -> None:
@@ -19,8 +22,9 @@ def freeze_part(part: torch.nn.Module, rule: Any, name: str) -> None:
         rule (bool | str | dict): ``False`` nothing; ``True`` everything;
             ``'lora'`` the adapters only; ``dict(last_blocks=k)`` the last k
             blocks; ``dict(from_block=k)`` blocks k, k + 1, ... counted from 0,
-            -1 everything. With a number of blocks, embeddings and final norms
-            stay frozen.
+            -1 everything; ``dict(only=['proj'])`` the parameters whose names are,
+            or begin with, one of these. With a number of blocks, embeddings and
+            final norms stay frozen.
         name (str): of the part, for messages.
 
     Raises:
@@ -45,6 +49,9 @@ def freeze_part(part: torch.nn.Module, rule: Any, name: str) -> None:
     if isinstance(rule, bool):
         _set(part, rule)
         return
+    if isinstance(rule, dict) and set(rule) == {"only"}:
+        _train_only(part, rule["only"], where)
+        return
     if not isinstance(rule, dict) or set(rule) not in ({"last_blocks"}, {"from_block"}):
         raise ValueError(f"{where}={rule!r}: expected {_CHOICES}.")
     blocks = getattr(part, "blocks", None)
@@ -60,6 +67,39 @@ def freeze_part(part: torch.nn.Module, rule: Any, name: str) -> None:
     part.requires_grad_(False)
     for block in list(blocks)[first:]:
         _set(block, True)
+
+
+def _train_only(part: torch.nn.Module, names: Sequence[str], where: str) -> None:
+    part.requires_grad_(False)
+    for wanted in names:
+        found = [
+            parameter
+            for name, parameter in part.named_parameters()
+            if name == wanted or name.startswith(f"{wanted}.")
+        ]
+        if not found:
+            raise ValueError(
+                f"{where}: only={list(names)!r}, but {type(part).__name__} has no "
+                f"'{wanted}'. It has {[name for name, _ in part.named_children()]}."
+            )
+        for parameter in found:
+            parameter.requires_grad_(parameter.is_floating_point())
+
+
+def rest_frozen(part: torch.nn.Module, rule: Any) -> None:
+    """Put what nothing trains into eval mode: a part, or under ``only`` its modules.
+
+    Args:
+        part (torch.nn.Module): of the model.
+        rule (bool | str | dict | None): its rule, see :func:`freeze_part`.
+
+    """
+    if is_frozen(part):
+        part.eval()
+    elif isinstance(rule, dict) and "only" in rule:
+        for child in part.children():
+            if is_frozen(child):
+                child.eval()
 
 
 def _set(module: torch.nn.Module, train: bool) -> None:

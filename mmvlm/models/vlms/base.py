@@ -10,7 +10,12 @@ from mmengine.model import BaseModel
 
 from mmvlm.models.connectors.base import Connector
 from mmvlm.models.language_models.base import LanguageModel
-from mmvlm.models.utils.freezing import freeze_part, is_frozen, num_elements
+from mmvlm.models.utils.freezing import (
+    freeze_part,
+    is_frozen,
+    num_elements,
+    rest_frozen,
+)
 from mmvlm.models.utils.loss import summed_token_loss
 from mmvlm.models.utils.merge import check_slots, merge_embeddings, unique_views
 from mmvlm.models.vision_encoders.base import VisionEncoder
@@ -150,9 +155,9 @@ class VisionLanguageModel(BaseModel):
     def train(self, mode: bool = True) -> VisionLanguageModel:
         """Switch to training; parts that are wholly frozen stay in eval mode."""
         super().train(mode)
-        for part in self.parts.values():
-            if mode and is_frozen(part):
-                part.eval()
+        for name, part in self.parts.items():
+            if mode:
+                rest_frozen(part, self.train_parts.get(name))
         return self
 
     def init_weights(self) -> None:

@@ -138,6 +138,17 @@ def test_frozen_parts_stay_in_eval_mode():
     assert not any(m.training for m in model.modules())
 
 
+def test_only_named_modules_are_trained_and_the_others_stay_in_eval_mode():
+    rule = dict(only=["proj.2"])
+    connector = tiny_vlm(train_parts=dict(connector=rule)).train().connector
+
+    trained = {n for n, p in connector.named_parameters() if p.requires_grad}
+    assert trained == {"proj.2.weight", "proj.2.bias"}
+    assert connector.training
+    with pytest.raises(ValueError, match=r"has no 'prj'. It has \['proj'\]"):
+        tiny_vlm(train_parts=dict(connector=dict(only=["prj"])))
+
+
 def test_frozen_encoder_runs_without_graph():
     model = tiny_vlm(train_parts=dict(vision_encoder=False)).train()
     seen = []
