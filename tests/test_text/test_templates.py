@@ -30,6 +30,8 @@ END_MARKS = {
     "chatml": "<|im_end|>",
     "chatml_direct": "<|im_end|>",
     "deepseek": "<\uff5cend\u2581of\u2581sentence\uff5c>",
+    "emu": "</s>",
+    "emu_plain": "</s>",
     "gemma": "<end_of_turn>",
     "instructblip": "</s>",
     "internlm2": "<|im_end|>",

@@ -315,7 +315,17 @@ class VisionLanguageModel(BaseModel):
             - ``inputs.target_rows``, ``inputs.targets``: (R,)
             - output ``loss``: (), float32
         """
-        hidden = self.hidden_states(inputs)
+        return self.text_loss(self.hidden_states(inputs), inputs)
+
+    def text_loss(
+        self, hidden: torch.Tensor, inputs: VLMBatch
+    ) -> dict[str, torch.Tensor]:
+        """Return the loss of the trained tokens from all hidden states.
+
+        Shape:
+            - ``hidden``: (T, Dl), after the final norm
+            - output ``loss``: (), float32
+        """
         rows = hidden
         if inputs.num_target_tokens:
             rows = hidden.index_select(0, inputs.target_rows)
