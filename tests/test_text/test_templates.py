@@ -44,6 +44,7 @@ END_MARKS = {
     "minigpt_v2": "</s>",
     "mistral": "</s>",
     "mistral_instruct": " </s>",
+    "mplug_owl": "</s>",
     "mpt": "<|im_end|>",
     "phi_3": "<|end|>",
     "plain": "\n",

@@ -65,19 +65,20 @@ class EmuVLM(VisionLanguageModel):
         head (dict | VisualRegressionHead): config, which gets ``out_width``, or
             module.
         regression_weight (float): of the regression beside the text's loss.
-        **parts: see :class:`VisionLanguageModel`.
+        train_parts (dict | None): as in :class:`VisionLanguageModel`, ``head`` too.
+        **kwargs: see :class:`VisionLanguageModel`.
 
     """
 
     def __init__(
         self,
-        *args: Any,
+        *,
         head: dict | VisualRegressionHead,
         regression_weight: float = 1.0,
         train_parts: dict | None = None,
-        **parts: Any,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(*args, **parts)
+        super().__init__(**kwargs)
         if isinstance(head, dict):
             head = MODELS.build(dict(head, out_width=self.language_model.width))
         self.head = head
