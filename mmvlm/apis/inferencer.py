@@ -280,11 +280,13 @@ def prompt_pipeline(cfg: Config, with_vision: bool = True) -> list[dict]:
     steps = find_pipeline(cfg)
     loader = next((s for s in steps if s["type"] == "LoadImages"), None)
     encode = next((s for s in steps if s["type"] == "EncodeConversation"), None)
+    asked = [s for s in steps if s["type"] == "TokenizeInstructions"]
     dropped = ("max_length", "overflow", "mode", "drop_on_mismatch", "labels")
     fields = {k: v for k, v in (encode or {}).items() if k not in dropped}
     return [
         loader or dict(type="LoadImages"),
         *([view_config(steps)] if with_vision else []),
+        *(asked if with_vision else []),
         dict(fields, type="EncodeConversation", mode="generate"),
         dict(type="PackVLMInputs"),
     ]

@@ -318,18 +318,19 @@ class Doctor:
 
     def _hf_config(self, path: str, value: dict) -> None:
         """Check an architecture written for transformers."""
-        from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+        from mmvlm.models.utils.hf_loading import known_configs
 
         kind = value["model_type"]
-        if kind not in CONFIG_MAPPING:
+        known = known_configs()
+        if kind not in known:
             self.report(
                 f"{path}.model_type",
                 "transformers of this environment has no such architecture."
-                + nearest(kind, CONFIG_MAPPING.keys()),
+                + nearest(kind, known.keys()),
                 kind,
             )
             return
-        cls = CONFIG_MAPPING[kind]
+        cls = known[kind]
         names = {"model_type", "architectures", "torch_dtype", "dtype"}
         for base in cls.__mro__:
             if base is not object:

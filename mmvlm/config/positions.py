@@ -20,6 +20,7 @@ KINDS = {
     "fuser": "mmvlm.models.fusers.base.Fuser",
     "projector": "mmvlm.models.connectors.base.Connector",
     "language_model": "mmvlm.models.language_models.base.LanguageModel",
+    "head": "mmengine.model.BaseModule",
 }
 
 #: Registry of a key, wherever it stands.

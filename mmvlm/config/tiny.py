@@ -1,7 +1,8 @@
 """The ``--tiny`` switch: any config with towers and data that fit a laptop.
 
-Types, connector keywords, pipeline, template and training rules stay; encoder,
-language model, tokenizer and data become tiny twins of the same classes.
+Types, connector keywords (but sizes that a class lists in ``tiny_fields``),
+pipeline, template and training rules stay; encoder, language model, tokenizer and
+data become tiny twins of the same classes.
 """
 
 from __future__ import annotations
@@ -124,11 +125,26 @@ def _tiny_parts(model: dict, ids: dict[str, Any], layers: int) -> dict:
         elif part["type"] in _OTHER_ENCODERS:
             kept = {k: v for k, v in part.items() if k in _ENCODER_OPTIONS}
             result[name] = {**kept, **_OTHER_ENCODERS[part["type"]](layers)}
-        elif name != "connector" and any(isinstance(v, dict) for v in part.values()):
+        elif name == "connector":
+            result[name] = _tiny_connector(part)
+        elif any(isinstance(v, dict) for v in part.values()):
             result[name] = _tiny_parts(part, ids, layers)
     if "encoder" in model and model.get("scales"):  # S2: the first is the encoder's
         side, first = _VISION["image_size"], model["scales"][0]
         result["scales"] = [scale * side // first for scale in model["scales"]]
+    return result
+
+
+def _tiny_connector(part: dict) -> dict:
+    """Shrink a connector, and what is in it, as its classes' ``tiny_fields`` say."""
+    from mmvlm.registry import MODELS
+
+    result = {
+        key: _tiny_connector(value) if isinstance(value, dict) else value
+        for key, value in part.items()
+    }
+    if isinstance(part.get("type"), str):
+        result.update(getattr(MODELS.get(part["type"]), "tiny_fields", {}))
     return result
 
 
@@ -240,7 +256,11 @@ def _text_filter(cfg: Config) -> dict:
 def _tiny_pipeline(dataset: dict) -> list:
     """Return the first pipeline below a dataset, without fixed picture sizes."""
     pipeline = next(_pipelines(dataset), [])
-    return [{k: v for k, v in step.items() if k != "size"} for step in pipeline]
+    steps = [{k: v for k, v in step.items() if k != "size"} for step in pipeline]
+    for step in steps:
+        if isinstance(step.get("tokenizer"), dict):
+            step["tokenizer"] = dict(type="TinyTokenizer")
+    return steps
 
 
 def _pipelines(value: Any) -> Iterator[list]:

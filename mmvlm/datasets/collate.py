@@ -92,6 +92,7 @@ def _flat(samples: list[dict]) -> VLMBatch:
             f"sample '{ids[number]}': label {targets.min()} is to be trained; only "
             f"token ids (0 and above) and {IGNORE_INDEX} are labels."
         )
+    instruction_ids, instruction_mask = _instructions(inputs, ids)
     positions = np.arange(cu_seqlens[-1]) - np.repeat(cu_seqlens[:-1], seq_lens)
     return VLMBatch(
         input_ids=input_ids.long(),
@@ -107,7 +108,31 @@ def _flat(samples: list[dict]) -> VLMBatch:
         image_owner=tuple(owner),
         layouts=tuple(layout for one in inputs for layout in one["layouts"]),
         sample_ids=ids,
+        instruction_ids=instruction_ids,
+        instruction_mask=instruction_mask,
     )
+
+
+def _instructions(inputs: list[dict], ids: tuple) -> tuple:
+    """Pad the questions of all pictures to (I, L); None and None without any."""
+    if not any("instructions" in one for one in inputs):
+        return None, None
+    rows: list[list[int]] = []
+    for one, sample_id in zip(inputs, ids, strict=True):
+        given = one.get("instructions", [])
+        if len(given) != len(one["layouts"]):
+            raise ValueError(
+                f"sample '{sample_id}': {len(given)} instructions for "
+                f"{len(one['layouts'])} pictures; TokenizeInstructions must stand in "
+                "the pipeline of every dataset of the batch."
+            )
+        rows += given
+    length = max(map(len, rows), default=0)
+    padded = torch.zeros(2, len(rows), length, dtype=torch.int64)
+    for row, tokens in enumerate(rows):
+        padded[0, row, : len(tokens)] = torch.as_tensor(tokens)
+        padded[1, row, : len(tokens)] = 1
+    return padded[0], padded[1]
 
 
 def _runs(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:

@@ -43,7 +43,7 @@ def read_state(path: str | Path) -> dict[str, torch.Tensor]:
 
 
 def read_file(path: str | Path) -> dict[str, torch.Tensor]:
-    """Read one weight file; an mmengine checkpoint gives its ``state_dict``."""
+    """Read one weight file; of a checkpoint its ``state_dict`` or ``model``."""
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such weight file.")
@@ -58,8 +58,9 @@ def read_file(path: str | Path) -> dict[str, torch.Tensor]:
             f"{path}: cannot be read as weights ({type(error).__name__}: {error}). "
             "The file is cut, or holds Python objects besides tensors."
         ) from error
-    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
-        state = state["state_dict"]
+    for inner in ("state_dict", "model"):  # mmengine; LAVIS and MiniGPT-4
+        if isinstance(state, dict) and isinstance(state.get(inner), dict):
+            state = state[inner]
     wrong = (
         [k for k, v in state.items() if not isinstance(v, torch.Tensor)]
         if isinstance(state, dict)

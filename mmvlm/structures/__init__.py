@@ -5,6 +5,7 @@ from .conversation import Conversation, Image, Region, Text, Turn
 from .encoded import IGNORE_INDEX, SLOT_TOKEN_ID, EncodedSample, Slot, VLMBatch
 from .vision import (
     FixedTokenCount,
+    Instructions,
     LayoutError,
     PatchTokenCount,
     TokenCount,
@@ -22,6 +23,7 @@ __all__ = [
     "EncodedSample",
     "FixedTokenCount",
     "Image",
+    "Instructions",
     "LayoutError",
     "PatchTokenCount",
     "Region",

@@ -67,6 +67,8 @@ class VLMBatch:
           fill, in the order of the pictures
         - ``target_rows``: (R,), int64, flat positions whose output predicts a
           trained token; ``targets``: (R,), int64, those tokens
+        - ``instruction_ids``, ``instruction_mask``: (I, L), int64, the question
+          about each of the I pictures for connectors that read it; else None
 
     Args:
         seq_lens (tuple[int, ...]): B lengths, on the host.
@@ -94,6 +96,8 @@ class VLMBatch:
     layouts: tuple = ()
     sample_ids: tuple[str, ...] = ()
     loss_denominator: Any = None
+    instruction_ids: torch.Tensor | None = None
+    instruction_mask: torch.Tensor | None = None
 
     @property
     def num_target_tokens(self) -> int:

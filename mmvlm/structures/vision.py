@@ -133,6 +133,42 @@ class FixedTokenCount:
 
 
 @dataclass
+class Instructions:
+    """What is asked about each picture, as ids of a connector's own tokenizer.
+
+    Shape:
+        - ``input_ids``, ``attention_mask``: (I, L), int64, one row per picture,
+          padded on the right; the mask is 1 where there is text
+    """
+
+    input_ids: torch.Tensor
+    attention_mask: torch.Tensor
+
+    def per_view(self, layouts: Sequence[ViewLayout], num_views: int) -> Instructions:
+        """Repeat every picture's row for its views.
+
+        Args:
+            layouts (Sequence[ViewLayout]): one per picture; empty when every view
+                is a picture of its own.
+            num_views (int): V, views of all pictures.
+
+        Raises:
+            ValueError: when rows and pictures are not as many.
+
+        """
+        counts = [layout.num_views for layout in layouts] or [1] * num_views
+        if len(counts) != len(self.input_ids) or sum(counts) != num_views:
+            raise ValueError(
+                f"{len(self.input_ids)} instructions for {len(counts)} pictures of "
+                f"{sum(counts)} views; the encoder saw {num_views} views."
+            )
+        if set(counts) <= {1}:
+            return self
+        rows = [row for row, count in enumerate(counts) for _ in range(count)]
+        return Instructions(self.input_ids[rows], self.attention_mask[rows])
+
+
+@dataclass
 class VisionFeatures:
     """Hidden states of the layers that a connector selected.
 
@@ -144,6 +180,8 @@ class VisionFeatures:
         num_prefix_tokens (int): P.
         layouts (Sequence[ViewLayout]): one per picture, views in order; empty
             when every view is a picture of its own.
+        instructions (Instructions | None): one per picture, for connectors that
+            read the question.
 
     """
 
@@ -152,6 +190,7 @@ class VisionFeatures:
     grid: tuple[int, int]
     num_prefix_tokens: int = 0
     layouts: Sequence[ViewLayout] = field(default_factory=tuple)
+    instructions: Instructions | None = None
 
     def patches(self, position: int = -1) -> torch.Tensor:
         """Return (V, N, Dv) of the selected layer at ``position``, prefix off."""

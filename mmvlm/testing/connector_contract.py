@@ -14,6 +14,7 @@ from __future__ import annotations
 import io
 import pickle
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -22,7 +23,12 @@ from mmvlm.models.connectors.base import Connector
 from mmvlm.models.connectors.fused import FusedConnector
 from mmvlm.models.fusers.base import Fuser
 from mmvlm.registry import MODELS
-from mmvlm.structures import ViewLayout, VisionEncoderSpec, VisionFeatures
+from mmvlm.structures import (
+    Instructions,
+    ViewLayout,
+    VisionEncoderSpec,
+    VisionFeatures,
+)
 
 #: Views of 4 x 4, 5 x 3 and 2 x 6 patches.
 GRIDS = ((4, 4), (5, 3), (2, 6))
@@ -95,7 +101,35 @@ def make_features(
         for _ in layers
     )
     return VisionFeatures(
-        states, layers, grid, spec.num_prefix_tokens, (layout,) * pictures
+        states,
+        layers,
+        grid,
+        spec.num_prefix_tokens,
+        (layout,) * pictures,
+        _questions(pictures, generator) if connector.needs_text else None,
+    )
+
+
+def _questions(pictures: int, generator: torch.Generator) -> Instructions:
+    """Random questions of 5 words and fewer, padded."""
+    ids = torch.randint(4, 32, (pictures, 5), generator=generator)
+    mask = (torch.arange(5) < 5 - torch.arange(pictures)[:, None] % 3).long()
+    return Instructions(ids * mask, mask)
+
+
+def _only(features: VisionFeatures, picture: int) -> VisionFeatures:
+    """Keep one picture of three."""
+    views = len(features.hidden_states[0]) // 3
+    span = slice(picture * views, (picture + 1) * views)
+    row = slice(picture, picture + 1)
+    asked = features.instructions
+    if asked is not None:
+        asked = Instructions(asked.input_ids[row], asked.attention_mask[row])
+    return replace(
+        features,
+        hidden_states=tuple(state[span] for state in features.hidden_states),
+        layouts=features.layouts[row],
+        instructions=asked,
     )
 
 
@@ -156,18 +190,8 @@ def check_views_are_independent(cls: type[Connector]) -> None:
     connector = build(cls)
     features = make_features(connector)
     together = connector(features).chunk(3)
-    views = len(features.hidden_states[0]) // 3
     for picture in range(3):
-        span = slice(picture * views, (picture + 1) * views)
-        alone = connector(
-            VisionFeatures(
-                tuple(state[span] for state in features.hidden_states),
-                features.layers,
-                features.grid,
-                features.num_prefix_tokens,
-                features.layouts[picture : picture + 1],
-            )
-        )
+        alone = connector(_only(features, picture))
         torch.testing.assert_close(alone, together[picture], atol=1e-5, rtol=1e-5)
 
 

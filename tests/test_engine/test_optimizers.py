@@ -111,6 +111,13 @@ def test_warmup_cosine_equals_transformers():
             reference.step()
 
 
+def test_warmup_may_start_above_zero():
+    rates = [warmup_cosine(step, 10, 0.2, 0.5, 0.1) for step in range(11)]
+
+    assert rates[:3] == pytest.approx([0.1, 0.55, 1.0])
+    assert rates[-1] == pytest.approx(0.5)
+
+
 def test_scheduler_drives_every_group_and_resumes():
     def make():
         groups = [dict(params=[nn.Parameter(torch.zeros(1))], lr=lr) for lr in (1.0, 4)]
@@ -139,7 +146,11 @@ def test_scheduler_drives_every_group_and_resumes():
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [(dict(warmup_ratio=3), "warmup_ratio=3"), (dict(by_epoch=True), "by_epoch=True")],
+    [
+        (dict(warmup_ratio=3), "warmup_ratio=3"),
+        (dict(start_ratio=-1), "start_ratio=-1"),
+        (dict(by_epoch=True), "by_epoch=True"),
+    ],
 )
 def test_wrong_schedules_are_refused(arguments, message):
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)

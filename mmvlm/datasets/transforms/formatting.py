@@ -49,7 +49,7 @@ class PackVLMInputs:
 
     Required keys: ``conversation``, ``encoded``, ``dataset``, ``index``. Optional:
     ``views``, ``layouts``, ``image_paths``, ``truncated_tokens``, ``dropped_labels``,
-    ``gt_text``, ``gt_boxes``.
+    ``gt_text``, ``gt_boxes``, ``instructions``.
 
     Returns a new item with ``inputs`` (``input_ids`` and ``labels``, (T,) int64;
     ``slots``; ``pixel_values``, (V, 3, H, W) or None; ``layouts``) and
@@ -107,6 +107,8 @@ class PackVLMInputs:
             pixel_values=pixel_values,
             layouts=layouts,
         )
+        if "instructions" in item:
+            inputs["instructions"] = item["instructions"]
         return dict(inputs=inputs, data_samples=sample)
 
     @staticmethod

@@ -11,18 +11,24 @@ from mmvlm.registry import PARAM_SCHEDULERS
 
 
 def warmup_cosine(
-    step: int, total: int, warmup_ratio: float = 0.03, min_ratio: float = 0.0
+    step: int,
+    total: int,
+    warmup_ratio: float = 0.03,
+    min_ratio: float = 0.0,
+    start_ratio: float = 0.0,
 ) -> float:
     """Return the factor of the learning rate at an optimizer step.
 
-    Linear from 0 over ``ceil(warmup_ratio * total)`` steps, then half a cosine down
-    to ``min_ratio``, as transformers' cosine schedule, which LLaVA uses.
+    Linear from ``start_ratio`` over ``ceil(warmup_ratio * total)`` steps, then half
+    a cosine down to ``min_ratio``, as transformers' cosine schedule, which LLaVA
+    uses.
 
     Args:
         step (int): 0-based optimizer step.
         total (int): optimizer steps of the run.
         warmup_ratio (float): fraction of ``total``, 0-1.
         min_ratio (float): factor at the end, 0-1.
+        start_ratio (float): factor at step 0, 0-1.
 
     Example:
         >>> [round(warmup_cosine(step, 10, 0.2), 3) for step in (0, 1, 2, 6)]
@@ -31,19 +37,20 @@ def warmup_cosine(
     """
     warmup = math.ceil(warmup_ratio * total)
     if step < warmup:
-        return step / max(1, warmup)
+        return start_ratio + (1 - start_ratio) * step / max(1, warmup)
     progress = min(1.0, (step - warmup) / max(1, total - warmup))
     return min_ratio + (1 - min_ratio) * 0.5 * (1 + math.cos(math.pi * progress))
 
 
 @PARAM_SCHEDULERS.register_module()
 class WarmupCosineLR(_ParamScheduler):
-    """Linear warm-up from 0, then cosine decay, by optimizer step.
+    """Linear warm-up, then cosine decay, by optimizer step.
 
     Args:
         optimizer (OptimWrapper | torch.optim.Optimizer): whose groups it drives.
         warmup_ratio (float): fraction of the run's steps, 0-1; LLaVA: 0.03.
         min_ratio (float): last factor of the learning rate, 0-1.
+        start_ratio (float): first factor of the warm-up, 0-1.
         end (int): optimizer steps of the run; the runner fills it in.
         last_step (int): see mmengine. Default: -1.
         by_epoch (bool): must be False; there for the runner's sake.
@@ -59,11 +66,15 @@ class WarmupCosineLR(_ParamScheduler):
         *,
         warmup_ratio: float = 0.03,
         min_ratio: float = 0.0,
+        start_ratio: float = 0.0,
         end: int,
         last_step: int = -1,
         by_epoch: bool = False,
     ) -> None:
-        for name, ratio in (("warmup_ratio", warmup_ratio), ("min_ratio", min_ratio)):
+        ratios = dict(
+            warmup_ratio=warmup_ratio, min_ratio=min_ratio, start_ratio=start_ratio
+        )
+        for name, ratio in ratios.items():
             if not 0 <= ratio <= 1:
                 raise ValueError(f"WarmupCosineLR: {name}={ratio}, expected 0 to 1.")
         if by_epoch:
@@ -72,6 +83,7 @@ class WarmupCosineLR(_ParamScheduler):
             )
         self.warmup_ratio = warmup_ratio
         self.min_ratio = min_ratio
+        self.start_ratio = start_ratio
         self.total = end
         super().__init__(
             optimizer, "lr", begin=0, end=end, last_step=last_step, by_epoch=False
@@ -79,7 +91,11 @@ class WarmupCosineLR(_ParamScheduler):
 
     def _get_value(self) -> list[float]:
         factor = warmup_cosine(
-            self.last_step, self.total, self.warmup_ratio, self.min_ratio
+            self.last_step,
+            self.total,
+            self.warmup_ratio,
+            self.min_ratio,
+            self.start_ratio,
         )
         return [base * factor for base in self.base_values]
 

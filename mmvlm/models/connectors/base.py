@@ -22,7 +22,7 @@ class Connector(BaseModule):
 
     """
 
-    #: True when ``forward`` also wants the instruction (``text_embeds``).
+    #: True when ``forward`` also wants the question (``features.instructions``).
     needs_text: bool = False
 
     def __init__(

@@ -115,7 +115,9 @@ class FusedConnector(Connector):
             - ``features.hidden_states[i]``: (V, P + N, Dv), V may be 0
             - output: (V', N', Dl), V' views as the fuser leaves
         """
-        return self.projector(self.fuser(features))
+        fused = self.fuser(features)
+        fused.instructions = features.instructions
+        return self.projector(fused)
 
     def merge_views(
         self, image_embeds: torch.Tensor, layouts: Sequence[ViewLayout]

@@ -9,8 +9,8 @@ import torch
 from mmvlm.models.language_models.peft import is_lora_parameter
 
 _CHOICES = (
-    "False, True, 'lora', dict(last_blocks=k), dict(from_block=k) or "
-    "dict(frozen=[prefixes])"
+    "False, True, 'lora', 'adapters', dict(only=[names]), dict(frozen=[names]), "
+    "dict(last_blocks=k) or dict(from_block=k)"
 )
 
 
@@ -20,16 +20,20 @@ def freeze_part(part: torch.nn.Module, rule: Any, name: str) -> None:
     Args:
         part (torch.nn.Module): an encoder, connector or language model.
         rule (bool | str | dict): ``False`` nothing; ``True`` everything;
-            ``'lora'`` the adapters only; ``dict(last_blocks=k)`` the last k
-            blocks; ``dict(from_block=k)`` blocks k, k + 1, ... counted from 0,
-            -1 everything. With a number of blocks, embeddings and final norms
-            stay frozen. ``dict(frozen=[...])`` everything but the named modules
-            and parameters (``["ln_post", "proj"]``).
+            ``'lora'`` the LoRA weights only; ``'adapters'`` the modules of a
+            language model's ``adapters`` only; ``dict(only=[...])`` parameters below
+            these names (endings of dotted names at which a module or parameter
+            stands, such as ``adapters`` or ``embed_tokens``; ``lora`` for LoRA
+            weights); ``dict(frozen=[...])`` everything but those;
+            ``dict(last_blocks=k)`` the last k blocks;
+            ``dict(from_block=k)`` blocks k, k + 1, ... counted from 0, -1
+            everything. With a number of blocks, embeddings and final norms stay
+            frozen.
         name (str): of the part, for messages.
 
     Raises:
         ValueError: unknown rule, a part without blocks or adapters, a block or
-            module that does not exist, or ``True`` for a part with adapters.
+            name that does not exist, or ``True`` for a part with LoRA.
 
     """
     lora = [p for n, p in part.named_parameters() if is_lora_parameter(n)]
@@ -49,8 +53,10 @@ def freeze_part(part: torch.nn.Module, rule: Any, name: str) -> None:
     if isinstance(rule, bool):
         _set(part, rule)
         return
-    if isinstance(rule, dict) and set(rule) == {"frozen"}:
-        _freeze_named(part, rule["frozen"], where)
+    if rule == "adapters":
+        rule = dict(only=["adapters"])
+    if isinstance(rule, dict) and set(rule) in ({"only"}, {"frozen"}):
+        _set_named(part, rule, where)
         return
     if not isinstance(rule, dict) or set(rule) not in ({"last_blocks"}, {"from_block"}):
         raise ValueError(f"{where}={rule!r}: expected {_CHOICES}.")
@@ -69,23 +75,42 @@ def freeze_part(part: torch.nn.Module, rule: Any, name: str) -> None:
         _set(block, True)
 
 
-def _freeze_named(part: torch.nn.Module, names: list[str], where: str) -> None:
-    """Train everything but what lies below the named modules and parameters."""
-    _set(part, True)
-    for name in names:
-        found = [
-            parameter
-            for key, parameter in part.named_parameters()
-            if f"{key}.".startswith(f"{name}.")
-        ]
+def _set_named(part: torch.nn.Module, rule: dict[str, Any], where: str) -> None:
+    """Train what lies below the named modules and parameters, or all but that."""
+    ((word, names),) = rule.items()
+    _set(part, word == "frozen")
+    for wanted in [names] if isinstance(names, str) else names:
+        found = [p for n, p in part.named_parameters() if _below(n, wanted)]
         if not found:
+            tops = sorted({n.split(".")[0] for n, _ in part.named_parameters()})
             raise ValueError(
-                f"{where}.frozen: '{name}' names no module or parameter of "
-                f"{type(part).__name__}; it has "
-                f"{sorted({key.partition('.')[0] for key in part.state_dict()})}."
+                f"{where}: {word}={names!r}, but no parameter lies below '{wanted}'; "
+                f"{type(part).__name__} has {tops}."
             )
         for parameter in found:
-            parameter.requires_grad_(False)
+            parameter.requires_grad_(word == "only" and parameter.is_floating_point())
+
+
+def _below(name: str, wanted: str) -> bool:
+    if wanted == "lora":
+        return is_lora_parameter(name)
+    return f".{wanted}." in f".{name}."
+
+
+def rest_frozen(part: torch.nn.Module, rule: Any) -> None:
+    """Put what nothing trains into eval mode: a part, or under ``only`` its modules.
+
+    Args:
+        part (torch.nn.Module): of the model.
+        rule (bool | str | dict | None): its rule, see :func:`freeze_part`.
+
+    """
+    if is_frozen(part):
+        part.eval()
+    elif isinstance(rule, dict) and "only" in rule:
+        for child in part.children():
+            if is_frozen(child):
+                child.eval()
 
 
 def _set(module: torch.nn.Module, train: bool) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,24 @@ _WIDTH_FIELDS = (
     "num_key_value_heads vocab_size patch_size image_size".split()
 )
 
+#: Architectures that AutoConfig does not list though they stand alone here.
+_UNLISTED = {"blip_2_vision_model": "Blip2VisionConfig"}
+
 
 def on_meta() -> bool:
     """Whether tensors are being created on the ``meta`` device."""
     return torch.empty(0).is_meta
+
+
+def known_configs() -> Mapping[str, Any]:
+    """Return transformers' architectures, with vision halves that it leaves out."""
+    import transformers
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+    for model_type, name in _UNLISTED.items():
+        if model_type not in CONFIG_MAPPING:
+            transformers.AutoConfig.register(model_type, getattr(transformers, name))
+    return CONFIG_MAPPING
 
 
 def make_config(config: dict, where: str) -> Any:
@@ -30,6 +44,7 @@ def make_config(config: dict, where: str) -> Any:
     """
     from transformers import AutoConfig
 
+    known_configs()
     fields = dict(config)
     model_type = fields.pop("model_type", None)
     if model_type is None:
@@ -130,24 +145,34 @@ def missing_weights(where: str, path: str | None, keys: Iterable[str]) -> ValueE
     )
 
 
-def read_weights(folder: str) -> dict[str, torch.Tensor]:
-    """Read all tensors of a folder of safetensors or ``.bin`` files.
+def read_weights(
+    folder: str, wanted: Callable[[str], bool] = lambda key: True
+) -> dict[str, torch.Tensor]:
+    """Read tensors of a folder of safetensors or ``.bin`` files.
+
+    Args:
+        folder (str): with the files.
+        wanted (Callable[[str], bool]): which names to read.
 
     Raises:
         FileNotFoundError: when there is no such file.
 
     """
-    from safetensors.torch import load_file
+    from safetensors import safe_open
 
+    state: dict[str, torch.Tensor] = {}
     files = sorted(Path(folder).glob("*.safetensors"))
+    for file in files:
+        with safe_open(file, framework="pt") as opened:
+            state.update({k: opened.get_tensor(k) for k in opened.keys() if wanted(k)})
     if files:
-        return {k: v for file in files for k, v in load_file(file).items()}
+        return state
     files = sorted(Path(folder).glob("pytorch_model*.bin"))
     if not files:
         raise FileNotFoundError(f"no *.safetensors or pytorch_model*.bin in {folder}.")
-    state: dict[str, torch.Tensor] = {}
     for file in files:
-        state.update(torch.load(file, map_location="cpu", weights_only=True))
+        content = torch.load(file, map_location="cpu", weights_only=True)
+        state.update({key: value for key, value in content.items() if wanted(key)})
     return state
 
 

@@ -1,4 +1,4 @@
-"""CLIP, SigLIP and DINOv2 towers of transformers."""
+"""CLIP, SigLIP, DINOv2 and BLIP-2's EVA towers of transformers."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ _HALF = dict(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 _FAMILIES: dict[str, tuple[dict, int]] = {
     "clip_vision_model": (_OPENAI, 1),
     "siglip_vision_model": (_HALF, 0),
+    "blip_2_vision_model": (_OPENAI, 1),
     "dinov2": (_IMAGENET, 1),
     "dinov2_with_registers": (_IMAGENET, 1),
 }
@@ -38,6 +39,7 @@ _FAMILIES: dict[str, tuple[dict, int]] = {
 _VISION_HALF = {
     "clip": "clip_vision_model",
     "siglip": "siglip_vision_model",
+    "blip-2": "blip_2_vision_model",
 }
 
 
@@ -54,7 +56,8 @@ class HFVisionEncoder(BlockwiseVisionEncoder):
             weights from ``config``.
         config (dict | None): transformers vision config with ``model_type``
             (``clip_vision_model``, ``siglip_vision_model``, ``dinov2``,
-            ``dinov2_with_registers``). With a path it must agree with the widths
+            ``dinov2_with_registers``, ``blip_2_vision_model`` for the EVA tower
+            of BLIP-2). With a path it must agree with the widths
             found there; on the ``meta`` device it alone is used.
         torch_dtype (str | None): dtype of the weights; None keeps the file's,
             float32 for random weights.
@@ -185,6 +188,7 @@ def _build_tower(name_or_path, config, load, torch_dtype) -> torch.nn.Module:
     classes = {
         "clip_vision_model": "CLIPVisionModel",
         "siglip_vision_model": "SiglipVisionModel",
+        "blip_2_vision_model": "Blip2VisionModel",
         "dinov2": "Dinov2Model",
         "dinov2_with_registers": "Dinov2WithRegistersModel",
     }
@@ -206,11 +210,13 @@ def _build_tower(name_or_path, config, load, torch_dtype) -> torch.nn.Module:
 def _load_without_prefix(tower: torch.nn.Module, folder: str) -> None:
     """Load a folder whose keys lack, or have too much of, ``vision_model.``."""
     inner = getattr(tower, "vision_model", tower)
-    expected, state = inner.state_dict(), {}
-    for key, value in read_weights(folder).items():
-        short = key.rpartition("vision_model.")[2]
-        if short in expected:
-            state[short] = value
+    expected = inner.state_dict()
+
+    def short(key: str) -> str:
+        return key.rpartition("vision_model.")[2]
+
+    found = read_weights(folder, lambda key: short(key) in expected)
+    state = {short(key): value for key, value in found.items()}
     missing = [
         key for key in expected if key not in state and "position_ids" not in key
     ]

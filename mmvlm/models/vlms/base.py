@@ -10,12 +10,18 @@ from mmengine.model import BaseModel
 
 from mmvlm.models.connectors.base import Connector
 from mmvlm.models.language_models.base import LanguageModel
-from mmvlm.models.utils.freezing import freeze_part, is_frozen, num_elements
+from mmvlm.models.utils.freezing import (
+    freeze_part,
+    is_frozen,
+    num_elements,
+    rest_frozen,
+)
 from mmvlm.models.utils.loss import summed_token_loss
 from mmvlm.models.utils.merge import check_slots, merge_embeddings, unique_views
 from mmvlm.models.vision_encoders.base import VisionEncoder
 from mmvlm.registry import MODELS
 from mmvlm.structures import (
+    Instructions,
     TokenCount,
     ViewLayout,
     VisionEncoderSpec,
@@ -157,9 +163,9 @@ class VisionLanguageModel(BaseModel):
     def train(self, mode: bool = True) -> VisionLanguageModel:
         """Switch to training; parts that are wholly frozen stay in eval mode."""
         super().train(mode)
-        for part in self.parts.values():
-            if mode and is_frozen(part):
-                part.eval()
+        for name, part in self.parts.items():
+            if mode:
+                rest_frozen(part, self.train_parts.get(name))
         return self
 
     def init_weights(self) -> None:
@@ -185,15 +191,25 @@ class VisionLanguageModel(BaseModel):
         return rows
 
     def encode_images(
-        self, pixel_values: torch.Tensor, layouts: Sequence = ()
+        self,
+        pixel_values: torch.Tensor,
+        layouts: Sequence = (),
+        instructions: Instructions | None = None,
     ) -> torch.Tensor:
         """Turn views into the rows that fill the slots.
 
         Frozen parts run without graph.
 
+        Args:
+            pixel_values (torch.Tensor): normalised views.
+            layouts (Sequence[ViewLayout]): one per picture.
+            instructions (Instructions | None): the question about each picture,
+                for connectors that read it.
+
         Shape:
             - ``pixel_values``: (V, 3, H, W), normalised
             - output: (S, Dl), S = sum of the pictures' token counts
+
         """
         frozen = is_frozen(self.vision_encoder)
         graph = torch.is_grad_enabled()
@@ -205,6 +221,7 @@ class VisionLanguageModel(BaseModel):
                 pixel_values, tuple(self.connector.select_layers)
             )
         features.layouts = tuple(layouts)
+        features.instructions = instructions
         # A tower in half precision may meet a connector in full precision.
         dtype = next((p.dtype for p in self.connector.parameters()), None)
         if dtype is not None:
@@ -233,14 +250,31 @@ class VisionLanguageModel(BaseModel):
         text = self.language_model.embed(batch.input_ids.clamp(min=0))
         check_slots(batch, self.token_count)
         if batch.pixel_values is not None and len(batch.pixel_values):
-            images = self.encode_images(batch.pixel_values, batch.layouts)
+            images = self.encode_images(
+                batch.pixel_values, batch.layouts, self._instructions(batch)
+            )
             return merge_embeddings(text, images, batch.slot_index)
         if self.run_vision_on_text_batches and self.has_vision:
             layout = self.asked_views
             shape = (layout.num_views, 3, *layout.view_size)
             views = torch.zeros(shape, device=text.device)
-            return text + self.encode_images(views, (layout,)).sum().to(text.dtype) * 0
+            word = torch.ones(1, 1, dtype=torch.int64, device=text.device)
+            asked = Instructions(word, word) if self.connector.needs_text else None
+            images = self.encode_images(views, (layout,), asked)
+            return text + images.sum().to(text.dtype) * 0
         return text
+
+    def _instructions(self, batch: VLMBatch) -> Instructions | None:
+        """Return the questions for a connector that reads them."""
+        if not self.connector.needs_text:
+            return None
+        if batch.instruction_ids is None:
+            raise ValueError(
+                f"samples {list(batch.sample_ids)}: {type(self.connector).__name__} "
+                "reads the question, but the batch brings none. Put "
+                "TokenizeInstructions into the pipeline."
+            )
+        return Instructions(batch.instruction_ids, batch.instruction_mask)
 
     def hidden_states(
         self, batch: VLMBatch, rows: torch.Tensor | None = None
@@ -302,9 +336,21 @@ class VisionLanguageModel(BaseModel):
             - output ``loss``: (), float32
         """
         rows = inputs.target_rows if inputs.num_target_tokens else None
+        return self.text_loss(self.hidden_states(inputs, rows), inputs)
+
+    def text_loss(
+        self, hidden: torch.Tensor, inputs: VLMBatch
+    ) -> dict[str, torch.Tensor]:
+        """Return the loss of the trained tokens.
+
+        Shape:
+            - ``hidden``: (R, Dl), after the final norm, at ``inputs.target_rows``;
+              anything of width Dl when R is 0
+            - output ``loss``: (), float32
+        """
         total = summed_token_loss(
             self.language_model.logits,
-            self.hidden_states(inputs, rows),
+            hidden,
             inputs.targets,
             self.language_model.vocab_size,
             self.max_logits,

@@ -210,3 +210,26 @@ def test_a_tower_takes_its_own_size_with_a_rest():
     assert features.grid == (4, 4)
     expected = _plain(encoder, views)[-1]
     torch.testing.assert_close(features.hidden_states[0], expected)
+
+
+def test_blip2s_tower_equals_transformers_and_loads_from_the_whole_model(tmp_path):
+    from safetensors.torch import save_file
+    from transformers import Blip2Config, Blip2VisionConfig, Blip2VisionModel
+
+    sizes = dict(hidden_size=32, intermediate_size=64, num_hidden_layers=2)
+    sizes |= dict(num_attention_heads=4, image_size=32, patch_size=8)
+    torch.manual_seed(0)
+    tower = Blip2VisionModel(Blip2VisionConfig(**sizes)).eval()
+    Blip2Config(vision_config=sizes).save_pretrained(tmp_path)
+    whole = {f"vision_model.{k}": v for k, v in tower.state_dict().items()}
+    save_file({**whole, "query_tokens": torch.zeros(1)}, tmp_path / "model.safetensors")
+
+    encoder = HFVisionEncoder(str(tmp_path)).eval()
+    views = torch.randn(2, 3, 32, 32)
+
+    hidden = encoder(views, (0, 2)).hidden_states
+    assert encoder.spec.num_prefix_tokens == 1
+    normed = tower.post_layernorm(hidden[1])
+    torch.testing.assert_close(normed, tower(views).last_hidden_state)
+    larger = encoder(torch.randn(1, 3, 48, 48), (-1,))
+    assert (larger.grid, larger.hidden_states[0].shape) == ((6, 6), (1, 37, 32))

@@ -119,7 +119,7 @@ def test_named_modules_stay_frozen():
 @pytest.mark.parametrize(
     "rule, match",
     [
-        (dict(frozen=["norm"]), r"vision_encoder\.frozen: 'norm' names no module"),
+        (dict(frozen=["norm"]), r"frozen=\['norm'\], but no param.* below 'norm'"),
         ("all", r"train_parts\.vision_encoder='all': expected False, True"),
         (dict(last_blocks=4), "vision_encoder has 3 blocks"),
         (dict(first_blocks=1), "expected False, True"),
@@ -145,6 +145,17 @@ def test_frozen_parts_stay_in_eval_mode():
     assert model.connector.training and model.language_model.training
     model.eval()
     assert not any(m.training for m in model.modules())
+
+
+def test_only_named_modules_are_trained_and_the_others_stay_in_eval_mode():
+    rule = dict(only=["proj.2"])
+    connector = tiny_vlm(train_parts=dict(connector=rule)).train().connector
+
+    trained = {n for n, p in connector.named_parameters() if p.requires_grad}
+    assert trained == {"proj.2.weight", "proj.2.bias"}
+    assert connector.training
+    with pytest.raises(ValueError, match=r"lies below 'prj'.*has \['proj'\]"):
+        tiny_vlm(train_parts=dict(connector=dict(only=["prj"])))
 
 
 def test_frozen_encoder_runs_without_graph():

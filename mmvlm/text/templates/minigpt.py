@@ -1,0 +1,62 @@
+"""MiniGPT-4's and MiniGPT-v2's prompts."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from mmvlm.registry import CHAT_TEMPLATES
+from mmvlm.structures import Conversation
+
+from .base import Piece
+from .delimited import DelimitedTemplate, Marks
+from .mistral import MistralTemplate
+
+_OPEN, _CLOSE = "<Img>", "</Img>"
+
+
+class _ImgTemplate(DelimitedTemplate):
+    """Pictures stand between ``<Img>`` and ``</Img>``, written as text."""
+
+    def __init__(
+        self,
+        system: str | None = None,
+        end_mark: str | None = None,
+        image_prefix: str = _OPEN,
+        image_suffix: str = _CLOSE,
+    ) -> None:
+        super().__init__(system, end_mark, image_prefix, image_suffix)
+
+
+@CHAT_TEMPLATES.register_module(name="minigpt4")
+class MiniGPT4Template(_ImgTemplate):
+    """``###Human: <Img>picture</Img> {question} ###Assistant: {answer}###``."""
+
+    name = "minigpt4"
+    end_is_token = False
+    marks = Marks(
+        user_open="Human: ",
+        user_close=" ",
+        answer_open="###Assistant:",
+        answer_lead=" ",
+        end_mark="###",
+        system_close="###",
+    )
+
+    def render(
+        self, conversation: Conversation, *, add_generation_prompt: bool = False
+    ) -> list[Piece]:
+        """Return the pieces; without a system text the marks open the prompt."""
+        first, *others = super().render(
+            conversation, add_generation_prompt=add_generation_prompt
+        )
+        if first.text.startswith(self.table.user_open):
+            first = replace(first, text=f"###{first.text}")
+        return [first, *others]
+
+
+@CHAT_TEMPLATES.register_module(name="minigpt_v2")
+class MiniGPTv2Template(_ImgTemplate):
+    """``[INST] <Img>picture</Img> [task] {question} [/INST] {answer}</s>``."""
+
+    name = "minigpt_v2"
+    marks = MistralTemplate.marks
