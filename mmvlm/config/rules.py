@@ -25,7 +25,8 @@ def check_parts(doctor: Doctor) -> None:
     paths = ("model.train_parts", "optim_wrapper.paramwise_cfg.parts")
     for path in paths:
         for part in _at(doctor.cfg, path) or {}:
-            if part not in parts:
+            head = part.split(".")[0] if path.startswith("optim") else part
+            if head not in parts:
                 doctor.report(
                     f"{path}.{part}",
                     f"the model has no part '{part}'.{nearest(part, parts)} "

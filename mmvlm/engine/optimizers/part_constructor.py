@@ -103,8 +103,8 @@ class PartOptimWrapperConstructor:
     Args:
         optim_wrapper_cfg (dict): the wrapper's config with its ``optimizer``,
             whose ``lr`` and ``weight_decay`` hold for parts not named.
-        paramwise_cfg (dict | None): ``parts`` maps a part to ``lr`` and
-            ``weight_decay``; ``norm_and_bias_decay=False`` takes weight decay off
+        paramwise_cfg (dict | None): ``parts`` maps a part, or a module inside one
+            (``language_model.adapters``), to ``lr`` and ``weight_decay``; ``norm_and_bias_decay=False`` takes weight decay off
             normalisation layers and biases. Default: True.
 
     Raises:
@@ -148,12 +148,12 @@ class PartOptimWrapperConstructor:
         self, model: nn.Module, lr: float | None, weight_decay: float
     ) -> list[dict]:
         """Return the optimizer's parameter groups and log the part table."""
-        parts = model_parts(model)
-        self._check_names(parts)
+        parts = self._with_inner(model_parts(model))
         groups, rows, seen = [], [], set()
         noted = getattr(unwrapped(model), "part_sizes", {})
         for part, module in [*parts.items(), ("other", model)]:
-            settings = self.parts.get(part, {})
+            settings = {**self.parts.get(part.split(".")[0], {})}
+            settings.update(self.parts.get(part, {}))
             part_lr = settings.get("lr", lr)
             part_decay = settings.get("weight_decay", weight_decay)
             decayed, plain, total = [], [], 0
@@ -189,6 +189,22 @@ class PartOptimWrapperConstructor:
             )
         print_log(f"Parts of the model:\n{table}", "current", logging.INFO)
         return groups
+
+    def _with_inner(self, parts: dict[str, nn.Module]) -> dict[str, nn.Module]:
+        """Put the modules that settings name inside parts in front of the parts."""
+        inner = {}
+        for name in sorted(self.parts, key=lambda name: -name.count(".")):
+            part, _, path = name.partition(".")
+            if path and part in parts:
+                try:
+                    inner[name] = parts[part].get_submodule(path)
+                except AttributeError as error:
+                    raise ValueError(
+                        f"optim_wrapper.paramwise_cfg.parts: '{part}' has no module "
+                        f"'{path}' ({error})."
+                    ) from error
+        self._check_names({**inner, **parts})
+        return {**inner, **parts}
 
     def _check_names(self, parts: dict[str, nn.Module]) -> None:
         for part in self.parts:

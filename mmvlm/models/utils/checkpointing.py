@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 from torch.utils.checkpoint import checkpoint
+
+from .token_context import current_layout, use_layout
 
 
 class _CheckpointedForward:
@@ -45,8 +48,12 @@ def checkpoint_blocks(blocks: Iterable[torch.nn.Module], every: int | str) -> in
         )
     count = 0
     for index, block in enumerate(blocks):
-        block.__dict__.pop("forward", None)
+        if isinstance(block.__dict__.get("forward"), _CheckpointedForward):
+            inner = block.__dict__.pop("forward").inner
+            if inner is not None:
+                block.forward = inner
         if every and index % every == every - 1:
             block.forward = _CheckpointedForward(block)
             count += 1
     return count
+

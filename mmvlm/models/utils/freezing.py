@@ -8,7 +8,10 @@ import torch
 
 from mmvlm.models.language_models.peft import is_lora_parameter
 
-_CHOICES = "False, True, 'lora', dict(last_blocks=k) or dict(from_block=k)"
+_CHOICES = (
+    "False, True, 'lora', 'adapters', dict(only=[...]), dict(last_blocks=k) or "
+    "dict(from_block=k)"
+)
 
 
 def freeze_part(part: torch.nn.Module, rule: Any, name: str) -> None:
@@ -17,15 +20,18 @@ def freeze_part(part: torch.nn.Module, rule: Any, name: str) -> None:
     Args:
         part (torch.nn.Module): an encoder, connector or language model.
         rule (bool | str | dict): ``False`` nothing; ``True`` everything;
-            ``'lora'`` the adapters only; ``dict(last_blocks=k)`` the last k
-            blocks; ``dict(from_block=k)`` blocks k, k + 1, ... counted from 0,
+            ``'lora'`` the LoRA weights only; ``'adapters'`` the modules of a
+            language model's ``adapters`` only; ``dict(only=[...])`` parameters below
+            these names (endings of dotted names at which a module or parameter
+            stands, such as ``adapters`` or ``embed_tokens``; ``lora`` for LoRA
+            weights); ``dict(last_blocks=k)`` the last k blocks; ``dict(from_block=k)`` blocks k, k + 1, ... counted from 0,
             -1 everything. With a number of blocks, embeddings and final norms
             stay frozen.
         name (str): of the part, for messages.
 
     Raises:
-        ValueError: unknown rule, a part without blocks or adapters, a block
-            that does not exist, or ``True`` for a part with adapters.
+        ValueError: unknown rule, a part without blocks or adapters, a block or
+            name that does not exist, or ``True`` for a part with LoRA.
 
     """
     lora = [p for n, p in part.named_parameters() if is_lora_parameter(n)]
@@ -45,6 +51,11 @@ def freeze_part(part: torch.nn.Module, rule: Any, name: str) -> None:
     if isinstance(rule, bool):
         _set(part, rule)
         return
+    if rule == "adapters":
+        rule = dict(only=["adapters"])
+    if isinstance(rule, dict) and set(rule) == {"only"}:
+        _train_only(part, rule["only"], where)
+        return
     if not isinstance(rule, dict) or set(rule) not in ({"last_blocks"}, {"from_block"}):
         raise ValueError(f"{where}={rule!r}: expected {_CHOICES}.")
     blocks = getattr(part, "blocks", None)
@@ -60,6 +71,27 @@ def freeze_part(part: torch.nn.Module, rule: Any, name: str) -> None:
     part.requires_grad_(False)
     for block in list(blocks)[first:]:
         _set(block, True)
+
+
+def _train_only(part: torch.nn.Module, names: Any, where: str) -> None:
+    """Train what lies below the named modules and parameters, nothing else."""
+    part.requires_grad_(False)
+    for wanted in [names] if isinstance(names, str) else names:
+        found = [p for n, p in part.named_parameters() if _below(n, wanted)]
+        if not found:
+            tops = sorted({n.split(".")[0] for n, _ in part.named_parameters()})
+            raise ValueError(
+                f"{where}: no parameter lies below '{wanted}'; {type(part).__name__} "
+                f"has {tops}."
+            )
+        for parameter in found:
+            parameter.requires_grad_(parameter.is_floating_point())
+
+
+def _below(name: str, wanted: str) -> bool:
+    if wanted == "lora":
+        return is_lora_parameter(name)
+    return f".{wanted}." in f".{name}."
 
 
 def _set(module: torch.nn.Module, train: bool) -> None:
