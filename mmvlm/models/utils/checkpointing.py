@@ -17,17 +17,21 @@ class _CheckpointedForward:
 
     Kept as an instance attribute of the block: parameter names, the module tree
     and sharded wrappers stay as they are, and arguments that transformers'
-    own checkpointing drops in some versions are passed on.
+    own checkpointing drops in some versions are passed on. What adapters put around
+    the block is recomputed with it, and sees the same token layout again.
     """
 
     def __init__(self, block: torch.nn.Module) -> None:
-        self.block = block
+        self.block, self.inner = block, block.__dict__.get("forward")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        plain = type(self.block).forward
+        plain = self.inner or type(self.block).forward.__get__(self.block)
         if not (self.block.training and torch.is_grad_enabled()):
-            return plain(self.block, *args, **kwargs)
-        return checkpoint(plain, self.block, *args, use_reentrant=False, **kwargs)
+            return plain(*args, **kwargs)
+        options: dict[str, Any] = {}
+        if (layout := current_layout()) is not None:
+            options["context_fn"] = lambda: (nullcontext(), use_layout(layout))
+        return checkpoint(plain, *args, use_reentrant=False, **options, **kwargs)
 
 
 def checkpoint_blocks(blocks: Iterable[torch.nn.Module], every: int | str) -> int:
@@ -56,4 +60,3 @@ def checkpoint_blocks(blocks: Iterable[torch.nn.Module], every: int | str) -> in
             block.forward = _CheckpointedForward(block)
             count += 1
     return count
-

@@ -35,4 +35,3 @@ class WrappedForward:
 def wrap_forward(module: torch.nn.Module, around: Callable) -> None:
     """Put ``around`` around the forward of ``module``, in place."""
     module.forward = WrappedForward(module, around)
-

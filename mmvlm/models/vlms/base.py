@@ -239,7 +239,7 @@ class VisionLanguageModel(BaseModel):
         return self._prepare(batch)[0]
 
     def _prepare(self, batch: VLMBatch) -> tuple[torch.Tensor, FlatTokens]:
-        """Return the embeddings (T, Dl) and what the language model may know of them."""
+        """Return embeddings (T, Dl) and what the language model may know of them."""
         text = self.language_model.embed(batch.input_ids.clamp(min=0))
         check_slots(batch, self.token_count)
         if batch.pixel_values is not None and len(batch.pixel_values):

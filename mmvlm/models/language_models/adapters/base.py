@@ -50,6 +50,11 @@ class LanguageModelAdapter(BaseModule):
     def prepare(self, language_model: HFCausalLM, layout: TokenLayout) -> None:
         """Do what must be done before the decoder runs on a sequence or prompt."""
 
+    @classmethod
+    def tiny(cls) -> LanguageModelAdapter:
+        """Build a miniature for tests; override when the constructor needs more."""
+        return cls()
+
     @property
     def name(self) -> str:
         """Key among the language model's adapters."""
