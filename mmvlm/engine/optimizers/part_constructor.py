@@ -104,8 +104,9 @@ class PartOptimWrapperConstructor:
         optim_wrapper_cfg (dict): the wrapper's config with its ``optimizer``,
             whose ``lr`` and ``weight_decay`` hold for parts not named.
         paramwise_cfg (dict | None): ``parts`` maps a part, or a module inside one
-            (``language_model.adapters``), to ``lr`` and ``weight_decay``; ``norm_and_bias_decay=False`` takes weight decay off
-            normalisation layers and biases. Default: True.
+            (``language_model.adapters``), to ``lr`` and ``weight_decay``;
+            ``norm_and_bias_decay=False`` takes weight decay off normalisation layers
+            and biases. Default: True.
 
     Raises:
         ValueError: for unknown keys or parts, with the nearest name, and when

@@ -311,6 +311,28 @@ class HFCausalLM(LanguageModel):
                     table.bias[old:] = table.bias[:old].mean()
         return old
 
+    def complete_state(self, state: dict[str, torch.Tensor], prefix: str) -> list[str]:
+        """Add the start of adapters that a checkpoint was made without.
+
+        Args:
+            state (dict): changed in place, if it holds a language model.
+            prefix (str): of this module's keys in it.
+
+        Returns:
+            list[str]: names of these adapters.
+
+        """
+        if not any(key.startswith(f"{prefix}model.") for key in state):
+            return []
+        added = []
+        for name, adapter in self.adapters.items():
+            head = f"{prefix}adapters.{name}."
+            if not any(key.startswith(head) for key in state):
+                start = adapter.start_state(state, prefix)
+                state.update({f"{head}{key}": value for key, value in start.items()})
+                added.append(name)
+        return added
+
     @torch.no_grad()
     def generate(
         self, inputs_embeds: torch.Tensor, seq_lens: tuple[int, ...], **kwargs: Any

@@ -24,9 +24,10 @@ def freeze_part(part: torch.nn.Module, rule: Any, name: str) -> None:
             language model's ``adapters`` only; ``dict(only=[...])`` parameters below
             these names (endings of dotted names at which a module or parameter
             stands, such as ``adapters`` or ``embed_tokens``; ``lora`` for LoRA
-            weights); ``dict(last_blocks=k)`` the last k blocks; ``dict(from_block=k)`` blocks k, k + 1, ... counted from 0,
-            -1 everything. With a number of blocks, embeddings and final norms
-            stay frozen.
+            weights); ``dict(last_blocks=k)`` the last k blocks;
+            ``dict(from_block=k)`` blocks k, k + 1, ... counted from 0, -1
+            everything. With a number of blocks, embeddings and final norms stay
+            frozen.
         name (str): of the part, for messages.
 
     Raises:

@@ -26,6 +26,7 @@ class WrappedForward:
         self.inner = module.__dict__.get("forward")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the module's forward with what is around it."""
         inner = self.inner
         if inner is None:
             inner = type(self.module).forward.__get__(self.module)

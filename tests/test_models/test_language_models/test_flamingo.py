@@ -221,7 +221,7 @@ def test_every_weight_learns_from_a_batch():
 def test_media_must_be_given_and_taken():
     perceiver = dict(type="PerceiverResamplerConnector", depth=1)
 
-    with pytest.raises(ValueError, match=r"no adapter of model.language_model.adapters"):
+    with pytest.raises(ValueError, match=r"no adapter of model.language_model"):
         tiny_vlm(connector=perceiver)
     with pytest.raises(ValueError, match=r"takes media, but model.connector"):
         flamingo(connector=dict(type="MLPConnector"))

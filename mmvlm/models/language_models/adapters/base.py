@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -42,6 +42,16 @@ class LanguageModelAdapter(BaseModule):
             ValueError: naming what the model lacks.
 
         """
+
+    def start_state(self, state: Mapping[str, torch.Tensor], prefix: str) -> dict:
+        """Return this adapter's state when a checkpoint was made without it.
+
+        Args:
+            state (Mapping): the checkpoint.
+            prefix (str): of the language model in it.
+
+        """
+        return self.state_dict()
 
     def positions(self, layout: TokenLayout) -> torch.Tensor | None:
         """Return position ids (B, L) in place of the usual ones; None keeps them."""

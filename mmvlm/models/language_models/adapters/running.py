@@ -55,7 +55,7 @@ def attach_adapters(
 
 
 class _Steps:
-    """Pre-forward hook of the decoder: which tokens does this call see?"""
+    """Pre-forward hook of the decoder: find out which tokens a call sees."""
 
     def __init__(self, language_model: HFCausalLM, layout: TokenLayout) -> None:
         self.language_model, self.layout = language_model, layout
