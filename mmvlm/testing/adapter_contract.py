@@ -246,6 +246,8 @@ def check_copies_are_independent(cls: type[LanguageModelAdapter]) -> None:
         embeds = model.embed(ids)
         before = run(model, tokens, embeds)
         _expect(torch.equal(run(twin, tokens, embeds), before), cls, "copy differs")
+        if not list(model.adapters.parameters()):
+            return
         shake(twin, 0.5)
         _expect(torch.equal(run(model, tokens, embeds), before), cls, "copy is tied")
         _expect(not torch.equal(run(twin, tokens, embeds), before), cls, "copy is dead")

@@ -50,6 +50,4 @@ model = dict(
     ),
     generation=dict(max_new_tokens=128, do_sample=False),
 )
-tokenizer = dict(
-    type="HFTokenizer", name_or_path="huggyllama/llama-7b", use_fast=False
-)
+tokenizer = dict(type="HFTokenizer", name_or_path="huggyllama/llama-7b", use_fast=False)

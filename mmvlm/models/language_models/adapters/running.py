@@ -59,9 +59,11 @@ class _Steps:
 
     def __init__(self, language_model: HFCausalLM, layout: TokenLayout) -> None:
         self.language_model, self.layout = language_model, layout
-        self.calls = 0
+        self.calls, self.preparing = 0, False
 
     def __call__(self, decoder: torch.nn.Module, args: tuple, kwargs: dict) -> tuple:
+        if self.preparing:  # an adapter runs the decoder for its own ends
+            return args, kwargs
         given = kwargs.get("inputs_embeds")
         given = kwargs.get("input_ids") if given is None else given
         if given is None and args:
@@ -92,8 +94,10 @@ class _Steps:
                 f"got {length}: chunked prefill does not work with adapters."
             )
         self.layout = self.layout.expanded(rows).for_generation()
+        self.preparing = True
         for adapter in self.language_model.adapters.values():
             adapter.prepare(self.language_model, self.layout)
+        self.preparing = False
 
 
 @contextlib.contextmanager
