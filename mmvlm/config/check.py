@@ -212,7 +212,7 @@ class Doctor:
         try:
             return positions.resolve(registry, kind)
         except positions.UnknownName as error:
-            key = path.rsplit(".", 1)[-1]
+            key = _position(path)
             base = positions.kind_base(key)
             word = key.replace("_", " ") if base else registry.name
             if str(error) != "unregistered":
@@ -231,7 +231,7 @@ class Doctor:
             return None
 
     def _kind(self, path: str, found: Any) -> None:
-        base = positions.kind_base(path.rsplit(".", 1)[-1])
+        base = positions.kind_base(_position(path))
         if base and path.startswith("model.") and not _is_subclass(found, base):
             self.report(
                 f"{path}.type",
@@ -361,6 +361,11 @@ def _ignored_fields(cls: type, value: dict, unknown: list[str]) -> list[str]:
         return unknown
     options = GenerationConfig()
     return [key for key in unknown if key in vars(built) or hasattr(options, key)]
+
+
+def _position(path: str) -> str:
+    """Return the key that says what stands at a path; list indices do not."""
+    return next((k for k in reversed(path.split(".")) if not k.isdigit()), path)
 
 
 def _is_subclass(obj: Any, base: type) -> bool:

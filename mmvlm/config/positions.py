@@ -21,6 +21,7 @@ KINDS = {
     "projector": "mmvlm.models.connectors.base.Connector",
     "language_model": "mmvlm.models.language_models.base.LanguageModel",
     "head": "mmengine.model.BaseModule",
+    "adapters": "mmvlm.models.language_models.adapters.base.LanguageModelAdapter",
 }
 
 #: Registry of a key, wherever it stands.
@@ -45,6 +46,7 @@ BY_KEY: dict[str, Registry] = {
     "metrics": nodes.METRICS,
     "init_cfg": root.WEIGHT_INITIALIZERS,
     "data_preprocessor": nodes.MODELS,
+    "adapters": nodes.MODELS,
     "model_wrapper": nodes.MODEL_WRAPPERS,
 }
 
@@ -129,7 +131,7 @@ CONSUMED: dict[str, set[str]] = {
 
 #: Required keywords that the machinery fills in.
 FILLED: dict[str, set[str]] = {
-    "model": {"vision_spec", "out_width"},
+    "model": {"vision_spec", "out_width", "media_width"},
     "data sampler": {"dataset", "batch_size", "sampler", "drop_last", "seed"},
     "loop": {"runner", "dataloader", "evaluator"},
     "optimizer": {"params"},

@@ -119,8 +119,7 @@ def _tiny_parts(model: dict, ids: dict[str, Any], layers: int) -> dict:
                     "name_or_path."
                 )
             sizes = {**_LANGUAGE, **ids} if is_text else dict(_VISION)
-            if not is_text:
-                sizes["num_hidden_layers"] = layers
+            sizes["num_hidden_layers"] = _blocks_needed(part) if is_text else layers
             result[name] = _tiny_part(part, config, sizes)
         elif part["type"] in _OTHER_ENCODERS:
             kept = {k: v for k, v in part.items() if k in _ENCODER_OPTIONS}
@@ -167,6 +166,12 @@ def _tiny_part(part: dict, config: dict, sizes: dict) -> dict:
     if part.get("lora"):
         result["lora"] = {**part["lora"], "r": 4, "alpha": 8}
     return result
+
+
+def _blocks_needed(part: dict) -> int:
+    """Return the fewest decoder blocks that every adapter finds a place in."""
+    every = [adapter.get("every", 1) for adapter in part.get("adapters") or ()]
+    return max([2, *every])
 
 
 def _layers_needed(model: dict) -> int:

@@ -182,7 +182,10 @@ def check_zero_views(cls: type[Connector]) -> None:
     """No view gives no token, and no error."""
     connector = build(cls)
     out = connector(make_features(connector, pictures=0))
-    _expect(out.shape[0] == 0 and out.shape[-1] == _WIDTH, cls, f"{tuple(out.shape)}")
+    width = connector.media_width if connector.gives_media else _WIDTH
+    _expect(out.shape[0] == 0 and out.shape[-1] == width, cls, f"{tuple(out.shape)}")
+    rows = connector.merge_views(out, ())
+    _expect(tuple(rows.shape) == (0, _WIDTH), cls, f"merged {tuple(rows.shape)}")
 
 
 def check_views_are_independent(cls: type[Connector]) -> None:
@@ -199,9 +202,12 @@ def check_gradients(cls: type[Connector]) -> None:
     """Gradient reaches every selected layer and every parameter."""
     connector = build(cls).train()
     features = make_features(connector, requires_grad=True)
-    rows = connector.merge_views(connector(features), features.layouts)
-    weight = torch.linspace(-1, 1, rows.numel()).view_as(rows)
-    (rows * weight).sum().backward()
+    out = connector(features)
+    rows = connector.merge_views(out, features.layouts)
+    total = sum(
+        (x * torch.linspace(-1, 2, x.numel()).view_as(x)).sum() for x in (out, rows)
+    )
+    total.backward()
     for layer, state in zip(features.layers, features.hidden_states, strict=True):
         reached = state.grad is not None and bool(state.grad.abs().sum() > 0)
         _expect(reached, cls, f"no gradient to layer {layer}")

@@ -28,6 +28,10 @@ ALPHABET = "abzAZ 019.,:;!?<>[]()'\"\n\t\\/#_-=+*&%$@~^|{}\u00e9\u00df\u732b\U00
 #: End marks, written down by hand: what the model must learn to say last.
 END_MARKS = {
     "chatml": "<|im_end|>",
+    "cogvlm_chat": "</s>",
+    "cogvlm_vqa": "</s>",
+    "multimodal_gpt": "### End.</s>",
+    "openflamingo": "<|endofchunk|>",
     "chatml_direct": "<|im_end|>",
     "deepseek": "<\uff5cend\u2581of\u2581sentence\uff5c>",
     "emu": "</s>",

@@ -214,12 +214,14 @@ def load_parts(
         content, path = path, path.get("path", "<checkpoint>")
     else:
         content = load_file(path, allow_pickle=allow_pickle)
-    state, meta = _strip_prefix(content["state_dict"]), content.get("meta", {})
+    state, meta = dict(_strip_prefix(content["state_dict"])), content.get("meta", {})
     if rename:
         state, meta = _renamed(state, meta, dict(rename), str(path))
     model = unwrap(model)
     own = model.state_dict()
     omitted = set(meta.get("omitted", ()))
+    if not omitted:
+        _complete(model, state, str(path))
     if parts is None:
         wanted = set(meta["parts"]) if omitted else set(map(part_of, own))
         chosen = wanted | set(map(part_of, state))
@@ -258,6 +260,19 @@ def load_parts(
     if omitted:
         _compare_frozen(model, meta, str(path))
     return report
+
+
+def _complete(model: nn.Module, state: dict, path: str) -> None:
+    """Let modules start what a checkpoint was made without (adapters)."""
+    for name, module in model.named_modules():
+        complete = getattr(module, "complete_state", None)
+        added = complete(state, f"{name}.") if complete else None
+        if added:
+            print_log(
+                f"'{path}' was made without {name}.adapters {added}: they start anew.",
+                "current",
+                logging.INFO,
+            )
 
 
 def _strip_prefix(state: dict) -> dict:

@@ -24,6 +24,10 @@ class Connector(BaseModule):
 
     #: True when ``forward`` also wants the question (``features.instructions``).
     needs_text: bool = False
+    #: True when ``forward`` gives media for cross-attention inside the language
+    #: model, (M, n, ``media_width``) with one entry per picture; ``merge_views``
+    #: then gives what fills the pictures' places in the text.
+    gives_media: bool = False
 
     def __init__(
         self,
@@ -44,6 +48,11 @@ class Connector(BaseModule):
     @abstractmethod
     def token_count(self) -> TokenCount:
         """Picklable promise of the tokens a picture takes, for the data side."""
+
+    @property
+    def media_width(self) -> int:
+        """Channels of the media that ``forward`` gives (``gives_media`` only)."""
+        return self.vision_spec.width
 
     def num_output_tokens(self, layout: ViewLayout) -> int:
         """Return the LLM positions that a picture of this layout fills."""

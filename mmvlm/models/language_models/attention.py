@@ -57,7 +57,15 @@ def record_segment_calls() -> Iterator[list]:
         _calls.reset(token)
 
 
-def _refuse_unknown(module: torch.nn.Module, kwargs: dict[str, Any]) -> None:
+def note_segment_call(module: torch.nn.Module) -> None:
+    """Tell :func:`record_segment_calls` that a module kept samples apart."""
+    if not torch.compiler.is_compiling() and (calls := _calls.get()) is not None:
+        calls.append(module)
+
+
+def refuse_unknown(
+    module: torch.nn.Module, kwargs: dict[str, Any], name: str = SEGMENT_ATTENTION
+) -> None:
     """Raise for arguments of a model that would be ignored."""
     unknown = [
         name
@@ -67,7 +75,7 @@ def _refuse_unknown(module: torch.nn.Module, kwargs: dict[str, Any]) -> None:
     if unknown:
         raise RuntimeError(
             f"{type(module).__name__} passes {unknown} to its attention, which "
-            f"'{SEGMENT_ATTENTION}' does not implement. Set attention='padded' "
+            f"'{name}' does not implement. Set attention='padded' "
             "in the language_model config."
         )
 
@@ -100,7 +108,7 @@ def segment_attention(
             not implement, or segments that do not cover T.
 
     """
-    _refuse_unknown(module, kwargs)
+    refuse_unknown(module, kwargs)
     if segment_lengths is None:
         mask, causal = attention_mask, is_causal
         if causal is None:
@@ -117,10 +125,7 @@ def segment_attention(
             f"{type(module).__name__} asks for attention that is not causal, which "
             f"'{SEGMENT_ATTENTION}' does not implement; set attention='padded'."
         )
-    if not torch.compiler.is_compiling():
-        calls = _calls.get()
-        if calls is not None:
-            calls.append(module)
+    note_segment_call(module)
     if sum(segment_lengths) != query.shape[2] or query.shape[0] != 1:
         raise RuntimeError(
             f"segments {segment_lengths} do not cover queries of shape "

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 
 from mmvlm.models.utils.checkpointing import checkpoint_blocks
 from mmvlm.models.utils.hf_loading import build_causal_lm
+from mmvlm.models.utils.token_context import PAD, current_tokens, use_layout
 from mmvlm.registry import MODELS
 
+from .adapters.base import LanguageModelAdapter
+from .adapters.running import adapted_generation, attach_adapters
 from .attention import (
     SEGMENT_ATTENTION,
     record_segment_calls,
@@ -49,8 +53,10 @@ class HFCausalLM(LanguageModel):
             ``padded`` (padded batch, the model's default kernel), ``sdpa`` or
             ``eager`` (padded batch, that kernel).
         gradient_checkpointing (str | int): ``off``, ``all`` or every k-th block.
+        adapters (Sequence[dict | LanguageModelAdapter]): modules inside the decoder,
+            put in place in this order; see :class:`LanguageModelAdapter`.
         lora (dict | None): ``r, alpha, dropout, target_modules``; see
-            :func:`add_lora`.
+            :func:`add_lora`. Named targets may also lie in the adapters.
         quantization (dict | None): ``bits`` 4 or 8; see :func:`quantize_linears`.
         num_new_tokens (int): rows added to the embeddings, each the mean of the
             old ones.
@@ -78,6 +84,7 @@ class HFCausalLM(LanguageModel):
         torch_dtype: str | None = None,
         attention: str = "segment",
         gradient_checkpointing: str | int = "off",
+        adapters: Sequence[dict | LanguageModelAdapter] = (),
         lora: dict | None = None,
         quantization: dict | None = None,
         num_new_tokens: int = 0,
@@ -108,12 +115,16 @@ class HFCausalLM(LanguageModel):
             self.resize_embeddings(num_new_tokens)
         if quantization:
             quantize_linears(self.decoder, **quantization)
+        self.adapters = attach_adapters(self, adapters)
         self.lora = dict(lora) if lora else None
         if lora:
-            add_lora(self.decoder, **lora)
+            named = lora.get("target_modules", "all-linear") != "all-linear"
+            add_lora(self if named and self.adapters else self.decoder, **lora)
             keep_plain_keys(self)
         checkpoint_blocks(self.blocks, gradient_checkpointing)
-        self._last_block = LastBlockForward.attach(self.blocks[-1])
+        # Adapters may route the MLP by the place of a token in the whole layout.
+        last = None if self.adapters else LastBlockForward.attach(self.blocks[-1])
+        self._last_block = last
 
     @property
     def config(self) -> Any:
@@ -200,6 +211,29 @@ class HFCausalLM(LanguageModel):
                 every attention layer.
 
         """
+        with self._told(position_ids, seq_lens) as positions:
+            return self._run(inputs_embeds, positions, cu_seqlens, seq_lens, rows)
+
+    @contextmanager
+    def _told(self, position_ids, seq_lens) -> Iterator[torch.Tensor]:
+        """Tell the adapters how the tokens lie; give the position ids they want."""
+        if not self.adapters:
+            yield position_ids
+            return
+        tokens = current_tokens(seq_lens, position_ids.device)
+        layout = tokens.padded("right") if self.padded else tokens.flat()
+        for adapter in self.adapters.values():
+            adapter.prepare(self, layout)
+            if (wanted := adapter.positions(layout)) is not None:
+                real = layout.types != PAD
+                position_ids = wanted[real]
+        with use_layout(layout):
+            yield position_ids
+
+    def _run(
+        self, inputs_embeds, position_ids, cu_seqlens, seq_lens, rows
+    ) -> torch.Tensor:
+        """Run the decoder in the layout that the attention wants."""
         if self.padded:
             return self._forward_padded(inputs_embeds, position_ids, seq_lens, rows)
         kwargs = segment_kwargs(cu_seqlens, seq_lens)
@@ -303,6 +337,28 @@ class HFCausalLM(LanguageModel):
                     table.bias[old:] = table.bias[:old].mean()
         return old
 
+    def complete_state(self, state: dict[str, torch.Tensor], prefix: str) -> list[str]:
+        """Add the start of adapters that a checkpoint was made without.
+
+        Args:
+            state (dict): changed in place, if it holds a language model.
+            prefix (str): of this module's keys in it.
+
+        Returns:
+            list[str]: names of these adapters.
+
+        """
+        if not any(key.startswith(f"{prefix}model.") for key in state):
+            return []
+        added = []
+        for name, adapter in self.adapters.items():
+            head = f"{prefix}adapters.{name}."
+            if not any(key.startswith(head) for key in state):
+                start = adapter.start_state(state, prefix)
+                state.update({f"{head}{key}": value for key, value in start.items()})
+                added.append(name)
+        return added
+
     @torch.no_grad()
     def generate(
         self, inputs_embeds: torch.Tensor, seq_lens: tuple[int, ...], **kwargs: Any
@@ -315,7 +371,11 @@ class HFCausalLM(LanguageModel):
             **kwargs: see :func:`generate_from_embeds`.
 
         """
-        return generate_from_embeds(self.model, inputs_embeds, seq_lens, **kwargs)
+        if not self.adapters:
+            return generate_from_embeds(self.model, inputs_embeds, seq_lens, **kwargs)
+        tokens = current_tokens(seq_lens, inputs_embeds.device)
+        with adapted_generation(self, tokens):
+            return generate_from_embeds(self.model, inputs_embeds, seq_lens, **kwargs)
 
     @classmethod
     def tiny(cls, **overrides: Any) -> HFCausalLM:
@@ -339,7 +399,7 @@ class HFCausalLM(LanguageModel):
 
 
 _OPTIONS = frozenset(
-    "torch_dtype attention gradient_checkpointing lora quantization "
+    "torch_dtype attention gradient_checkpointing adapters lora quantization "
     "num_new_tokens".split()
 )
 # Head arithmetic that `logits` implements; any other field of this kind is refused.

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 from torch.utils.checkpoint import checkpoint
+
+from .token_context import current_layout, use_layout
 
 
 class _CheckpointedForward:
@@ -14,19 +17,23 @@ class _CheckpointedForward:
 
     Kept as an instance attribute of the block: parameter names, the module tree
     and sharded wrappers stay as they are, and arguments that transformers'
-    own checkpointing drops in some versions are passed on.
+    own checkpointing drops in some versions are passed on. What adapters put around
+    the block is recomputed with it, and sees the same token layout again.
     """
 
     checkpointed = True
 
     def __init__(self, block: torch.nn.Module) -> None:
-        self.block = block
+        self.block, self.inner = block, block.__dict__.get("forward")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        plain = type(self.block).forward
+        plain = self.inner or type(self.block).forward.__get__(self.block)
         if not (self.block.training and torch.is_grad_enabled()):
-            return plain(self.block, *args, **kwargs)
-        return checkpoint(plain, self.block, *args, use_reentrant=False, **kwargs)
+            return plain(*args, **kwargs)
+        options: dict[str, Any] = {}
+        if (layout := current_layout()) is not None:
+            options["context_fn"] = lambda: (nullcontext(), use_layout(layout))
+        return checkpoint(plain, *args, use_reentrant=False, **options, **kwargs)
 
 
 def is_checkpointed(block: torch.nn.Module) -> bool:
@@ -52,7 +59,10 @@ def checkpoint_blocks(blocks: Iterable[torch.nn.Module], every: int | str) -> in
         )
     count = 0
     for index, block in enumerate(blocks):
-        block.__dict__.pop("forward", None)
+        if isinstance(block.__dict__.get("forward"), _CheckpointedForward):
+            inner = block.__dict__.pop("forward").inner
+            if inner is not None:
+                block.forward = inner
         if every and index % every == every - 1:
             block.forward = _CheckpointedForward(block)
             count += 1

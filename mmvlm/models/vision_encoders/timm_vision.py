@@ -53,6 +53,7 @@ class TimmVisionEncoder(BlockwiseVisionEncoder):
         super().__init__(init_cfg)
         try:
             import timm
+            from timm.models.eva import Eva
             from timm.models.vision_transformer import VisionTransformer
         except ImportError as error:
             raise ImportError("TimmVisionEncoder needs the package 'timm'.") from error
@@ -72,7 +73,13 @@ class TimmVisionEncoder(BlockwiseVisionEncoder):
             raise ValueError(
                 f"vision_encoder.model_name='{model_name}': {error} Near: {near}."
             ) from error
-        if not isinstance(self.backbone, VisionTransformer):
+        self.is_eva = isinstance(self.backbone, Eva)
+        if self.is_eva and self.backbone.rope is not None:
+            raise ValueError(
+                f"vision_encoder.model_name='{model_name}' has rotary positions, which "
+                "its blocks need beside the hidden states; this is not supported."
+            )
+        if not isinstance(self.backbone, VisionTransformer | Eva):
             raise ValueError(
                 f"vision_encoder.model_name='{model_name}' is a "
                 f"{type(self.backbone).__name__}, expected a VisionTransformer."
@@ -113,6 +120,8 @@ class TimmVisionEncoder(BlockwiseVisionEncoder):
         """
         backbone = self.backbone
         hidden = backbone._pos_embed(backbone.patch_embed(pixel_values))
+        if self.is_eva:
+            return getattr(backbone, "norm_pre", torch.nn.Identity())(hidden[0])
         return backbone.norm_pre(backbone.patch_drop(hidden))
 
     @classmethod

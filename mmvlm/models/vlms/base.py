@@ -17,7 +17,9 @@ from mmvlm.models.utils.freezing import (
     rest_frozen,
 )
 from mmvlm.models.utils.loss import summed_token_loss
+from mmvlm.models.utils.media import check_media, flat_tokens, with_media_width
 from mmvlm.models.utils.merge import check_slots, merge_embeddings, unique_views
+from mmvlm.models.utils.token_context import FlatTokens, use_tokens
 from mmvlm.models.vision_encoders.base import VisionEncoder
 from mmvlm.registry import MODELS
 from mmvlm.structures import (
@@ -76,7 +78,7 @@ class VisionLanguageModel(BaseModel):
         if (vision_encoder is None) != (connector is None):
             raise ValueError("give both model.vision_encoder and model.connector.")
         encoder = _build(vision_encoder)
-        llm = _build(language_model)
+        llm = _build(with_media_width(language_model, encoder))
         if isinstance(connector, dict):
             connector = MODELS.build(
                 dict(connector, vision_spec=encoder.spec, out_width=llm.width)
@@ -96,6 +98,7 @@ class VisionLanguageModel(BaseModel):
                     f"connector gives width {connector.out_width}, the language "
                     f"model takes {llm.width}."
                 )
+        check_media(llm, connector)
         self.language_model = llm
         self.generation = dict(generation or {})
         self.share_equal_views = share_equal_views
@@ -211,6 +214,24 @@ class VisionLanguageModel(BaseModel):
             - output: (S, Dl), S = sum of the pictures' token counts
 
         """
+        out = self._connect(pixel_values, layouts, instructions)
+        return self._merge_views(out, layouts)
+
+    def _merge_views(self, out: torch.Tensor, layouts: Sequence) -> torch.Tensor:
+        graph = torch.is_grad_enabled() and not self._vision_is_frozen()
+        with torch.set_grad_enabled(graph):
+            return self.connector.merge_views(out, layouts)
+
+    def _vision_is_frozen(self) -> bool:
+        return is_frozen(self.vision_encoder) and is_frozen(self.connector)
+
+    def _connect(
+        self,
+        pixel_values: torch.Tensor,
+        layouts: Sequence,
+        instructions: Instructions | None = None,
+    ) -> torch.Tensor:
+        """Run encoder and connector: (V, 3, H, W) to (V', N', D)."""
         frozen = is_frozen(self.vision_encoder)
         graph = torch.is_grad_enabled()
         if self.share_equal_views and not graph:
@@ -230,10 +251,8 @@ class VisionLanguageModel(BaseModel):
             )
         if self.share_equal_views and not graph:
             features.hidden_states = tuple(s[place] for s in features.hidden_states)
-        with torch.set_grad_enabled(
-            graph and not (frozen and is_frozen(self.connector))
-        ):
-            return self.connector.merge_views(self.connector(features), layouts)
+        with torch.set_grad_enabled(graph and not self._vision_is_frozen()):
+            return self.connector(features)
 
     def embed(self, batch: VLMBatch) -> torch.Tensor:
         """Embed text and pictures of a batch.
@@ -247,22 +266,30 @@ class VisionLanguageModel(BaseModel):
                 slot, or when a text-only model gets pictures.
 
         """
+        return self._prepare(batch)[0]
+
+    def _prepare(self, batch: VLMBatch) -> tuple[torch.Tensor, FlatTokens]:
+        """Return embeddings (T, Dl) and what the language model may know of them."""
         text = self.language_model.embed(batch.input_ids.clamp(min=0))
         check_slots(batch, self.token_count)
         if batch.pixel_values is not None and len(batch.pixel_values):
-            images = self.encode_images(
-                batch.pixel_values, batch.layouts, self._instructions(batch)
-            )
-            return merge_embeddings(text, images, batch.slot_index)
+            asked = self._instructions(batch)
+            out = self._connect(batch.pixel_values, batch.layouts, asked)
+            rows = self._merge_views(out, batch.layouts)
+            merged = merge_embeddings(text, rows, batch.slot_index)
+            given = out if self.connector.gives_media else None
+            return merged, flat_tokens(batch, given)
+        tokens = flat_tokens(batch)
         if self.run_vision_on_text_batches and self.has_vision:
             layout = self.asked_views
             shape = (layout.num_views, 3, *layout.view_size)
             views = torch.zeros(shape, device=text.device)
             word = torch.ones(1, 1, dtype=torch.int64, device=text.device)
             asked = Instructions(word, word) if self.connector.needs_text else None
-            images = self.encode_images(views, (layout,), asked)
-            return text + images.sum().to(text.dtype) * 0
-        return text
+            out = self._connect(views, (layout,), asked)
+            nothing = self._merge_views(out, (layout,)).sum() + out.sum()
+            return text + nothing.to(text.dtype) * 0, tokens
+        return text, tokens
 
     def _instructions(self, batch: VLMBatch) -> Instructions | None:
         """Return the questions for a connector that reads them."""
@@ -285,13 +312,11 @@ class VisionLanguageModel(BaseModel):
             - ``rows``: (R,), positions that are wanted; None for all
             - output: (T, Dl), or (R, Dl) with ``rows``
         """
-        return self.language_model(
-            self.embed(batch),
-            batch.position_ids,
-            batch.cu_seqlens,
-            batch.seq_lens,
-            rows,
-        )
+        embeds, tokens = self._prepare(batch)
+        with use_tokens(tokens):
+            return self.language_model(
+                embeds, batch.position_ids, batch.cu_seqlens, batch.seq_lens, rows
+            )
 
     def forward(
         self,
@@ -388,13 +413,15 @@ class VisionLanguageModel(BaseModel):
             return []  # collate_flat found no usable sample
         options = {**self.generation, **generation}
         options.setdefault("stop_ids", self._stop_ids())
-        replies = self.language_model.generate(
-            self.embed(inputs),
-            inputs.seq_lens,
-            stop_strings=self._stop_strings,
-            decode=self._tokenizer.decode,
-            **options,
-        )
+        embeds, tokens = self._prepare(inputs)
+        with use_tokens(tokens):
+            replies = self.language_model.generate(
+                embeds,
+                inputs.seq_lens,
+                stop_strings=self._stop_strings,
+                decode=self._tokenizer.decode,
+                **options,
+            )
         if data_samples is None:
             data_samples = [VLMDataSample() for _ in replies]
         for sample, ids in zip(data_samples, replies, strict=True):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from mmvlm.structures import Conversation
+from mmvlm.structures import Conversation, Image, Text, Turn
 
 from .base import (
     ChatTemplate,
@@ -81,6 +81,8 @@ class DelimitedTemplate(ChatTemplate):
     end_is_token: ClassVar[bool] = True
     #: Whether roles must alternate, the user first.
     alternates: ClassVar[bool] = True
+    #: Whether pictures of a question stand in front of ``user_open``.
+    images_first: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -122,6 +124,8 @@ class DelimitedTemplate(ChatTemplate):
             supervised = turn.is_supervised
             if turn.role == "user":
                 out.text(table.between if number else "")
+                if self.images_first:
+                    turn = self._images_first(out, turn, sample)
                 out.text(table.user_open)
                 if number == 0 and table.system_in_user:
                     out.text(block)
@@ -146,3 +150,17 @@ class DelimitedTemplate(ChatTemplate):
                 out.text(table.answer_close)
         out.text(table.answer_open if add_generation_prompt else table.finish)
         return out.done()
+
+    def _images_first(self, out: PieceBuilder, turn: Turn, sample: str) -> Turn:
+        """Write a question's pictures; return the question without them."""
+        images = [part for part in turn.parts if isinstance(part, Image)]
+        if not images:
+            return turn
+        marks = dict(image_prefix=self.image_prefix, image_suffix=self.image_suffix)
+        shown = replace(turn, parts=tuple(images))
+        write_parts(out, shown, sample, supervised=False, **marks)
+        rest = [part for part in turn.parts if not isinstance(part, Image)]
+        for end in (0, -1):  # the line break that set the picture off
+            if rest and isinstance(rest[end], Text):
+                rest[end] = Text(rest[end].text.strip("\n"))
+        return replace(turn, parts=tuple(rest))
