@@ -1,10 +1,18 @@
 """The nouns of mmvlm; this package imports no other part of mmvlm."""
 
 from .boxes import Boxes
-from .conversation import Conversation, Image, Region, Text, Turn
-from .encoded import IGNORE_INDEX, SLOT_TOKEN_ID, EncodedSample, Slot, VLMBatch
+from .conversation import Conversation, Image, Media, Region, Text, Turn
+from .encoded import (
+    IGNORE_INDEX,
+    SLOT_TOKEN_ID,
+    EncodedSample,
+    ModalityInputs,
+    Slot,
+    VLMBatch,
+)
 from .vision import (
     FixedTokenCount,
+    ModalityLayout,
     PatchTokenCount,
     TokenCount,
     ViewLayout,
@@ -21,6 +29,9 @@ __all__ = [
     "EncodedSample",
     "FixedTokenCount",
     "Image",
+    "Media",
+    "ModalityInputs",
+    "ModalityLayout",
     "PatchTokenCount",
     "Region",
     "Slot",

@@ -82,11 +82,27 @@ class ViewLayout:
     extra: tuple = ()
 
 
+@dataclass(frozen=True)
+class ModalityLayout:
+    """What is known of an input that is no picture before it is encoded.
+
+    Args:
+        modality (str): ``audio``, ``video``, ``rgbd``, ...
+        shape (tuple[int, ...]): of the array that the encoder takes.
+        num_views (int): 1: it is encoded as a whole.
+
+    """
+
+    modality: str
+    shape: tuple[int, ...]
+    num_views: int = 1
+
+
 class TokenCount(Protocol):
     """Picklable answer to "how many tokens does a picture of this layout take?"."""
 
-    def __call__(self, layout: ViewLayout) -> int:
-        """Return the number of LLM positions of one picture."""
+    def __call__(self, layout: ViewLayout | ModalityLayout) -> int:
+        """Return the number of LLM positions of one picture or other input."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +134,7 @@ class FixedTokenCount:
 
     tokens_per_view: int
 
-    def __call__(self, layout: ViewLayout) -> int:
+    def __call__(self, layout: ViewLayout | ModalityLayout) -> int:
         """Return ``num_views * tokens_per_view``."""
         return layout.num_views * self.tokens_per_view
 
@@ -135,6 +151,7 @@ class VisionFeatures:
         num_prefix_tokens (int): P.
         layouts (Sequence[ViewLayout]): one per picture, views in order; empty
             when every view is a picture of its own.
+        modality (str): what was encoded.
 
     """
 
@@ -143,6 +160,7 @@ class VisionFeatures:
     grid: tuple[int, int]
     num_prefix_tokens: int = 0
     layouts: Sequence[ViewLayout] = field(default_factory=tuple)
+    modality: str = "image"
 
     def patches(self, position: int = -1) -> torch.Tensor:
         """Return (V, N, Dv) of the selected layer at ``position``, prefix off."""

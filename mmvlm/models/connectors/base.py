@@ -24,6 +24,8 @@ class Connector(BaseModule):
 
     #: True when ``forward`` also wants the instruction (``text_embeds``).
     needs_text: bool = False
+    #: What the connector takes (``features.modality``).
+    modalities: tuple[str, ...] = ("image",)
 
     def __init__(
         self,

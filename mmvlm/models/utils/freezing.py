@@ -8,7 +8,10 @@ import torch
 
 from mmvlm.models.language_models.peft import is_lora_parameter
 
-_CHOICES = "False, True, 'lora', dict(last_blocks=k) or dict(from_block=k)"
+_CHOICES = (
+    "False, True, 'lora', dict(last_blocks=k), dict(from_block=k) or "
+    "dict(only=[sub-modules])"
+)
 
 
 def freeze_part(part: torch.nn.Module, rule: Any, name: str) -> None:
@@ -19,13 +22,13 @@ def freeze_part(part: torch.nn.Module, rule: Any, name: str) -> None:
         rule (bool | str | dict): ``False`` nothing; ``True`` everything;
             ``'lora'`` the adapters only; ``dict(last_blocks=k)`` the last k
             blocks; ``dict(from_block=k)`` blocks k, k + 1, ... counted from 0,
-            -1 everything. With a number of blocks, embeddings and final norms
-            stay frozen.
+            -1 everything; ``dict(only=[names])`` these sub-modules alone. With
+            a number of blocks, embeddings and final norms stay frozen.
         name (str): of the part, for messages.
 
     Raises:
-        ValueError: unknown rule, a part without blocks or adapters, a block
-            that does not exist, or ``True`` for a part with adapters.
+        ValueError: unknown rule, a part without blocks or adapters, a block or
+            sub-module that does not exist, or ``True`` for a part with adapters.
 
     """
     lora = [p for n, p in part.named_parameters() if is_lora_parameter(n)]
@@ -45,6 +48,9 @@ def freeze_part(part: torch.nn.Module, rule: Any, name: str) -> None:
     if isinstance(rule, bool):
         _set(part, rule)
         return
+    if isinstance(rule, dict) and set(rule) == {"only"}:
+        _only(part, rule["only"], where)
+        return
     if not isinstance(rule, dict) or set(rule) not in ({"last_blocks"}, {"from_block"}):
         raise ValueError(f"{where}={rule!r}: expected {_CHOICES}.")
     blocks = getattr(part, "blocks", None)
@@ -60,6 +66,20 @@ def freeze_part(part: torch.nn.Module, rule: Any, name: str) -> None:
     part.requires_grad_(False)
     for block in list(blocks)[first:]:
         _set(block, True)
+
+
+def _only(part: torch.nn.Module, names: list[str], where: str) -> None:
+    """Train the named direct children, freeze the rest."""
+    children = dict(part.named_children())
+    unknown = [name for name in names if name not in children]
+    if unknown or not names:
+        raise ValueError(
+            f"{where}=dict(only={list(names)}): {type(part).__name__} has no "
+            f"sub-module {unknown}; expected some of {sorted(children)}."
+        )
+    part.requires_grad_(False)
+    for name in names:
+        _set(children[name], True)
 
 
 def _set(module: torch.nn.Module, train: bool) -> None:

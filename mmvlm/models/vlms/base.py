@@ -12,7 +12,12 @@ from mmvlm.models.connectors.base import Connector
 from mmvlm.models.language_models.base import LanguageModel
 from mmvlm.models.utils.freezing import freeze_part, is_frozen, num_elements
 from mmvlm.models.utils.loss import summed_token_loss
-from mmvlm.models.utils.merge import check_slots, merge_embeddings, unique_views
+from mmvlm.models.utils.merge import (
+    check_modality_slots,
+    check_slots,
+    merge_embeddings,
+    unique_views,
+)
 from mmvlm.models.vision_encoders.base import VisionEncoder
 from mmvlm.registry import MODELS
 from mmvlm.structures import (
@@ -28,7 +33,9 @@ class VisionLanguageModel(BaseModel):
     """Pictures go through encoder and connector into the slots of the text.
 
     Every "encoder + connector + language model" system is a config of this
-    class. Without encoder and connector it is a text-only model.
+    class. Without encoder and connector it is a text-only model. Inputs that are
+    no pictures (audio, video, depth, ...) take the same way where encoder and
+    connector name them in ``modalities``.
 
     Args:
         language_model (dict | LanguageModel): config or module.
@@ -49,7 +56,7 @@ class VisionLanguageModel(BaseModel):
 
     Raises:
         ValueError: an encoder without connector or the reverse, an unknown part
-            or rule in ``train_parts``, or widths that do not fit.
+            or rule in ``train_parts``, or widths or modalities that do not fit.
 
     """
 
@@ -89,6 +96,12 @@ class VisionLanguageModel(BaseModel):
                     f"connector gives width {connector.out_width}, the language "
                     f"model takes {llm.width}."
                 )
+            if set(connector.modalities) != set(encoder.modalities):
+                raise ValueError(
+                    f"model.connector takes {sorted(connector.modalities)}, "
+                    f"model.vision_encoder {sorted(encoder.modalities)}; they must "
+                    "name the same modalities."
+                )
         self.language_model = llm
         self.generation = dict(generation or {})
         self.share_equal_views = share_equal_views
@@ -123,6 +136,11 @@ class VisionLanguageModel(BaseModel):
     def token_count(self) -> TokenCount | None:
         """Positions that a picture fills; None for a text-only model."""
         return self.connector.token_count if self.has_vision else None
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """What may stand in a conversation besides text."""
+        return tuple(self.connector.modalities) if self.has_vision else ()
 
     def bind(self, context: Any) -> None:
         """Take tokenizer and stop strings from the run's context.
@@ -177,16 +195,20 @@ class VisionLanguageModel(BaseModel):
         return rows
 
     def encode_images(
-        self, pixel_values: torch.Tensor, layouts: Sequence = ()
+        self,
+        pixel_values: torch.Tensor,
+        layouts: Sequence = (),
+        modality: str = "image",
     ) -> torch.Tensor:
-        """Turn views into the rows that fill the slots.
+        """Turn views, or inputs of another modality, into the rows of their slots.
 
         Frozen parts run without graph.
 
         Shape:
-            - ``pixel_values``: (V, 3, H, W), normalised
-            - output: (S, Dl), S = sum of the pictures' token counts
+            - ``pixel_values``: (V, 3, H, W), normalised; or (M, ...)
+            - output: (S, Dl), S = sum of the inputs' token counts
         """
+        other = () if modality == "image" else (modality,)
         frozen = is_frozen(self.vision_encoder)
         graph = torch.is_grad_enabled()
         if self.share_equal_views and not graph:
@@ -194,7 +216,7 @@ class VisionLanguageModel(BaseModel):
             pixel_values = pixel_values[first]
         with torch.set_grad_enabled(graph and not frozen):
             features = self.vision_encoder(
-                pixel_values, tuple(self.connector.select_layers)
+                pixel_values, tuple(self.connector.select_layers), *other
             )
         features.layouts = tuple(layouts)
         # A tower in half precision may meet a connector in full precision.
@@ -211,19 +233,23 @@ class VisionLanguageModel(BaseModel):
             return self.connector.merge_views(self.connector(features), layouts)
 
     def embed(self, batch: VLMBatch) -> torch.Tensor:
-        """Embed text and pictures of a batch.
+        """Embed text, pictures and other inputs of a batch.
 
         Shape:
             - ``batch.input_ids``: (T,)
             - output: (T, Dl)
 
         Raises:
-            ValueError: naming the sample, when a picture's tokens do not fit its
-                slot, or when a text-only model gets pictures.
+            ValueError: naming the sample, when the tokens of an input do not fit
+                its slot, or the model does not take such inputs.
 
         """
         text = self.language_model.embed(batch.input_ids.clamp(min=0))
         check_slots(batch, self.token_count)
+        check_modality_slots(batch, self.token_count, self.modalities)
+        for modality, inputs in batch.modality_inputs.items():
+            rows = self.encode_images(inputs.values, inputs.layouts, modality)
+            text = merge_embeddings(text, rows, inputs.slot_index)
         if batch.pixel_values is not None and len(batch.pixel_values):
             images = self.encode_images(batch.pixel_values, batch.layouts)
             return merge_embeddings(text, images, batch.slot_index)
