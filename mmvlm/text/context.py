@@ -25,6 +25,7 @@ class VLMContext:
         template (ChatTemplate): renders conversations.
         spec (VisionEncoderSpec | None): None for text-only work.
         token_count (TokenCount | None): LLM positions of a picture's layout.
+        modalities (tuple[str, ...]): what the model takes besides text.
 
     """
 
@@ -32,6 +33,7 @@ class VLMContext:
     template: ChatTemplate
     spec: VisionEncoderSpec | None = None
     token_count: TokenCount | None = None
+    modalities: tuple[str, ...] = ("image",)
 
     @classmethod
     def from_config(cls, cfg: Any, model: Any) -> VLMContext:
@@ -59,4 +61,5 @@ class VLMContext:
             template=template,
             spec=getattr(model, "vision_spec", None),
             token_count=getattr(model, "token_count", None),
+            modalities=tuple(getattr(model, "modalities", ("image",))),
         )
