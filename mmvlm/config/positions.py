@@ -16,6 +16,7 @@ from mmvlm.registry import Registry
 KINDS = {
     "vision_encoder": "mmvlm.models.vision_encoders.base.VisionEncoder",
     "connector": "mmvlm.models.connectors.base.Connector",
+    "encoder": "mmvlm.models.vision_encoders.base.VisionEncoder",
     "fuser": "mmvlm.models.fusers.base.Fuser",
     "projector": "mmvlm.models.connectors.base.Connector",
     "language_model": "mmvlm.models.language_models.base.LanguageModel",
@@ -112,7 +113,7 @@ PLAIN_FIELDS: dict[str, tuple[type, ...]] = {
 PLAIN_KEYS: dict[str, tuple[str, ...]] = {
     "env_cfg": ("cudnn_benchmark", "mp_cfg", "dist_cfg", "resource_limit"),
     "randomness": ("seed", "diff_rank_seed", "deterministic"),
-    "load_from": ("path", "parts", "strict", "allow_pickle"),
+    "load_from": ("path", "parts", "strict", "allow_pickle", "grow"),
     "custom_imports": ("imports", "allow_failed_imports"),
     "auto_scale_lr": ("enable", "base_batch_size"),
 }
@@ -127,7 +128,7 @@ CONSUMED: dict[str, set[str]] = {
 
 #: Required keywords that the machinery fills in.
 FILLED: dict[str, set[str]] = {
-    "model": {"vision_spec", "out_width"},
+    "model": {"vision_spec", "out_width", "width"},
     "data sampler": {"dataset", "batch_size", "sampler", "drop_last", "seed"},
     "loop": {"runner", "dataloader", "evaluator"},
     "optimizer": {"params"},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -230,6 +230,44 @@ class UniversalProjectionConnector(Connector):
     def token_count(self) -> FixedTokenCount:
         """The learned tokens, and the two tags when there are any."""
         return FixedTokenCount(self.num_tokens + 2 * self.tags)
+
+    def grown(self, state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Return what this connector begins with after an earlier stage.
+
+        Every expert begins as the single one of an image-only stage (or as its own
+        of a stage with as many). Tokens, projections and tags of new modalities
+        begin as those of pictures; their routers, and all routers after a stage
+        with one expert, stay as they were initialised.
+
+        Args:
+            state (Mapping): of a connector with fewer experts or modalities.
+
+        Raises:
+            ValueError: when the stage has no pictures, or another number of experts
+                than one and this connector's.
+
+        """
+        old = {int(key.split(".")[1]) for key in state if key.startswith("experts.")}
+        if len(old) not in (1, len(self.experts)):
+            raise ValueError(
+                f"an earlier stage has {len(old)} experts; {len(self.experts)} can "
+                "begin as one expert, or as as many."
+            )
+        result = {}
+        for key, own in self.state_dict().items():
+            source = key
+            if key.startswith("experts.") and len(old) == 1:
+                source = f"experts.0.{key.split('.', 2)[2]}"
+            elif source not in state and not key.startswith(("experts.", "routers.")):
+                kind, _, rest = key.partition(".")
+                source = ".".join([kind, "image", *rest.split(".")[1:]])
+            if source not in state and not key.startswith("routers."):
+                raise ValueError(
+                    f"an earlier stage has no '{source}' that '{key}' could begin as."
+                )
+            result[key] = state[source].clone() if source in state else own
+        strays = {k: v for k, v in state.items() if k not in result}
+        return {**result, **strays}
 
     def with_learned_tokens(self, states: torch.Tensor, modality: str) -> torch.Tensor:
         """Project features and put the modality's learned tokens in front.

@@ -84,6 +84,21 @@ class UniversalEncoder(VisionEncoder):
         """Do nothing: weights are loaded or drawn in the constructor."""
         self.is_init = True
 
+    def grown(self, state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Return the state of an earlier stage with this encoder's new tokenizers.
+
+        Args:
+            state (Mapping): of an encoder with fewer modalities.
+
+        """
+        known = {key.split(".")[1] for key in state if key.startswith("tokenizers.")}
+        fresh = {
+            f"tokenizers.{key}": value
+            for key, value in self.tokenizers.state_dict().items()
+            if key.split(".")[0] not in known
+        }
+        return {**fresh, **state}
+
     def forward(
         self,
         pixel_values: torch.Tensor,
