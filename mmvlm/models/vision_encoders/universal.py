@@ -88,9 +88,12 @@ class UniversalEncoder(VisionEncoder):
         """Return the state of an earlier stage with this encoder's new tokenizers.
 
         Args:
-            state (Mapping): of an encoder with fewer modalities.
+            state (Mapping): of an encoder with fewer modalities, or of the bare
+                tower.
 
         """
+        if all(key.startswith("vision_model.") for key in state):
+            state = {f"encoder.{key}": value for key, value in state.items()}
         known = {key.split(".")[1] for key in state if key.startswith("tokenizers.")}
         fresh = {
             f"tokenizers.{key}": value
