@@ -116,7 +116,7 @@ PLAIN_FIELDS: dict[str, tuple[type, ...]] = {
 PLAIN_KEYS: dict[str, tuple[str, ...]] = {
     "env_cfg": ("cudnn_benchmark", "mp_cfg", "dist_cfg", "resource_limit"),
     "randomness": ("seed", "diff_rank_seed", "deterministic"),
-    "load_from": ("path", "parts", "rename", "strict", "allow_pickle"),
+    "load_from": ("path", "parts", "rename", "strict", "allow_pickle", "grow"),
     "custom_imports": ("imports", "allow_failed_imports"),
     "auto_scale_lr": ("enable", "base_batch_size"),
 }
@@ -131,7 +131,7 @@ CONSUMED: dict[str, set[str]] = {
 
 #: Required keywords that the machinery fills in.
 FILLED: dict[str, set[str]] = {
-    "model": {"vision_spec", "out_width", "media_width"},
+    "model": {"vision_spec", "out_width", "media_width", "width"},
     "data sampler": {"dataset", "batch_size", "sampler", "drop_last", "seed"},
     "loop": {"runner", "dataloader", "evaluator"},
     "optimizer": {"params"},

@@ -6,7 +6,7 @@ import logging
 import os
 from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -39,20 +39,23 @@ class ConversationDataset(Dataset, ABC):
             relative to ``data_root``.
         pipeline (Sequence[dict | Callable]): transforms.
         name (str | None): for messages and tables; None takes the file's stem.
-        filter_cfg (dict | None): ``modality`` (``image`` or ``text``) and
-            ``max_words`` (int); what they leave out is counted and logged.
+        filter_cfg (dict | None): ``modality`` (``image``, ``text``, ``audio``, ...)
+            and ``max_words`` (int); what they leave out is counted and logged.
         indices (int | Sequence[int] | None): the first n records (the last, if
             negative) or these records; applied before ``filter_cfg``.
         seed (int): of all randomness in the items.
         bad_samples (dict | None): see :class:`BadSamplePolicy`.
-        shuffle_images (bool): the blind run: every sample gets the pictures of
-            another one that has as many, never its own.
+        shuffle_images (bool): the blind run: every sample gets the pictures (and
+            other inputs) of another one that has as many, never its own.
 
     Raises:
         FileNotFoundError: when the annotation file is missing.
         ValueError: naming the file, when it cannot be read or nothing is left.
 
     """
+
+    #: Modalities besides pictures and text that the format can hold.
+    media_names: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -83,8 +86,10 @@ class ConversationDataset(Dataset, ABC):
         self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()
         self._records = self._load_records()
         self._lengths: np.ndarray | None = None
+        self._modalities: np.ndarray | None = None
         self._rows = self._select(indices, filter_cfg or {})
-        self._donors = self._deal_images() if shuffle_images else None
+        self._donors = self._deal(self._safe_image_keys) if shuffle_images else None
+        self._media_donors = self._deal(self._media_pairs) if shuffle_images else {}
         self.pipeline = Compose(pipeline)
 
     # What a format defines ------------------------------------------------
@@ -110,6 +115,15 @@ class ConversationDataset(Dataset, ABC):
 
         """
 
+    def _media_keys(self, record: Any) -> dict[str, tuple]:
+        """Return the references of inputs that are no pictures, by modality.
+
+        Raises:
+            ValueError: when a field is damaged.
+
+        """
+        return {}
+
     @abstractmethod
     def _conversation(self, record: Any, images: list) -> Conversation:
         """Parse a record, with these pictures in place of its own."""
@@ -125,10 +139,11 @@ class ConversationDataset(Dataset, ABC):
     ) -> np.ndarray:
         unknown = set(filter_cfg) - {"modality", "max_words"}
         modality = filter_cfg.get("modality")
-        if unknown or modality not in (None, "image", "text"):
+        known = ("image", "text", *self.media_names)
+        if unknown or modality not in (None, *known):
             raise ValueError(
                 f"dataset '{self.name}': filter_cfg={filter_cfg}: expected the keys "
-                "modality ('image' or 'text') and max_words (int)."
+                f"modality (one of {known}) and max_words (int)."
             )
         rows = np.arange(len(self._records))
         if isinstance(indices, int):
@@ -146,7 +161,8 @@ class ConversationDataset(Dataset, ABC):
             signed = self._signed_words(rows)
             keep = np.ones(len(rows), dtype=bool)
             if modality is not None:
-                keep &= (signed > 0) if modality == "image" else (signed < 0)
+                kinds = [self._modality(self._record(row)) for row in rows]
+                keep &= np.array([modality in kind.split("+") for kind in kinds])
             if filter_cfg.get("max_words") is not None:
                 keep &= np.abs(signed) <= filter_cfg["max_words"]
             print_log(
@@ -169,8 +185,14 @@ class ConversationDataset(Dataset, ABC):
         for position, row in enumerate(rows):
             record = self._record(row)
             words = max(1, self._num_words(record))
-            signed[position] = words if self._safe_image_keys(record) else -words
+            signed[position] = -words if self._modality(record) == "text" else words
         return signed
+
+    def _modality(self, record: Any) -> str:
+        """Name what a record holds: ``text``, ``image``, ``audio+image``, ..."""
+        names = {name for name, _ in self._media_pairs(record)}
+        names |= {"image"} if self._safe_image_keys(record) else set()
+        return "+".join(sorted(names)) or "text"
 
     def _safe_image_keys(self, record: Any) -> tuple:
         """Return the pictures of a record, none for a damaged one."""
@@ -179,29 +201,38 @@ class ConversationDataset(Dataset, ABC):
         except ValueError:
             return ()
 
-    def _deal_images(self) -> dict[int, tuple]:
-        """Map each row to the pictures of another: a derangement, seeded.
+    def _media_pairs(self, record: Any) -> tuple:
+        """Return (modality, items) of a record, nothing for a damaged one."""
+        try:
+            return tuple(sorted(self._media_keys(record).items()))
+        except ValueError:
+            return ()
+
+    def _deal(self, keys_of: Callable[[Any], tuple]) -> dict[int, tuple]:
+        """Map each row to the inputs of another: a derangement, seeded.
 
         Distinct sets of pictures are put on a shuffled circle and each is
         replaced by its successor, so that two questions about one picture both
         get another picture.
         """
-        groups: dict[int, dict[tuple, list[int]]] = defaultdict(dict)
+        groups: dict[tuple, dict[tuple, list[int]]] = defaultdict(dict)
         for row in self._rows.tolist():
-            keys = self._safe_image_keys(self._record(row))
+            keys = keys_of(self._record(row))
             if keys:
-                groups[len(keys)].setdefault(keys, []).append(row)
+                groups[_kind_of(keys)].setdefault(keys, []).append(row)
         dealt: dict[int, tuple] = {}
-        for count in sorted(groups):
-            owners = groups[count]
+        for kind in sorted(groups):
+            owners = groups[kind]
             sets = list(owners)
             if len(sets) < 2:
+                what = ", ".join(f"{count} {name}" for name, count in kind)
                 raise ValueError(
                     f"dataset '{self.name}': shuffle_images needs two different "
-                    f"sets of {count} picture(s), found one ({sets[0]!r:.100}). "
+                    f"sets of {what}, found one ({sets[0]!r:.100}). "
                     "Leave those samples out with indices or filter_cfg."
                 )
-            order = np.random.default_rng((self.seed, count)).permutation(len(sets))
+            seed = (self.seed, *(count for _, count in kind))
+            order = np.random.default_rng(seed).permutation(len(sets))
             for here, there in zip(order, np.roll(order, -1), strict=True):
                 dealt.update(dict.fromkeys(owners[sets[here]], sets[there]))
         return dealt
@@ -215,10 +246,22 @@ class ConversationDataset(Dataset, ABC):
 
     @property
     def lengths(self) -> np.ndarray:
-        """Signed word counts: positive with a picture, negative without."""
+        """Signed word counts: negative for text alone, else positive."""
         if self._lengths is None:
             self._lengths = self._signed_words(self._rows)
         return self._lengths
+
+    @property
+    def modalities(self) -> np.ndarray:
+        """Per sample what it holds: ``text``, ``image``, ``audio``, ..."""
+        if self._modalities is None:
+            kinds = [self._modality(self._record(row)) for row in self._rows]
+            self._modalities = np.array(kinds)
+        return self._modalities
+
+    def modalities_at(self, epoch: int) -> np.ndarray:
+        """Return ``modalities`` of another epoch; the same here."""
+        return self.modalities
 
     def lengths_at(self, epoch: int) -> np.ndarray:
         """Return ``lengths`` of another epoch; the same here."""
@@ -283,6 +326,9 @@ class ConversationDataset(Dataset, ABC):
         if self._donors is not None:
             images = self._donors.get(row, images)
         conversation = self._conversation(record, list(images))
+        if row in self._media_donors:
+            donated = dict(self._media_donors[row])
+            conversation.media = {name: list(donated[name]) for name in donated}
         conversation.check()
         return dict(
             conversation=conversation,
@@ -292,3 +338,10 @@ class ConversationDataset(Dataset, ABC):
             image_root=self.image_root,
             rng=np.random.default_rng((self.seed, self.epoch, row, repeat)),
         )
+
+
+def _kind_of(keys: tuple) -> tuple[tuple[str, int], ...]:
+    """Name and number of inputs: sets of one kind may take each other's place."""
+    if isinstance(keys[0], tuple):
+        return tuple((name, len(items)) for name, items in keys)
+    return (("picture(s)", len(keys)),)

@@ -9,10 +9,15 @@ import torch
 from mmengine.registry import FUNCTIONS as ROOT_FUNCTIONS
 
 from mmvlm.registry import FUNCTIONS
-from mmvlm.structures import IGNORE_INDEX, SLOT_TOKEN_ID, VLMBatch
+from mmvlm.structures import (
+    IGNORE_INDEX,
+    SLOT_TOKEN_ID,
+    ModalityInputs,
+    VLMBatch,
+)
 
 from .bad_samples import BadRecord
-from .transforms.formatting import check_slots
+from .transforms.formatting import check_media_slots, check_slots
 
 #: ``sample_ids`` of the one-token sample that stands for an empty batch.
 EMPTY_SAMPLE_ID = "<no usable sample>"
@@ -75,15 +80,14 @@ def _flat(samples: list[dict]) -> VLMBatch:
     input_ids = torch.cat([torch.as_tensor(one["input_ids"]) for one in inputs])
     labels = torch.cat([torch.as_tensor(one["labels"]) for one in inputs])
 
-    starts, slot_lens, owner = [], [], []
-    for number, (one, sample_id) in enumerate(zip(inputs, ids, strict=True)):
+    for one, sample_id in zip(inputs, ids, strict=True):
         check_slots(sample_id, one["slots"], one["layouts"], one["pixel_values"])
-        for slot in sorted(one["slots"], key=lambda slot: slot.index):
-            starts.append(cu_seqlens[number] + slot.start)
-            slot_lens.append(slot.length)
-            owner.append(number)
-    slot_index = _runs(np.array(starts, np.int64), np.array(slot_lens, np.int64))
-    _check_slot_ids(input_ids.numpy(), slot_index, cu_seqlens, ids)
+        check_media_slots(sample_id, one["slots"], one.get("media", {}))
+    slot_index, slot_lens, owner = _slots(inputs, cu_seqlens, "image")
+    media = _media(inputs, cu_seqlens, ids)
+    others = [entry.slot_index.numpy() for entry in media.values()]
+    filled = np.concatenate([slot_index, *others])
+    _check_slot_ids(input_ids.numpy(), filled, cu_seqlens, ids)
 
     rows, targets = _targets(labels.numpy(), cu_seqlens)
     if len(targets) and targets.min() < 0:
@@ -104,13 +108,62 @@ def _flat(samples: list[dict]) -> VLMBatch:
         slot_index=torch.from_numpy(slot_index),
         pixel_values=_stack_views(inputs, ids),
         seq_lens=tuple(seq_lens.tolist()),
-        slot_lens=tuple(slot_lens),
-        image_owner=tuple(owner),
+        slot_lens=slot_lens,
+        image_owner=owner,
         layouts=tuple(layout for one in inputs for layout in one["layouts"]),
         sample_ids=ids,
         instruction_ids=instruction_ids,
         instruction_mask=instruction_mask,
+        modality_inputs=media,
     )
+
+
+def _slots(
+    inputs: list[dict], cu_seqlens: np.ndarray, modality: str
+) -> tuple[np.ndarray, tuple[int, ...], tuple[int, ...]]:
+    """Return flat positions, lengths and owners of one modality's slots."""
+    starts, lengths, owner = [], [], []
+    for number, one in enumerate(inputs):
+        own = [slot for slot in one["slots"] if slot.modality == modality]
+        for slot in sorted(own, key=lambda slot: slot.index):
+            starts.append(cu_seqlens[number] + slot.start)
+            lengths.append(slot.length)
+            owner.append(number)
+    index = _runs(np.array(starts, np.int64), np.array(lengths, np.int64))
+    return index, tuple(lengths), tuple(owner)
+
+
+def _media(
+    inputs: list[dict], cu_seqlens: np.ndarray, ids: tuple
+) -> dict[str, ModalityInputs]:
+    """Join what is no picture, modality by modality."""
+    names = {name: None for one in inputs for name in one.get("media", {})}
+    joined = {}
+    for name in names:
+        given = [
+            (one["media"][name], sample_id)
+            for one, sample_id in zip(inputs, ids, strict=True)
+            if name in one.get("media", {})
+        ]
+        first, first_id = given[0]
+        for values, sample_id in given:
+            if values.shape[1:] != first.shape[1:] or values.dtype != first.dtype:
+                raise ValueError(
+                    f"sample '{sample_id}': {name} of {tuple(values.shape[1:])} "
+                    f"{values.dtype}, but sample '{first_id}' of the same batch has "
+                    f"{tuple(first.shape[1:])} {first.dtype}."
+                )
+        index, lengths, owner = _slots(inputs, cu_seqlens, name)
+        layouts = [
+            layout
+            for one in inputs
+            for layout in one.get("media_layouts", {}).get(name, ())
+        ]
+        values = torch.cat([values for values, _ in given])
+        joined[name] = ModalityInputs(
+            values, torch.from_numpy(index), lengths, owner, tuple(layouts)
+        )
+    return joined
 
 
 def _instructions(inputs: list[dict], ids: tuple) -> tuple:

@@ -8,7 +8,7 @@ from typing import Any
 
 from mmvlm.registry import DATASETS
 from mmvlm.structures import Conversation
-from mmvlm.text.llava_format import parse_llava_conversation
+from mmvlm.text.llava_format import MEDIA_FIELDS, parse_llava_conversation
 
 from .base import ConversationDataset
 
@@ -28,6 +28,11 @@ class LLaVADataset(ConversationDataset):
     "value"}, ...]}``; ``image`` is a path, a list of paths, or absent. The file
     holds a list of records, or a record per line.
 
+    Other inputs stand in fields of their own (``video``, ``audio``, ``point``,
+    ``rgbd``, ``rgbn``, ``imu``, ``fmri``), their placeholders are ``<video>``, ...: a
+    path, or a list of inputs; an input of several files (a picture and its depth
+    map, frames) is itself a list of paths: ``"rgbd": [["a.png", "a_depth.png"]]``.
+
     A file that is cut fails at once, whatever the policy for bad samples; a
     damaged line among whole ones follows the policy.
 
@@ -40,6 +45,8 @@ class LLaVADataset(ConversationDataset):
         **kwargs: see :class:`ConversationDataset`.
 
     """
+
+    media_names = MEDIA_FIELDS
 
     def __init__(
         self,
@@ -124,6 +131,25 @@ class LLaVADataset(ConversationDataset):
             )
         return tuple(images)
 
+    def _media_keys(self, record: Any) -> dict[str, tuple]:
+        if not isinstance(record, dict):
+            return {}
+        media = {}
+        for name in MEDIA_FIELDS:
+            given = record.get(name)
+            items = [] if given is None else given
+            items = [items] if isinstance(items, str) else items
+            if not isinstance(items, list) or not all(map(_is_input, items)):
+                raise ValueError(
+                    f"'{name}' must be a path, or a list of inputs, each a path or a "
+                    f"list of paths; got {given!r:.100}."
+                )
+            if items:
+                media[name] = tuple(
+                    item if isinstance(item, str) else tuple(item) for item in items
+                )
+        return media
+
     def _conversation(self, record: Any, images: list) -> Conversation:
         if isinstance(record, _Unreadable):
             raise ValueError(record.reason)
@@ -133,7 +159,11 @@ class LLaVADataset(ConversationDataset):
                 f"{record!r:.100}."
             )
         return parse_llava_conversation(
-            record, images=images, where="record", **self._parse_options
+            record,
+            images=images,
+            media=self._media_keys(record),
+            where="record",
+            **self._parse_options,
         )
 
     def _num_words(self, record: Any) -> int:
@@ -142,6 +172,12 @@ class LLaVADataset(ConversationDataset):
             return 0
         values = [turn.get("value") for turn in turns if isinstance(turn, dict)]
         return sum(len(value.split()) for value in values if isinstance(value, str))
+
+
+def _is_input(item: Any) -> bool:
+    """Whether an item is a path or a list of paths."""
+    paths = item if isinstance(item, list) else [item]
+    return bool(paths) and all(isinstance(path, str) and path for path in paths)
 
 
 def _cut_hint(is_cut: bool) -> str:

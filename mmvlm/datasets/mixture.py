@@ -142,6 +142,12 @@ class MixtureDataset(Dataset):
             [d.lengths_at(epoch)[r] for d, r in zip(self.datasets, rows, strict=True)]
         )
 
+    def modalities_at(self, epoch: int) -> np.ndarray:
+        """Return what each of an epoch's samples holds: ``image``, ``audio``, ..."""
+        rows, _ = self.rows_at(epoch)
+        members = zip(self.datasets, rows, strict=True)
+        return np.concatenate([d.modalities_at(epoch)[r] for d, r in members])
+
     def locate(self, position: int) -> tuple[int, int, int]:
         """Return member, position in it and visit of a position of this epoch."""
         if not 0 <= position < len(self):

@@ -1,12 +1,20 @@
 """The nouns of mmvlm; this package imports no other part of mmvlm."""
 
 from .boxes import Boxes
-from .conversation import Conversation, Image, Region, Text, Turn
-from .encoded import IGNORE_INDEX, SLOT_TOKEN_ID, EncodedSample, Slot, VLMBatch
+from .conversation import Conversation, Image, Media, Region, Text, Turn
+from .encoded import (
+    IGNORE_INDEX,
+    SLOT_TOKEN_ID,
+    EncodedSample,
+    ModalityInputs,
+    Slot,
+    VLMBatch,
+)
 from .vision import (
     FixedTokenCount,
     Instructions,
     LayoutError,
+    ModalityLayout,
     PatchTokenCount,
     TokenCount,
     ViewLayout,
@@ -25,6 +33,9 @@ __all__ = [
     "Image",
     "Instructions",
     "LayoutError",
+    "Media",
+    "ModalityInputs",
+    "ModalityLayout",
     "PatchTokenCount",
     "Region",
     "Slot",

@@ -50,7 +50,21 @@ class Region:
     polygons: tuple = ()
 
 
-Part = Text | Image | Region
+@dataclass(frozen=True)
+class Media:
+    """The place of an input that is no picture: audio, video, depth, ...
+
+    Args:
+        modality (str): key of ``Conversation.media``.
+        index (int): counts into ``Conversation.media[modality]``.
+
+    """
+
+    modality: str
+    index: int
+
+
+Part = Text | Image | Region | Media
 
 
 @dataclass(frozen=True)
@@ -59,7 +73,7 @@ class Turn:
 
     Args:
         role (str): ``system``, ``user`` or ``assistant``.
-        parts (tuple[Part, ...]): text, images and regions in order.
+        parts (tuple[Part, ...]): text, images, regions and media in order.
         supervised (bool | None): whether the turn is trained; None means that
             the role decides (assistant turns are).
 
@@ -90,6 +104,9 @@ class Conversation:
             dataset's image folder, or an array (H, W, 3) uint8 RGB.
         id (str): the sample's id as the file gives it.
         meta (dict): everything else that metrics or logs want (task, answer...).
+        media (dict[str, list]): inputs that are no pictures, by modality: a path,
+            an array, or a list of either that makes one input (a picture and its
+            depth map, the frames of a video).
 
     """
 
@@ -97,6 +114,7 @@ class Conversation:
     images: list[Any] = field(default_factory=list)
     id: str = ""
     meta: dict[str, Any] = field(default_factory=dict)
+    media: dict[str, list] = field(default_factory=dict)
 
     @classmethod
     def from_texts(
@@ -130,11 +148,16 @@ class Conversation:
         """Image parts of all turns, in reading order."""
         return [p for turn in self.turns for p in turn.parts if isinstance(p, Image)]
 
+    @property
+    def media_parts(self) -> list[Media]:
+        """Parts of all turns that are neither text nor pictures, in order."""
+        return [p for turn in self.turns for p in turn.parts if isinstance(p, Media)]
+
     def check(self) -> None:
-        """Check that placeholders and images agree.
+        """Check that placeholders and inputs agree.
 
         Raises:
-            ValueError: naming the sample, when an image is never shown, shown
+            ValueError: naming the sample, when an input is never shown, shown
                 twice or missing, or when there is no turn.
 
         """
@@ -145,4 +168,11 @@ class Conversation:
             raise ValueError(
                 f"sample '{self.id}': {len(indices)} image placeholders (indices "
                 f"{indices}) but {len(self.images)} images {self.images!r:.200}."
+            )
+        shown = sorted((part.modality, part.index) for part in self.media_parts)
+        given = sorted((m, i) for m in self.media for i in range(len(self.media[m])))
+        if shown != given:
+            raise ValueError(
+                f"sample '{self.id}': placeholders {shown} (modality, index) but "
+                f"inputs {given}."
             )

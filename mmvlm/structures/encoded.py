@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,10 +21,10 @@ class Slot:
     """A run of positions that one picture (or other modality) fills.
 
     Args:
-        index (int): which picture of the sample.
+        index (int): which picture (or input of that modality) of the sample.
         start (int): first position in ``input_ids``.
         length (int): number of positions.
-        modality (str): ``image``; others come with their encoders.
+        modality (str): ``image``, or what the model's encoder names.
 
     """
 
@@ -54,6 +55,34 @@ class EncodedSample:
 
 
 @dataclass
+class ModalityInputs:
+    """The inputs of one modality in a batch; pictures have their own fields.
+
+    Shape:
+        - ``values``: (M, ...), uint8 (pixels) or float, one entry per input
+        - ``slot_index``: (S,), int64, flat positions that they fill
+
+    Args:
+        slot_lens (tuple[int, ...]): positions per input, on the host.
+        owner (tuple[int, ...]): which sample each input belongs to.
+        layouts (tuple): one ``ModalityLayout`` per input.
+
+    """
+
+    values: torch.Tensor
+    slot_index: torch.Tensor
+    slot_lens: tuple[int, ...]
+    owner: tuple[int, ...]
+    layouts: tuple = ()
+
+    def map(self, function: Callable) -> ModalityInputs:
+        """Return a copy with ``function`` applied to both tensors."""
+        return dataclasses.replace(
+            self, values=function(self.values), slot_index=function(self.slot_index)
+        )
+
+
+@dataclass
 class VLMBatch:
     """One flat token dimension for all samples of a batch; no padding.
 
@@ -79,6 +108,8 @@ class VLMBatch:
         loss_denominator (torch.Tensor | float | None): what the summed token loss
             is divided by. The train loop sets it to the trained tokens of the
             whole optimizer step; None means this batch's own count.
+        modality_inputs (dict[str, ModalityInputs]): everything that is no picture,
+            by modality; empty for pictures and text.
 
     """
 
@@ -98,6 +129,7 @@ class VLMBatch:
     loss_denominator: Any = None
     instruction_ids: torch.Tensor | None = None
     instruction_mask: torch.Tensor | None = None
+    modality_inputs: dict[str, ModalityInputs] = field(default_factory=dict)
 
     @property
     def num_target_tokens(self) -> int:
@@ -106,18 +138,19 @@ class VLMBatch:
 
     def to(self, *args: Any, **kwargs: Any) -> VLMBatch:
         """Return a copy whose tensors went through ``Tensor.to`` (dtype kept)."""
-        moved = {
-            f.name: value.to(*args, **kwargs)
-            for f in dataclasses.fields(self)
-            if isinstance(value := getattr(self, f.name), torch.Tensor)
-        }
-        return dataclasses.replace(self, **moved)
+        return self._map(lambda tensor: tensor.to(*args, **kwargs))
 
     def pin_memory(self) -> VLMBatch:
         """Return a copy in pinned host memory (called by the DataLoader)."""
-        pinned = {
-            f.name: value.pin_memory()
+        return self._map(lambda tensor: tensor.pin_memory())
+
+    def _map(self, function: Callable) -> VLMBatch:
+        changed: dict[str, Any] = {
+            f.name: function(value)
             for f in dataclasses.fields(self)
             if isinstance(value := getattr(self, f.name), torch.Tensor)
         }
-        return dataclasses.replace(self, **pinned)
+        changed["modality_inputs"] = {
+            name: inputs.map(function) for name, inputs in self.modality_inputs.items()
+        }
+        return dataclasses.replace(self, **changed)

@@ -86,11 +86,27 @@ class LayoutError(ValueError):
     """A picture has other views than the connector takes."""
 
 
+@dataclass(frozen=True)
+class ModalityLayout:
+    """What is known of an input that is no picture before it is encoded.
+
+    Args:
+        modality (str): ``audio``, ``video``, ``rgbd``, ...
+        shape (tuple[int, ...]): of the array that the encoder takes.
+        num_views (int): 1: it is encoded as a whole.
+
+    """
+
+    modality: str
+    shape: tuple[int, ...]
+    num_views: int = 1
+
+
 class TokenCount(Protocol):
     """Picklable answer to "how many tokens does a picture of this layout take?"."""
 
-    def __call__(self, layout: ViewLayout) -> int:
-        """Return the number of LLM positions of one picture."""
+    def __call__(self, layout: ViewLayout | ModalityLayout) -> int:
+        """Return the number of LLM positions of one picture or other input."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +143,7 @@ class FixedTokenCount:
 
     tokens_per_view: int
 
-    def __call__(self, layout: ViewLayout) -> int:
+    def __call__(self, layout: ViewLayout | ModalityLayout) -> int:
         """Return ``num_views * tokens_per_view``."""
         return layout.num_views * self.tokens_per_view
 
@@ -182,6 +198,7 @@ class VisionFeatures:
             when every view is a picture of its own.
         instructions (Instructions | None): one per picture, for connectors that
             read the question.
+        modality (str): what was encoded.
 
     """
 
@@ -191,6 +208,7 @@ class VisionFeatures:
     num_prefix_tokens: int = 0
     layouts: Sequence[ViewLayout] = field(default_factory=tuple)
     instructions: Instructions | None = None
+    modality: str = "image"
 
     def patches(self, position: int = -1) -> torch.Tensor:
         """Return (V, N, Dv) of the selected layer at ``position``, prefix off."""

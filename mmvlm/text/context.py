@@ -27,6 +27,7 @@ class VLMContext:
         token_count (TokenCount | None): LLM positions of a picture's layout.
         views (ViewLayout | None): layout of a picture as the connector asks for
             it; view transforms that can follow the connector read it.
+        modalities (tuple[str, ...]): what the model takes besides text.
 
     """
 
@@ -35,6 +36,7 @@ class VLMContext:
     spec: VisionEncoderSpec | None = None
     token_count: TokenCount | None = None
     views: ViewLayout | None = None
+    modalities: tuple[str, ...] = ("image",)
 
     @classmethod
     def from_config(cls, cfg: Any, model: Any) -> VLMContext:
@@ -63,4 +65,5 @@ class VLMContext:
             spec=getattr(model, "vision_spec", None),
             token_count=getattr(model, "token_count", None),
             views=getattr(model, "asked_views", None),
+            modalities=tuple(getattr(model, "modalities", ("image",))),
         )

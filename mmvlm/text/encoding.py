@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +13,7 @@ from mmvlm.structures import (
     SLOT_TOKEN_ID,
     Conversation,
     EncodedSample,
+    Media,
     Slot,
 )
 
@@ -107,6 +108,7 @@ class ConversationEncoder:
         image_lengths: Sequence[Sequence[int]],
         *,
         add_generation_prompt: bool = False,
+        media_lengths: Sequence[Mapping[str, Sequence[int]]] | None = None,
     ) -> list[EncodedSample]:
         """Encode a batch with one call of the tokenizer.
 
@@ -115,12 +117,15 @@ class ConversationEncoder:
             image_lengths (Sequence[Sequence[int]]): per conversation, tokens of
                 each picture.
             add_generation_prompt (bool): end with what opens an answer.
+            media_lengths (Sequence[Mapping] | None): per conversation, by
+                modality, tokens of each input that is no picture.
 
         Raises:
             ValueError: naming the sample, when roles, pictures or answers are
                 not what the template takes.
 
         """
+        media = media_lengths or [{}] * len(conversations)
         if self._spans is None:
             self._spans = spans_of(self.tokenizer)
         plans, texts, bounds = [], [], []
@@ -131,6 +136,7 @@ class ConversationEncoder:
                 conversation, add_generation_prompt=add_generation_prompt
             )
             plan = self._plan(pieces, lengths, conversation.id)
+            _check_media(plan, media[len(plans)], conversation.id)
             plans.append(plan)
             for number, run in enumerate(plan):
                 if isinstance(run, _Run) and not self._cached(run, number):
@@ -138,8 +144,8 @@ class ConversationEncoder:
                     bounds.append(run.bounds)
         encoded = iter(self._spans.encode(texts, bounds))
         samples = [
-            self._assemble(plan, encoded, lengths)
-            for plan, lengths in zip(plans, image_lengths, strict=True)
+            self._assemble(plan, encoded, lengths, others)
+            for plan, lengths, others in zip(plans, image_lengths, media, strict=True)
         ]
         if self.counts_as_llava and not add_generation_prompt:
             for conversation, sample in zip(conversations, samples, strict=True):
@@ -147,7 +153,7 @@ class ConversationEncoder:
         return samples
 
     def _plan(self, pieces: list[Piece], lengths: Sequence[int], sample: str) -> list:
-        """Return runs of text, picture indices and (token id, trained) pairs."""
+        """Return runs of text, picture indices, media, (token id, trained) pairs."""
         plan: list = []
         run: _Run | None = None
         shown: list[int] = []
@@ -156,6 +162,9 @@ class ConversationEncoder:
             if piece.image is not None:
                 plan.append(piece.image)
                 shown.append(piece.image)
+                run = None
+            elif piece.media is not None:
+                plan.append(piece.media)
                 run = None
             elif piece.token is not None:
                 number = getattr(self.tokenizer, f"{piece.token}_token_id")
@@ -200,7 +209,11 @@ class ConversationEncoder:
         return True
 
     def _assemble(
-        self, plan: list, encoded: Any, lengths: Sequence[int]
+        self,
+        plan: list,
+        encoded: Any,
+        lengths: Sequence[int],
+        media: Mapping[str, Sequence[int]],
     ) -> EncodedSample:
         prefix = self._spans.prefix_ids if self.template.adds_bos else []
         ids, trained, slots = [np.asarray(prefix, np.int64)], [], []
@@ -220,8 +233,12 @@ class ConversationEncoder:
                 if entry[1]:
                     trained.append((at, at + 1))
             else:
-                new = np.full(lengths[entry], SLOT_TOKEN_ID, np.int64)
-                slots.append(Slot(entry, at, len(new)))
+                other = isinstance(entry, Media)
+                index = entry.index if other else entry
+                modality = entry.modality if other else "image"
+                length = (media[modality] if other else lengths)[index]
+                new = np.full(length, SLOT_TOKEN_ID, np.int64)
+                slots.append(Slot(index, at, length, modality))
             ids.append(new)
             at += len(new)
         input_ids = np.concatenate(ids)
@@ -247,6 +264,19 @@ class ConversationEncoder:
             sample.labels[keep] = np.where(trained, ids, IGNORE_INDEX)
         elif mismatch is not None:
             sample.labels[:] = IGNORE_INDEX
+
+
+def _check_media(plan: list, lengths: Mapping[str, Sequence[int]], sample: str) -> None:
+    """Hold the media that a template shows against the given token counts."""
+    shown = [(e.modality, e.index) for e in plan if isinstance(e, Media)]
+    given = [(m, i) for m in lengths for i in range(len(lengths[m]))]
+    bad = [m for m in lengths if min(lengths[m], default=1) < 1]
+    if sorted(shown) != sorted(given) or bad:
+        raise ValueError(
+            f"sample '{sample}': the template shows {shown} (modality, index), but "
+            f"token counts are given for {given}: {dict(lengths)} (each must be at "
+            "least 1)."
+        )
 
 
 _ENCODERS: dict[tuple, ConversationEncoder] = {}

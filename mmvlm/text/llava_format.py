@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mmvlm.structures import Conversation, Image, Text, Turn
+from mmvlm.structures import Conversation, Image, Media, Text, Turn
 
 IMAGE_TAG = "<image>"
+#: Fields of a record, besides ``image``, that hold inputs; ``<audio>`` is the
+#: placeholder of an ``audio``.
+MEDIA_FIELDS = ("video", "audio", "point", "rgbd", "rgbn", "imu", "fmri")
 _ROLES = {"human": "user", "gpt": "assistant", "system": "system"}
 
 
@@ -15,6 +19,7 @@ def parse_llava_conversation(
     record: dict[str, Any],
     *,
     images: Sequence[Any],
+    media: Mapping[str, Sequence[Any]] | None = None,
     collapse_image_tags: bool = False,
     drop_leading_answer: bool = True,
     where: str | None = None,
@@ -23,11 +28,13 @@ def parse_llava_conversation(
 
     The tag ``<image>`` of a text that holds one moves to its front, followed by a
     line break, as LLaVA does. Several tags in one text stay where they are. In a
-    record without pictures the characters ``<image>`` are plain text.
+    record without pictures the characters ``<image>`` are plain text. Placeholders
+    of other modalities (``<audio>``, ...) follow the same rules.
 
     Args:
         record (dict): the record as the file gives it.
         images (Sequence): the record's pictures, in order; empty for text only.
+        media (Mapping | None): its other inputs by modality, in order.
         collapse_image_tags (bool): LLaVA's own rule for several tags in one
             text: they become one. Default: every tag is a picture.
         drop_leading_answer (bool): leave out a first turn by ``gpt``, as LLaVA
@@ -57,14 +64,22 @@ def parse_llava_conversation(
             f"{where}: 'conversations' must be a list of turns, got {raw!r:.80}."
         )
     turns: list[Turn] = []
-    count = 0
+    given = {"image": images} if images else {}
+    given.update({name: items for name, items in (media or {}).items() if items})
+    counts = dict.fromkeys(["image", *given], 0)
     for number, entry in enumerate(raw):
         role, value = _entry(entry, number, where)
         parts: tuple = (Text(value),)
-        if images and IMAGE_TAG in value:
-            parts = _parts(value, count, collapse_image_tags)
-            count += sum(isinstance(part, Image) for part in parts)
+        if any(f"<{name}>" in value for name in given):
+            parts = _parts(value, list(given), counts, collapse_image_tags)
         turns.append(Turn(role, parts))
+    for name, items in (media or {}).items():
+        if counts.get(name, 0) != len(items):
+            raise ValueError(
+                f"{where}: {counts.get(name, 0)} <{name}> placeholders but "
+                f"{len(items)} inputs in '{name}'."
+            )
+    count = counts["image"]
     if count != len(images):
         shown = ", ".join(f"'{i}'" if isinstance(i, str) else "array" for i in images)
         plural = "" if count == 1 else "s"
@@ -75,18 +90,21 @@ def parse_llava_conversation(
     meta = {
         key: value
         for key, value in record.items()
-        if key not in ("id", "image", "conversations")
+        if key not in ("id", "image", "conversations") and key not in given
     }
     first = next((t for t in turns if t.role != "system"), None)
     if drop_leading_answer and first is not None and first.role == "assistant":
-        if any(isinstance(part, Image) for part in first.parts):
+        kept = [p for p in first.parts if not isinstance(p, Text)]
+        if kept:
+            name = getattr(kept[0], "modality", "image")
             raise ValueError(
-                f"{where}: the first turn is an answer that holds an <image>; it "
+                f"{where}: the first turn is an answer that holds an <{name}>; it "
                 "cannot be left out."
             )
         turns.remove(first)
         meta["dropped_turns"] = 1
-    return Conversation(turns, list(images), str(record.get("id", "")), meta)
+    others = {name: list(items) for name, items in (media or {}).items() if items}
+    return Conversation(turns, list(images), str(record.get("id", "")), meta, others)
 
 
 def _entry(entry: Any, number: int, where: str) -> tuple[Any, str]:
@@ -109,16 +127,32 @@ def _entry(entry: Any, number: int, where: str) -> tuple[Any, str]:
     return role, entry["value"]
 
 
-def _parts(value: str, first: int, collapse: bool) -> tuple:
-    """Cut a text with tags into parts; pictures are numbered from ``first``."""
-    tags = value.count(IMAGE_TAG)
-    if tags == 1 or collapse:
-        rest = value.replace(IMAGE_TAG, "").strip()
-        return (Image(first), Text(f"\n{rest}")) if rest else (Image(first),)
+def _parts(
+    value: str, names: list[str], counts: dict[str, int], collapse: bool
+) -> tuple:
+    """Cut a text with tags into parts; ``counts`` numbers inputs and grows."""
+    pattern = "|".join(f"<{name}>" for name in names)
+    tags = [tag[1:-1] for tag in re.findall(pattern, value)]
+    if collapse:
+        tags = list(dict.fromkeys(tags))
+    if len(tags) == 1:
+        rest = re.sub(pattern, "", value).strip()
+        place = _place(tags[0], counts)
+        return (place, Text(f"\n{rest}")) if rest else (place,)
+    if collapse:
+        raise ValueError(
+            f"collapse_image_tags joins tags of one modality, but a text has {tags}."
+        )
     parts: list = []
-    for number, text in enumerate(value.strip().split(IMAGE_TAG)):
+    for number, text in enumerate(re.split(pattern, value.strip())):
         if number:
-            parts.append(Image(first + number - 1))
+            parts.append(_place(tags[number - 1], counts))
         if text:
             parts.append(Text(text))
     return tuple(parts)
+
+
+def _place(name: str, counts: dict[str, int]) -> Image | Media:
+    number = counts[name]
+    counts[name] += 1
+    return Image(number) if name == "image" else Media(name, number)

@@ -58,7 +58,7 @@ def official_mask(
         _mask_v0(trained, conversation, template, count)
         return trained, None
     pieces = template.render(conversation)
-    text = "".join(p.text if p.image is None else _IMAGE for p in pieces)
+    text = "".join(piece.shown(_IMAGE) for piece in pieces)
     legacy = getattr(tokenizer, "legacy", None)
     rounds, separator, lost, step = _rounds(version, text, template, legacy)
     at = 0 if version == "mpt" else 1

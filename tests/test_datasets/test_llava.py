@@ -209,7 +209,7 @@ def test_filter_and_indices(llava, make):
     ("extra", "message"),
     [
         (dict(filter_cfg=dict(modalty="image")), "expected the keys modality"),
-        (dict(filter_cfg=dict(modality="video")), "expected the keys modality"),
+        (dict(filter_cfg=dict(modality="smell")), "expected the keys modality"),
         (dict(filter_cfg=dict(max_words=0)), "no record of .* is left"),
         (dict(indices=[0, 9]), r"distinct and lie in 0\.\.1; outside: \[9\]"),
         (dict(indices=[1, 1]), "must be distinct"),

@@ -80,16 +80,21 @@ class PlannedBatchSampler(Sampler, ABC):
         self._position = 0
         if self.num_repeated:
             print_log(
-                f"{type(self).__name__}: {self.num_repeated} of {len(dataset)} samples "
-                f"come twice per epoch, because the last step has fewer samples "
-                f"than micro-batches ({self._step_batches}).",
+                f"{type(self).__name__}: {self.num_repeated} of {self.num_samples} "
+                f"samples come twice per epoch, because the last step has fewer "
+                f"samples than micro-batches ({self._step_batches}).",
                 logger="current",
                 level=logging.WARNING,
             )
 
     @abstractmethod
     def order(self, epoch: int) -> np.ndarray:
-        """Return all positions of the data set in the order of an epoch."""
+        """Return ``num_samples`` positions in the order of an epoch."""
+
+    @property
+    def num_samples(self) -> int:
+        """Samples of an epoch, as many as ``order`` gives."""
+        return len(self.dataset)
 
     @property
     def _step_batches(self) -> int:
@@ -99,7 +104,7 @@ class PlannedBatchSampler(Sampler, ABC):
     @property
     def _tail(self) -> int:
         """Samples that do not fill a step."""
-        return len(self.dataset) % (self._step_batches * self.batch_size)
+        return self.num_samples % (self._step_batches * self.batch_size)
 
     @property
     def num_repeated(self) -> int:
@@ -110,7 +115,7 @@ class PlannedBatchSampler(Sampler, ABC):
 
     def __len__(self) -> int:
         """Return the number of micro-batches per epoch, equal on all ranks."""
-        full = len(self.dataset) // (self._step_batches * self.batch_size)
+        full = self.num_samples // (self._step_batches * self.batch_size)
         return (full + (self._tail > 0)) * self.accumulation
 
     def plan(self, epoch: int) -> list[list[int]]:

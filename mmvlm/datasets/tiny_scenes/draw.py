@@ -36,6 +36,11 @@ def render(scene: Scene) -> np.ndarray:
     return np.clip(np.rint(canvas), 0, 255).astype(np.uint8)
 
 
+def opacity(item: SceneObject) -> np.ndarray:
+    """Return how much of each pixel of its box an object covers: (h, w), 0-1."""
+    return _MASKS[item.kind](item)
+
+
 def _shape_mask(item: SceneObject) -> np.ndarray:
     """Opacity (h, w) of a shape that fills its box."""
     width, height = item.box[2] - item.box[0], item.box[3] - item.box[1]

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from mmvlm.registry import TRANSFORMS
-from mmvlm.structures import IGNORE_INDEX, Conversation, EncodedSample, Image
+from mmvlm.structures import (
+    IGNORE_INDEX,
+    Conversation,
+    EncodedSample,
+    ModalityLayout,
+    Text,
+)
 from mmvlm.text.encoding import ConversationEncoder, SampleDropped
 
 _OVERFLOW = ("error", "drop", "truncate_text")
@@ -18,8 +25,9 @@ _MODES = ("train", "generate")
 class EncodeConversation:
     """Encode the item's conversation with the bound template and tokenizer.
 
-    Keys used: ``conversation``, ``layouts`` (samples with pictures); ``dataset``
-    and ``index`` for messages. Keys added: ``encoded`` (:class:`EncodedSample`),
+    Keys used: ``conversation``, ``layouts`` (samples with pictures), ``media``
+    (samples with other inputs); ``dataset`` and ``index`` for messages. Keys
+    added: ``encoded`` (:class:`EncodedSample`),
     ``truncated_tokens`` (int, tokens that were cut off), ``dropped_labels`` (bool,
     LLaVA's count failed and nothing is trained); in mode ``generate`` also
     ``gt_text`` (str, the answer that was left out; ``None`` without one).
@@ -104,7 +112,10 @@ class EncodeConversation:
             conversation, item["gt_text"] = _cut_answer(conversation, where)
         try:
             (encoded,) = self._encoder(
-                [conversation], [lengths], add_generation_prompt=generate
+                [conversation],
+                [lengths],
+                add_generation_prompt=generate,
+                media_lengths=[self._media_lengths(item, where)],
             )
         except ValueError as error:
             raise ValueError(f"{where}: {error}") from error
@@ -141,6 +152,25 @@ class EncodeConversation:
                 "(token_count is None)."
             )
         return [self.context.token_count(layout) for layout in layouts]
+
+    def _media_lengths(self, item: dict, where: str) -> dict[str, list[int]]:
+        lengths = {}
+        for name, sources in item["conversation"].media.items():
+            if name not in self.context.modalities:
+                raise ValueError(
+                    f"{where}: it has '{name}', but the model takes "
+                    f"{list(self.context.modalities)}."
+                )
+            arrays = item.get("media", {}).get(name, ())
+            if len(arrays) != len(sources):
+                raise ValueError(
+                    f"{where}: {len(sources)} inputs of '{name}', {len(arrays)} of "
+                    "them loaded; the pipeline needs LoadMedia before "
+                    "EncodeConversation."
+                )
+            layouts = [ModalityLayout(name, tuple(array.shape)) for array in arrays]
+            lengths[name] = [self.context.token_count(layout) for layout in layouts]
+        return lengths
 
     def _shorten(self, encoded: EncodedSample, where: str) -> EncodedSample:
         """Apply the policy to a sample that is too long."""
@@ -191,12 +221,12 @@ def _cut_answer(
     answer = None
     if turns and turns[-1].role == "assistant":
         last = turns.pop()
-        if any(isinstance(part, Image) for part in last.parts):
+        kept = [part for part in last.parts if not isinstance(part, Text)]
+        if kept:
+            name = getattr(kept[0], "modality", type(kept[0]).__name__.lower())
             raise ValueError(
-                f"{where}: the answer to generate holds an <image>; pictures must "
+                f"{where}: the answer to generate holds an <{name}>; inputs must "
                 "stand in questions."
             )
         answer = last.text
-    return Conversation(
-        turns, conversation.images, conversation.id, conversation.meta
-    ), answer
+    return replace(conversation, turns=turns), answer

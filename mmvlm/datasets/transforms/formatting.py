@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
 from mmvlm.registry import TRANSFORMS
-from mmvlm.structures import VLMDataSample
+from mmvlm.structures import ModalityLayout, VLMDataSample
 
 
 def check_slots(
@@ -28,7 +28,7 @@ def check_slots(
             picture, or the views are not as many as the layouts say.
 
     """
-    indices = sorted(slot.index for slot in slots)
+    indices = sorted(slot.index for slot in slots if slot.modality == "image")
     if indices != list(range(len(layouts))):
         raise ValueError(
             f"sample '{sample_id}': {len(indices)} slots (pictures {indices}) in the "
@@ -43,16 +43,42 @@ def check_slots(
         )
 
 
+def check_media_slots(
+    sample_id: str, slots: Sequence[Any], media: Mapping[str, Any]
+) -> None:
+    """Hold the slots of a sample against its inputs that are no pictures.
+
+    Args:
+        sample_id (str): for the message.
+        slots (Sequence[Slot]): of the text.
+        media (Mapping[str, torch.Tensor]): inputs (M, ...) by modality.
+
+    Raises:
+        ValueError: naming the sample, when an input has no slot or a slot no input.
+
+    """
+    names = {slot.modality for slot in slots} - {"image"}
+    for name in sorted(names | set(media)):
+        indices = sorted(slot.index for slot in slots if slot.modality == name)
+        found = len(media.get(name, ()))
+        if indices != list(range(found)):
+            raise ValueError(
+                f"sample '{sample_id}': {len(indices)} slots for '{name}' (inputs "
+                f"{indices}) in the text, but {found} inputs."
+            )
+
+
 @TRANSFORMS.register_module()
 class PackVLMInputs:
     """Pack a sample for :func:`collate_flat`.
 
     Required keys: ``conversation``, ``encoded``, ``dataset``, ``index``. Optional:
-    ``views``, ``layouts``, ``image_paths``, ``truncated_tokens``, ``dropped_labels``,
-    ``gt_text``, ``gt_boxes``, ``instructions``.
+    ``views``, ``layouts``, ``image_paths``, ``media``, ``truncated_tokens``,
+    ``dropped_labels``, ``gt_text``, ``gt_boxes``, ``instructions``.
 
     Returns a new item with ``inputs`` (``input_ids`` and ``labels``, (T,) int64;
-    ``slots``; ``pixel_values``, (V, 3, H, W) or None; ``layouts``) and
+    ``slots``; ``pixel_values``, (V, 3, H, W) or None; ``layouts``; with other inputs
+    ``media``, by modality a (M, ...) tensor, and ``media_layouts``) and
     ``data_samples`` (:class:`VLMDataSample`).
 
     Args:
@@ -82,6 +108,8 @@ class PackVLMInputs:
         layouts = tuple(item.get("layouts", ()))
         pixel_values = self._join(conversation.id, item.get("views", ()))
         check_slots(conversation.id, encoded.slots, layouts, pixel_values)
+        media = _media_tensors(conversation.id, item.get("media", {}))
+        check_media_slots(conversation.id, encoded.slots, media)
         facts = dict(
             sample_id=conversation.id,
             dataset=item["dataset"],
@@ -109,6 +137,12 @@ class PackVLMInputs:
         )
         if "instructions" in item:
             inputs["instructions"] = item["instructions"]
+        if media:
+            inputs["media"] = media
+            inputs["media_layouts"] = {
+                name: tuple(ModalityLayout(name, tuple(one.shape)) for one in values)
+                for name, values in media.items()
+            }
         return dict(inputs=inputs, data_samples=sample)
 
     @staticmethod
@@ -122,3 +156,24 @@ class PackVLMInputs:
         if not views:
             return None
         return torch.from_numpy(np.concatenate(views))
+
+
+def _media_tensors(
+    sample_id: str, media: Mapping[str, Sequence[np.ndarray]]
+) -> dict[str, torch.Tensor]:
+    """Stack the inputs of each modality; pixels stay uint8, all else is float32."""
+    result = {}
+    for name, arrays in media.items():
+        shapes = sorted({(array.shape, str(array.dtype)) for array in arrays})
+        if len(shapes) > 1:
+            raise ValueError(
+                f"sample '{sample_id}': its inputs of '{name}' differ: {shapes}; the "
+                "pipeline must bring them to one size."
+            )
+        if arrays:
+            stacked = np.stack(arrays)
+            keep = stacked.dtype == np.uint8
+            result[name] = torch.from_numpy(
+                stacked if keep else stacked.astype(np.float32)
+            )
+    return result

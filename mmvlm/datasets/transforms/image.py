@@ -304,3 +304,70 @@ class AnyResTiles(ViewTransform):
             image, new_width, new_height
         )
         return canvas
+
+
+@TRANSFORMS.register_module()
+class RandomResizedCropSquare(ViewTransform):
+    """Cut a random rectangle out and resize it to the square.
+
+    Args:
+        scale (Sequence[float]): smallest and largest share of the area.
+        ratio (Sequence[float]): smallest and largest width by height.
+        **kwargs: see :class:`ViewTransform`.
+
+    """
+
+    def __init__(
+        self,
+        scale: Sequence[float] = (0.9, 1.0),
+        ratio: Sequence[float] = (0.75, 1.3333),
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.scale, self.ratio = tuple(scale), tuple(ratio)
+
+    def view(
+        self, image: np.ndarray, rng: np.random.Generator | None = None
+    ) -> tuple[np.ndarray, ViewLayout]:
+        """Return one view; see :meth:`ViewTransform.view`.
+
+        Shape:
+            - ``image``: (H, W, 3), uint8
+            - views: (1, 3, size, size), uint8
+
+        Raises:
+            ValueError: without ``rng``.
+
+        """
+        if rng is None:
+            raise ValueError("RandomResizedCropSquare needs the item's 'rng'.")
+        top, left, height, width = self._box(*image.shape[:2], rng)
+        part = image[top : top + height, left : left + width]
+        scale = (self.size / width, self.size / height)
+        layout = ViewLayout(
+            original_size=image.shape[:2],
+            view_size=(self.size, self.size),
+            kind="crop",
+            scale=scale,
+            offset=(-left * scale[0], -top * scale[1]),
+        )
+        return _as_view(self._resize(part, self.size, self.size)), layout
+
+    def _box(
+        self, height: int, width: int, rng: np.random.Generator
+    ) -> tuple[int, int, int, int]:
+        """Draw up to ten rectangles; without a fitting one, the middle."""
+        low, high = np.log(self.ratio)
+        for _ in range(10):
+            area = height * width * rng.uniform(*self.scale)
+            ratio = np.exp(rng.uniform(low, high))
+            w, h = (
+                round(float(np.sqrt(area * ratio))),
+                round(float(np.sqrt(area / ratio))),
+            )
+            if 0 < w <= width and 0 < h <= height:
+                top = int(rng.integers(height - h + 1))
+                return top, int(rng.integers(width - w + 1)), h, w
+        w = min(width, round(height * self.ratio[1]))
+        h = min(height, round(width / self.ratio[0]))
+        return (height - h) // 2, (width - w) // 2, h, w

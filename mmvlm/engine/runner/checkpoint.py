@@ -188,6 +188,7 @@ def load_parts(
     allow_pickle: bool = False,
     *,
     rename: dict[str, str] | None = None,
+    grow: bool = False,
 ) -> LoadReport:
     """Load a checkpoint into a model, part by part, and log a report.
 
@@ -203,6 +204,8 @@ def load_parts(
         rename (dict[str, str] | None): module names of the file to those of the
             model, before ``parts`` choose: ``{"vision_encoder":
             "vision_encoder.encoder"}`` puts a tower into a wrapper around it.
+        grow (bool): the file is of an earlier, smaller stage: parts that have a
+            method ``grown`` say what the new ones among their weights begin as.
 
     Raises:
         ValueError: with the three lists, when ``strict`` and they are not empty;
@@ -228,6 +231,8 @@ def load_parts(
     else:
         wanted = chosen = set(parts)
 
+    if grow:
+        state = _grown(model, state, wanted, omitted)
     report = LoadReport(str(path))
     given = {key for key in state if part_of(key) in chosen}
     expected = {key for key in own if part_of(key) in chosen}
@@ -273,6 +278,26 @@ def _complete(model: nn.Module, state: dict, path: str) -> None:
                 "current",
                 logging.INFO,
             )
+
+
+def _grown(model: nn.Module, state: dict, parts: set, omitted: set) -> dict:
+    """Let the parts make their own state from that of an earlier stage."""
+    children = {name: module for name, module in model.named_children()}
+    growing = [n for n in sorted(parts) if hasattr(children.get(n), "grown")]
+    if not growing:
+        raise ValueError(f"load_from.grow=True: none of {sorted(parts)} can grow.")
+    for name in growing:
+        start = f"{name}."
+        old = {k.removeprefix(start): v for k, v in state.items() if part_of(k) == name}
+        known = {k.removeprefix(start) for k in omitted if part_of(k) == name}
+        new = children[name].grown(old)
+        state = {k: v for k, v in state.items() if part_of(k) != name}
+        state |= {start + key: value for key, value in new.items() if key not in known}
+        print_log(
+            f"{name}: {len(old)} tensors of an earlier stage grown to {len(new)}.",
+            "current",
+        )
+    return state
 
 
 def _strip_prefix(state: dict) -> dict:

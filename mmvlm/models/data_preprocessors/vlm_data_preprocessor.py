@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -44,7 +45,8 @@ class VLMDataPreprocessor(BaseDataPreprocessor):
         """Return float pixels as they are, uint8 pixels normalised in float32.
 
         Shape:
-            - ``pixel_values``: (V, 3, H, W); output: the same
+            - ``pixel_values``: (V, 3, H, W), or frames (M, T, 3, H, W)
+            - output: the same
         """
         if pixel_values.dtype != torch.uint8:
             return pixel_values
@@ -73,4 +75,8 @@ class VLMDataPreprocessor(BaseDataPreprocessor):
         batch = batch.to(self.device, non_blocking=self._non_blocking)
         if batch.pixel_values is not None:
             batch.pixel_values = self.normalize(batch.pixel_values)
+        batch.modality_inputs = {
+            name: replace(inputs, values=self.normalize(inputs.values))
+            for name, inputs in batch.modality_inputs.items()
+        }
         return dict(inputs=batch, data_samples=data.get("data_samples"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from mmvlm.structures import TokenCount, VLMBatch
+from mmvlm.structures import ModalityInputs, TokenCount, VLMBatch
 
 
 def check_slots(batch: VLMBatch, token_count: TokenCount | None) -> None:
@@ -51,9 +51,54 @@ def check_slots(batch: VLMBatch, token_count: TokenCount | None) -> None:
         )
 
 
+def check_modality_slots(
+    batch: VLMBatch, token_count: TokenCount | None, modalities: tuple[str, ...]
+) -> None:
+    """Check on the host that every input that is no picture fits its slot.
+
+    Raises:
+        ValueError: naming the sample, when counts disagree or the model does not
+            take the modality.
+
+    """
+    for modality, inputs in batch.modality_inputs.items():
+        if modality not in modalities or token_count is None:
+            raise ValueError(
+                f"{_owner(batch, inputs.owner, 0)} has '{modality}', but the model "
+                f"takes {list(modalities)}."
+            )
+        counts = (len(inputs.values), len(inputs.slot_lens), len(inputs.layouts))
+        if len(set(counts)) > 1:
+            raise ValueError(
+                f"samples {list(batch.sample_ids)}: {counts[0]} inputs of "
+                f"'{modality}', {counts[1]} slots and {counts[2]} layouts."
+            )
+        _check_lengths(batch, modality, inputs, token_count)
+
+
+def _check_lengths(
+    batch: VLMBatch, modality: str, inputs: ModalityInputs, token_count: TokenCount
+) -> None:
+    for number, (layout, length) in enumerate(
+        zip(inputs.layouts, inputs.slot_lens, strict=True)
+    ):
+        expected = token_count(layout)
+        if expected != length:
+            raise ValueError(
+                f"{_owner(batch, inputs.owner, number)}: {modality} {number} of the "
+                f"batch gives {expected} tokens (shape {layout.shape}), but its slot "
+                f"has {length} positions. Were the samples encoded for another model?"
+            )
+
+
 def _sample(batch: VLMBatch, picture: int) -> str:
     """Name the sample that a picture belongs to."""
-    owner = batch.image_owner[picture] if picture < len(batch.image_owner) else picture
+    return _owner(batch, batch.image_owner, picture)
+
+
+def _owner(batch: VLMBatch, owners: tuple[int, ...], number: int) -> str:
+    """Name the sample that an input belongs to."""
+    owner = owners[number] if number < len(owners) else number
     known = owner < len(batch.sample_ids)
     return (
         f"sample '{batch.sample_ids[owner]}'" if known else f"sample {owner} of batch"

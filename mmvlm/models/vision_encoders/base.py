@@ -19,6 +19,9 @@ class VisionEncoder(BaseModule):
     """
 
     spec: VisionEncoderSpec
+    #: What the encoder takes; with more than pictures, ``forward`` takes
+    #: ``modality`` as a third argument.
+    modalities: tuple[str, ...] = ("image",)
 
     @property
     @abstractmethod

@@ -80,10 +80,21 @@ class BlockwiseVisionEncoder(VisionEncoder):
             shape = (0, prefix + grid[0] * grid[1], self.spec.width)
             empty = pixel_values.new_zeros(shape, dtype=dtype)
             return VisionFeatures((empty,) * len(layers), layers, grid, prefix)
-        hidden = self.embed_patches(pixel_values.to(dtype))
+        states = self.run_blocks(self.embed_patches(pixel_values.to(dtype)), layers)
+        return VisionFeatures(states, layers, grid, prefix)
+
+    def run_blocks(
+        self, hidden: torch.Tensor, layers: tuple[int, ...]
+    ) -> tuple[torch.Tensor, ...]:
+        """Run as many blocks as are needed; return the states of ``layers``.
+
+        Shape:
+            - ``hidden``: (V, P + N, Dv), hidden state 0
+            - every output: the same
+        """
         kept = {0: hidden} if 0 in layers else {}
         for number, block in enumerate(self.blocks[: max(layers)], 1):
             hidden = self.run_block(block, hidden)
             if number in layers:
                 kept[number] = hidden
-        return VisionFeatures(tuple(kept[k] for k in layers), layers, grid, prefix)
+        return tuple(kept[layer] for layer in layers)

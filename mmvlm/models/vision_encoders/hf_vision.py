@@ -156,6 +156,28 @@ class HFVisionEncoder(BlockwiseVisionEncoder):
         norm = getattr(self.vision_model, "pre_layrnorm", None)
         return hidden if norm is None else norm(hidden)
 
+    def embed_tokens(
+        self, tokens: torch.Tensor, positions: torch.Tensor
+    ) -> torch.Tensor:
+        """Take tokens in the place of patches: hidden state 0 of a CLIP tower.
+
+        Shape:
+            - ``tokens``: (V, N, Dv); ``positions``: (1 + N, Dv), class token first
+            - output: (V, 1 + N, Dv)
+        """
+        dtype = self.weight_dtype
+        prefix = self.vision_model.embeddings.class_embedding.expand(len(tokens), 1, -1)
+        hidden = torch.cat([prefix, tokens.to(dtype)], 1) + positions.to(dtype)
+        return self.vision_model.pre_layrnorm(hidden)
+
+    @property
+    def final_norm(self) -> torch.nn.Module:
+        """The norm behind the last block, which hidden states do not include."""
+        for name in ("post_layernorm", "layernorm"):
+            if hasattr(self.vision_model, name):
+                return getattr(self.vision_model, name)
+        raise AttributeError(f"{type(self.vision_model).__name__} has no final norm.")
+
     def run_block(self, block: torch.nn.Module, hidden: torch.Tensor) -> torch.Tensor:
         """Apply one block; some versions return a tuple."""
         out = block(hidden, **self._block_kwargs)

@@ -18,7 +18,12 @@ from mmvlm.models.utils.freezing import (
 )
 from mmvlm.models.utils.loss import summed_token_loss
 from mmvlm.models.utils.media import check_media, flat_tokens, with_media_width
-from mmvlm.models.utils.merge import check_slots, merge_embeddings, unique_views
+from mmvlm.models.utils.merge import (
+    check_modality_slots,
+    check_slots,
+    merge_embeddings,
+    unique_views,
+)
 from mmvlm.models.utils.token_context import FlatTokens, use_tokens
 from mmvlm.models.vision_encoders.base import VisionEncoder
 from mmvlm.registry import MODELS
@@ -37,7 +42,9 @@ class VisionLanguageModel(BaseModel):
     """Pictures go through encoder and connector into the slots of the text.
 
     Every "encoder + connector + language model" system is a config of this
-    class. Without encoder and connector it is a text-only model.
+    class. Without encoder and connector it is a text-only model. Inputs that are
+    no pictures (audio, video, depth, ...) take the same way where encoder and
+    connector name them in ``modalities``.
 
     Args:
         language_model (dict | LanguageModel): config or module.
@@ -58,7 +65,7 @@ class VisionLanguageModel(BaseModel):
 
     Raises:
         ValueError: an encoder without connector or the reverse, an unknown part
-            or rule in ``train_parts``, or widths that do not fit.
+            or rule in ``train_parts``, or widths or modalities that do not fit.
 
     """
 
@@ -97,6 +104,12 @@ class VisionLanguageModel(BaseModel):
                 raise ValueError(
                     f"connector gives width {connector.out_width}, the language "
                     f"model takes {llm.width}."
+                )
+            if set(connector.modalities) != set(encoder.modalities):
+                raise ValueError(
+                    f"model.connector takes {sorted(connector.modalities)}, "
+                    f"model.vision_encoder {sorted(encoder.modalities)}; they must "
+                    "name the same modalities."
                 )
         check_media(llm, connector)
         self.language_model = llm
@@ -140,6 +153,11 @@ class VisionLanguageModel(BaseModel):
         if not self.has_vision:
             return None
         return self.connector.views_of((self.vision_spec.image_size,) * 2)
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """What may stand in a conversation besides text."""
+        return tuple(self.connector.modalities) if self.has_vision else ()
 
     def bind(self, context: Any) -> None:
         """Take tokenizer and stop strings from the run's context.
@@ -198,8 +216,9 @@ class VisionLanguageModel(BaseModel):
         pixel_values: torch.Tensor,
         layouts: Sequence = (),
         instructions: Instructions | None = None,
+        modality: str = "image",
     ) -> torch.Tensor:
-        """Turn views into the rows that fill the slots.
+        """Turn views, or inputs of another modality, into the rows of their slots.
 
         Frozen parts run without graph.
 
@@ -208,13 +227,14 @@ class VisionLanguageModel(BaseModel):
             layouts (Sequence[ViewLayout]): one per picture.
             instructions (Instructions | None): the question about each picture,
                 for connectors that read it.
+            modality (str): what the values are.
 
         Shape:
-            - ``pixel_values``: (V, 3, H, W), normalised
-            - output: (S, Dl), S = sum of the pictures' token counts
+            - ``pixel_values``: (V, 3, H, W), normalised; or (M, ...)
+            - output: (S, Dl), S = sum of the inputs' token counts
 
         """
-        out = self._connect(pixel_values, layouts, instructions)
+        out = self._connect(pixel_values, layouts, instructions, modality)
         return self._merge_views(out, layouts)
 
     def _merge_views(self, out: torch.Tensor, layouts: Sequence) -> torch.Tensor:
@@ -230,8 +250,10 @@ class VisionLanguageModel(BaseModel):
         pixel_values: torch.Tensor,
         layouts: Sequence,
         instructions: Instructions | None = None,
+        modality: str = "image",
     ) -> torch.Tensor:
         """Run encoder and connector: (V, 3, H, W) to (V', N', D)."""
+        other = () if modality == "image" else (modality,)
         frozen = is_frozen(self.vision_encoder)
         graph = torch.is_grad_enabled()
         if self.share_equal_views and not graph:
@@ -239,7 +261,7 @@ class VisionLanguageModel(BaseModel):
             pixel_values = pixel_values[first]
         with torch.set_grad_enabled(graph and not frozen):
             features = self.vision_encoder(
-                pixel_values, tuple(self.connector.select_layers)
+                pixel_values, tuple(self.connector.select_layers), *other
             )
         features.layouts = tuple(layouts)
         features.instructions = instructions
@@ -255,15 +277,15 @@ class VisionLanguageModel(BaseModel):
             return self.connector(features)
 
     def embed(self, batch: VLMBatch) -> torch.Tensor:
-        """Embed text and pictures of a batch.
+        """Embed text, pictures and other inputs of a batch.
 
         Shape:
             - ``batch.input_ids``: (T,)
             - output: (T, Dl)
 
         Raises:
-            ValueError: naming the sample, when a picture's tokens do not fit its
-                slot, or when a text-only model gets pictures.
+            ValueError: naming the sample, when the tokens of an input do not fit
+                its slot, or the model does not take such inputs.
 
         """
         return self._prepare(batch)[0]
@@ -272,6 +294,10 @@ class VisionLanguageModel(BaseModel):
         """Return embeddings (T, Dl) and what the language model may know of them."""
         text = self.language_model.embed(batch.input_ids.clamp(min=0))
         check_slots(batch, self.token_count)
+        check_modality_slots(batch, self.token_count, self.modalities)
+        for modality, inputs in batch.modality_inputs.items():
+            rows = self.encode_images(inputs.values, inputs.layouts, modality=modality)
+            text = merge_embeddings(text, rows, inputs.slot_index)
         if batch.pixel_values is not None and len(batch.pixel_values):
             asked = self._instructions(batch)
             out = self._connect(batch.pixel_values, batch.layouts, asked)

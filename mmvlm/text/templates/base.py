@@ -6,19 +6,20 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from mmvlm.structures import Conversation, Image, Text, Turn
+from mmvlm.structures import Conversation, Image, Media, Text, Turn
 
 
 @dataclass(frozen=True)
 class Piece:
-    """A run of rendered text, or one picture.
+    """A run of rendered text, one picture, or one input of another modality.
 
     Args:
-        text (str): the characters; empty for a picture.
+        text (str): the characters; empty for a picture or medium.
         supervised (bool): whether the model is trained to say it.
         image (int | None): index of the picture that stands here.
         token (str | None): ``bos`` or ``eos``: the piece is that token of the
             tokenizer at hand; ``text`` then only shows it to people.
+        media (Media | None): the input that stands here.
 
     """
 
@@ -26,6 +27,18 @@ class Piece:
     supervised: bool = False
     image: int | None = None
     token: Literal["bos", "eos"] | None = None
+    media: Media | None = None
+
+    def shown(self, image: str = "<image>") -> str:
+        """Return the text, or a mark for what stands in its place.
+
+        Args:
+            image (str): mark of a picture; ``{}`` is its index.
+
+        """
+        if self.media is not None:
+            return f"<{self.media.modality} {self.media.index}>"
+        return self.text if self.image is None else image.format(self.image)
 
 
 class PieceBuilder:
@@ -49,6 +62,11 @@ class PieceBuilder:
         """Add a picture."""
         self.cut()
         self.pieces.append(Piece("", image=index))
+
+    def media(self, media: Media) -> None:
+        """Add an input that is no picture."""
+        self.cut()
+        self.pieces.append(Piece("", media=media))
 
     def token(self, name: Literal["bos", "eos"], supervised: bool = False) -> None:
         """Add a token that the tokenizer defines."""
@@ -233,7 +251,7 @@ def write_parts(
     image_prefix: str = "",
     image_suffix: str = "",
 ) -> None:
-    """Add a turn's text and pictures to ``builder``.
+    """Add a turn's text, pictures and other inputs to ``builder``.
 
     ``{number}`` in the prefix is the picture's number in the sample, from 1.
 
@@ -249,6 +267,8 @@ def write_parts(
             builder.text(image_prefix.replace("{number}", number), supervised)
             builder.image(part.index)
             builder.text(image_suffix, supervised)
+        elif isinstance(part, Media):
+            builder.media(part)
         else:
             raise ValueError(
                 f"sample '{sample}': a {type(part).__name__} reached the chat "

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from mmvlm.registry import CHAT_TEMPLATES
-from mmvlm.structures import Conversation, Image, Turn
+from mmvlm.structures import Conversation, Image, Media, Turn
 
 from .base import ChatTemplate, Piece, PieceBuilder, split_system, write_parts
 
@@ -71,7 +71,8 @@ class PlainTemplate(ChatTemplate):
             )
         out = PieceBuilder()
         if roles[0] == "user":
-            images = tuple(p for p in turns[0].parts if isinstance(p, Image))
+            shown = (Image, Media)
+            images = tuple(p for p in turns[0].parts if isinstance(p, shown))
             if not images and self.require_image:
                 raise ValueError(
                     f"sample '{conversation.id}': {self.label} needs an <image> in "

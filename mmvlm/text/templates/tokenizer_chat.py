@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mmvlm.registry import CHAT_TEMPLATES
-from mmvlm.structures import Conversation, Text, Turn
+from mmvlm.structures import Conversation, Image, Media, Text, Turn
 
 from .base import (
     ChatTemplate,
@@ -239,14 +239,12 @@ class TokenizerChatTemplate(ChatTemplate):
         texts = []
         for turn in turns:
             content = "".join(
-                part.text if isinstance(part, Text) else _IMAGE.format(part.index)
+                part.text if isinstance(part, Text) else _mark(part)
                 for part in turn.parts
             )
             texts.append((turn.role, content))
         expected = self._jinja(texts, prompt)
-        got = "".join(
-            p.text if p.image is None else _IMAGE.format(p.image) for p in pieces
-        )
+        got = "".join(piece.shown(_IMAGE) for piece in pieces)
         if expected != got:
             at = next(
                 (
@@ -262,3 +260,10 @@ class TokenizerChatTemplate(ChatTemplate):
                 f"where the turns say ...{got[max(0, at - 20) : at + 40]!r}. Use one "
                 "of mmvlm's templates, or verify=False."
             )
+
+
+def _mark(part: Image | Media) -> str:
+    """Return what :meth:`Piece.shown` writes for a part that is no text."""
+    if isinstance(part, Media):
+        return Piece("", media=part).shown()
+    return Piece("", image=part.index).shown(_IMAGE)

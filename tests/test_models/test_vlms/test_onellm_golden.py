@@ -1,0 +1,319 @@
+"""OneLLM assembled from our parts equals the official model."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from transformers import CLIPVisionModel
+
+from mmvlm.export.from_onellm import fit_strictly, from_official
+from mmvlm.models.connectors.universal_projection import UniversalProjectionConnector
+from mmvlm.models.language_models.hf_causal_lm import HFCausalLM
+from mmvlm.models.vision_encoders.hf_vision import HFVisionEncoder
+from mmvlm.models.vision_encoders.universal import UniversalEncoder
+from mmvlm.models.vlms.base import VisionLanguageModel
+from mmvlm.structures import (
+    IGNORE_INDEX,
+    SLOT_TOKEN_ID,
+    ModalityInputs,
+    ModalityLayout,
+    VisionFeatures,
+)
+from mmvlm.testing.builders import make_batch
+
+pytestmark = pytest.mark.golden
+MODALITIES = ("image", "video", "rgbd", "audio", "imu", "fmri")
+ROUTED = [(m, r) for m in ("image", "audio") for r in ("constant", "sparse")]
+# Facts of the golden file that only its README tells.
+HEADS = 4
+CLOSE = dict(atol=1e-5, rtol=1e-4)
+
+
+@pytest.fixture(scope="module")
+def arrays(goldens):
+    with np.load(goldens / "onelm_upm.npz") as file:
+        return {key: torch.from_numpy(file[key]) for key in file.files}
+
+
+def _sizes(arrays):
+    return {k[4:]: int(v) for k, v in arrays.items() if k.startswith("cfg/")}
+
+
+def _encoder(arrays):
+    sizes = _sizes(arrays)
+    blocks = {
+        key.split(".")[4] for key in arrays if key.startswith("sd/clip.visual.trans")
+    }
+    patch = arrays["sd/clip.visual.conv1.weight"].shape[-1]
+    hidden = len(arrays["sd/clip.visual.transformer.resblocks.0.mlp.c_fc.bias"])
+    tower = HFVisionEncoder(
+        config=dict(
+            model_type="clip_vision_model",
+            hidden_size=sizes["w"],
+            intermediate_size=hidden,
+            num_hidden_layers=len(blocks),
+            num_attention_heads=HEADS,
+            image_size=sizes["img"],
+            patch_size=patch,
+            hidden_act="gelu",
+        )
+    )
+    kernel = arrays["sd/conv1.audio.weight"].shape[-1]
+    channels, window = arrays["sd/conv1.imu.weight"].shape[1:]
+    return UniversalEncoder(
+        tower,
+        dict(
+            video=dict(type="FramesTokenizer"),
+            rgbd=dict(type="FramesTokenizer"),
+            audio=dict(
+                type="SpectrogramTokenizer",
+                input_size=tuple(arrays["audio/in"].shape[-2:]),
+                kernel_size=kernel,
+            ),
+            imu=dict(
+                type="TimeSeriesTokenizer",
+                channels=channels,
+                length=sizes["imu_len"],
+                kernel_size=window,
+            ),
+            fmri=dict(
+                type="VectorTokenizer",
+                length=sizes["fmri_in"],
+                num_tokens=len(arrays["sd/conv1.fmri.bias"]) // sizes["w"],
+            ),
+        ),
+    )
+
+
+def _connector(arrays, spec, router="soft_sigmoid"):
+    sizes = _sizes(arrays)
+    return UniversalProjectionConnector(
+        vision_spec=spec,
+        out_width=sizes["dim"],
+        modalities=MODALITIES,
+        num_experts=sizes["K"],
+        num_layers=sizes["L"],
+        num_heads=sizes["rh"],
+        num_tokens=sizes["nt"],
+        router=router,
+        multiple_of=sizes["mult"],
+    )
+
+
+def _language_model(arrays):
+    sizes = _sizes(arrays)
+    layers = {k.split(".")[1] for k in arrays if k.startswith("llm/sd/layers.")}
+    return HFCausalLM.tiny(
+        vocab_size=sizes["vocab"],
+        hidden_size=sizes["dim"],
+        intermediate_size=len(arrays["llm/sd/layers.0.feed_forward.w1.weight"]),
+        num_hidden_layers=len(layers),
+        num_attention_heads=HEADS,
+        num_key_value_heads=HEADS,
+        rms_norm_eps=1e-5,
+    )
+
+
+def _official(arrays):
+    """The file's weights under the names of a released checkpoint."""
+    state = {}
+    for key, value in arrays.items():
+        _, found, name = key.partition("sd/")
+        if found:
+            state[f"llma.{name}"] = value
+    return state
+
+
+@pytest.fixture(scope="module")
+def model(arrays):
+    encoder = _encoder(arrays)
+    connector = _connector(arrays, encoder.spec)
+    built = VisionLanguageModel(_language_model(arrays), encoder, connector).eval()
+    state = from_official(_official(arrays), dict(q=HEADS, k=HEADS))
+    parts = ("vision_encoder", "connector", "language_model")
+    fit_strictly(state, built.state_dict(), parts, "golden")
+    lost = built.load_state_dict(state, strict=False)
+    assert not lost.unexpected_keys
+    assert all(key.endswith("position_ids") for key in lost.missing_keys)
+    return built
+
+
+@pytest.fixture
+def as_recorded(monkeypatch):
+    """Let the tower's attention run over the batch, as it did in the recording.
+
+    The official code hands the tower (L, N, D), which open_clip took when OneLLM
+    was trained; the recording's tower took (N, L, D), so every position looked at
+    the same position of the other samples. All else is what was released. That
+    ours looks at its own sample is tested against transformers' CLIP.
+    """
+    run = HFVisionEncoder.run_blocks
+
+    def over_the_batch(self, hidden, layers):
+        states = run(self, hidden.transpose(0, 1), layers)
+        return tuple(state.transpose(0, 1) for state in states)
+
+    monkeypatch.setattr(HFVisionEncoder, "run_blocks", over_the_batch)
+
+
+@torch.no_grad()
+def test_tower_equals_the_clip_of_transformers(arrays, model):
+    encoder = model.vision_encoder
+    picture = CLIPVisionModel(encoder.encoder.config).eval()
+    names = picture.state_dict()
+    weights = encoder.encoder.state_dict()
+    picture.load_state_dict({k: weights[_same(k)] for k in names})
+    inner = getattr(picture, "vision_model", picture)
+
+    states = encoder(arrays["image/in"], (-1,)).hidden_states[0]
+
+    expected = inner.post_layernorm(picture(arrays["image/in"]).last_hidden_state)
+    torch.testing.assert_close(states, expected, **CLOSE)
+
+
+def _same(key):
+    return key if key.startswith("vision_model.") else f"vision_model.{key}"
+
+
+def _token_shape(official):
+    """(M, Dv, H, W) or (M, Dv, N) of the official code, as ours (M, N, Dv)."""
+    return (official[0], int(np.prod(official[2:])), official[1])
+
+
+@pytest.mark.parametrize("modality", MODALITIES)
+@torch.no_grad()
+def test_encoder_equals_the_official_one(arrays, model, as_recorded, modality):
+    values = arrays[f"{modality}/in"]
+    official = arrays[f"{modality}/tokens_before_encoder_shape"].tolist()
+    encoder = model.vision_encoder
+
+    features = encoder(values, (-1,), modality)
+
+    tokenizer = dict(encoder.tokenizers).get(modality)
+    if tokenizer is None or tokenizer.is_frames:
+        frames = values if tokenizer is None else tokenizer(values)
+        tokens = encoder.encoder.vision_model.embeddings.patch_embedding(frames)
+        tokens = tokens.flatten(2).transpose(1, 2)
+    else:
+        tokens = tokenizer(values)
+    assert tuple(tokens.shape) == _token_shape(official)
+    assert features.modality == modality
+    (states,) = features.hidden_states
+    torch.testing.assert_close(states, arrays[f"{modality}/encoder_feats"], **CLOSE)
+
+
+@pytest.mark.parametrize("modality", MODALITIES)
+@torch.no_grad()
+def test_projection_equals_the_official_one(arrays, model, modality):
+    states = arrays[f"{modality}/encoder_feats"]
+    connector = model.connector
+
+    tokens = connector.with_learned_tokens(states, modality)
+    weights = connector.routing_weights(tokens, modality)
+    out = connector.project(states, modality)
+
+    expected = arrays[f"{modality}/routing_weights"]
+    torch.testing.assert_close(weights, expected, **CLOSE)
+    torch.testing.assert_close(out, arrays[f"{modality}/out"], **CLOSE)
+
+
+@pytest.mark.parametrize("modality, router", ROUTED)
+@torch.no_grad()
+def test_routers_of_the_ablation_equal_the_golden_ones(arrays, model, modality, router):
+    connector = _connector(arrays, model.vision_encoder.spec, router).eval()
+    state = model.connector.state_dict()
+    connector.load_state_dict({k: state[k] for k in connector.state_dict()})
+
+    out = connector.project(arrays[f"{modality}/encoder_feats"], modality)
+
+    torch.testing.assert_close(out, arrays[f"{modality}/out_{router}"], **CLOSE)
+
+
+def _samples(arrays, tokens):
+    """Official samples in our layout: BOS, slot, text behind BOS."""
+    samples = []
+    for ids, labels in zip(
+        arrays["full/input_ids"], arrays["full/labels"], strict=True
+    ):
+        goal = [IGNORE_INDEX if t == 0 else t for t in labels.tolist()]
+        slot = [SLOT_TOKEN_ID] * tokens
+        samples.append(
+            (
+                [int(ids[0]), *slot, *ids[1:].tolist()],
+                [IGNORE_INDEX] * (1 + tokens) + goal[1:],
+            )
+        )
+    return samples
+
+
+@torch.no_grad()
+def test_logits_and_loss_of_the_whole_model(arrays, model, as_recorded):
+    tokens = model.connector.token_count.tokens_per_view
+    batch = make_batch(_samples(arrays, tokens), arrays["image/in"])
+
+    logits = model(batch, mode="tensor").unflatten(0, (len(batch.seq_lens), -1))
+    loss = model(batch, mode="loss")["loss"]
+
+    # The official logits start at the end tag, which predicts the first word.
+    torch.testing.assert_close(logits[:, tokens:], arrays["full/logits"], **CLOSE)
+    torch.testing.assert_close(loss, arrays["full/loss"].view(()), **CLOSE)
+    spoken = arrays["full/logits"][:, :-1].flatten(0, 1)
+    plain = F.cross_entropy(
+        spoken, arrays["full/labels"][:, 1:].flatten(), ignore_index=0
+    )
+    torch.testing.assert_close(loss, plain, **CLOSE)
+
+
+@torch.no_grad()
+def test_logits_without_a_picture(arrays, model):
+    batch = make_batch(_samples(arrays, 0))
+
+    logits = model(batch, mode="tensor").unflatten(0, (len(batch.seq_lens), -1))
+
+    torch.testing.assert_close(logits, arrays["full/logits_text_only"], **CLOSE)
+
+
+@pytest.mark.parametrize("modality", MODALITIES[1:])
+@torch.no_grad()
+def test_every_modality_reaches_its_slots(arrays, model, as_recorded, modality):
+    values = arrays[f"{modality}/in"]
+    count = model.connector.token_count.tokens_per_view
+    batch = make_batch(_samples(arrays, count), layouts=(), slot_lens=())
+    layouts = tuple(ModalityLayout(modality, tuple(v.shape)) for v in values)
+    batch.modality_inputs = {
+        modality: ModalityInputs(
+            values, batch.slot_index, (count,) * len(values), (0, 1), layouts
+        )
+    }
+    batch.slot_index, batch.image_owner = batch.slot_index[:0], ()
+
+    rows = model.embed(batch)[batch.modality_inputs[modality].slot_index]
+
+    embeds = rows.unflatten(0, (len(values), count))
+    torch.testing.assert_close(embeds[:, 1:-1], arrays[f"{modality}/out"], **CLOSE)
+    expected = arrays[f"sd/end_tag.{modality}"][0, 0]
+    torch.testing.assert_close(embeds[1, -1], expected)
+
+
+def test_undeclared_official_key_is_refused(arrays):
+    state = {**_official(arrays), "llma.resample_layers.0.0.extra": torch.zeros(1)}
+
+    renamed = from_official(state, dict(q=HEADS, k=HEADS))
+
+    encoder = _encoder(arrays)
+    target = {
+        f"connector.{k}": v
+        for k, v in _connector(arrays, encoder.spec).state_dict().items()
+    }
+    renamed = {k: v for k, v in renamed.items() if k.startswith("connector.")}
+    with pytest.raises(ValueError, match=r"1 unexpected: \['connector.experts.0.0.ext"):
+        fit_strictly(renamed, target, ("connector",), "golden")
+    with pytest.raises(ValueError, match=r"should not have: \['rope.table'\]"):
+        from_official({"llma.rope.table": torch.zeros(1)}, {})
+
+
+def test_connector_takes_features_of_one_modality(arrays, model):
+    states = arrays["audio/encoder_feats"]
+    features = VisionFeatures((states,), (2,), (3, 5), 1, modality="audio")
+
+    assert model.connector(features).shape[1] == _sizes(arrays)["nt"] + 2
