@@ -87,6 +87,8 @@ class Fetcher:
                 reason = f"answer {error.code} {error.reason}"
                 if 400 <= error.code < 500 and error.code not in _TRY_AGAIN:
                     raise Refused(reason) from error
+            except Unreachable as error:
+                reason = str(error)
             except (OSError, http.client.HTTPException) as error:
                 reason = f"{type(error).__name__}: {error}".rstrip(": ")
             if number < self.tries and not self._stopped.is_set():

@@ -1,7 +1,9 @@
 """DenseFusion's rows: read lazily, converted, wrong ones named by file and line."""
 
+import importlib.util
 import json
 import pickle
+from pathlib import Path
 
 import pytest
 from dataset_helpers import identity
@@ -13,6 +15,8 @@ from mmvlm.datasets.jsonl import JSONLines
 from mmvlm.datasets.llava import LLaVADataset
 from mmvlm.structures import Image
 from mmvlm.text.templates.plain import PlainTemplate
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def row(number, **changes):
@@ -176,3 +180,21 @@ def test_the_conversion_refuses_or_counts_damaged_rows(write, llava):
     assert counts == (2, 2)
     assert [r["id"] for r in json.loads(out.read_text())] == ["id0", "id3"]
     assert "line 2" in told[0] and "'<image>', which means a picture" in told[1]
+
+
+def test_the_conversion_tool(write, llava, capsys):
+    write([row(0), row(1, caption="")])
+    path = ROOT / "tools" / "dataset_converters" / "densefusion_to_llava.py"
+    spec = importlib.util.spec_from_file_location("densefusion_to_llava", path)
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    source, out = str(llava.root / "rows.jsonl"), llava.root / "out.json"
+
+    assert "line 2 of" in tool.main([source, str(out)])
+    assert tool.main([source, str(out), "--skip-bad", "--prompt", "Say."]) == 0
+
+    (record,) = json.loads(out.read_text())
+    assert record["conversations"][0]["value"] == "<image>\nSay."
+    shown = capsys.readouterr()
+    assert "1 records, 1 rows left out" in shown.out
+    assert "left out: line 2 of" in shown.err
