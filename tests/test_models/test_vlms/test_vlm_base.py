@@ -388,7 +388,8 @@ def test_model_code_knows_no_rank_device_or_autocast():
         r"|\.cuda\(|[\"']cuda|is_main_process|\bprint\("
     )
     folder = Path(mmvlm.__file__).parent / "models"
-    files = list(folder.rglob("*.py"))
+    # Operators choose a kernel by the device of their input.
+    files = [file for file in folder.rglob("*.py") if file.parent.name != "ops"]
     assert len(files) > 15
 
     for file in files:
