@@ -6,6 +6,7 @@ import functools
 import hashlib
 import os
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from mmengine.logging import print_log
 SOURCE = Path(__file__).with_name("csrc") / "deform_attn.cpp"
 #: Set to 0 to never build, to a folder to keep the builds there.
 BUILD_VARIABLE = "MMVLM_BUILD_OPS"
-_FLAGS = ["-O3", "-fopenmp-simd", "-fno-math-errno", "-g0"]
+_FLAGS = ["-O3", "-fno-math-errno", "-g0"]
 _VECTOR_FLAGS = {
     "AVX2": ["-mavx2", "-mfma"],
     "AVX512": ["-mavx2", "-mfma", "-mavx512f", "-mavx512dq", "-mavx512vl"],
@@ -33,7 +34,10 @@ def build_folder() -> Path:
 
 def compiler_flags() -> list[str]:
     """Return the flags that suit this processor."""
-    return [*_FLAGS, *_VECTOR_FLAGS.get(torch.backends.cpu.get_cpu_capability(), [])]
+    # Without OpenMP torch's parallel loops run on one thread.
+    threads = ["-fopenmp"] if sys.platform == "linux" else ["-fopenmp-simd"]
+    vectors = _VECTOR_FLAGS.get(torch.backends.cpu.get_cpu_capability(), [])
+    return [*_FLAGS, *threads, *vectors]
 
 
 def library_path() -> Path:
