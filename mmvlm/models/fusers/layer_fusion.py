@@ -47,7 +47,11 @@ class LayerMeanFuser(Fuser):
         super().__init__(
             vision_spec=vision_spec, select_layers=select_layers, init_cfg=init_cfg
         )
-        self.scores = nn.Parameter(torch.zeros(len(self.select_layers)), learned)
+        scores = torch.zeros(len(self.select_layers))
+        if learned:
+            self.scores = nn.Parameter(scores)
+        else:  # no parameter, which training the connector would set free
+            self.register_buffer("scores", scores, persistent=False)
 
     def forward(self, features: VisionFeatures) -> VisionFeatures:
         """Average the patches.

@@ -1,13 +1,17 @@
-"""Our C++ operators: built once per machine and torch version, at first use."""
+"""Our C++ operators: built once per machine, at first use."""
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import hashlib
 import os
 import shutil
+import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from mmengine.logging import print_log
@@ -15,7 +19,7 @@ from mmengine.logging import print_log
 SOURCE = Path(__file__).with_name("csrc") / "deform_attn.cpp"
 #: Set to 0 to never build, to a folder to keep the builds there.
 BUILD_VARIABLE = "MMVLM_BUILD_OPS"
-_FLAGS = ["-O3", "-fopenmp-simd", "-fno-math-errno", "-g0"]
+_FLAGS = ["-O3", "-fno-math-errno", "-g0"]
 _VECTOR_FLAGS = {
     "AVX2": ["-mavx2", "-mfma"],
     "AVX512": ["-mavx2", "-mfma", "-mavx512f", "-mavx512dq", "-mavx512vl"],
@@ -33,13 +37,15 @@ def build_folder() -> Path:
 
 def compiler_flags() -> list[str]:
     """Return the flags that suit this processor."""
-    return [*_FLAGS, *_VECTOR_FLAGS.get(torch.backends.cpu.get_cpu_capability(), [])]
+    threads = ["-fopenmp"] if sys.platform == "linux" else ["-fopenmp-simd"]
+    vectors = _VECTOR_FLAGS.get(torch.backends.cpu.get_cpu_capability(), [])
+    return [*_FLAGS, *threads, *vectors]
 
 
 def library_path() -> Path:
     """Return the file of the built operators; its name tells what it was made of."""
-    parts = (SOURCE.read_bytes(), torch.__version__.encode())
-    text = b"\0".join([*parts, *(flag.encode() for flag in compiler_flags())])
+    flags = (flag.encode() for flag in compiler_flags())
+    text = b"\0".join([SOURCE.read_bytes(), *flags])
     return build_folder() / f"deform_attn-{hashlib.sha256(text).hexdigest()[:16]}.so"
 
 
@@ -69,20 +75,19 @@ def load_ops() -> str | None:
         return reason
     path = library_path()
     try:
-        if path.is_file():
-            torch.ops.load_library(str(path))
-        else:
+        if not path.is_file():
             _build(path)
+        library = ctypes.CDLL(str(path))
     except (OSError, RuntimeError) as error:
         message = str(error).strip() or type(error).__name__
         print_log(f"{SOURCE.name} cannot be used: {message}", "current", 30)
         return f"build failed: {message.splitlines()[0]}"
-    _register()
+    _register(library)
     return None
 
 
 def _build(path: Path) -> None:
-    """Compile and load; the library moves into its place when it is whole.
+    """Compile; the library moves into its place when it is whole.
 
     Processes that start together build side by side instead of waiting for a
     lock, which a killed one would leave behind; the files are equal.
@@ -90,7 +95,7 @@ def _build(path: Path) -> None:
     from torch.utils import cpp_extension
 
     print_log(
-        f"building {SOURCE.name} for {path}; about half a minute, once per machine "
+        f"building {SOURCE.name} for {path}; some seconds, once per machine "
         f"({BUILD_VARIABLE}=0 forbids it).",
         "current",
     )
@@ -106,28 +111,63 @@ def _build(path: Path) -> None:
         os.replace(built, path)
 
 
-def _register() -> None:
-    """Tell autograd and ``torch.compile`` about the loaded operators."""
+def _register(library: ctypes.CDLL) -> None:
+    """Make the library's functions operators that autograd and compilers know."""
 
-    @torch.library.register_fake("mmvlm::deform_attn")
-    def _(value, shapes, locations, weights):
+    def call(name: str, tensors: list, shapes: list[int], locations: Any) -> None:
+        value, kind = tensors[0], str(tensors[0].dtype).removeprefix("torch.")
+        levels, points = locations.shape[3:5]
+        sizes = (*value.shape, locations.shape[1], levels, points)
+        getattr(library, f"{name}_{kind}")(
+            *(ctypes.c_void_p(tensor.data_ptr()) for tensor in tensors),
+            _int64s(shapes),
+            _int64s((*sizes, torch.get_num_threads())),
+        )
+
+    def forward(value, shapes, locations, weights):
+        inputs = [x.contiguous() for x in (value, locations, weights)]
+        out = fake_forward(value, shapes, locations, weights)
+        call("deform_attn", [*inputs, out], shapes, locations)
+        return out
+
+    def fake_forward(value, shapes, locations, weights):
         batch, _, heads, channels = value.shape
         return value.new_empty(batch, locations.shape[1], heads * channels)
 
-    @torch.library.register_fake("mmvlm::deform_attn_backward")
-    def _(value, shapes, locations, weights, grad):
-        inputs = (value, locations, weights)
-        return tuple(torch.empty_like(x).contiguous() for x in inputs)
+    def backward(value, shapes, locations, weights, grad):
+        inputs = [x.contiguous() for x in (value, locations, weights, grad)]
+        grads = tuple(torch.zeros_like(x) for x in inputs[:3])
+        call("deform_attn_backward", [*inputs, *grads], shapes, locations)
+        return grads
+
+    def fake_backward(value, shapes, locations, weights, grad):
+        return tuple(x.new_empty(x.shape) for x in (value, locations, weights))
 
     def save(ctx, inputs, output) -> None:
         value, ctx.shapes, locations, weights = inputs
         ctx.save_for_backward(value, locations, weights)
 
-    def backward(ctx, grad) -> tuple:
+    def chain(ctx, grad) -> tuple:
         value, locations, weights = ctx.saved_tensors
         grads = torch.ops.mmvlm.deform_attn_backward(
             value, ctx.shapes, locations, weights, grad
         )
         return grads[0], None, grads[1], grads[2]
 
-    torch.library.register_autograd("mmvlm::deform_attn", backward, setup_context=save)
+    inputs = "Tensor value, int[] shapes, Tensor locations, Tensor weights"
+    options = dict(mutates_args=(), device_types="cpu")
+    operator = torch.library.custom_op(
+        "mmvlm::deform_attn", forward, schema=f"({inputs}) -> Tensor", **options
+    )
+    operator.register_fake(fake_forward)
+    operator.register_autograd(chain, setup_context=save)
+    torch.library.custom_op(
+        "mmvlm::deform_attn_backward",
+        backward,
+        schema=f"({inputs}, Tensor grad) -> (Tensor, Tensor, Tensor)",
+        **options,
+    ).register_fake(fake_backward)
+
+
+def _int64s(numbers: Sequence[int]) -> ctypes.Array:
+    return (ctypes.c_int64 * len(numbers))(*numbers)

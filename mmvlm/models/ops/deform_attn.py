@@ -56,11 +56,12 @@ def deform_attn_sample(
         RuntimeError: when the backend that is asked for cannot run here.
 
     """
+    shapes = tuple((height, width) for height, width in shapes)
     _check(value, shapes, locations, weights)
     name = choose_backend(value.device.type, backend)
     dtype = torch.float64 if value.dtype == torch.float64 else torch.float32
     out = BACKENDS[name](
-        value.to(dtype), tuple(shapes), locations.to(dtype), weights.to(dtype)
+        value.to(dtype), shapes, locations.to(dtype), weights.to(dtype)
     )
     return out.to(value.dtype)
 
@@ -135,9 +136,11 @@ def _why_not(name: str, device: str) -> str | None:
         if device != "cuda":
             return "it is for CUDA devices"
         try:
-            from mmcv.ops import multi_scale_deform_attn  # noqa: F401
+            from mmcv.ops import get_compiling_cuda_version
         except ImportError as error:
             return f"mmcv has no compiled operators ({error})"
+        if get_compiling_cuda_version() == "not available":
+            return "mmcv was compiled without CUDA"
     return None
 
 
@@ -252,7 +255,7 @@ def _cuda(
         return _bag(value, shapes, locations, weights)
     return MultiScaleDeformableAttnFunction.apply(
         value.contiguous(),
-        *_level_tensors(tuple(shapes), value.device),
+        *_level_tensors(shapes, value.device),
         locations.contiguous(),
         weights.contiguous(),
         dividing_step(value.shape[0]),

@@ -11,9 +11,12 @@ import math
 import torch
 from torch import nn
 
+from mmvlm.registry import MODELS
+
 from .deform_attn import BACKENDS, Shapes, deform_attn_sample
 
 
+@MODELS.register_module()
 class MSDeformAttention(nn.Module):
     """Every query samples a few learned points of every level's map.
 

@@ -154,6 +154,21 @@ def test_the_cpp_operator_keeps_its_rules():
     )
 
 
+def test_the_cpp_operator_gives_the_same_on_several_threads():
+    leaves, shapes, grad = make(*CASES["equal levels"])
+    name, results = usable("cpp"), []
+    threads = torch.get_num_threads()
+    try:
+        for count in (1, 3):
+            torch.set_num_threads(count)
+            out = ops.deform_attn_sample(leaves[0], shapes, *leaves[1:], name)
+            results.append((out, *torch.autograd.grad(out, leaves, grad)))
+    finally:
+        torch.set_num_threads(threads)
+
+    assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+
+
 # ------------------------------------------------------------------ choice
 @pytest.fixture
 def fresh():
@@ -195,12 +210,26 @@ def test_without_a_compiler_the_choice_is_bag_and_says_why(fresh, monkeypatch):
 
 
 def test_cuda_is_chosen_on_cuda_only(fresh, monkeypatch):
+    import mmcv.ops
+
     _logged(monkeypatch)
+    monkeypatch.setattr(mmcv.ops, "get_compiling_cuda_version", lambda: "12.8")
 
     assert ops.choose_backend("cuda") == "cuda"
     assert ops.choose_backend("mps") == "bag"
     with pytest.raises(RuntimeError, match="'cuda' cannot run on cpu: it is for CUDA"):
         ops.choose_backend("cpu", "cuda")
+
+
+def test_an_mmcv_without_cuda_leaves_bag(fresh, monkeypatch):
+    import mmcv.ops
+
+    lines = _logged(monkeypatch)
+    name = "get_compiling_cuda_version"
+    monkeypatch.setattr(mmcv.ops, name, lambda: "not available")
+
+    assert ops.choose_backend("cuda") == "bag"
+    assert "'cuda' is off: mmcv was compiled without CUDA" in lines[0]
 
 
 def test_unknown_backend_is_refused():
@@ -286,7 +315,7 @@ def test_cuda_hands_mmcv_what_its_kernel_takes(batch, monkeypatch):
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("backend", ["cuda", "bag", "grid"])
-@pytest.mark.parametrize("batch", [2, 67])
+@pytest.mark.parametrize("batch", [2, 67, 80])
 def test_gpu_backends_equal_the_cpu(batch, backend):
     leaves, shapes, grad = make(batch, ((5, 7), (3, 4)), 4, 8, 9, 3)
     expected = ops.deform_attn_sample(leaves[0], shapes, *leaves[1:], "grid")

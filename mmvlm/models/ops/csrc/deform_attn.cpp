@@ -2,18 +2,12 @@
 //
 // B batch, S values (all levels), M heads, D channels per head, Q queries,
 // L levels, K points. The inner loops run over contiguous D.
-#include <ATen/Dispatch.h>
-#include <ATen/Parallel.h>
-#include <ATen/core/Tensor.h>
-#include <ATen/ops/empty.h>
-#include <ATen/ops/empty_like.h>
-#include <ATen/ops/zeros_like.h>
-#include <torch/library.h>
-
+// Plain C++ without torch's headers, so that it compiles in a few seconds; the
+// tensors' pointers come from Python and are contiguous.
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
 #include <limits>
-#include <tuple>
 #include <type_traits>
 #include <vector>
 
@@ -23,12 +17,12 @@ struct Level {
   int64_t height, width, start;
 };
 
-std::vector<Level> levels_of(at::IntArrayRef shapes) {
+std::vector<Level> levels_of(const int64_t* shapes, int64_t L) {
   std::vector<Level> levels;
   int64_t start = 0;
-  for (size_t i = 0; i + 1 < shapes.size(); i += 2) {
-    levels.push_back({shapes[i], shapes[i + 1], start});
-    start += shapes[i] * shapes[i + 1];
+  for (int64_t l = 0; l < L; ++l, shapes += 2) {
+    levels.push_back({shapes[0], shapes[1], start});
+    start += shapes[0] * shapes[1];
   }
   return levels;
 }
@@ -86,7 +80,7 @@ struct Row<T, 0> {
 };
 
 struct Sizes {
-  int64_t B, S, M, D, Q, K;
+  int64_t B, S, M, D, Q, L, K, threads;
 };
 
 template <typename T, int N>
@@ -94,44 +88,43 @@ void forward_kernel(const T* value, const T* locations, const T* weights, T* out
                     const std::vector<Level>& levels, const Sizes& s) {
   const int64_t L = levels.size(), stride = s.M * s.D, points = L * s.K;
   const int64_t D = N > 0 ? N : s.D;
-  at::parallel_for(0, s.B * s.Q * s.M, 64, [&](int64_t begin, int64_t end) {
-    for (int64_t item = begin; item < end; ++item) {
-      const int64_t m = item % s.M, b = item / s.M / s.Q;
-      const T* head = value + (b * s.S * s.M + m) * D;
-      const T* location = locations + item * points * 2;
-      const T* weight = weights + item * points;
-      Row<T, N> row(out + item * D, D);
-      T* sum = row.get();
-      for (int64_t l = 0; l < L; ++l) {
-        for (int64_t k = 0; k < s.K; ++k, location += 2, ++weight) {
-          if (std::isnan(location[0] + location[1])) {
-            for (int64_t d = 0; d < D; ++d)
-              sum[d] = std::numeric_limits<T>::quiet_NaN();
-          }
-          const Corners<T> c(levels[l], location[0], location[1], stride);
-          if (!c.any) continue;
-          if (c.inside == 15) {
-            const T a0 = c.share[0] * *weight, a1 = c.share[1] * *weight;
-            const T a2 = c.share[2] * *weight, a3 = c.share[3] * *weight;
-            const T *s0 = head + c.offset[0], *s1 = head + c.offset[1];
-            const T *s2 = head + c.offset[2], *s3 = head + c.offset[3];
+#pragma omp parallel for num_threads(s.threads)
+  for (int64_t item = 0; item < s.B * s.Q * s.M; ++item) {
+    const int64_t m = item % s.M, b = item / s.M / s.Q;
+    const T* head = value + (b * s.S * s.M + m) * D;
+    const T* location = locations + item * points * 2;
+    const T* weight = weights + item * points;
+    Row<T, N> row(out + item * D, D);
+    T* sum = row.get();
+    for (int64_t l = 0; l < L; ++l) {
+      for (int64_t k = 0; k < s.K; ++k, location += 2, ++weight) {
+        if (std::isnan(location[0] + location[1])) {
+          for (int64_t d = 0; d < D; ++d)
+            sum[d] = std::numeric_limits<T>::quiet_NaN();
+        }
+        const Corners<T> c(levels[l], location[0], location[1], stride);
+        if (!c.any) continue;
+        if (c.inside == 15) {
+          const T a0 = c.share[0] * *weight, a1 = c.share[1] * *weight;
+          const T a2 = c.share[2] * *weight, a3 = c.share[3] * *weight;
+          const T *s0 = head + c.offset[0], *s1 = head + c.offset[1];
+          const T *s2 = head + c.offset[2], *s3 = head + c.offset[3];
 #pragma omp simd
-            for (int64_t d = 0; d < D; ++d)
-              sum[d] += a0 * s0[d] + a1 * s1[d] + a2 * s2[d] + a3 * s3[d];
-            continue;
-          }
-          for (int corner = 0; corner < 4; ++corner) {
-            if (!(c.inside >> corner & 1)) continue;
-            const T share = c.share[corner] * *weight;
-            const T* source = head + c.offset[corner];
+          for (int64_t d = 0; d < D; ++d)
+            sum[d] += a0 * s0[d] + a1 * s1[d] + a2 * s2[d] + a3 * s3[d];
+          continue;
+        }
+        for (int corner = 0; corner < 4; ++corner) {
+          if (!(c.inside >> corner & 1)) continue;
+          const T share = c.share[corner] * *weight;
+          const T* source = head + c.offset[corner];
 #pragma omp simd
-            for (int64_t d = 0; d < D; ++d) sum[d] += share * source[d];
-          }
+          for (int64_t d = 0; d < D; ++d) sum[d] += share * source[d];
         }
       }
-      row.store(out + item * D, D);
     }
-  });
+    row.store(out + item * D, D);
+  }
 }
 
 template <typename T>
@@ -146,52 +139,46 @@ void backward_kernel(const T* value, const T* locations, const T* weights,
                      const std::vector<Level>& levels, const Sizes& s) {
   const int64_t L = levels.size(), stride = s.M * s.D, points = L * s.K;
   const int64_t D = N > 0 ? N : s.D;
-  at::parallel_for(0, s.B * s.M, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t pair = begin; pair < end; ++pair) {
-      const int64_t m = pair % s.M, b = pair / s.M;
-      const T* head = value + (b * s.S * s.M + m) * D;
-      T* grad_head = grads.value + (b * s.S * s.M + m) * D;
-      for (int64_t q = 0; q < s.Q; ++q) {
-        const int64_t item = (b * s.Q + q) * s.M + m;
-        const T* row = grad + item * D;
-        int64_t at = item * points;
-        for (int64_t l = 0; l < L; ++l) {
-          for (int64_t k = 0; k < s.K; ++k, ++at) {
-            const Corners<T> c(levels[l], locations[2 * at], locations[2 * at + 1],
-                               stride);
-            if (!c.any) continue;
-            T dots[4] = {0, 0, 0, 0};
-            for (int corner = 0; corner < 4; ++corner) {
-              if (!(c.inside >> corner & 1)) continue;
-              const T share = c.share[corner] * weights[at];
-              const T* source = head + c.offset[corner];
-              T* target = grad_head + c.offset[corner];
-              T dot = 0;
+#pragma omp parallel for num_threads(s.threads)
+  for (int64_t pair = 0; pair < s.B * s.M; ++pair) {
+    const int64_t m = pair % s.M, b = pair / s.M;
+    const T* head = value + (b * s.S * s.M + m) * D;
+    T* grad_head = grads.value + (b * s.S * s.M + m) * D;
+    for (int64_t q = 0; q < s.Q; ++q) {
+      const int64_t item = (b * s.Q + q) * s.M + m;
+      const T* row = grad + item * D;
+      int64_t at = item * points;
+      for (int64_t l = 0; l < L; ++l) {
+        for (int64_t k = 0; k < s.K; ++k, ++at) {
+          const Corners<T> c(levels[l], locations[2 * at], locations[2 * at + 1],
+                             stride);
+          if (!c.any) continue;
+          T dots[4] = {0, 0, 0, 0};
+          for (int corner = 0; corner < 4; ++corner) {
+            if (!(c.inside >> corner & 1)) continue;
+            const T share = c.share[corner] * weights[at];
+            const T* source = head + c.offset[corner];
+            T* target = grad_head + c.offset[corner];
+            T dot = 0;
 #pragma omp simd reduction(+ : dot)
-              for (int64_t d = 0; d < D; ++d) {
-                dot += row[d] * source[d];
-                target[d] += share * row[d];
-              }
-              dots[corner] = dot;
+            for (int64_t d = 0; d < D; ++d) {
+              dot += row[d] * source[d];
+              target[d] += share * row[d];
             }
-            grads.weights[at] = c.share[0] * dots[0] + c.share[1] * dots[1] +
-                                c.share[2] * dots[2] + c.share[3] * dots[3];
-            grads.locations[2 * at] =
-                weights[at] * levels[l].width *
-                (c.low_y * (dots[1] - dots[0]) + c.high_y * (dots[3] - dots[2]));
-            grads.locations[2 * at + 1] =
-                weights[at] * levels[l].height *
-                (c.low_x * (dots[2] - dots[0]) + c.high_x * (dots[3] - dots[1]));
+            dots[corner] = dot;
           }
+          grads.weights[at] = c.share[0] * dots[0] + c.share[1] * dots[1] +
+                              c.share[2] * dots[2] + c.share[3] * dots[3];
+          grads.locations[2 * at] =
+              weights[at] * levels[l].width *
+              (c.low_y * (dots[1] - dots[0]) + c.high_y * (dots[3] - dots[2]));
+          grads.locations[2 * at + 1] =
+              weights[at] * levels[l].height *
+              (c.low_x * (dots[2] - dots[0]) + c.high_x * (dots[3] - dots[1]));
         }
       }
     }
-  });
-}
-
-Sizes sizes_of(const at::Tensor& value, const at::Tensor& locations) {
-  return {value.size(0), value.size(1),     value.size(2),
-          value.size(3), locations.size(1), locations.size(4)};
+  }
 }
 
 // Calls f with the number of channels as a constant where it is a usual one.
@@ -205,55 +192,41 @@ void with_channels(int64_t D, const F& f) {
   }
 }
 
-at::Tensor forward(const at::Tensor& value, at::IntArrayRef shapes,
-                   const at::Tensor& locations, const at::Tensor& weights) {
-  const auto levels = levels_of(shapes);
-  const auto v = value.contiguous(), p = locations.contiguous(),
-             w = weights.contiguous();
-  const Sizes s = sizes_of(v, p);
-  at::Tensor out = at::empty({s.B, s.Q, s.M * s.D}, v.options());
-  AT_DISPATCH_FLOATING_TYPES(v.scalar_type(), "deform_attn", [&] {
-    with_channels(s.D, [&](auto channels) {
-      forward_kernel<scalar_t, decltype(channels)::value>(
-          v.data_ptr<scalar_t>(), p.data_ptr<scalar_t>(), w.data_ptr<scalar_t>(),
-          out.data_ptr<scalar_t>(), levels, s);
-    });
+template <typename T>
+void forward(const T* value, const T* locations, const T* weights, T* out,
+             const int64_t* shapes, const Sizes& s) {
+  const auto levels = levels_of(shapes, s.L);
+  with_channels(s.D, [&](auto channels) {
+    forward_kernel<T, decltype(channels)::value>(value, locations, weights, out,
+                                                 levels, s);
   });
-  return out;
 }
 
-std::tuple<at::Tensor, at::Tensor, at::Tensor> backward(
-    const at::Tensor& value, at::IntArrayRef shapes, const at::Tensor& locations,
-    const at::Tensor& weights, const at::Tensor& grad) {
-  const auto levels = levels_of(shapes);
-  const auto v = value.contiguous(), p = locations.contiguous(),
-             w = weights.contiguous(), g = grad.contiguous();
-  const Sizes s = sizes_of(v, p);
-  at::Tensor dv = at::zeros_like(v), dp = at::zeros_like(p), dw = at::zeros_like(w);
-  AT_DISPATCH_FLOATING_TYPES(v.scalar_type(), "deform_attn_backward", [&] {
-    const Grads<scalar_t> grads{dv.data_ptr<scalar_t>(), dp.data_ptr<scalar_t>(),
-                                dw.data_ptr<scalar_t>()};
-    with_channels(s.D, [&](auto channels) {
-      backward_kernel<scalar_t, decltype(channels)::value>(
-          v.data_ptr<scalar_t>(), p.data_ptr<scalar_t>(), w.data_ptr<scalar_t>(),
-          g.data_ptr<scalar_t>(), grads, levels, s);
-    });
+template <typename T>
+void backward(const T* value, const T* locations, const T* weights, const T* grad,
+              const Grads<T>& grads, const int64_t* shapes, const Sizes& s) {
+  const auto levels = levels_of(shapes, s.L);
+  with_channels(s.D, [&](auto channels) {
+    backward_kernel<T, decltype(channels)::value>(value, locations, weights, grad,
+                                                  grads, levels, s);
   });
-  return {dv, dp, dw};
 }
 
 }  // namespace
 
-TORCH_LIBRARY(mmvlm, m) {
-  m.def(
-      "deform_attn(Tensor value, int[] shapes, Tensor locations, Tensor weights) "
-      "-> Tensor");
-  m.def(
-      "deform_attn_backward(Tensor value, int[] shapes, Tensor locations, "
-      "Tensor weights, Tensor grad) -> (Tensor, Tensor, Tensor)");
-}
+#define MMVLM_DEFORM_ATTN(T, NAME)                                                 \
+  extern "C" void deform_attn_##NAME(const T* value, const T* locations,           \
+                                     const T* weights, T* out,                     \
+                                     const int64_t* shapes, const Sizes* sizes) {  \
+    forward(value, locations, weights, out, shapes, *sizes);                       \
+  }                                                                                \
+  extern "C" void deform_attn_backward_##NAME(                                     \
+      const T* value, const T* locations, const T* weights, const T* grad,         \
+      T* grad_value, T* grad_locations, T* grad_weights, const int64_t* shapes,    \
+      const Sizes* sizes) {                                                        \
+    const Grads<T> grads{grad_value, grad_locations, grad_weights};                \
+    backward(value, locations, weights, grad, grads, shapes, *sizes);              \
+  }
 
-TORCH_LIBRARY_IMPL(mmvlm, CPU, m) {
-  m.impl("deform_attn", &forward);
-  m.impl("deform_attn_backward", &backward);
-}
+MMVLM_DEFORM_ATTN(float, float32)
+MMVLM_DEFORM_ATTN(double, float64)
