@@ -1,5 +1,6 @@
 """INF-LLaVA through every door: training, chat, merging, test, same features."""
 
+import copy
 import json
 from pathlib import Path
 
@@ -123,6 +124,29 @@ def test_the_released_loader_gives_other_pictures(folder, talk, picture):
     small = PadToSquare(28, talk.context.spec.mean, "bicubic").view(picture)[0]
     normalize = talk.model.data_preprocessor.normalize
     assert torch.equal(views(legacy)[-1:], normalize(torch.from_numpy(small)))
+
+
+def test_float_views_go_through_and_lose_nothing_at_three(folder, talk, picture):
+    cfg = load_config(folder / "child.py", tiny=True)
+    cfg.train_dataloader.dataset.pipeline[1]["pixels"] = "float"
+    exact = VLMInferencer(cfg, device="cpu")
+
+    found = exact.encode([exact.conversation(picture, "What?")]).pixel_values
+
+    expected = talk.encode([talk.conversation(picture, "What?")]).pixel_values
+    torch.testing.assert_close(found, expected, atol=2e-6, rtol=0)
+
+
+def test_text_reaches_every_connector_weight_where_ranks_must_agree(talk):
+    model = copy.deepcopy(talk.model)
+    model.run_vision_on_text_batches = True
+
+    batch = talk.encode([talk.conversation(None, "Why?")])
+    model.embed(batch).sum().backward()
+
+    assert batch.pixel_values is None
+    assert all(p.grad is not None for p in model.connector.parameters())
+    assert not any(p.grad.any() for p in model.connector.parameters())
 
 
 def test_chat_answers_and_looks(talk, picture):

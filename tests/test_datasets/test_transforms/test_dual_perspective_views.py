@@ -12,7 +12,11 @@ from mmvlm.datasets.transforms.dual_perspective import (
     DualPerspectiveViews,
     dual_perspective_views,
 )
-from mmvlm.datasets.transforms.image import CenterCropSquare, PadToSquare
+from mmvlm.datasets.transforms.image import (
+    CenterCropSquare,
+    PadToSquare,
+    expand_to_square,
+)
 from mmvlm.structures import ViewLayout, VisionEncoderSpec
 from mmvlm.structures.dual_perspective import DualPerspective, reassemble_views
 
@@ -166,3 +170,27 @@ def test_another_layout_asks_for_nothing():
     step.bind(SimpleNamespace(spec=spec, views=ViewLayout((8, 8), (8, 8))))
 
     assert step.grid is None
+
+
+@pytest.mark.parametrize("pad", [True, False])
+def test_the_large_square_is_the_clip_processor_at_n_times_its_size(pad):
+    from transformers import CLIPImageProcessor
+
+    side = 3 * SIZE
+    processor = CLIPImageProcessor(
+        size=dict(shortest_edge=side),
+        crop_size=dict(height=side, width=side),
+        image_mean=MEAN,
+        image_std=STD,
+    )
+    image = picture()
+    color = [int(255 * channel) for channel in MEAN]
+    given = expand_to_square(image, color) if pad else image
+    expected = processor(PIL.Image.fromarray(given), return_tensors="pt").pixel_values
+
+    views, _ = bound(grid=3, pad=pad, pixels="float").view(image)
+
+    for start, kind in ((0, "local"), (9, "global")):
+        crops = torch.from_numpy(views[start : start + 9])
+        large = reassemble_views(crops, 3, kind)
+        torch.testing.assert_close(large, expected[0], atol=1e-5, rtol=0)
