@@ -19,6 +19,8 @@ class VisionEncoder(BaseModule):
     """
 
     spec: VisionEncoderSpec
+    #: Views of every picture where their place in the picture matters, else 1.
+    views_per_picture: int = 1
 
     @property
     @abstractmethod

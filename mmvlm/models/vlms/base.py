@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -190,7 +191,9 @@ class VisionLanguageModel(BaseModel):
         frozen = is_frozen(self.vision_encoder)
         graph = torch.is_grad_enabled()
         if self.share_equal_views and not graph:
-            first, place = unique_views(pixel_values)
+            # Where places matter, only whole pictures can be equal.
+            count = self.vision_encoder.views_per_picture
+            first, place = unique_views(pixel_values, count)
             pixel_values = pixel_values[first]
         with torch.set_grad_enabled(graph and not frozen):
             features = self.vision_encoder(
@@ -230,6 +233,9 @@ class VisionLanguageModel(BaseModel):
         if self.run_vision_on_text_batches and self.has_vision:
             side = self.vision_spec.image_size
             layout = self.connector.views_of((side, side))
+            least = self.vision_encoder.views_per_picture
+            if least > layout.num_views:
+                layout = replace(layout, num_views=least)
             views = torch.zeros(layout.num_views, 3, side, side, device=text.device)
             return text + self.encode_images(views, (layout,)).sum().to(text.dtype) * 0
         return text
