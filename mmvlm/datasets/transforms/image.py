@@ -371,3 +371,50 @@ class RandomResizedCropSquare(ViewTransform):
         w = min(width, round(height * self.ratio[1]))
         h = min(height, round(width / self.ratio[0]))
         return (height - h) // 2, (width - w) // 2, h, w
+
+
+@TRANSFORMS.register_module()
+class GridWindows(ViewTransform):
+    """Windows of the enlarged picture row by row, then the whole one (Monkey).
+
+    The picture is resized to ``grid`` x ``grid`` windows, its aspect ratio not
+    kept. The layout's ``scale`` maps points into the last view.
+
+    Args:
+        grid (int): windows per side. Default: 2.
+        size (int | None): side of a view in pixels; None takes the encoder's.
+        resample (str | None): PIL's filter; None takes the encoder's.
+
+    """
+
+    def __init__(
+        self, grid: int = 2, size: int | None = None, resample: str | None = None
+    ) -> None:
+        super().__init__(size=size, resample=resample)
+        if grid < 1:
+            raise ValueError(f"GridWindows: grid={grid}, expected at least 1.")
+        self.grid = grid
+
+    def view(
+        self, image: np.ndarray, rng: np.random.Generator | None = None
+    ) -> tuple[np.ndarray, ViewLayout]:
+        """Return the windows and the whole picture.
+
+        Shape:
+            - ``image``: (H, W, 3), uint8
+            - views: (grid * grid + 1, 3, size, size), uint8
+        """
+        size, grid, (height, width) = self.size, self.grid, image.shape[:2]
+        large = self._resize(image, grid * size, grid * size)
+        windows = large.reshape(grid, size, grid, size, 3).transpose(0, 2, 4, 1, 3)
+        whole = _as_view(self._resize(image, size, size))
+        views = np.concatenate([windows.reshape(-1, 3, size, size), whole])
+        layout = ViewLayout(
+            original_size=(height, width),
+            view_size=(size, size),
+            num_views=len(views),
+            kind="windows",
+            scale=(size / width, size / height),
+            extra=(grid, grid),
+        )
+        return views, layout

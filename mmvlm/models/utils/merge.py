@@ -126,11 +126,17 @@ def merge_embeddings(
     return text_embeds.index_copy(0, slot_index, image_embeds.to(text_embeds.dtype))
 
 
-def unique_views(pixel_values: torch.Tensor) -> tuple[list[int], list[int]]:
+def unique_views(
+    pixel_values: torch.Tensor, per_picture: int = 1
+) -> tuple[list[int], list[int]]:
     """Find views that are equal, so that each is encoded once.
 
     Several questions about one picture are common in benchmarks. Reads values
     on the host, so it is meant for inference.
+
+    Args:
+        pixel_values (torch.Tensor): views.
+        per_picture (int): that many neighbours are equal only together.
 
     Returns:
         tuple: indices of the distinct views in order, and for every view its
@@ -140,17 +146,22 @@ def unique_views(pixel_values: torch.Tensor) -> tuple[list[int], list[int]]:
         - ``pixel_values``: (V, 3, H, W)
 
     """
-    flat = pixel_values.flatten(1)
+    flat = pixel_values.reshape(len(pixel_values) // per_picture, -1)
     sums = flat.sum(1, dtype=torch.float64).tolist()
     known: dict[float, list[int]] = {}
     first, place = [], []
-    for view, key in enumerate(sums):
+    for picture, key in enumerate(sums):
         for number in known.setdefault(key, []):
-            if torch.equal(flat[first[number]], flat[view]):
+            if torch.equal(flat[first[number]], flat[picture]):
                 place.append(number)
                 break
         else:
             known[key].append(len(first))
             place.append(len(first))
-            first.append(view)
-    return first, place
+            first.append(picture)
+    return _views(first, per_picture), _views(place, per_picture)
+
+
+def _views(pictures: list[int], count: int) -> list[int]:
+    """Return the views of pictures that have ``count`` each."""
+    return [picture * count + view for picture in pictures for view in range(count)]

@@ -22,6 +22,8 @@ class VisionEncoder(BaseModule):
     #: What the encoder takes; with more than pictures, ``forward`` takes
     #: ``modality`` as a third argument.
     modalities: tuple[str, ...] = ("image",)
+    #: Views of every picture where their place in the picture matters, else 1.
+    views_per_picture: int = 1
 
     @property
     @abstractmethod

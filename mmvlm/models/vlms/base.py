@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -152,7 +153,9 @@ class VisionLanguageModel(BaseModel):
         """Layout of a picture as the connector asks for it; None without one."""
         if not self.has_vision:
             return None
-        return self.connector.views_of((self.vision_spec.image_size,) * 2)
+        layout = self.connector.views_of((self.vision_spec.image_size,) * 2)
+        least = self.vision_encoder.views_per_picture
+        return replace(layout, num_views=least) if least > layout.num_views else layout
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -257,7 +260,9 @@ class VisionLanguageModel(BaseModel):
         frozen = is_frozen(self.vision_encoder)
         graph = torch.is_grad_enabled()
         if self.share_equal_views and not graph:
-            first, place = unique_views(pixel_values)
+            # Where places matter, only whole pictures can be equal.
+            count = self.vision_encoder.views_per_picture
+            first, place = unique_views(pixel_values, count)
             pixel_values = pixel_values[first]
         with torch.set_grad_enabled(graph and not frozen):
             features = self.vision_encoder(

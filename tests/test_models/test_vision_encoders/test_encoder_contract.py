@@ -26,10 +26,10 @@ def encoder(request):
     return encoder_classes()[request.param].tiny().eval()
 
 
-def _views(encoder, count=2, side=None):
-    side = side or encoder.spec.image_size
+def _views(encoder, pictures=2, side=None):
+    side, count = side or encoder.spec.image_size, encoder.views_per_picture
     generator = torch.Generator().manual_seed(1)
-    return torch.randn(count, 3, side, side, generator=generator)
+    return torch.randn(pictures * count, 3, side, side, generator=generator)
 
 
 def test_encoders_are_found():
@@ -49,7 +49,8 @@ def test_spec_tells_shapes(encoder):
     assert features.grid == spec.grid(spec.image_size, spec.image_size)
     tokens = spec.num_prefix_tokens + features.grid[0] * features.grid[1]
     for hidden in features.hidden_states:
-        assert hidden.shape == (2, tokens, spec.width)
+        count = 2 * encoder.views_per_picture
+        assert hidden.shape == (count, tokens, spec.width)
     assert len(encoder.blocks) == spec.num_layers
 
 
@@ -86,13 +87,14 @@ def test_zero_views(encoder):
         assert hidden.shape == (0, tokens, encoder.spec.width)
 
 
-def test_views_do_not_see_each_other(encoder):
-    views = _views(encoder, 3)
+def test_pictures_do_not_see_each_other(encoder):
+    views, count = _views(encoder, 3), encoder.views_per_picture
     together = encoder(views, (-2,)).hidden_states[0]
 
     for number in range(3):
-        alone = encoder(views[number : number + 1], (-2,)).hidden_states[0]
-        torch.testing.assert_close(alone[0], together[number], atol=1e-5, rtol=1e-5)
+        own = slice(number * count, (number + 1) * count)
+        alone = encoder(views[own], (-2,)).hidden_states[0]
+        torch.testing.assert_close(alone, together[own], atol=1e-5, rtol=1e-5)
 
 
 def test_layer_that_does_not_exist_is_refused(encoder):

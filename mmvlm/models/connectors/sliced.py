@@ -1,0 +1,109 @@
+"""LLaVA-UHD: slices of a picture with separators, behind any connector."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from mmvlm.registry import MODELS
+from mmvlm.structures import ViewLayout, VisionEncoderSpec, VisionFeatures
+from mmvlm.structures.slices import SliceTokenCount, slices_of
+
+from .base import Connector
+from .resampler import ResamplerConnector
+
+
+@MODELS.register_module()
+class SlicedConnector(Connector):
+    """The whole picture, then its slices, each followed by a separator.
+
+    A separator says where a slice stands: one vector between the slices of a row
+    (``,`` in the paper), another at the end of a row (the line break).
+
+    Paper: Xu et al., "LLaVA-UHD: an LMM Perceiving Any Aspect Ratio and
+    High-Resolution Images", ECCV 2024, arXiv 2403.11703. Deviations: the official
+    separators are the language model's embeddings of ``,`` and the line break;
+    here they are two learned vectors, as a connector knows no text.
+
+    Args:
+        connector (dict | Connector): config, which gets ``vision_spec`` and
+            ``out_width``; or module. It sees every view alone.
+        vision_spec (VisionEncoderSpec): filled in by the VLM.
+        out_width (int): Dl, filled in by the VLM.
+        init_cfg (dict | list | None): mmengine initialisation.
+
+    Trainable parameters: the inner connector's, and 2*Dl.
+
+    """
+
+    def __init__(
+        self,
+        connector: dict | Connector,
+        *,
+        vision_spec: VisionEncoderSpec,
+        out_width: int,
+        init_cfg: dict | list | None = None,
+    ) -> None:
+        if isinstance(connector, dict):
+            connector = MODELS.build(
+                dict(connector, vision_spec=vision_spec, out_width=out_width)
+            )
+        super().__init__(
+            vision_spec=vision_spec,
+            out_width=out_width,
+            select_layers=connector.select_layers,
+            init_cfg=init_cfg,
+        )
+        self.connector = connector
+        self.needs_text = connector.needs_text
+        #: Between slices of a row, and at its end.
+        self.separators = nn.Parameter(torch.randn(2, out_width) / out_width**0.5)
+
+    @property
+    def token_count(self) -> SliceTokenCount:
+        """The inner connector's, and a separator for every slice."""
+        return SliceTokenCount(self.connector.token_count)
+
+    def views_of(self, size: tuple[int, int]) -> ViewLayout:
+        """Return a picture of two slices side by side."""
+        return ViewLayout((size[0], 2 * size[1]), size, 3, "slices", extra=(1, 2))
+
+    def forward(self, features: VisionFeatures) -> torch.Tensor:
+        """Project every view with the inner connector.
+
+        Shape:
+            - ``features.hidden_states[i]``: (V, P + N, Dv), V may be 0
+            - output: (V, N', Dl)
+        """
+        return self.connector(features)
+
+    def merge_views(
+        self, image_embeds: torch.Tensor, layouts: Sequence[ViewLayout]
+    ) -> torch.Tensor:
+        """Put the separators behind the slices.
+
+        Shape:
+            - ``image_embeds``: (V, N', Dl)
+            - output: (S, Dl), S = sum of ``num_output_tokens`` over pictures
+        """
+        marks = self.separators.to(image_embeds.dtype)
+        rows = []
+        views = image_embeds.split([layout.num_views for layout in layouts])
+        for view, layout in zip(views, layouts, strict=True):
+            height, width = slices_of(layout)
+            rows.append(view[0])
+            if height * width:
+                line = torch.cat([marks[:1].expand(width - 1, -1), marks[1:]])
+                ends = line.repeat(height, 1)[:, None]
+                rows.append(torch.cat([view[1:], ends], 1).flatten(0, 1))
+        return torch.cat(rows) if rows else image_embeds.flatten(0, 1)
+
+    @classmethod
+    def tiny(
+        cls, vision_spec: VisionEncoderSpec | None = None, out_width: int = 48
+    ) -> SlicedConnector:
+        """Build one around a resampler."""
+        inner = ResamplerConnector.tiny(vision_spec, out_width)
+        return cls(inner, vision_spec=inner.vision_spec, out_width=out_width)

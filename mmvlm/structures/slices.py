@@ -1,0 +1,102 @@
+"""Geometry of LLaVA-UHD's slices: a grid near the picture's own aspect ratio."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from .vision import TokenCount, ViewLayout
+
+Size = tuple[int, int]
+
+
+def _floor_to(length: float, patch: int) -> int:
+    return max(math.floor(length / patch) * patch, patch)
+
+
+def fitted_to_area(
+    size: tuple[float, float], side: int, patch: int, *, upscale: bool = False
+) -> Size:
+    """Return height and width in whole patches, of about ``side`` squared pixels.
+
+    Args:
+        size (tuple[float, float]): height and width in pixels.
+        side (int): the area is that of a square of this side.
+        patch (int): pixels per patch side.
+        upscale (bool): also enlarge what is smaller.
+
+    """
+    height, width = size
+    if height * width > side * side or upscale:
+        ratio = width / height
+        height = int(side / math.sqrt(ratio))
+        width = int(height * ratio)
+    return _floor_to(height, patch), _floor_to(width, patch)
+
+
+def slice_grid(original: Size, side: int, max_slices: int) -> Size | None:
+    """Return rows and columns of slices; None when the picture is small enough.
+
+    Of all grids with about as many slices as the picture has areas, the one whose
+    aspect ratio is nearest on a log scale; the first wins a tie.
+    """
+    height, width = original
+    ideal = min(math.ceil(width * height / (side * side)), max_slices)
+    if ideal <= 1:
+        return None
+    counts = [n for n in (ideal - 1, ideal, ideal + 1) if 1 < n <= max_slices]
+    grids = [(n // cols, cols) for n in counts for cols in _divisors(n)]
+    aspect = math.log(width / height)
+    return min(grids, key=lambda grid: abs(aspect - math.log(grid[1] / grid[0])))
+
+
+def _divisors(number: int) -> list[int]:
+    return [n for n in range(1, number + 1) if number % n == 0]
+
+
+def slice_size(original: Size, grid: Size, side: int, patch: int) -> Size:
+    """Return height and width of one slice in whole patches."""
+    cells = tuple(
+        _floor_to(edge, count) / count
+        for edge, count in zip(original, grid, strict=True)
+    )
+    return fitted_to_area(cells, side, patch, upscale=True)
+
+
+def overview_size(original: Size, grid: Size | None, side: int, patch: int) -> Size:
+    """Return height and width of the whole picture's view."""
+    return fitted_to_area(original, side, patch, upscale=grid is None)
+
+
+def slices_of(layout: ViewLayout) -> Size:
+    """Return rows and columns of the slices of a picture; (0, 0) for one view.
+
+    Raises:
+        ValueError: for several views that are no slices.
+
+    """
+    if layout.kind == "slices" and layout.extra:
+        return layout.extra
+    if layout.num_views == 1:
+        return 0, 0
+    raise ValueError(
+        f"a picture of {layout.num_views} views of the layout '{layout.kind}', "
+        "expected one view or those of SliceViews."
+    )
+
+
+@dataclass(frozen=True)
+class SliceTokenCount:
+    """The tokens of every view, and one separator behind every slice.
+
+    Args:
+        per_view (TokenCount): of the views alone.
+
+    """
+
+    per_view: TokenCount
+
+    def __call__(self, layout: ViewLayout) -> int:
+        """Return the LLM positions of one picture."""
+        rows, cols = slices_of(layout)
+        return self.per_view(layout) + rows * cols

@@ -1,0 +1,43 @@
+"""LLaVA-UHD: sizes, trained sets, tokens and recipe."""
+
+from pathlib import Path
+
+import pytest
+
+from mmvlm.config import load_config
+from mmvlm.config.dry_run import dry_run
+from mmvlm.config.names import parse_name
+
+ROOT = Path(__file__).resolve().parents[2]
+FILES = sorted((ROOT / "configs" / "llava_uhd").glob("*.py"))
+WIDTH, LANGUAGE = 5120, 13_015_864_320
+#: Queries, key projection, attention, three norms, matrix, two separators.
+CONNECTOR = (64 + 1024 + 4 * WIDTH + 4 + 6 + WIDTH + 2) * WIDTH
+
+
+@pytest.fixture(autouse=True)
+def _from_the_root(monkeypatch):
+    monkeypatch.chdir(ROOT)
+
+
+def test_both_stages_are_there():
+    assert [parse_name(path).stage for path in FILES] == ["ft", "pt"]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
+def test_sizes_tokens_and_recipe(path):
+    cfg, name = load_config(path, check=False), parse_name(path)
+    full = name.stage == "ft"
+
+    result = dry_run(cfg)
+
+    rows = {row.part: (row.parameters, row.trainable) for row in result.parts}
+    assert rows == dict(
+        vision_encoder=(303_507_456, 0),
+        connector=(CONNECTOR, CONNECTOR),
+        language_model=(LANGUAGE, LANGUAGE if full else 0),
+    )
+    assert result.image_tokens == 5 * 64 + 4
+    assert cfg.train_dataloader.dataset.pipeline[1].max_slices == 6
+    assert cfg.optim_wrapper.optimizer.lr == (2e-5 if full else 1e-3)
+    assert cfg.base_batch_size == (128 if full else 256)
