@@ -209,6 +209,7 @@ def load_parts(
     path: str | os.PathLike | dict,
     parts: Sequence[str] | None = None,
     strict: bool = True,
+    *,
     allow_pickle: bool = False,
     grow: bool = False,
 ) -> LoadReport:
