@@ -384,3 +384,37 @@ def test_official_checkpoint_is_imported_whole(arrays, model, tmp_path):
         import_onellm(tmp_path / "cut.pth", cfg)
     with pytest.raises(FileNotFoundError, match="no such OneLLM checkpoint"):
         import_onellm(tmp_path / "none.pth", cfg)
+
+
+def _audio_batch(arrays, count, layouts=None):
+    values = arrays["audio/in"]
+    batch = make_batch(_samples(arrays, count), layouts=(), slot_lens=())
+    layouts = layouts or tuple(ModalityLayout("audio", v.shape) for v in values)
+    batch.modality_inputs = {
+        "audio": ModalityInputs(
+            values, batch.slot_index, (count,) * len(values), (0, 1), layouts
+        )
+    }
+    batch.slot_index, batch.image_owner = batch.slot_index[:0], ()
+    return batch
+
+
+def test_slots_that_do_not_fit_are_refused_by_sample(arrays, model):
+    with pytest.raises(ValueError, match="sample 'sample-0': audio 0 of the batch"):
+        model.embed(_audio_batch(arrays, 5))
+    one = (ModalityLayout("audio", (1,)),)
+    with pytest.raises(ValueError, match="2 inputs of 'audio', 2 slots and 1 layouts"):
+        model.embed(_audio_batch(arrays, 7, one))
+    batch = _audio_batch(arrays, 7)
+    batch.modality_inputs = {"smell": batch.modality_inputs["audio"]}
+    with pytest.raises(ValueError, match="'sample-0' has 'smell', but the model takes"):
+        model.embed(batch)
+
+
+def test_frames_are_normalised_like_pictures(model):
+    frames = torch.randint(0, 255, (2, 3, 3, 8, 8), dtype=torch.uint8)
+    normalize = model.data_preprocessor.normalize
+
+    together = normalize(frames)
+
+    torch.testing.assert_close(together[:, 1], normalize(frames[:, 1]))
