@@ -73,20 +73,7 @@ def parse_llava_conversation(
         if any(f"<{name}>" in value for name in given):
             parts = _parts(value, list(given), counts, collapse_image_tags)
         turns.append(Turn(role, parts))
-    for name, items in (media or {}).items():
-        if counts.get(name, 0) != len(items):
-            raise ValueError(
-                f"{where}: {counts.get(name, 0)} <{name}> placeholders but "
-                f"{len(items)} inputs in '{name}'."
-            )
-    count = counts["image"]
-    if count != len(images):
-        shown = ", ".join(f"'{i}'" if isinstance(i, str) else "array" for i in images)
-        plural = "" if count == 1 else "s"
-        raise ValueError(
-            f"{where}: {count} <image> placeholder{plural} but {len(images)} "
-            f"image{'' if len(images) == 1 else 's'} ({shown})."
-        )
+    _check_counts(counts, images, media or {}, where)
     meta = {
         key: value
         for key, value in record.items()
@@ -105,6 +92,29 @@ def parse_llava_conversation(
         meta["dropped_turns"] = 1
     others = {name: list(items) for name, items in (media or {}).items() if items}
     return Conversation(turns, list(images), str(record.get("id", "")), meta, others)
+
+
+def _check_counts(
+    counts: dict[str, int],
+    images: Sequence[Any],
+    media: Mapping[str, Sequence[Any]],
+    where: str,
+) -> None:
+    """Hold the placeholders of all turns against the record's inputs."""
+    for name, items in media.items():
+        if counts.get(name, 0) != len(items):
+            raise ValueError(
+                f"{where}: {counts.get(name, 0)} <{name}> placeholders but "
+                f"{len(items)} inputs in '{name}'."
+            )
+    count = counts["image"]
+    if count != len(images):
+        shown = ", ".join(f"'{i}'" if isinstance(i, str) else "array" for i in images)
+        plural = "" if count == 1 else "s"
+        raise ValueError(
+            f"{where}: {count} <image> placeholder{plural} but {len(images)} "
+            f"image{'' if len(images) == 1 else 's'} ({shown})."
+        )
 
 
 def _entry(entry: Any, number: int, where: str) -> tuple[Any, str]:

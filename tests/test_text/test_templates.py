@@ -10,7 +10,7 @@ import pytest
 from text_cases import TOKENIZER_KINDS, needed_tokens, spell, template_names
 
 from mmvlm.registry import CHAT_TEMPLATES
-from mmvlm.structures import Conversation, Image, Text, Turn
+from mmvlm.structures import Conversation, Image, Media, Text, Turn
 from mmvlm.text.encoding import encode_batch, encode_conversation
 
 ANSWERS = (
@@ -50,6 +50,7 @@ END_MARKS = {
     "mistral_instruct": " </s>",
     "mplug_owl": "</s>",
     "mpt": "<|im_end|>",
+    "onellm": "\n###",
     "phi_3": "<|end|>",
     "plain": "\n",
     "qwen": "<|im_end|>",
@@ -248,3 +249,25 @@ def test_roles_that_do_not_alternate_are_refused(name):
         answered = Conversation.from_texts("q", "a")
         answered.id = "s8"
         template.render(answered, add_generation_prompt=True)
+
+
+def test_onellm_puts_every_input_behind_bos():
+    parts = (Media("audio", 0), Text("\nWhat?"))
+    turns = [
+        Turn("user", (Image(0), Text("\nHere."))),
+        Turn("assistant", (Text("Yes."),)),
+        Turn("user", parts),
+        Turn("assistant", (Text("A bell."),)),
+    ]
+    talk = Conversation(turns, ["a.png"], "s", media={"audio": ["a.wav"]})
+
+    pieces = CHAT_TEMPLATES.build(dict(type="onellm")).render(talk)
+
+    assert pieces[0].image == 0 and pieces[1].media == Media("audio", 0)
+    text = "".join(piece.text for piece in pieces[2:])
+    assert text.startswith("A chat between a curious human")
+    said = text.split("\n\n", 1)[1]
+    assert said == (
+        "### Human: Here.\n### Assistant: Yes.\n"
+        "### Human: What?\n### Assistant: A bell.\n### "
+    )

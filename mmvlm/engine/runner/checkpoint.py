@@ -185,8 +185,8 @@ def load_parts(
     path: str | os.PathLike | dict,
     parts: Sequence[str] | None = None,
     strict: bool = True,
-    allow_pickle: bool = False,
     *,
+    allow_pickle: bool = False,
     rename: dict[str, str] | None = None,
     grow: bool = False,
 ) -> LoadReport:
@@ -239,14 +239,7 @@ def load_parts(
     report.skipped = dict(Counter(map(part_of, state.keys() - given)))
     report.missing = _by_part(expected - given - omitted)
     report.unexpected = _by_part(given - expected)
-    fitting = {}
-    bad = []
-    for key in sorted(given & expected):
-        if state[key].shape == own[key].shape:
-            fitting[key] = state[key]
-        else:
-            shapes = f"{tuple(state[key].shape)} in the file"
-            bad.append(f"{key} ({shapes}, {tuple(own[key].shape)} in the model)")
+    fitting, bad = _fitting(state, own, given & expected)
     report.mismatched = _by_part(bad)
     report.loaded = dict(Counter(map(part_of, sorted(fitting))))
 
@@ -278,6 +271,18 @@ def _complete(model: nn.Module, state: dict, path: str) -> None:
                 "current",
                 logging.INFO,
             )
+
+
+def _fitting(state: dict, own: dict, keys: set[str]) -> tuple[dict, list[str]]:
+    """Return the tensors whose shapes fit, and what to say of the others."""
+    fitting, bad = {}, []
+    for key in sorted(keys):
+        if state[key].shape == own[key].shape:
+            fitting[key] = state[key]
+        else:
+            shapes = f"{tuple(state[key].shape)} in the file"
+            bad.append(f"{key} ({shapes}, {tuple(own[key].shape)} in the model)")
+    return fitting, bad
 
 
 def _grown(model: nn.Module, state: dict, parts: set, omitted: set) -> dict:

@@ -21,6 +21,7 @@ class OneLLMTemplate(LLaVAv0Template):
 
     name = "onellm"
     llava_version = None
+    alternates = True
 
     def render(
         self, conversation: Conversation, *, add_generation_prompt: bool = False

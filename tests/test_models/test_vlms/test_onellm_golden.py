@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from transformers import CLIPVisionModel
 
-from mmvlm.export.from_onellm import fit_strictly, from_official
+from mmvlm.export.from_onellm import fit_strictly, from_official, import_onellm
 from mmvlm.models.connectors.universal_projection import UniversalProjectionConnector
 from mmvlm.models.language_models.hf_causal_lm import HFCausalLM
 from mmvlm.models.vision_encoders.hf_vision import HFVisionEncoder
@@ -317,3 +317,104 @@ def test_connector_takes_features_of_one_modality(arrays, model):
     features = VisionFeatures((states,), (2,), (3, 5), 1, modality="audio")
 
     assert model.connector(features).shape[1] == _sizes(arrays)["nt"] + 2
+
+
+def _model_cfg(arrays, model):
+    sizes = _sizes(arrays)
+    tower = model.vision_encoder.encoder.config
+    shape = ("hidden_size", "intermediate_size", "num_hidden_layers", "image_size")
+    text = model.language_model.config
+    names = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers")
+    names += ("num_attention_heads", "num_key_value_heads", "tie_word_embeddings")
+    audio = tuple(arrays["audio/in"].shape[-2:])
+    return dict(
+        type="VisionLanguageModel",
+        vision_encoder=dict(
+            type="UniversalEncoder",
+            encoder=dict(
+                type="HFVisionEncoder",
+                config=dict(
+                    model_type="clip_vision_model",
+                    num_attention_heads=HEADS,
+                    patch_size=tower.patch_size,
+                    **{key: getattr(tower, key) for key in shape},
+                ),
+            ),
+            tokenizers=dict(
+                video=dict(type="FramesTokenizer"),
+                rgbd=dict(type="FramesTokenizer"),
+                audio=dict(type="SpectrogramTokenizer", input_size=audio),
+                imu=dict(type="TimeSeriesTokenizer", length=sizes["imu_len"]),
+                fmri=dict(type="VectorTokenizer", length=sizes["fmri_in"]),
+            ),
+        ),
+        connector=dict(
+            type="UniversalProjectionConnector",
+            modalities=list(MODALITIES),
+            num_experts=sizes["K"],
+            num_layers=sizes["L"],
+            num_heads=sizes["rh"],
+            num_tokens=sizes["nt"],
+            multiple_of=sizes["mult"],
+        ),
+        language_model=dict(
+            type="HFCausalLM",
+            config=dict(
+                model_type="llama", **{name: getattr(text, name) for name in names}
+            ),
+        ),
+    )
+
+
+def test_official_checkpoint_is_imported_whole(arrays, model, tmp_path):
+    official = _official(arrays)
+    torch.save(official, tmp_path / "consolidated.00.pth")
+    cfg = _model_cfg(arrays, model)
+
+    imported = import_onellm(tmp_path / "consolidated.00.pth", cfg)
+
+    expected = model.state_dict()
+    assert set(imported.parts) == {"vision_encoder", "connector", "language_model"}
+    for key, value in imported.state_dict.items():
+        assert torch.equal(value, expected[key]), key
+    with pytest.raises(ValueError, match=r"2 missing: .*experts\.2\.1\.w[12]"):
+        for number in (1, 2):
+            del official[f"llma.resample_layers.2.1.feed_forward.w{number}.weight"]
+        torch.save(official, tmp_path / "cut.pth")
+        import_onellm(tmp_path / "cut.pth", cfg)
+    with pytest.raises(FileNotFoundError, match="no such OneLLM checkpoint"):
+        import_onellm(tmp_path / "none.pth", cfg)
+
+
+def _audio_batch(arrays, count, layouts=None):
+    values = arrays["audio/in"]
+    batch = make_batch(_samples(arrays, count), layouts=(), slot_lens=())
+    layouts = layouts or tuple(ModalityLayout("audio", v.shape) for v in values)
+    batch.modality_inputs = {
+        "audio": ModalityInputs(
+            values, batch.slot_index, (count,) * len(values), (0, 1), layouts
+        )
+    }
+    batch.slot_index, batch.image_owner = batch.slot_index[:0], ()
+    return batch
+
+
+def test_slots_that_do_not_fit_are_refused_by_sample(arrays, model):
+    with pytest.raises(ValueError, match="sample 'sample-0': audio 0 of the batch"):
+        model.embed(_audio_batch(arrays, 5))
+    one = (ModalityLayout("audio", (1,)),)
+    with pytest.raises(ValueError, match="2 inputs of 'audio', 2 slots and 1 layouts"):
+        model.embed(_audio_batch(arrays, 7, one))
+    batch = _audio_batch(arrays, 7)
+    batch.modality_inputs = {"smell": batch.modality_inputs["audio"]}
+    with pytest.raises(ValueError, match="'sample-0' has 'smell', but the model takes"):
+        model.embed(batch)
+
+
+def test_frames_are_normalised_like_pictures(model):
+    frames = torch.randint(0, 255, (2, 3, 3, 8, 8), dtype=torch.uint8)
+    normalize = model.data_preprocessor.normalize
+
+    together = normalize(frames)
+
+    torch.testing.assert_close(together[:, 1], normalize(frames[:, 1]))
