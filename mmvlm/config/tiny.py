@@ -92,15 +92,17 @@ def make_tiny(cfg: Config, max_iters: int = 2, folder: str | None = None) -> Con
     return cfg
 
 
-def tiny_model(model: dict, ids: dict[str, Any]) -> dict:
+def tiny_model(model: dict, ids: dict[str, Any], layers: int | None = None) -> dict:
     """Return the model's config with its towers shrunk.
 
     Args:
         model (dict): ``model`` of a config.
         ids (dict): ``vocab_size`` and special token ids of the tokenizer.
+        layers (int | None): blocks of every encoder; None takes as many as the
+            connector selects from.
 
     """
-    layers = _layers_needed(model)
+    layers = layers or _layers_needed(model)
     result = dict(model)
     for name, part in model.items():
         if not isinstance(part, dict) or "type" not in part:
@@ -124,21 +126,25 @@ def tiny_model(model: dict, ids: dict[str, Any]) -> dict:
         elif name == "connector":
             result[name] = _tiny_connector(part)
         elif any(isinstance(v, dict) for v in part.values()):
-            result[name] = tiny_model(part, ids)
+            result[name] = {**tiny_model(part, ids, layers), **_tiny_fields(part)}
+        else:
+            result[name] = {**part, **_tiny_fields(part)}
     return result
+
+
+def _tiny_fields(part: dict) -> dict:
+    """Return the sizes that a registered class takes under ``--tiny``."""
+    from mmvlm.registry import MODELS
+
+    kind = part.get("type")
+    found = MODELS.get(kind) if isinstance(kind, str) else kind
+    return dict(getattr(found, "tiny_fields", {}))
 
 
 def _tiny_connector(part: dict) -> dict:
     """Shrink a connector, and what is in it, as its classes' ``tiny_fields`` say."""
-    from mmvlm.registry import MODELS
-
-    result = {
-        key: _tiny_connector(value) if isinstance(value, dict) else value
-        for key, value in part.items()
-    }
-    if isinstance(part.get("type"), str):
-        result.update(getattr(MODELS.get(part["type"]), "tiny_fields", {}))
-    return result
+    inner = {k: _tiny_connector(v) for k, v in part.items() if isinstance(v, dict)}
+    return {**part, **inner, **_tiny_fields(part)}
 
 
 def _tiny_part(part: dict, config: dict, sizes: dict) -> dict:

@@ -28,6 +28,15 @@ class TimmConvNeXt(BaseModule):
 
     """
 
+    #: What ``--tiny`` makes of it.
+    tiny_fields = dict(  # noqa: RUF012
+        model_name="convnext_atto",
+        depths=(1, 1, 1, 1),
+        dims=(8, 12, 16, 24),
+        pretrained=False,
+        checkpoint_path="",
+    )
+
     def __init__(
         self,
         model_name: str,
@@ -82,4 +91,4 @@ class TimmConvNeXt(BaseModule):
     @classmethod
     def tiny(cls) -> TimmConvNeXt:
         """Build a random miniature, one block per stage."""
-        return cls("convnext_atto", depths=(1, 1, 1, 1), dims=(8, 12, 16, 24))
+        return cls(**cls.tiny_fields)

@@ -91,6 +91,9 @@ class DualVisionEncoder(_TwoEyes):
 
     """
 
+    #: What ``--tiny`` makes of it.
+    tiny_fields = dict(image_size=64)  # noqa: RUF012
+
     def __init__(
         self,
         low: dict | BlockwiseVisionEncoder,
@@ -140,7 +143,7 @@ class DualVisionEncoder(_TwoEyes):
     @classmethod
     def tiny(cls) -> DualVisionEncoder:
         """Build a miniature: 4 x 4 patches, 4 x 4 cells under each."""
-        return cls(HFVisionEncoder.tiny(), TimmConvNeXt.tiny(), image_size=64)
+        return cls(HFVisionEncoder.tiny(), TimmConvNeXt.tiny(), **cls.tiny_fields)
 
 
 def fit_map(slow: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
@@ -264,6 +267,9 @@ class MixtureOfResolutionVisionEncoder(_TwoEyes):
 
     """
 
+    #: What ``--tiny`` makes of it.
+    tiny_fields = dict(image_size=128, stages=(1,))  # noqa: RUF012
+
     def __init__(
         self,
         low: dict | BlockwiseVisionEncoder,
@@ -323,4 +329,4 @@ class MixtureOfResolutionVisionEncoder(_TwoEyes):
     def tiny(cls) -> MixtureOfResolutionVisionEncoder:
         """Build a miniature of 3 blocks with one adapter."""
         low, high = HFVisionEncoder.tiny(), TimmConvNeXt.tiny()
-        return cls(low, high, image_size=128, stages=(1,))
+        return cls(low, high, **cls.tiny_fields)
