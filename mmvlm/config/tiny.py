@@ -127,24 +127,28 @@ def _tiny_parts(model: dict, ids: dict[str, Any], layers: int) -> dict:
         elif name == "connector":
             result[name] = _tiny_connector(part)
         elif any(isinstance(v, dict) for v in part.values()):
-            result[name] = _tiny_parts(part, ids, layers)
+            result[name] = {**_tiny_parts(part, ids, layers), **_tiny_fields(part)}
+        else:
+            result[name] = {**part, **_tiny_fields(part)}
     if "encoder" in model and model.get("scales"):  # S2: the first is the encoder's
         side, first = _VISION["image_size"], model["scales"][0]
         result["scales"] = [scale * side // first for scale in model["scales"]]
     return result
 
 
-def _tiny_connector(part: dict) -> dict:
-    """Shrink a connector, and what is in it, as its classes' ``tiny_fields`` say."""
+def _tiny_fields(part: dict) -> dict:
+    """Return the sizes that a registered class takes under ``--tiny``."""
     from mmvlm.registry import MODELS
 
-    result = {
-        key: _tiny_connector(value) if isinstance(value, dict) else value
-        for key, value in part.items()
-    }
-    if isinstance(part.get("type"), str):
-        result.update(getattr(MODELS.get(part["type"]), "tiny_fields", {}))
-    return result
+    kind = part.get("type")
+    found = MODELS.get(kind) if isinstance(kind, str) else kind
+    return dict(getattr(found, "tiny_fields", {}))
+
+
+def _tiny_connector(part: dict) -> dict:
+    """Shrink a connector, and what is in it, as its classes' ``tiny_fields`` say."""
+    inner = {k: _tiny_connector(v) for k, v in part.items() if isinstance(v, dict)}
+    return {**part, **inner, **_tiny_fields(part)}
 
 
 def _tiny_part(part: dict, config: dict, sizes: dict) -> dict:

@@ -24,6 +24,8 @@ class VisionEncoderSpec:
         num_prefix_tokens (int): class and register tokens before the patches.
         mean, std (tuple[float, float, float]): normalisation of RGB in 0-1.
         resample (str): filter of the reference preprocessing.
+        aux_width (int): channels of a second, finer feature map; 0 without one.
+        aux_cells (int): its cells per side of a patch.
 
     """
 
@@ -35,6 +37,8 @@ class VisionEncoderSpec:
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
     std: tuple[float, float, float] = (0.5, 0.5, 0.5)
     resample: str = "bicubic"
+    aux_width: int = 0
+    aux_cells: int = 0
 
     def grid(self, height: int, width: int) -> tuple[int, int]:
         """Return the patch grid (H, W) of a view of that many pixels."""
@@ -199,6 +203,8 @@ class VisionFeatures:
         instructions (Instructions | None): one per picture, for connectors that
             read the question.
         modality (str): what was encoded.
+        aux (torch.Tensor | None): (V, C, p*H, p*W), a second encoder's map with p x
+            p cells under every patch.
 
     """
 
@@ -209,6 +215,7 @@ class VisionFeatures:
     layouts: Sequence[ViewLayout] = field(default_factory=tuple)
     instructions: Instructions | None = None
     modality: str = "image"
+    aux: torch.Tensor | None = None
 
     def patches(self, position: int = -1) -> torch.Tensor:
         """Return (V, N, Dv) of the selected layer at ``position``, prefix off."""

@@ -100,6 +100,11 @@ def make_features(
         torch.randn(shape, generator=generator).to(dtype).requires_grad_(requires_grad)
         for _ in layers
     )
+    aux = None
+    if spec.aux_width:
+        sides = (side * spec.aux_cells for side in grid)
+        shape = (shape[0], spec.aux_width, *sides)
+        aux = torch.randn(shape, generator=generator).to(dtype)
     return VisionFeatures(
         states,
         layers,
@@ -107,6 +112,7 @@ def make_features(
         spec.num_prefix_tokens,
         (layout,) * pictures,
         _questions(pictures, generator) if connector.needs_text else None,
+        aux,
     )
 
 
@@ -130,6 +136,7 @@ def _only(features: VisionFeatures, picture: int) -> VisionFeatures:
         hidden_states=tuple(state[span] for state in features.hidden_states),
         layouts=features.layouts[row],
         instructions=asked,
+        aux=None if features.aux is None else features.aux[span],
     )
 
 

@@ -276,8 +276,12 @@ class VisionLanguageModel(BaseModel):
             features.hidden_states = tuple(
                 state.to(dtype) for state in features.hidden_states
             )
+            if features.aux is not None:
+                features.aux = features.aux.to(dtype)
         if self.share_equal_views and not graph:
             features.hidden_states = tuple(s[place] for s in features.hidden_states)
+            if features.aux is not None:
+                features.aux = features.aux[place]
         with torch.set_grad_enabled(graph and not self._vision_is_frozen()):
             return self.connector(features)
 

@@ -1,0 +1,103 @@
+"""Mini-Gemini's patch-info mining."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import nn
+
+from mmvlm.registry import MODELS
+from mmvlm.structures import VisionEncoderSpec, VisionFeatures
+
+from .base import Fuser
+
+
+@MODELS.register_module()
+class PatchInfoMiningFuser(Fuser):
+    """Every token asks the fine cells that lie under it, and adds what they say.
+
+    Names of the weights are the official ones.
+
+    Paper: Li et al., "Mini-Gemini: Mining the Potential of Multi-modality Vision
+    Language Models", 2024, arXiv 2403.18814. Deviations: none (released code).
+
+    Args:
+        vision_spec (VisionEncoderSpec): of a ``DualVisionEncoder``.
+        select_layers (Sequence[int]): exactly one hidden state.
+        init_cfg (dict | list | None): mmengine initialisation.
+
+    Raises:
+        ValueError: for an encoder without a second map, or not exactly one layer.
+
+    Trainable parameters: with C = Dv and A = ``aux_width``,
+        2*C + C*C + C + 2*(2*A + A*C + C).
+
+    """
+
+    def __init__(
+        self,
+        *,
+        vision_spec: VisionEncoderSpec,
+        select_layers: Sequence[int] = (-2,),
+        init_cfg: dict | list | None = None,
+    ) -> None:
+        super().__init__(
+            vision_spec=vision_spec, select_layers=select_layers, init_cfg=init_cfg
+        )
+        if not vision_spec.aux_width or len(self.select_layers) != 1:
+            raise ValueError(
+                f"PatchInfoMiningFuser: aux_width={vision_spec.aux_width}, "
+                f"select_layers={list(self.select_layers)}; expected a "
+                "DualVisionEncoder and exactly one layer."
+            )
+        width, aux = vision_spec.width, vision_spec.aux_width
+
+        def projector(channels: int) -> nn.Sequential:
+            return nn.Sequential(nn.LayerNorm(channels), nn.Linear(channels, width))
+
+        self.vlm_uni_query_projector = projector(width)
+        self.vlm_uni_aux_projector = projector(aux)
+        self.vlm_uni_val_projector = projector(aux)
+
+    @property
+    def out_spec(self) -> VisionEncoderSpec:
+        """One hidden state; the fine map ends here."""
+        return replace(super().out_spec, aux_width=0, aux_cells=0)
+
+    def mine(self, tokens: torch.Tensor, cells: torch.Tensor) -> torch.Tensor:
+        """Return what is added to the tokens.
+
+        Shape:
+            - ``tokens``: (V, N, C)
+            - ``cells``: (V, N, p*p, A), the cells under each token
+            - output: (V, N, C)
+        """
+        query = self.vlm_uni_query_projector(tokens)[:, :, None]
+        key = self.vlm_uni_aux_projector(cells)
+        value = self.vlm_uni_val_projector(cells)
+        scores = query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5
+        weights = scores.float().softmax(-1).to(value.dtype)
+        return (weights @ value)[:, :, 0]
+
+    def forward(self, features: VisionFeatures) -> VisionFeatures:
+        """Mine.
+
+        Shape:
+            - ``features.hidden_states[0]``: (V, P + N, C), V may be 0
+            - ``features.aux``: (V, A, p*H, p*W)
+            - output ``hidden_states[0]``: (V, N, C)
+        """
+        tokens = features.patches(0)
+        rows, cols = features.grid
+        aux = features.aux.unflatten(-1, (cols, -1)).unflatten(-3, (rows, -1))
+        cells = aux.permute(0, 2, 4, 3, 5, 1).flatten(3, 4).flatten(1, 2)
+        mined = tokens + self.mine(tokens, cells)
+        return VisionFeatures((mined,), (0,), features.grid, 0, features.layouts)
+
+    @classmethod
+    def tiny(cls, vision_spec: VisionEncoderSpec | None = None) -> PatchInfoMiningFuser:
+        """Build one for 2 x 2 cells of 24 channels under every patch."""
+        spec = vision_spec or VisionEncoderSpec(32, 3, 8, 32, num_prefix_tokens=1)
+        return cls(vision_spec=replace(spec, aux_width=24, aux_cells=2))

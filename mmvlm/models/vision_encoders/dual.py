@@ -1,0 +1,332 @@
+"""Two encoders on one picture: a transformer and a ConvNeXt at higher resolution."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import nn
+from torch.nn.functional import adaptive_avg_pool2d, gelu, interpolate
+
+from mmvlm.registry import MODELS
+from mmvlm.structures import VisionFeatures
+
+from .base import VisionEncoder
+from .blockwise import BlockwiseVisionEncoder
+from .convnext import TimmConvNeXt
+from .hf_vision import HFVisionEncoder
+
+
+def _build(part: dict | nn.Module) -> nn.Module:
+    return MODELS.build(part) if isinstance(part, dict) else part
+
+
+class _TwoEyes(VisionEncoder):
+    """Base: views of ``image_size`` for the second encoder, smaller for the first."""
+
+    low: BlockwiseVisionEncoder
+    high: TimmConvNeXt
+
+    def __init__(
+        self,
+        low: dict | BlockwiseVisionEncoder,
+        high: dict | TimmConvNeXt,
+        image_size: int,
+        low_size: int,
+        init_cfg: dict | list | None = None,
+    ) -> None:
+        super().__init__(init_cfg)
+        self.low, self.high = _build(low), _build(high)
+        spec = self.low.spec
+        side = low_size // spec.patch_size
+        if low_size % spec.patch_size or image_size % side:
+            raise ValueError(
+                f"{type(self).__name__}: image_size={image_size} does not divide into "
+                f"the {side} patches per side of {low_size} pixels in "
+                f"{type(self.low).__name__}."
+            )
+        # A patch of the grid is that many pixels of the large view.
+        self.spec = replace(spec, image_size=image_size, patch_size=image_size // side)
+
+    @property
+    def blocks(self) -> Sequence[nn.Module]:
+        """Blocks of the transformer in order."""
+        return self.low.blocks
+
+    def init_weights(self) -> None:
+        """Do nothing: weights are loaded or drawn in the constructors."""
+        self.is_init = True
+
+    def shrink(self, views: torch.Tensor, align_corners: bool) -> torch.Tensor:
+        """Resize views for the transformer: (V, 3, H, W) to (V, 3, h, w)."""
+        rows, cols = self.spec.grid(*views.shape[-2:])
+        patch = self.low.spec.patch_size
+        size = (rows * patch, cols * patch)
+        if not len(views):
+            return views.new_zeros(0, 3, *size)
+        return interpolate(views, size, mode="bilinear", align_corners=align_corners)
+
+
+@MODELS.register_module()
+class DualVisionEncoder(_TwoEyes):
+    """Hidden states of a transformer, and a ConvNeXt's map of the same picture.
+
+    Views come at the high resolution; the transformer sees them smaller. The maps
+    of all ConvNeXt stages, resized to the first, stand side by side in
+    ``VisionFeatures.aux`` for ``PatchInfoMiningFuser``.
+
+    Paper: Li et al., "Mini-Gemini: Mining the Potential of Multi-modality Vision
+    Language Models", 2024, arXiv 2403.18814. Deviations: none known.
+
+    Args:
+        low (dict | BlockwiseVisionEncoder): the transformer.
+        high (dict | TimmConvNeXt): the ConvNeXt.
+        image_size (int): side of a view in pixels, a multiple of the patches per
+            side of ``low``.
+        init_cfg (dict | list | None): mmengine initialisation.
+
+    Raises:
+        ValueError: when the sizes do not divide.
+
+    """
+
+    #: What ``--tiny`` makes of it.
+    tiny_fields = dict(image_size=64)  # noqa: RUF012
+
+    def __init__(
+        self,
+        low: dict | BlockwiseVisionEncoder,
+        high: dict | TimmConvNeXt,
+        image_size: int = 768,
+        init_cfg: dict | list | None = None,
+    ) -> None:
+        low = _build(low)
+        super().__init__(low, high, image_size, low.spec.image_size, init_cfg)
+        stride = self.high.strides[0]
+        if self.spec.patch_size % stride:
+            raise ValueError(
+                f"DualVisionEncoder: a patch of {self.spec.patch_size} pixels does not "
+                f"divide into cells of {stride}; change image_size={image_size}."
+            )
+        self.spec = replace(
+            self.spec,
+            aux_width=sum(self.high.widths),
+            aux_cells=self.spec.patch_size // stride,
+        )
+
+    def forward(
+        self, pixel_values: torch.Tensor, select_layers: Sequence[int] = (-2,)
+    ) -> VisionFeatures:
+        """Encode views twice.
+
+        Shape:
+            - ``pixel_values``: (V, 3, H, W), V may be 0
+            - every hidden state: (V, P + N, Dv)
+            - ``aux``: (V, C, H / 4, W / 4), C = channels of all stages
+        """
+        features = self.low(self.shrink(pixel_values, False), select_layers)
+        cells = [side // self.high.strides[0] for side in pixel_values.shape[-2:]]
+        if not len(pixel_values):
+            dtype = features.hidden_states[0].dtype
+            shape = (0, self.spec.aux_width, *cells)
+            features.aux = pixel_values.new_zeros(shape, dtype=dtype)
+            return features
+        first, *others = self.high(pixel_values)
+        resized = [
+            interpolate(one, first.shape[-2:], mode="bilinear", align_corners=False)
+            for one in others
+        ]
+        features.aux = torch.cat([first, *resized], 1)
+        return features
+
+    @classmethod
+    def tiny(cls) -> DualVisionEncoder:
+        """Build a miniature: 4 x 4 patches, 4 x 4 cells under each."""
+        return cls(HFVisionEncoder.tiny(), TimmConvNeXt.tiny(), **cls.tiny_fields)
+
+
+def fit_map(slow: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """Bring a map to a grid: bilinear if it is smaller, else the mean of its cells.
+
+    Shape:
+        - ``slow``: (V, C, H, W); output: (V, C, ``size``)
+
+    Raises:
+        ValueError: when a larger map does not divide into the grid.
+
+    """
+    have = tuple(slow.shape[-2:])
+    if have == tuple(size):
+        return slow
+    if have[0] < size[0] and have[1] < size[1]:
+        return interpolate(slow, size, mode="bilinear", align_corners=True)
+    if have[0] % size[0] or have[1] % size[1]:
+        raise ValueError(
+            f"a slow map of {have} cells does not divide into a fast grid of {size}; "
+            "choose another image_size."
+        )
+    return adaptive_avg_pool2d(slow, size)
+
+
+class ResolutionAdapter(nn.Module):
+    """Mix the slow map into the fast tokens, by a gate per picture (MR-adapter).
+
+    Args:
+        fast_width (int): channels of the fast tokens.
+        slow_width (int): channels of the slow map.
+
+    """
+
+    def __init__(self, fast_width: int, slow_width: int) -> None:
+        super().__init__()
+        self.slow_conv = nn.Conv2d(slow_width, slow_width, 1)
+        self.slow_proj = nn.Conv2d(slow_width, fast_width, 1)
+        self.fast_conv = nn.Conv2d(
+            fast_width, fast_width, 7, padding=3, groups=fast_width
+        )
+        self.fast_proj = nn.Conv2d(fast_width, fast_width, 1)
+        self.gate = nn.Sequential(
+            nn.Linear(2 * fast_width, fast_width // 2),
+            nn.GELU(),
+            nn.Linear(fast_width // 2, 1),
+        )
+        for layer in (self.slow_proj, self.fast_proj):  # identity at first
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    def forward(
+        self, fast: torch.Tensor, slow: torch.Tensor, grid: tuple[int, int]
+    ) -> torch.Tensor:
+        """Mix.
+
+        Shape:
+            - ``fast``: (V, H*W, C) on ``grid`` (H, W)
+            - ``slow``: (V, Cs, Hs, Ws)
+            - output: (V, H*W, C)
+        """
+        slow = fit_map(self.slow_proj(gelu(self.slow_conv(slow))), grid)
+        fast = fast.transpose(1, 2).unflatten(-1, grid)
+        fast = fast + self.fast_proj(gelu(self.fast_conv(fast)))
+        both = torch.cat([fast, slow], 1).mean((2, 3))
+        gate = self.gate(both).tanh()[..., None, None]
+        return (fast + slow * gate).flatten(2).transpose(1, 2)
+
+
+class FinalAlignment(nn.Module):
+    """Sum of the two encoders' tokens, each through a linear layer.
+
+    Args:
+        fast_width (int): channels of the fast tokens and the output.
+        slow_width (int): channels of the slow map.
+
+    """
+
+    def __init__(self, fast_width: int, slow_width: int) -> None:
+        super().__init__()
+        self.fast_proj = nn.Linear(fast_width, fast_width)
+        self.slow_proj = nn.Linear(slow_width, fast_width)
+
+    def forward(
+        self, fast: torch.Tensor, slow: torch.Tensor, grid: tuple[int, int]
+    ) -> torch.Tensor:
+        """Align and add.
+
+        Shape:
+            - ``fast``: (V, H*W, C) on ``grid`` (H, W)
+            - ``slow``: (V, Cs, Hs, Ws)
+            - output: (V, H*W, C)
+        """
+        tokens = fit_map(slow, grid).flatten(2).transpose(1, 2)
+        return self.fast_proj(fast) + self.slow_proj(tokens)
+
+
+@MODELS.register_module()
+class MixtureOfResolutionVisionEncoder(_TwoEyes):
+    """A transformer that is told by a ConvNeXt what it is too coarse to see.
+
+    After some of its blocks adapters mix the last ConvNeXt map into the tokens;
+    after the last block both are aligned and added. The class token is left out
+    from the beginning. Adapters start as the identity.
+
+    Paper: Luo et al., "Feast Your Eyes: Mixture-of-Resolution Adaptation for
+    Multimodal Large Language Models", ICLR 2025, arXiv 2403.03003. Deviations: none
+    known.
+
+    Args:
+        low (dict | BlockwiseVisionEncoder): the transformer (fast path).
+        high (dict | TimmConvNeXt): the ConvNeXt (slow path).
+        image_size (int): side of a view in pixels; the transformer sees
+            ``max(image_size / 32 * patch, its own size)``.
+        stages (Sequence[int]): blocks after which an adapter stands; empty for
+            none (stage 1).
+        init_cfg (dict | list | None): mmengine initialisation.
+
+    Raises:
+        ValueError: when the sizes do not divide, or a stage is no block.
+
+    """
+
+    #: What ``--tiny`` makes of it.
+    tiny_fields = dict(image_size=128, stages=(1,))  # noqa: RUF012
+
+    def __init__(
+        self,
+        low: dict | BlockwiseVisionEncoder,
+        high: dict | TimmConvNeXt,
+        image_size: int = 1024,
+        stages: Sequence[int] = (6, 12, 18),
+        init_cfg: dict | list | None = None,
+    ) -> None:
+        low, high = _build(low), _build(high)
+        side = image_size // high.strides[-1] * low.spec.patch_size
+        low_size = max(side, low.spec.image_size)
+        super().__init__(low, high, image_size, low_size, init_cfg)
+        self.spec = replace(self.spec, num_prefix_tokens=0)
+        count = low.spec.num_layers
+        if not set(stages) <= set(range(1, count + 1)):
+            raise ValueError(
+                f"MixtureOfResolutionVisionEncoder: stages={list(stages)}, expected "
+                f"blocks 1..{count}."
+            )
+        widths = (low.spec.width, high.widths[-1])
+        self.adapters = nn.ModuleDict(
+            {str(stage): ResolutionAdapter(*widths) for stage in stages}
+        )
+        self.align = FinalAlignment(*widths)
+
+    def forward(
+        self, pixel_values: torch.Tensor, select_layers: Sequence[int] = (-1,)
+    ) -> VisionFeatures:
+        """Encode views; the last hidden state is the aligned one.
+
+        Shape:
+            - ``pixel_values``: (V, 3, H, W), V may be 0
+            - every hidden state: (V, N, Dv)
+        """
+        layers = tuple(self.spec.layer_index(layer) for layer in select_layers)
+        grid, last = self.spec.grid(*pixel_values.shape[-2:]), self.spec.num_layers
+        dtype = self.low.weight_dtype
+        if not len(pixel_values):
+            shape = (0, grid[0] * grid[1], self.spec.width)
+            empty = pixel_values.new_zeros(shape, dtype=dtype)
+            return VisionFeatures((empty,) * len(layers), layers, grid)
+        small = self.shrink(pixel_values, True).to(dtype)
+        hidden = self.low.embed_patches(small)[:, self.low.spec.num_prefix_tokens :]
+        kept = {0: hidden}
+        slow = self.high(pixel_values)[-1] if max(layers) else None
+        for number, block in enumerate(self.blocks[: max(layers)], 1):
+            hidden = self.low.run_block(block, hidden)
+            if str(number) in self.adapters:
+                hidden = self.adapters[str(number)](hidden, slow, grid)
+            if number == last:
+                hidden = self.align(hidden, slow, grid)
+            if number in layers:
+                kept[number] = hidden
+        return VisionFeatures(tuple(kept[k] for k in layers), layers, grid)
+
+    @classmethod
+    def tiny(cls) -> MixtureOfResolutionVisionEncoder:
+        """Build a miniature of 3 blocks with one adapter."""
+        low, high = HFVisionEncoder.tiny(), TimmConvNeXt.tiny()
+        return cls(low, high, **cls.tiny_fields)

@@ -1,0 +1,166 @@
+"""Dual encoders: official arrays of Mini-Gemini and LLaVA-HR, identity, sizes."""
+
+import numpy as np
+import pytest
+import torch
+
+from mmvlm.models.fusers.patch_mining import PatchInfoMiningFuser
+from mmvlm.models.vision_encoders.convnext import TimmConvNeXt
+from mmvlm.models.vision_encoders.dual import (
+    DualVisionEncoder,
+    FinalAlignment,
+    MixtureOfResolutionVisionEncoder,
+    ResolutionAdapter,
+    fit_map,
+)
+from mmvlm.models.vision_encoders.hf_vision import HFVisionEncoder
+from mmvlm.structures import VisionEncoderSpec, VisionFeatures
+
+CASES = ("same", "up", "pool")
+
+
+@pytest.fixture(scope="module")
+def data(goldens):
+    found = np.load(goldens / "connectors_small.npz")
+    return {key: torch.from_numpy(found[key]) for key in found.files if "/" in key}
+
+
+def state(data, prefix):
+    return {k.removeprefix(prefix): v for k, v in data.items() if k.startswith(prefix)}
+
+
+@pytest.mark.golden
+def test_mining_equals_the_official_one(data):
+    low, high = data["mgm/lr"], data["mgm/hr"]
+    side = int(low.shape[1] ** 0.5)
+    spec = VisionEncoderSpec(
+        *(low.shape[-1], 2, 8, 8 * side),
+        aux_width=high.shape[1],
+        aux_cells=high.shape[-1] // side,
+    )
+    fuser = PatchInfoMiningFuser(vision_spec=spec, select_layers=(-1,))
+    fuser.load_state_dict(state(data, "mgm/sd/"), strict=True)
+
+    fused = fuser(VisionFeatures((low,), (2,), (side, side), aux=high))
+
+    added = fused.hidden_states[0] - low
+    torch.testing.assert_close(added, data["mgm/embed_feat"], atol=1e-5, rtol=1e-4)
+
+
+def adapter(data, kind, prefix):
+    weights = state(data, prefix)
+    slow, fast = data["llava_hr/same/slow"].shape[1], data["llava_hr/fast"].shape[-1]
+    module = kind(fast, slow)
+    module.load_state_dict(weights, strict=True)
+    return module
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize("case", CASES)
+def test_adapter_and_alignment_equal_the_official_ones(data, case):
+    fast, slow = data["llava_hr/fast"], data[f"llava_hr/{case}/slow"]
+    grid = (int(fast.shape[1] ** 0.5),) * 2
+    mix = adapter(data, ResolutionAdapter, "llava_hr/mr_sd/")
+    align = adapter(data, FinalAlignment, "llava_hr/align_sd/")
+
+    mixed, aligned = mix(fast, slow, grid), align(fast, slow, grid)
+
+    expected = data[f"llava_hr/{case}/mr_adapter_out"]
+    torch.testing.assert_close(mixed, expected, atol=1e-5, rtol=1e-4)
+    expected = data[f"llava_hr/{case}/final_align_out"]
+    torch.testing.assert_close(aligned, expected, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.golden
+def test_a_fresh_adapter_is_the_identity_as_the_official_one(data):
+    assert bool(data["llava_hr/zero_init_slow_proj"])
+    torch.manual_seed(0)
+    fast = torch.randn(2, 16, 8)
+
+    mixed = ResolutionAdapter(8, 6)(fast, torch.randn(2, 6, 2, 2), (4, 4))
+
+    torch.testing.assert_close(mixed, fast, atol=0, rtol=0)
+
+
+def test_a_map_that_does_not_divide_is_refused():
+    with pytest.raises(ValueError, match=r"\(6, 6\) cells does not divide"):
+        fit_map(torch.zeros(1, 2, 6, 6), (4, 4))
+
+
+def test_the_transformer_sees_the_picture_without_class_token_and_adapters():
+    torch.manual_seed(0)
+    encoder = MixtureOfResolutionVisionEncoder.tiny().eval()
+    views = torch.randn(2, 3, 128, 128)
+
+    hidden = encoder(views, (0, 2)).hidden_states
+
+    low = encoder.low
+    small = torch.nn.functional.interpolate(
+        views, (32, 32), mode="bilinear", align_corners=True
+    )
+    x = low.embed_patches(small)[:, 1:]
+    torch.testing.assert_close(hidden[0], x)
+    for block in low.blocks[:2]:
+        x = low.run_block(block, x)
+    torch.testing.assert_close(hidden[1], x)
+
+
+def test_cells_lie_under_their_token():
+    fuser = PatchInfoMiningFuser.tiny()
+    seen = []
+    fuser.mine = lambda tokens, cells: seen.append(cells) or tokens
+    place = torch.arange(6 * 10.0).view(1, 1, 6, 10).expand(1, 24, 6, 10)
+
+    fuser(VisionFeatures((torch.zeros(1, 16, 32),), (2,), (3, 5), 1, aux=place))
+
+    # Token (1, 2) of 3 x 5 lies over rows 2-3 and columns 4-5 of 6 x 10.
+    assert seen[0][0, 1 * 5 + 2, :, 0].tolist() == [24.0, 25.0, 34.0, 35.0]
+
+
+def test_released_sizes():
+    clip = dict(
+        model_type="clip_vision_model",
+        hidden_size=1024,
+        intermediate_size=4096,
+        num_hidden_layers=24,
+        num_attention_heads=16,
+        image_size=336,
+        patch_size=14,
+    )
+    name = "convnext_large_mlp.clip_laion2b_ft_320"
+    with torch.device("meta"):
+        mgm = DualVisionEncoder(
+            HFVisionEncoder(config=clip), TimmConvNeXt(name), image_size=768
+        )
+        hr = MixtureOfResolutionVisionEncoder(
+            HFVisionEncoder(config=clip), mgm.high, image_size=1024
+        )
+
+    assert mgm.spec.grid(768, 768) == (24, 24)
+    assert (mgm.spec.aux_width, mgm.spec.aux_cells) == (2880, 8)
+    assert hr.spec.grid(1024, 1024) == (32, 32)
+    assert hr.spec.num_prefix_tokens == 0
+    assert sorted(map(int, hr.adapters)) == [6, 12, 18]
+
+
+@pytest.mark.parametrize(
+    "make, match",
+    [
+        (lambda a, b: DualVisionEncoder(a, b, image_size=66), "image_size=66 does not"),
+        (lambda a, b: DualVisionEncoder(a, b, image_size=24), "cells of 4"),
+        (
+            lambda a, b: MixtureOfResolutionVisionEncoder(a, b, 128, stages=(4,)),
+            r"stages=\[4\], expected blocks 1..3",
+        ),
+    ],
+)
+def test_sizes_that_do_not_fit_are_refused(make, match):
+    with pytest.raises(ValueError, match=match):
+        make(HFVisionEncoder.tiny(), TimmConvNeXt.tiny())
+
+
+def test_other_models_and_encoders_are_refused():
+    with pytest.raises(ValueError, match="expected a ConvNeXt"):
+        TimmConvNeXt("vit_tiny_patch16_224")
+    with pytest.raises(ValueError, match="aux_width=0"):
+        PatchInfoMiningFuser(vision_spec=HFVisionEncoder.tiny().spec)
