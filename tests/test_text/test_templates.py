@@ -30,6 +30,8 @@ END_MARKS = {
     "chatml": "<|im_end|>",
     "cogvlm_chat": "</s>",
     "cogvlm_vqa": "</s>",
+    "ds_visualchat": "</s>",
+    "lavin": "</s>",
     "multimodal_gpt": "### End.</s>",
     "openflamingo": "<|endofchunk|>",
     "chatml_direct": "<|im_end|>",

@@ -83,6 +83,8 @@ class DelimitedTemplate(ChatTemplate):
     alternates: ClassVar[bool] = True
     #: Whether pictures of a question stand in front of ``user_open``.
     images_first: ClassVar[bool] = False
+    #: Text between these pictures and ``user_open``.
+    images_close: ClassVar[str] = ""
 
     def __init__(
         self,
@@ -125,7 +127,7 @@ class DelimitedTemplate(ChatTemplate):
             if turn.role == "user":
                 out.text(table.between if number else "")
                 if self.images_first:
-                    turn = self._images_first(out, turn, sample)
+                    turn = self._images_first(out, turn)
                 out.text(table.user_open)
                 if number == 0 and table.system_in_user:
                     out.text(block)
@@ -151,14 +153,21 @@ class DelimitedTemplate(ChatTemplate):
         out.text(table.answer_open if add_generation_prompt else table.finish)
         return out.done()
 
-    def _images_first(self, out: PieceBuilder, turn: Turn, sample: str) -> Turn:
+    def _image_marks(self, index: int) -> tuple[str, str]:
+        """Return the text around a picture."""
+        return self.image_prefix, self.image_suffix
+
+    def _images_first(self, out: PieceBuilder, turn: Turn) -> Turn:
         """Write a question's pictures; return the question without them."""
         images = [part for part in turn.parts if isinstance(part, Image)]
         if not images:
             return turn
-        marks = dict(image_prefix=self.image_prefix, image_suffix=self.image_suffix)
-        shown = replace(turn, parts=tuple(images))
-        write_parts(out, shown, sample, supervised=False, **marks)
+        for image in images:
+            before, after = self._image_marks(image.index)
+            out.text(before)
+            out.image(image.index)
+            out.text(after)
+        out.text(self.images_close)
         rest = [part for part in turn.parts if not isinstance(part, Image)]
         for end in (0, -1):  # the line break that set the picture off
             if rest and isinstance(rest[end], Text):

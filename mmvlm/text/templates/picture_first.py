@@ -88,3 +88,64 @@ class CogVLMChatTemplate(DelimitedTemplate):
         answer_lead=" ",
         end_mark="</s>",
     )
+
+
+@CHAT_TEMPLATES.register_module(name="lavin")
+class LaVINTemplate(DelimitedTemplate):
+    """``Image: {picture}``, then ``Instruction:`` and ``Response:`` (LaVIN).
+
+    Args:
+        system (str | None): text in front of everything.
+        end_mark (str | None): what ends a response.
+        image_prefix, image_suffix (str): around every picture.
+
+    """
+
+    name = "lavin"
+    images_first = True
+    marks = Marks(
+        user_open="Instruction: ",
+        user_close="\n",
+        answer_open="Response:",
+        answer_lead=" ",
+        end_mark="</s>",
+        between="\n",
+    )
+
+    def __init__(
+        self,
+        system: str | None = None,
+        end_mark: str | None = None,
+        image_prefix: str = "Image: ",
+        image_suffix: str = "\n",
+    ) -> None:
+        super().__init__(system, end_mark, image_prefix, image_suffix)
+
+
+@CHAT_TEMPLATES.register_module(name="ds_visualchat")
+class VisualChatTemplate(DelimitedTemplate):
+    """Sections ``### Image k:``, ``### Question:`` and ``### Answer:``, numbered.
+
+    The spelling of the system section is the released one.
+    """
+
+    name = "ds_visualchat"
+    images_first = True
+    images_close = "\n"
+    marks = Marks(
+        user_open="### Question:\n",
+        user_close="\n\n",
+        answer_open="### Answer:\n",
+        end_mark="</s>",
+        between="\n\n",
+        system_open="### System instuction:\n",
+        system_close="\n\n",
+        system=(
+            "You are a helpful language and vision assistant. You are able to "
+            "understand the visual content that the user provides, and assist the "
+            "user with a variety of tasks using natural language."
+        ),
+    )
+
+    def _image_marks(self, index: int) -> tuple[str, str]:
+        return f"### Image {index + 1}:\n", "\n"

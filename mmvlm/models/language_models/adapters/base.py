@@ -99,8 +99,9 @@ def needed_layout(hidden: torch.Tensor, owner: Any) -> TokenLayout:
     if rows != layout.types.numel():
         raise RuntimeError(
             f"{type(owner).__name__}: a wrapped layer sees {rows} of "
-            f"{layout.types.numel()} tokens; layers that get a choice of tokens "
-            "(mixtures of experts) cannot be adapted."
+            f"{layout.types.numel()} tokens. Layers that get a choice of tokens "
+            "(mixtures of experts) cannot be adapted, nor can layers that have a "
+            "visual expert."
         )
     return layout
 

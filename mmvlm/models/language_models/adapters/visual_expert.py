@@ -82,7 +82,8 @@ class VisualExpertAdapter(LanguageModelAdapter):
         init_cfg (dict | list | None): mmengine initialisation.
 
     Raises:
-        ValueError: for a model with quantised blocks.
+        ValueError: for a model with quantised blocks, or layers that another
+            adapter changes.
 
     Trainable parameters: those of all linear layers of the blocks, and
     D + 2*Dkv per block with ``qkv_bias``.
@@ -116,6 +117,11 @@ class VisualExpertAdapter(LanguageModelAdapter):
                     raise ValueError(
                         "VisualExpertAdapter cannot copy quantised weights "
                         f"('{name}'); leave language_model.quantization out."
+                    )
+                if any("forward" in child.__dict__ for child in module.modules()):
+                    raise ValueError(
+                        f"VisualExpertAdapter: another adapter changes '{name}'; a "
+                        "layer has one or the other."
                     )
                 experts[key] = copy.deepcopy(module)
                 where = f"layers.{index}.{key}"

@@ -1,0 +1,128 @@
+"""Systems whose parts lie inside the language model: sizes, trained sets, recipes."""
+
+from pathlib import Path
+
+import pytest
+
+from mmvlm.config import load_config
+from mmvlm.config.check import check_config
+from mmvlm.config.components import list_components
+from mmvlm.config.dry_run import dry_run
+from mmvlm.config.problems import ConfigError
+
+ROOT = Path(__file__).resolve().parents[2]
+LLAMA_7B, CLIP_224 = 6_738_415_616, 303_179_776
+EMBED_7B = 32000 * 4096
+#: 4 attention matrices and 3 of the MLP in each of 32 blocks.
+EXPERTS_7B = 32 * (4 * 4096**2 + 3 * 4096 * 11008)
+#: q, k, v, o of 32 blocks; q, kv, out, two feed-forward matrices of 8 layers.
+GATED = 2 * 512 * (4096 + 1024) + 8 * 4096**2 + 4 * 4096 + 2
+PERCEIVER = 64 * 1024 + 6 * (4 * 1024 * 512 + 8 * 1024**2 + 6 * 1024) + 2 * 1024
+LORA = 16 * (32 * 4 * 2 * 4096 + 8 * (4096 + 512 + 1024 + 1024 + 512 + 4096))
+LORA += 16 * 8 * 2 * (4096 + 4 * 4096)
+GLU = 1792 * 4096 + 4 * 4096 + 3 * 4096 * 11008
+
+
+def flat(folder):
+    return sorted((ROOT / "configs" / folder).glob("*.py"))
+
+
+def parts_of(path):
+    result = dry_run(load_config(path, check=False))
+    rows = {row.part: (row.parameters, row.trainable) for row in result.parts}
+    return rows, result.image_tokens
+
+
+@pytest.fixture(autouse=True)
+def _from_the_root(monkeypatch):
+    monkeypatch.chdir(ROOT)
+
+
+def test_flamingo_trains_resampler_layers_and_embeddings():
+    (path,) = flat("flamingo")
+
+    rows, tokens = parts_of(path)
+
+    assert tokens == 1
+    assert rows["vision_encoder"] == (CLIP_224, 0)
+    assert rows["connector"] == (PERCEIVER + 4096,) * 2
+    # One more row for <|endofchunk|>, in embedding and head.
+    trained = 8 * GATED + EMBED_7B + 4096
+    assert rows["language_model"] == (LLAMA_7B + 2 * 4096 + 8 * GATED, trained)
+
+
+def test_multimodal_gpt_trains_the_expected_lora_alone():
+    (path,) = flat("multimodal_gpt")
+
+    rows, _ = parts_of(path)
+
+    assert rows["vision_encoder"][1] == rows["connector"][1] == 0
+    assert rows["language_model"][1] == LORA
+    cfg = load_config(path, check=False)
+    lora = cfg.model.language_model.lora
+    assert (lora.r, lora.alpha, lora.dropout) == (16, 16, 0.0)
+    assert cfg.optim_wrapper.optimizer.lr == 1e-5
+    assert cfg.base_batch_size == 128
+
+
+def test_cogvlm_trains_connector_and_experts():
+    first, second = flat("cogvlm")
+
+    rows, tokens = parts_of(first)
+    assert tokens == 258
+    assert rows["vision_encoder"][1] == 0
+    assert rows["connector"] == (GLU, GLU)
+    assert rows["language_model"] == (LLAMA_7B + EXPERTS_7B, EXPERTS_7B)
+    rows, tokens = parts_of(second)
+    assert tokens == 1227
+    assert rows["vision_encoder"][0] == rows["vision_encoder"][1]
+    assert rows["language_model"] == (LLAMA_7B + EXPERTS_7B, EXPERTS_7B)
+
+
+def test_xcomposer2_has_an_update_beside_every_linear_layer():
+    (path,) = flat("internlm_xcomposer2")
+
+    rows, tokens = parts_of(path)
+
+    assert tokens == 1225
+    down = 4096 + 4096 + 4096 + 4096 + 14336  # qkv, o, gate, up, down
+    up = 4096 + 2 * 1024 + 4096 + 2 * 14336 + 4096
+    plain = 7_737_708_544
+    assert rows["language_model"] == (plain + 32 * 256 * (down + up),) * 2
+
+
+def test_lavin_trains_adapters_and_connector():
+    (path,) = flat("lavin")
+
+    rows, tokens = parts_of(path)
+
+    assert tokens == 6
+    routed = 4096 * 8 + 8 + 2 * (4096 * 4 + 4096) + 2 * 4096 + 2
+    assert rows["language_model"][1] == 32 * routed + 2 * 4096
+    assert rows["connector"][1] == 1024 * 128 + 128 + 128 * 4096 + 4096
+
+
+def test_visualchat_trains_projection_and_embeddings():
+    (path,) = flat("deepspeed_visualchat")
+
+    rows, tokens = parts_of(path)
+
+    assert tokens == 257
+    assert rows["language_model"] == (LLAMA_7B, EMBED_7B)
+    assert rows["connector"] == (1024 * 4096 + 3 * 4096,) * 2
+
+
+def test_the_doctor_knows_adapters():
+    names = {component.name for component in list_components("adapters")}
+    assert names >= {"VisualExpertAdapter", "GatedCrossAttentionAdapter", "MMCAAdapter"}
+
+    cfg = load_config(flat("cogvlm")[0], check=False)
+    cfg.model.language_model.adapters[0].type = "VisualExprtAdapter"
+    with pytest.raises(ConfigError, match=r"no such adapters.*'VisualExpertAdapter'"):
+        check_config(cfg).raise_if_ill()
+    cfg.model.language_model.adapters[0].type = "MLPConnector"
+    with pytest.raises(ConfigError, match="MLPConnector is no LanguageModelAdapter"):
+        check_config(cfg).raise_if_ill()
+    cfg.model.language_model.adapters[0] = dict(type="PLoRAAdapter", rank=4)
+    with pytest.raises(ConfigError, match="unexpected keyword 'rank' for PLoRAAdapter"):
+        check_config(cfg).raise_if_ill()
