@@ -22,8 +22,8 @@ _SIDE = 2.1
 def pca_colours(maps: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Turn maps into RGB by their first three principal components.
 
-    The components and the range of colours are shared, so equal colours are equal
-    features.
+    Every map is centred: layers lie far apart, and what differs from place to place
+    would drown in that. Components and the range of colours are shared.
 
     Args:
         maps (Sequence[np.ndarray]): of one width.
@@ -32,8 +32,8 @@ def pca_colours(maps: Sequence[np.ndarray]) -> list[np.ndarray]:
         - ``maps[i]``: (H, W, D); output: (H, W, 3), 0-1
 
     """
-    rows = np.concatenate([m.reshape(-1, m.shape[-1]) for m in maps]).astype(np.float64)
-    rows = rows - rows.mean(0)
+    flat = [m.reshape(-1, m.shape[-1]).astype(np.float64) for m in maps]
+    rows = np.concatenate([values - values.mean(0) for values in flat])
     _, _, basis = np.linalg.svd(rows, full_matrices=False)
     basis = basis[:3]
     # A component's sign is arbitrary: let its largest entry be positive.

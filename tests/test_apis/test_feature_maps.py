@@ -114,8 +114,11 @@ def test_components_are_shared_between_maps():
     rng = np.random.default_rng(0)
     one, two = rng.normal(size=(2, 5, 6, 8))
     two[0, 0] = one[3, 4]
+    one, two = (x - x.mean((0, 1)) for x in (one, two))
+    two[0, 0] = one[3, 4]
+    two[4, 5] -= two.sum((0, 1))  # centred again
 
-    a, b = pca_colours([one, two])
+    a, b = pca_colours([one, two + 100])
 
     assert a.shape == b.shape == (5, 6, 3)
     assert 0 <= min(a.min(), b.min()) and max(a.max(), b.max()) <= 1
