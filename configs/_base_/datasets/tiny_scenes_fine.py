@@ -5,7 +5,7 @@ Written by tools/dataset_converters/make_tiny_scenes.py --style fine --num 16000
 """
 
 train_dataloader = dict(
-    batch_size=48,
+    batch_size=32,
     num_workers=0,
     sampler=dict(type="RandomBatchSampler"),
     dataset=dict(

@@ -15,6 +15,7 @@ _base_ = [
 
 model = dict(vision_encoder=None, connector=None)
 train_dataloader = dict(
+    batch_size=48,
     dataset=dict(
         name="tiny-scenes-fine-text",
         ann_file="text.json",
