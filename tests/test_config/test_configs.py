@@ -18,7 +18,9 @@ FILES = sorted(
     if "_base_" not in path.relative_to(ROOT).parts
 )
 BASES = sorted((ROOT / "configs" / "_base_").rglob("*.py"))
-FULL = [path for path in FILES if "tiny" not in path.parts]
+#: Miniatures: no published sizes, no metafile.
+SMALL = {"tiny", "tiny_scenes"}
+FULL = [path for path in FILES if not SMALL & set(path.parts)]
 #: Published numbers of weights, by words in a config's name.
 VISION = {"clip-l14-336": 303_507_456, "siglip-so400m-384": 428_225_600}
 LANGUAGE = {

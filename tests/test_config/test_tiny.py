@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 FULL = sorted(
     path
     for path in (ROOT / "configs").rglob("*.py")
-    if not {"_base_", "tiny"} & set(path.relative_to(ROOT).parts)
+    if not {"_base_", "tiny", "tiny_scenes"} & set(path.relative_to(ROOT).parts)
 )
 
 

@@ -85,6 +85,21 @@ def test_tiny_scenes_metric_keeps_boxes(tmp_path):
     assert (row["box"], row["size"]) == ([0, 0, 24, 24], [48, 48])
 
 
+def test_tiny_scenes_metric_adds_up_groups():
+    metric = METRICS.build(dict(type="TinyScenesMetric"))
+    answers = [("coarse", "red"), ("coarse", "red"), ("fine", "blue")]
+    rows = [
+        sample(n, "colour", "red", said, group=group)
+        for n, (group, said) in enumerate(answers)
+    ]
+
+    numbers = evaluate(metric, rows)
+
+    assert numbers["tiny_scenes/accuracy_coarse"] == 1.0
+    assert numbers["tiny_scenes/accuracy_fine"] == 0.0
+    assert numbers["tiny_scenes/accuracy"] == pytest.approx(2 / 3)
+
+
 @pytest.mark.parametrize(
     ("meta", "lacking"), [({}, "form"), ({"task": "a", "form": "box"}, "box")]
 )

@@ -7,7 +7,8 @@ from mmvlm.datasets.tiny_scenes import handwriting
 from mmvlm.datasets.tiny_scenes.draw import render
 from mmvlm.datasets.tiny_scenes.samples import test_samples as held_out
 from mmvlm.datasets.tiny_scenes.samples import training_samples
-from mmvlm.datasets.tiny_scenes.scene import COLOURS, POSITIONS, sample_scene
+from mmvlm.datasets.tiny_scenes.scene import sample_scene
+from mmvlm.datasets.tiny_scenes.styles import COLOURS, POSITIONS
 
 
 def scenes(number, split="train"):

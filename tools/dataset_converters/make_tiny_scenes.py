@@ -18,6 +18,11 @@ def parse_args(argv=None):
         metavar="NAME",
         help="formats of the annotations (default: llava densefusion)",
     )
+    parser.add_argument(
+        "--style",
+        default="plain",
+        help="plain: few large objects; fine: many, small print (default: plain)",
+    )
     parser.add_argument("--image-format", choices=["png", "jpg"], default="png")
     return parser.parse_args(argv)
 
@@ -37,6 +42,7 @@ def main(argv=None):
             seed=args.seed,
             formats=tuple(args.format),
             image_format=args.image_format,
+            style=args.style,
         )
     except (KeyError, ValueError, OSError) as error:
         return f"error: {error.args[0] if error.args else error}"

@@ -10,6 +10,7 @@ from mmvlm.registry import CHAT_TEMPLATES, SCENE_WRITERS
 from mmvlm.text.tokenizers import train_tiny_tokenizer
 
 from .samples import test_samples, training_samples
+from .styles import PLAIN, STYLES
 from .writers.llava_json import LLaVAJSONWriter
 
 #: Ids of the tokenizer; every word of TinyScenes becomes one token.
@@ -25,6 +26,7 @@ def make_tiny_scenes(
     formats: tuple[str, ...] = ("llava", "densefusion"),
     image_format: str = "png",
     chat_template: str = "vicuna_v1",
+    style: str = PLAIN.name,
 ) -> dict:
     """Write pictures, annotations and a tokenizer.
 
@@ -36,12 +38,14 @@ def make_tiny_scenes(
         formats (tuple[str, ...]): names in ``SCENE_WRITERS``.
         image_format (str): ``png`` or ``jpg``.
         chat_template (str): the tokenizer holds its special tokens.
+        style (str): ``plain`` (one to three large objects, 48 pixels) or ``fine``
+            (four to eight, half of the writing small, 96 pixels).
 
     Returns:
         dict: what was written; also in ``tiny_scenes.json``, which is written last.
 
     Raises:
-        KeyError: for an unknown format.
+        KeyError: for an unknown format or style.
         ValueError: for numbers below 1.
 
     """
@@ -53,9 +57,12 @@ def make_tiny_scenes(
             f"formats={list(formats)}: no writer for {unknown}; registered: "
             f"{sorted(SCENE_WRITERS.module_dict)}."
         )
-    folder = Path(folder)
-    train = list(training_samples(num_train, seed))
-    test = list(test_samples(num_test, seed, taken={s.scene.key for s in train}))
+    if style not in STYLES:
+        raise KeyError(f"style='{style}': expected one of {list(STYLES)}.")
+    folder, world = Path(folder), STYLES[style]
+    train = list(training_samples(num_train, seed, style=world))
+    taken = {sample.scene.key for sample in train}
+    test = list(test_samples(num_test, seed, taken=taken, style=world))
     files: list[str] = []
     for number, name in enumerate(formats):
         writer = SCENE_WRITERS.build(
@@ -74,6 +81,8 @@ def make_tiny_scenes(
         files=files,
         tokenizer="tokenizer",
     )
+    if style != PLAIN.name:
+        summary["style"] = style
     text = json.dumps(summary, indent=2) + "\n"
     (folder / "tiny_scenes.json").write_text(text, encoding="utf-8")
     return summary

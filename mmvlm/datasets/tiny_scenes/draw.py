@@ -6,7 +6,8 @@ import cv2
 import numpy as np
 
 from . import handwriting
-from .scene import COLOURS, Scene, SceneObject
+from .scene import Scene, SceneObject
+from .styles import ALL_COLOURS
 
 # Shapes and words are drawn this many times larger and averaged down, which
 # gives smooth edges.
@@ -29,7 +30,7 @@ def render(scene: Scene) -> np.ndarray:
     for item in scene.objects:
         x1, y1, x2, y2 = item.box
         alpha = _MASKS[item.kind](item)[..., None]
-        colour = np.array(COLOURS[item.colour], np.float32) * rng.uniform(0.85, 1.0)
+        colour = np.array(ALL_COLOURS[item.colour], np.float32) * rng.uniform(0.85, 1.0)
         area = canvas[y1:y2, x1:x2]
         area += alpha * (colour - area)
     canvas += rng.normal(0, _NOISE, canvas.shape).astype(np.float32)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from .draw import render
 from .scene import Scene, sample_scene
-from .tasks import FORMS, TASKS, Question, ask_about, listing, tour
+from .styles import PLAIN, SceneStyle
+from .tasks import STYLE_FORMS, TASKS, Question, ask_about, listing, tour
 from .tasks import caption as caption_of
 
-#: Questions per training picture.
-TURNS_PER_SCENE = 6
 _MAX_TRIES = 2000
 
 
@@ -47,20 +47,22 @@ class SceneSample:
 
 
 def training_samples(
-    num: int, seed: int, *, turns: int = TURNS_PER_SCENE
+    num: int, seed: int, *, turns: int | None = None, style: SceneStyle = PLAIN
 ) -> Iterator[SceneSample]:
     """Yield training scenes, each with many questions and a description.
+
+    ``turns`` is the number of questions; None takes the style's.
 
     A sample depends on (seed, number) only, so a longer set begins like a shorter
     one.
     """
     for number in range(num):
         rng = np.random.default_rng([seed, 0, number])
-        scene = sample_scene(rng, "train")
+        scene = sample_scene(rng, "train", style)
         yield SceneSample(
             f"train-{number:06d}",
             scene,
-            tuple(ask_about(scene, rng, turns)),
+            tuple(ask_about(scene, rng, turns or style.turns)),
             tuple(_describe(number, scene, rng)),
         )
 
@@ -72,7 +74,9 @@ def _describe(number: int, scene: Scene, rng: np.random.Generator) -> list[Quest
     return [listing(scene, rng)] if number % 3 == 1 else tour(scene, rng)
 
 
-def test_samples(num: int, seed: int, *, taken: set) -> Iterator[SceneSample]:
+def test_samples(
+    num: int, seed: int, *, taken: set, style: SceneStyle = PLAIN
+) -> Iterator[SceneSample]:
     """Yield ``num`` test scenes with one question each.
 
     Tasks take turns, within a task its forms, within a form its answers, so that
@@ -82,18 +86,21 @@ def test_samples(num: int, seed: int, *, taken: set) -> Iterator[SceneSample]:
         num (int): questions.
         seed (int): of the set.
         taken (set): ``Scene.key`` of the training scenes, none of which appears.
+        style (SceneStyle): of the scenes; says which tasks there are.
 
     """
     taken = set(taken)
-    tasks = list(FORMS)
+    all_forms = STYLE_FORMS[style.name]
+    tasks = list(all_forms)
     for number in range(num):
         task, turn = tasks[number % len(tasks)], number // len(tasks)
-        forms = list(FORMS[task])
+        forms = list(all_forms[task])
         form, turn = forms[turn % len(forms)], turn // len(forms)
-        answers = FORMS[task][form]
+        answers = all_forms[task][form]
         answer = None if answers is None else answers[turn % len(answers)]
         rng = np.random.default_rng([seed, 1, number])
-        scene, question = _find(task, form, answer, rng, taken)
+        draw = partial(sample_scene, rng, "test", style)
+        scene, question = _find((task, form, answer), draw, rng, taken)
         taken.add(scene.key)
         yield SceneSample(f"test-{number:06d}", scene, (question,))
 
@@ -103,11 +110,15 @@ test_samples.__test__ = False
 
 
 def _find(
-    task: str, form: str, answer: str | None, rng: np.random.Generator, taken: set
+    wanted: tuple[str, str, str | None],
+    draw: Callable[[], Scene],
+    rng: np.random.Generator,
+    taken: set,
 ) -> tuple[Scene, Question]:
-    """Draw scenes until one lets the question be asked with that answer."""
+    """Draw scenes until one lets a task's form be asked with that answer."""
+    task, form, answer = wanted
     for _ in range(_MAX_TRIES):
-        scene = sample_scene(rng, "test")
+        scene = draw()
         if scene.key in taken:
             continue
         pool = [

@@ -9,29 +9,15 @@ from typing import Literal
 import numpy as np
 
 from . import handwriting
+from .styles import PLAIN, SceneStyle
 
 Kind = Literal["shape", "digit", "word"]
 
-#: RGB of every colour name.
-COLOURS: dict[str, tuple[int, int, int]] = {
-    "red": (225, 40, 40),
-    "green": (40, 190, 60),
-    "blue": (60, 90, 240),
-    "yellow": (240, 220, 40),
-    "purple": (190, 60, 210),
-    "white": (240, 240, 240),
-}
 SHAPES = ("circle", "square", "triangle", "cross")
 DIGITS = tuple("0123456789")
 WORDS = ("cat", "dog", "sun", "car", "bus", "key", "box", "hat", "pen", "map")
 NAMES: dict[str, tuple[str, ...]] = {"shape": SHAPES, "digit": DIGITS, "word": WORDS}
-#: Quarters of the picture in reading order.
-POSITIONS = ("top left", "top right", "bottom left", "bottom right")
-#: Side of a scene in pixels.
-SCENE_SIZE = 48
 
-_KIND_SHARES = {"shape": 0.44, "digit": 0.31, "word": 0.25}
-_COUNT_SHARES = {1: 0.2, 2: 0.35, 3: 0.45}
 _MARGIN = 1
 #: Largest rotation in degrees and shear of digits, and their ink. Training varies
 #: them more than testing: it has to make up for the few hands that wrote them.
@@ -49,7 +35,7 @@ class SceneObject:
         kind (str): ``shape``, ``digit`` or ``word``.
         name (str): which one: ``circle``, ``7``, ``cat``.
         colour (str): a key of ``COLOURS``.
-        position (str): the quarter of the picture its centre lies in.
+        position (str): the cell of the picture its centre lies in.
         box (tuple[int, int, int, int]): x1, y1, x2, y2 in pixels, tight around
             the drawing.
         source (int): row of the handwritten digit; -1 for other kinds.
@@ -57,6 +43,7 @@ class SceneObject:
         slant (float): horizontal shear of digits.
         ink (float): how dark, and so how thick, a digit is written.
         wobble (int): seed of the smooth warp of a digit; -1 for none.
+        small (bool): a digit or word in small print.
 
     """
 
@@ -70,6 +57,7 @@ class SceneObject:
     slant: float = 0.0
     ink: float = 1.0
     wobble: int = -1
+    small: bool = False
 
     @property
     def label(self) -> str:
@@ -93,31 +81,36 @@ class SceneObject:
 
     @property
     def column(self) -> str:
-        """``left`` or ``right``."""
+        """``left``, ``right`` or, where there are three, ``centre``."""
         return self.position.split()[1]
 
     @property
     def row(self) -> str:
-        """``top`` or ``bottom``."""
+        """``top``, ``bottom`` or, where there are three, ``middle``."""
         return self.position.split()[0]
 
 
 @dataclass(frozen=True)
 class Scene:
-    """One to three objects, each of its own colour and quarter, in reading order.
+    """Objects, each of its own colour and cell, in reading order.
 
     Args:
         objects (tuple[SceneObject, ...]): in reading order.
         background (tuple[int, int, int]): RGB.
         noise_seed (int): seed of the pixel noise.
-        size (int): side in pixels.
+        style (SceneStyle): of the world that the scene belongs to.
 
     """
 
     objects: tuple[SceneObject, ...]
     background: tuple[int, int, int]
     noise_seed: int
-    size: int = SCENE_SIZE
+    style: SceneStyle = PLAIN
+
+    @property
+    def size(self) -> int:
+        """Side in pixels."""
+        return self.style.size
 
     @property
     def key(self) -> tuple:
@@ -141,65 +134,82 @@ def _draw_share(shares: dict, rng: np.random.Generator):
 
 
 def _extent(
-    kind: str, source: int, stretch: float, rng: np.random.Generator
+    kind: str, source: int, stretch: float, small: bool, rng: np.random.Generator
 ) -> tuple[int, int]:
     """Draw width and height in pixels of an object.
 
     Digits keep their shape up to a factor of ``stretch``.
     """
     if kind == "word":
+        if small:
+            return int(rng.integers(13, 16)), int(rng.integers(6, 8))
         return int(rng.integers(20, 23)), int(rng.integers(9, 12))
     if kind == "digit":
-        height = int(rng.integers(18, 22))
+        height = int(rng.integers(9, 12)) if small else int(rng.integers(18, 22))
         aspect = handwriting.aspect(source) * stretch ** rng.uniform(-1, 1)
         width = round(height * aspect)
-        return min(max(width, 7), 21), height
+        return (
+            min(max(width, 4), 11) if small else min(max(width, 7), 21),
+            height,
+        )
     side = int(rng.integers(12, 19))
     return side, side
 
 
 def _place(
-    position: str, width: int, height: int, size: int, rng: np.random.Generator
+    position: str,
+    width: int,
+    height: int,
+    style: SceneStyle,
+    rng: np.random.Generator,
 ) -> tuple[int, int, int, int]:
-    """Draw a box inside a quarter of the picture."""
-    half = size // 2
-    left = half if position.endswith("right") else 0
-    top = half if position.startswith("bottom") else 0
-    x = left + int(rng.integers(_MARGIN, half - width - _MARGIN + 1))
-    y = top + int(rng.integers(_MARGIN, half - height - _MARGIN + 1))
+    """Draw a box inside a cell of the picture."""
+    row, column = position.split()
+    cell = style.size // len(style.columns)
+    left, top = style.columns.index(column) * cell, style.rows.index(row) * cell
+    x = left + int(rng.integers(_MARGIN, cell - width - _MARGIN + 1))
+    y = top + int(rng.integers(_MARGIN, cell - height - _MARGIN + 1))
     return x, y, x + width, y + height
 
 
-def sample_scene(rng: np.random.Generator, split: str = "train") -> Scene:
+def sample_scene(
+    rng: np.random.Generator, split: str = "train", style: SceneStyle = PLAIN
+) -> Scene:
     """Draw a scene.
 
     Args:
         rng (np.random.Generator): the only source of randomness.
         split (str): ``train`` or ``test``; decides whose handwriting is used.
+        style (SceneStyle): how many objects, how large, where.
 
     Returns:
         Scene: objects in reading order.
 
     """
-    count = _draw_share(_COUNT_SHARES, rng)
-    quarters = sorted(rng.permutation(len(POSITIONS))[:count].tolist())
-    colours = rng.permutation(tuple(COLOURS))[:count].tolist()
+    count = _draw_share(style.count_shares, rng)
+    positions = style.positions
+    cells = sorted(rng.permutation(len(positions))[:count].tolist())
+    colours = rng.permutation(tuple(style.colours))[:count].tolist()
     objects = tuple(
-        _sample_object(POSITIONS[quarter], colour, split, rng)
-        for quarter, colour in zip(quarters, colours, strict=True)
+        _sample_object(positions[cell], colour, split, style, rng)
+        for cell, colour in zip(cells, colours, strict=True)
     )
     shade = int(rng.integers(0, 60))
     background = tuple(
         int(np.clip(shade + rng.integers(-12, 13), 0, 80)) for _ in "rgb"
     )
-    return Scene(objects, background, int(rng.integers(2**31)))
+    return Scene(objects, background, int(rng.integers(2**31)), style)
 
 
 def _sample_object(
-    position: str, colour: str, split: str, rng: np.random.Generator
+    position: str,
+    colour: str,
+    split: str,
+    style: SceneStyle,
+    rng: np.random.Generator,
 ) -> SceneObject:
-    """Draw what lies in a quarter."""
-    kind = _draw_share(_KIND_SHARES, rng)
+    """Draw what lies in a cell."""
+    kind = _draw_share(style.kind_shares, rng)
     name = pick(NAMES[kind], rng)
     pose = _POSES[split]
     drawing = {}
@@ -211,12 +221,17 @@ def _sample_object(
             ink=float(rng.uniform(*pose["ink"])),
             wobble=int(rng.integers(2**31)) if split == "train" else -1,
         )
-    width, height = _extent(kind, drawing.get("source", -1), pose["stretch"], rng)
+    small = bool(
+        style.small_share and kind != "shape" and rng.random() < style.small_share
+    )
+    source = drawing.get("source", -1)
+    width, height = _extent(kind, source, pose["stretch"], small, rng)
     return SceneObject(
         kind=kind,
         name=name,
         colour=colour,
         position=position,
-        box=_place(position, width, height, SCENE_SIZE, rng),
+        box=_place(position, width, height, style, rng),
+        small=small,
         **drawing,
     )

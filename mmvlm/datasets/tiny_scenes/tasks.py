@@ -8,17 +8,15 @@ from itertools import permutations
 
 import numpy as np
 
-from .scene import COLOURS, DIGITS, NAMES, SHAPES, WORDS, Scene, SceneObject, pick
-
-#: Boxes are written in percent of the picture's side, in steps of this much.
-BOX_STEP = 4
-
+from .scene import DIGITS, NAMES, SHAPES, WORDS, Scene, SceneObject, pick
+from .styles import ALL_COLOURS, COLOURS, FINE, PLAIN, SceneStyle
 
 _CAPTION_WORDINGS = ("Describe the picture.", "What does the picture show?")
 _YES_NO = ("yes", "no")
+_Forms = dict[str, dict[str, tuple[str, ...] | None]]
 #: Task -> form -> the answers that a balanced test asks for equally often; None
 #: where answers are not from a short list.
-FORMS: dict[str, dict[str, tuple[str, ...] | None]] = {
+FORMS: _Forms = {
     "caption": {"caption": None},
     "existence": {"yes-no": _YES_NO},
     "colour": {"colour": tuple(COLOURS)},
@@ -34,6 +32,20 @@ FORMS: dict[str, dict[str, tuple[str, ...] | None]] = {
     "digit": {"digit": DIGITS},
     "word": {"word": WORDS},
     "pointing": {"box": None},
+}
+#: The same of every style.
+STYLE_FORMS: dict[str, _Forms] = {
+    PLAIN.name: FORMS,
+    FINE.name: {
+        **{key: FORMS[key] for key in FORMS if key != "caption"},
+        "colour": {"colour": tuple(ALL_COLOURS)},
+        "count": {
+            "objects": ("4", "5", "6", "7", "8"),
+            "kind": ("0", "1", "2", "3", "4"),
+        },
+        "small-digit": {"digit": DIGITS},
+        "small-word": {"word": WORDS},
+    },
 }
 
 
@@ -62,22 +74,27 @@ def phrases(scene: Scene) -> list[tuple[str, str]]:
     """Say short things that are true of the scene, as (kind, text)."""
     out = []
     for item in scene.objects:
-        x1, y1, x2, y2 = box_numbers(item.box, scene.size)
-        out.append(("name", item.label))
-        out.append(("object", f"a {item.phrase} at the {item.position}"))
+        x1, y1, x2, y2 = box_numbers(item.box, scene.size, scene.style.phrase_step)
+        name, phrase = item.label, item.phrase
+        if item.small:
+            name, phrase = f"small {item.kind}", f"{item.colour} small {item.kind}"
+        out.append(("name", name))
+        out.append(("object", f"a {phrase} at the {item.position}"))
         out.append(("across", f"from {x1} to {x2} across"))
         out.append(("down", f"from {y1} to {y2} down"))
     return out
 
 
-def box_numbers(box: Sequence[float], size: int) -> list[int]:
-    """Return a pixel box in coarse percent of the picture's side."""
-    return [round(v / size * 100 / BOX_STEP) * BOX_STEP for v in box]
+def box_numbers(
+    box: Sequence[float], size: int, step: int = PLAIN.box_step
+) -> list[int]:
+    """Return a pixel box in percent of the picture's side, in steps of ``step``."""
+    return [round(v / size * 100 / step) * step for v in box]
 
 
-def box_text(box: Sequence[float], size: int) -> str:
-    """Write a pixel box as ``[x1, y1, x2, y2]`` in coarse percent."""
-    return "[" + ", ".join(map(str, box_numbers(box, size))) + "]"
+def box_text(box: Sequence[float], size: int, step: int = PLAIN.box_step) -> str:
+    """Write a pixel box as ``[x1, y1, x2, y2]`` in percent."""
+    return "[" + ", ".join(map(str, box_numbers(box, size, step))) + "]"
 
 
 def caption(scene: Scene) -> str:
@@ -137,12 +154,14 @@ def _existence(scene: Scene, rng: np.random.Generator) -> Iterator[Question]:
     things = {*SHAPES, "digit", "word"}
     there = {o.thing for o in scene.objects}
     for answer, names in (("yes", there), ("no", things - there)):
-        text = f"Is there a {pick(sorted(names), rng)}?"
-        yield Question("existence", "yes-no", text, answer)
+        if names:  # a crowded picture may have everything
+            text = f"Is there a {pick(sorted(names), rng)}?"
+            yield Question("existence", "yes-no", text, answer)
     there = {o.colour for o in scene.objects}
-    for answer, names in (("yes", there), ("no", set(COLOURS) - there)):
-        text = f"Is there a {pick(sorted(names), rng)} object?"
-        yield Question("existence", "yes-no", text, answer)
+    for answer, names in (("yes", there), ("no", set(scene.style.colours) - there)):
+        if names:
+            text = f"Is there a {pick(sorted(names), rng)} object?"
+            yield Question("existence", "yes-no", text, answer)
 
 
 def _colour(scene: Scene, rng: np.random.Generator) -> Iterator[Question]:
@@ -160,24 +179,29 @@ def _count(scene: Scene, rng: np.random.Generator) -> Iterator[Question]:
 
 
 def _relation(scene: Scene, rng: np.random.Generator) -> Iterator[Question]:
+    rows, columns = scene.style.rows.index, scene.style.columns.index
     for a, b in permutations(scene.objects, 2):
         if a.column != b.column:
             text = f"Is the {a.reference} left or right of the {b.reference}?"
-            yield Question("relation", "left-right", text, a.column)
+            side = "left" if columns(a.column) < columns(b.column) else "right"
+            yield Question("relation", "left-right", text, side)
         if a.row != b.row:
             text = f"Is the {a.reference} above or below the {b.reference}?"
-            above = "above" if a.row == "top" else "below"
+            above = "above" if rows(a.row) < rows(b.row) else "below"
             yield Question("relation", "above-below", text, above)
 
 
-def _reading(kind: str) -> Callable[[Scene, np.random.Generator], Iterator[Question]]:
-    """Build the tasks ``shape``, ``digit`` and ``word``."""
+def _reading(
+    kind: str, small: bool = False
+) -> Callable[[Scene, np.random.Generator], Iterator[Question]]:
+    """Build the tasks ``shape``, ``digit`` and ``word``, and those of small print."""
+    task = f"small-{kind}" if small else kind
 
     def questions(scene: Scene, rng: np.random.Generator) -> Iterator[Question]:
         for item in scene.objects:
-            if item.kind == kind:
+            if item.kind == kind and item.small == small:
                 text = f"Which {kind} is {item.colour}?"
-                yield Question(kind, kind, text, item.name)
+                yield Question(task, kind, text, item.name)
 
     return questions
 
@@ -185,9 +209,8 @@ def _reading(kind: str) -> Callable[[Scene, np.random.Generator], Iterator[Quest
 def _pointing(scene: Scene, rng: np.random.Generator) -> Iterator[Question]:
     for item in scene.objects:
         text = f"Give the box of the {item.reference}."
-        yield Question(
-            "pointing", "box", text, box_text(item.box, scene.size), item.box
-        )
+        answer = box_text(item.box, scene.size, scene.style.box_step)
+        yield Question("pointing", "box", text, answer, item.box)
 
 
 def _finding(scene: Scene, rng: np.random.Generator) -> Iterator[Question]:
@@ -208,17 +231,28 @@ TASKS: dict[str, Callable[[Scene, np.random.Generator], Iterator[Question]]] = {
     "word": _reading("word"),
     "pointing": _pointing,
     "finding": _finding,
+    "small-digit": _reading("digit", small=True),
+    "small-word": _reading("word", small=True),
 }
+
+
+def tasks_of(style: SceneStyle) -> list[str]:
+    """Return the tasks that training questions of a style are drawn from.
+
+    The caption is none: it would answer the others.
+    """
+    tasks = [*STYLE_FORMS[style.name], "finding"]
+    return [task for task in TASKS if task in tasks and task != "caption"]
 
 
 def ask_about(scene: Scene, rng: np.random.Generator, num: int = 8) -> list[Question]:
     """Draw ``num`` different questions, tasks and answers balanced.
 
-    Tasks are dealt round in random order, all but the caption, which would answer
-    the others; within a task the answer is drawn first and then one of the
-    questions that have it. Fewer come back when the scene has no more.
+    Tasks are dealt round in random order; within a task the answer is drawn first
+    and then one of the questions that have it. Fewer come back when the scene has
+    no more.
     """
-    tasks = [task for task in TASKS if task != "caption"]
+    tasks = tasks_of(scene.style)
     pools = {task: list(TASKS[task](scene, rng)) for task in tasks}
     chosen: list[Question] = []
     while len(chosen) < num and any(pools.values()):

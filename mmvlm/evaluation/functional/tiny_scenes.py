@@ -21,7 +21,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
 _NUMBER = r"(\d+(?:\.\d+)?)"
 _BOX = re.compile(r"\[" + r",\s*".join([_NUMBER] * 4) + r"\]")
 _LOOSE_BOX = re.compile(r"\D+".join([_NUMBER] * 4))
-_STATEMENT = re.compile(r"an? (.+) at the (top|bottom) (left|right)")
+_STATEMENT = re.compile(r"an? (.+) at the (top|middle|bottom) (left|centre|right)")
 
 
 @dataclass(frozen=True)

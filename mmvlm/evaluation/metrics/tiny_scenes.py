@@ -18,7 +18,8 @@ class TinyScenesMetric(AnswersMetric):
 
     The numbers are ``accuracy`` (strict), ``lenient`` and ``majority``, fractions
     0-1, each also per task as in ``accuracy/colour``; ``parse_failures`` and
-    ``num`` count answers. All stand behind ``tiny_scenes/``.
+    ``num`` count answers. Where tasks have groups, ``accuracy_fine`` and so on are
+    the accuracies of groups. All stand behind ``tiny_scenes/``.
 
     Args:
         out_file (str | None): JSON lines with question, ``gt``, ``pred`` and
@@ -30,7 +31,7 @@ class TinyScenesMetric(AnswersMetric):
     default_prefix = "tiny_scenes"
 
     def read_meta(self, sample: dict) -> dict[str, Any]:
-        """Return ``task``, ``form`` and, for pointing, ``box`` and ``size``."""
+        """Return ``task``, ``form``, ``group`` if any; ``box``, ``size`` of boxes."""
         meta = sample.get("meta") or {}
         missing = {"task", "form"} - set(meta)
         if meta.get("form") == "box":
@@ -41,7 +42,7 @@ class TinyScenesMetric(AnswersMetric):
                 f"'{sample.get('dataset')}' lacks {sorted(missing)} in its record; is "
                 "it from the test.json of make_tiny_scenes.py?"
             )
-        keys = ("task", "form", "box", "size")
+        keys = ("task", "form", "group", "box", "size")
         return {key: meta[key] for key in keys if key in meta}
 
     def score(self, rows: list[dict]) -> tuple[list[dict], dict[str, float]]:
@@ -57,6 +58,9 @@ class TinyScenesMetric(AnswersMetric):
             parse_failures=overall["parse_failures"],
             num=overall["num"],
         )
+        for group in sorted({row["group"] for row in rows if "group" in row}):
+            members = [row["strict"] for row in rows if row.get("group") == group]
+            metrics[f"accuracy_{group}"] = sum(members) / len(members)
         for task, line in table.items():
             metrics[f"accuracy/{task}"] = line["strict"]
             metrics[f"lenient/{task}"] = line["lenient"]

@@ -29,7 +29,8 @@ class LLaVAJSONWriter(SceneWriter):
     but for boxes, for the language model) and ``phrases.json`` (for the vision
     tower).
     Testing gives ``test.json``: one question per record, with ``task``, ``form``,
-    ``size`` and, for pointing, ``box`` (in pixels) beside it.
+    ``size``, for pointing ``box`` (in pixels) and, where the style has groups of
+    tasks, ``group`` beside it.
     """
 
     def write(self, split: str, samples: Sequence[SceneSample]) -> list[str]:
@@ -91,6 +92,9 @@ class LLaVAJSONWriter(SceneWriter):
         )
         if question.box is not None:
             record["box"] = list(question.box)
+        group = sample.scene.style.group_of(question.task)
+        if group is not None:
+            record["group"] = group
         return record
 
 

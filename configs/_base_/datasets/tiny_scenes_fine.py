@@ -1,0 +1,42 @@
+"""TinyScenes, fine style: many objects, small print, exact boxes.
+
+Written by tools/dataset_converters/make_tiny_scenes.py --style fine --num 16000
+--num-test 2000 --out data/tiny_scenes_fine.
+"""
+
+train_dataloader = dict(
+    batch_size=32,
+    num_workers=0,
+    sampler=dict(type="RandomBatchSampler"),
+    dataset=dict(
+        type="LLaVADataset",
+        name="tiny-scenes-fine",
+        data_root="data/tiny_scenes_fine",
+        ann_file="train.json",
+        pipeline=[
+            dict(type="LoadImages"),
+            dict(type="ResizeSquare"),
+            dict(type="EncodeConversation", max_length=512),
+            dict(type="PackVLMInputs"),
+        ],
+    ),
+)
+test_dataloader = dict(
+    batch_size=100,
+    num_workers=0,
+    dataset=dict(
+        type="LLaVADataset",
+        name="tiny-scenes-fine-test",
+        data_root="data/tiny_scenes_fine",
+        ann_file="test.json",
+        shuffle_images=False,
+        pipeline=[
+            dict(type="LoadImages"),
+            dict(type="ResizeSquare"),
+            dict(type="EncodeConversation", mode="generate"),
+            dict(type="PackVLMInputs"),
+        ],
+    ),
+)
+test_cfg = dict()
+test_evaluator = dict(type="TinyScenesMetric", out_file=None)

@@ -1,0 +1,32 @@
+"""Parent of the ablation: one layer of the frozen tower, an MLP of two layers.
+
+Reproduces: LLaVA-1.5's connector in the small.
+Command: tools/train.py configs/ablations/tiny_scenes/llava-clip-tiny-96_mlp2x_llama-tiny_1xb32-1200i-ft_tiny-scenes-fine.py
+All of them: tools/analysis/ablate.py configs/ablations/tiny_scenes --seeds 3
+Hardware: sized for 2 CPU cores.
+Expected: not measured.
+"""
+
+_base_ = [
+    "../../_base_/models/llava-clip-tiny-96_mlp2x_llama-tiny.py",
+    "../../_base_/datasets/tiny_scenes_fine.py",
+    "../../_base_/schedules/tiny.py",
+    "../../_base_/default_runtime.py",
+]
+
+model = dict(
+    train_parts=dict(vision_encoder=False, connector=True, language_model=True)
+)
+train_cfg = dict(max_iters=1200)
+optim_wrapper = dict(optimizer=dict(lr=3e-3, weight_decay=0.1))
+base_batch_size = 32
+load_from = [
+    dict(
+        path="work_dirs/clip-tiny-96_contrastive_none_1xb96-1500i-pt_tiny-scenes-fine",
+        parts=["vision_encoder"],
+    ),
+    dict(
+        path="work_dirs/text_none_llama-tiny_1xb48-800i-pt_tiny-scenes-fine",
+        parts=["language_model"],
+    ),
+]

@@ -1,0 +1,164 @@
+"""Maps, sampling points and routing weights of a toy fuser, drawn and in a page."""
+
+import json
+import re
+import runpy
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+
+from mmvlm.apis import VLMInferencer
+from mmvlm.apis.feature_maps import look_inside
+from mmvlm.apis.loading import LoadedModel
+from mmvlm.models.connectors.fused import FusedConnector
+from mmvlm.models.fusers.base import Fuser
+from mmvlm.models.utils.observing import (
+    RoutingWeights,
+    SamplingPoints,
+    observe,
+    report,
+)
+from mmvlm.structures import VisionFeatures
+from mmvlm.visualization.features import draw_sampling, mean_range, pca_colours
+
+ROOT = Path(__file__).parents[2]
+
+
+class LookRight(Fuser):
+    """Every query looks at its own cell and at the next one on the right."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.gain = torch.nn.Parameter(torch.tensor(2.0))
+
+    def forward(self, features):
+        deep = features.patches(-1)
+        (rows, columns), views = features.grid, len(deep)
+        y, x = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
+        here = torch.stack([(x + 0.5) / columns, (y + 0.5) / rows], -1).flatten(0, 1)
+        there = here + torch.tensor([1 / columns, 0])
+        places = torch.stack([here, there], 1)[None, :, None, None].expand(
+            views, -1, 2, 2, -1, -1
+        )
+        weights = torch.tensor([0.1, 0.15]).expand(places.shape[:-1])
+        report(SamplingPoints(self, places, weights))
+        report(RoutingWeights(self, torch.full((*deep.shape[:2], 3), 1 / 3)))
+        return VisionFeatures(
+            (deep * self.gain,), (0,), features.grid, 0, features.layouts
+        )
+
+
+@pytest.fixture(scope="module")
+def fused_talk(talk):
+    """The session's tiny model with the toy fuser in front of its projector."""
+    import copy
+
+    model = copy.deepcopy(talk.model)
+    fuser = LookRight(vision_spec=model.vision_spec, select_layers=(1, -2))
+    model.connector = FusedConnector.around(fuser, model.connector.out_width)
+    context = copy.copy(talk.context)
+    context.token_count = model.token_count
+    return VLMInferencer.from_loaded(LoadedModel(talk.cfg, model, context))
+
+
+def test_maps_are_those_that_the_modules_saw(fused_talk, picture_file):
+    maps = look_inside(fused_talk, picture_file)
+
+    model = fused_talk.model
+    batch = fused_talk.encode([fused_talk.conversation(picture_file, "")])
+    features = model.vision_encoder(batch.pixel_values, (1, -2))
+    for place, layer in enumerate((1, 2)):
+        want = features.patches(place)[0].reshape(4, 4, -1)
+        np.testing.assert_allclose(maps.layers[layer], want.detach(), atol=1e-6)
+    np.testing.assert_allclose(maps.output, 2 * maps.layers[2], rtol=1e-5)
+    np.testing.assert_allclose(maps.difference, maps.layers[2], rtol=1e-4, atol=1e-5)
+    assert maps.output_name == "LookRight: 16 tokens, 32 wide"
+    assert maps.picture.shape == (32, 32, 3) and maps.picture.dtype == np.uint8
+    assert list(maps.sampling) == list(maps.routing) == ["connector.fuser"]
+    places, weights = maps.sampling["connector.fuser"]
+    assert places.shape == (16, 2, 2, 2, 2) and weights.shape == (16, 2, 2, 2)
+    np.testing.assert_allclose(places[5, 0, 0, 1], [2.5 / 4, 1.5 / 4])
+    assert maps.routing["connector.fuser"].shape == (16, 3)
+
+
+def test_the_view_is_the_picture_that_the_encoder_sees(talk, pictures):
+    square = pictures[1][:32, :32]
+
+    maps = look_inside(talk, square, layers=[0, 3])
+
+    assert np.abs(maps.picture.astype(int) - square).max() <= 1
+    assert list(maps.layers) == [0, 3]
+    assert maps.output_name == "MLPConnector: 16 tokens, 24 wide"
+    assert maps.output.shape == (4, 4, 24) and maps.difference is None
+    with pytest.raises(ValueError, match="view=1: the picture has 1 views"):
+        look_inside(talk, square, view=1)
+
+
+def test_reports_go_to_the_watcher_only():
+    record = RoutingWeights(torch.nn.Identity(), torch.zeros(1, 1, 2))
+
+    report(record)
+    with observe() as outer:
+        report(record)
+        with observe() as inner:
+            report(record)
+    report(record)
+
+    assert outer == [record] and inner == [record]
+
+
+def test_components_are_shared_between_maps():
+    rng = np.random.default_rng(0)
+    one, two = rng.normal(size=(2, 5, 6, 8))
+    two[0, 0] = one[3, 4]
+    one, two = (x - x.mean((0, 1)) for x in (one, two))
+    two[0, 0] = one[3, 4]
+    two[4, 5] -= two.sum((0, 1))  # centred again
+
+    a, b = pca_colours([one, two + 100])
+
+    assert a.shape == b.shape == (5, 6, 3)
+    assert 0 <= min(a.min(), b.min()) and max(a.max(), b.max()) <= 1
+    np.testing.assert_allclose(b[0, 0], a[3, 4])
+    np.testing.assert_allclose(pca_colours([one * 7])[0], pca_colours([one])[0])
+    assert pca_colours([one[..., :2]])[0].shape == (5, 6, 3)
+    assert mean_range([np.full((2, 2, 3), -4.0), np.ones((2, 2, 3))]) == 4.0
+
+
+def test_a_query_outside_of_the_grid_is_refused():
+    sampling = (np.zeros((4, 1, 1, 1, 2)), np.ones((4, 1, 1, 1)))
+
+    with pytest.raises(ValueError, match="row 2, column 0 lies outside of the grid"):
+        draw_sampling(np.zeros((8, 8, 3), np.uint8), (2, 2), (2, 0), sampling, "x")
+
+
+def test_the_tool_writes_pictures_and_a_page(
+    fused_talk, config_file, checkpoint, picture_file, tmp_path, monkeypatch, capsys
+):
+    path = str(ROOT / "tools" / "analysis" / "visualize_features.py")
+    tool = runpy.run_path(path)["main"]
+    arguments = [str(config_file), str(checkpoint), "--image", str(picture_file)]
+    arguments += ["--device", "cpu", "--out", str(tmp_path)]
+
+    assert tool([*arguments, "--query", "9,0"]) == 1
+    assert "outside of the grid of 4 rows" in capsys.readouterr().err
+    assert tool(arguments) == 0
+    assert {p.name for p in tmp_path.iterdir()} == {"maps.png", "features.html"}
+
+    monkeypatch.setitem(tool.__globals__, "VLMInferencer", lambda *a, **k: fused_talk)
+    assert tool([*arguments, "--pixel", "31,1"]) == 0
+
+    names = ("maps", "sampling-connector.fuser", "routing-connector.fuser")
+    for name in names:
+        with PIL.Image.open(tmp_path / f"{name}.png") as picture:
+            assert min(picture.size) > 100
+    page = (tmp_path / "features.html").read_text()
+    assert not re.search(r'(src|href)="(?!data:)', page)
+    data = json.loads(re.search(r'json">(.*?)</script>', page).group(1))
+    assert data["query"] == [0, 3] and (data["rows"], data["columns"]) == (4, 4)
+    # Query 5, second point: the centre of the cell on its right.
+    assert data["xy"][5 * 8 * 2 + 2 : 5 * 8 * 2 + 4] == [625, 375]
+    assert max(data["w"]) == 255
