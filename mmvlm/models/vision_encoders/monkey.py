@@ -102,6 +102,7 @@ class _Add:
         self.kept: torch.Tensor | None = None
 
     def keep(self, module: nn.Module, inputs: tuple) -> None:
+        """Remember what the layer gets, for the next call (a pre-hook)."""
         self.kept = inputs[0]
 
     def __call__(self, module: nn.Module, inputs: tuple, out: torch.Tensor):
