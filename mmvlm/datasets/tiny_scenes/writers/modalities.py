@@ -13,7 +13,8 @@ import numpy as np
 
 from mmvlm.datasets.tiny_scenes.draw import opacity
 from mmvlm.datasets.tiny_scenes.samples import SceneSample
-from mmvlm.datasets.tiny_scenes.scene import COLOURS, Scene, pick
+from mmvlm.datasets.tiny_scenes.scene import Scene, pick
+from mmvlm.datasets.tiny_scenes.styles import ALL_COLOURS
 from mmvlm.datasets.tiny_scenes.tasks import Question
 from mmvlm.registry import SCENE_WRITERS
 
@@ -24,7 +25,8 @@ from .llava_json import _talk
 DISTANCES = {"near": 230, "middle": 160, "far": 90}
 _BACKGROUND = 20
 #: Each colour sounds as its own tone, Hertz.
-TONES = dict(zip(COLOURS, (300, 600, 1100, 1800, 2800, 4200), strict=True))
+_HERTZ = (300, 600, 1100, 1800, 2800, 4200, 5400, 6600)
+TONES = dict(zip(ALL_COLOURS, _HERTZ, strict=True))
 SAMPLE_RATE = 16000
 _TONE_SECONDS, _GAP_SECONDS = 0.15, 0.05
 
