@@ -111,8 +111,8 @@ def make_features(
         grid,
         spec.num_prefix_tokens,
         (layout,) * pictures,
-        _questions(pictures, generator) if connector.needs_text else None,
-        aux,
+        instructions=_questions(pictures, generator) if connector.needs_text else None,
+        aux=aux,
     )
 
 
