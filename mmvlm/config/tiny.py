@@ -154,7 +154,8 @@ def _blocks_needed(part: dict) -> int:
 def _layers_needed(model: dict) -> int:
     """Return the fewest encoder blocks for which every selected layer exists."""
     layers = _selected(model.get("connector"))
-    return max([2, *(layer if layer >= 0 else -layer - 1 for layer in layers)])
+    every = (model.get("connector") or {}).get("every", 2)
+    return max([2, every, *(layer if layer >= 0 else -layer - 1 for layer in layers)])
 
 
 def _selected(part: Any) -> Iterator[int]:
