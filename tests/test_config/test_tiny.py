@@ -40,6 +40,9 @@ def test_types_and_connector_stay(path):
 
     for part in ("vision_encoder", "language_model"):
         assert tiny.model[part].type == full.model[part].type
+        if full.model[part].type == "TimmVisionEncoder":  # takes no HF config
+            assert tiny.model[part].embed_dim < 64
+            continue
         old, new = full.model[part].config, tiny.model[part].config
         assert new.model_type == old.model_type
         assert new.hidden_size < 64
