@@ -182,6 +182,7 @@ def _layers_needed(model: dict) -> int:
     """Return the fewest encoder blocks that selection and training rules allow."""
     layers = _selected(model.get("connector"))
     needed = [2, *(layer if layer >= 0 else -layer - 1 for layer in layers)]
+    needed.append((model.get("connector") or {}).get("every", 2))
     rule = (model.get("train_parts") or {}).get("vision_encoder")
     if isinstance(rule, dict):
         # The layer before the last is often selected: the last block learns nothing.
