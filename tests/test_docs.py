@@ -202,20 +202,41 @@ def test_annotations_are_read(block, workspace):
     assert talks[0].turns[-1].text == "One."
 
 
+ADDED = [block for block in ALL_BLOCKS if block.page.stem.startswith("add_")]
+
+
 @pytest.mark.slow
-def test_added_connector_trains(workspace):
-    """The advanced guide: one file and one config are enough."""
-    (config,) = [
-        block.path
-        for block in ALL_BLOCKS
-        if block.page.stem == "add_a_connector" and block.kind == "config"
-    ]
+@pytest.mark.parametrize("path", [b.path for b in ADDED if b.kind == "config"])
+def test_added_part_trains(path, workspace):
+    """The advanced guides: one file and one config are enough."""
+    check = run(workspace, f"python tools/misc/check_config.py {path}")
+    train = run(workspace, f"python tools/train.py {path} --tiny --work-dir out")
 
-    check = run(workspace, f"python tools/misc/check_config.py {config}")
-    train = run(workspace, f"python tools/train.py {config} --tiny --work-dir out")
-
-    assert "576 tokens -> 144 tokens" in check.stdout, check.stderr[-2000:]
+    tokens = "576 tokens -> 144 tokens" if "_pooled_" in path else "576 tokens"
+    assert tokens in check.stdout, check.stderr[-2000:]
     assert train.returncode == 0, train.stdout[-2000:] + train.stderr[-2000:]
+
+
+CONTRACTS = """
+import mmvlm.models
+from mmvlm.testing import adapter_contract as a, connector_contract as c
+classes = a.adapter_classes() | c.connector_classes() | c.fuser_cases()
+checks = a.ADAPTER_CHECKS if NAME.endswith("Adapter") else c.CONNECTOR_CHECKS
+for check in checks.values():
+    check(classes[NAME])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("block", [b for b in ADDED if b.kind == "python"])
+def test_added_part_keeps_its_contract(block, workspace):
+    (name,) = re.findall(r"register_module\(\)\nclass (\w+)", block.text)
+    script = workspace / "contract.py"
+    script.write_text(f"NAME = {name!r}\n{CONTRACTS}")
+
+    done = run(workspace, "python contract.py")
+
+    assert done.returncode == 0, done.stderr[-2000:]
 
 
 @pytest.mark.slow

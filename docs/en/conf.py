@@ -38,15 +38,54 @@ napoleon_custom_sections = [
     ("Trainable parameters", "returns_style"),
 ]
 
+
+def below(package: str) -> str:
+    """Return the modules of a package: its contract first, then by name."""
+    folder = ROOT.joinpath(*package.split("."))
+    names = sorted(path.stem for path in folder.glob("[!_]*.py"))
+    names.sort(key=lambda name: name != "base")
+    return " ".join(f"{package}.{name}" for name in names)
+
+
 # What has a page of its own, in the order of the data.
 API_PAGES = {
-    "structures": "mmvlm.structures",
-    "text": "mmvlm.text.encoding mmvlm.text.templates.base mmvlm.text.context",
-    "models": (
-        "mmvlm.models.vlms.base mmvlm.models.vision_encoders.base "
-        "mmvlm.models.connectors.base mmvlm.models.connectors.linear "
-        "mmvlm.models.connectors.mlp mmvlm.models.language_models.base"
+    "structures": (
+        "mmvlm.structures mmvlm.structures.slices mmvlm.structures.dual_perspective"
     ),
+    "text": "mmvlm.text.encoding mmvlm.text.templates.base mmvlm.text.context",
+    "datasets": (
+        "mmvlm.datasets.base mmvlm.datasets.llava mmvlm.datasets.densefusion "
+        + below("mmvlm.datasets.transforms")
+    ),
+    "models": (
+        "mmvlm.models.vlms.base mmvlm.models.vlms.emu "
+        "mmvlm.models.heads.visual_regression mmvlm.models.language_models.base "
+        "mmvlm.models.language_models.hf_causal_lm mmvlm.models.utils.freezing "
+        "mmvlm.models.utils.observing"
+    ),
+    "vision_encoders": below("mmvlm.models.vision_encoders"),
+    "modality_tokenizers": below("mmvlm.models.modality_tokenizers"),
+    "connectors": below("mmvlm.models.connectors"),
+    "fusers": below("mmvlm.models.fusers"),
+    "adapters": (
+        below("mmvlm.models.language_models.adapters")
+        + " mmvlm.models.utils.token_context mmvlm.models.utils.wrapping"
+    ),
+    "ops": below("mmvlm.models.ops"),
+    "engine": (
+        "mmvlm.engine.optimizers.part_constructor mmvlm.engine.optimizers.schedulers "
+        "mmvlm.engine.runner.checkpoint"
+    ),
+    "analysis": (
+        "mmvlm.config.flops mmvlm.apis.ablation mmvlm.apis.ablation_table "
+        "mmvlm.apis.feature_maps"
+    ),
+    "export": (
+        "mmvlm.export.from_llava mmvlm.export.from_hf mmvlm.export.from_qformer "
+        "mmvlm.export.from_onellm mmvlm.export.to_llava mmvlm.export.hf "
+        "mmvlm.export.merge_lora"
+    ),
+    "testing": "mmvlm.testing.connector_contract mmvlm.testing.adapter_contract",
     "apis": "mmvlm.apis.inferencer",
     "compat": "mmvlm.compat",
 }

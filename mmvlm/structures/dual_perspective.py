@@ -108,8 +108,8 @@ def crop_views(
             neighbours.
 
     Shape:
-        - ``maps``: (*, N * h, N * w), or rows and columns elsewhere
-        - output: (N * N, *, h, w), a new tensor where N > 1
+        - ``maps``: (..., N * h, N * w), or rows and columns elsewhere
+        - output: (N * N, ..., h, w), a new tensor where N > 1
 
     Raises:
         ValueError: when a side is no multiple of N, or ``kind`` is unknown.
@@ -140,8 +140,8 @@ def reassemble_views(
         dims (Sequence[int]): rows and columns of the *output*, neighbours.
 
     Shape:
-        - ``crops``: (N * N, *, h, w)
-        - output: (*, N * h, N * w)
+        - ``crops``: (N * N, ..., h, w)
+        - output: (..., N * h, N * w)
 
     Raises:
         ValueError: when there are not N * N crops, or ``kind`` is unknown.
@@ -173,7 +173,7 @@ def recrop_views(
         dims (Sequence[int]): rows and columns of the map.
 
     Shape:
-        - ``crops``: (N * N, *, h, w); output: the same; the input itself when both
+        - ``crops``: (N * N, ..., h, w); output: the same; the input itself when both
           kinds are one
 
     """

@@ -372,7 +372,7 @@ class DualPerspectiveFuser(Fuser):
         """Shrink maps, computed in float32; one that has the size stays as it is.
 
         Shape:
-            - ``maps``: (B, H, W, C); output: (B, *size, C), same dtype
+            - ``maps``: (B, H, W, C); output: (B, h, w, C) of ``size``, same dtype
         """
         if tuple(maps.shape[1:3]) == tuple(size):
             return maps

@@ -65,7 +65,7 @@ class ModalityTokenizer(BaseModule):
         """Tokenize.
 
         Shape:
-            - ``values``: (M, *input_shape)
+            - ``values``: (M, ...), each of ``input_shape``
             - output: (M, N, Dv), without class token and positions
         """
 
