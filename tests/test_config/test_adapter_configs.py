@@ -28,8 +28,13 @@ def flat(folder):
 
 
 def parts_of(path):
+    """Return sizes and trained sizes by part, what is listed inside a part with it."""
     result = dry_run(load_config(path, check=False))
-    rows = {row.part: (row.parameters, row.trainable) for row in result.parts}
+    rows = {}
+    for row in result.parts:
+        part = row.part.partition(".")[0]
+        total, trained = rows.get(part, (0, 0))
+        rows[part] = (total + row.parameters, trained + row.trainable)
     return rows, result.image_tokens
 
 
