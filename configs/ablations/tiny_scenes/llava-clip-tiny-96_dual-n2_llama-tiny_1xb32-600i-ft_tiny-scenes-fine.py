@@ -2,12 +2,12 @@
 
 Reproduces: INF-LLaVA's fusion in the small, arXiv 2407.16198; the pictures of 96
 pixels are enlarged.
-Command: tools/train.py configs/ablations/tiny_scenes/llava-clip-tiny-96_dual-n2_llama-tiny_1xb32-1200i-ft_tiny-scenes-fine.py
+Command: tools/train.py configs/ablations/tiny_scenes/llava-clip-tiny-96_dual-n2_llama-tiny_1xb32-600i-ft_tiny-scenes-fine.py
 Hardware: sized for 2 CPU cores.
 Expected: not measured.
 """
 
-_base_ = ["llava-clip-tiny-96_mlp2x_llama-tiny_1xb32-1200i-ft_tiny-scenes-fine.py"]
+_base_ = ["llava-clip-tiny-96_mlp2x_llama-tiny_1xb32-600i-ft_tiny-scenes-fine.py"]
 
 model = dict(
     connector=dict(

@@ -1,12 +1,12 @@
 """Ablation: S2, the tower sees the picture whole and in quarters of twice the size.
 
 Reproduces: S2 in the small, arXiv 2403.13043; the pictures of 96 pixels are enlarged.
-Command: tools/train.py configs/ablations/tiny_scenes/llava-clip-tiny-96-s2_mlp2x_llama-tiny_1xb32-1200i-ft_tiny-scenes-fine.py
+Command: tools/train.py configs/ablations/tiny_scenes/llava-clip-tiny-96-s2_mlp2x_llama-tiny_1xb32-600i-ft_tiny-scenes-fine.py
 Hardware: sized for 2 CPU cores.
 Expected: not measured.
 """
 
-_base_ = ["llava-clip-tiny-96_mlp2x_llama-tiny_1xb32-1200i-ft_tiny-scenes-fine.py"]
+_base_ = ["llava-clip-tiny-96_mlp2x_llama-tiny_1xb32-600i-ft_tiny-scenes-fine.py"]
 
 model = dict(
     vision_encoder=dict(
