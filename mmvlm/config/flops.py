@@ -116,7 +116,7 @@ def count_flops(
     spec = getattr(model, "vision_spec", None)
     layout, image_tokens = None, 0
     if spec is not None:
-        layout = sample_layout(cfg.get("train_dataloader"), spec)
+        layout = sample_layout(cfg.get("train_dataloader"), model)
     if getattr(model, "token_count", None) is not None:
         image_tokens = model.token_count(layout)
     texts = (prompt_tokens, answer_tokens)
