@@ -143,7 +143,9 @@ def _kwargs_use(init: Callable, name: str) -> _KwargsUse:
         if isinstance(func, ast.Attribute) and func.attr == "__init__":
             use.forwarded = True
             explicit_self = not isinstance(func.value, ast.Call)
-            use.positional = len(call.args) - int(explicit_self)
+            # ``*args`` are empty: a config gives keywords only.
+            given = [arg for arg in call.args if not isinstance(arg, ast.Starred)]
+            use.positional = len(given) - int(explicit_self)
             use.passed = {k.arg for k in call.keywords if k.arg}
         else:
             use.leaks = True

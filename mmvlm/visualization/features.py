@@ -117,7 +117,9 @@ def draw_sampling(
     height, width = picture.shape[:2]
     levels = places.shape[1]
     figure = _figure(levels * 2.4 + 0.2, 2.9)
-    figure.suptitle(f"{title}, query row {query[0]}, column {query[1]}", fontsize=9)
+    gap = ", " if levels > 1 else "\n"  # one panel is too narrow for one line
+    place = f"query row {query[0]}, column {query[1]}"
+    figure.suptitle(f"{title}{gap}{place}", fontsize=9)
     cell = (width / grid[1], height / grid[0])
     for level in range(levels):
         axes = figure.add_subplot(1, levels, level + 1)

@@ -1,5 +1,6 @@
-"""Maps, sampling points and routing weights of a toy fuser, drawn and in a page."""
+"""Maps, sampling points and routing weights, drawn and in a page."""
 
+import copy
 import json
 import re
 import runpy
@@ -14,7 +15,9 @@ from mmvlm.apis import VLMInferencer
 from mmvlm.apis.feature_maps import look_inside
 from mmvlm.apis.loading import LoadedModel
 from mmvlm.models.connectors.fused import FusedConnector
+from mmvlm.models.connectors.universal_projection import UniversalProjectionConnector
 from mmvlm.models.fusers.base import Fuser
+from mmvlm.models.fusers.mmfuser import MMFuser
 from mmvlm.models.utils.observing import (
     RoutingWeights,
     SamplingPoints,
@@ -54,8 +57,6 @@ class LookRight(Fuser):
 @pytest.fixture(scope="module")
 def fused_talk(talk):
     """The session's tiny model with the toy fuser in front of its projector."""
-    import copy
-
     model = copy.deepcopy(talk.model)
     fuser = LookRight(vision_spec=model.vision_spec, select_layers=(1, -2))
     model.connector = FusedConnector.around(fuser, model.connector.out_width)
@@ -133,6 +134,51 @@ def test_a_query_outside_of_the_grid_is_refused():
 
     with pytest.raises(ValueError, match="row 2, column 0 lies outside of the grid"):
         draw_sampling(np.zeros((8, 8, 3), np.uint8), (2, 2), (2, 0), sampling, "x")
+
+
+def _with_connector(talk, connector):
+    """Return a talk with the session's tiny towers around another connector."""
+    model = copy.deepcopy(talk.model)
+    spec, width = model.vision_spec, model.connector.out_width
+    model.connector = connector(spec, width)
+    context = copy.copy(talk.context)
+    context.token_count = model.token_count
+    return VLMInferencer.from_loaded(LoadedModel(talk.cfg, model, context))
+
+
+def test_mmfuser_shows_where_its_attentions_looked(talk, picture_file):
+    fused_talk = _with_connector(
+        talk, lambda spec, width: FusedConnector.around(MMFuser.tiny(spec), width)
+    )
+
+    maps = look_inside(fused_talk, picture_file)
+
+    names = ["connector.fuser.cross_attn", "connector.fuser.self_attn"]
+    assert list(maps.sampling) == names and not maps.routing
+    for name, levels in zip(names, (2, 1), strict=True):
+        places, weights = maps.sampling[name]
+        assert places.shape == (16, 4, levels, 2, 2)
+        np.testing.assert_allclose(weights.sum((2, 3)), 1, rtol=1e-5)
+        # Untrained: point k of a head lies k + 1 cells away; head 0 looks right.
+        centre = np.array([1.5, 2.5]) / 4
+        away = (places[2 * 4 + 1, 0, 0] - centre) * 4
+        np.testing.assert_allclose(away, [[1, 0], [2, 0]], atol=1e-5)
+    assert maps.output.shape == (4, 4, 32)
+    np.testing.assert_allclose(maps.difference, 0, atol=1e-6)  # the gammas are zero
+
+
+def test_onellm_shows_how_it_weighs_its_experts(talk, picture_file):
+    routed = _with_connector(talk, UniversalProjectionConnector.tiny)
+    router = routed.model.connector.routers["image"]
+    torch.nn.init.zeros_(router.fc2.weight)
+    router.fc2.bias.data = torch.tensor([0.0, 0.0, -50.0])
+
+    maps = look_inside(routed, picture_file)
+
+    assert list(maps.routing) == ["connector"] and not maps.sampling
+    weights = maps.routing["connector"]
+    np.testing.assert_allclose(weights, np.tile([0.5, 0.5, 0], (5, 1)), atol=1e-6)
+    assert maps.output is None
 
 
 def test_the_tool_writes_pictures_and_a_page(

@@ -117,6 +117,16 @@ def test_scopes(chain):
         assert cfg.custom_hooks[-1].type == name
 
 
+def test_every_keyword_of_mmengines_linear_warm_up_passes(chain):
+    warm = dict(type="LinearLR", start_factor=0.1, end=5, by_epoch=False)
+
+    cfg = load_config(chain.base, {"param_scheduler": [warm]})
+
+    assert cfg.param_scheduler[0].start_factor == 0.1
+    with pytest.raises(ConfigError, match="param_name"):
+        load_config(chain.base, {"param_scheduler": [dict(warm, param_name="lr")]})
+
+
 def test_a_component_of_the_wrong_kind_is_refused(chain):
     with pytest.raises(ConfigError, match="HFCausalLM is no Connector"):
         load_config(

@@ -38,6 +38,15 @@ class Inherits(Forwards):
     pass
 
 
+class Mixin:
+    def __init__(self, *args, **kwargs):
+        super().__init__(3, *args, **kwargs)
+
+
+class Mixed(Mixin, Base):
+    pass
+
+
 @pytest.mark.parametrize(
     ("cls", "names", "required", "is_open"),
     [
@@ -46,6 +55,7 @@ class Inherits(Forwards):
         (Inherits, {"ratio", "width", "depth", "act"}, {"width"}, False),
         (Fills, {"depth"}, set(), False),
         (Swallows, {"ratio"}, set(), True),
+        (Mixed, {"depth", "act"}, set(), False),
         (Pops, {"extra", "width", "depth", "act"}, {"width"}, False),
     ],
 )

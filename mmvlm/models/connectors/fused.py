@@ -90,11 +90,17 @@ class FusedConnector(Connector):
         self.fuser = fuser
         self.projector = projector
         self.needs_text = projector.needs_text
+        self.gives_media = projector.gives_media
 
     @property
     def stages(self) -> tuple[Fuser, Connector]:
         """Fuser and projector, in the order of the data."""
         return self.fuser, self.projector
+
+    @property
+    def media_width(self) -> int:
+        """The projector's, which reads the fuser's width."""
+        return self.projector.media_width
 
     @property
     def token_count(self) -> TokenCount:
@@ -117,6 +123,7 @@ class FusedConnector(Connector):
         """
         fused = self.fuser(features)
         fused.instructions = features.instructions
+        fused.modality = features.modality
         return self.projector(fused)
 
     def merge_views(

@@ -56,6 +56,11 @@ class SlicedConnector(Connector):
             select_layers=connector.select_layers,
             init_cfg=init_cfg,
         )
+        if connector.gives_media:
+            raise ValueError(
+                f"SlicedConnector: {type(connector).__name__} gives media for "
+                "cross-attention, which have no place between separators."
+            )
         self.connector = connector
         self.needs_text = connector.needs_text
         #: Between slices of a row, and at its end.

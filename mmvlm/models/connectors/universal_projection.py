@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from mmvlm.models.utils.observing import RoutingWeights, report
 from mmvlm.registry import MODELS
 from mmvlm.structures import FixedTokenCount, VisionEncoderSpec, VisionFeatures
 
@@ -309,6 +310,7 @@ class UniversalProjectionConnector(Connector):
         """
         tokens = self.with_learned_tokens(states, modality)
         weights = self.routing_weights(tokens[:, : self.num_tokens], modality)
+        report(RoutingWeights(self, weights))
         mixed = torch.zeros_like(tokens[:, : self.num_tokens])
         for number, expert in enumerate(self.experts):
             hidden = tokens

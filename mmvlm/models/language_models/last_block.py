@@ -51,7 +51,7 @@ class LastBlockForward:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the block as its class does."""
         run = functools.partial(self._run, self.rows)
-        if self.checkpointed and self.block.training and torch.is_grad_enabled():
+        if self.checkpointed and torch.is_grad_enabled():
             return checkpoint(run, *args, use_reentrant=False, **kwargs)
         return run(*args, **kwargs)
 

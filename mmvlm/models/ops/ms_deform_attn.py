@@ -11,6 +11,7 @@ import math
 import torch
 from torch import nn
 
+from mmvlm.models.utils.observing import SamplingPoints, report
 from mmvlm.registry import MODELS
 
 from .deform_attn import BACKENDS, Shapes, deform_attn_sample
@@ -129,16 +130,12 @@ class MSDeformAttention(nn.Module):
         sizes = (self.num_heads, self.num_levels, self.num_points)
         scores = self.attention_weights(query).float()
         weights = scores.unflatten(-1, (self.num_heads, -1)).softmax(-1)
+        weights = weights.view(batch, queries, *sizes)
         offsets = self.sampling_offsets(query).float()
-        out = deform_attn_sample(
-            value,
-            shapes,
-            self._locations(
-                reference_points, offsets.view(batch, queries, *sizes, 2), shapes
-            ),
-            weights.view(batch, queries, *sizes),
-            self.backend,
-        )
+        offsets = offsets.view(batch, queries, *sizes, 2)
+        locations = self._locations(reference_points, offsets, shapes)
+        report(SamplingPoints(self, locations, weights))
+        out = deform_attn_sample(value, shapes, locations, weights, self.backend)
         return self.output_proj(out)
 
     def _locations(

@@ -13,7 +13,10 @@ from .token_context import current_layout, use_layout
 
 
 class _CheckpointedForward:
-    """A block's ``forward`` that recomputes in backward while training.
+    """A block's ``forward`` that recomputes in backward, wherever a graph is kept.
+
+    A frozen block is in eval mode and still holds activations when a connector
+    before it learns, so the mode does not count.
 
     Kept as an instance attribute of the block: parameter names, the module tree
     and sharded wrappers stay as they are, and arguments that transformers'
@@ -28,7 +31,7 @@ class _CheckpointedForward:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         plain = self.inner or type(self.block).forward.__get__(self.block)
-        if not (self.block.training and torch.is_grad_enabled()):
+        if not torch.is_grad_enabled():
             return plain(*args, **kwargs)
         options: dict[str, Any] = {}
         if (layout := current_layout()) is not None:

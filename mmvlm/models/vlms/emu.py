@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
 
 from mmvlm.models.heads.visual_regression import VisualRegressionHead
+from mmvlm.models.utils.token_context import IMAGE, use_tokens
 from mmvlm.registry import MODELS
 from mmvlm.structures import VLMBatch, VLMDataSample
 
@@ -98,10 +100,11 @@ class EmuVLM(VisionLanguageModel):
             - ``inputs.input_ids``: (T,)
             - outputs ``loss``, ``loss_regression``: (), float32
         """
-        embeds = self.embed(inputs)
-        hidden = self.language_model(
-            embeds, inputs.position_ids, inputs.cu_seqlens, inputs.seq_lens
-        )
+        embeds, tokens = self._prepare(inputs)
+        with use_tokens(tokens):
+            hidden = self.language_model(
+                embeds, inputs.position_ids, inputs.cu_seqlens, inputs.seq_lens
+            )
         trained = inputs.num_target_tokens > 0
         read = hidden.index_select(0, inputs.target_rows) if trained else hidden
         losses = self.text_loss(read, inputs)
@@ -136,13 +139,16 @@ class EmuVLM(VisionLanguageModel):
         """
         if len(inputs.seq_lens) != 1:
             raise ValueError(f"expected one prompt, got {len(inputs.seq_lens)}.")
-        embeds = self.embed(inputs)
+        embeds, tokens = self._prepare(inputs)
         start = len(embeds)
         for _ in range(num_tokens):
             length = len(embeds)
             places = torch.arange(length, device=embeds.device)
             ends = torch.tensor([0, length], dtype=torch.int32, device=embeds.device)
-            hidden = self.language_model(embeds, places, ends, (length,))
+            with use_tokens(tokens):
+                hidden = self.language_model(embeds, places, ends, (length,))
             following = self.head(hidden[-1:]).to(embeds.dtype)
             embeds = torch.cat([embeds, following])
+            types = torch.cat([tokens.types, tokens.types.new_tensor([IMAGE])])
+            tokens = replace(tokens, types=types, seq_lens=(length + 1,))
         return embeds[start:]

@@ -98,3 +98,16 @@ def test_tiny_keeps_every_layer_that_a_nested_fuser_selects():
     )
 
     assert make_tiny(cfg).model.vision_encoder.config.num_hidden_layers == 23
+
+
+def test_a_projectors_media_pass_through():
+    fused = FusedConnector(
+        dict(type="LayerConcatFuser", select_layers=[1, -1]),
+        dict(type="PerceiverResamplerConnector", depth=1, heads=2, dim_head=4),
+        vision_spec=SPEC,
+        out_width=48,
+    )
+
+    media = fused(make_features(fused))
+
+    assert fused.gives_media and fused.media_width == media.shape[-1] == 32

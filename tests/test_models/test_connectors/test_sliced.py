@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from mmvlm.datasets.transforms.slices import SliceViews
+from mmvlm.models.connectors.perceiver_resampler import PerceiverResamplerConnector
 from mmvlm.models.connectors.sliced import SlicedConnector
 from mmvlm.structures import ViewLayout
 from mmvlm.structures.slices import overview_size, slice_grid, slice_size
@@ -94,3 +95,10 @@ def test_other_views_are_refused():
         SlicedConnector.tiny().num_output_tokens(
             ViewLayout((4, 4), (4, 4), 5, "windows", extra=(2, 2))
         )
+
+
+def test_media_for_cross_attention_are_refused():
+    inner = PerceiverResamplerConnector.tiny()
+
+    with pytest.raises(ValueError, match="PerceiverResamplerConnector gives media"):
+        SlicedConnector(inner, vision_spec=inner.vision_spec, out_width=48)

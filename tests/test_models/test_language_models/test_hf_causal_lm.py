@@ -217,6 +217,25 @@ def test_gradient_checkpointing_wraps_every_kth_block(every, count):
     assert sum(map(is_checkpointed, model.blocks)) == count
 
 
+@pytest.mark.parametrize("grad", [True, False])
+def test_a_frozen_model_in_eval_mode_is_checkpointed_for_the_connectors_sake(grad):
+    model = HFCausalLM.tiny(gradient_checkpointing="all").eval().requires_grad_(False)
+    runs = []
+    for number, block in enumerate(model.blocks):
+        block.self_attn.register_forward_hook(
+            lambda *_, number=number: runs.append(number)
+        )
+    lens = (len(IDS),)
+    embeds = model.embed(IDS).requires_grad_()
+    with torch.set_grad_enabled(grad):
+        out = model(embeds, torch.arange(*lens), torch.tensor([0, *lens]).int(), lens)
+    assert runs == [0, 1]
+
+    if grad:
+        out.sum().backward()
+        assert sorted(runs) == [0, 0, 1, 1] and embeds.grad.abs().sum() > 0
+
+
 def test_gradient_checkpointing_refuses_other_words():
     with pytest.raises(ValueError, match="gradient_checkpointing='some'"):
         HFCausalLM.tiny(gradient_checkpointing="some")

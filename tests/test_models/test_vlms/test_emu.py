@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from mmvlm.models.heads.visual_regression import VisualRegressionHead
+from mmvlm.models.utils.token_context import current_tokens
 from mmvlm.models.vlms.emu import EmuVLM, regression_rows
 from mmvlm.registry import CHAT_TEMPLATES
 from mmvlm.structures import SLOT_TOKEN_ID as X
@@ -145,6 +146,19 @@ def test_embeddings_are_written_one_after_the_other():
     assert out.shape == (3, 16)
     with pytest.raises(ValueError, match="expected one prompt, got 2"):
         emu.predict_visual_embeddings(batch([[1, 5], [1, 6]], 0), 1)
+
+
+def test_the_language_model_is_told_which_tokens_are_pictures():
+    emu, seen = model(), []
+    emu.language_model.register_forward_pre_hook(
+        lambda _, args: seen.append(current_tokens(args[3], None).types.tolist())
+    )
+
+    emu.loss(batch([TWO[0]], 1))
+    emu.predict_visual_embeddings(batch([[1, 5, IMG]], 0), 3)
+
+    assert seen[0] == [1, 1, 2, 2, 2, 1, 1, 1, 1]
+    assert seen[1:] == [[1, 1, 1], [1, 1, 1, 2], [1, 1, 1, 2, 2]]
 
 
 @pytest.mark.parametrize(

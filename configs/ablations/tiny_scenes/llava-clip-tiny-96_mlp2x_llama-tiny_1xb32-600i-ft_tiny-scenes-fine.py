@@ -1,7 +1,7 @@
 """Parent of the ablation: one layer of the frozen tower, an MLP of two layers.
 
 Reproduces: LLaVA-1.5's connector in the small.
-Command: tools/train.py configs/ablations/tiny_scenes/llava-clip-tiny-96_mlp2x_llama-tiny_1xb32-1200i-ft_tiny-scenes-fine.py
+Command: tools/train.py configs/ablations/tiny_scenes/llava-clip-tiny-96_mlp2x_llama-tiny_1xb32-600i-ft_tiny-scenes-fine.py
 All of them: tools/analysis/ablate.py configs/ablations/tiny_scenes --seeds 3
 Hardware: sized for 2 CPU cores.
 Expected: not measured.
@@ -17,7 +17,7 @@ _base_ = [
 model = dict(
     train_parts=dict(vision_encoder=False, connector=True, language_model=True)
 )
-train_cfg = dict(max_iters=1200)
+train_cfg = dict(max_iters=600)
 optim_wrapper = dict(optimizer=dict(lr=3e-3, weight_decay=0.1))
 base_batch_size = 32
 load_from = [

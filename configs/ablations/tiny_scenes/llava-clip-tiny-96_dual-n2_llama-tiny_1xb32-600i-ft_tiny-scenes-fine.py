@@ -1,0 +1,39 @@
+"""Ablation: INF-LLaVA, blocks and samplings of the picture at twice the tower's size.
+
+Reproduces: INF-LLaVA's fusion in the small, arXiv 2407.16198; the pictures of 96
+pixels are enlarged.
+Command: tools/train.py configs/ablations/tiny_scenes/llava-clip-tiny-96_dual-n2_llama-tiny_1xb32-600i-ft_tiny-scenes-fine.py
+Hardware: sized for 2 CPU cores.
+Expected: not measured.
+"""
+
+_base_ = ["llava-clip-tiny-96_mlp2x_llama-tiny_1xb32-600i-ft_tiny-scenes-fine.py"]
+
+model = dict(
+    connector=dict(
+        _delete_=True,
+        type="FusedConnector",
+        fuser=dict(type="DualPerspectiveFuser", grid=2, select_layers=[-2]),
+        projector=dict(type="MLPConnector", depth=2, act="gelu"),
+    )
+)
+train_dataloader = dict(
+    dataset=dict(
+        pipeline=[
+            dict(type="LoadImages"),
+            dict(type="DualPerspectiveViews"),
+            dict(type="EncodeConversation", max_length=512),
+            dict(type="PackVLMInputs"),
+        ]
+    )
+)
+test_dataloader = dict(
+    dataset=dict(
+        pipeline=[
+            dict(type="LoadImages"),
+            dict(type="DualPerspectiveViews"),
+            dict(type="EncodeConversation", mode="generate"),
+            dict(type="PackVLMInputs"),
+        ]
+    )
+)

@@ -1,0 +1,18 @@
+"""Ablation: MMFuser, the query layer samples details from four shallower ones.
+
+Reproduces: MMFuser's connector in the small, arXiv 2410.11829.
+Command: tools/train.py configs/ablations/tiny_scenes/llava-clip-tiny-96_mmfuser_llama-tiny_1xb32-600i-ft_tiny-scenes-fine.py
+Hardware: sized for 2 CPU cores.
+Expected: not measured.
+"""
+
+_base_ = ["llava-clip-tiny-96_mlp2x_llama-tiny_1xb32-600i-ft_tiny-scenes-fine.py"]
+
+model = dict(
+    connector=dict(
+        _delete_=True,
+        type="FusedConnector",
+        fuser=dict(type="MMFuser", select_layers=[1, 2, 3, 4, -2], num_heads=4),
+        projector=dict(type="MLPConnector", depth=2, act="gelu"),
+    )
+)
