@@ -102,8 +102,8 @@ def count_flops(
         backward (bool): also count the backward pass.
 
     Raises:
-        ValueError: for negative numbers or no answer, or if a part cannot be
-            built without its weights.
+        ValueError: for negative numbers or no answer, if a part cannot be built
+            without its weights, or if adapters route tokens by their values.
 
     """
     if prompt_tokens < 0 or answer_tokens < 1:
@@ -112,6 +112,13 @@ def count_flops(
             "0 or more, and 1 or more."
         )
     model = build_on_meta(without_options(cfg["model"], "gradient_checkpointing"))
+    for adapter in getattr(getattr(model, "language_model", None), "adapters", {}):
+        if model.language_model.adapters[adapter].routes_tokens:
+            raise ValueError(
+                f"model.language_model.adapters: '{adapter}' sends tokens to modules "
+                "by what they are, which cannot be counted without values; count "
+                "with --cfg-options model.language_model.adapters=[] and add its own."
+            )
     model.train()
     spec = getattr(model, "vision_spec", None)
     layout, image_tokens = None, 0

@@ -114,8 +114,15 @@ def test_numbers_are_written_in_g_and_t():
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_every_shipped_config_is_counted(path, monkeypatch):
     monkeypatch.chdir(ROOT)
+    cfg = load_config(path)
+    routers = {"VisualExpertAdapter", "PLoRAAdapter"}
+    adapters = cfg.model.get("language_model", {}).get("adapters", ())
+    if routers & {adapter.type for adapter in adapters}:
+        with pytest.raises(ValueError, match="cannot be counted without values"):
+            count_flops(cfg)
+        return
 
-    report = count_flops(load_config(path))
+    report = count_flops(cfg)
 
     assert report.forward > 0
     parts = by_part(report)

@@ -132,4 +132,4 @@ def test_tool_writes_both_kinds_and_refuses_adapters(tmp_path, capsys):
     ours = {"language_model.model.x.lora_A.default.weight": torch.ones(2, 2)}
     torch.save(dict(state_dict=ours, meta={}), tmp_path / "last.pth")
     error = main([str(tmp_path / "last.pth"), str(tmp_path / "y.bin")])
-    assert "merge them with" in error and not (tmp_path / "y.bin").exists()
+    assert "merge adapters with" in error and not (tmp_path / "y.bin").exists()

@@ -93,12 +93,12 @@ def load_initial_weights(model: nn.Module, load_from: Any) -> None:
     for number, entry in enumerate([load_from] if single else load_from):
         key = "load_from" if single else f"load_from.{number}"
         entry = dict(path=entry) if isinstance(entry, str) else dict(entry)
-        known = {"path", "parts", "rename", "strict", "allow_pickle"}
+        known = {"path", "parts", "rename", "strict", "allow_pickle", "grow"}
         unknown = sorted(set(entry) - known)
         if unknown or "path" not in entry:
             raise ValueError(
                 f"{key}={entry}: expected path and optionally parts, rename, "
-                f"strict, allow_pickle; unknown: {unknown}."
+                f"strict, allow_pickle, grow; unknown: {unknown}."
             )
         try:
             path = resolve_checkpoint(entry.pop("path"))

@@ -70,6 +70,8 @@ def flat_tokens(batch: VLMBatch, media: torch.Tensor | None = None) -> FlatToken
     """
     types = torch.full_like(batch.input_ids, TEXT)
     types[batch.slot_index] = IMAGE
+    for inputs in batch.modality_inputs.values():
+        types[inputs.slot_index] = IMAGE
     if media is None:
         return FlatTokens(types, tuple(batch.seq_lens))
     if len(media) != len(batch.slot_lens):

@@ -149,7 +149,7 @@ def _dataset(folder, records, modalities=("image", "audio", "rgbd", "imu"), **op
             CHAT_TEMPLATES.build(dict(type="vicuna_v1")),
             SPEC,
             FixedTokenCount(7),
-            modalities,
+            modalities=modalities,
         )
     )
     return data

@@ -165,5 +165,5 @@ def test_rule_only_trains_the_tokenizers():
         n.split(".")[0] for n, p in encoder.named_parameters() if p.requires_grad
     }
     assert trained == {"tokenizers"}
-    with pytest.raises(ValueError, match=r"no sub-module \['token'\]"):
+    with pytest.raises(ValueError, match=r"no parameter lies below 'token'"):
         freeze_part(encoder, dict(only=["token"]), "vision_encoder")

@@ -91,6 +91,8 @@ class PLoRAAdapter(LanguageModelAdapter):
 
     """
 
+    routes_tokens = True
+
     def __init__(
         self,
         *,

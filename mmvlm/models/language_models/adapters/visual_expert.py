@@ -90,6 +90,8 @@ class VisualExpertAdapter(LanguageModelAdapter):
 
     """
 
+    routes_tokens = True
+
     def __init__(
         self,
         *,
