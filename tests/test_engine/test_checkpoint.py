@@ -151,6 +151,21 @@ def test_a_part_goes_into_a_wrapper_under_another_name(tmp_path):
         )
 
 
+def test_a_trainable_only_file_goes_to_a_part_of_another_name():
+    source, target = ToyVLM(), ToyVLM()
+    target.resampler = ToyVLM().connector
+    state = {f"connector.{k}": v for k, v in source.connector.state_dict().items()}
+    meta = dict(parts=["connector"], omitted=["vision_encoder.weight"])
+
+    load_parts(
+        target,
+        dict(state_dict=state, meta=meta),
+        rename=dict(connector="resampler"),
+    )
+
+    assert torch.equal(target.resampler[0].weight, source.connector[0].weight)
+
+
 def test_three_lists_come_grouped_by_part(tmp_path):
     source = ToyVLM()
     state = source.state_dict()

@@ -223,14 +223,13 @@ def load_parts(
     model = unwrap(model)
     own = model.state_dict()
     omitted = set(meta.get("omitted", ()))
-    if not omitted:
-        _complete(model, state, str(path))
     if parts is None:
         wanted = set(meta["parts"]) if omitted else set(map(part_of, own))
         chosen = wanted | set(map(part_of, state))
     else:
         wanted = chosen = set(parts)
-
+    if not omitted:
+        _complete(model, state, chosen, str(path))
     if grow:
         state = _grown(model, state, wanted, omitted)
     report = LoadReport(str(path))
@@ -260,10 +259,11 @@ def load_parts(
     return report
 
 
-def _complete(model: nn.Module, state: dict, path: str) -> None:
+def _complete(model: nn.Module, state: dict, parts: set, path: str) -> None:
     """Let modules start what a checkpoint was made without (adapters)."""
     for name, module in model.named_modules():
-        complete = getattr(module, "complete_state", None)
+        asked = part_of(f"{name}.") in parts
+        complete = getattr(module, "complete_state", None) if asked else None
         added = complete(state, f"{name}.") if complete else None
         if added:
             print_log(
@@ -334,7 +334,8 @@ def _renamed(state: dict, meta: dict, rename: dict, path: str) -> tuple[dict, di
     # A fingerprint holds names, so that of a renamed part says nothing here.
     touched = {part_of(name) for pair in rename.items() for name in pair}
     frozen = {k: v for k, v in meta.get("frozen", {}).items() if k not in touched}
-    return state, {**meta, "omitted": omitted, "frozen": frozen}
+    parts = list(dict.fromkeys(part_of(f"{new(p)}.") for p in meta.get("parts", ())))
+    return state, {**meta, "omitted": omitted, "frozen": frozen, "parts": parts}
 
 
 # Frozen parts that a trainable-only file leaves out ----------------------------

@@ -98,7 +98,7 @@ def _below(name: str, wanted: str) -> bool:
 
 
 def rest_frozen(part: torch.nn.Module, rule: Any) -> None:
-    """Put what nothing trains into eval mode: a part, or under ``only`` its modules.
+    """Put what nothing trains into eval mode: parts, or modules if names choose them.
 
     Args:
         part (torch.nn.Module): of the model.
@@ -107,7 +107,7 @@ def rest_frozen(part: torch.nn.Module, rule: Any) -> None:
     """
     if is_frozen(part):
         part.eval()
-    elif isinstance(rule, dict) and "only" in rule:
+    elif rule == "adapters" or (isinstance(rule, dict) and "only" in rule):
         for child in part.children():
             if is_frozen(child):
                 child.eval()

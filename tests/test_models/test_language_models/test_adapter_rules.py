@@ -43,6 +43,14 @@ def test_rules_train_what_they_name(rule, heads):
     assert all(any(n.startswith(head) for n in names) for head in heads)
 
 
+@pytest.mark.parametrize("rule", ["adapters", dict(only=["adapters"])])
+def test_a_decoder_that_nothing_trains_stays_in_eval_mode(rule):
+    model = plora_vlm(rule).train().language_model
+
+    assert not any(module.training for module in model.model.modules())
+    assert model.adapters.training
+
+
 def test_lora_and_adapters_can_learn_together():
     lora = dict(r=2, alpha=2, dropout=0.0)
     model = plora_vlm(dict(only=["adapters", "lora"]), lora=lora)
