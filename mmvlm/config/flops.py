@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -103,7 +104,7 @@ def count_flops(
 
     Raises:
         ValueError: for negative numbers or no answer, if a part cannot be built
-            without its weights, or if adapters route tokens by their values.
+            without its weights, or computes by the values of its input.
 
     """
     if prompt_tokens < 0 or answer_tokens < 1:
@@ -112,13 +113,6 @@ def count_flops(
             "0 or more, and 1 or more."
         )
     model = build_on_meta(without_options(cfg["model"], "gradient_checkpointing"))
-    for adapter in getattr(getattr(model, "language_model", None), "adapters", {}):
-        if model.language_model.adapters[adapter].routes_tokens:
-            raise ValueError(
-                f"model.language_model.adapters: '{adapter}' sends tokens to modules "
-                "by what they are, which cannot be counted without values; count "
-                "with --cfg-options model.language_model.adapters=[] and add its own."
-            )
     model.train()
     spec = getattr(model, "vision_spec", None)
     layout, image_tokens = None, 0
@@ -127,7 +121,7 @@ def count_flops(
     if getattr(model, "token_count", None) is not None:
         image_tokens = model.token_count(layout)
     texts = (prompt_tokens, answer_tokens)
-    with _fake_tensors():
+    with _fake_tensors(), _refusing_values(model):
         model.to_empty(device="cpu")
         if hasattr(model, "language_model"):
             batch = _batch(model, layout, image_tokens, *texts)
@@ -162,6 +156,32 @@ def _fake_tensors() -> Any:
     return stack
 
 
+@contextmanager
+def _refusing_values(model: Any) -> Iterator[None]:
+    """Say in plain words that a model asks for values, which are not there."""
+    from torch._subclasses.fake_tensor import (
+        DataDependentOutputException,
+        DynamicOutputShapeException,
+    )
+
+    try:
+        yield
+    except (DataDependentOutputException, DynamicOutputShapeException) as error:
+        raise ValueError(
+            f"{type(model).__name__}: a part of it works by the values of its input "
+            f"({error}), for example sends tokens to modules by what they are; that "
+            "cannot be counted without values. Count the model without that part."
+        ) from error
+    except RuntimeError as error:
+        if "Couldn't swap" not in str(error):
+            raise
+        raise ValueError(
+            f"{type(model).__name__}: a part of it keeps hold of another's weights "
+            f"({error}), so it cannot be counted without values. Count the model "
+            "without that part."
+        ) from error
+
+
 def _batch(model: Any, layout: Any, image: int, prompt: int, answer: int) -> Any:
     """Return a sample: picture, prompt, answer."""
     import torch
@@ -187,7 +207,18 @@ def _batch(model: Any, layout: Any, image: int, prompt: int, answer: int) -> Any
         image_owner=() if layout is None else (0,),
         layouts=() if layout is None else (layout,),
         sample_ids=("sample",),
+        **_question(model, prompt),
     )
+
+
+def _question(model: Any, prompt: int) -> dict[str, Any]:
+    """Return the prompt's ids for a connector that reads it."""
+    import torch
+
+    if not getattr(getattr(model, "connector", None), "needs_text", False):
+        return {}
+    words = torch.ones(1, max(prompt, 1), dtype=torch.int64)
+    return dict(instruction_ids=words, instruction_mask=words)
 
 
 class _Marks:

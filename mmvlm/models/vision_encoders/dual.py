@@ -314,13 +314,16 @@ class MixtureOfResolutionVisionEncoder(_TwoEyes):
         small = self.shrink(pixel_values, True).to(dtype)
         hidden = self.low.embed_patches(small)[:, self.low.spec.num_prefix_tokens :]
         kept = {0: hidden}
-        slow = self.high(pixel_values)[-1] if max(layers) else None
+        # A tower in half precision may meet adapters in full precision.
+        own = self.align.fast_proj.weight.dtype
+        slow = self.high(pixel_values)[-1].to(own) if max(layers) else None
         for number, block in enumerate(self.blocks[: max(layers)], 1):
             hidden = self.low.run_block(block, hidden)
             if str(number) in self.adapters:
-                hidden = self.adapters[str(number)](hidden, slow, grid)
+                hidden = self.adapters[str(number)](hidden.to(own), slow, grid)
+                hidden = hidden.to(dtype)
             if number == last:
-                hidden = self.align(hidden, slow, grid)
+                hidden = self.align(hidden.to(own), slow, grid).to(dtype)
             if number in layers:
                 kept[number] = hidden
         return VisionFeatures(tuple(kept[k] for k in layers), layers, grid)

@@ -33,9 +33,6 @@ class LanguageModelAdapter(BaseModule):
 
     #: True for adapters that take media for cross-attention (``media_width``).
     takes_media: bool = False
-    #: True for adapters whose work depends on which tokens are pictures, so that
-    #: shapes follow from values.
-    routes_tokens: bool = False
 
     @abstractmethod
     def attach(self, language_model: HFCausalLM) -> None:

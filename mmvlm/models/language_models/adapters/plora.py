@@ -91,8 +91,6 @@ class PLoRAAdapter(LanguageModelAdapter):
 
     """
 
-    routes_tokens = True
-
     def __init__(
         self,
         *,

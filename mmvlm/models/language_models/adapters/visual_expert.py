@@ -90,8 +90,6 @@ class VisualExpertAdapter(LanguageModelAdapter):
 
     """
 
-    routes_tokens = True
-
     def __init__(
         self,
         *,
