@@ -125,8 +125,13 @@ class ConversationDataset(Dataset, ABC):
         return {}
 
     @abstractmethod
-    def _conversation(self, record: Any, images: list) -> Conversation:
-        """Parse a record, with these pictures in place of its own."""
+    def _conversation(
+        self, record: Any, images: list, rng: np.random.Generator
+    ) -> Conversation:
+        """Parse a record, with these pictures in place of its own.
+
+        What is drawn comes from ``rng``, which the pipeline goes on with.
+        """
 
     @abstractmethod
     def _num_words(self, record: Any) -> int:
@@ -325,7 +330,8 @@ class ConversationDataset(Dataset, ABC):
         images = self._image_keys(record)
         if self._donors is not None:
             images = self._donors.get(row, images)
-        conversation = self._conversation(record, list(images))
+        rng = np.random.default_rng((self.seed, self.epoch, row, repeat))
+        conversation = self._conversation(record, list(images), rng)
         if row in self._media_donors:
             donated = dict(self._media_donors[row])
             conversation.media = {name: list(donated[name]) for name in donated}
@@ -336,7 +342,7 @@ class ConversationDataset(Dataset, ABC):
             index=row,
             data_root=self.data_root,
             image_root=self.image_root,
-            rng=np.random.default_rng((self.seed, self.epoch, row, repeat)),
+            rng=rng,
         )
 
 

@@ -6,6 +6,8 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from mmvlm.registry import DATASETS
 from mmvlm.structures import Conversation, Image, Text, Turn
 from mmvlm.text.llava_format import IMAGE_TAG
@@ -122,7 +124,9 @@ class DenseFusionDataset(ConversationDataset):
         row = row_of(record, self.ann_file)
         return (picture_of(row, self.image_field, self._where(record)),)
 
-    def _conversation(self, record: JSONLine, images: list) -> Conversation:
+    def _conversation(
+        self, record: JSONLine, images: list, rng: np.random.Generator
+    ) -> Conversation:
         row = row_of(record, self.ann_file)
         caption = _text(row, "caption", self._where(record))
         question = (Text(f"\n{self.prompt}"),) if self.prompt else ()

@@ -6,6 +6,8 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from mmvlm.registry import DATASETS
 from mmvlm.structures import Conversation
 from mmvlm.text.llava_format import MEDIA_FIELDS, parse_llava_conversation
@@ -150,7 +152,9 @@ class LLaVADataset(ConversationDataset):
                 )
         return media
 
-    def _conversation(self, record: Any, images: list) -> Conversation:
+    def _conversation(
+        self, record: Any, images: list, rng: np.random.Generator
+    ) -> Conversation:
         if isinstance(record, _Unreadable):
             raise ValueError(record.reason)
         if not isinstance(record, dict):

@@ -1,5 +1,13 @@
 """The nouns of mmvlm; this package imports no other part of mmvlm."""
 
+from .annotation import (
+    AnnotatedImage,
+    Caption,
+    Instance,
+    Relation,
+    Span,
+    VisualQuestion,
+)
 from .boxes import Boxes
 from .conversation import Conversation, Image, Media, Region, Text, Turn
 from .encoded import (
@@ -26,11 +34,14 @@ from .vlm_data_sample import VLMDataSample
 __all__ = [
     "IGNORE_INDEX",
     "SLOT_TOKEN_ID",
+    "AnnotatedImage",
     "Boxes",
+    "Caption",
     "Conversation",
     "EncodedSample",
     "FixedTokenCount",
     "Image",
+    "Instance",
     "Instructions",
     "LayoutError",
     "Media",
@@ -38,7 +49,9 @@ __all__ = [
     "ModalityLayout",
     "PatchTokenCount",
     "Region",
+    "Relation",
     "Slot",
+    "Span",
     "Text",
     "TokenCount",
     "Turn",
@@ -47,4 +60,5 @@ __all__ = [
     "ViewLayout",
     "VisionEncoderSpec",
     "VisionFeatures",
+    "VisualQuestion",
 ]

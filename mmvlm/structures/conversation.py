@@ -40,6 +40,8 @@ class Region:
             box of no extent).
         phrase (str | None): the words that the region grounds, None if bare.
         polygons (tuple): per box a tuple of flat ``x, y, x, y, ...`` rings.
+        rles (tuple): per box its mask as COCO's run lengths ``{"size", "counts"}``
+            or None; stands in for ``polygons``.
 
     """
 
@@ -48,6 +50,7 @@ class Region:
     kind: Literal["box", "point", "mask"] = "box"
     phrase: str | None = None
     polygons: tuple = ()
+    rles: tuple = ()
 
 
 @dataclass(frozen=True)

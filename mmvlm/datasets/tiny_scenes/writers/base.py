@@ -63,3 +63,12 @@ class SceneWriter(ABC):
             list[str]: paths of the files, relative to ``folder``.
 
         """
+
+    def readers(self, split: str) -> list[dict]:
+        """Return configs of the data sets that read what :meth:`write` wrote.
+
+        They hold ``type``, ``data_root`` and what the format needs, but no pipeline.
+        Suites over all formats (round trip, damage, fuzz, doctor, browser) start
+        from them, so that a new writer is tested without being listed.
+        """
+        return []

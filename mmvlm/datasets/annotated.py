@@ -1,0 +1,155 @@
+"""The base class of readers whose records annotate one picture."""
+
+from __future__ import annotations
+
+import os
+from abc import abstractmethod
+from collections.abc import Iterable
+from typing import Any, ClassVar
+
+import numpy as np
+import PIL.Image
+
+from mmvlm.registry import DATA_TASKS
+from mmvlm.structures import AnnotatedImage, Conversation
+
+from .base import ConversationDataset
+from .flattened import flatten_once
+from .tasks.base import DataTask
+from .transforms.loading import resolve_image_path
+
+#: Field of a flattened row that stands for a record that cannot be used.
+DAMAGED = "_damaged"
+
+
+class AnnotatedImageDataset(ConversationDataset):
+    """Reader of annotated pictures; a task turns each into a conversation.
+
+    The files of most public sets are joined tables (references, annotations,
+    images, ...). They are flattened once into rows, one per sample, which are kept
+    in a cache (see :func:`flatten_once`) and read one by one afterwards.
+    Subclasses define :meth:`_sources`, :meth:`_flatten` and :meth:`_annotation`, and
+    ``default_task``; :attr:`row_version` goes up with every change of their rows.
+
+    Args:
+        ann_file (str): main annotation file (or folder), relative to ``data_root``.
+        task (dict | DataTask | None): config in ``DATA_TASKS``; None takes
+            ``default_task``.
+        **kwargs: see :class:`ConversationDataset`.
+
+    """
+
+    default_task: ClassVar[dict] = dict(type="ImageCaption")
+    row_version: int = 1
+
+    def __init__(
+        self, ann_file: str, *, task: dict | DataTask | None = None, **kwargs: Any
+    ) -> None:
+        task = self.default_task if task is None else task
+        self.task = DATA_TASKS.build(task) if isinstance(task, dict) else task
+        super().__init__(ann_file, **kwargs)
+
+    # What a format defines ------------------------------------------------
+
+    def _sources(self) -> list[str]:
+        """Return full paths of all files that the rows depend on."""
+        return [self.ann_file]
+
+    def _row_options(self) -> dict:
+        """Return the constructor's options that change rows (split, ...)."""
+        return {}
+
+    @abstractmethod
+    def _flatten(self) -> Iterable[dict]:
+        """Yield one JSON-able row per sample; called when no cache fits.
+
+        A row has ``id``, ``image`` (path below ``image_prefix``, or None) and what
+        :meth:`_annotation` reads. A record that cannot be used is yielded as
+        ``damaged(id, reason)``, so that it is counted where it stands.
+
+        Raises:
+            ValueError: naming the file, when it cannot be read at all.
+
+        """
+
+    @abstractmethod
+    def _annotation(self, row: dict, size: tuple[int, int] | None) -> AnnotatedImage:
+        """Return what a row says.
+
+        Args:
+            row (dict): of :meth:`_flatten`.
+            size (tuple[int, int] | None): height and width of its picture.
+
+        Raises:
+            ValueError: when the row is damaged, naming the field.
+
+        """
+
+    # What the base class needs ---------------------------------------------
+
+    def _load_records(self) -> Any:
+        try:
+            return flatten_once(
+                self._sources(),
+                self._flatten,
+                kind=f"{type(self).__name__}-{self.row_version}",
+                options=self._row_options(),
+                name=self.name,
+            )
+        except ValueError as error:
+            raise ValueError(f"dataset '{self.name}': {error}") from error
+
+    def _record(self, row: int) -> dict:
+        line = self._records[row]
+        if line.reason is not None:
+            return damaged("", line.reason)
+        return line.value
+
+    def _record_id(self, record: dict) -> str:
+        return str(record.get("id", ""))
+
+    def _image_keys(self, record: dict) -> tuple:
+        image = record.get("image")
+        return () if image is None else (image,)
+
+    def _num_words(self, record: dict) -> int:
+        return _count_words(record)
+
+    def _conversation(
+        self, record: dict, images: list, rng: np.random.Generator
+    ) -> Conversation:
+        if DAMAGED in record:
+            raise ValueError(record[DAMAGED])
+        own = self._image_keys(record)
+        size = self._size(record, own[0]) if own else None
+        return self.task(self._annotation(record, size), images, rng)
+
+    def _size(self, record: dict, image: str) -> tuple[int, int]:
+        """Return height and width, from the row or else from the picture's head."""
+        given = record.get("height"), record.get("width")
+        if all(isinstance(side, int) and side > 0 for side in given):
+            return given
+        path = resolve_image_path(image, self.image_root, self.data_root)
+        if not os.path.isfile(path):
+            raise ValueError(f"image '{path}' does not exist.")
+        try:
+            with PIL.Image.open(path) as picture:
+                return picture.height, picture.width
+        except (OSError, ValueError, SyntaxError) as error:
+            raise ValueError(f"image '{path}' cannot be opened: {error}") from error
+
+
+def damaged(record_id: Any, reason: str) -> dict:
+    """Return the row that stands for a record that cannot be used."""
+    return {"id": str(record_id), "image": None, DAMAGED: reason}
+
+
+def _count_words(value: Any) -> int:
+    """Count the words of all texts in a row: a length to group by."""
+    if isinstance(value, str):
+        return len(value.split())
+    if isinstance(value, dict):
+        return sum(map(_count_words, value.values()))
+    if isinstance(value, list):
+        return sum(map(_count_words, value))
+    return 0
