@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from mmvlm.structures import AnnotatedImage, Caption, Instance, Span
+from mmvlm.structures import AnnotatedImage, Caption, Instance, Span, Text
+from mmvlm.structures.conversation import Part
 
-from .base import NothingToAsk
+from .base import NothingToAsk, region
 from .draws import Draws
 
 _NO_SIZE = "instances have boxes, but the picture's size is unknown."
@@ -30,10 +31,15 @@ def boxed(annotation: AnnotatedImage) -> list[Instance]:
 
 def with_phrase(annotation: AnnotatedImage) -> list[Instance]:
     """Return instances with box and phrase; NothingToAsk without."""
-    found = [item for item in boxed(annotation) if any(map(str.strip, item.phrases))]
+    found = [item for item in boxed(annotation) if has_phrase(item)]
     if not found:
         raise NothingToAsk("no instance with a box and a phrase.")
     return found
+
+
+def has_phrase(item: Instance) -> bool:
+    """Whether an instance has a phrase that says something."""
+    return any(map(str.strip, item.phrases))
 
 
 def with_name(annotation: AnnotatedImage) -> list[Instance]:
@@ -120,6 +126,29 @@ def grounded_spans(
     if found and annotation.size is None:
         raise ValueError(_NO_SIZE)
     return found
+
+
+def boxes_and_names(
+    items: Iterable[Instance],
+    size: tuple[int, int],
+    *,
+    boxes: bool = True,
+    names: bool = True,
+) -> tuple[Part, ...]:
+    """Return instances as boxes, names or ``box name`` pairs, small boxes first.
+
+    Boxes alone are one region; names and pairs are joined by spaces (PINK's form).
+    """
+    items = by_area(items)
+    if not names:
+        return (region(items, size),)
+    if not boxes:
+        return (Text(" ".join(item.name.strip() for item in items)),)
+    parts: list[Part] = []
+    for item in items:
+        parts += [Text(" ")] if parts else []
+        parts += [region([item], size), Text(f" {item.name.strip()}")]
+    return tuple(parts)
 
 
 def check_kind(task: str, kind: str) -> None:
