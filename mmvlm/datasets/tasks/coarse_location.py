@@ -90,7 +90,7 @@ class CoarseLocation(DataTask):
         found: list[Instance], things: list[Instance], size: tuple, draws: Draws
     ) -> tuple[Instance, Part]:
         told = [item for item in found if has_phrase(item)]
-        if draws.chance() < 0.5 and told:
+        if draws.chance() <= 0.5 and told:
             anchor = draws.choice(told)
             return anchor, Text(draw_phrase(anchor, draws), "expression")
         anchor = draws.choice(things)

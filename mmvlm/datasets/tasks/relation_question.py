@@ -62,6 +62,8 @@ class RelationQuestion(DataTask):
         forms (Sequence[int]): forms to draw from, 1 to 4.
         common (Collection[str]): predicates that are mostly drawn again.
         common_share (float): how often one of them is kept, 0 to 1.
+        unique (bool): name an object once, though its triple stands in the file
+            twice; PINK's code repeats it.
 
     Raises:
         ValueError: for an unknown form.
@@ -80,6 +82,7 @@ class RelationQuestion(DataTask):
         forms: Sequence[int] = (1, 2, 3, 4),
         common: Collection[str] = COMMON,
         common_share: float = 0.2,
+        unique: bool = True,
     ) -> None:
         if not forms or not set(forms) <= {1, 2, 3, 4}:
             raise ValueError(f"RelationQuestion: forms={list(forms)}, expected 1 to 4.")
@@ -93,6 +96,7 @@ class RelationQuestion(DataTask):
         self.forms = tuple(forms)
         self.common = frozenset(common)
         self.common_share = common_share
+        self.unique = unique
 
     def turns(self, annotation: AnnotatedImage, rng: np.random.Generator) -> list[Turn]:
         """Return a question about a relation and its answer."""
@@ -112,12 +116,10 @@ class RelationQuestion(DataTask):
             )
             answer: tuple[Part, ...] = (Text(f"Object1 is {triple.predicate} object2"),)
         else:
-            indices = dict.fromkeys(
-                other.object
-                for other in triples
-                if (other.subject, other.predicate)
-                == (triple.subject, triple.predicate)
-            )
+            known = (triple.subject, triple.predicate)
+            same = [t for t in triples if (t.subject, t.predicate) == known]
+            indices = [t.object for t in same]
+            indices = list(dict.fromkeys(indices)) if self.unique else indices
             question = self.pools[form].draw(
                 draws,
                 relation=Text(triple.predicate, "predicate"),

@@ -70,8 +70,9 @@ def by_area(instances: Iterable[Instance]) -> list[Instance]:
 def by_name(annotation: AnnotatedImage) -> dict[str, list[Instance]]:
     """Return instances by name, names in order of appearance.
 
-    A name that a crowd or an instance without a box bears too is left out: the
-    boxes of all its instances are not known.
+    An instance with further names under ``meta["names"]`` (Visual Genome) counts
+    for each. A name that a crowd or an instance without a box bears too is left
+    out: the boxes of all that it names are not known.
 
     Raises:
         NothingToAsk: when no name is left.
@@ -79,13 +80,21 @@ def by_name(annotation: AnnotatedImage) -> dict[str, list[Instance]]:
     """
     groups: dict[str, list[Instance]] = {}
     for item in with_name(annotation):
-        groups.setdefault(item.name.strip(), []).append(item)
+        for name in names_of(item):
+            groups.setdefault(name, []).append(item)
     for item in annotation.instances:
         if item.is_crowd or item.box is None:
-            groups.pop(item.name.strip(), None)
+            for name in names_of(item):
+                groups.pop(name, None)
     if not groups:
         raise NothingToAsk("every name also stands for a crowd or a thing unboxed.")
     return groups
+
+
+def names_of(item: Instance) -> list[str]:
+    """Return all names of an instance, the first one first, none twice."""
+    names = (item.name, *item.meta.get("names", ()))
+    return list(dict.fromkeys(name.strip() for name in names if name.strip()))
 
 
 def grounded_spans(
