@@ -111,8 +111,11 @@ def _items(file: Any, path: str, chunk: int) -> Iterator[Any]:
                 if ended or isinstance(error, RecursionError):
                     raise wrong(str(error)) from error
             else:
-                # A number may go on behind what has been read.
-                if end < len(text) or ended:
+                # A number may go on behind what has been read, also after its dot.
+                whole = end < len(text) and (
+                    not isinstance(value, int | float) or text[end] in _BLANK + ",]"
+                )
+                if whole or ended:
                     yield value
                     place, number = end, number + 1
                     continue
