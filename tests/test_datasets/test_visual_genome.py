@@ -210,7 +210,9 @@ def test_a_damaged_item_follows_the_policy(files):
     config = files(edit)
 
     data = build(config)
-    with pytest.raises(DataError, match="id '2'.*'objects' must be a list, got 'none'"):
+    with pytest.raises(
+        DataError, match=r"id '2'.*'objects' must be a list, got 'none'"
+    ):
         data[1]
     with pytest.raises(DataError, match="item 2 names no picture"):
         data[2]
