@@ -175,11 +175,14 @@ class InstanceList:
 
     Args:
         size (tuple[int, int]): height and width of the picture.
+        strict (bool): a box that cannot be used is an error, where nothing would be
+            left to say without it.
 
     """
 
-    def __init__(self, size: tuple[int, int]) -> None:
+    def __init__(self, size: tuple[int, int], strict: bool = False) -> None:
         self.size = size
+        self.strict = strict
         self.items: list[Instance] = []
         self.left_out: Counter[str] = Counter()
 
@@ -188,6 +191,8 @@ class InstanceList:
         try:
             xyxy, uncut = pixel_box(box, self.size, form=form)
         except BoxError as error:
+            if self.strict:
+                raise
             self.left_out[error.kind] += 1
             return None
         fields["meta"] = {**fields.get("meta", {}), **uncut}
