@@ -18,6 +18,7 @@ import json
 #: Sub-command -> module, one line of help.
 COMMANDS = {
     "deform": ("mmvlm.testing.bench_deform", "deformable attention's sampling"),
+    "image": ("mmvlm.testing.bench_image", "a JPEG file to pixels, against LLaVA's"),
     "step": ("mmvlm.testing.bench_step", "training step against LLaVA's"),
 }
 

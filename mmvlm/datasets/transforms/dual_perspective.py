@@ -98,6 +98,8 @@ class DualPerspectiveViews(ViewTransform):
         size (int | None): side of a view in pixels; None takes the encoder's.
         mean, std (Sequence[float] | None): RGB in 0-1; None takes the encoder's.
         resample (str | None): PIL filter of the first step; None takes the encoder's.
+        resize (str): ``exact`` or ``fast``, of the first step, see
+            :class:`ViewTransform`.
 
     Raises:
         ValueError: unknown ``pixels``, or an impossible ``grid`` or ``kinds``.
@@ -116,8 +118,9 @@ class DualPerspectiveViews(ViewTransform):
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
         resample: str | None = None,
+        resize: str = "exact",
     ) -> None:
-        super().__init__(size, mean, resample)
+        super().__init__(size, mean, resample, resize=resize)
         if pixels not in ("uint8", "float"):
             raise ValueError(
                 f"DualPerspectiveViews: pixels={pixels!r}, expected 'uint8' or 'float'."
@@ -160,7 +163,8 @@ class DualPerspectiveViews(ViewTransform):
         views = self._views()
         side = self.size if self.legacy_infer else self.size * views.grid
         square = PadToSquare if self.pad else CenterCropSquare
-        whole, place = square(side, self.mean, self.resample).view(image)
+        first = square(side, self.mean, self.resample, resize=self.resize)
+        whole, place = first.view(image)
         pixels = torch.from_numpy(whole)
         if self.pixels == "float":
             pixels = self._normalised(pixels)

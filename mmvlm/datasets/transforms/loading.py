@@ -12,8 +12,11 @@ import PIL.ImageOps
 
 from mmvlm.registry import TRANSFORMS
 
+from .decoders import is_whole_jpeg, jpeg_decoder
+
 #: What PIL raises for files that are no picture, cut or damaged.
 _DECODE_ERRORS = (OSError, ValueError, SyntaxError, EOFError, IndexError, TypeError)
+_ORIENTATION = 0x0112
 _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 
 
@@ -56,12 +59,15 @@ class LoadImages:
     """Decode the pictures of a conversation.
 
     Required key: ``conversation``; for paths also ``image_root`` and ``data_root``.
-    Added keys: ``images``, a list of (H, W, 3) uint8 RGB arrays, and ``image_paths``,
-    full paths (None for a picture that was in memory).
+    Added keys: ``images``, a list of (H, W, 3) uint8 RGB arrays; ``image_sizes``,
+    (height, width) of each as stored, which ``draft`` alone makes larger than the
+    array; and ``image_paths``, full paths (None for a picture that was in memory).
 
     Grey, palette and CMYK pictures become RGB, alpha is dropped, as LLaVA does;
     16-bit pictures are scaled to 8 bit (LLaVA's decoder clips them to white).
-    Of an animation the first frame is taken.
+    Of an animation the first frame is taken. What happens to any kind of file does
+    not depend on ``decoder``: PIL opens and checks all of them, the others decode
+    whole grey or colour JPEG files only, and where they fail PIL decides.
 
     Args:
         exif (str): ``ignore`` leaves the pixels as stored, as LLaVA does;
@@ -70,9 +76,18 @@ class LoadImages:
         max_pixels (int): larger pictures are refused before they are decoded.
         background (tuple[int, int, int] | None): RGB colour that transparent
             pictures are laid on; None drops alpha.
+        decoder (str): of JPEG files: ``pil`` (LLaVA's pixels), ``opencv``, ``turbo``
+            or ``auto``, see :func:`jpeg_decoder`.
+        draft (int | None): JPEG files whose shorter side is at least twice as many
+            pixels are decoded at 1/2, 1/4 or 1/8 of their size, with the shorter
+            side still at least so many; views then differ by about half a level.
+            Give the largest side that the view transform resizes to. Not for
+            transforms that choose tiles by the picture's size.
 
     Raises:
-        ValueError: for an unknown ``exif``.
+        ValueError: for an unknown ``exif`` or ``decoder``, or an impossible
+            ``draft``.
+        RuntimeError: when a decoder that is named cannot be imported.
 
     """
 
@@ -81,22 +96,29 @@ class LoadImages:
         exif: str = "ignore",
         max_pixels: int = 89_478_485,
         background: tuple[int, int, int] | None = None,
+        *,
+        decoder: str = "pil",
+        draft: int | None = None,
     ) -> None:
         if exif not in ("ignore", "apply"):
             raise ValueError(f"exif={exif!r}: expected 'ignore' or 'apply'.")
         self.exif = exif
         self.max_pixels = max_pixels
         self.background = None if background is None else tuple(background)
+        if draft is not None and draft < 1:
+            raise ValueError(f"draft={draft}: expected a number of pixels above 0.")
+        jpeg_decoder(decoder)
+        self.decoder, self.draft = decoder, draft
 
     def __call__(self, item: dict) -> dict:
-        """Return the item with ``images`` and ``image_paths``.
+        """Return the item with ``images``, ``image_sizes`` and ``image_paths``.
 
         Raises:
             ValueError: naming the picture, when it is missing, outside the data
                 folder, no picture, cut, too large or of an unknown kind.
 
         """
-        images, paths = [], []
+        images, sizes, paths = [], [], []
         for number, source in enumerate(item["conversation"].images):
             path = None
             if isinstance(source, str | os.PathLike):
@@ -105,18 +127,23 @@ class LoadImages:
                     item.get("image_root", ""),
                     item.get("data_root", ""),
                 )
-            images.append(self._load(source, path, path or f"picture {number}"))
+            image, size = self._load(source, path, path or f"picture {number}")
+            images.append(image)
+            sizes.append(size)
             paths.append(path)
-        return {**item, "images": images, "image_paths": paths}
+        return {**item, "images": images, "image_sizes": sizes, "image_paths": paths}
 
-    def _load(self, source: Any, path: str | None, label: str) -> np.ndarray:
+    def _load(
+        self, source: Any, path: str | None, label: str
+    ) -> tuple[np.ndarray, tuple[int, int]]:
+        """Return a picture and its (height, width) as stored."""
         if isinstance(source, np.ndarray):
             if source.dtype != np.uint8 or source.ndim != 3 or source.shape[2] != 3:
                 raise ValueError(
                     f"image '{label}': expected an (H, W, 3) uint8 RGB array, got "
                     f"{source.shape} {source.dtype}."
                 )
-            return source
+            return source, source.shape[:2]
         if isinstance(source, PIL.Image.Image):
             return self._decode(source, label)
         if path is not None and not os.path.isfile(path):
@@ -145,23 +172,59 @@ class LoadImages:
         except _DECODE_ERRORS as error:
             raise ValueError(f"image '{label}' cannot be opened: {error}") from error
 
-    def _decode(self, picture: PIL.Image.Image, label: str) -> np.ndarray:
+    def _decode(
+        self, picture: PIL.Image.Image, label: str
+    ) -> tuple[np.ndarray, tuple[int, int]]:
         width, height = picture.size
         if width * height > self.max_pixels:
             raise ValueError(
                 f"image '{label}' is too large: {width} x {height} pixels, more than "
                 f"max_pixels={self.max_pixels}."
             )
+        reduce = self._reduction(picture)
         try:
-            picture.load()
+            orientation = 1
             if self.exif == "apply":
-                picture = PIL.ImageOps.exif_transpose(picture)
-            return self._to_rgb(picture)
+                orientation = picture.getexif().get(_ORIENTATION, 1)
+            image = self._decode_jpeg(picture, reduce) if orientation == 1 else None
+            if image is None:
+                image = self._decode_by_pil(picture, reduce)
         except _DECODE_ERRORS as error:
             raise ValueError(
                 f"image '{label}' ({picture.format}, {width} x {height}, mode "
                 f"{picture.mode}) cannot be decoded: {error}"
             ) from error
+        if reduce == 1:
+            return image, image.shape[:2]
+        return image, (width, height) if orientation > 4 else (height, width)
+
+    def _reduction(self, picture: PIL.Image.Image) -> int:
+        """Return by how much a picture may shrink: 1, 2, 4 or 8."""
+        if picture.format != "JPEG" or self.draft is None:
+            return 1
+        fits = [n for n in (8, 4, 2) if min(picture.size) // n >= self.draft]
+        return max(fits, default=1)
+
+    def _decode_by_pil(self, picture: PIL.Image.Image, reduce: int) -> np.ndarray:
+        if reduce > 1:
+            width, height = picture.size
+            picture.draft(None, (width // reduce, height // reduce))
+        picture.load()
+        if self.exif == "apply":
+            picture = PIL.ImageOps.exif_transpose(picture)
+        return self._to_rgb(picture)
+
+    def _decode_jpeg(self, picture: Any, reduce: int) -> np.ndarray | None:
+        """Decode by what ``decoder`` names; None leaves it to PIL."""
+        decode = jpeg_decoder(self.decoder)
+        file = getattr(picture, "fp", None)
+        is_plain = picture.format == "JPEG" and picture.mode in ("RGB", "L")
+        if decode is None or file is None or not is_plain:
+            return None
+        scan = file.tell()  # PIL has read the header, up to here
+        file.seek(0)
+        data = file.read()
+        return decode(data, reduce) if is_whole_jpeg(data, scan) else None
 
     def _to_rgb(self, picture: PIL.Image.Image) -> np.ndarray:
         if picture.mode in _SIXTEEN_BIT:
