@@ -321,10 +321,12 @@ def test_instances_that_are_cut_or_missing_fail_at_once(files):
     whole = path.read_text()
 
     path.write_text(whole[: len(whole) // 2])
-    with pytest.raises(ValueError, match=r"instances.json' is not valid JSON: .*cut"):
+    with pytest.raises(ValueError, match=r"instances.json' is damaged at byte .*cut"):
         build(config)
     path.write_text('{"images": []}')
-    with pytest.raises(ValueError, match="no list 'annotations'; expected COCO"):
+    with pytest.raises(
+        ValueError, match=r"instances.json' has no table \['annotations'"
+    ):
         build(config)
     path.unlink()
     with pytest.raises(ValueError, match=r"instances.json' does not exist; it belongs"):
