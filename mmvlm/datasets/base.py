@@ -14,7 +14,7 @@ import torch
 from mmengine.logging import print_log
 from torch.utils.data import Dataset
 
-from mmvlm.structures import Conversation
+from mmvlm.structures import AnnotatedImage, Conversation
 
 from .bad_samples import BadRecord, BadSamplePolicy
 from .transforms.compose import Compose
@@ -325,6 +325,31 @@ class ConversationDataset(Dataset, ABC):
         except Exception as error:
             where = f"sample {row} of '{self.name}' ({self.ann_file}, id '{sample_id}')"
             return self.bad_samples.handle(error, where=where, **facts)
+
+    # What tools that check and show records use --------------------------------
+
+    def facts_at(self, position: int) -> dict:
+        """Return ``dataset``, ``index``, ``sample_id`` and ``path`` of a sample."""
+        row = int(self._rows[position])
+        record = self._record(row)
+        keys, path = self._safe_image_keys(record), self.ann_file
+        if keys and isinstance(keys[0], str):
+            path = os.path.join(self.image_root, keys[0])
+        name = self._record_id(record)
+        return dict(dataset=self.name, index=row, sample_id=name, path=path)
+
+    def record_at(self, position: int) -> Any:
+        """Return the record as the reader sees it."""
+        return self._record(int(self._rows[position]))
+
+    def annotation_at(self, position: int) -> AnnotatedImage | None:
+        """Return all that a record annotates; None for conversations."""
+        return None
+
+    def item_at(self, position: int, repeat: int = 0) -> dict:
+        """Return the item that the pipeline starts from; errors are not handled."""
+        row = int(self._rows[position])
+        return self._item(row, self._record(row), repeat)
 
     def _item(self, row: int, record: Any, repeat: int) -> dict:
         images = self._image_keys(record)
