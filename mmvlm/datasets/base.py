@@ -56,6 +56,8 @@ class ConversationDataset(Dataset, ABC):
 
     #: Modalities besides pictures and text that the format can hold.
     media_names: tuple[str, ...] = ()
+    #: Whether ``ann_file`` is a folder of annotation files.
+    reads_folder: bool = False
 
     def __init__(
         self,
@@ -77,9 +79,11 @@ class ConversationDataset(Dataset, ABC):
         self.name = name or os.path.splitext(os.path.basename(ann_file))[0]
         self.seed = int(seed)
         self.bad_samples = BadSamplePolicy(**(bad_samples or {}))
-        if not os.path.isfile(self.ann_file):
+        exists = os.path.isdir if self.reads_folder else os.path.isfile
+        if not exists(self.ann_file):
+            what = "folder" if self.reads_folder else "file"
             raise FileNotFoundError(
-                f"dataset '{self.name}': annotation file '{self.ann_file}' does not "
+                f"dataset '{self.name}': annotation {what} '{self.ann_file}' does not "
                 f"exist (data_root='{self.data_root}', ann_file='{ann_file}')."
             )
         # Shared memory, so that set_epoch reaches persistent workers.

@@ -17,9 +17,19 @@ Role = Literal["system", "user", "assistant"]
 
 @dataclass(frozen=True)
 class Text:
-    """A run of plain text."""
+    """A run of plain text.
+
+    Args:
+        text (str): the characters.
+        kind (str): what they are to a codec that marks such words: an
+            ``expression`` to be found, a ``category``, a ``predicate``, a
+            ``question``, an ``option``; empty for none of these. Two texts of the
+            same characters are equal.
+
+    """
 
     text: str
+    kind: str = field(default="", compare=False, repr=False)
 
 
 @dataclass(frozen=True)
