@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-import numpy as np
-
 from mmvlm.datasets.validation.rule import Rule, rule
 from mmvlm.datasets.validation.specimen import Specimen
-from mmvlm.structures.run_lengths import run_lengths
+from mmvlm.structures.masks import (
+    check_polygons,
+    check_rle,
+    polygons_to_rle,
+    rle_area,
+)
 
 #: Pixels that a polygon may stand over the edge: corners are points, not pixels.
 _SLACK = 1.0
@@ -21,7 +24,7 @@ class Masks(Rule):
 
     name = "masks"
     order = 32
-    claims = r"mask|polygon|\brle\b|run lengths|\bruns\b"
+    claims = r"(?i)\bmask|polygon|\brles?\b|run lengths"
 
     def check(self, specimen: Specimen) -> Iterable[str]:
         """Yield faults of the masks of instances and regions, each once."""
@@ -31,8 +34,10 @@ class Masks(Rule):
             if mark in seen:
                 continue
             seen.add(mark)
-            words = _rle_fault(rle, size) if rle is not None else None
-            if rle is None and polygons:
+            words = None
+            if size is not None and rle is not None:
+                words = _rle_fault(rle, size)
+            elif size is not None and polygons:
                 words = _polygon_fault(polygons, size)
             if words:
                 yield f"'{name}': {words}."
@@ -52,34 +57,22 @@ def _masks(specimen: Specimen) -> Iterator[tuple]:
             yield region.phrase or "region", size, (), rle
 
 
-def _rle_fault(rle: Any, size: tuple[int, int] | None) -> str | None:
+def _rle_fault(rle: Any, size: tuple[int, int]) -> str | None:
     try:
-        runs = run_lengths(rle)
+        whole = check_rle(rle, size)
     except ValueError as error:
         return str(error).rstrip(".")
-    if size is not None and tuple(rle["size"]) != tuple(size):
-        height, width = rle["size"]
-        return (
-            f"a mask of {width} x {height} pixels for a picture of "
-            f"{size[1]} x {size[0]}"
-        )
-    return None if runs[1::2].sum() else "the mask is empty"
+    return None if rle_area(whole) else "the mask is empty"
 
 
-def _polygon_fault(
-    rings: Sequence[Sequence[float]], size: tuple[int, int] | None
-) -> str | None:
-    area = 0.0
-    for ring in rings:
-        points = np.asarray(ring, dtype=np.float64)
-        if points.ndim != 1 or len(points) < 6 or len(points) % 2:
-            return f"a polygon of {points.size} numbers; three corners take six"
-        if not np.isfinite(points).all():
-            return "a polygon is not finite"
-        x, y = points[::2], points[1::2]
-        area += abs(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))) / 2
-        if size is not None:
-            high = max(x.max() - size[1], y.max() - size[0])
-            if min(x.min(), y.min()) < -_SLACK or high > _SLACK:
-                return f"a polygon leaves its picture of {size[1]} x {size[0]} pixels"
-    return None if area > 0 else "the mask is empty"
+def _polygon_fault(rings: Sequence, size: tuple[int, int]) -> str | None:
+    try:
+        whole = check_polygons(rings, size)
+    except ValueError as error:
+        return str(error).rstrip(".")
+    height, width = size
+    for ring in whole:
+        high = max(max(ring[::2]) - width, max(ring[1::2]) - height)
+        if min(ring) < -_SLACK or high > _SLACK:
+            return f"a polygon leaves its picture of {width} x {height} pixels"
+    return None if rle_area(polygons_to_rle(whole, size)) else "the mask is empty"
