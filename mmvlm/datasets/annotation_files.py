@@ -1,0 +1,214 @@
+"""What readers of annotation files share: whole files, fields and boxes."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from typing import Any
+
+_CHUNK = 1 << 20
+_BLANK = " \t\r\n"
+
+Box = tuple[float, float, float, float]
+
+
+class BoxError(ValueError):
+    """A box that cannot be used; ``kind`` is what such boxes are counted under."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+def read_json(path: str, expected: type = dict) -> Any:
+    """Return what a JSON file holds.
+
+    Raises:
+        ValueError: naming the file, when it is cut, no JSON, not UTF-8, or holds
+            something else than ``expected``.
+
+    """
+    try:
+        with open(path, encoding="utf-8-sig") as file:
+            value = json.load(file)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"annotation file '{path}' is not UTF-8 text: {error}.") from (
+            error
+        )
+    except (ValueError, RecursionError) as error:
+        raise ValueError(
+            f"annotation file '{path}' is not valid JSON: {error}. If it ends too "
+            "early it was cut; fetch it again."
+        ) from error
+    if not isinstance(value, expected):
+        raise ValueError(
+            f"annotation file '{path}' holds a {type(value).__name__}, expected a "
+            f"{expected.__name__}."
+        )
+    return value
+
+
+def stream_json_array(path: str, chunk: int = _CHUNK) -> Iterator[Any]:
+    """Yield the items of a JSON list, never holding more than a few of them.
+
+    Args:
+        path (str): a file that is one list; it may be larger than the memory.
+        chunk (int): characters read at a time.
+
+    Raises:
+        ValueError: naming file and character, where it is cut, no JSON, not UTF-8
+            or no list.
+
+    """
+    try:
+        with open(path, encoding="utf-8-sig") as file:
+            yield from _items(file, path, chunk)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"annotation file '{path}' is not UTF-8 text: {error}.") from (
+            error
+        )
+
+
+def _items(file: Any, path: str, chunk: int) -> Iterator[Any]:
+    decoder = json.JSONDecoder()
+    text, place, passed, number = "", 0, 0, 0
+    ended = opened = False
+
+    def wrong(reason: str) -> ValueError:
+        where = f"item {number}, character {passed + place}"
+        hint = "it was cut; fetch it again" if ended else "repair the file there"
+        return ValueError(
+            f"annotation file '{path}' is no JSON list ({where}): {reason}; {hint}."
+        )
+
+    while True:
+        while place < len(text) and text[place] in _BLANK:
+            place += 1
+        if place < len(text):
+            if not opened:
+                if text[place] != "[":
+                    raise wrong(f"it starts with {text[place : place + 20]!r}")
+                opened, place = True, place + 1
+                continue
+            if text[place] == "]":
+                if text[place + 1 :].strip(_BLANK) or file.read().strip(_BLANK):
+                    raise wrong("something follows its end")
+                return
+            start = place
+            if number:
+                if text[place] != ",":
+                    raise wrong(f"expected ',' or ']', found {text[place]!r}")
+                start += 1
+                while start < len(text) and text[start] in _BLANK:
+                    start += 1
+            try:
+                value, end = decoder.raw_decode(text, start)
+            except (ValueError, RecursionError) as error:
+                if ended or isinstance(error, RecursionError):
+                    raise wrong(str(error)) from error
+            else:
+                # A number may go on behind what has been read.
+                if end < len(text) or ended:
+                    yield value
+                    place, number = end, number + 1
+                    continue
+        elif ended:
+            raise wrong("it ends too early" if text or opened else "it is empty")
+        more = file.read(max(chunk, len(text) - place))  # doubles: linear in all
+        passed += place
+        text, place, ended = text[place:] + more, 0, not more
+
+
+def need(record: Any, field: str, kind: type | tuple[type, ...]) -> Any:
+    """Return a field of a record.
+
+    Raises:
+        ValueError: when the record is no object, lacks the field, or holds
+            something of another kind there.
+
+    """
+    if not isinstance(record, dict):
+        raise ValueError(f"expected a record (JSON object), got {record!r:.80}.")
+    if field not in record:
+        raise ValueError(
+            f"no field '{field}'; the record has {sorted(map(str, record))!r:.200}."
+        )
+    value = record[field]
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        kinds = kind if isinstance(kind, tuple) else (kind,)
+        names = " or ".join(one.__name__ for one in kinds)
+        raise ValueError(f"'{field}' must be a {names}, got {value!r:.80}.")
+    return value
+
+
+def need_text(record: Any, field: str) -> str:
+    """Return a text that is not blank; see :func:`need`."""
+    value = need(record, field, str)
+    if not value.strip():
+        raise ValueError(f"'{field}' is an empty text.")
+    return value
+
+
+def pixel_box(
+    value: Any, size: tuple[int, int], *, form: str = "xyxy", what: str = "box"
+) -> tuple[Box, dict]:
+    """Return a box as x1, y1, x2, y2 inside its picture.
+
+    A box that sticks out is cut to the picture; the numbers of the file are then
+    kept. The far edge lies at the picture's width or height.
+
+    Args:
+        value (Any): four numbers.
+        size (tuple[int, int]): height and width of the picture.
+        form (str): ``xyxy`` or ``xywh``.
+        what (str): name of the field, for messages.
+
+    Returns:
+        tuple[Box, dict]: the box, and ``{"uncut_box": ...}`` or nothing.
+
+    Raises:
+        BoxError: for something else than four finite numbers, no extent, or a box
+            outside of the picture.
+
+    """
+    if not isinstance(value, list | tuple) or len(value) != 4:
+        raise BoxError("no box", f"'{what}' must be four numbers, got {value!r:.80}.")
+    if not all(map(is_finite_number, value)):
+        raise BoxError("not finite", f"'{what}' holds no finite number: {value!r:.80}.")
+    x1, y1, x2, y2 = map(float, value)
+    if form == "xywh":
+        x2, y2 = x1 + x2, y1 + y2
+    if x2 <= x1 or y2 <= y1:
+        raise BoxError("no extent", f"'{what}' has no extent: {value!r:.80} ({form}).")
+    height, width = size
+    cut = (max(x1, 0.0), max(y1, 0.0), min(x2, float(width)), min(y2, float(height)))
+    if cut[2] <= cut[0] or cut[3] <= cut[1]:
+        raise BoxError(
+            "outside",
+            f"'{what}' {value!r:.80} ({form}) lies outside of its picture of "
+            f"{width} x {height} pixels.",
+        )
+    if cut == (x1, y1, x2, y2):
+        return cut, {}
+    return cut, {"uncut_box": [x1, y1, x2, y2]}
+
+
+def is_finite_number(value: Any) -> bool:
+    """Whether a value is a number that can be counted with."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return -1e18 < value < 1e18  # false for NaN
+
+
+def beside(path: str, name: str) -> str:
+    """Return the path of a file in the folder of another one.
+
+    Raises:
+        ValueError: when there is none.
+
+    """
+    full = os.path.join(os.path.dirname(path), name)
+    if not os.path.isfile(full):
+        raise ValueError(f"'{full}' does not exist; it belongs beside '{path}'.")
+    return full
