@@ -47,9 +47,9 @@ figure { margin: 0 0 12px; } figcaption { color: var(--dim); font-size: 12.5px; 
 .picture svg { position: absolute; inset: 0; width: 100%; height: 100%; }
 .views { display: flex; flex-wrap: wrap; gap: 6px; } .views img { height: 112px;
   border: 1px solid var(--rule); border-radius: 4px; }
-.turn { margin: 0 0 8px; } .turn b { display: inline-block; min-width: 76px;
-  color: var(--dim); font-weight: 600; font-size: 13px; } .turn.assistant span.text {
-  color: var(--trained); } .said { white-space: pre-wrap; }
+.turn { margin: 0 0 8px; display: flex; gap: 10px; } .turn b { flex: 0 0 76px;
+  color: var(--dim); font-weight: 600; font-size: 13px; padding-top: 1px; }
+.turn.assistant span.text { color: var(--trained); } .said { white-space: pre-wrap; }
 .chip { border: 1.5px solid; border-radius: 10px; padding: 0 7px; font-size: 13px;
   white-space: normal; } h3 { font-size: 13px; margin: 14px 0 6px; color: var(--dim);
   font-weight: 600; }
