@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
+
+from mmvlm.structures import Instance
 
 _CHUNK = 1 << 20
 _BLANK = " \t\r\n"
@@ -108,8 +111,11 @@ def _items(file: Any, path: str, chunk: int) -> Iterator[Any]:
                 if ended or isinstance(error, RecursionError):
                     raise wrong(str(error)) from error
             else:
-                # A number may go on behind what has been read.
-                if end < len(text) or ended:
+                # A number may go on behind what has been read, also after its dot.
+                whole = end < len(text) and (
+                    not isinstance(value, int | float) or text[end] in _BLANK + ",]"
+                )
+                if whole or ended:
                     yield value
                     place, number = end, number + 1
                     continue
@@ -212,3 +218,36 @@ def beside(path: str, name: str) -> str:
     if not os.path.isfile(full):
         raise ValueError(f"'{full}' does not exist; it belongs beside '{path}'.")
     return full
+
+
+class InstanceList:
+    """The instances of one picture; those whose box cannot be used are counted.
+
+    Files with dozens of boxes per picture have a wrong one now and then. It is left
+    out, and :attr:`meta` says how many are and why; the others stay.
+
+    Args:
+        size (tuple[int, int]): height and width of the picture.
+
+    """
+
+    def __init__(self, size: tuple[int, int]) -> None:
+        self.size = size
+        self.items: list[Instance] = []
+        self.left_out: Counter[str] = Counter()
+
+    def add(self, box: Any, *, form: str = "xyxy", **fields: Any) -> int | None:
+        """Add an instance; returns its index, None when it is left out."""
+        try:
+            xyxy, uncut = pixel_box(box, self.size, form=form)
+        except BoxError as error:
+            self.left_out[error.kind] += 1
+            return None
+        fields["meta"] = {**fields.get("meta", {}), **uncut}
+        self.items.append(Instance(box=xyxy, **fields))
+        return len(self.items) - 1
+
+    @property
+    def meta(self) -> dict:
+        """``{"left_out": {reason: count}}``, or nothing."""
+        return {"left_out": dict(self.left_out)} if self.left_out else {}

@@ -1,0 +1,124 @@
+"""Flickr30k Entities: sentences with marked phrases, boxes in XML."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from xml.etree import ElementTree
+
+from mmvlm.datasets.tiny_scenes.ground_truth import grounded_caption, picture_number
+from mmvlm.datasets.tiny_scenes.samples import SceneSample
+from mmvlm.datasets.tiny_scenes.scene import Scene
+from mmvlm.registry import SCENE_WRITERS
+
+from .base import SceneWriter
+
+_ROOT = "flickr30k_entities"
+_TYPES = {"shape": "other", "digit": "other", "word": "signs/other"}
+_SCENE_ENTITY = 9
+
+
+@SCENE_WRITERS.register_module(name="flickr30k_entities")
+class Flickr30kEntitiesWriter(SceneWriter):
+    """Write ``Sentences``, ``Annotations`` and split lists, pictures named by id.
+
+    A picture has two sentences: one that names all objects, and one that names the
+    first, all of them together and the picture itself, which is a scene without a
+    box. The pictures are written into ``flickr30k-images`` under the names that the
+    format makes of ids.
+    """
+
+    def write(self, split: str, samples: Sequence[SceneSample]) -> list[str]:
+        """Write the files of a split."""
+        for name in ("Sentences", "Annotations", "flickr30k-images"):
+            os.makedirs(os.path.join(self.folder, _ROOT, name), exist_ok=True)
+        files = [f"{_ROOT}/{split}.txt"]
+        for sample in samples:
+            name = picture_name(sample)
+            lines = "\n".join(sentences(sample)) + "\n"
+            files.append(self._text(f"Sentences/{name}.txt", lines))
+            files.append(self._text(f"Annotations/{name}.xml", _xml(sample)))
+            picture = f"{_ROOT}/flickr30k-images/{name}.{self.image_format}"
+            self._write_image(sample, os.path.join(self.folder, picture))
+        names = "".join(f"{picture_name(sample)}\n" for sample in samples)
+        self._text(f"{split}.txt", names)
+        return files
+
+    def readers(self, split: str) -> list[dict]:
+        """Return the data set of a split's sentences."""
+        return [
+            dict(
+                type="Flickr30kEntitiesDataset",
+                data_root=self.folder,
+                ann_file=f"{_ROOT}/{split}.txt",
+                image_prefix=f"{_ROOT}/flickr30k-images",
+                image_suffix=f".{self.image_format}",
+            )
+        ]
+
+    def _text(self, name: str, text: str) -> str:
+        path = os.path.join(self.folder, _ROOT, name)
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text)
+        return f"{_ROOT}/{name}"
+
+
+def picture_name(sample: SceneSample) -> str:
+    """Return the number that the files of a picture are named by."""
+    return str(1_000_000_000 + picture_number(sample))
+
+
+def sentences(sample: SceneSample) -> list[str]:
+    """Return the captions of a picture with their marks."""
+    first = _entity(sample, 0)
+    text, spans = grounded_caption(sample.scene)
+    marked, place = "", 0
+    for number, (start, end) in enumerate(spans):
+        item = sample.scene.objects[number]
+        mark = f"[/EN#{first + number}/{_TYPES[item.kind]} {text[start:end]}]"
+        marked, place = marked + text[place:start] + mark, end
+    # Tokens stand apart, as in the set.
+    marked = (marked + text[place:]).replace(",", " ,") + " ."
+    return [marked, _group_sentence(sample.scene, first)]
+
+
+def _group_sentence(scene: Scene, first: int) -> str:
+    item = scene.objects[0]
+    parts = [f"[/EN#{first + _SCENE_ENTITY}/scene The picture] shows"]
+    if len(scene.objects) > 1:
+        group = f"{first + _SCENE_ENTITY - 1}/other"
+        parts.append(f"[/EN#{group} {len(scene.objects)} objects] and")
+    parts.append(f"[/EN#{first}/{_TYPES[item.kind]} the {item.reference}] .")
+    return " ".join(parts)
+
+
+def _entity(sample: SceneSample, number: int) -> int:
+    return picture_number(sample) * 10 + number
+
+
+def _xml(sample: SceneSample) -> str:
+    scene, first = sample.scene, _entity(sample, 0)
+    root = ElementTree.Element("annotation")
+    ElementTree.SubElement(root, "filename").text = f"{picture_name(sample)}.jpg"
+    size = ElementTree.SubElement(root, "size")
+    for name, value in (("width", scene.size), ("height", scene.size), ("depth", 3)):
+        ElementTree.SubElement(size, name).text = str(value)
+    for number, item in enumerate(scene.objects):
+        # An object's box is also one of the group's.
+        together = [first + _SCENE_ENTITY - 1] if len(scene.objects) > 1 else []
+        thing = _object(root, [first + number, *together])
+        bounds = ElementTree.SubElement(thing, "bndbox")
+        for name, value in zip(("xmin", "ymin", "xmax", "ymax"), item.box, strict=True):
+            ElementTree.SubElement(bounds, name).text = str(value)
+    thing = _object(root, [first + _SCENE_ENTITY])
+    for name, value in (("scene", 1), ("nobndbox", 0)):
+        ElementTree.SubElement(thing, name).text = str(value)
+    ElementTree.indent(root)
+    return ElementTree.tostring(root, encoding="unicode") + "\n"
+
+
+def _object(root: ElementTree.Element, entities: list[int]) -> ElementTree.Element:
+    thing = ElementTree.SubElement(root, "object")
+    for entity in entities:
+        ElementTree.SubElement(thing, "name").text = str(entity)
+    return thing
