@@ -151,11 +151,14 @@ class DataChecker:
     def _apply(
         self, specimen: Specimen, member: int, chunk: _Chunk, keys: dict[str, list]
     ) -> None:
+        owner = None
         if specimen.error is not None and specimen.left_out is None:
             owner = self._owner(specimen.error)
             if owner is not None:
                 chunk.findings.append(_finding(owner, specimen, specimen.error))
         for rule in self.rules:
+            if rule is owner:
+                continue  # what it would find is why the reader failed
             for words in rule.check(specimen):
                 chunk.findings.append(_finding(rule, specimen, words))
                 specimen.blamed |= rule.level == "problem"
