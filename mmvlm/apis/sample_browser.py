@@ -35,6 +35,7 @@ def collect_card(
     at = "reader"
     try:
         card.record = dataset.record_at(position)
+        card.annotation = dataset.annotation_at(position)
         item = dataset.item_at(position)
         card.conversation = item["conversation"]
         loader = next(_loaders(dataset), LoadImages())

@@ -11,6 +11,7 @@ import numpy as np
 
 from mmvlm.structures import (
     IGNORE_INDEX,
+    AnnotatedImage,
     Conversation,
     EncodedSample,
     Region,
@@ -57,6 +58,7 @@ class SampleCard:
         path (str): first picture, or the annotation file.
         record (Any): as the reader sees it.
         conversation (Conversation | None): before regions become text.
+        annotation (AnnotatedImage | None): all that is annotated in the picture.
         images (list[np.ndarray]): original pictures, (H, W, 3) uint8.
         views (list[np.ndarray]): per picture (V, 3, h, w) uint8.
         layouts (list[ViewLayout]): per picture.
@@ -71,6 +73,7 @@ class SampleCard:
     path: str
     record: Any = None
     conversation: Conversation | None = None
+    annotation: AnnotatedImage | None = None
     images: list[np.ndarray] = field(default_factory=list)
     views: list[np.ndarray] = field(default_factory=list)
     layouts: list[ViewLayout] = field(default_factory=list)
@@ -153,24 +156,34 @@ def token_pieces(tokenizer: Any, ids: Sequence[int], start: int) -> tuple[str, .
     return tuple(pieces)
 
 
-def mask_outlines(region: Region, number: int) -> list[np.ndarray]:
-    """Return the rings, (N, 2) pixels, around the mask of a region's box.
+def mask_outlines(
+    polygons: Sequence, rle: dict | None, size: tuple[int, int] | None
+) -> list[np.ndarray]:
+    """Return the rings, (N, 2) pixels, around a mask; damaged masks have none.
 
-    Damaged masks have none.
+    Args:
+        polygons (Sequence): flat rings.
+        rle (dict | None): takes the place of ``polygons``.
+        size (tuple[int, int] | None): height and width of the picture.
+
     """
-    if number < len(region.polygons):
-        rings = [np.asarray(ring, float) for ring in region.polygons[number]]
+    if rle is None:
+        rings = [np.asarray(ring, float) for ring in polygons]
         return [r.reshape(-1, 2) for r in rings if r.ndim == 1 and len(r) % 2 == 0]
-    if number < len(region.rles) and region.rles[number] is not None:
-        import cv2
+    import cv2
 
-        try:
-            mask = rle_to_mask(check_rle(region.rles[number], region.boxes.size))
-        except ValueError:
-            return []
-        mode, method = cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE
-        # Corners of pixels, not their centres: a mask of one pixel has an extent.
-        large = cv2.resize(mask, None, fx=4, fy=4, interpolation=cv2.INTER_NEAREST)
-        rings, _ = cv2.findContours(large, mode, method)
-        return [(ring[:, 0] + 0.5) / 4 for ring in rings]
-    return []
+    try:
+        mask = rle_to_mask(check_rle(rle, size))
+    except (ValueError, TypeError):
+        return []
+    # Along the corners of pixels: the mask of one pixel has an extent.
+    large = cv2.resize(mask, None, fx=4, fy=4, interpolation=cv2.INTER_NEAREST)
+    rings, _ = cv2.findContours(large, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+    return [(ring[:, 0] + 0.5) / 4 for ring in rings]
+
+
+def region_outlines(region: Region, number: int) -> list[np.ndarray]:
+    """Return :func:`mask_outlines` of one of a region's boxes."""
+    polygons = region.polygons[number] if number < len(region.polygons) else ()
+    rle = region.rles[number] if number < len(region.rles) else None
+    return mask_outlines(polygons, rle, region.boxes.size)

@@ -17,7 +17,13 @@ import numpy as np
 from mmvlm.structures import Image, Media, Region, Text
 from mmvlm.utils.files import write_atomic
 
-from .sample_card import SampleCard, colour_of, mask_outlines, visible
+from .sample_card import (
+    SampleCard,
+    colour_of,
+    mask_outlines,
+    region_outlines,
+    visible,
+)
 
 _STYLE = """
 :root { color-scheme: light dark; --ground: #f8fafc; --card: #ffffff; --ink: #0f172a;
@@ -44,6 +50,8 @@ header { display: flex; flex-wrap: wrap; gap: 4px 14px; align-items: baseline;
 figure { margin: 0 0 12px; } figcaption { color: var(--dim); font-size: 12.5px; }
 .picture { position: relative; line-height: 0; } .picture img { width: 100%;
   border-radius: 6px; } img.small { image-rendering: pixelated; }
+.known { fill: #fff; fill-opacity: 0.07; stroke: #fff; stroke-opacity: 0.75;
+  stroke-dasharray: 3 3; vector-effect: non-scaling-stroke; }
 .picture svg { position: absolute; inset: 0; width: 100%; height: 100%; }
 .views { display: flex; flex-wrap: wrap; gap: 6px; } .views img { height: 112px;
   border: 1px solid var(--rule); border-radius: 4px; }
@@ -93,7 +101,8 @@ def write_sample_page(
     told = ", ".join(f"{count} of {name}" for name, count in names.items())
     key = (
         '<p class="note key">Tokens: <span class="text">read</span> '
-        '<span class="trained">trained</span> <span class="slot">picture</span></p>'
+        '<span class="trained">trained</span> <span class="slot">picture</span>. '
+        "Boxes in colour stand in the conversation, dashed ones in the annotation.</p>"
     )
     said = [f"{len(cards)} samples ({told}), {bad} of them bad or left out.", *notes]
     lines = "".join(f'<p class="note">{_text(line)}</p>' for line in said)
@@ -141,7 +150,8 @@ def _picture(card: SampleCard, number: int) -> str:
     """Return an original picture with its regions drawn over it."""
     pixels = card.images[number]
     height, width = pixels.shape[:2]
-    shapes = [
+    shapes = [_annotated(card)] if number == 0 else []
+    shapes += [
         _shape(region, place, max(height, width))
         for place, region in enumerate(card.regions)
         if region.image == number
@@ -157,14 +167,38 @@ def _picture(card: SampleCard, number: int) -> str:
     )
 
 
+def _annotated(card: SampleCard) -> str:
+    """Return everything that is annotated, thin and white, below the regions."""
+    parts = []
+    for item in card.annotation.instances if card.annotation else ():
+        words = ", ".join(filter(None, (item.name, *item.phrases[:2], item.id)))
+        title = f"<title>{_text(words)}</title>"
+        for ring in mask_outlines(item.polygons, item.rle, card.annotation.size):
+            parts.append(
+                f'<polygon class="known" points="{_points(ring)}">{title}</polygon>'
+            )
+        if item.box is not None and np.isfinite(item.box).all():
+            x1, y1, x2, y2 = item.box
+            parts.append(
+                f'<rect class="known" x="{x1:.2f}" y="{y1:.2f}" '
+                f'width="{max(0, x2 - x1):.2f}" height="{max(0, y2 - y1):.2f}">'
+                f"{title}</rect>"
+            )
+    return "".join(parts)
+
+
+def _points(ring: np.ndarray) -> str:
+    return " ".join(f"{x:.2f},{y:.2f}" for x, y in ring.tolist())
+
+
 def _shape(region: Region, place: int, side: int) -> str:
     """Return a region as SVG, in pixels of its picture."""
     colour, parts = colour_of(place), []
     line = f'stroke="{colour}" stroke-width="2" vector-effect="non-scaling-stroke"'
     boxes = region.boxes.to("pixel").xyxy.tolist()
     for number, (x1, y1, x2, y2) in enumerate(boxes):
-        for ring in mask_outlines(region, number):
-            points = " ".join(f"{x:.2f},{y:.2f}" for x, y in ring.tolist())
+        for ring in region_outlines(region, number):
+            points = _points(ring)
             fill = f'fill="{colour}" fill-opacity="0.3"'
             parts.append(f'<polygon points="{points}" {fill} {line}/>')
         if region.kind == "point":

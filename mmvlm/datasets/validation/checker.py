@@ -165,8 +165,8 @@ class DataChecker:
             names = Counter(rule.tally(specimen))
             if names:
                 chunk.tallies.setdefault(rule.name, Counter()).update(names)
-            for key, owner in rule.keys(specimen):
-                keys[rule.name].append((key, owner, member, specimen.position))
+            for key, holder in rule.keys(specimen):
+                keys[rule.name].append((key, holder, member, specimen.position))
         chunk.pictures += len(specimen.pictures)
         if specimen.num_tokens is not None:
             chunk.tokens.append(specimen.num_tokens)
