@@ -79,10 +79,9 @@ def _places(value: Any) -> Any:
     todo, count = [value], 0
     while todo and count < 400:
         here = todo.pop(0)
-        keys = here.keys() if isinstance(here, dict) else range(len(here))
         if not isinstance(here, dict | list):
             continue
-        for key in list(keys):
+        for key in list(here) if isinstance(here, dict) else range(len(here)):
             yield here, key
             count += 1
             if isinstance(here[key], dict | list):
@@ -103,7 +102,7 @@ def _other_type(value: Any) -> Any:
     if isinstance(value, bool | int | float):
         return str(value)
     if isinstance(value, list):
-        return dict(enumerate(value)) if value else 0
+        return {str(n): item for n, item in enumerate(value)} if value else 0
     return [value]
 
 
