@@ -145,7 +145,7 @@ def test_points_lie_in_the_mask_where_there_is_one(read, choice):
 def test_points_without_masks_lie_in_the_box(read):
     bare = record(masks=None)
     drawn = read([bare] * 80, point_share=1.0)
-    centred = read([bare], point_share=1.0, use_masks=False)
+    centred = read([bare], "refexp.json", point_share=1.0, use_masks=False)
 
     points = np.array(
         [regions(drawn[i]["conversation"], 0)[1].boxes.xyxy[0, :2] for i in range(80)]

@@ -225,13 +225,13 @@ def test_a_damaged_item_follows_the_policy(files):
 @pytest.mark.parametrize(
     "damage, message",
     [
-        (lambda text: text[:-20], "it was cut; fetch it again"),
-        (lambda text: b"", "it is empty"),
-        (lambda text: b'{"a": 1}', "it starts with"),
+        (lambda text: text[:-20], "it was cut; fetch"),
+        (lambda text: b"", "The file ends too early"),
+        (lambda text: b'{"a": 1}', "Expecting a list"),
         (lambda text: text[:40] + b"\xff\xfe" + text[40:], "is not UTF-8 text"),
-        (lambda text: text + b"]", "something follows its end"),
-        (lambda text: text.replace(b"},", b"} ", 1), "is no JSON list"),
-        (lambda text: b"[" * 100_000, "is no JSON list"),
+        (lambda text: text + b"]", "Extra data"),
+        (lambda text: text.replace(b"},", b"} ", 1), "Expecting"),
+        (lambda text: b"[" * 100_000, "nested too deeply"),
     ],
 )
 def test_files_that_cannot_be_read_fail_at_once(files, tmp_path, file, damage, message):
@@ -243,13 +243,14 @@ def test_files_that_cannot_be_read_fail_at_once(files, tmp_path, file, damage, m
         build(config)
 
 
-@pytest.mark.parametrize("chunk", [1, 2, 7, 64, 1 << 20])
-def test_a_stream_gives_what_json_gives(tmp_path, chunk):
-    items = [1, -2.5, 'a]"[\u00e9', [], {}, None, {"a": [1, {"b": "}"}]}, 123456, True]
+def test_a_stream_gives_what_json_gives(tmp_path):
+    items = [1, -2.5, 'a]"[\u00e9', [], {}, None, {"a": [1, {"b": "}"}]}, 10**18, True]
     path = tmp_path / "items.json"
     for text in (json.dumps(items), json.dumps(items, indent=2), " [ ] \n"):
         path.write_text(text)
-        assert list(stream_json_array(str(path), chunk)) == json.loads(text)
+        found = list(stream_json_array(str(path)))
+        assert found == json.loads(text)
+        assert [type(value) for value in found] == [type(v) for v in json.loads(text)]
 
 
 @pytest.mark.parametrize("split", ["train", "test"])

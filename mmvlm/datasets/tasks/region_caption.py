@@ -11,7 +11,7 @@ from mmvlm.structures import AnnotatedImage, Instance, Text, Turn
 
 from .base import DataTask, NothingToAsk, region
 from .draws import Draws, draws_of
-from .selecting import boxed, check_kind, draw_phrase
+from .selecting import boxed, check_kind, draw_phrase, has_phrase
 from .templates import TemplatePool
 
 QUESTIONS = (
@@ -75,11 +75,10 @@ class RegionCaption(DataTask):
         return [Turn("user", question), Turn("assistant", answer)]
 
     def _can_tell(self, item: Instance) -> bool:
-        has_phrase = any(map(str.strip, item.phrases))
-        return has_phrase or bool(self.names and item.name.strip())
+        return has_phrase(item) or bool(self.names and item.name.strip())
 
     @staticmethod
     def _words(item: Instance, draws: Draws) -> str:
-        if any(map(str.strip, item.phrases)):
+        if has_phrase(item):
             return draw_phrase(item, draws)
         return " ".join((*item.attributes, item.name.strip()))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from mmvlm.structures import AnnotatedImage, Caption, Instance, Span
+from mmvlm.structures import AnnotatedImage, Caption, Instance, Span, Text
+from mmvlm.structures.conversation import Part
 
-from .base import NothingToAsk
+from .base import NothingToAsk, region
 from .draws import Draws
 
 _NO_SIZE = "instances have boxes, but the picture's size is unknown."
@@ -30,10 +31,15 @@ def boxed(annotation: AnnotatedImage) -> list[Instance]:
 
 def with_phrase(annotation: AnnotatedImage) -> list[Instance]:
     """Return instances with box and phrase; NothingToAsk without."""
-    found = [item for item in boxed(annotation) if any(map(str.strip, item.phrases))]
+    found = [item for item in boxed(annotation) if has_phrase(item)]
     if not found:
         raise NothingToAsk("no instance with a box and a phrase.")
     return found
+
+
+def has_phrase(item: Instance) -> bool:
+    """Whether an instance has a phrase that says something."""
+    return any(map(str.strip, item.phrases))
 
 
 def with_name(annotation: AnnotatedImage) -> list[Instance]:
@@ -64,8 +70,9 @@ def by_area(instances: Iterable[Instance]) -> list[Instance]:
 def by_name(annotation: AnnotatedImage) -> dict[str, list[Instance]]:
     """Return instances by name, names in order of appearance.
 
-    A name that a crowd or an instance without a box bears too is left out: the
-    boxes of all its instances are not known.
+    An instance with further names under ``meta["names"]`` (Visual Genome) counts
+    for each. A name that a crowd or an instance without a box bears too is left
+    out: the boxes of all that it names are not known.
 
     Raises:
         NothingToAsk: when no name is left.
@@ -73,13 +80,21 @@ def by_name(annotation: AnnotatedImage) -> dict[str, list[Instance]]:
     """
     groups: dict[str, list[Instance]] = {}
     for item in with_name(annotation):
-        groups.setdefault(item.name.strip(), []).append(item)
+        for name in names_of(item):
+            groups.setdefault(name, []).append(item)
     for item in annotation.instances:
         if item.is_crowd or item.box is None:
-            groups.pop(item.name.strip(), None)
+            for name in names_of(item):
+                groups.pop(name, None)
     if not groups:
         raise NothingToAsk("every name also stands for a crowd or a thing unboxed.")
     return groups
+
+
+def names_of(item: Instance) -> list[str]:
+    """Return all names of an instance, the first one first, none twice."""
+    names = (item.name, *item.meta.get("names", ()))
+    return list(dict.fromkeys(name.strip() for name in names if name.strip()))
 
 
 def grounded_spans(
@@ -120,6 +135,29 @@ def grounded_spans(
     if found and annotation.size is None:
         raise ValueError(_NO_SIZE)
     return found
+
+
+def boxes_and_names(
+    items: Iterable[Instance],
+    size: tuple[int, int],
+    *,
+    boxes: bool = True,
+    names: bool = True,
+) -> tuple[Part, ...]:
+    """Return instances as boxes, names or ``box name`` pairs, small boxes first.
+
+    Boxes alone are one region; names and pairs are joined by spaces (PINK's form).
+    """
+    items = by_area(items)
+    if not names:
+        return (region(items, size),)
+    if not boxes:
+        return (Text(" ".join(item.name.strip() for item in items)),)
+    parts: list[Part] = []
+    for item in items:
+        parts += [Text(" ")] if parts else []
+        parts += [region([item], size), Text(f" {item.name.strip()}")]
+    return tuple(parts)
 
 
 def check_kind(task: str, kind: str) -> None:

@@ -13,6 +13,7 @@ from mmvlm.structures import (
     Conversation,
     EncodedSample,
     ModalityLayout,
+    Region,
     Text,
 )
 from mmvlm.text.encoding import ConversationEncoder, SampleDropped
@@ -222,6 +223,12 @@ def _cut_answer(
     if turns and turns[-1].role == "assistant":
         last = turns.pop()
         kept = [part for part in last.parts if not isinstance(part, Text)]
+        if any(isinstance(part, Region) for part in kept):
+            raise ValueError(
+                f"{where}: the answer to generate holds a region; put "
+                "WriteRegions(codec=dict(type=...)) into the pipeline before "
+                "EncodeConversation."
+            )
         if kept:
             name = getattr(kept[0], "modality", type(kept[0]).__name__.lower())
             raise ValueError(
