@@ -1,6 +1,7 @@
 """COCO's JSON and its dialects: true layouts, oddities of the real files, damage."""
 
 import json
+import pickle
 
 import numpy as np
 import pytest
@@ -110,6 +111,25 @@ def test_a_second_opening_does_not_read_the_file_and_a_change_does(
     write(value)
 
     assert annotations(read(arguments))[0].instances[0].name == "hound"
+
+
+def test_a_file_that_changes_while_it_is_open_is_named(write, tmp_path):
+    data = read(write(tables()))
+    data[0]
+
+    text = (tmp_path / "instances.json").read_text()
+    with open(tmp_path / "instances.json", "r+") as file:
+        file.write(" " * (len(text) // 2))
+
+    with pytest.raises(ValueError, match="was changed while it was open"):
+        data[0]
+
+
+def test_copies_in_other_processes_read_on(write):
+    data = read(write(tables()))
+    before = annotations(data)
+
+    assert annotations(pickle.loads(pickle.dumps(data))) == before
 
 
 def test_ids_may_be_texts_and_texts_any_language(write):
