@@ -125,7 +125,9 @@ class MixtureDataset(Dataset):
             return [w * n for w, n in zip(self.weights, lengths, strict=True)]
         means = [1.0] * len(lengths)
         if self.by == "tokens":
-            means = [max(1.0, float(t.mean())) for t in self._member_tokens(0)]
+            means = [
+                max(1.0, float(self._member_tokens(d, 0).mean())) for d in self.datasets
+            ]
         total = self.size
         if total is None:
             total = sum(n * mean for n, mean in zip(lengths, means, strict=True))
@@ -135,15 +137,14 @@ class MixtureDataset(Dataset):
             for weight, mean in zip(self.weights, means, strict=True)
         ]
 
-    def _member_tokens(self, epoch: int) -> list[np.ndarray]:
-        """Return the token lengths of all members, whole."""
-        for dataset in self.datasets:
-            if not hasattr(dataset, "token_lengths_at"):
-                raise TypeError(
-                    f"mixture '{self.name}': member '{dataset.name}' "
-                    f"({type(dataset).__name__}) offers no token_lengths_at(epoch)."
-                )
-        return [np.asarray(d.token_lengths_at(epoch)) for d in self.datasets]
+    def _member_tokens(self, dataset: Any, epoch: int, repeat: int = 0) -> np.ndarray:
+        """Return the token lengths of a whole member."""
+        if not hasattr(dataset, "token_lengths_at"):
+            raise TypeError(
+                f"mixture '{self.name}': member '{dataset.name}' "
+                f"({type(dataset).__name__}) offers no token_lengths_at(epoch)."
+            )
+        return np.asarray(dataset.token_lengths_at(epoch, repeat))
 
     def __len__(self) -> int:
         return sum(self.counts)
@@ -237,18 +238,36 @@ class MixtureDataset(Dataset):
         """Return the pictures of each of an epoch's samples."""
         return self._joined([d.num_images_at(epoch) for d in self.datasets], epoch)
 
-    def token_lengths_at(self, epoch: int) -> np.ndarray:
+    def token_lengths_at(self, epoch: int, repeat: int = 0) -> np.ndarray:
         """Return the tokens of each of an epoch's samples, image tokens included.
+
+        Args:
+            epoch (int): whose samples.
+            repeat (int): the visit of an outer mixture, see :meth:`fetch`.
 
         Returns:
             np.ndarray: (samples,) int32.
 
         """
-        tokens = self._member_tokens(epoch)
+        parts = self._tokens_at(epoch, repeat)
         if not self._told_tokens:
             self._told_tokens = True
             print_log(self.describe(epoch), logger="current", level=logging.INFO)
-        return self._joined(tokens, epoch).astype(np.int32, copy=False)
+        return np.concatenate(parts)
+
+    def _tokens_at(self, epoch: int, repeat: int = 0) -> list[np.ndarray]:
+        """Return the tokens of an epoch's samples by member."""
+        parts = []
+        for dataset, rows, visits in zip(
+            self.datasets, *self.rows_at(epoch), strict=True
+        ):
+            tokens = np.empty(len(rows), dtype=np.int32)
+            for visit in np.unique(visits).tolist():
+                here = visits == visit
+                lengths = self._member_tokens(dataset, epoch, _pair(repeat, visit))
+                tokens[here] = lengths[rows[here]]
+            parts.append(tokens)
+        return parts
 
     def _joined(self, values: list[np.ndarray], epoch: int) -> np.ndarray:
         rows, _ = self.rows_at(epoch)
@@ -275,9 +294,7 @@ class MixtureDataset(Dataset):
     def fetch(self, position: int, repeat: int = 0) -> Any:
         """Return an item; ``repeat`` tells visits of an outer mixture apart."""
         member, row, visit = self.locate(position)
-        # Cantor's pairing: (0, 0) -> 0, and no two pairs meet.
-        both = repeat + visit
-        return self.datasets[member].fetch(row, both * (both + 1) // 2 + visit)
+        return self.datasets[member].fetch(row, _pair(repeat, visit))
 
     # The table -----------------------------------------------------------------------
 
@@ -292,9 +309,7 @@ class MixtureDataset(Dataset):
         tokens: list[int | None] = [None] * len(self.datasets)
         head = f"Mixture '{self.name}': {len(self)} samples per epoch"
         if epoch is not None:
-            rows, _ = self.rows_at(epoch)
-            pairs = zip(self._member_tokens(epoch), rows, strict=True)
-            tokens = [int(t[r].sum(dtype=np.int64)) for t, r in pairs]
+            tokens = [int(t.sum(dtype=np.int64)) for t in self._tokens_at(epoch)]
             head += f", {sum(tokens)} tokens in epoch {epoch}"
         lines = [head]
         whole = max(1, sum(t or 0 for t in tokens))
@@ -308,6 +323,12 @@ class MixtureDataset(Dataset):
                 line += f" {own:>12} tokens ({100 * own / whole:5.1f} %)"
             lines.append(line)
         return "\n".join(lines)
+
+
+def _pair(repeat: int, visit: int) -> int:
+    """Number the visits of visits: Cantor's pairing, (0, 0) -> 0, none meet."""
+    both = repeat + visit
+    return both * (both + 1) // 2 + visit
 
 
 def _check_options(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections import defaultdict
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -33,7 +35,7 @@ def best_fit(lengths: np.ndarray, capacity: int) -> list[list[int]]:
 
     """
     order = np.argsort(-lengths, kind="stable")
-    stacks: list[list[int]] = [[] for _ in range(capacity + 1)]
+    stacks: defaultdict[int, list[int]] = defaultdict(list)
     occupied = 0
     packs: list[list[int]] = []
     for item, length in zip(order.tolist(), lengths[order].tolist(), strict=True):
@@ -55,12 +57,12 @@ def best_fit(lengths: np.ndarray, capacity: int) -> list[list[int]]:
 
 
 def split_to(
-    packs: list[np.ndarray], lengths: np.ndarray, count: int
-) -> list[np.ndarray]:
+    packs: list[list[int]], lengths: np.ndarray, count: int
+) -> list[list[int]]:
     """Halve the fullest packs until there are ``count``, or no pack has two samples.
 
     Args:
-        packs (list[np.ndarray]): samples of each pack.
+        packs (list[list[int]]): samples of each pack.
         lengths (np.ndarray): of all samples.
         count (int): wanted packs.
 
@@ -71,9 +73,9 @@ def split_to(
         fullest = int(np.argmax(sums))
         if not sums[fullest]:
             break
-        pack = packs[fullest]
+        pack = np.array(packs[fullest])
         half = deal_longest_first(lengths[pack][None], 2)[0]
-        packs[fullest : fullest + 1] = [pack[half == 0], pack[half == 1]]
+        packs[fullest : fullest + 1] = [pack[half == n].tolist() for n in (0, 1)]
     return packs
 
 
@@ -172,20 +174,24 @@ class PackedBatchSampler(RandomBatchSampler):
             last = split_to(packs[head:], lengths, self._step_batches)
             shares = np.array_split(np.arange(len(last)), self._step_batches)
             groups += [[last[number] for number in share] for share in shares]
-        plan = [np.concatenate(g).tolist() if g else [] for g in groups]
+        plan = [list(chain.from_iterable(group)) for group in groups]
         self._planned = (epoch, plan)
         self._counts[epoch] = len(plan) // self.world_size
         return plan
 
-    def _packs(self, epoch: int, lengths: np.ndarray) -> list[np.ndarray]:
+    def _packs(self, epoch: int, lengths: np.ndarray) -> list[list[int]]:
         order = self._fitting(self.order(epoch), epoch, lengths)
         rng = np.random.default_rng((self.seed, epoch, 1))
-        packs: list[np.ndarray] = []
+        packs: list[list[int]] = []
         for start in range(0, len(order), self.buffer_size):
             buffer = order[start : start + self.buffer_size]
-            made = [buffer[p] for p in best_fit(lengths[buffer], self.pack_length)]
-            mixed = rng.permutation(len(made)) if self.shuffle else range(len(made))
-            packs += [made[number] for number in mixed]
+            made = best_fit(lengths[buffer], self.pack_length)
+            mixed = rng.permutation(len(made)).tolist()
+            rows = buffer.tolist()
+            packs += [
+                [rows[item] for item in made[number]]
+                for number in (mixed if self.shuffle else range(len(made)))
+            ]
         return packs
 
     def _fitting(

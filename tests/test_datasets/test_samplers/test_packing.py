@@ -90,7 +90,7 @@ def test_length_is_that_of_the_epoch():
 def test_last_packs_are_halved_before_a_rank_stays_idle():
     lengths = np.array([10, 9, 8, 7, 6])
 
-    packs = split_to([np.array([0, 1, 2]), np.array([3, 4])], lengths, 4)
+    packs = split_to([[0, 1, 2], [3, 4]], lengths, 4)
 
     assert sorted(i for pack in packs for i in pack) == [0, 1, 2, 3, 4]
     assert sorted(lengths[pack].sum() for pack in packs) == [8, 9, 10, 13]
