@@ -344,7 +344,7 @@ class ConversationDataset(Dataset, ABC):
             )
         row = int(self._rows[position])
         record = self._record(row)
-        facts = self._facts(row, record)
+        facts = self._naming(row, record)
         listed = self.bad_samples.listed(**facts)
         if listed is not None:
             return listed
@@ -355,7 +355,7 @@ class ConversationDataset(Dataset, ABC):
             where = f"sample {row} of '{self.name}' ({self.ann_file}, id '{name}')"
             return self.bad_samples.handle(error, where=where, **facts)
 
-    def _facts(self, row: int, record: Any) -> dict:
+    def _naming(self, row: int, record: Any) -> dict:
         """Return what names a sample in messages and in the quarantine file."""
         keys, path = self._safe_image_keys(record), self.ann_file
         if keys and isinstance(keys[0], str):
@@ -371,7 +371,7 @@ class ConversationDataset(Dataset, ABC):
     def facts_at(self, position: int) -> dict:
         """Return ``dataset``, ``index``, ``sample_id`` and ``path`` of a sample."""
         row = int(self._rows[position])
-        return self._facts(row, self._record(row))
+        return self._naming(row, self._record(row))
 
     def record_at(self, position: int) -> Any:
         """Return the record as the reader sees it."""
