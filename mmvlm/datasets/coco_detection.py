@@ -61,7 +61,7 @@ class CocoDetectionDataset(AnnotatedImageDataset):
 
     """
 
-    default_task: ClassVar[dict] = dict(type="SemanticSegmentation")
+    default_task: ClassVar[dict] = dict(type="CategoryDetection")
 
     def __init__(
         self, ann_file: str, *, bad_instances: str = "raise", **kwargs: Any

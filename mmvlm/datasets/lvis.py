@@ -21,7 +21,7 @@ class LVISDataset(CocoDetectionDataset):
     A category has ``synset``, ``synonyms`` and ``def``; underscores in names and
     synonyms become spaces (``baseball bat``, ``crate (for fruit)``), and an instance's
     ``meta["synonyms"]`` holds all of them. Annotation is federated: the picture's
-    ``meta["negative_names"]`` are classes that are surely absent, and
+    ``meta["absent_names"]`` are classes that are surely absent, and
     ``meta["not_exhaustive_names"]`` those of which not every instance is marked. No
     other class can be said to be absent.
 
@@ -45,7 +45,7 @@ class LVISDataset(CocoDetectionDataset):
     def _image_meta(self, image: dict, names: dict[Any, str]) -> dict:
         meta = super()._image_meta(image, names)
         for field, key in (
-            ("neg_category_ids", "negative_names"),
+            ("neg_category_ids", "absent_names"),
             ("not_exhaustive_category_ids", "not_exhaustive_names"),
         ):
             if field not in image:

@@ -14,6 +14,8 @@ from mmvlm.datasets.objects365 import Objects365Dataset
 from mmvlm.datasets.paco_lvis import PACOLVISDataset, PascalPartDataset
 from mmvlm.datasets.tiny_scenes.scene_masks import object_mask
 from mmvlm.datasets.tiny_scenes.writers.paco_lvis import PARTS, part_mask
+from mmvlm.registry import DATASETS
+from mmvlm.structures import Region
 from mmvlm.structures.masks import instance_rle, rle_to_mask
 
 
@@ -284,7 +286,7 @@ def test_lvis_takes_paths_from_addresses_and_names_what_is_absent(write):
     first = annotations(read(arguments, LVISDataset))[0]
 
     assert first.image == "train2017/000000000009.jpg"
-    assert first.meta["negative_names"] == ["toothbrush"]
+    assert first.meta["absent_names"] == ["toothbrush"]
     assert first.meta["not_exhaustive_names"] == ["crate (for fruit)"]
     crate, _ = first.instances
     assert crate.name == "crate (for fruit)"
@@ -384,8 +386,8 @@ def test_lvis_scenes_name_absent_classes(tmp_path):
 
     for sample, seen in zip(scenes(), annotations(build(config)), strict=True):
         there = {item.label for item in sample.scene.objects}
-        assert len(seen.meta["negative_names"]) == 2
-        assert not there & set(seen.meta["negative_names"])
+        assert len(seen.meta["absent_names"]) == 2
+        assert not there & set(seen.meta["absent_names"])
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
@@ -408,3 +410,38 @@ def test_pictures_of_the_true_layout_load(tmp_path):
         item = build(config, pipeline=[dict(type="mmvlm.LoadImages")])[0]
         off = item["images"][0].astype(int) - scenes()[0].image()
         assert np.abs(off).mean() < 6
+
+
+@pytest.mark.parametrize(
+    "name, task, kind",
+    [
+        ("coco_detection", None, "box"),
+        ("objects365", None, "box"),
+        ("lvis", dict(type="SemanticSegmentation"), "mask"),
+        ("lvis", dict(type="Existence", negative_share=0.0), "box"),
+        ("paco_lvis", None, "mask"),
+        ("pascal_part", None, "mask"),
+    ],
+)
+def test_annotations_serve_tasks_of_boxes_and_of_masks(tmp_path, name, task, kind):
+    (config,) = write_scenes(name, tmp_path, ["train"]).readers("train")
+
+    talks = [item["conversation"] for item in DATASETS.build({**config, "task": task})]
+
+    for talk in talks:
+        found = [p for turn in talk.turns for p in turn.parts if isinstance(p, Region)]
+        assert found and {part.kind for part in found} == {kind}
+
+
+def test_absent_names_of_lvis_are_all_that_is_denied(tmp_path):
+    (config,) = write_scenes("lvis", tmp_path, ["train"]).readers("train")
+    task = dict(
+        type="Existence", negative_share=1.0, semantic_share=0.0, templates="<object>?"
+    )
+
+    data = DATASETS.build({**config, "task": task})
+
+    seen = annotations(build(config))
+    for number, annotation in enumerate(seen):
+        asked = data[number]["conversation"].turns[0].text
+        assert any(name in asked for name in annotation.meta["absent_names"])

@@ -34,5 +34,4 @@ def test_a_snippet_reads_generated_data(tmp_path, monkeypatch, name):
 
     data = DATASETS.build(config)
     assert len(data) == len(scenes())
-    if name != "objects365":
-        assert data[0]["conversation"].turns[1].role == "assistant"
+    assert data[0]["conversation"].turns[1].role == "assistant"
