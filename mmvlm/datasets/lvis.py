@@ -39,6 +39,8 @@ class LVISDataset(CocoDetectionDataset):
 
     def _name(self, category: dict) -> tuple[str, dict]:
         synonyms = category.get("synonyms") or [category["name"]]
+        if not isinstance(synonyms, list):
+            raise ValueError(f"'synonyms' must be a list, got {synonyms!r:.80}.")
         names = [_readable(name) for name in synonyms if isinstance(name, str)]
         return _readable(category["name"]), dict(synonyms=names)
 
@@ -51,7 +53,9 @@ class LVISDataset(CocoDetectionDataset):
             if field not in image:
                 continue
             ids = need(image, field, list)
-            unknown = [one for one in ids if one not in names]
+            unknown = [
+                one for one in ids if not isinstance(one, int | str) or one not in names
+            ]
             if unknown:
                 raise ValueError(f"'{field}': {unknown} are not among the categories.")
             meta[key] = [names[one] for one in ids]
