@@ -103,7 +103,11 @@ class ArrowRows:
             opened = self._opened(number)
             if not self._maps(self.files[number]):
                 opened, place = self._group(opened, number, place, tuple(columns))
-            return {name: opened.column(name)[place] for name in names}
+            line = opened.select(list(dict.fromkeys(names))).slice(place, 1)
+            line.validate(
+                full=True
+            )  # Arrow's C++ trusts offsets and aborts on bad ones
+            return {name: line.column(name)[0] for name in names}
         except (OSError, ValueError, IndexError) as error:
             reason = f"row {place} of '{self.files[number]}' cannot be read: {error}."
             raise ValueError(reason) from error
@@ -121,6 +125,7 @@ class ArrowRows:
         table = self._groups.pop(key, None)
         if table is None:
             table = file.read_row_group(group, columns=list(columns))
+            table.validate(full=True)
         self._groups[key] = table  # last used last
         if len(self._groups) > _KEPT_GROUPS:
             del self._groups[next(iter(self._groups))]
@@ -146,6 +151,7 @@ def _mapped(path: str) -> Any:
     source = pa.memory_map(path)
     try:
         table = pa.ipc.open_stream(source).read_all()
+        table.validate()
     except pa.ArrowInvalid:
         return pa.ipc.open_file(pa.memory_map(path)).read_all()
     with open(path, "rb") as file:

@@ -11,6 +11,7 @@ import contextlib
 import glob
 import io
 import json
+import multiprocessing
 import os
 import pickle
 import shutil
@@ -22,6 +23,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from multiprocessing import connection
 from typing import Any
 
 import numpy as np
@@ -89,6 +91,16 @@ class Tally:
     refused: int = 0
     fewer: list[str] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
+
+    def merge(self, other: Tally) -> None:
+        """Add the cases of another tally."""
+        self.cases.update(other.cases)
+        self.seen += other.seen
+        self.good += other.good
+        self.bad += other.bad
+        self.refused += other.refused
+        self.fewer += other.fewer
+        self.failures += other.failures
 
     def add(self, kind: str, outcome: Outcome, where: str) -> None:
         """Add a case."""
@@ -431,6 +443,8 @@ def fuzz(
     num: int,
     seed: int = 0,
     formats: Sequence[str] | None = None,
+    *,
+    jobs: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Tally]:
     """Run ``num`` cases, dealt to the formats in turn.
@@ -439,6 +453,8 @@ def fuzz(
         num (int): cases.
         seed (int): the same seed gives the same damage.
         formats (Sequence[str] | None): names in ``SCENE_WRITERS``; None takes all.
+        jobs (int): processes; a case that kills its process is a failure then. 0
+            works in this one.
         progress (Callable | None): called with (cases done, failures).
 
     Raises:
@@ -454,41 +470,114 @@ def fuzz(
         raise KeyError(f"no format {unknown}; there are {known}.")
     memory = "/dev" + "/shm"  # files that are written 100,000 times wear no disk
     base = memory if os.access(memory, os.W_OK) else None
-    before = os.environ.get("MMVLM_CACHE")
+    names, sums = list(formats or known), _Sums(num, progress)
     with tempfile.TemporaryDirectory(prefix="mmvlm-fuzz-", dir=base) as folder:
-        os.environ["MMVLM_CACHE"] = os.path.join(folder, "cache")
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                return _fuzz(formats or known, folder, (num, seed), progress)
-        finally:
-            os.environ.pop("MMVLM_CACHE")
-            if before is not None:
-                os.environ["MMVLM_CACHE"] = before
+        if not jobs:
+            for part in _run_cases(names, folder, seed, range(num)):
+                sums.add(*part)
+            return sums.tallies
+        plans = [list(range(job, num, jobs)) for job in range(jobs)]
+        _run_processes(names, folder, seed, plans, sums)
+    return sums.tallies
 
 
-def _fuzz(
-    names: Sequence[str],
-    folder: str,
-    size: tuple[int, int],
-    progress: Callable[[int, int], None] | None,
-) -> dict[str, Tally]:
-    num, seed = size
-    fuzzers = [FormatFuzzer(name, os.path.join(folder, name)) for name in names]
-    fuzzers = [fuzzer for fuzzer in fuzzers if fuzzer.configs]
-    tallies = {fuzzer.name: Tally() for fuzzer in fuzzers}
+class _Sums:
+    """Tallies of all processes, added up as they come."""
+
+    def __init__(self, num: int, progress: Callable[[int, int], None] | None) -> None:
+        self.num, self.progress, self.done = num, progress, 0
+        self.tallies: dict[str, Tally] = {}
+
+    def add(self, count: int, tallies: dict[str, Tally]) -> None:
+        self.done += count
+        for name, tally in sorted(tallies.items()):
+            self.tallies.setdefault(name, Tally()).merge(tally)
+        if self.progress is not None:
+            failures = sum(len(tally.failures) for tally in self.tallies.values())
+            self.progress(self.done, failures)
+
+
+#: Cases between two reports of a process.
+_STRETCH = 100
+
+
+def _run_cases(
+    names: Sequence[str], folder: str, seed: int, numbers: Sequence[int], at: Any = None
+) -> Iterator[tuple[int, dict[str, Tally]]]:
+    """Yield (cases, tallies) of every stretch; ``at.value`` is the running case."""
+    before = os.environ.get("MMVLM_CACHE")
+    os.environ["MMVLM_CACHE"] = os.path.join(folder, "cache")
     kinds, shares = list(KINDS), list(KINDS.values())
-    failures = 0
-    for number in range(num):
-        rng = np.random.default_rng((seed, number))
-        fuzzer = fuzzers[number % len(fuzzers)]
-        kind = str(rng.choice(kinds, p=shares))
-        outcome = fuzzer.case(kind, rng)
-        tallies[fuzzer.name].add(kind, outcome, f"{fuzzer.name} case {number} ({kind})")
-        failures += outcome.failure is not None
-        if progress is not None and (number + 1) % 500 == 0:
-            progress(number + 1, failures)
-    return tallies
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            fuzzers = [FormatFuzzer(name, os.path.join(folder, name)) for name in names]
+            fuzzers = [fuzzer for fuzzer in fuzzers if fuzzer.configs]
+            for start in range(0, len(numbers), _STRETCH):
+                part = numbers[start : start + _STRETCH]
+                tallies = {fuzzer.name: Tally() for fuzzer in fuzzers}
+                for number in part:
+                    if at is not None:
+                        at.value = number
+                    rng = np.random.default_rng((seed, number))
+                    fuzzer = fuzzers[number % len(fuzzers)]
+                    kind = str(rng.choice(kinds, p=shares))
+                    outcome = fuzzer.case(kind, rng)
+                    where = f"{fuzzer.name} case {number} ({kind})"
+                    tallies[fuzzer.name].add(kind, outcome, where)
+                yield len(part), tallies
+    finally:
+        os.environ.pop("MMVLM_CACHE")
+        if before is not None:
+            os.environ["MMVLM_CACHE"] = before
+
+
+def _run_processes(
+    names: Sequence[str], folder: str, seed: int, plans: list[list[int]], sums: _Sums
+) -> None:
+    """Share cases among processes; one that dies is replaced behind its case."""
+    context = multiprocessing.get_context("fork")
+    running: dict[Any, tuple] = {}
+
+    def start(plan: list[int]) -> None:
+        place = tempfile.mkdtemp(dir=folder)
+        reading, writing = context.Pipe(duplex=False)
+        at = context.Value("q", -1)
+        task = (names, place, seed, plan, at, writing)
+        process = context.Process(target=_work, args=task, daemon=True)
+        process.start()
+        writing.close()
+        running[reading] = process, plan, at
+
+    for plan in plans:
+        start(plan)
+    while running:
+        for reading in connection.wait(list(running)):
+            process, plan, at = running[reading]
+            try:
+                count, tallies = reading.recv()
+            except EOFError:
+                del running[reading]
+                process.join()
+                if plan and process.exitcode:
+                    dead = Tally(failures=[_last_words(at.value, process.exitcode)])
+                    sums.add(1, {"(killed)": dead})
+                    start([number for number in plan if number != at.value])
+                continue
+            running[reading] = process, plan[count:], at
+            sums.add(count, tallies)
+
+
+def _work(
+    names: Sequence[str], folder: str, seed: int, plan: list[int], at: Any, writing: Any
+) -> None:
+    for part in _run_cases(names, folder, seed, plan, at):
+        writing.send(part)
+    writing.close()
+
+
+def _last_words(number: int, code: int) -> str:
+    return f"case {number} killed its process (exit code {code})"
 
 
 def table(tallies: dict[str, Tally]) -> list[str]:

@@ -29,6 +29,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--num", type=int, default=2000, help="cases")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--formats", nargs="+", help="names; default: all")
+    parser.add_argument("--jobs", type=int, default=1, help="processes; 0: in this one")
     parser.add_argument("--show", type=int, default=20, help="failures to print")
     parser.add_argument("--fewer", type=int, default=0, help="of these to print")
     parser.add_argument("--gib", type=float, default=8, help="of address space at most")
@@ -40,12 +41,14 @@ def main(argv: list[str] | None = None) -> int:
     start = time.perf_counter()
 
     def tell(done: int, failures: int) -> None:
+        if done % 500:
+            return
         seconds = time.perf_counter() - start
         left = seconds / done * (args.num - done)
         words = f"{done}/{args.num} cases, {failures} failures, {left:.0f} s left"
         print(f"\r{words}", end="", file=sys.stderr, flush=True)
 
-    tallies = fuzz(args.num, args.seed, args.formats, tell)
+    tallies = fuzz(args.num, args.seed, args.formats, jobs=args.jobs, progress=tell)
     print(file=sys.stderr)
     print("\n".join(table(tallies)))
     failures = [line for tally in tallies.values() for line in tally.failures]
