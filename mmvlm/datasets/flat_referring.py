@@ -188,9 +188,23 @@ def _table(path: str, dialect: Dialect) -> Iterator[Any]:
                 yield f"{reason}."
                 continue
             place = f"{os.path.basename(path)}#{begin}:{begin + len(cells[picture])}"
+            if not line.endswith(b"\n"):
+                _check_whole(path, place, where)
             yield _row(cells, dialect, place, where)
     if not start:
         raise ValueError(f"annotation file '{path}' is empty.")
+
+
+def _check_whole(path: str, place: str, where: str) -> None:
+    """Raise ValueError when the file was cut inside its last picture."""
+    try:
+        with PIL.Image.open(io.BytesIO(_picture(path, place))) as picture:
+            picture.load()
+    except (OSError, ValueError, SyntaxError) as error:
+        raise ValueError(
+            f"annotation file: {where} ends too early: {error}. It was cut; fetch it "
+            "again."
+        ) from error
 
 
 def _row(

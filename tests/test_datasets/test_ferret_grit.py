@@ -11,7 +11,7 @@ from mmvlm.datasets.ferret_grit import FerretGRITDataset
 from mmvlm.datasets.tiny_scenes.ground_truth import grounded_caption
 from mmvlm.datasets.tiny_scenes.writers.ferret_grit import ferret_box
 from mmvlm.registry import DATASETS
-from mmvlm.structures import Image, Region, Text
+from mmvlm.structures import Conversation, Image, Region, Text
 from mmvlm.structures.masks import mask_to_rle, rle_to_mask
 
 SIZE = (20, 30)
@@ -232,23 +232,28 @@ def test_options_are_checked_and_files_that_are_cut_fail_at_once(read, tmp_path)
         FerretGRITDataset("cut.json", data_root=str(tmp_path))
 
 
+def per_picture(dataset):
+    """The turns about each picture, in order."""
+    found = {}
+    for index in range(len(dataset)):
+        talk = dataset[index]["conversation"]
+        found.setdefault(talk.images[0], []).extend(talk.turns)
+    return found
+
+
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_scenes_come_back_from_the_files(tmp_path, split):
     writer = write_scenes("ferret_grit", tmp_path / "scenes")
-    objects, expressions, captions, existence = (
-        DATASETS.build(config) for config in writer.readers(split)
-    )
+    datasets = [DATASETS.build(config) for config in writer.readers(split)]
+    parts = [per_picture(dataset) for dataset in datasets]
 
-    for index, sample in enumerate(scenes(split)):
+    for sample in scenes(split):
         items = sample.scene.objects
         wanted = [ferret_box(item) for item in items]
-        talks = [
-            data[index]["conversation"]
-            for data in (objects, expressions, captions, existence)
-        ]
         path = writer.image_path(sample).removeprefix("images/")
-        assert all(talk.images == [path] for talk in talks)
-        asked, found, caption, there = talks
+        asked, found, caption, there = (
+            Conversation(part[path], [path]) for part in parts
+        )
         for number, item in enumerate(items):
             (region,) = regions(asked, 2 * number)
             assert region.boxes.xyxy.tolist() == [wanted[number]]
@@ -259,11 +264,14 @@ def test_scenes_come_back_from_the_files(tmp_path, split):
             (region,) = regions(found, 2 * number + 1)
             assert region.boxes.xyxy.tolist() == [wanted[number]]
             assert item.reference in found.turns[2 * number].text
-        answer = caption.turns[1]
-        text = answer.text.replace("  ", " ")
+        text = caption.turns[1].text.replace("  ", " ")
         assert text == grounded_caption(sample.scene)[0] + "."
         boxes = [region.boxes.xyxy[0].tolist() for region in regions(caption, 1)]
         assert boxes == wanted
         assert there.turns[-1].text.startswith("No, but there is a ")
         assert regions(there, len(there.turns) - 1)[0].boxes.xyxy.tolist() == wanted[:1]
-    assert objects.source == "vg_object" and existence.source == "objects365"
+    if split == "test":
+        assert all(len(d[0]["conversation"].turns) == 2 for d in datasets)
+    assert [d.source for d in datasets] == [
+        *("vg_object", "refexp", "flickr", "objects365"),
+    ]

@@ -90,7 +90,7 @@ def test_pictures_of_a_table_are_read_from_it(files, encode):
     assert b"-" in text or b"_" in text or b"+" in text or b"/" in text
     lines = b"5\t581857\tthe dog\t1.5,2.0,30.0,20.25\t" + text + b"\n"
 
-    data = build(files(b"\n" + lines * 2, "ofa", "refs.tsv"))
+    data = build(files(b"\n" + (lines * 2)[:-1], "ofa", "refs.tsv"))
 
     assert len(data) == 2
     for position in range(2):
@@ -168,6 +168,8 @@ def test_files_that_cannot_be_read_fail_at_once(files):
     cut = whole[: whole.rindex(b"\t")]
     for content, dialect, message in (
         (cut, "ofa", "line 3 of '.*': 4 columns, expected 5 .*was cut"),
+        (whole[:-6], "ofa", "line 3 of '.*' ends too early: .*It was cut"),
+        (whole[:-400], "ofa", "line 3 of '.*' ends too early: .*It was cut"),
         (b"", "ofa", "is empty"),
         (b'{"a": 1}\n', "ofa", "line 1 of '.*': 1 columns"),
         (b'[{"img_path": 1}', "shikra", "The file ends too early"),

@@ -276,7 +276,7 @@ def flattened(annotation):
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_scenes_come_back_from_the_files(tmp_path, split):
     writer = write_scenes("flickr30k_entities", tmp_path / "scenes")
-    (config,) = writer.readers(split)
+    config, _ = writer.readers(split)
 
     found = annotations(build(config, per="image"))
 

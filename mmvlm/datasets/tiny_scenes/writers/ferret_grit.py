@@ -28,7 +28,8 @@ class FerretGRITWriter(SceneWriter):
 
     ``vg_object`` asks what is at a region, ``refexp`` where something is, ``flickr``
     for a caption with boxes, ``objects365`` whether a thing is there, one that is and
-    one of a colour that the picture does not have. ``vg_object`` has masks.
+    one of a colour that the picture does not have. ``vg_object`` has masks. A training
+    record has all questions of its part about a picture, a test record has one.
     """
 
     def write(self, split: str, samples: Sequence[SceneSample]) -> list[str]:
@@ -37,7 +38,12 @@ class FerretGRITWriter(SceneWriter):
         tables: dict[str, list] = {part: [] for part in _PARTS}
         for sample in samples:
             for part, turns in _talks(sample).items():
-                tables[part].append(self._record(sample, part, turns))
+                # Earlier answers help: a test asks every question alone.
+                step = len(turns) if split == "train" else 2
+                for start in range(0, len(turns), step):
+                    name = f"{part}-{sample.id}-{start // 2}"
+                    asked = turns[start : start + step]
+                    tables[part].append(self._record(sample, name, asked))
         files = []
         for part, records in tables.items():
             files.append(_name(part, split))
@@ -59,10 +65,10 @@ class FerretGRITWriter(SceneWriter):
             for part in _PARTS
         ]
 
-    def _record(self, sample: SceneSample, part: str, turns: list[tuple]) -> dict:
+    def _record(self, sample: SceneSample, name: str, turns: list[tuple]) -> dict:
         size = sample.scene.size
         record = dict(
-            id=f"{part}-{sample.id}",
+            id=name,
             image=self.image_path(sample).removeprefix("images/"),
             image_h=size,
             image_w=size,
@@ -73,7 +79,7 @@ class FerretGRITWriter(SceneWriter):
             box_x1y1x2y2=[[ferret_box(item) for item in items] for _, items in turns],
         )
         record["conversations"][0]["value"] = f"<image>\n{turns[0][0]}"
-        if part == "vg_object":
+        if name.startswith("vg_object"):
             record["masks"] = [[_mask(i, size) for i in items] for _, items in turns]
         return record
 

@@ -1,7 +1,8 @@
-"""Flickr30k Entities: sentences with marked phrases, boxes in XML."""
+"""Flickr30k Entities: sentences with marked phrases, boxes in XML; also Shikra's."""
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Sequence
 from xml.etree import ElementTree
@@ -26,6 +27,8 @@ class Flickr30kEntitiesWriter(SceneWriter):
     first, all of them together and the picture itself, which is a scene without a
     box. The pictures are written into ``flickr30k-images`` under the names that the
     format makes of ids.
+
+    ``CWB_flickr30k_train.jsonl`` has the first sentences as Shikra flattened them.
     """
 
     def write(self, split: str, samples: Sequence[SceneSample]) -> list[str]:
@@ -42,17 +45,24 @@ class Flickr30kEntitiesWriter(SceneWriter):
             self._write_image(sample, os.path.join(self.folder, picture))
         names = "".join(f"{picture_name(sample)}\n" for sample in samples)
         self._text(f"{split}.txt", names)
+        records = [flattened(sample, number) for number, sample in enumerate(samples)]
+        lines = "".join(json.dumps(record) + "\n" for record in records)
+        files.append(self._text(f"CWB_flickr30k_{split}.jsonl", lines))
         return files
 
     def readers(self, split: str) -> list[dict]:
-        """Return the data set of a split's sentences."""
+        """Return the data sets of a split's sentences, the set's own and Shikra's."""
         return [
             dict(
-                type="Flickr30kEntitiesDataset",
+                type=name,
                 data_root=self.folder,
-                ann_file=f"{_ROOT}/{split}.txt",
+                ann_file=f"{_ROOT}/{file}",
                 image_prefix=f"{_ROOT}/flickr30k-images",
                 image_suffix=f".{self.image_format}",
+            )
+            for name, file in (
+                ("Flickr30kEntitiesDataset", f"{split}.txt"),
+                ("ShikraFlickr30kDataset", f"CWB_flickr30k_{split}.jsonl"),
             )
         ]
 
@@ -80,6 +90,21 @@ def sentences(sample: SceneSample) -> list[str]:
     # Tokens stand apart, as in the set.
     marked = (marked + text[place:]).replace(",", " ,") + " ."
     return [marked, _group_sentence(sample.scene, first)]
+
+
+def flattened(sample: SceneSample, number: int) -> dict:
+    """Return Shikra's record of the first sentence: coordinates less one."""
+    text, spans = grounded_caption(sample.scene)
+    for start, end in reversed(spans):
+        text = f"{text[:start]}<ph_st>{text[start:end]}<ph_ed>{text[end:]}"
+    objects = sample.scene.objects
+    return dict(
+        id=number,
+        image_id=picture_name(sample),
+        boxes=[[side - 1 for side in item.box] for item in objects],
+        sentence=text.replace(",", " ,") + " .",
+        boxes_seq=[[index] for index in range(len(objects))],
+    )
 
 
 def _group_sentence(scene: Scene, first: int) -> str:
