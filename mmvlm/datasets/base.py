@@ -13,11 +13,12 @@ import torch
 from mmengine.logging import print_log
 from torch.utils.data import Dataset
 
-from mmvlm.structures import Conversation
+from mmvlm.structures import AnnotatedImage, Conversation
 
 from .bad_samples import BadRecord, BadSamplePolicy
 from .blind import deal_inputs
 from .index.records import MEDIA, PICTURE, PICTURES, TURNS, RecordFacts, collect_facts
+from .index.token_lengths import TokenLengths
 from .transforms.compose import Compose
 
 
@@ -65,6 +66,12 @@ class ConversationDataset(Dataset, ABC):
     #: Whether ``ann_file`` is a folder of annotation files.
     reads_folder: bool = False
 
+    def __new__(cls, *args: Any, **kwargs: Any) -> ConversationDataset:
+        """Keep the arguments, subclasses' own included, until they are hashed."""
+        self = super().__new__(cls)
+        self._given = (args, kwargs)
+        return self
+
     def __init__(
         self,
         ann_file: str,
@@ -103,6 +110,8 @@ class ConversationDataset(Dataset, ABC):
             self._donors = deal_inputs(self, self._safe_image_keys)
             self._media_donors = deal_inputs(self, self._media_pairs)
         self.pipeline = Compose(pipeline)
+        self._token_lengths = TokenLengths(self)
+        del self._given
 
     # What a format defines ------------------------------------------------
 
@@ -112,6 +121,10 @@ class ConversationDataset(Dataset, ABC):
 
         ``JSONRecords`` and ``JSONLines`` take ``describe=self._describe``.
         """
+
+    def _sources(self) -> list[str]:
+        """Return full paths of all files that records depend on."""
+        return [self.ann_file]
 
     def _record(self, row: int) -> Any:
         """Return one record; the only place that reads ``_records``."""
@@ -273,6 +286,24 @@ class ConversationDataset(Dataset, ABC):
         """Return ``lengths`` of another epoch; the same here."""
         return self.lengths
 
+    def token_lengths_at(self, epoch: int, repeat: int = 0) -> np.ndarray:
+        """Return the exact lengths of samples in tokens, those of pictures included.
+
+        Known after :meth:`bind`, without decoding pictures (their sizes are read from
+        the heads of their files), and kept on disk. Where a task or a template draws
+        at random, lengths are exact for this epoch and visit only.
+
+        Args:
+            epoch (int): whose samples.
+            repeat (int): which visit, as in :meth:`fetch`.
+
+        Returns:
+            np.ndarray: (len(self),) int32, at least 1: a sample that will be left out
+            when it is fetched counts 1.
+
+        """
+        return self._token_lengths.at(epoch, repeat)
+
     @property
     def epoch(self) -> int:
         """The epoch that items are made for."""
@@ -285,6 +316,7 @@ class ConversationDataset(Dataset, ABC):
     def bind(self, context: Any) -> None:
         """Hand what the pipeline must know of the model to the transforms."""
         self.pipeline.bind(context)
+        self._token_lengths.bind(context)
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -312,26 +344,52 @@ class ConversationDataset(Dataset, ABC):
             )
         row = int(self._rows[position])
         record = self._record(row)
-        sample_id = self._record_id(record)
-        keys = self._safe_image_keys(record)
-        path = self.ann_file
-        if keys and isinstance(keys[0], str):
-            path = os.path.join(self.image_root, keys[0])
-        facts = dict(dataset=self.name, index=row, sample_id=sample_id, path=path)
+        facts = self._naming(row, record)
         listed = self.bad_samples.listed(**facts)
         if listed is not None:
             return listed
         try:
-            return self.pipeline(self._item(row, record, repeat))
+            return self.pipeline(self._item(row, record, self._rng(row, repeat)))
         except Exception as error:
-            where = f"sample {row} of '{self.name}' ({self.ann_file}, id '{sample_id}')"
+            name = facts["sample_id"]
+            where = f"sample {row} of '{self.name}' ({self.ann_file}, id '{name}')"
             return self.bad_samples.handle(error, where=where, **facts)
 
-    def _item(self, row: int, record: Any, repeat: int) -> dict:
+    def _naming(self, row: int, record: Any) -> dict:
+        """Return what names a sample in messages and in the quarantine file."""
+        keys, path = self._safe_image_keys(record), self.ann_file
+        if keys and isinstance(keys[0], str):
+            path = os.path.join(self.image_root, keys[0])
+        name = self._record_id(record)
+        return dict(dataset=self.name, index=row, sample_id=name, path=path)
+
+    def _rng(self, row: int, repeat: int) -> np.random.Generator:
+        return np.random.default_rng((self.seed, self.epoch, row, repeat))
+
+    # What tools that check and show records use --------------------------------
+
+    def facts_at(self, position: int) -> dict:
+        """Return ``dataset``, ``index``, ``sample_id`` and ``path`` of a sample."""
+        row = int(self._rows[position])
+        return self._naming(row, self._record(row))
+
+    def record_at(self, position: int) -> Any:
+        """Return the record as the reader sees it."""
+        return self._record(int(self._rows[position]))
+
+    def annotation_at(self, position: int) -> AnnotatedImage | None:
+        """Return all that a record annotates; None for conversations."""
+        return None
+
+    def item_at(self, position: int, repeat: int = 0) -> dict:
+        """Return the item that the pipeline starts from; errors are not handled."""
+        row = int(self._rows[position])
+        return self._item(row, self._record(row), self._rng(row, repeat))
+
+    def _item(self, row: int, record: Any, rng: np.random.Generator) -> dict:
         images = self._image_keys(record)
         if self._donors is not None and self._donors[row] >= 0:
             images = self._safe_image_keys(self._record(int(self._donors[row])))
-        rng = np.random.default_rng((self.seed, self.epoch, row, repeat))
         conversation = self._conversation(record, list(images), rng)
         if self._media_donors is not None and self._media_donors[row] >= 0:
             donor = self._record(int(self._media_donors[row]))

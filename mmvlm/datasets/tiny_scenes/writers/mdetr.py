@@ -74,8 +74,8 @@ class MDETRWriter(SceneWriter):
         for sample in samples:
             objects = list(sample.scene.objects)
             text, spans = grounded_caption(sample.scene)
-            group = f"{len(objects)} objects are shown"
-            place = (0, group.index(" are"))
+            group = "Everything here is shown"
+            place = (0, len("Everything"))
             things = [[item] for item in objects]
             for number, (caption, phrases) in enumerate(
                 ((text, zip(spans, things, strict=True)), (group, [(place, objects)]))
