@@ -8,6 +8,7 @@ hang, or a record that is gone without being counted.
 from __future__ import annotations
 
 import contextlib
+import glob
 import io
 import json
 import os
@@ -29,6 +30,8 @@ from .mutations import mutate_bytes, mutate_picture, mutate_record, mutate_text,
 
 #: Seconds that a case may take.
 PATIENCE = 10.0
+#: Readers whose records are what stands in the file.
+RAW_RECORDS = ("LLaVADataset", "DenseFusionDataset")
 #: Shares of the kinds of damage.
 KINDS = {"record": 0.45, "source": 0.35, "bytes": 0.1, "picture": 0.1}
 
@@ -101,7 +104,7 @@ class Tally:
 
 
 def sources_of(dataset: Any) -> list[str]:
-    """Return the annotation files that a data set reads, folders walked."""
+    """Return the annotation files that a data set reads; folders are walked."""
     named = getattr(dataset, "_sources", lambda: [dataset.ann_file])()
     paths: list[str] = []
     for path in named:
@@ -110,8 +113,8 @@ def sources_of(dataset: Any) -> list[str]:
                 os.path.join(d, f) for d, _, files in os.walk(path) for f in files
             )
             paths += sorted(inside)
-        elif os.path.isfile(path):
-            paths.append(path)
+        else:
+            paths += sorted(glob.glob(path)) if glob.has_magic(path) else [path]
     return list(dict.fromkeys(paths))
 
 
@@ -237,6 +240,10 @@ class FormatFuzzer:
         self._sources = [sources_of(d) for d in self._opened]
         self._rows = [[d.record_at(i) for i in range(len(d))] for d in self._opened]
         self._pictures = [_pictures(dataset) for dataset in self._opened]
+        for config in self.configs:
+            whole = walk(config, self.pipeline)
+            if whole.failure or whole.bad or not whole.good:
+                raise RuntimeError(f"{name}: {config} is damaged as written: {whole}.")
 
     def case(self, kind: str, rng: np.random.Generator) -> Outcome:
         """Run one case of a kind of :data:`KINDS`."""
@@ -248,15 +255,12 @@ class FormatFuzzer:
     def _record(self, number: int, rng: np.random.Generator) -> Outcome:
         """Damage a record in memory, where it is the file's own; else in the file.
 
-        Rows of joined tables were checked when they were joined, and nobody but
-        the reader writes them.
+        Most readers check what they join into rows, and nobody else writes rows.
         """
-        from mmvlm.datasets.annotated import AnnotatedImageDataset
-
         dataset, outcome = self._opened[number], Outcome()
         row = int(rng.integers(len(self._rows[number])))
         good = self._rows[number][row]
-        if isinstance(dataset, AnnotatedImageDataset) or not isinstance(good, dict):
+        if type(dataset).__name__ not in RAW_RECORDS or not isinstance(good, dict):
             return self._source(number, rng)
         mutated = mutate_record(good, rng)
         dataset._record = lambda row: mutated
@@ -335,13 +339,15 @@ def difference(before: bytes, after: bytes) -> str:
 
 def mutate_source(path: str, data: bytes, rng: np.random.Generator) -> bytes:
     """Change values of an annotation file of any kind, so that it can be parsed."""
+    if not data:
+        return mutate_bytes(data, rng)
     if path.endswith((".json", ".jsonl")):
         return _mutate_json(data, rng)
     if path.endswith((".p", ".pkl")):
         value = pickle.loads(data)  # what this process wrote itself
         return pickle.dumps(mutate_record(value, rng), protocol=2)
-    if path.endswith(".parquet"):
-        return _mutate_parquet(data, rng)
+    if path.endswith((".parquet", ".arrow")):
+        return _mutate_table(path, data, rng)
     if path.endswith(".tar"):
         return _mutate_tar(data, rng)
     try:
@@ -368,20 +374,30 @@ def _dump(value: Any) -> bytes:
     return text.encode("utf-8", "surrogatepass")
 
 
-def _mutate_parquet(data: bytes, rng: np.random.Generator) -> bytes:
+def _mutate_table(path: str, data: bytes, rng: np.random.Generator) -> bytes:
+    """Change cells of a Parquet or Arrow file; its schema follows them."""
     import pyarrow
-    import pyarrow.parquet
+    from pyarrow import ipc, parquet
 
-    rows = pyarrow.parquet.read_table(io.BytesIO(data)).to_pylist()
-    buffer = io.BytesIO()
+    is_parquet, buffer = path.endswith(".parquet"), io.BytesIO()
+    read = (
+        parquet.read_table if is_parquet else (lambda f: ipc.open_stream(f).read_all())
+    )
     try:
-        table = pyarrow.Table.from_pylist(mutate_record(rows, rng))
-        pyarrow.parquet.write_table(table, buffer)
-    except (pyarrow.ArrowException, ValueError, TypeError, AttributeError, KeyError):
-        return mutate_bytes(data, rng)  # arrow cannot hold what was drawn
-    except OverflowError:
+        table = read(io.BytesIO(data))
+        changed = pyarrow.Table.from_pylist(mutate_record(table.to_pylist(), rng))
+        if is_parquet:
+            parquet.write_table(changed, buffer)
+        else:
+            with ipc.new_stream(buffer, changed.schema) as stream:
+                stream.write_table(changed)
+    except (pyarrow.ArrowException, *_NO_TABLE):
         return mutate_bytes(data, rng)
     return buffer.getvalue()
+
+
+#: What pyarrow raises for values that no column holds.
+_NO_TABLE = (ValueError, TypeError, AttributeError, KeyError, OverflowError)
 
 
 def _mutate_tar(data: bytes, rng: np.random.Generator) -> bytes:
