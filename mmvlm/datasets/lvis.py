@@ -39,9 +39,12 @@ class LVISDataset(CocoDetectionDataset):
 
     def _name(self, category: dict) -> tuple[str, dict]:
         synonyms = category.get("synonyms") or [category["name"]]
-        if not isinstance(synonyms, list):
-            raise ValueError(f"'synonyms' must be a list, got {synonyms!r:.80}.")
-        names = [_readable(name) for name in synonyms if isinstance(name, str)]
+        if not isinstance(synonyms, list) or not _all_texts(synonyms):
+            raise ValueError(
+                f"category {category['name']!r:.60}: 'synonyms' must be a list of "
+                f"texts, got {synonyms!r:.60}."
+            )
+        names = [_readable(name) for name in synonyms]
         return _readable(category["name"]), dict(synonyms=names)
 
     def _image_meta(self, image: dict, names: dict[Any, str]) -> dict:
@@ -60,6 +63,10 @@ class LVISDataset(CocoDetectionDataset):
                 raise ValueError(f"'{field}': {unknown} are not among the categories.")
             meta[key] = [names[one] for one in ids]
         return meta
+
+
+def _all_texts(values: list) -> bool:
+    return all(isinstance(value, str) for value in values)
 
 
 def _readable(name: str) -> str:

@@ -240,8 +240,8 @@ def _read_explanatory(path: str | None) -> dict[str, str]:
         raise ValueError(f"'{path}': {wrong}, got {type(items).__name__}.")
     reasons = {}
     for number, item in enumerate(items):
-        whole = isinstance(item, dict)
-        texts = [item.get(key) if whole else None for key in ("image", "outputs")]
+        fields = item if isinstance(item, dict) else {}
+        texts = [fields.get(key) for key in ("image", "outputs")]
         if not all(isinstance(text, str) for text in texts):
             raise ValueError(f"'{path}', item {number}: {wrong}, got {item!r:.80}.")
         reasons[os.path.basename(texts[0])] = texts[1]

@@ -116,7 +116,11 @@ class Tally:
 
 
 def sources_of(dataset: Any) -> list[str]:
-    """Return the annotation files that a data set reads; folders are walked."""
+    """Return the annotation files that a data set reads; folders are walked.
+
+    Photographs that lie beside them are left out: it is the pipeline that decodes
+    them, the reader looks at their heads.
+    """
     named = getattr(dataset, "_sources", lambda: [dataset.ann_file])()
     paths: list[str] = []
     for path in named:
@@ -124,7 +128,7 @@ def sources_of(dataset: Any) -> list[str]:
             inside = (
                 os.path.join(d, f) for d, _, files in os.walk(path) for f in files
             )
-            paths += sorted(inside)
+            paths += sorted(path for path in inside if not path.endswith(".jpg"))
         else:
             paths += sorted(glob.glob(path)) if glob.has_magic(path) else [path]
     return list(dict.fromkeys(paths))

@@ -298,6 +298,7 @@ def test_lvis_takes_paths_from_addresses_and_names_what_is_absent(write):
     "changes, message",
     [
         (dict(neg_category_ids=[1000]), r"'neg_category_ids': \[1000\] are not among"),
+        (dict(neg_category_ids=[[90]]), r"'neg_category_ids': \[\[90\]\] are not"),
         (dict(coco_url="picture"), "'coco_url' 'picture' names no picture"),
         (dict(coco_url=None), "'coco_url' must be a str"),
     ],
@@ -307,6 +308,14 @@ def test_lvis_names_what_is_damaged(write, changes, message):
 
     with pytest.raises(DataError, match=message):
         read(arguments, LVISDataset)[0]
+
+
+def test_lvis_refuses_categories_whose_synonyms_are_no_texts(write):
+    value = lvis()
+    value["categories"][0]["synonyms"] = 7
+
+    with pytest.raises(ValueError, match=r"category 'crate_.*: 'synonyms' must be a"):
+        read(write(value), LVISDataset)
 
 
 def test_lvis_of_the_older_version_has_file_names(write):
