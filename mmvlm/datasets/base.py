@@ -18,6 +18,7 @@ from mmvlm.structures import Conversation
 from .bad_samples import BadRecord, BadSamplePolicy
 from .blind import deal_inputs
 from .index.records import MEDIA, PICTURE, PICTURES, TURNS, RecordFacts, collect_facts
+from .index.token_lengths import TokenLengths
 from .transforms.compose import Compose
 
 
@@ -65,6 +66,12 @@ class ConversationDataset(Dataset, ABC):
     #: Whether ``ann_file`` is a folder of annotation files.
     reads_folder: bool = False
 
+    def __new__(cls, *args: Any, **kwargs: Any) -> ConversationDataset:
+        """Keep the arguments, subclasses' own included, until they are hashed."""
+        self = super().__new__(cls)
+        self._given = (args, kwargs)
+        return self
+
     def __init__(
         self,
         ann_file: str,
@@ -103,6 +110,8 @@ class ConversationDataset(Dataset, ABC):
             self._donors = deal_inputs(self, self._safe_image_keys)
             self._media_donors = deal_inputs(self, self._media_pairs)
         self.pipeline = Compose(pipeline)
+        self._token_lengths = TokenLengths(self)
+        del self._given
 
     # What a format defines ------------------------------------------------
 
@@ -112,6 +121,10 @@ class ConversationDataset(Dataset, ABC):
 
         ``JSONRecords`` and ``JSONLines`` take ``describe=self._describe``.
         """
+
+    def _sources(self) -> list[str]:
+        """Return full paths of all files that records depend on."""
+        return [self.ann_file]
 
     def _record(self, row: int) -> Any:
         """Return one record; the only place that reads ``_records``."""
@@ -224,13 +237,9 @@ class ConversationDataset(Dataset, ABC):
         keys, media = self._safe_image_keys(record), self._media_pairs(record)
         flags = PICTURE * bool(keys) | PICTURES * (len(keys) > 1) | MEDIA * bool(media)
         flags |= TURNS * (self._num_questions(record) > 1)
-        return flags, self._modality(record), max(1, self._num_words(record))
-
-    def _modality(self, record: Any) -> str:
-        """Name what a record holds: ``text``, ``image``, ``audio+image``, ..."""
-        names = {name for name, _ in self._media_pairs(record)}
-        names |= {"image"} if self._safe_image_keys(record) else set()
-        return "+".join(sorted(names)) or "text"
+        names = {name for name, _ in media} | ({"image"} if keys else set())
+        kind = "+".join(sorted(names)) or "text"
+        return flags, kind, max(1, self._num_words(record))
 
     def _safe_image_keys(self, record: Any) -> tuple:
         """Return the pictures of a record, none for a damaged one."""
@@ -273,6 +282,24 @@ class ConversationDataset(Dataset, ABC):
         """Return ``lengths`` of another epoch; the same here."""
         return self.lengths
 
+    def token_lengths_at(self, epoch: int, repeat: int = 0) -> np.ndarray:
+        """Return the exact lengths of samples in tokens, those of pictures included.
+
+        Known after :meth:`bind`, without decoding pictures (their sizes are read from
+        the heads of their files), and kept on disk. Where a task or a template draws
+        at random, lengths are exact for this epoch and visit only.
+
+        Args:
+            epoch (int): whose samples.
+            repeat (int): which visit, as in :meth:`fetch`.
+
+        Returns:
+            np.ndarray: (len(self),) int32, at least 1: a sample that will be left out
+            when it is fetched counts 1.
+
+        """
+        return self._token_lengths.at(epoch, repeat)
+
     @property
     def epoch(self) -> int:
         """The epoch that items are made for."""
@@ -285,6 +312,7 @@ class ConversationDataset(Dataset, ABC):
     def bind(self, context: Any) -> None:
         """Hand what the pipeline must know of the model to the transforms."""
         self.pipeline.bind(context)
+        self._token_lengths.bind(context)
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -322,16 +350,16 @@ class ConversationDataset(Dataset, ABC):
         if listed is not None:
             return listed
         try:
-            return self.pipeline(self._item(row, record, repeat))
+            rng = np.random.default_rng((self.seed, self.epoch, row, repeat))
+            return self.pipeline(self._item(row, record, rng))
         except Exception as error:
             where = f"sample {row} of '{self.name}' ({self.ann_file}, id '{sample_id}')"
             return self.bad_samples.handle(error, where=where, **facts)
 
-    def _item(self, row: int, record: Any, repeat: int) -> dict:
+    def _item(self, row: int, record: Any, rng: np.random.Generator) -> dict:
         images = self._image_keys(record)
         if self._donors is not None and self._donors[row] >= 0:
             images = self._safe_image_keys(self._record(int(self._donors[row])))
-        rng = np.random.default_rng((self.seed, self.epoch, row, repeat))
         conversation = self._conversation(record, list(images), rng)
         if self._media_donors is not None and self._media_donors[row] >= 0:
             donor = self._record(int(self._media_donors[row]))

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .arrays import Arrays, Progress, digest_of, kept_arrays, say, source_facts
+from .arrays import Arrays, Progress, kept_arrays, say, source_facts
 from .scanner import Scanned, read_value, scan_lines, scan_list
 
 #: Goes up with every change of what the arrays mean.
@@ -186,11 +186,6 @@ class JSONRecords:
         return RecordFacts(arrays["flags"], arrays["words"], arrays["kinds"], names)
 
     @property
-    def identity(self) -> str:
-        """A hash of the file's name and state, for what is derived of it."""
-        return digest_of([self._source, self.form])
-
-    @property
     def first_damaged(self) -> int | None:
         """The first record that cannot be read."""
         return self._arrays.notes["first_damaged"]
@@ -220,7 +215,8 @@ class JSONRecords:
             found = os.fstat(self._handle)
             same = [found.st_size, found.st_mtime_ns] == self._source[1:3]
             # A file that was only copied anew is still the one that was indexed.
-            if not same and source_facts(self.path)[3] != self._source[3]:
+            now = source_facts(self.path)
+            if not same and (now[1], now[3]) != (self._source[1], self._source[3]):
                 raise RuntimeError(
                     f"'{self.path}' changed after it was opened. Start again."
                 )

@@ -81,6 +81,13 @@ class ViewTransform(ABC):
             layouts.append(layout)
         return {**item, "views": views, "layouts": layouts}
 
+    def plan(self, item: dict) -> dict:
+        """Return the item with ``layouts`` of pictures whose ``sizes`` are known."""
+        if item["sizes"]:
+            self._check_bound()
+        rng = item.get("rng")
+        return {**item, "layouts": [self.layout(*size, rng) for size in item["sizes"]]}
+
     @abstractmethod
     def view(
         self, image: np.ndarray, rng: np.random.Generator | None = None
