@@ -237,13 +237,9 @@ class ConversationDataset(Dataset, ABC):
         keys, media = self._safe_image_keys(record), self._media_pairs(record)
         flags = PICTURE * bool(keys) | PICTURES * (len(keys) > 1) | MEDIA * bool(media)
         flags |= TURNS * (self._num_questions(record) > 1)
-        return flags, self._modality(record), max(1, self._num_words(record))
-
-    def _modality(self, record: Any) -> str:
-        """Name what a record holds: ``text``, ``image``, ``audio+image``, ..."""
-        names = {name for name, _ in self._media_pairs(record)}
-        names |= {"image"} if self._safe_image_keys(record) else set()
-        return "+".join(sorted(names)) or "text"
+        names = {name for name, _ in media} | ({"image"} if keys else set())
+        kind = "+".join(sorted(names)) or "text"
+        return flags, kind, max(1, self._num_words(record))
 
     def _safe_image_keys(self, record: Any) -> tuple:
         """Return the pictures of a record, none for a damaged one."""

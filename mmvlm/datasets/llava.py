@@ -17,6 +17,7 @@ from .index.scanner import first_character
 
 #: Goes up with every change of the words and inputs that are counted here.
 _INDEX_VERSION = 1
+_MEDIA = frozenset(MEDIA_FIELDS)
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,7 @@ class LLaVADataset(ConversationDataset):
         return tuple(images)
 
     def _media_keys(self, record: Any) -> dict[str, tuple]:
-        if not isinstance(record, dict):
+        if not isinstance(record, dict) or _MEDIA.isdisjoint(record):
             return {}
         media = {}
         for name in MEDIA_FIELDS:

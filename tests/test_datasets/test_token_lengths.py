@@ -17,6 +17,7 @@ from mmvlm.registry import CHAT_TEMPLATES, TOKENIZERS
 from mmvlm.structures import (
     AnnotatedImage,
     Caption,
+    Instance,
     PatchTokenCount,
     VisionEncoderSpec,
 )
@@ -261,6 +262,41 @@ def test_a_draw_among_one_is_no_draw(llava):
     assert watched.integers(4, 5) == plain.integers(4, 5) and not watched.is_used
     assert watched.random() == plain.random() and watched.is_used
     assert watched.integers(9) == plain.integers(9)
+
+
+class Boxed(Captions):
+    """One box in every picture."""
+
+    default_task = dict(type="ReferringComprehension")
+
+    def _flatten(self):
+        for number in range(6):
+            yield dict(id=str(number), image=f"nested/{number}.png")
+
+    def _annotation(self, row, size):
+        box = (0.0, 1.0, size[1] / 3, size[0] / 2)
+        thing = Instance(box=box, phrases=("a cup", "the large cup"))
+        return AnnotatedImage(row["image"], size, instances=(thing,))
+
+
+def test_written_and_moved_regions_count(llava, monkeypatch):
+    (llava.root / "any.json").write_text("[]")
+    for number in range(6):
+        llava.picture(f"nested/{number}.png", size=(30 + 90 * number, 400))
+    lines = pipeline()
+    codec = dict(type="QwenVLCodec")
+    write = dict(type="WriteRegions", codec=codec, require_tokens=False)
+    lines[2:2] = [dict(type="JitterRegions", role="all", scale=0.1), write]
+    dataset = Boxed(
+        "any.json", data_root=str(llava.root), image_prefix="pics", pipeline=lines
+    )
+    dataset.bind(context())
+    dataset.set_epoch(2)
+    expected = real_lengths(dataset)
+    monkeypatch.setattr(PIL.Image.Image, "load", None)
+
+    assert dataset.token_lengths_at(2).tolist() == expected
+    assert dataset.token_lengths_at(3).tolist() != expected
 
 
 # On disk --------------------------------------------------------------------

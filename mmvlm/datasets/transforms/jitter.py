@@ -66,6 +66,10 @@ class JitterRegions:
         item["conversation"] = replace(conversation, turns=turns)
         return item
 
+    def plan(self, item: dict) -> dict:
+        """Return the item as always: no pixel is needed."""
+        return self(item)
+
     def _moved(self, part, rng: np.random.Generator):
         if not isinstance(part, Region) or part.kind == "mask":
             return part

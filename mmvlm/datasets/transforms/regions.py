@@ -103,6 +103,10 @@ class WriteRegions:
         item["conversation"] = replace(conversation, turns=turns)
         return item
 
+    def plan(self, item: dict) -> dict:
+        """Return the item as always: no pixel is needed."""
+        return self(item)
+
     def _held(self, part: Any, item: dict) -> Any:
         """Return a region as the policies want it; other parts as they are."""
         if not isinstance(part, Region) or not len(part.boxes):
