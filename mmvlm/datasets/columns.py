@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from abc import abstractmethod
 from collections.abc import Mapping
@@ -129,6 +130,8 @@ class ColumnDataset(ConversationDataset):
     ) -> None:
         self.mapper = ColumnMapper(columns, task)
         self.columns = self.mapper.columns
+        self._is_blind = bool(kwargs.get("shuffle_images"))
+        self._firsts: dict[str, str] = {}
         super().__init__(ann_file, **kwargs)
 
     @abstractmethod
@@ -147,7 +150,23 @@ class ColumnDataset(ConversationDataset):
         return str(record["row"] if given is None else given)
 
     def _image_keys(self, record: dict) -> tuple:
-        return tuple(record["pictures"])
+        keys = tuple(record["pictures"])
+        return tuple(map(self._first_of, keys)) if self._is_blind else keys
+
+    def _first_of(self, key: str) -> str:
+        """Return the reference that the same picture had first.
+
+        Tables repeat a picture for each of its questions. The blind run tells pictures
+        apart by their references, and must not give one back to its own question.
+        """
+        try:
+            content = self._picture(key)
+        except ValueError:
+            return key
+        if not isinstance(content, bytes):
+            return key
+        digest = hashlib.blake2b(content, digest_size=16).hexdigest()
+        return self._firsts.setdefault(digest, key)
 
     def _num_words(self, record: dict) -> int:
         return _count_words({k: v for k, v in record["cells"].items() if k != "meta"})
