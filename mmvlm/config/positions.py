@@ -39,6 +39,8 @@ BY_KEY: dict[str, Registry] = {
     "chat_template": nodes.CHAT_TEMPLATES,
     "template": nodes.CHAT_TEMPLATES,
     "codec": nodes.CODECS,
+    "task": nodes.DATA_TASKS,
+    "tasks": nodes.DATA_TASKS,
     "writer": nodes.SCENE_WRITERS,
     "vis_backends": nodes.VISBACKENDS,
     "visualizer": nodes.VISUALIZERS,

@@ -15,6 +15,7 @@ from mmvlm.structures import AnnotatedImage, Conversation
 
 from .base import ConversationDataset
 from .flattened import flatten_once
+from .jsonl import JSONLine
 from .tasks.base import DataTask
 from .transforms.loading import resolve_image_path
 
@@ -95,12 +96,12 @@ class AnnotatedImageDataset(ConversationDataset):
                 kind=f"{type(self).__name__}-{self.row_version}",
                 options=self._row_options(),
                 name=self.name,
+                describe=self._describe,
             )
         except ValueError as error:
             raise ValueError(f"dataset '{self.name}': {error}") from error
 
-    def _record(self, row: int) -> dict:
-        line = self._records[row]
+    def _from_line(self, line: JSONLine) -> dict:
         if line.reason is not None:
             return damaged("", line.reason)
         return line.value
@@ -123,6 +124,19 @@ class AnnotatedImageDataset(ConversationDataset):
         own = self._image_keys(record)
         size = self._size(record, own[0]) if own else None
         return self.task(self._annotation(record, size), images, rng)
+
+    def annotation_at(self, position: int) -> AnnotatedImage:
+        """Return all that a record annotates.
+
+        Raises:
+            ValueError: when it is damaged.
+
+        """
+        record = self.record_at(position)
+        if DAMAGED in record:
+            raise ValueError(record[DAMAGED])
+        own = self._image_keys(record)
+        return self._annotation(record, self._size(record, own[0]) if own else None)
 
     def _size(self, record: dict, image: str) -> tuple[int, int]:
         """Return height and width, from the row or else from the picture's head."""

@@ -10,8 +10,7 @@ from typing import Any
 
 from mmvlm.structures import Instance
 
-_CHUNK = 1 << 20
-_BLANK = " \t\r\n"
+from .index.scanner import read_value, scan_list
 
 Box = tuple[float, float, float, float]
 
@@ -52,75 +51,26 @@ def read_json(path: str, expected: type = dict) -> Any:
     return value
 
 
-def stream_json_array(path: str, chunk: int = _CHUNK) -> Iterator[Any]:
+def stream_json_array(path: str) -> Iterator[Any]:
     """Yield the items of a JSON list, never holding more than a few of them.
 
     Args:
         path (str): a file that is one list; it may be larger than the memory.
-        chunk (int): characters read at a time.
 
     Raises:
-        ValueError: naming file and character, where it is cut, no JSON, not UTF-8
-            or no list.
+        ValueError: naming file and place, where it is cut, no JSON, not UTF-8 or no
+            list.
 
     """
-    try:
-        with open(path, encoding="utf-8-sig") as file:
-            yield from _items(file, path, chunk)
-    except UnicodeDecodeError as error:
-        raise ValueError(f"annotation file '{path}' is not UTF-8 text: {error}.") from (
-            error
-        )
-
-
-def _items(file: Any, path: str, chunk: int) -> Iterator[Any]:
-    decoder = json.JSONDecoder()
-    text, place, passed, number = "", 0, 0, 0
-    ended = opened = False
-
-    def wrong(reason: str) -> ValueError:
-        where = f"item {number}, character {passed + place}"
-        hint = "it was cut; fetch it again" if ended else "repair the file there"
-        return ValueError(
-            f"annotation file '{path}' is no JSON list ({where}): {reason}; {hint}."
-        )
-
-    while True:
-        while place < len(text) and text[place] in _BLANK:
-            place += 1
-        if place < len(text):
-            if not opened:
-                if text[place] != "[":
-                    raise wrong(f"it starts with {text[place : place + 20]!r}")
-                opened, place = True, place + 1
-                continue
-            if text[place] == "]":
-                if text[place + 1 :].strip(_BLANK) or file.read().strip(_BLANK):
-                    raise wrong("something follows its end")
-                return
-            start = place
-            if number:
-                if text[place] != ",":
-                    raise wrong(f"expected ',' or ']', found {text[place]!r}")
-                start += 1
-                while start < len(text) and text[start] in _BLANK:
-                    start += 1
-            try:
-                value, end = decoder.raw_decode(text, start)
-            except (ValueError, RecursionError) as error:
-                if ended or isinstance(error, RecursionError):
-                    raise wrong(str(error)) from error
-            else:
-                # A number may go on behind what has been read.
-                if end < len(text) or ended:
-                    yield value
-                    place, number = end, number + 1
-                    continue
-        elif ended:
-            raise wrong("it ends too early" if text or opened else "it is empty")
-        more = file.read(max(chunk, len(text) - place))  # doubles: linear in all
-        passed += place
-        text, place, ended = text[place:] + more, 0, not more
+    with open(path, "rb") as file:
+        for found in scan_list(path):
+            file.seek(found.start)  # the scan takes whole numbers for floats
+            value, problem = read_value(file.read(found.end - found.start))
+            if problem is not None:
+                raise ValueError(
+                    f"annotation file '{path}': item {found.number} {problem}."
+                )
+            yield value
 
 
 def need(record: Any, field: str, kind: type | tuple[type, ...]) -> Any:
@@ -225,11 +175,14 @@ class InstanceList:
 
     Args:
         size (tuple[int, int]): height and width of the picture.
+        strict (bool): a box that cannot be used is an error, where nothing would be
+            left to say without it.
 
     """
 
-    def __init__(self, size: tuple[int, int]) -> None:
+    def __init__(self, size: tuple[int, int], strict: bool = False) -> None:
         self.size = size
+        self.strict = strict
         self.items: list[Instance] = []
         self.left_out: Counter[str] = Counter()
 
@@ -238,6 +191,8 @@ class InstanceList:
         try:
             xyxy, uncut = pixel_box(box, self.size, form=form)
         except BoxError as error:
+            if self.strict:
+                raise
             self.left_out[error.kind] += 1
             return None
         fields["meta"] = {**fields.get("meta", {}), **uncut}

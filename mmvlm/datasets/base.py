@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from abc import ABC, abstractmethod
-from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,9 +13,12 @@ import torch
 from mmengine.logging import print_log
 from torch.utils.data import Dataset
 
-from mmvlm.structures import Conversation
+from mmvlm.structures import AnnotatedImage, Conversation
 
 from .bad_samples import BadRecord, BadSamplePolicy
+from .blind import deal_inputs
+from .index.records import MEDIA, PICTURE, PICTURES, TURNS, RecordFacts, collect_facts
+from .index.token_lengths import TokenLengths
 from .transforms.compose import Compose
 
 
@@ -27,6 +29,11 @@ class ConversationDataset(Dataset, ABC):
     :meth:`_conversation` and :meth:`_num_words`. All else lives here: the pipeline,
     randomness that depends on (seed, epoch, record) only, the policy for bad
     samples, filtering and the blind run.
+
+    No record is kept as an object: ``_records`` reads what it is asked for, and what
+    is known of all records (words, what they hold) lies in arrays, which come with
+    :class:`~mmvlm.datasets.index.records.JSONRecords` and are collected once, in
+    memory, for formats of another kind.
 
     An item enters the pipeline with the keys ``conversation``, ``dataset``,
     ``index`` (number of the record in the file), ``data_root``, ``image_root`` and
@@ -59,6 +66,12 @@ class ConversationDataset(Dataset, ABC):
     #: Whether ``ann_file`` is a folder of annotation files.
     reads_folder: bool = False
 
+    def __new__(cls, *args: Any, **kwargs: Any) -> ConversationDataset:
+        """Keep the arguments, subclasses' own included, until they are hashed."""
+        self = super().__new__(cls)
+        self._given = (args, kwargs)
+        return self
+
     def __init__(
         self,
         ann_file: str,
@@ -89,22 +102,37 @@ class ConversationDataset(Dataset, ABC):
         # Shared memory, so that set_epoch reaches persistent workers.
         self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()
         self._records = self._load_records()
-        self._lengths: np.ndarray | None = None
-        self._modalities: np.ndarray | None = None
+        self._collected: RecordFacts | None = None
         self._rows = self._select(indices, filter_cfg or {})
-        self._donors = self._deal(self._safe_image_keys) if shuffle_images else None
-        self._media_donors = self._deal(self._media_pairs) if shuffle_images else {}
+        self._donors: np.ndarray | None = None
+        self._media_donors: np.ndarray | None = None
+        if shuffle_images:
+            self._donors = deal_inputs(self, self._safe_image_keys)
+            self._media_donors = deal_inputs(self, self._media_pairs)
         self.pipeline = Compose(pipeline)
+        self._token_lengths = TokenLengths(self)
+        del self._given
 
     # What a format defines ------------------------------------------------
 
     @abstractmethod
     def _load_records(self) -> Any:
-        """Read the file; returns something with ``len``."""
+        """Open the file; returns something with ``len`` and items by number.
+
+        ``JSONRecords`` and ``JSONLines`` take ``describe=self._describe``.
+        """
+
+    def _sources(self) -> list[str]:
+        """Return full paths of all files that records depend on."""
+        return [self.ann_file]
 
     def _record(self, row: int) -> Any:
-        """Return one raw record; the only place that touches ``_records``."""
-        return self._records[row]
+        """Return one record; the only place that reads ``_records``."""
+        return self._from_line(self._records[row])
+
+    def _from_line(self, line: Any) -> Any:
+        """Return the record that an item of ``_records`` stands for."""
+        return line
 
     @abstractmethod
     def _record_id(self, record: Any) -> str:
@@ -141,6 +169,10 @@ class ConversationDataset(Dataset, ABC):
     def _num_words(self, record: Any) -> int:
         """Return the word count; must not fail on a damaged record."""
 
+    def _num_questions(self, record: Any) -> int:
+        """Return the number of questions; must not fail on a damaged record."""
+        return 1
+
     # Selection ------------------------------------------------------------
 
     def _select(
@@ -154,7 +186,7 @@ class ConversationDataset(Dataset, ABC):
                 f"dataset '{self.name}': filter_cfg={filter_cfg}: expected the keys "
                 f"modality (one of {known}) and max_words (int)."
             )
-        rows = np.arange(len(self._records))
+        rows = np.arange(len(self._records), dtype=np.int32)
         if isinstance(indices, int):
             rows = rows[:indices] if indices >= 0 else rows[indices:]
         elif indices is not None:
@@ -167,13 +199,12 @@ class ConversationDataset(Dataset, ABC):
                 )
             rows = wanted
         if filter_cfg:
-            signed = self._signed_words(rows)
             keep = np.ones(len(rows), dtype=bool)
             if modality is not None:
-                kinds = [self._modality(self._record(row)) for row in rows]
-                keep &= np.array([modality in kind.split("+") for kind in kinds])
+                holds = [modality in name.split("+") for name in self._facts.names]
+                keep &= np.array(holds, dtype=bool)[self._facts.kinds[rows]]
             if filter_cfg.get("max_words") is not None:
-                keep &= np.abs(signed) <= filter_cfg["max_words"]
+                keep &= self._facts.words[rows] <= filter_cfg["max_words"]
             print_log(
                 f"dataset '{self.name}': filter_cfg={filter_cfg} keeps {keep.sum()} "
                 f"of {len(rows)} records.",
@@ -189,13 +220,24 @@ class ConversationDataset(Dataset, ABC):
             )
         return rows
 
-    def _signed_words(self, rows: np.ndarray) -> np.ndarray:
-        signed = np.empty(len(rows), dtype=np.int64)
-        for position, row in enumerate(rows):
-            record = self._record(row)
-            words = max(1, self._num_words(record))
-            signed[position] = -words if self._modality(record) == "text" else words
-        return signed
+    @property
+    def _facts(self) -> RecordFacts:
+        """What is known of all records of the file."""
+        known = getattr(self._records, "facts", None)
+        if known is not None:
+            return known
+        if self._collected is None:
+            lines = (self._records[row] for row in range(len(self._records)))
+            self._collected = collect_facts(map(self._describe, lines))
+        return self._collected
+
+    def _describe(self, line: Any) -> tuple[int, str, int]:
+        """Return flags, modality and word count of an item of ``_records``."""
+        record = self._from_line(line)
+        keys, media = self._safe_image_keys(record), self._media_pairs(record)
+        flags = PICTURE * bool(keys) | PICTURES * (len(keys) > 1) | MEDIA * bool(media)
+        flags |= TURNS * (self._num_questions(record) > 1)
+        return flags, self._modality(record), max(1, self._num_words(record))
 
     def _modality(self, record: Any) -> str:
         """Name what a record holds: ``text``, ``image``, ``audio+image``, ..."""
@@ -217,35 +259,6 @@ class ConversationDataset(Dataset, ABC):
         except ValueError:
             return ()
 
-    def _deal(self, keys_of: Callable[[Any], tuple]) -> dict[int, tuple]:
-        """Map each row to the inputs of another: a derangement, seeded.
-
-        Distinct sets of pictures are put on a shuffled circle and each is
-        replaced by its successor, so that two questions about one picture both
-        get another picture.
-        """
-        groups: dict[tuple, dict[tuple, list[int]]] = defaultdict(dict)
-        for row in self._rows.tolist():
-            keys = keys_of(self._record(row))
-            if keys:
-                groups[_kind_of(keys)].setdefault(keys, []).append(row)
-        dealt: dict[int, tuple] = {}
-        for kind in sorted(groups):
-            owners = groups[kind]
-            sets = list(owners)
-            if len(sets) < 2:
-                what = ", ".join(f"{count} {name}" for name, count in kind)
-                raise ValueError(
-                    f"dataset '{self.name}': shuffle_images needs two different "
-                    f"sets of {what}, found one ({sets[0]!r:.100}). "
-                    "Leave those samples out with indices or filter_cfg."
-                )
-            seed = (self.seed, *(count for _, count in kind))
-            order = np.random.default_rng(seed).permutation(len(sets))
-            for here, there in zip(order, np.roll(order, -1), strict=True):
-                dealt.update(dict.fromkeys(owners[sets[here]], sets[there]))
-        return dealt
-
     # What samplers, loops and the runner use --------------------------------
 
     @property
@@ -256,17 +269,14 @@ class ConversationDataset(Dataset, ABC):
     @property
     def lengths(self) -> np.ndarray:
         """Signed word counts: negative for text alone, else positive."""
-        if self._lengths is None:
-            self._lengths = self._signed_words(self._rows)
-        return self._lengths
+        facts = self._facts
+        signs = np.array([-1 if name == "text" else 1 for name in facts.names])
+        return facts.words[self._rows] * signs[facts.kinds[self._rows]]
 
     @property
     def modalities(self) -> np.ndarray:
         """Per sample what it holds: ``text``, ``image``, ``audio``, ..."""
-        if self._modalities is None:
-            kinds = [self._modality(self._record(row)) for row in self._rows]
-            self._modalities = np.array(kinds)
-        return self._modalities
+        return np.array(self._facts.names)[self._facts.kinds[self._rows]]
 
     def modalities_at(self, epoch: int) -> np.ndarray:
         """Return ``modalities`` of another epoch; the same here."""
@@ -275,6 +285,24 @@ class ConversationDataset(Dataset, ABC):
     def lengths_at(self, epoch: int) -> np.ndarray:
         """Return ``lengths`` of another epoch; the same here."""
         return self.lengths
+
+    def token_lengths_at(self, epoch: int, repeat: int = 0) -> np.ndarray:
+        """Return the exact lengths of samples in tokens, those of pictures included.
+
+        Known after :meth:`bind`, without decoding pictures (their sizes are read from
+        the heads of their files), and kept on disk. Where a task or a template draws
+        at random, lengths are exact for this epoch and visit only.
+
+        Args:
+            epoch (int): whose samples.
+            repeat (int): which visit, as in :meth:`fetch`.
+
+        Returns:
+            np.ndarray: (len(self),) int32, at least 1: a sample that will be left out
+            when it is fetched counts 1.
+
+        """
+        return self._token_lengths.at(epoch, repeat)
 
     @property
     def epoch(self) -> int:
@@ -288,6 +316,7 @@ class ConversationDataset(Dataset, ABC):
     def bind(self, context: Any) -> None:
         """Hand what the pipeline must know of the model to the transforms."""
         self.pipeline.bind(context)
+        self._token_lengths.bind(context)
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -315,29 +344,56 @@ class ConversationDataset(Dataset, ABC):
             )
         row = int(self._rows[position])
         record = self._record(row)
-        sample_id = self._record_id(record)
-        keys = self._safe_image_keys(record)
-        path = self.ann_file
-        if keys and isinstance(keys[0], str):
-            path = os.path.join(self.image_root, keys[0])
-        facts = dict(dataset=self.name, index=row, sample_id=sample_id, path=path)
+        facts = self._naming(row, record)
         listed = self.bad_samples.listed(**facts)
         if listed is not None:
             return listed
         try:
-            return self.pipeline(self._item(row, record, repeat))
+            return self.pipeline(self._item(row, record, self._rng(row, repeat)))
         except Exception as error:
-            where = f"sample {row} of '{self.name}' ({self.ann_file}, id '{sample_id}')"
+            name = facts["sample_id"]
+            where = f"sample {row} of '{self.name}' ({self.ann_file}, id '{name}')"
             return self.bad_samples.handle(error, where=where, **facts)
 
-    def _item(self, row: int, record: Any, repeat: int) -> dict:
+    def _naming(self, row: int, record: Any) -> dict:
+        """Return what names a sample in messages and in the quarantine file."""
+        keys, path = self._safe_image_keys(record), self.ann_file
+        if keys and isinstance(keys[0], str):
+            path = os.path.join(self.image_root, keys[0])
+        name = self._record_id(record)
+        return dict(dataset=self.name, index=row, sample_id=name, path=path)
+
+    def _rng(self, row: int, repeat: int) -> np.random.Generator:
+        return np.random.default_rng((self.seed, self.epoch, row, repeat))
+
+    # What tools that check and show records use --------------------------------
+
+    def facts_at(self, position: int) -> dict:
+        """Return ``dataset``, ``index``, ``sample_id`` and ``path`` of a sample."""
+        row = int(self._rows[position])
+        return self._naming(row, self._record(row))
+
+    def record_at(self, position: int) -> Any:
+        """Return the record as the reader sees it."""
+        return self._record(int(self._rows[position]))
+
+    def annotation_at(self, position: int) -> AnnotatedImage | None:
+        """Return all that a record annotates; None for conversations."""
+        return None
+
+    def item_at(self, position: int, repeat: int = 0) -> dict:
+        """Return the item that the pipeline starts from; errors are not handled."""
+        row = int(self._rows[position])
+        return self._item(row, self._record(row), self._rng(row, repeat))
+
+    def _item(self, row: int, record: Any, rng: np.random.Generator) -> dict:
         images = self._image_keys(record)
-        if self._donors is not None:
-            images = self._donors.get(row, images)
-        rng = np.random.default_rng((self.seed, self.epoch, row, repeat))
+        if self._donors is not None and self._donors[row] >= 0:
+            images = self._safe_image_keys(self._record(int(self._donors[row])))
         conversation = self._conversation(record, list(images), rng)
-        if row in self._media_donors:
-            donated = dict(self._media_donors[row])
+        if self._media_donors is not None and self._media_donors[row] >= 0:
+            donor = self._record(int(self._media_donors[row]))
+            donated = dict(self._media_pairs(donor))
             conversation.media = {name: list(donated[name]) for name in donated}
         conversation.check()
         return dict(
@@ -348,10 +404,3 @@ class ConversationDataset(Dataset, ABC):
             image_root=self.image_root,
             rng=rng,
         )
-
-
-def _kind_of(keys: tuple) -> tuple[tuple[str, int], ...]:
-    """Name and number of inputs: sets of one kind may take each other's place."""
-    if isinstance(keys[0], tuple):
-        return tuple((name, len(items)) for name, items in keys)
-    return (("picture(s)", len(keys)),)

@@ -37,6 +37,11 @@ class COCOCaptionsDataset(CaptionDataset):
     def _records_of_file(self) -> Iterator[tuple[Any, Any]]:
         table = load_table(self.ann_file, dict, "images")
         annotations = table.get("annotations")
+        if not isinstance(annotations, list | None):
+            raise ValueError(
+                f"annotation file '{self.ann_file}': 'annotations' must be a list, got "
+                f"{annotations!r:.80}."
+            )
         by_image: dict[Any, list] = {}
         for raw in annotations or ():
             key = raw.get("image_id") if isinstance(raw, dict) else None

@@ -16,6 +16,8 @@ from mmvlm.utils.files import write_atomic
 from .base import ConversationDataset
 from .jsonl import JSONLine, JSONLines
 
+#: Goes up with every change of the words and pictures that are counted here.
+_INDEX_VERSION = 1
 IMAGE_FIELDS = ("auto", "image", "image_path")
 
 
@@ -70,8 +72,8 @@ class DenseFusionDataset(ConversationDataset):
     """Pictures with long captions (DenseFusion-1M, DenseFusion-4V-100K).
 
     A line is ``{"image_id", "image_path", "caption", "url"}``, and ``image`` where
-    the download tool wrote the file. Only a line that is asked for is parsed, so
-    the million rows are open at once. The conversation is a picture and its
+    the download tool wrote the file. The first opening makes an index; then only a
+    line that is asked for is parsed. The conversation is a picture and its
     caption, as the template ``plain`` wants it.
 
     A file that is cut fails at once, whatever the policy for bad samples; a
@@ -109,7 +111,11 @@ class DenseFusionDataset(ConversationDataset):
 
     def _load_records(self) -> JSONLines:
         try:
-            return JSONLines(self.ann_file)
+            return JSONLines(
+                self.ann_file,
+                describe=self._describe,
+                reader=[type(self).__name__, _INDEX_VERSION, self.image_field],
+            )
         except ValueError as error:
             raise ValueError(f"dataset '{self.name}': {error}") from error
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,11 +12,16 @@ from mmvlm.structures import Conversation
 from mmvlm.text.llava_format import MEDIA_FIELDS, parse_llava_conversation
 
 from .base import ConversationDataset
+from .index.records import JSONLine, JSONRecords
+from .index.scanner import first_character
+
+#: Goes up with every change of the words and inputs that are counted here.
+_INDEX_VERSION = 1
 
 
 @dataclass(frozen=True)
 class _Unreadable:
-    """A line that is no JSON, kept in its place so that numbers stay right."""
+    """What stands for a record that is no JSON."""
 
     reason: str
 
@@ -35,8 +39,11 @@ class LLaVADataset(ConversationDataset):
     path, or a list of inputs; an input of several files (a picture and its depth
     map, frames) is itself a list of paths: ``"rgbd": [["a.png", "a_depth.png"]]``.
 
-    A file that is cut fails at once, whatever the policy for bad samples; a
-    damaged line among whole ones follows the policy.
+    The first opening of a large file makes an index (see
+    :class:`~mmvlm.datasets.index.records.JSONRecords`); records are parsed when they
+    are asked for. A list that is damaged or cut fails at once, and so do lines that
+    are cut, whatever the policy for bad samples; a damaged line among whole ones
+    follows the policy (and fails at once under ``raise``).
 
     Args:
         ann_file (str): annotation file.
@@ -64,57 +71,32 @@ class LLaVADataset(ConversationDataset):
         )
         super().__init__(ann_file, **kwargs)
 
-    def _load_records(self) -> list:
-        try:
-            with open(self.ann_file, encoding="utf-8-sig") as file:
-                text = file.read()
-        except UnicodeDecodeError as error:
+    def _load_records(self) -> JSONRecords:
+        first, head = first_character(self.ann_file)
+        if first not in ("[", "{"):
+            found = f"starts with {head!r}" if head else "is empty"
             raise ValueError(
-                f"annotation file '{self.ann_file}' is not UTF-8 text: {error}."
-            ) from error
-        start = text.lstrip()[:1]
-        if start == "[":
-            return self._parse_list(text)
-        if start == "{":
-            return self._parse_lines(text)
-        found = f"starts with {text[:20]!r}" if text else "is empty"
-        raise ValueError(
-            f"annotation file '{self.ann_file}' {found}; expected a JSON list of "
-            "records or one JSON object per line."
+                f"annotation file '{self.ann_file}' {found}; expected a JSON list of "
+                "records or one JSON object per line."
+            )
+        records = JSONRecords(
+            self.ann_file,
+            "list" if first == "[" else "lines",
+            describe=self._describe,
+            reader=[type(self).__name__, _INDEX_VERSION],
         )
-
-    def _parse_list(self, text: str) -> list:
-        try:
-            return json.loads(text)
-        except json.JSONDecodeError as error:
-            hint = _cut_hint(not text.rstrip().endswith("]"))
-            raise ValueError(
-                f"annotation file '{self.ann_file}' is not valid JSON at line "
-                f"{error.lineno} column {error.colno} (character {error.pos} of "
-                f"{len(text)}): {error.msg}. {hint}"
-            ) from error
-
-    def _parse_lines(self, text: str) -> list:
-        records: list[Any] = []
-        lines = text.split("\n")
-        last = max(number for number, line in enumerate(lines) if line.strip())
-        for number, line in enumerate(lines):
-            if not line.strip():
-                continue
-            try:
-                records.append(json.loads(line))
-            except json.JSONDecodeError as error:
-                reason = (
-                    f"line {number + 1} of '{self.ann_file}' is not valid JSON "
-                    f"(column {error.colno}): {error.msg}."
-                )
-                cut = number == last and not text.endswith("\n")
-                if cut or not records or self.bad_samples.policy == "raise":
-                    raise ValueError(
-                        f"annotation file: {reason} {_cut_hint(cut)}"
-                    ) from error
-                records.append(_Unreadable(reason))
+        bad = records.first_damaged
+        strict = self.bad_samples.policy == "raise"
+        if bad is not None and (strict or bad == 0 or records.is_cut):
+            bad = len(records) - 1 if records.is_cut else bad
+            hint = "Repair the file there."
+            if records.is_cut:
+                hint = "The file ends too early: it was cut; fetch or write it again."
+            raise ValueError(f"annotation file: {records[bad].reason} {hint}")
         return records
+
+    def _from_line(self, line: JSONLine) -> Any:
+        return line.value if line.reason is None else _Unreadable(line.reason)
 
     def _record_id(self, record: Any) -> str:
         return str(record.get("id", "")) if isinstance(record, dict) else ""
@@ -170,6 +152,12 @@ class LLaVADataset(ConversationDataset):
             **self._parse_options,
         )
 
+    def _num_questions(self, record: Any) -> int:
+        turns = record.get("conversations") if isinstance(record, dict) else None
+        turns = turns if isinstance(turns, list) else []
+        speakers = [turn.get("from") for turn in turns if isinstance(turn, dict)]
+        return speakers.count("human")
+
     def _num_words(self, record: Any) -> int:
         turns = record.get("conversations") if isinstance(record, dict) else None
         if not isinstance(turns, list):
@@ -182,9 +170,3 @@ def _is_input(item: Any) -> bool:
     """Whether an item is a path or a list of paths."""
     paths = item if isinstance(item, list) else [item]
     return bool(paths) and all(isinstance(path, str) and path for path in paths)
-
-
-def _cut_hint(is_cut: bool) -> str:
-    if is_cut:
-        return "The file ends too early: it was cut; fetch or write it again."
-    return "Repair the file there."

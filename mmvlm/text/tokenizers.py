@@ -21,6 +21,7 @@ def hf_tokenizer(
     legacy: bool | None = None,
     pad: str | None = None,
     additional_special_tokens: Sequence[str] = (),
+    codec: dict | None = None,
     eos_token: str | None = None,
     chat_template: str | None = None,
     model_max_length: int | None = None,
@@ -39,6 +40,8 @@ def hf_tokenizer(
         pad (str | None): what pads: ``unk`` (LLaVA), ``eos``, or a token, added if
             unknown; None keeps the tokenizer's own.
         additional_special_tokens (Sequence[str]): special tokens to add.
+        codec (dict | None): config in ``CODECS``; its special tokens (location
+            tokens, tags) are added too, in its order.
         eos_token (str | None): another EOS, added if unknown.
         chat_template (str | None): Jinja text in place of the tokenizer's own.
         model_max_length (int | None): None keeps the tokenizer's own.
@@ -84,8 +87,9 @@ def hf_tokenizer(
             "tokenizer.model, or fetch it first on a machine with network "
             f"(huggingface-cli download {name_or_path})."
         ) from error
-    if additional_special_tokens:
-        tokenizer.add_tokens(list(additional_special_tokens), special_tokens=True)
+    added = [*additional_special_tokens, *_codec_tokens(codec)]
+    if added:
+        tokenizer.add_tokens(added, special_tokens=True)
     if eos_token is not None:
         tokenizer.add_special_tokens({"eos_token": eos_token})
     if chat_template is not None:
@@ -93,6 +97,13 @@ def hf_tokenizer(
     if pad is not None:
         _set_pad(tokenizer, pad)
     return tokenizer
+
+
+def _codec_tokens(codec: dict | None) -> tuple[str, ...]:
+    """Return the special tokens of a grounding codec."""
+    from mmvlm.registry import CODECS
+
+    return () if codec is None else CODECS.build(dict(codec)).special_tokens
 
 
 def _set_pad(tokenizer: Any, pad: str) -> None:
@@ -115,6 +126,7 @@ def tiny_tokenizer(
     *,
     add_bos: bool = True,
     chat_template: str | None = None,
+    codec: dict | None = None,
 ) -> Any:
     """Make a byte-level tokenizer in code: no file, any text, always the same.
 
@@ -126,6 +138,8 @@ def tiny_tokenizer(
         special_tokens (Sequence[str]): more special tokens.
         add_bos (bool): put ``<s>`` before every text, as Llama does.
         chat_template (str | None): Jinja text for the tokenizer's own template.
+        codec (dict | None): config in ``CODECS``; its special tokens come behind
+            ``special_tokens``.
 
     Returns:
         PreTrainedTokenizerFast: the tokenizer.
@@ -136,7 +150,7 @@ def tiny_tokenizer(
     """
     from tokenizers import models
 
-    specials = _specials(special_tokens)
+    specials = _specials([*special_tokens, *_codec_tokens(codec)])
     alphabet = _alphabet()
     vocab = {token: number for number, token in enumerate([*specials, *alphabet])}
     merges: list[tuple[str, str]] = []

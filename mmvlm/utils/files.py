@@ -1,9 +1,12 @@
-"""Files that are whole or absent."""
+"""Files that are whole or absent, and work that only one process does."""
 
 from __future__ import annotations
 
+import fcntl
 import os
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -33,3 +36,42 @@ def write_atomic(path: str | os.PathLike, write: Any) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+class FileLock:
+    """A lock between processes, free again when its holder dies.
+
+    Args:
+        path (str | PathLike): an empty file, created; its folder must exist.
+
+    Raises:
+        OSError: when the file cannot be opened for writing.
+
+    """
+
+    def __init__(self, path: str | os.PathLike) -> None:
+        self.path = path
+        os.close(self._open())
+
+    def _open(self) -> int:
+        return os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
+
+    @contextmanager
+    def held(self, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
+        """Hold the lock inside a ``with``; ``waiting`` is called if it is taken.
+
+        On a file system without locks nobody waits: what is written under the lock
+        must be written atomically all the same.
+        """
+        handle = self._open()
+        try:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                waiting()
+                fcntl.flock(handle, fcntl.LOCK_EX)
+            except OSError:
+                pass
+            yield
+        finally:
+            os.close(handle)

@@ -6,6 +6,14 @@ import pytest
 from dataset_helpers import EncodeStub, Llava, packed, record, turn
 
 
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory, monkeypatch):
+    """A cache folder of the test's own."""
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("MMVLM_CACHE", str(folder))
+    return folder
+
+
 @pytest.fixture
 def llava(tmp_path):
     return Llava(tmp_path)

@@ -128,7 +128,7 @@ def test_line_places_are_found_across_chunks(tmp_path, monkeypatch):
     path = tmp_path / "lines.jsonl"
     rows = [dict(n=number, text="x" * (number % 7)) for number in range(50)]
     path.write_text("\n".join(map(json.dumps, rows)) + "\n")
-    monkeypatch.setattr("mmvlm.datasets.jsonl._CHUNK", 13)
+    monkeypatch.setattr("mmvlm.datasets.index.scanner._CHUNK", 13)
 
     lines = JSONLines(str(path))
 

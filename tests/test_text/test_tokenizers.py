@@ -140,3 +140,15 @@ def test_pad_that_does_not_exist_and_wrong_side_are_refused(tmp_path):
         build(type="HFTokenizer", name_or_path=str(tmp_path), pad="unk")
     with pytest.raises(ValueError, match="padding_side='top', expected 'right' or"):
         build(type="HFTokenizer", name_or_path=str(tmp_path), padding_side="top")
+
+
+def test_codec_brings_its_tokens(tmp_path):
+    codec = dict(type="QwenVLCodec")
+    tiny = build(type="TinyTokenizer", special_tokens=["<x>"], codec=codec)
+    ids = tiny.encode("<box>(1,2),(3,4)</box>", add_special_tokens=False)
+    assert tiny.convert_ids_to_tokens(ids[0]) == "<box>"
+    assert tiny.convert_tokens_to_ids("<ref>") == tiny.convert_tokens_to_ids("<x>") + 1
+
+    build(type="TinyTokenizer").save_pretrained(tmp_path)
+    loaded = build(type="HFTokenizer", name_or_path=str(tmp_path), codec=codec)
+    assert loaded.convert_ids_to_tokens(len(loaded) - 1) == "</box>"

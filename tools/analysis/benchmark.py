@@ -17,6 +17,7 @@ import json
 
 #: Sub-command -> module, one line of help.
 COMMANDS = {
+    "batching": ("mmvlm.testing.bench_batching", "cost of padding and of waiting"),
     "deform": ("mmvlm.testing.bench_deform", "deformable attention's sampling"),
     "step": ("mmvlm.testing.bench_step", "training step against LLaVA's"),
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 
@@ -31,6 +32,10 @@ class DataTask(ABC):
     A task draws from the generator it is given only, so that a sample depends on
     (seed, epoch, record) and on nothing else.
     """
+
+    #: Fields of :class:`AnnotatedImage`, dotted, without which there is nothing to
+    #: ask (``instances.box``); the docstring says the same in words.
+    needs: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def turns(self, annotation: AnnotatedImage, rng: np.random.Generator) -> list[Turn]:

@@ -53,3 +53,31 @@ class Compose:
                     f"{type(item).__name__}, expected a dict."
                 )
         return item
+
+    def without_plan(self) -> str | None:
+        """Return the transform that hides lengths from those without pictures."""
+        names = [type(transform).__name__ for transform in self.transforms]
+        if not any(hasattr(t, "lengths") for t in self.transforms):
+            return f"none of {names} tells lengths"
+        for name, transform in zip(names, self.transforms, strict=True):
+            if not hasattr(transform, "plan") and not hasattr(transform, "lengths"):
+                return f"{name} has no plan(item)"
+        return None
+
+    def plan(self, item: dict) -> dict:
+        """Return the item as the encoder needs it to tell its length.
+
+        Raises:
+            ValueError: as :meth:`__call__` would, as far as it is seen.
+
+        """
+        for transform in self.transforms:
+            if hasattr(transform, "lengths"):
+                break
+            item = transform.plan(item)
+        return item
+
+    def lengths(self, items: list[dict]) -> list[int | None]:
+        """Return the tokens of planned items; None for those that are left out."""
+        (encoder,) = (t for t in self.transforms if hasattr(t, "lengths"))
+        return encoder.lengths(items)

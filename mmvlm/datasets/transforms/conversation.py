@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -13,9 +14,12 @@ from mmvlm.structures import (
     Conversation,
     EncodedSample,
     ModalityLayout,
+    Region,
     Text,
 )
 from mmvlm.text.encoding import ConversationEncoder, SampleDropped
+
+from ..bad_samples import DATA_ERRORS
 
 _OVERFLOW = ("error", "drop", "truncate_text")
 _MODES = ("train", "generate")
@@ -99,6 +103,41 @@ class EncodeConversation:
             SampleDropped: when it is left out.
 
         """
+        conversation, *inputs = self._prepare(item)
+        try:
+            (encoded,) = self._encode([(conversation, *inputs)])
+        except ValueError as error:
+            raise ValueError(f"{_where(item)}: {error}") from error
+        return self._finish(item, conversation, encoded)
+
+    def lengths(self, items: list[dict]) -> list[int | None]:
+        """Return the tokens of many samples, with one call of the tokenizer.
+
+        Args:
+            items (list[dict]): as :meth:`Compose.plan` leaves them.
+
+        Returns:
+            list[int | None]: None for a sample that fails or is left out.
+
+        """
+        prepared = [_tried(self._prepare, item) for item in items]
+        good = [one for one in prepared if one is not None]
+        try:
+            encoded = iter(self._encode(good))
+        except ValueError:  # one sample of the batch; each alone tells which
+            alone = (_tried(self._encode, [one]) for one in good)
+            encoded = iter([None if one is None else one[0] for one in alone])
+        lengths: list[int | None] = []
+        for item, one in zip(items, prepared, strict=True):
+            sample = None if one is None else next(encoded)
+            done = None
+            if sample is not None:
+                done = _tried(self._finish, item, one[0], sample)
+            lengths.append(None if done is None else len(done["encoded"]))
+        return lengths
+
+    def _prepare(self, item: dict) -> tuple[Conversation, list[int], dict]:
+        """Return what is encoded, and the tokens of pictures and other inputs."""
         if self._encoder is None:
             raise RuntimeError(
                 "EncodeConversation has no context yet; call dataset.bind(context) "
@@ -107,18 +146,25 @@ class EncodeConversation:
         where = _where(item)
         conversation = item["conversation"]
         lengths = self._image_lengths(item, where)
-        generate = self.mode == "generate"
-        if generate:
+        media = self._media_lengths(item, where)
+        if self.mode == "generate":
             conversation, item["gt_text"] = _cut_answer(conversation, where)
-        try:
-            (encoded,) = self._encoder(
-                [conversation],
-                [lengths],
-                add_generation_prompt=generate,
-                media_lengths=[self._media_lengths(item, where)],
-            )
-        except ValueError as error:
-            raise ValueError(f"{where}: {error}") from error
+        return conversation, lengths, media
+
+    def _encode(self, prepared: list[tuple]) -> list[EncodedSample]:
+        conversations, lengths, media = zip(*prepared, strict=True)
+        return self._encoder(
+            conversations,
+            lengths,
+            add_generation_prompt=self.mode == "generate",
+            media_lengths=media,
+        )
+
+    def _finish(
+        self, item: dict, conversation: Conversation, encoded: EncodedSample
+    ) -> dict:
+        """Hold a sample against the limits; return the item with ``encoded``."""
+        where, generate = _where(item), self.mode == "generate"
         trains = bool((encoded.labels != IGNORE_INDEX).any())
         untrained = not generate and not trains
         item["dropped_labels"] = untrained and self._encoder.counts_as_llava
@@ -207,6 +253,14 @@ class EncodeConversation:
         )
 
 
+def _tried(function: Callable, *given: Any) -> Any:
+    """Return what a function gives, None for a sample that fails or is left out."""
+    try:
+        return function(*given)
+    except (*DATA_ERRORS, SampleDropped):
+        return None
+
+
 def _where(item: dict) -> str:
     name = item.get("index", item["conversation"].id)
     dataset = item.get("dataset")
@@ -222,6 +276,12 @@ def _cut_answer(
     if turns and turns[-1].role == "assistant":
         last = turns.pop()
         kept = [part for part in last.parts if not isinstance(part, Text)]
+        if any(isinstance(part, Region) for part in kept):
+            raise ValueError(
+                f"{where}: the answer to generate holds a region; put "
+                "WriteRegions(codec=dict(type=...)) into the pipeline before "
+                "EncodeConversation."
+            )
         if kept:
             name = getattr(kept[0], "modality", type(kept[0]).__name__.lower())
             raise ValueError(

@@ -159,20 +159,31 @@ class DualPerspectiveViews(ViewTransform):
         """
         views = self._views()
         side = self.size if self.legacy_infer else self.size * views.grid
-        square = PadToSquare if self.pad else CenterCropSquare
-        whole, place = square(side, self.mean, self.resample).view(image)
+        whole, _ = self._square(side).view(image)
         pixels = torch.from_numpy(whole)
         if self.pixels == "float":
             pixels = self._normalised(pixels)
         made = dual_perspective_views(pixels, views, self.size)[0]
+        return np.ascontiguousarray(made.numpy()), self.layout(*image.shape[:2])
+
+    def layout(
+        self, height: int, width: int, rng: np.random.Generator | None = None
+    ) -> ViewLayout:
+        """Return the layout; see :meth:`ViewTransform.layout`."""
+        views = self._views()
+        side = self.size if self.legacy_infer else self.size * views.grid
+        place = self._square(side).layout(height, width)
         ratio = self.size / side
-        layout = views.layout(
+        return views.layout(
             place.original_size,
             (self.size, self.size),
             scale=tuple(s * ratio for s in place.scale),
             offset=tuple(o * ratio for o in place.offset),
         )
-        return np.ascontiguousarray(made.numpy()), layout
+
+    def _square(self, side: int) -> ViewTransform:
+        square = PadToSquare if self.pad else CenterCropSquare
+        return square(side, self.mean, self.resample)
 
     def _normalised(self, pixels: torch.Tensor) -> torch.Tensor:
         mean, std = (torch.tensor(x).view(1, 3, 1, 1) for x in (self.mean, self.std))

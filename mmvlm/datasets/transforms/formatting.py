@@ -145,6 +145,10 @@ class PackVLMInputs:
             }
         return dict(inputs=inputs, data_samples=sample)
 
+    def plan(self, item: dict) -> dict:
+        """Return the item: packing changes no length."""
+        return item
+
     @staticmethod
     def _join(sample_id: str, views: Sequence[np.ndarray]) -> torch.Tensor | None:
         sizes = sorted({tuple(view.shape[1:]) for view in views})

@@ -81,6 +81,13 @@ class ViewTransform(ABC):
             layouts.append(layout)
         return {**item, "views": views, "layouts": layouts}
 
+    def plan(self, item: dict) -> dict:
+        """Return the item with ``layouts`` of pictures whose ``sizes`` are known."""
+        if item["sizes"]:
+            self._check_bound()
+        rng = item.get("rng")
+        return {**item, "layouts": [self.layout(*size, rng) for size in item["sizes"]]}
+
     @abstractmethod
     def view(
         self, image: np.ndarray, rng: np.random.Generator | None = None
@@ -96,6 +103,24 @@ class ViewTransform(ABC):
             - views: (V, 3, h, w), uint8
 
         """
+
+    def layout(
+        self, height: int, width: int, rng: np.random.Generator | None = None
+    ) -> ViewLayout:
+        """Return the layout that :meth:`view` gives a picture of this size.
+
+        Nothing is decoded, so that token counts are known from a file's header.
+        The default makes the views of an empty picture; transforms that know
+        better override it.
+
+        Args:
+            height (int): of the picture, in pixels.
+            width (int): likewise.
+            rng (np.random.Generator | None): as for :meth:`view`; the same numbers
+                are drawn.
+
+        """
+        return self.view(np.zeros((height, width, 3), dtype=np.uint8), rng)[1]
 
     def _check_bound(self) -> None:
         missing = [key for key in self.needs if getattr(self, key) is None]
@@ -157,19 +182,23 @@ class PadToSquare(ViewTransform):
             - ``image``: (H, W, 3), uint8
             - views: (1, 3, size, size), uint8
         """
-        height, width = image.shape[:2]
-        side = max(height, width)
         color = [int(255 * channel) for channel in self.mean]
         view = self._resize(expand_to_square(image, color), self.size, self.size)
+        return _as_view(view), self.layout(*image.shape[:2])
+
+    def layout(
+        self, height: int, width: int, rng: np.random.Generator | None = None
+    ) -> ViewLayout:
+        """Return the layout; see :meth:`ViewTransform.layout`."""
+        side = max(height, width)
         scale = self.size / side
-        layout = ViewLayout(
+        return ViewLayout(
             original_size=(height, width),
             view_size=(self.size, self.size),
             kind="pad",
             scale=(scale, scale),
             offset=((side - width) // 2 * scale, (side - height) // 2 * scale),
         )
-        return _as_view(view), layout
 
 
 @TRANSFORMS.register_module()
@@ -188,23 +217,33 @@ class CenterCropSquare(ViewTransform):
             - ``image``: (H, W, 3), uint8
             - views: (1, 3, size, size), uint8
         """
-        height, width = image.shape[:2]
-        short = min(height, width)
-        new_width, new_height = (
-            self.size if edge == short else int(self.size * edge / short)
-            for edge in (width, height)
-        )
+        new_height, new_width, top, left = self._fit(*image.shape[:2])
         resized = self._resize(image, new_width, new_height)
-        top, left = (new_height - self.size) // 2, (new_width - self.size) // 2
         view = resized[top : top + self.size, left : left + self.size]
-        layout = ViewLayout(
+        return _as_view(view), self.layout(*image.shape[:2])
+
+    def layout(
+        self, height: int, width: int, rng: np.random.Generator | None = None
+    ) -> ViewLayout:
+        """Return the layout; see :meth:`ViewTransform.layout`."""
+        new_height, new_width, top, left = self._fit(height, width)
+        return ViewLayout(
             original_size=(height, width),
             view_size=(self.size, self.size),
             kind="crop",
             scale=(new_width / width, new_height / height),
             offset=(float(-left), float(-top)),
         )
-        return _as_view(view), layout
+
+    def _fit(self, height: int, width: int) -> tuple[int, int, int, int]:
+        """Return the resized picture's size, and top and left of its middle."""
+        short = min(height, width)
+        new_height, new_width = (
+            self.size if edge == short else int(self.size * edge / short)
+            for edge in (height, width)
+        )
+        top, left = (new_height - self.size) // 2, (new_width - self.size) // 2
+        return new_height, new_width, top, left
 
 
 @TRANSFORMS.register_module()
@@ -220,14 +259,19 @@ class ResizeSquare(ViewTransform):
             - ``image``: (H, W, 3), uint8
             - views: (1, 3, size, size), uint8
         """
-        height, width = image.shape[:2]
-        layout = ViewLayout(
+        view = _as_view(self._resize(image, self.size, self.size))
+        return view, self.layout(*image.shape[:2])
+
+    def layout(
+        self, height: int, width: int, rng: np.random.Generator | None = None
+    ) -> ViewLayout:
+        """Return the layout; see :meth:`ViewTransform.layout`."""
+        return ViewLayout(
             original_size=(height, width),
             view_size=(self.size, self.size),
             kind="resize",
             scale=(self.size / width, self.size / height),
         )
-        return _as_view(self._resize(image, self.size, self.size)), layout
 
 
 @TRANSFORMS.register_module()
@@ -272,23 +316,29 @@ class AnyResTiles(ViewTransform):
             - ``image``: (H, W, 3), uint8
             - views: (1 + rows * columns, 3, size, size), uint8
         """
-        size, original = self.size, image.shape[:2]
-        canvases = [(rows * size, cols * size) for rows, cols in self.tilings]
-        height, width = select_best_resolution(original, canvases)
-        canvas = self.fit(image, height, width)
-        rows, cols = height // size, width // size
+        size, layout = self.size, self.layout(*image.shape[:2])
+        rows, cols = layout.extra
+        canvas = self.fit(image, rows * size, cols * size)
         tiles = canvas.reshape(rows, size, cols, size, 3).transpose(0, 2, 4, 1, 3)
         whole = _as_view(self._resize(image, size, size))
-        views = np.concatenate([whole, tiles.reshape(-1, 3, size, size)])
-        layout = ViewLayout(
-            original_size=tuple(original),
+        return np.concatenate([whole, tiles.reshape(-1, 3, size, size)]), layout
+
+    def layout(
+        self, height: int, width: int, rng: np.random.Generator | None = None
+    ) -> ViewLayout:
+        """Return the layout; see :meth:`ViewTransform.layout`."""
+        size = self.size
+        canvases = [(rows * size, cols * size) for rows, cols in self.tilings]
+        best = select_best_resolution((height, width), canvases)
+        rows, cols = best[0] // size, best[1] // size
+        return ViewLayout(
+            original_size=(height, width),
             view_size=(size, size),
-            num_views=len(views),
+            num_views=1 + rows * cols,
             kind="anyres",
-            scale=(size / original[1], size / original[0]),
+            scale=(size / width, size / height),
             extra=(rows, cols),
         )
-        return views, layout
 
     def fit(self, image: np.ndarray, height: int, width: int) -> np.ndarray:
         """Fit a picture into a black canvas, in the middle.
@@ -339,24 +389,37 @@ class RandomResizedCropSquare(ViewTransform):
             ValueError: without ``rng``.
 
         """
-        if rng is None:
-            raise ValueError("RandomResizedCropSquare needs the item's 'rng'.")
-        top, left, height, width = self._box(*image.shape[:2], rng)
+        box = self._box(*image.shape[:2], rng)
+        top, left, height, width = box
         part = image[top : top + height, left : left + width]
+        view = _as_view(self._resize(part, self.size, self.size))
+        return view, self._layout_of(image.shape[:2], box)
+
+    def layout(
+        self, height: int, width: int, rng: np.random.Generator | None = None
+    ) -> ViewLayout:
+        """Return the layout; see :meth:`ViewTransform.layout`."""
+        return self._layout_of((height, width), self._box(height, width, rng))
+
+    def _layout_of(
+        self, original: tuple[int, int], box: tuple[int, int, int, int]
+    ) -> ViewLayout:
+        top, left, height, width = box
         scale = (self.size / width, self.size / height)
-        layout = ViewLayout(
-            original_size=image.shape[:2],
+        return ViewLayout(
+            original_size=original,
             view_size=(self.size, self.size),
             kind="crop",
             scale=scale,
             offset=(-left * scale[0], -top * scale[1]),
         )
-        return _as_view(self._resize(part, self.size, self.size)), layout
 
     def _box(
-        self, height: int, width: int, rng: np.random.Generator
+        self, height: int, width: int, rng: np.random.Generator | None
     ) -> tuple[int, int, int, int]:
         """Draw up to ten rectangles; without a fitting one, the middle."""
+        if rng is None:
+            raise ValueError("RandomResizedCropSquare needs the item's 'rng'.")
         low, high = np.log(self.ratio)
         for _ in range(10):
             area = height * width * rng.uniform(*self.scale)
@@ -404,17 +467,23 @@ class GridWindows(ViewTransform):
             - ``image``: (H, W, 3), uint8
             - views: (grid * grid + 1, 3, size, size), uint8
         """
-        size, grid, (height, width) = self.size, self.grid, image.shape[:2]
+        size, grid = self.size, self.grid
         large = self._resize(image, grid * size, grid * size)
         windows = large.reshape(grid, size, grid, size, 3).transpose(0, 2, 4, 1, 3)
         whole = _as_view(self._resize(image, size, size))
         views = np.concatenate([windows.reshape(-1, 3, size, size), whole])
-        layout = ViewLayout(
+        return views, self.layout(*image.shape[:2])
+
+    def layout(
+        self, height: int, width: int, rng: np.random.Generator | None = None
+    ) -> ViewLayout:
+        """Return the layout; see :meth:`ViewTransform.layout`."""
+        size, grid = self.size, self.grid
+        return ViewLayout(
             original_size=(height, width),
             view_size=(size, size),
-            num_views=len(views),
+            num_views=grid * grid + 1,
             kind="windows",
             scale=(size / width, size / height),
             extra=(grid, grid),
         )
-        return views, layout

@@ -86,6 +86,10 @@ class TokenizeInstructions:
         order = [texts[index] for index in sorted(texts)]
         return {**item, "instructions": [self._ids(text) for text in order]}
 
+    def plan(self, item: dict) -> dict:
+        """Return the item: what the connector reads takes no position."""
+        return item
+
     def _text(self, turn: Turn, asked: list[Turn], sample: str) -> str:
         said = asked if self.turns == "all" else [turn]
         text = " ".join(one.text.strip() for one in said).strip()

@@ -14,6 +14,8 @@ from mmvlm.registry import TRANSFORMS
 
 #: What PIL raises for files that are no picture, cut or damaged.
 _DECODE_ERRORS = (OSError, ValueError, SyntaxError, EOFError, IndexError, TypeError)
+#: EXIF tag, and its values that swap height and width.
+_ORIENTATION, _TURNED = 0x0112, (5, 6, 7, 8)
 _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 
 
@@ -96,7 +98,24 @@ class LoadImages:
                 folder, no picture, cut, too large or of an unknown kind.
 
         """
-        images, paths = [], []
+        named = self._named(item)
+        images = [self._load(source, *names) for source, *names in named]
+        return {**item, "images": images, "image_paths": [path for _, path, _ in named]}
+
+    def plan(self, item: dict) -> dict:
+        """Return the item with ``sizes``, heights and widths; heads are read only.
+
+        Raises:
+            ValueError: as :meth:`__call__`, as far as a file's head tells.
+
+        """
+        sizes = [self._size(source, *names) for source, *names in self._named(item)]
+        return {**item, "sizes": sizes}
+
+    @staticmethod
+    def _named(item: dict) -> list[tuple]:
+        """Return pictures with their full paths (None in memory) and labels."""
+        named = []
         for number, source in enumerate(item["conversation"].images):
             path = None
             if isinstance(source, str | os.PathLike):
@@ -105,11 +124,37 @@ class LoadImages:
                     item.get("image_root", ""),
                     item.get("data_root", ""),
                 )
-            images.append(self._load(source, path, path or f"picture {number}"))
-            paths.append(path)
-        return {**item, "images": images, "image_paths": paths}
+            named.append((source, path, path or f"picture {number}"))
+        return named
 
     def _load(self, source: Any, path: str | None, label: str) -> np.ndarray:
+        picture = self._found(source, path, label)
+        if isinstance(picture, np.ndarray):
+            return picture
+        if picture is source:
+            return self._decode(picture, label)
+        with picture:
+            return self._decode(picture, label)
+
+    def _size(self, source: Any, path: str | None, label: str) -> tuple[int, int]:
+        """Return the height and width that the decoded picture will have."""
+        picture = self._found(source, path, label)
+        if isinstance(picture, np.ndarray):
+            return picture.shape[:2]
+        try:
+            width, height = self._checked_size(picture, label)
+            turned = self.exif == "apply" and (
+                picture.getexif().get(_ORIENTATION) in _TURNED
+            )
+        finally:
+            if picture is not source:
+                picture.close()
+        return (width, height) if turned else (height, width)
+
+    def _found(
+        self, source: Any, path: str | None, label: str
+    ) -> np.ndarray | PIL.Image.Image:
+        """Return an array as it is, all else as a picture that is not decoded."""
         if isinstance(source, np.ndarray):
             if source.dtype != np.uint8 or source.ndim != 3 or source.shape[2] != 3:
                 raise ValueError(
@@ -118,7 +163,7 @@ class LoadImages:
                 )
             return source
         if isinstance(source, PIL.Image.Image):
-            return self._decode(source, label)
+            return source
         if path is not None and not os.path.isfile(path):
             what = "is a folder" if os.path.isdir(path) else "does not exist"
             raise ValueError(f"image '{label}' {what}.")
@@ -127,8 +172,7 @@ class LoadImages:
                 f"image '{label}': expected a path, bytes, a PIL image or an array, "
                 f"got {type(source).__name__}."
             )
-        with self._open(source, path, label) as picture:
-            return self._decode(picture, label)
+        return self._open(source, path, label)
 
     @staticmethod
     def _open(source: Any, path: str | None, label: str) -> PIL.Image.Image:
@@ -145,13 +189,17 @@ class LoadImages:
         except _DECODE_ERRORS as error:
             raise ValueError(f"image '{label}' cannot be opened: {error}") from error
 
-    def _decode(self, picture: PIL.Image.Image, label: str) -> np.ndarray:
+    def _checked_size(self, picture: PIL.Image.Image, label: str) -> tuple[int, int]:
         width, height = picture.size
         if width * height > self.max_pixels:
             raise ValueError(
                 f"image '{label}' is too large: {width} x {height} pixels, more than "
                 f"max_pixels={self.max_pixels}."
             )
+        return width, height
+
+    def _decode(self, picture: PIL.Image.Image, label: str) -> np.ndarray:
+        width, height = self._checked_size(picture, label)
         try:
             picture.load()
             if self.exif == "apply":

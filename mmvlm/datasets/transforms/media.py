@@ -58,6 +58,10 @@ class LoadMedia:
         }
         return {**item, "media": media}
 
+    def plan(self, item: dict) -> dict:
+        """Return the item as always: the length of an input is known once made."""
+        return self(item)
+
     def _load(self, source: Any, item: dict) -> Any:
         if isinstance(source, list | tuple):
             return [self._load(one, item) for one in source]
@@ -135,6 +139,10 @@ class FrameViews:
                 self._frames(frames, name, item.get("rng")) for frames in media[name]
             ]
         return {**item, "media": media}
+
+    def plan(self, item: dict) -> dict:
+        """Return the item as always: the length of an input is known once made."""
+        return self(item)
 
     def _frames(self, frames: Any, name: str, rng: Any) -> np.ndarray:
         pictures = [frames] if _is_picture(frames) else list(frames)
@@ -215,6 +223,10 @@ class AudioFbank:
             rng = item.get("rng")
             media["audio"] = [self._features(sound, rng) for sound in media["audio"]]
         return {**item, "media": media}
+
+    def plan(self, item: dict) -> dict:
+        """Return the item as always: the length of an input is known once made."""
+        return self(item)
 
     def _features(self, sound: Any, rng: np.random.Generator | None) -> np.ndarray:
         bank = np.zeros((self.num_frames, self.num_mel_bins), np.float32)

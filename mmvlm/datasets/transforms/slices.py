@@ -48,21 +48,25 @@ class SliceViews(ViewTransform):
             - ``image``: (H, W, 3), uint8
             - views: (1 + rows * columns, 3, size, size), uint8
         """
-        size, (height, width) = self.size, image.shape[:2]
-        grid = slice_grid((height, width), size, self.max_slices)
+        size, layout = self.size, self.layout(*image.shape[:2])
         views = [self._resize(image, size, size).transpose(2, 0, 1)[None]]
-        if grid is not None:
-            rows, cols = grid
+        if layout.extra:
+            rows, cols = layout.extra
             large = self._resize(image, cols * size, rows * size)
             slices = large.reshape(rows, size, cols, size, 3).transpose(0, 2, 4, 1, 3)
             views.append(slices.reshape(-1, 3, size, size))
-        joined = np.concatenate(views)
-        layout = ViewLayout(
+        return np.concatenate(views), layout
+
+    def layout(
+        self, height: int, width: int, rng: np.random.Generator | None = None
+    ) -> ViewLayout:
+        """Return the layout; see :meth:`ViewTransform.layout`."""
+        grid = slice_grid((height, width), self.size, self.max_slices)
+        return ViewLayout(
             original_size=(height, width),
-            view_size=(size, size),
-            num_views=len(joined),
+            view_size=(self.size, self.size),
+            num_views=1 + (grid[0] * grid[1] if grid else 0),
             kind="slices",
-            scale=(size / width, size / height),
+            scale=(self.size / width, self.size / height),
             extra=grid or (),
         )
-        return joined, layout

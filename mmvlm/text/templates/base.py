@@ -272,5 +272,6 @@ def write_parts(
         else:
             raise ValueError(
                 f"sample '{sample}': a {type(part).__name__} reached the chat "
-                "template; write regions as text with a codec first."
+                "template unwritten; put WriteRegions(codec=dict(type=...)) into the "
+                "pipeline before EncodeConversation."
             )

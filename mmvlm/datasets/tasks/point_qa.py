@@ -1,0 +1,165 @@
+"""Questions about the thing at a point."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from mmvlm.registry import DATA_TASKS
+from mmvlm.structures import (
+    AnnotatedImage,
+    Boxes,
+    Instance,
+    Region,
+    Text,
+    Turn,
+    VisualQuestion,
+)
+
+from .base import DataTask, NothingToAsk
+from .draws import Draws, draws_of
+from .selecting import boxed
+from .templates import TemplatePool
+
+ABOUT = (
+    "Look at <point>. <question>",
+    "About the thing at <point>: <question>",
+    "<question> I mean the one at <point>.",
+)
+WHAT = (
+    "What is at <point>?",
+    "Name the thing at <point>.",
+    "Which thing covers <point>?",
+)
+_PLACES = ("centre", "gaussian", "uniform")
+_STD = 0.15
+_MAX_DRAWS = 50
+
+
+@DATA_TASKS.register_module()
+class PointQA(DataTask):
+    """Point question answering (PointQA, Visual7W's pointing answers).
+
+    A question that points at instances is asked with a point in one of them; in a
+    picture without such questions the name of the thing at a point is asked. Where
+    boxes overlap, a point means the smallest box around it: a name is only asked for
+    a point whose smallest box bears it.
+
+    Needs: questions with answers and instances with boxes; or instances with box and
+    name.
+
+    Args:
+        where (str): the point in the box: ``centre``; ``uniform``; ``gaussian``
+            around the centre, with a standard deviation of 0.15 of the sides, drawn
+            again outside the box (Ferret's).
+        templates (str | Sequence[str]): with ``<point>`` and ``<question>``.
+        names (str | Sequence[str]): with ``<point>``, for names.
+        answer (str | Sequence[str]): with ``<answer>``; Shikra's is ``The answer is
+            <answer> .``
+        as_box (bool): show the box instead of a point in it.
+
+    Raises:
+        ValueError: for another ``where``.
+
+    """
+
+    needs = ("instances.box",)
+
+    def __init__(
+        self,
+        where: str = "gaussian",
+        templates: str | Sequence[str] = ABOUT,
+        names: str | Sequence[str] = WHAT,
+        answer: str | Sequence[str] = "<answer>",
+        *,
+        as_box: bool = False,
+    ) -> None:
+        if where not in _PLACES:
+            raise ValueError(
+                f"PointQA: where='{where}', expected one of {list(_PLACES)}."
+            )
+        self.where = where
+        self.templates = TemplatePool(templates, ["point", "question"])
+        self.names = TemplatePool(names, ["point"])
+        self.answer = TemplatePool(answer, ["answer"])
+        self.as_box = as_box
+
+    def turns(self, annotation: AnnotatedImage, rng: np.random.Generator) -> list[Turn]:
+        """Return a question with a point and its answer."""
+        draws = draws_of(rng)
+        things = boxed(annotation)
+        asked = [(q, _targets(q, annotation)) for q in annotation.questions]
+        asked = [(q, targets) for q, targets in asked if targets and q.answers]
+        if asked:
+            question, targets = draws.choice(asked)
+            shown = self._shown(draws.choice(targets), annotation.size, draws)
+            asking = Text(question.question, "question")
+            words = self.templates.draw(draws, point=shown, question=asking)
+            said = question.answers[0]
+        else:
+            named = [item for item in things if item.name.strip()]
+            if not named:
+                raise NothingToAsk("no question about an instance, and no name.")
+            target = draws.choice(named)
+            shown = self._shown(target, annotation.size, draws)
+            words = self.names.draw(draws, point=shown)
+            said = _at(shown, target, named).name.strip()
+        answer = self.answer.draw(draws, answer=said)
+        return [Turn("user", words), Turn("assistant", answer)]
+
+    def _shown(self, item: Instance, size: tuple[int, int], draws: Draws) -> Region:
+        if self.as_box:
+            return Region(0, Boxes(np.array([item.box]), size))
+        x1, y1, x2, y2 = item.box
+        x, y = (x1 + x2) / 2, (y1 + y2) / 2
+        if self.where == "uniform":
+            x = x1 + draws.chance() * (x2 - x1)
+            y = y1 + draws.chance() * (y2 - y1)
+        if self.where == "gaussian":
+            x = _near(x, x1, x2, draws)
+            y = _near(y, y1, y2, draws)
+        return Region(0, Boxes(np.array([[x, y, x, y]]), size), "point")
+
+
+def _near(centre: float, low: float, high: float, draws: Draws) -> float:
+    """Return a place around a centre; the centre itself after too many draws."""
+    for _ in range(_MAX_DRAWS):
+        place = draws.normal(centre, _STD * (high - low))
+        if low <= place <= high:
+            return place
+    return centre
+
+
+def _targets(question: VisualQuestion, annotation: AnnotatedImage) -> list[Instance]:
+    """Return the instances with boxes that a question points at.
+
+    Raises:
+        ValueError: for an index outside.
+
+    """
+    count = len(annotation.instances)
+    wrong = [index for index in question.instances if not 0 <= index < count]
+    if wrong:
+        raise ValueError(
+            f"question '{question.question:.40}' names instances {wrong}, but there "
+            f"are {count}."
+        )
+    found = [annotation.instances[index] for index in question.instances]
+    return [item for item in found if item.box is not None]
+
+
+def _at(shown: Region, target: Instance, things: Sequence[Instance]) -> Instance:
+    """Return what a point means: the smallest thing whose box holds it."""
+    if shown.kind != "point":
+        return target
+    x, y = shown.boxes.xyxy[0, :2]
+    holding = [
+        item
+        for item in things
+        if item.box[0] <= x <= item.box[2] and item.box[1] <= y <= item.box[3]
+    ]
+    return min(
+        holding or [target],
+        key=lambda i: (i.box[2] - i.box[0]) * (i.box[3] - i.box[1]),
+    )

@@ -1,0 +1,127 @@
+"""A question that takes thought is asked, its answer is a mask."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from mmvlm.registry import DATA_TASKS
+from mmvlm.structures import AnnotatedImage, Text, Turn, VisualQuestion
+from mmvlm.structures.conversation import Part
+
+from .base import DataTask, NothingToAsk
+from .draws import Draws, draws_of
+from .segmentation import (
+    ANSWERS,
+    NAME_QUESTIONS,
+    REASON_REQUESTS,
+    SENTENCE_QUESTIONS,
+    has_mask,
+    mask_region,
+)
+from .templates import TemplatePool
+
+_TAKES = ("random", "first")
+
+
+@DATA_TASKS.register_module()
+class ReasoningSegmentation(DataTask):
+    """Reasoning segmentation (LISA).
+
+    Needs: questions whose ``instances`` have masks. A question whose ``meta`` says
+    ``is_sentence`` is followed by a request for a mask; another one is a name that is
+    put into a question. Where a question has a ``rationale``, the answer is, as in
+    LISA's training, the rationale alone with probability ``text_only``, and else, as
+    likely, the mask or the mask and the rationale, which is asked for then.
+
+    Args:
+        names (str | Sequence[str]): questions with ``<name>``.
+        sentences (str | Sequence[str]): questions with ``<text>``.
+        reasons (str | Sequence[str]): added when the rationale is asked for.
+        answers (str | Sequence[str]): with ``<mask>``.
+        max_questions (int): asked about in one sample, drawn without repetition.
+        take (str): ``random``, or ``first``: the first question of each picture, to
+            score as LISA does.
+        explain (bool): use rationales; to score, do not.
+        text_only (float): probability, 0-1.
+
+    Raises:
+        ValueError: for another ``take``, ``max_questions`` below 1, or a probability
+            outside 0-1.
+
+    """
+
+    needs = ("questions.instances",)
+
+    def __init__(
+        self,
+        names: str | Sequence[str] = NAME_QUESTIONS,
+        sentences: str | Sequence[str] = SENTENCE_QUESTIONS,
+        *,
+        reasons: str | Sequence[str] = REASON_REQUESTS,
+        answers: str | Sequence[str] = ANSWERS,
+        max_questions: int = 3,
+        take: str = "random",
+        explain: bool = True,
+        text_only: float = 0.1,
+    ) -> None:
+        if take not in _TAKES or max_questions < 1 or not 0 <= text_only <= 1:
+            raise ValueError(
+                f"ReasoningSegmentation: take='{take}', max_questions={max_questions}, "
+                f"text_only={text_only}; expected one of {_TAKES}, 1 or more, 0 to 1."
+            )
+        self.names = TemplatePool(names, ["name"])
+        self.sentences = TemplatePool(sentences, ["text"])
+        self.reasons = TemplatePool(reasons)
+        self.answers = TemplatePool(answers, ["mask"])
+        self.max_questions = 1 if take == "first" else max_questions
+        self.take = take
+        self.explain = explain
+        self.text_only = text_only
+
+    def turns(self, annotation: AnnotatedImage, rng: np.random.Generator) -> list[Turn]:
+        """Return a question and an answer for each of some texts."""
+        masked = [has_mask(instance) for instance in annotation.instances]
+        asked = [
+            question
+            for question in annotation.questions
+            if question.instances and all(masked[i] for i in question.instances)
+        ]
+        if not asked:
+            raise NothingToAsk("no question whose answer is a mask.")
+        draws = draws_of(rng)
+        if self.take == "random":
+            asked = draws.sample(asked, self.max_questions)
+        turns: list[Turn] = []
+        for question in asked[: self.max_questions]:
+            turns += self._ask(question, annotation, draws)
+        return turns
+
+    def _ask(
+        self, question: VisualQuestion, annotation: AnnotatedImage, draws: Draws
+    ) -> list[Turn]:
+        reason = question.rationale.strip() if self.explain else ""
+        if reason and draws.chance() < self.text_only:
+            return [
+                Turn("user", (Text(question.question),)),
+                Turn("assistant", (Text(reason),)),
+            ]
+        wanted = self._question(question, draws)
+        instances = [annotation.instances[i] for i in question.instances]
+        named = None if _is_sentence(question) else question.question
+        mask = mask_region(instances, annotation.size, named)
+        answer = self.answers.draw(draws, mask=mask)
+        if reason and draws.integer(2):
+            wanted = (*wanted, Text(" "), *self.reasons.draw(draws))
+            answer = (*answer, Text(f" {reason}"))
+        return [Turn("user", wanted), Turn("assistant", answer)]
+
+    def _question(self, question: VisualQuestion, draws: Draws) -> tuple[Part, ...]:
+        if _is_sentence(question):
+            return self.sentences.draw(draws, text=Text(question.question, "question"))
+        return self.names.draw(draws, name=Text(question.question, "expression"))
+
+
+def _is_sentence(question: VisualQuestion) -> bool:
+    return bool(question.meta.get("is_sentence", True))

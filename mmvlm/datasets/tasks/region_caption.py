@@ -1,0 +1,84 @@
+"""A box is given, a description of what it holds is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from mmvlm.registry import DATA_TASKS
+from mmvlm.structures import AnnotatedImage, Instance, Text, Turn
+
+from .base import DataTask, NothingToAsk, region
+from .draws import Draws, draws_of
+from .selecting import boxed, check_kind, draw_phrase, has_phrase
+from .templates import TemplatePool
+
+QUESTIONS = (
+    "What is in <objs>?",
+    "Describe <objs>.",
+    "What do you see in <objs>?",
+    "Say in a few words what <objs> shows.",
+    "What lies within <objs>?",
+    "Give a caption for <objs>.",
+    "Tell me about the part <objs> of the picture.",
+)
+
+
+@DATA_TASKS.register_module()
+class RegionCaption(DataTask):
+    """Region caption (grounded caption of one box; PINK's GC).
+
+    Needs: instances with a box and a phrase; with ``names`` a name will do, put
+    behind the attributes (``small red ball``).
+
+    Args:
+        templates (str | Sequence[str]): questions with ``<objs>``.
+        answer (str | Sequence[str]): with ``<caption>``.
+        names (bool): instances without phrase are described by attributes and
+            name; False leaves them out.
+        kind (str): how the question shows the region: ``box``, ``mask``, or
+            ``point``: the centre of its box.
+
+    Raises:
+        ValueError: for another ``kind``.
+
+    """
+
+    needs = ("instances.box",)
+
+    def __init__(
+        self,
+        templates: str | Sequence[str] = QUESTIONS,
+        answer: str | Sequence[str] = "<caption>",
+        *,
+        names: bool = True,
+        kind: str = "box",
+    ) -> None:
+        check_kind("RegionCaption", kind)
+        self.templates = TemplatePool(templates, ["objs"])
+        self.answer = TemplatePool(answer, ["caption"])
+        self.names = names
+        self.kind = kind
+
+    def turns(self, annotation: AnnotatedImage, rng: np.random.Generator) -> list[Turn]:
+        """Return a question with a region and an answer with a description."""
+        draws = draws_of(rng)
+        targets = [item for item in boxed(annotation) if self._can_tell(item)]
+        if not targets:
+            raise NothingToAsk("no instance with a box and words for it.")
+        target = draws.choice(targets)
+        words = self._words(target, draws)
+        shown = region([target], annotation.size, kind=self.kind)
+        question = self.templates.draw(draws, objs=shown)
+        answer = self.answer.draw(draws, caption=Text(words))
+        return [Turn("user", question), Turn("assistant", answer)]
+
+    def _can_tell(self, item: Instance) -> bool:
+        return has_phrase(item) or bool(self.names and item.name.strip())
+
+    @staticmethod
+    def _words(item: Instance, draws: Draws) -> str:
+        if has_phrase(item):
+            return draw_phrase(item, draws)
+        return " ".join((*item.attributes, item.name.strip()))

@@ -1,0 +1,95 @@
+"""What tasks that answer with a mask share: wordings and the mask's region."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from mmvlm.structures import Boxes, Instance, Region
+from mmvlm.structures.masks import instance_rle, rle_box, union_rle
+
+#: Questions for something that a few words name.
+NAME_QUESTIONS = (
+    "Segment <name> in this picture.",
+    "Could you outline <name> for me?",
+    "Show me the mask of <name>.",
+    "Which pixels of the picture belong to <name>?",
+    "Please mark <name> pixel by pixel.",
+)
+#: Questions behind a sentence that says what is looked for.
+SENTENCE_QUESTIONS = (
+    "<text> Answer with a segmentation mask.",
+    "<text> Please mark it in the picture.",
+)
+#: What asks for reasons behind either.
+REASON_REQUESTS = (
+    "Explain your choice.",
+    "Say why as well.",
+    "Please give the reason, too.",
+)
+ANSWERS = (
+    "It is <mask>.",
+    "Here it is: <mask>.",
+    "<mask>.",
+    "Of course, the mask is <mask>.",
+    "This is the part you mean: <mask>.",
+)
+
+
+def mask_region(
+    instances: Sequence[Instance], size: tuple[int, int], phrase: str | None = None
+) -> Region:
+    """Return one region of kind ``mask``: all of the instances together.
+
+    It has one box, tight around the mask, and one mask: the polygons where all
+    instances have polygons, else run lengths. A segmentation token will stand where
+    the region stands.
+
+    Args:
+        instances (Sequence[Instance]): with masks.
+        size (tuple[int, int]): height and width of the picture.
+        phrase (str | None): the words that it grounds.
+
+    Raises:
+        ValueError: naming an instance whose mask is missing, damaged or empty.
+
+    """
+    rle = union_rle(instances, size)
+    drawn = all(instance.rle is None for instance in instances)
+    rings = [ring for instance in instances for ring in instance.polygons]
+    return Region(
+        image=0,
+        boxes=Boxes(np.array([rle_box(rle)]), size),
+        kind="mask",
+        phrase=phrase,
+        polygons=(tuple(rings) if drawn else (),),
+        rles=(None if drawn else rle,),
+    )
+
+
+def region_rle(region: Region, number: int = 0) -> dict:
+    """Return a mask of a region of kind ``mask``, in pixels of the picture.
+
+    Args:
+        region (Region): as :func:`mask_region` or another task made it.
+        number (int): which of its masks.
+
+    Raises:
+        ValueError: when it has no such mask, or a damaged one.
+
+    """
+    instance = Instance(
+        id=f"region {number}",
+        polygons=region.polygons[number] if region.polygons else (),
+        rle=region.rles[number] if region.rles else None,
+    )
+    rle = instance_rle(instance, region.boxes.size)
+    if rle is None:
+        raise ValueError(f"region of kind '{region.kind}' has no mask.")
+    return rle
+
+
+def has_mask(instance: Instance) -> bool:
+    """Whether the file gives a mask."""
+    return bool(instance.rle is not None or instance.polygons)

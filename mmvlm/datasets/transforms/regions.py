@@ -1,0 +1,209 @@
+"""Regions of a conversation as text, before it is encoded."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from mmvlm.registry import CODECS, TRANSFORMS
+from mmvlm.structures import Boxes, Conversation, Image, Region, Text, Turn
+from mmvlm.text.codecs.base import GroundingCodec
+from mmvlm.text.templates.base import check_single_token
+
+_OUTSIDE = ("clip", "keep", "error")
+_EMPTY = ("error", "keep")
+
+
+@TRANSFORMS.register_module()
+class WriteRegions:
+    """Write all regions as text, in the syntax of one codec.
+
+    Required keys: ``conversation``. Changed key: ``conversation``, which holds no
+    region behind this transform; words that tasks marked as an expression, a
+    category, ... get the codec's marks. Added keys:
+
+    - ``regions``: tuple of :class:`Region`, one per box, in the order in which the
+      codec's ``feature_token`` stands for them; empty for a codec without one, or
+      for turns in which it writes none.
+    - ``gt_boxes``: :class:`Boxes` of the last answer in original pixels, when all
+      its regions lie in one picture; otherwise None.
+    - ``clipped_boxes`` (int): how many boxes were cut to the picture.
+
+    Args:
+        codec (dict | GroundingCodec): the syntax; config in ``CODECS``.
+        outside (str): boxes and points that leave the picture: ``clip`` cuts them to
+            it, counted; ``keep`` writes what the codec makes of them; ``error``.
+        empty (str): boxes of no width or height, or with corners swapped (after
+            clipping): ``error`` or ``keep``.
+        require_tokens (bool): at binding, refuse a tokenizer that does not hold each
+            of the codec's special tokens as one token. False writes them in pieces.
+
+    Raises:
+        ValueError: for an unknown policy.
+
+    """
+
+    def __init__(
+        self,
+        codec: dict | GroundingCodec,
+        outside: str = "clip",
+        empty: str = "error",
+        require_tokens: bool = True,
+    ) -> None:
+        for name, value, known in (
+            ("outside", outside, _OUTSIDE),
+            ("empty", empty, _EMPTY),
+        ):
+            if value not in known:
+                raise ValueError(
+                    f"WriteRegions: {name}='{value}', expected one of {list(known)}."
+                )
+        self.codec = CODECS.build(codec) if isinstance(codec, dict) else codec
+        self.outside = outside
+        self.empty = empty
+        self.require_tokens = require_tokens
+
+    def bind(self, context: Any) -> None:
+        """Check that the tokenizer holds the codec's tokens.
+
+        Raises:
+            ValueError: naming tokens that are missing.
+
+        """
+        if self.require_tokens:
+            check_tokens(self.codec, context.tokenizer)
+
+    def __call__(self, item: dict) -> dict:
+        """Return the item with its regions written.
+
+        Raises:
+            ValueError: naming the sample, for a region that the codec or the
+                policies do not take.
+
+        """
+        conversation: Conversation = item["conversation"]
+        item["clipped_boxes"] = 0
+        turns, shown = [], []
+        try:
+            for number, turn in enumerate(conversation.turns):
+                parts = [self._held(part, item) for part in turn.parts]
+                shown += self._featured(parts, turn.role)
+                parts = self._opened(parts, conversation.turns, number)
+                written = tuple(self.codec.write(parts, turn.role))
+                turns.append(replace(turn, parts=written))
+        except ValueError as error:
+            raise ValueError(
+                f"sample {item.get('index', conversation.id)} "
+                f"of {item.get('dataset', 'a conversation')}: {error}"
+            ) from error
+        item["gt_boxes"] = _answer_boxes(conversation)
+        item["regions"] = tuple(shown)
+        item["conversation"] = replace(conversation, turns=turns)
+        return item
+
+    def _held(self, part: Any, item: dict) -> Any:
+        """Return a region as the policies want it; other parts as they are."""
+        if not isinstance(part, Region) or not len(part.boxes):
+            return part
+        boxes = part.boxes.to("pixel")
+        height, width = boxes.size
+        inside = boxes.clip()
+        away = (np.abs(inside.xyxy - boxes.xyxy) > 1e-6).any(axis=1)
+        if away.any() and self.outside == "error":
+            raise ValueError(
+                f"box {boxes.xyxy[away][0].tolist()} leaves the picture of {width} x "
+                f"{height} pixels; use WriteRegions(outside='clip') to cut it."
+            )
+        if away.any() and self.outside == "clip":
+            item["clipped_boxes"] += int(away.sum())
+            boxes = inside
+        if part.kind != "point" and self.empty == "error":
+            x1, y1, x2, y2 = boxes.xyxy.T
+            flat = (x2 <= x1) | (y2 <= y1)
+            if flat.any():
+                raise ValueError(
+                    f"box {part.boxes.to('pixel').xyxy[flat][0].tolist()} has no area "
+                    f"in the picture of {width} x {height} pixels. Leave the sample "
+                    "out (bad_samples), or use WriteRegions(empty='keep')."
+                )
+        return replace(part, boxes=boxes)
+
+    def _featured(self, parts: list, role: str) -> list[Region]:
+        """Return one region per feature token that the codec writes in a turn."""
+        token = self.codec.feature_token
+        if token is None:
+            return []
+        regions = [part for part in parts if isinstance(part, Region)]
+        return [
+            one
+            for region in regions
+            if token in self.codec.encode(region, role)
+            for one in _single(region)
+        ]
+
+    def _opened(self, parts: list, turns: list[Turn], number: int) -> list:
+        """Put what opens a question in front of its words, behind pictures."""
+        if turns[number].role != "user":
+            return parts
+        answer = turns[number + 1].parts if number + 1 < len(turns) else ()
+        opening = self.codec.opens_question(any(isinstance(p, Region) for p in answer))
+        if not opening:
+            return parts
+        at = max(
+            (i + 1 for i, p in enumerate(parts) if isinstance(p, Image)), default=0
+        )
+        if at < len(parts) and isinstance(parts[at], Text) and parts[at].text == "\n":
+            at += 1
+        return [*parts[:at], Text(opening), *parts[at:]]
+
+
+def check_tokens(codec: GroundingCodec, tokenizer: Any) -> None:
+    """Check that each special token of a codec is one token of the tokenizer.
+
+    Raises:
+        ValueError: naming the codec, some of the tokens and how to add them.
+
+    """
+    missing = []
+    for token in codec.special_tokens:
+        number = tokenizer.convert_tokens_to_ids(token)
+        if number is None or number == tokenizer.unk_token_id:
+            missing.append(token)
+    label = type(codec).__name__
+    if missing:
+        raise ValueError(
+            f"{label} writes {len(codec.special_tokens)} special tokens; the tokenizer "
+            f"({type(tokenizer).__name__}) lacks {len(missing)} of them: "
+            f"{', '.join(missing[:3])}{', ...' if len(missing) > 3 else ''}. Add them "
+            "to tokenizer.additional_special_tokens, or use "
+            "WriteRegions(require_tokens=False) to write them in pieces."
+        )
+    if codec.special_tokens:
+        check_single_token(label, codec.special_tokens[0], tokenizer)
+
+
+def _single(region: Region) -> list[Region]:
+    """Return one region per box, each with its own mask."""
+    return [
+        replace(
+            region,
+            boxes=Boxes(region.boxes.xyxy[number], region.boxes.size),
+            polygons=region.polygons[number : number + 1],
+            rles=region.rles[number : number + 1],
+        )
+        for number in range(len(region.boxes))
+    ]
+
+
+def _answer_boxes(conversation: Conversation) -> Boxes | None:
+    """Return the boxes of the last turn, when an answer in one picture."""
+    last = conversation.turns[-1]
+    if last.role != "assistant":
+        return None
+    found = [part for part in last.parts if isinstance(part, Region)]
+    if not found or len({(part.image, part.boxes.size) for part in found}) > 1:
+        return None
+    rows = [part.boxes.to("pixel").xyxy for part in found]
+    return Boxes(np.concatenate(rows), found[0].boxes.size)

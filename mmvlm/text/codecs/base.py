@@ -1,0 +1,254 @@
+"""The contract of grounding codecs."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from mmvlm.structures import Boxes, Region, Text
+from mmvlm.structures.conversation import Part
+
+GEOMETRIES = ("stretch", "square_pad")
+
+
+@dataclass(frozen=True)
+class Found:
+    """A region as it stands in a text, still in the codec's own frame.
+
+    Args:
+        start (int): first character.
+        end (int): behind the last one.
+        values (Sequence): rows of four (box) or two (point) numbers, 0 to 1 in the
+            frame of the codec.
+        kind (str): ``box``, ``point`` or ``mask``.
+        phrase (str | None): the words that it grounds, where the syntax says so.
+
+    """
+
+    start: int
+    end: int
+    values: Sequence
+    kind: Literal["box", "point", "mask"] = "box"
+    phrase: str | None = None
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something in a text that was meant as a region and is none."""
+
+    start: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """What a codec reads in a text.
+
+    Args:
+        regions (tuple[Region, ...]): in reading order; absolute pixels of the
+            original picture, as the text says them: corners may be swapped or lie
+            outside.
+        spans (tuple[tuple[int, int], ...]): where each stands in the text.
+        problems (tuple[str, ...]): what could not be read, and why.
+
+    """
+
+    regions: tuple[Region, ...] = ()
+    spans: tuple[tuple[int, int], ...] = ()
+    problems: tuple[str, ...] = ()
+
+    @property
+    def verdict(self) -> Literal["ok", "none", "malformed"]:
+        """``ok``; ``none``: nothing that looks like a region; or ``malformed``."""
+        if self.problems:
+            return "malformed"
+        return "ok" if self.regions else "none"
+
+    def boxes(self, size: tuple[int, int]) -> Boxes:
+        """Return the boxes (K, 4) of all regions, in order; K may be 0."""
+        rows = [region.boxes.xyxy for region in self.regions]
+        return Boxes(np.concatenate(rows) if rows else np.zeros((0, 4)), size)
+
+
+class GroundingCodec(ABC):
+    """Write regions as text and read them back; one syntax per subclass.
+
+    A region with a phrase is written with its words; one without boxes is its words
+    only. A mask is written as the box around it unless the codec says otherwise.
+    Writing is exact to the system's own code and so may go outside the picture
+    where the system does; :class:`WriteRegions` decides what to do with such boxes
+    before. Reading never raises: see :class:`Decoding`.
+
+    Args:
+        geometry (str): ``stretch``: coordinates are fractions of the picture's
+            sides; ``square_pad``: of the centred square that it is padded to.
+
+    Raises:
+        ValueError: for another geometry.
+
+    """
+
+    #: Kinds of regions that the syntax has.
+    kinds: ClassVar[tuple[str, ...]] = ("box", "mask")
+    #: Whether coordinates can be read back from the text.
+    writes_coordinates: ClassVar[bool] = True
+    #: What stands between a phrase and its boxes.
+    phrase_separator: ClassVar[str] = " "
+    #: Tokens that the tokenizer must hold.
+    special_tokens: tuple[str, ...] = ()
+    #: Token that stands for the features of one region, filled by the model.
+    feature_token: str | None = None
+
+    def __init__(self, geometry: str = "stretch") -> None:
+        if geometry not in GEOMETRIES:
+            raise ValueError(
+                f"{type(self).__name__}: geometry='{geometry}', expected one of "
+                f"{list(GEOMETRIES)}."
+            )
+        self.geometry = geometry
+
+    # What a syntax defines --------------------------------------------------
+
+    @abstractmethod
+    def _write(self, region: Region, role: str) -> str:
+        """Return the text of the region's boxes, of which there is at least one."""
+
+    @abstractmethod
+    def _read(self, text: str) -> Iterable[Found | Problem]:
+        """Yield what stands in a text, in reading order; never raises."""
+
+    @abstractmethod
+    def max_error(self, size: tuple[int, int]) -> float:
+        """Return the most that a box inside the picture moves, written and read.
+
+        Args:
+            size (tuple[int, int]): height and width of the picture.
+
+        Returns:
+            float: a fraction of the frame's longer side.
+
+        """
+
+    def mark(self, text: Text, role: str) -> str:
+        """Return words with the marks that the syntax puts around their kind."""
+        return text.text
+
+    # What callers use -------------------------------------------------------
+
+    def encode(self, region: Region, role: str = "assistant") -> str:
+        """Return a region as text.
+
+        Args:
+            region (Region): absolute pixels.
+            role (str): who says it; some syntaxes write questions otherwise.
+
+        Raises:
+            ValueError: for a kind that the syntax does not have, or a region
+                without boxes and words.
+
+        """
+        if region.kind not in self.kinds:
+            raise ValueError(
+                f"{type(self).__name__} has no syntax for regions of kind "
+                f"'{region.kind}', only {list(self.kinds)}."
+            )
+        if not len(region.boxes):
+            if not region.phrase:
+                raise ValueError("a region without boxes and without a phrase.")
+            return self._write_phrase(region.phrase, "", role)
+        written = self._write(region, role)
+        if region.phrase is None:
+            return written
+        return self._write_phrase(region.phrase, written, role)
+
+    def write(self, parts: Sequence[Part], role: str) -> list[Part]:
+        """Return the parts of a turn with all regions and marks as text."""
+        written: list[Part] = []
+        for part in parts:
+            if isinstance(part, Region):
+                part = Text(self.encode(part, role))
+            elif isinstance(part, Text) and part.kind:
+                part = Text(self.mark(part, role))
+            if written and isinstance(part, Text) and isinstance(written[-1], Text):
+                part = Text(self._join(written.pop().text, part.text))
+            written.append(part)
+        return written
+
+    def opens_question(self, answer_is_grounded: bool) -> str:
+        """Return what stands before the words of a question; most say nothing."""
+        return ""
+
+    def decode(self, text: str, size: tuple[int, int]) -> Decoding:
+        """Return the regions that a text names.
+
+        Args:
+            text (str): whatever a model said.
+            size (tuple[int, int]): height and width of the original picture.
+
+        """
+        regions, spans, problems = [], [], []
+        for found in self._read(text):
+            if isinstance(found, Problem):
+                problems.append(f"character {found.start}: {found.reason}")
+                continue
+            rows = np.asarray(found.values, dtype=np.float64)
+            if not np.isfinite(rows).all():
+                problems.append(f"character {found.start}: {rows.tolist()} not finite")
+                continue
+            if found.kind == "point":
+                rows = np.concatenate([rows, rows], axis=1)
+            boxes = self.from_frame(rows.reshape(-1, 4), size)
+            regions.append(Region(0, boxes, found.kind, found.phrase))
+            spans.append((found.start, found.end))
+        return Decoding(tuple(regions), tuple(spans), tuple(problems))
+
+    # Geometry ---------------------------------------------------------------
+
+    def to_frame(self, boxes: Boxes) -> np.ndarray:
+        """Return boxes (K, 4) as fractions of the codec's frame."""
+        boxes = boxes.to("pixel")
+        if self.geometry == "square_pad":
+            boxes = boxes.pad_to_square()
+        return boxes.to("unit").xyxy
+
+    def from_frame(self, unit: np.ndarray, size: tuple[int, int]) -> Boxes:
+        """Return boxes in pixels of a picture of ``size``: undo :meth:`to_frame`."""
+        if self.geometry == "stretch":
+            return Boxes(unit, size, "unit").to("pixel")
+        square = Boxes(unit, (max(size), max(size)), "unit").to("pixel")
+        return square.unpad_from_square(size)
+
+    # For subclasses ---------------------------------------------------------
+
+    def _write_phrase(self, phrase: str, boxes: str, role: str) -> str:
+        return f"{phrase}{self.phrase_separator}{boxes}" if boxes else phrase
+
+    def _join(self, left: str, right: str) -> str:
+        return left + right
+
+
+def points_or_boxes(region: Region, rows: np.ndarray) -> np.ndarray:
+    """Return the first corner of each row for points, the row itself for boxes."""
+    return rows[:, :2] if region.kind == "point" else rows
+
+
+def leftovers(text: str, spans: Iterable[tuple[int, int]], suspect: Any) -> list:
+    """Return problems for what looks like a region outside the spans that are one.
+
+    Args:
+        text (str): the whole text.
+        spans (Iterable[tuple[int, int]]): what was read.
+        suspect (re.Pattern): what looks like the opening of a region.
+
+    """
+    blank = list(text)
+    for start, end in spans:
+        blank[start:end] = " " * (end - start)
+    return [
+        Problem(match.start(), f"cannot read {text[match.start() :][:40]!r}")
+        for match in suspect.finditer("".join(blank))
+    ]

@@ -1,0 +1,175 @@
+"""Ferret: integers of a 1000 x 1000 picture, and a token for region features."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+import numpy as np
+
+from mmvlm.registry import CODECS
+from mmvlm.structures import Boxes, Region
+
+from .base import Found, GroundingCodec, Problem, points_or_boxes
+
+_STRICT = r"\[(\d+), (\d+), (\d+), (\d+)\]"
+_STOPS = re.compile(r"[.,;!?]")
+
+
+@CODECS.register_module()
+class FerretCodec(GroundingCodec):
+    """``a dog [120, 304, 550, 871]``, in questions followed by ``<region_fea>``.
+
+    Boxes are first held inside 0 .. width - 1 and 0 .. height - 1, then truncated to
+    thousandths of the sides. Points are ``[x, y]``; free forms are written as the
+    box around them. Several boxes are joined by spaces.
+
+    Paper: You et al., "Ferret: Refer and Ground Anything Anywhere at Any
+    Granularity", ICLR 2024, arXiv 2310.07704.
+
+    Args:
+        geometry (str): see :class:`GroundingCodec`.
+        feature_token (str | None): stands behind each region of a question and is
+            filled by the region encoder; None leaves it out.
+        decode_at (str): where in its bin a read number lies. ``official``: at the
+            lower edge, and cut to whole pixels; ``centre``: in the middle, which is
+            off by half a bin at most.
+
+    Raises:
+        ValueError: for another ``decode_at``.
+
+    """
+
+    kinds = ("box", "point", "mask")
+
+    def __init__(
+        self,
+        geometry: str = "stretch",
+        feature_token: str | None = "<region_fea>",
+        decode_at: str = "official",
+    ) -> None:
+        super().__init__(geometry)
+        if decode_at not in ("official", "centre"):
+            raise ValueError(
+                f"FerretCodec: decode_at='{decode_at}', expected 'official' or "
+                "'centre'."
+            )
+        self.feature_token = feature_token
+        self.special_tokens = (feature_token,) if feature_token else ()
+        self.decode_at = decode_at
+
+    def max_error(self, size: tuple[int, int]) -> float:
+        """Return the most that a box moves, a fraction of the longer side."""
+        pixel = 1 / min(size)  # boxes end at the last pixel, not behind it
+        return 0.001 + 2 * pixel if self.decode_at == "official" else 0.0005 + pixel
+
+    def to_frame(self, boxes: Boxes) -> np.ndarray:
+        """Return boxes (K, 4) as fractions of the codec's frame."""
+        boxes = boxes.to("pixel")
+        if self.geometry == "square_pad":
+            boxes = boxes.pad_to_square()
+        height, width = boxes.size
+        last = np.array([width - 1, height - 1] * 2, dtype=np.float64)
+        side = np.array([width, height] * 2, dtype=np.float64)
+        return np.trunc(np.clip(boxes.xyxy, 0, last) * (1000 / side)) / 1000
+
+    def from_frame(self, unit: np.ndarray, size: tuple[int, int]) -> Boxes:
+        """Return boxes in pixels of a picture of ``size``."""
+        if self.decode_at == "centre":
+            return super().from_frame(unit + 0.0005, size)
+        boxes = super().from_frame(unit, size)
+        # 64 / 1000 * 500 may come out just below 32.
+        return Boxes(np.trunc(boxes.xyxy + 1e-9), size)
+
+    def _write(self, region: Region, role: str) -> str:
+        unit = points_or_boxes(region, self.to_frame(region.boxes))
+        texts = [
+            f"[{', '.join(str(round(value * 1000)) for value in row)}]" for row in unit
+        ]
+        if self.feature_token and role == "user":
+            texts = [f"{text} {self.feature_token}" for text in texts]
+        return " ".join(texts)
+
+    def _read(self, text: str) -> Iterable[Found | Problem]:
+        end = 0
+        for close in (match.start() for match in re.finditer(r"\]", text)):
+            start = text.rfind("[", end, close)
+            content = text[start + 1 : close] if start >= 0 else None
+            end = close + 1
+            if content is None:
+                yield Problem(close, "a bracket that nothing opens")
+                continue
+            values = _integers(content)
+            if values is None or len(values) not in (2, 4):
+                yield Problem(start, f"no box or point: {text[start:end][:40]!r}")
+                continue
+            phrase = _entity(text[:start].rpartition("]")[2], "]" not in text[:start])
+            kind = "box" if len(values) == 4 else "point"
+            rows = [[value / 1000 for value in values]]
+            yield Found(start, end, rows, kind, phrase or None)
+        for match in re.finditer(r"\[\s*-?\d", text[end:]):
+            yield Problem(end + match.start(), "a bracket that nothing closes")
+
+
+def _integers(content: str) -> list[int] | None:
+    try:
+        return [int(piece) for piece in content.split(",")]
+    except ValueError:
+        return None
+
+
+def _entity(before: str, is_first: bool) -> str:
+    """Return the words before a box: all of them, or those behind the next stop."""
+    if not is_first:
+        stop = _STOPS.search(before)
+        before = before[stop.end() :] if stop else ""
+    return before.rpartition("[")[2].strip()
+
+
+def eval_entities(
+    text: str, size: tuple[int, int]
+) -> tuple[list[str], list[list[int]]]:
+    """Return entities and pixel boxes as Ferret's REC evaluation reads them.
+
+    Args:
+        text (str): an answer.
+        size (tuple[int, int]): height and width of the picture.
+
+    Raises:
+        ValueError: for a bracket whose content is no list of integers (the
+            evaluation counts no box then).
+        IndexError: for fewer than four integers (the evaluation stops there).
+
+    """
+    height, width = size
+    names, boxes, end = [], [], 0
+    for match in re.finditer(r"\]", text):
+        start = text.rfind("[", end, match.start())
+        values = [int(v) for v in text[max(start + 1, end) : match.start()].split(",")]
+        values = [values[number] for number in range(4)]
+        sides = (width, height, width, height)
+        boxes.append([int(v * s / 1000) for v, s in zip(values, sides, strict=True)])
+        names.append(_entity(text[end:start], end == 0))
+        end = match.end()
+    return names, boxes
+
+
+def template_entities(
+    text: str, size: tuple[int, int]
+) -> tuple[list[str], list[list[int]]]:
+    """Return sentences without their boxes, and pixel boxes, strictly written ones.
+
+    Args:
+        text (str): an answer.
+        size (tuple[int, int]): height and width of the picture.
+
+    """
+    height, width = size
+    sides = (width, height, width, height)
+    boxes = [
+        [int(int(v) * s / 1000) for v, s in zip(match.groups(), sides, strict=True)]
+        for match in re.finditer(_STRICT, text)
+    ]
+    box = _STRICT.replace("(", "(?:")
+    sentences = [re.sub(box, "", part).strip() for part in re.split(box + r"\.", text)]
+    return [sentence for sentence in sentences if sentence], boxes

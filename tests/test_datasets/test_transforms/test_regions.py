@@ -1,0 +1,293 @@
+"""Regions written as text, and what happens with bad boxes."""
+
+import numpy as np
+import pytest
+
+from mmvlm.registry import CHAT_TEMPLATES, CODECS, TOKENIZERS, TRANSFORMS
+from mmvlm.structures import (
+    IGNORE_INDEX,
+    Boxes,
+    Conversation,
+    FixedTokenCount,
+    Image,
+    Region,
+    Text,
+    Turn,
+    ViewLayout,
+)
+from mmvlm.text.context import VLMContext
+from mmvlm.text.encoding import encode_conversation
+
+CODECS.import_from_location()
+SIZE = (48, 64)
+DOG, CAT = (6.4, 4.8, 32.0, 24.0), (32.0, 24.0, 60.0, 40.0)
+
+
+def region(*rows, **kwargs):
+    return Region(0, Boxes(np.array(rows, dtype=float).reshape(-1, 4), SIZE), **kwargs)
+
+
+def talk(question, *answer):
+    turns = [
+        Turn("user", (Image(0), Text("\n"), *question)),
+        Turn("assistant", answer),
+    ]
+    return Conversation(turns, ["a.png"], id="s7")
+
+
+def write(conversation, codec="ShikraCodec", **options):
+    config = dict(type=codec) if isinstance(codec, str) else codec
+    transform = TRANSFORMS.build(dict(type="WriteRegions", codec=config, **options))
+    return transform(dict(conversation=conversation, dataset="refs", index=3))
+
+
+def texts(item):
+    return [turn.text for turn in item["conversation"].turns]
+
+
+def test_regions_become_text_and_pictures_stay():
+    item = write(
+        talk([Text("Who is in "), region(DOG), Text("?")], region(CAT, phrase="A cat"))
+    )
+
+    assert texts(item) == [
+        "\nWho is in [0.100,0.200,0.500,0.500]?",
+        "A cat[0.500,0.500,0.938,0.750]",
+    ]
+    assert item["conversation"].turns[0].parts[0] == Image(0)
+    assert item["conversation"].id == "s7"
+    assert item["regions"] == () and item["clipped_boxes"] == 0
+    np.testing.assert_array_equal(item["gt_boxes"].xyxy, [CAT])
+    assert item["gt_boxes"].size == SIZE
+
+
+def test_input_conversation_is_left_as_it_was():
+    before = talk([Text("x")], region(DOG))
+    write(before)
+    assert isinstance(before.turns[1].parts[0], Region)
+
+
+def test_regions_behind_feature_tokens_are_kept_in_order():
+    rings = (((1.0, 1, 2, 1, 2, 2),), ((3.0, 3, 4, 3, 4, 4),))
+    question = [region(DOG, CAT, kind="mask", polygons=rings), Text("?")]
+    item = write(talk(question, region(CAT)), "FerretCodec")
+
+    assert texts(item)[0].count("<region_fea>") == 2
+    assert [r.boxes.xyxy[0].tolist() for r in item["regions"]] == [[*DOG], [*CAT]]
+    assert [r.polygons for r in item["regions"]] == [rings[:1], rings[1:]]
+
+
+def test_answers_of_a_token_codec_keep_their_masks_too():
+    item = write(
+        talk([Text("Segment.")], Text("It is "), region(DOG, kind="mask")),
+        dict(type="RegionTokenCodec", token="[SEG]"),
+    )
+
+    assert texts(item)[1] == "It is [SEG]" and len(item["regions"]) == 1
+
+
+def test_kosmos2_opens_questions_with_grounded_answers():
+    asked = [Text("Where is "), Text("a dog", "expression"), Text("?")]
+    grounded = write(talk(asked, region(DOG)), "Kosmos2Codec")
+    assert texts(grounded)[0] == "\n<grounding>Where is<phrase> a dog</phrase>?"
+
+    plain = write(talk(asked, Text("There.")), "Kosmos2Codec")
+    assert texts(plain)[0] == "\nWhere is<phrase> a dog</phrase>?"
+
+
+def test_no_boxes_in_the_answer_means_no_gt_boxes():
+    assert write(talk([region(DOG)], Text("a dog")))["gt_boxes"] is None
+    question = Conversation([Turn("user", (region(DOG),))], [])
+    assert write(question)["gt_boxes"] is None
+
+
+# --------------------------------------------------------------- bad boxes
+def test_boxes_that_leave_the_picture_are_cut_and_counted():
+    answer = region((-5, 4.8, 99, 24), DOG)
+    item = write(talk([Text("x")], answer), "PinkCodec")
+    assert texts(item)[1] == "[0.000,0.100,1.000,0.500] [0.100,0.100,0.500,0.500]"
+    assert item["clipped_boxes"] == 1
+    np.testing.assert_array_equal(item["gt_boxes"].xyxy[0], [-5, 4.8, 99, 24])
+
+    kept = write(talk([Text("x")], answer), "PinkCodec", outside="keep")
+    assert texts(kept)[1].startswith("[-0.078,0.100,1.547,0.500]")
+    assert kept["clipped_boxes"] == 0
+
+    with pytest.raises(
+        ValueError, match=r"sample 3 of refs: box .* leaves the picture"
+    ):
+        write(talk([Text("x")], answer), outside="error")
+
+
+@pytest.mark.parametrize(
+    "row", [(5, 5, 5, 9), (9, 5, 5, 9), (70, 2, 90, 9)], ids=["flat", "swapped", "away"]
+)
+def test_boxes_without_area_are_an_error_or_kept(row):
+    with pytest.raises(ValueError, match=r"sample 3 of refs: box .* has no area"):
+        write(talk([Text("x")], region(row)))
+
+    kept = write(talk([Text("x")], region(row)), empty="keep")
+    assert "[" in texts(kept)[1]
+
+
+def test_points_may_have_no_area_and_are_cut_too():
+    point = region((70, 20, 70, 20), kind="point")
+    item = write(talk([Text("At "), point], Text("x")))
+    assert texts(item)[0] == "\nAt [1.000,0.438]" and item["clipped_boxes"] == 1
+
+
+def test_codec_errors_name_the_sample():
+    with pytest.raises(ValueError, match=r"sample 3 of refs: LLaVACodec has no syntax"):
+        write(talk([region(DOG, kind="point")], Text("x")), "LLaVACodec")
+
+
+def test_nan_boxes_never_get_so_far():
+    with pytest.raises(ValueError, match="NaN or infinity"):
+        region((1, 2, float("nan"), 4))
+
+
+@pytest.mark.parametrize(
+    "options, match",
+    [
+        (dict(outside="drop"), "outside='drop', expected one of"),
+        (dict(empty="drop"), "empty='drop', expected one of"),
+    ],
+)
+def test_unknown_policies_are_refused(options, match):
+    with pytest.raises(ValueError, match=match):
+        write(talk([Text("x")], region(DOG)), **options)
+
+
+# ------------------------------------------------------- tokens and labels
+def context(codec, template="vicuna_v1", with_tokens=True, words=()):
+    tokens = [*codec.special_tokens] if with_tokens else []
+    tokens += ["<|im_start|>", "<|im_end|>"]
+    tokenizer = TOKENIZERS.build(
+        dict(type="TinyTokenizer", special_tokens=tokens, words=words)
+    )
+    built = CHAT_TEMPLATES.build(dict(type=template))
+    return VLMContext(tokenizer, built, token_count=FixedTokenCount(4))
+
+
+def test_missing_tokens_are_named_at_binding():
+    config = dict(type="WriteRegions", codec=dict(type="QwenVLCodec"))
+    lacking = context(CODECS.build(config["codec"]), with_tokens=False)
+
+    with pytest.raises(ValueError, match=r"QwenVLCodec writes 4 .* lacks 4 .*<ref>"):
+        TRANSFORMS.build(config).bind(lacking)
+    TRANSFORMS.build(dict(config, require_tokens=False)).bind(lacking)
+
+
+@pytest.mark.parametrize("template", ["vicuna_v1", "qwen", "llava_llama_2", "plain"])
+@pytest.mark.parametrize("name", sorted(CODECS.module_dict))
+def test_written_answers_are_trained_to_the_character(name, template):
+    codec = CODECS.build(dict(type=name))
+    bound = context(codec, template)
+    transform = TRANSFORMS.build(dict(type="WriteRegions", codec=codec))
+    transform.bind(bound)
+    asked = [Text("Who is "), region(DOG), Text(" or "), Text("a cat", "expression")]
+    if template == "plain":
+        asked = []
+    said = [region(CAT, phrase="a cat"), Text(" and "), region(DOG), Text(".")]
+    written = transform(dict(conversation=talk(asked, *said)))["conversation"]
+
+    sample = encode_conversation(written, bound.template, bound.tokenizer, [4])
+
+    trained = bound.tokenizer.decode(sample.labels[sample.labels != IGNORE_INDEX])
+    answer = written.turns[1].text
+    assert answer in trained
+    rest = trained.replace(answer, "", 1).strip()
+    assert rest in ("</s>", "<|im_end|>", "")
+    for token in codec.special_tokens:
+        if token in answer:
+            number = bound.tokenizer.convert_tokens_to_ids(token)
+            assert number in sample.labels
+    whole = bound.tokenizer.decode(sample.input_ids[sample.input_ids >= 0])
+    assert template == "plain" or written.turns[0].text.strip() in whole
+
+
+def test_unwritten_regions_name_the_transform():
+    codec = CODECS.build(dict(type="ShikraCodec"))
+    bound = context(codec)
+    item = dict(
+        conversation=talk([Text("x")], region(DOG)),
+        layouts=[ViewLayout((4, 4), (4, 4))],
+        dataset="refs",
+        index=3,
+    )
+    for mode in ("train", "generate"):
+        encode = TRANSFORMS.build(dict(type="EncodeConversation", mode=mode))
+        encode.bind(bound)
+        with pytest.raises(ValueError, match=r"3 of refs.*WriteRegions\(codec"):
+            encode(dict(item))
+
+
+def test_generation_keeps_the_answer_and_its_boxes():
+    codec = CODECS.build(dict(type="ShikraCodec"))
+    encode = TRANSFORMS.build(dict(type="EncodeConversation", mode="generate"))
+    encode.bind(context(codec))
+    item = write(talk([Text("Where?")], region(DOG)), codec)
+
+    item = encode(dict(item, layouts=[ViewLayout((4, 4), (4, 4))]))
+
+    assert item["gt_text"] == "[0.100,0.200,0.500,0.500]"
+    found = codec.decode(item["gt_text"], SIZE).boxes(SIZE)
+    assert found.iou(item["gt_boxes"])[0, 0] > 0.98
+
+
+# ------------------------------------------------------------------ jitter
+def jitter(conversation, seed=0, **options):
+    transform = TRANSFORMS.build(dict(type="JitterRegions", **options))
+    item = dict(conversation=conversation, rng=np.random.default_rng(seed))
+    return transform(item)["conversation"]
+
+
+def boxes_of(turn):
+    return next(part for part in turn.parts if isinstance(part, Region)).boxes
+
+
+def test_jitter_moves_boxes_of_questions_within_the_bound_and_the_picture():
+    conversation = talk([region(DOG)], region(CAT))
+    overlaps = []
+    for seed in range(200):
+        moved = jitter(conversation, seed, scale=0.1, min_iou=0.6)
+        box = boxes_of(moved.turns[0])
+        overlaps.append(box.iou(boxes_of(conversation.turns[0]))[0, 0])
+        np.testing.assert_array_equal(box.clip().xyxy, box.xyxy)
+        assert moved.turns[1] is conversation.turns[1]
+
+    assert 0.6 <= min(overlaps) < 0.75 and len(set(overlaps)) > 150
+    assert boxes_of(jitter(conversation, 5).turns[0]).xyxy.tolist() == (
+        boxes_of(jitter(conversation, 5).turns[0]).xyxy.tolist()
+    )
+
+
+def test_jitter_follows_the_stated_distribution():
+    size = (1000, 1000)
+    row = np.array([[400.0, 400, 500, 600]])
+    conversation = Conversation([Turn("user", (Region(0, Boxes(row, size)),))])
+    moves = [
+        boxes_of(jitter(conversation, seed, scale=0.05, min_iou=0).turns[0]).xyxy - row
+        for seed in range(2000)
+    ]
+    spread = np.std(np.concatenate(moves), axis=0)
+    np.testing.assert_allclose(spread, [5, 10, 5, 10], rtol=0.08)
+
+
+def test_jitter_keeps_a_box_that_cannot_move_and_leaves_masks():
+    conversation = talk([region(DOG)], region(CAT, kind="mask"))
+    still = jitter(conversation, scale=0.5, min_iou=1.0, role="all")
+    assert boxes_of(still.turns[0]).xyxy.tolist() == [[*DOG]]
+    assert still.turns[1].parts == conversation.turns[1].parts
+
+    point = talk([region((10, 10, 10, 10), kind="point")], Text("x"))
+    moved = boxes_of(jitter(point).turns[0]).xyxy[0]
+    assert moved[0] == moved[2] != 10
+
+
+@pytest.mark.parametrize(
+    "options", [dict(scale=-1), dict(min_iou=2), dict(tries=0), dict(role="system")]
+)
+def test_jitter_refuses_values_out_of_range(options):
+    with pytest.raises(ValueError, match="JitterRegions: scale="):
+        jitter(talk([region(DOG)], Text("x")), **options)
