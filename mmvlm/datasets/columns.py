@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from abc import abstractmethod
 from collections.abc import Mapping
@@ -25,6 +26,71 @@ FIELDS = (
 _WANTED = ("conversations", "caption", "question")
 
 
+class ColumnMapper:
+    """What the columns of a row mean; makes a conversation of its values.
+
+    Args:
+        columns (Mapping): name in :data:`FIELDS` to column.
+        task (dict | DataTask | None): config in ``DATA_TASKS`` of captions and
+            questions; None takes ``ImageCaption`` or ``VisualQuestionAnswering``.
+
+    Raises:
+        ValueError: for unknown names, none or several of ``conversations``,
+            ``caption`` and ``question``, or a task for written conversations.
+
+    """
+
+    def __init__(
+        self, columns: Mapping[str, Any], task: dict | DataTask | None = None
+    ) -> None:
+        unknown = sorted(set(columns) - set(FIELDS))
+        kinds = [name for name in _WANTED if name in columns]
+        if unknown or len(kinds) != 1:
+            raise ValueError(
+                f"columns={dict(columns)}: expected keys of {list(FIELDS)}, and "
+                f"exactly one of {list(_WANTED)}."
+            )
+        self.columns = dict(columns)
+        self.kind = kinds[0]
+        if task is not None and self.kind == "conversations":
+            raise ValueError("task: conversations are written already; leave it out.")
+        if task is None:
+            names = dict(caption="ImageCaption", question="VisualQuestionAnswering")
+            task = dict(type=names[self.kind]) if self.kind in names else None
+        self.task = DATA_TASKS.build(task) if isinstance(task, dict) else task
+
+    def conversation(
+        self, cells: dict, pictures: list, sample: str, rng: np.random.Generator
+    ) -> Conversation:
+        """Return the conversation of a row.
+
+        Args:
+            cells (dict): values by the names of ``columns``; ``meta`` is a dict.
+            pictures (list): what is shown.
+            sample (str): id.
+            rng (np.random.Generator): for the task.
+
+        Raises:
+            ValueError: naming the column that is damaged.
+
+        """
+        meta = dict(cells.get("meta") or {})
+        if self.kind == "conversations":
+            turns = _unpacked(cells.get("conversations"))
+            if _is_llava(turns):
+                raw = {**meta, "id": sample, "conversations": turns}
+                return parse_llava_conversation(raw, images=pictures, where="record")
+            return parse_messages(turns, images=pictures, sample_id=sample, meta=meta)
+        annotation = AnnotatedImage(
+            pictures[0] if pictures else None,
+            captions=tuple(map(Caption, _texts(cells, "caption"))),
+            questions=tuple(_questions(cells, sample)),
+            id=sample,
+            meta=meta,
+        )
+        return self.task(annotation, pictures, rng)
+
+
 class ColumnDataset(ConversationDataset):
     """Reader of a table; ``columns`` says what its columns are.
 
@@ -45,13 +111,12 @@ class ColumnDataset(ConversationDataset):
 
     Args:
         ann_file (str): the table.
-        columns (Mapping): name in :data:`FIELDS` to column.
-        task (dict | DataTask | None): config in ``DATA_TASKS`` of captions and
-            questions; None takes ``ImageCaption`` or ``VisualQuestionAnswering``.
+        columns (Mapping): see :class:`ColumnMapper`, as ``task``.
+        task (dict | DataTask | None): of captions and questions.
         **kwargs: see :class:`ConversationDataset`.
 
     Raises:
-        ValueError: for unknown names, or none or several of the three kinds.
+        ValueError: see :class:`ColumnMapper`.
 
     """
 
@@ -63,21 +128,10 @@ class ColumnDataset(ConversationDataset):
         task: dict | DataTask | None = None,
         **kwargs: Any,
     ) -> None:
-        unknown = sorted(set(columns) - set(FIELDS))
-        kinds = [name for name in _WANTED if name in columns]
-        if unknown or len(kinds) != 1:
-            raise ValueError(
-                f"columns={dict(columns)}: expected keys of {list(FIELDS)}, and "
-                f"exactly one of {list(_WANTED)}."
-            )
-        self.columns = dict(columns)
-        self.kind = kinds[0]
-        if task is not None and self.kind == "conversations":
-            raise ValueError("task: conversations are written already; leave it out.")
-        if task is None:
-            names = dict(caption="ImageCaption", question="VisualQuestionAnswering")
-            task = dict(type=names[self.kind]) if self.kind in names else None
-        self.task = DATA_TASKS.build(task) if isinstance(task, dict) else task
+        self.mapper = ColumnMapper(columns, task)
+        self.columns = self.mapper.columns
+        self._is_blind = bool(kwargs.get("shuffle_images"))
+        self._firsts: dict[str, str] = {}
         super().__init__(ann_file, **kwargs)
 
     @abstractmethod
@@ -96,7 +150,23 @@ class ColumnDataset(ConversationDataset):
         return str(record["row"] if given is None else given)
 
     def _image_keys(self, record: dict) -> tuple:
-        return tuple(record["pictures"])
+        keys = tuple(record["pictures"])
+        return tuple(map(self._first_of, keys)) if self._is_blind else keys
+
+    def _first_of(self, key: str) -> str:
+        """Return the reference that the same picture had first.
+
+        Tables repeat a picture for each of its questions. The blind run tells pictures
+        apart by their references, and must not give one back to its own question.
+        """
+        try:
+            content = self._picture(key)
+        except ValueError:
+            return key
+        if not isinstance(content, bytes):
+            return key
+        digest = hashlib.blake2b(content, digest_size=16).hexdigest()
+        return self._firsts.setdefault(digest, key)
 
     def _num_words(self, record: dict) -> int:
         return _count_words({k: v for k, v in record["cells"].items() if k != "meta"})
@@ -106,23 +176,9 @@ class ColumnDataset(ConversationDataset):
     ) -> Conversation:
         if record.get("reason"):
             raise ValueError(record["reason"])
-        cells, sample = record["cells"], self._record_id(record)
         shown = [self._picture(key) for key in images]
-        meta = dict(cells.get("meta") or {})
-        if self.kind == "conversations":
-            turns = _unpacked(cells.get("conversations"))
-            if _is_llava(turns):
-                raw = {**meta, "id": sample, "conversations": turns}
-                return parse_llava_conversation(raw, images=shown, where="record")
-            return parse_messages(turns, images=shown, sample_id=sample, meta=meta)
-        annotation = AnnotatedImage(
-            shown[0] if shown else None,
-            captions=tuple(map(Caption, _texts(cells, "caption"))),
-            questions=tuple(_questions(cells, sample)),
-            id=sample,
-            meta=meta,
-        )
-        return self.task(annotation, shown, rng)
+        sample = self._record_id(record)
+        return self.mapper.conversation(record["cells"], shown, sample, rng)
 
 
 def _is_llava(turns: Any) -> bool:

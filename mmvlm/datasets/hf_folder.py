@@ -83,7 +83,11 @@ class HFFolderDataset(ColumnDataset):
             )
         self._texts = [c for c in wanted if c != self.columns.get("image")]
         self._labels = {column: rows.labels(column) for column in self._texts}
-        self._leaf = rows.leaf_of(self.columns["image"]) if self._has_image else None
+        self._leaf, self._has_paths = None, False
+        if self._has_image:
+            self._leaf = rows.leaf_of(self.columns["image"])
+            kind = rows.schema.field(self.columns["image"]).type
+            self._has_paths = _is_text(kind.value_type if _is_list(kind) else kind)
         return rows
 
     @property
@@ -119,9 +123,9 @@ class HFFolderDataset(ColumnDataset):
         return labels[value]
 
     def _picture(self, key: Any) -> Any:
-        if isinstance(key, str):
+        if self._has_paths:
             return key
-        row, number = key
+        row, number = map(int, key.split("#"))
         column = self.columns["image"]
         value = self._records.cells(row, [column])[column].as_py()
         if isinstance(value, list):
@@ -136,32 +140,29 @@ class HFFolderDataset(ColumnDataset):
         return value
 
 
-def _references(row: int, scalar: Any) -> tuple:
+def _references(row: int, scalar: Any) -> tuple[str, ...]:
     """Return a reference per picture: its path, or row and number."""
     if not scalar.is_valid:
         return ()
-    items = list(scalar) if _is_list(scalar) else [scalar]
-    texts = [item.as_py() if _is_text(item) else None for item in items]
+    items = list(scalar) if _is_list(scalar.type) else [scalar]
+    if items and _is_text(items[0].type):
+        return tuple(item.as_py() for item in items if item.is_valid)
     return tuple(
-        (row, number) if text is None else text for number, text in enumerate(texts)
+        f"{row}#{number}" for number, item in enumerate(items) if item.is_valid
     )
 
 
-def _is_list(scalar: Any) -> bool:
+def _is_list(kind: Any) -> bool:
     import pyarrow.types as kinds
 
-    kind = scalar.type
-    return (
-        kinds.is_list(kind)
-        or kinds.is_large_list(kind)
-        or kinds.is_fixed_size_list(kind)
-    )
+    tests = (kinds.is_list, kinds.is_large_list, kinds.is_fixed_size_list)
+    return any(test(kind) for test in tests)
 
 
-def _is_text(scalar: Any) -> bool:
+def _is_text(kind: Any) -> bool:
     import pyarrow.types as kinds
 
-    return kinds.is_string(scalar.type) or kinds.is_large_string(scalar.type)
+    return kinds.is_string(kind) or kinds.is_large_string(kind)
 
 
 def _files(root: str, ann_file: str, split: str | None) -> list[str]:

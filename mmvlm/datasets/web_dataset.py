@@ -119,7 +119,8 @@ class WebShardDataset(ColumnDataset):
         extension = self._extension(found, "image", self.columns["image"])
         if extension is None:
             return ()
-        return ((found["shard"], *found["members"][extension]),)
+        place = (found["shard"], *found["members"][extension])
+        return ("#".join(map(str, place)),)
 
     def _extension(self, found: dict, name: str, column: str) -> str | None:
         for extension in column.split(";"):
@@ -151,7 +152,7 @@ class WebShardDataset(ColumnDataset):
         return value
 
     def _picture(self, key: Any) -> bytes:
-        number, start, size = key
+        number, start, size = map(int, key.split("#"))
         return self.shards.read(number, start, size)
 
 

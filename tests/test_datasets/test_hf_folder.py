@@ -240,3 +240,14 @@ def test_columns_that_are_missing_are_named(tmp_path):
         talks({**config, "ann_file": "p*.parquet"}, columns=dict(question="q"))
     with pytest.raises(FileNotFoundError, match="do not exist"):
         talks({**config, "ann_file": "gone"}, columns=dict(question="q"))
+
+
+def test_the_blind_run_never_gives_a_picture_back(tmp_path):
+    samples, (questions, *_) = written("hf_folder", tmp_path)
+
+    plain, blind = talks(questions), talks(questions, shuffle_images=True)
+
+    # Every picture stands in the file once per question.
+    assert len(plain) > len(samples) == len({t.images[0] for t in plain})
+    assert all(a.images != b.images for a, b in zip(plain, blind, strict=True))
+    assert {t.images[0] for t in blind} == {t.images[0] for t in plain}
