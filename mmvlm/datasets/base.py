@@ -103,6 +103,7 @@ class ConversationDataset(Dataset, ABC):
         self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()
         self._records = self._load_records()
         self._collected: RecordFacts | None = None
+        self._num_images: np.ndarray | None = None
         self._rows = self._select(indices, filter_cfg or {})
         self._donors: np.ndarray | None = None
         self._media_donors: np.ndarray | None = None
@@ -281,6 +282,24 @@ class ConversationDataset(Dataset, ABC):
     def lengths_at(self, epoch: int) -> np.ndarray:
         """Return ``lengths`` of another epoch; the same here."""
         return self.lengths
+
+    def num_images_at(self, epoch: int) -> np.ndarray:
+        """Return the pictures of each sample; the same in all epochs.
+
+        Only records with several are read for it, once.
+
+        Returns:
+            np.ndarray: (len(self),) int32, 0 for a damaged record.
+
+        """
+        if self._num_images is None:
+            flags = self._facts.flags[self._rows]
+            counts = ((flags & PICTURE) > 0).astype(np.int32)
+            for position in np.flatnonzero(flags & PICTURES):
+                record = self._record(int(self._rows[position]))
+                counts[position] = len(self._safe_image_keys(record))
+            self._num_images = counts
+        return self._num_images
 
     def token_lengths_at(self, epoch: int, repeat: int = 0) -> np.ndarray:
         """Return the exact lengths of samples in tokens, those of pictures included.

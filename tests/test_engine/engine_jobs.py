@@ -101,7 +101,7 @@ def packed_config(work_dir, steps):
         batch_size=1,
         num_workers=2,
         persistent_workers=True,
-        sampler=dict(type="PackedBatchSampler", pack_length=128, buffer_size=16),
+        sampler=dict(type="PackedBatchSampler", pack_length=700, buffer_size=16),
         dataset=dict(
             type="RecordingMixture",
             datasets=sets,

@@ -36,10 +36,11 @@ def wait_while(condition, processes):
         time.sleep(0.002)
 
 
-def train_whole(jobs, tmp_path, world, job="train_mixed", steps=STEPS):
+def train_whole(jobs, tmp_path, world, job="train_mixed", steps=STEPS, **options):
     """Train without a kill; returns the seconds of the start-up and of a step."""
     folder, log = tmp_path / "whole", tmp_path / f"{job}-rank0.log"
-    processes = jobs.start(tmp_path, job, str(folder), steps, world=world)
+    arguments = (tmp_path, job, str(folder), steps)
+    processes = jobs.start(*arguments, world=world, **options)
     # Jobs begin late while the server is still importing; the log is their start.
     wait_while(lambda: not log.exists(), processes)
     began = time.monotonic()
@@ -149,16 +150,19 @@ def samples_of(folder, rank):
 
 def kill_twice(jobs, tmp_path, world):
     """Kill after some steps, twice, and train to the end; returns the folder."""
-    seconds = train_whole(jobs, tmp_path, world, "train_packed", PACKED_STEPS)
+    options = dict(world=world, daemon=False)
+    seconds = train_whole(
+        jobs, tmp_path, job="train_packed", steps=PACKED_STEPS, **options
+    )
     rng, cut = random.Random(0), tmp_path / "cut"
     cut.mkdir()
+    arguments = (tmp_path, "train_packed", str(cut), PACKED_STEPS)
     for goal in (3, 8):
-        arguments = (str(cut), PACKED_STEPS)
-        processes = jobs.start(tmp_path, "train_packed", *arguments, world=world)
+        processes = jobs.start(*arguments, **options)
         wait_while(lambda goal=goal: steps_logged(cut) < goal, processes)
         time.sleep(rng.uniform(0.0, seconds[1]))
         assert kill_all(processes, tmp_path)
-    jobs.check(tmp_path, "train_packed", str(cut), PACKED_STEPS, world=world)
+    jobs.check(*arguments, **options)
     return cut
 
 

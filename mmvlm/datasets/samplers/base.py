@@ -180,6 +180,10 @@ class PlannedBatchSampler(Sampler, ABC):
         self._position = int(batch)
 
     def __iter__(self) -> Iterator[list[int]]:
-        """Return an iterator over the (rest of the) current epoch's plan."""
+        """Yield the (rest of the) current epoch's plan.
+
+        The position is taken with the first batch, not with the iterator: a loader
+        with workers makes two iterators and throws the first one away.
+        """
         start, self._position = self._position, 0
-        return iter(self.plan(self.epoch)[start:])
+        yield from self.plan(self.epoch)[start:]

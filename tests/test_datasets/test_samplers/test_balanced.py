@@ -8,6 +8,8 @@ import pytest
 from sampler_data import FixedData, TokenData, all_plans
 from torch.utils.data import DataLoader
 
+from mmvlm.datasets.llava import LLaVADataset
+from mmvlm.datasets.mixture import MixtureDataset
 from mmvlm.datasets.samplers.balanced import (
     BalancedBatchSampler,
     NoRoom,
@@ -177,3 +179,12 @@ def test_plan_of_665k_samples_takes_at_most_three_seconds():
     plan = sampler.plan(0)
 
     assert time.process_time() - start < 3 and len(plan) == len(sampler)
+
+
+def test_readers_of_files_know_what_the_limits_need(llava, make):
+    config = llava.write([make.record(i, images=i % 4) for i in range(12)])
+    data = LLaVADataset(**config, indices=[3, 2, 1, 0, 7])
+    mixture = MixtureDataset([data], [2])
+
+    assert data.num_images_at(0).tolist() == [3, 2, 1, 0, 3]
+    assert mixture.num_images_at(0).tolist() == [3, 3, 2, 2, 1, 1, 0, 0, 3, 3]

@@ -73,6 +73,7 @@ def deal(kind, data, **options):
         for rank in range(RANKS)
     ]
     batches = [batch for sampler in samplers for batch in sampler.plan(0)]
+    assert len(batches) == RANKS * ACCUMULATION and all(batches)
     assert sorted(row for batch in batches for row in batch) == list(range(len(data)))
     return batches
 
@@ -80,8 +81,7 @@ def deal(kind, data, **options):
 def schemes(data):
     """Return the same samples, laid out in different ways."""
     balanced = deal(BalancedBatchSampler, data, batch_size=PER_BATCH)
-    packed = deal(PackedBatchSampler, data, batch_size=1, pack_length=200)
-    assert len(balanced) == RANKS * ACCUMULATION
+    packed = deal(PackedBatchSampler, data, batch_size=2, pack_length=200)
     assert len({len(batch) for batch in balanced}) > 1
     assert max(map(len, packed)) > 1
     return dict(dealt=balanced, packed=packed, whole=[list(range(len(data)))])
