@@ -80,10 +80,17 @@ class ArrowRows:
     def labels(self, column: str) -> list[str] | None:
         """Return the names of a column of classes, None for another column."""
         raw = (self.schema.metadata or {}).get(b"huggingface")
-        info = json.loads(raw).get("info", {}) if raw else {}
-        feature = info.get("features", {}).get(column)
+        try:
+            feature = json.loads(raw) if raw else {}
+        except ValueError as error:
+            raise ValueError(
+                f"'{self.files[0]}': what it says of its columns is no JSON: {error}."
+            ) from error
+        for key in ("info", "features", column):
+            feature = feature.get(key) if isinstance(feature, dict) else None
         named = isinstance(feature, dict) and feature.get("_type") == "ClassLabel"
-        return feature.get("names") if named else None
+        names = feature.get("names") if named else None
+        return names if isinstance(names, list) else None
 
     def cells(self, row: int, columns: Sequence[str]) -> dict[str, Any]:
         """Return values of a row as Arrow scalars.
@@ -104,11 +111,10 @@ class ArrowRows:
             if not self._maps(self.files[number]):
                 opened, place = self._group(opened, number, place, tuple(columns))
             line = opened.select(list(dict.fromkeys(names))).slice(place, 1)
-            line.validate(
-                full=True
-            )  # Arrow's C++ trusts offsets and aborts on bad ones
+            # Arrow's C++ trusts offsets; a bad one ends the process.
+            line.validate(full=True)
             return {name: line.column(name)[0] for name in names}
-        except (OSError, ValueError, IndexError) as error:
+        except (OSError, ValueError, IndexError, KeyError) as error:
             reason = f"row {place} of '{self.files[number]}' cannot be read: {error}."
             raise ValueError(reason) from error
 

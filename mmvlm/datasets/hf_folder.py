@@ -118,8 +118,8 @@ class HFFolderDataset(ColumnDataset):
         value, labels = scalar.as_py(), self._labels[name]
         if labels is None or value is None:
             return value
-        if not 0 <= value < len(labels):
-            raise ValueError(f"'{name}' is {value}, but has {len(labels)} classes.")
+        if not isinstance(value, int) or not 0 <= value < len(labels):
+            raise ValueError(f"'{name}' is {value!r}, but has {len(labels)} classes.")
         return labels[value]
 
     def _picture(self, key: Any) -> Any:
