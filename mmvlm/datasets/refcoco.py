@@ -100,7 +100,7 @@ class RefCOCODataset(AnnotatedImageDataset):
         for number, ref in enumerate(refs):
             ref_id = str(ref.get("ref_id", number)) if isinstance(ref, dict) else ""
             try:
-                if not any(in_split(need(ref, "split", str), s) for s in self.splits):
+                if not self._wanted(need(ref, "split", str)):
                     continue
                 rows = self._rows(ref, ref_id, tables)
             except ValueError as error:
@@ -115,6 +115,14 @@ class RefCOCODataset(AnnotatedImageDataset):
                     first["objects"] += row["objects"]
         for row in pictures.values():
             yield {**row, "id": str(row["objects"][0]["image_id"])}
+
+    def _wanted(self, split: str) -> bool:
+        """Whether a ref's split is one of those asked for; no one may be lost."""
+        if any(in_split(split, wanted) for wanted in self.splits):
+            return True
+        if split not in ("train", "val") and not split.startswith("test"):
+            raise ValueError(f"'split' is {split!r:.40}, expected train, val or test.")
+        return False
 
     def _rows(self, ref: dict, ref_id: str, tables: _Tables) -> list[dict]:
         """Return the rows of one ref: one, or one per sentence."""
@@ -174,7 +182,9 @@ class _Tables:
         image = self.images.get(image_id)
         if image is None:
             raise ValueError(f"'image_id' {image_id} is not among the images.")
-        category = self.categories.get(annotation.get("category_id"), {})
+        category_id = annotation.get("category_id")
+        hashable = isinstance(category_id, int | str)
+        category = self.categories.get(category_id, {}) if hashable else {}
         picture = dict(
             image=need(image, "file_name", str),
             width=image.get("width"),
