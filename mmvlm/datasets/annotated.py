@@ -125,6 +125,19 @@ class AnnotatedImageDataset(ConversationDataset):
         size = self._size(record, own[0]) if own else None
         return self.task(self._annotation(record, size), images, rng)
 
+    def annotation_at(self, position: int) -> AnnotatedImage:
+        """Return all that a record annotates.
+
+        Raises:
+            ValueError: when it is damaged.
+
+        """
+        record = self.record_at(position)
+        if DAMAGED in record:
+            raise ValueError(record[DAMAGED])
+        own = self._image_keys(record)
+        return self._annotation(record, self._size(record, own[0]) if own else None)
+
     def _size(self, record: dict, image: str) -> tuple[int, int]:
         """Return height and width, from the row or else from the picture's head."""
         given = record.get("height"), record.get("width")

@@ -13,7 +13,7 @@ import torch
 from mmengine.logging import print_log
 from torch.utils.data import Dataset
 
-from mmvlm.structures import Conversation
+from mmvlm.structures import AnnotatedImage, Conversation
 
 from .bad_samples import BadRecord, BadSamplePolicy
 from .blind import deal_inputs
@@ -103,6 +103,7 @@ class ConversationDataset(Dataset, ABC):
         self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()
         self._records = self._load_records()
         self._collected: RecordFacts | None = None
+        self._num_images: np.ndarray | None = None
         self._rows = self._select(indices, filter_cfg or {})
         self._donors: np.ndarray | None = None
         self._media_donors: np.ndarray | None = None
@@ -284,6 +285,24 @@ class ConversationDataset(Dataset, ABC):
         """Return ``lengths`` of another epoch; the same here."""
         return self.lengths
 
+    def num_images_at(self, epoch: int) -> np.ndarray:
+        """Return the pictures of each sample; the same in all epochs.
+
+        Only records with several are read for it, once.
+
+        Returns:
+            np.ndarray: (len(self),) int32, 0 for a damaged record.
+
+        """
+        if self._num_images is None:
+            flags = self._facts.flags[self._rows]
+            counts = ((flags & PICTURE) > 0).astype(np.int32)
+            for position in np.flatnonzero(flags & PICTURES):
+                record = self._record(int(self._rows[position]))
+                counts[position] = len(self._safe_image_keys(record))
+            self._num_images = counts
+        return self._num_images
+
     def token_lengths_at(self, epoch: int, repeat: int = 0) -> np.ndarray:
         """Return the exact lengths of samples in tokens, those of pictures included.
 
@@ -342,21 +361,47 @@ class ConversationDataset(Dataset, ABC):
             )
         row = int(self._rows[position])
         record = self._record(row)
-        sample_id = self._record_id(record)
-        keys = self._safe_image_keys(record)
-        path = self.ann_file
-        if keys and isinstance(keys[0], str):
-            path = os.path.join(self.image_root, keys[0])
-        facts = dict(dataset=self.name, index=row, sample_id=sample_id, path=path)
+        facts = self._naming(row, record)
         listed = self.bad_samples.listed(**facts)
         if listed is not None:
             return listed
         try:
-            rng = np.random.default_rng((self.seed, self.epoch, row, repeat))
-            return self.pipeline(self._item(row, record, rng))
+            return self.pipeline(self._item(row, record, self._rng(row, repeat)))
         except Exception as error:
-            where = f"sample {row} of '{self.name}' ({self.ann_file}, id '{sample_id}')"
+            name = facts["sample_id"]
+            where = f"sample {row} of '{self.name}' ({self.ann_file}, id '{name}')"
             return self.bad_samples.handle(error, where=where, **facts)
+
+    def _naming(self, row: int, record: Any) -> dict:
+        """Return what names a sample in messages and in the quarantine file."""
+        keys, path = self._safe_image_keys(record), self.ann_file
+        if keys and isinstance(keys[0], str):
+            path = os.path.join(self.image_root, keys[0])
+        name = self._record_id(record)
+        return dict(dataset=self.name, index=row, sample_id=name, path=path)
+
+    def _rng(self, row: int, repeat: int) -> np.random.Generator:
+        return np.random.default_rng((self.seed, self.epoch, row, repeat))
+
+    # What tools that check and show records use --------------------------------
+
+    def facts_at(self, position: int) -> dict:
+        """Return ``dataset``, ``index``, ``sample_id`` and ``path`` of a sample."""
+        row = int(self._rows[position])
+        return self._naming(row, self._record(row))
+
+    def record_at(self, position: int) -> Any:
+        """Return the record as the reader sees it."""
+        return self._record(int(self._rows[position]))
+
+    def annotation_at(self, position: int) -> AnnotatedImage | None:
+        """Return all that a record annotates; None for conversations."""
+        return None
+
+    def item_at(self, position: int, repeat: int = 0) -> dict:
+        """Return the item that the pipeline starts from; errors are not handled."""
+        row = int(self._rows[position])
+        return self._item(row, self._record(row), self._rng(row, repeat))
 
     def _item(self, row: int, record: Any, rng: np.random.Generator) -> dict:
         images = self._image_keys(record)

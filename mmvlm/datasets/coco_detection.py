@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import mmap
+import os
 from array import array
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,7 +15,7 @@ from mmvlm.structures import AnnotatedImage, Instance
 
 from .annotated import AnnotatedImageDataset, damaged
 from .annotation_files import need, pixel_box
-from .json_sections import scan_sections
+from .json_sections import SectionItem, scan_sections
 from .refcoco import masks_of
 
 _TABLES = ("images", "annotations", "categories")
@@ -32,7 +32,8 @@ class CocoDetectionDataset(AnnotatedImageDataset):
     [{"id", "image_id", "category_id", "bbox", "segmentation", "area", "iscrowd"}],
     "categories": [{"id", "name", "supercategory"}]}``. There is a sample per picture,
     in the file's order, those without annotations included (their task has nothing to
-    ask, which is counted). The file is read as a stream, once; rows are kept.
+    ask, which is counted). The file is scanned as a stream, once; what is kept are
+    pictures and the places of their annotations, which are read when asked for.
 
     Boxes ``x, y, w, h`` in pixels become corners, the far edge being ``x + w``, and are
     cut to the picture (``meta["uncut_box"]``). Masks are polygons or run lengths,
@@ -60,7 +61,7 @@ class CocoDetectionDataset(AnnotatedImageDataset):
 
     """
 
-    default_task: ClassVar[dict] = dict(type="SemanticSegmentation")
+    default_task: ClassVar[dict] = dict(type="CategoryDetection")
 
     def __init__(
         self, ann_file: str, *, bad_instances: str = "raise", **kwargs: Any
@@ -70,6 +71,8 @@ class CocoDetectionDataset(AnnotatedImageDataset):
                 f"bad_instances='{bad_instances}': expected one of {_BAD_INSTANCES}."
             )
         self.bad_instances = bad_instances
+        self._file = _SourceFile(os.path.join(kwargs.get("data_root") or "", ann_file))
+        self._categories: dict[tuple, dict] = {}
         super().__init__(ann_file, **kwargs)
 
     # What dialects change ---------------------------------------------------
@@ -109,7 +112,23 @@ class CocoDetectionDataset(AnnotatedImageDataset):
 
     def _num_words(self, record: dict) -> int:
         # What is said grows with what is marked; the row's own texts are not said.
-        return len(record.get("annotations") or ())
+        return len(record.get("spans") or ())
+
+    def _record(self, row: int) -> dict:
+        record = super()._record(row)
+        if "spans" not in record:
+            return record
+        record["annotations"] = [self._read(*span) for span in record["spans"]]
+        return record
+
+    def _read(self, start: int, end: int, *category: int) -> Any:
+        """Return an annotation, and in it the category that it names."""
+        annotation = self._file.value(start, end)
+        if not category or not isinstance(annotation, dict):
+            return annotation
+        if category not in self._categories:
+            self._categories[category] = self._file.value(*category)
+        return {**annotation, "category": self._categories[category]}
 
     def _annotation(self, row: dict, size: tuple[int, int] | None) -> AnnotatedImage:
         instances, left_out = [], []
@@ -157,33 +176,35 @@ class CocoDetectionDataset(AnnotatedImageDataset):
 class _Tables:
     """The places of pictures and annotations in a file, joined by picture.
 
-    Memory holds numbers only: 20 bytes per annotation.
+    Memory holds numbers only: 32 bytes per annotation.
     """
 
     def __init__(self, path: str) -> None:
         self.path = path
         self.categories: dict[Any, dict] = {}
+        self._category_spans: dict[Any, tuple[int, int]] = {}
         self._order: dict[Any, int] = {}
         self._spans = {name: (array("q"), array("q")) for name in _TABLES[:2]}
-        # A picture's number, or -1; pictures may come behind their annotations.
-        self._owners: list[Any] | array = array("q")
-        self._twice: list[int] = []
+        # Ids of pictures, which may come behind their annotations, and of categories.
+        self._owners, self._kinds = _Ids(), _Ids()
+        self._twice: set[int] = set()
         for item in scan_sections(path, _TABLES):
             if item.section == "categories":
-                self._add_category(item.value)
+                self._add_category(item)
                 continue
             starts, ends = self._spans[item.section]
             if item.section == "images":
                 self._add_image(item.value, len(starts))
             else:
-                self._add_owner(item.value)
+                self._owners.append(_key(item.value, "image_id"))
+                self._kinds.append(_key(item.value, "category_id"))
             starts.append(item.start)
             ends.append(item.end)
 
-    def _add_category(self, category: Any) -> None:
+    def _add_category(self, item: SectionItem) -> None:
         try:
-            key = need(category, "id", (int, str))
-            need(category, "name", str)
+            key = need(item.value, "id", (int, str))
+            need(item.value, "name", str)
             if key in self.categories:
                 raise ValueError(f"id {key!r} comes twice.")
         except ValueError as error:
@@ -191,23 +212,15 @@ class _Tables:
                 f"annotation file '{self.path}', category {len(self.categories)}: "
                 f"{error}"
             ) from error
-        self.categories[key] = category
+        self.categories[key] = item.value
+        self._category_spans[key] = (item.start, item.end)
 
     def _add_image(self, image: Any, number: int) -> None:
         key = _key(image, "id")
         if key is not None and self._order.setdefault(key, number) != number:
-            self._twice.append(number)
+            self._twice.add(number)
 
-    def _add_owner(self, annotation: Any) -> None:
-        key = _key(annotation, "image_id")
-        if isinstance(self._owners, array):
-            if isinstance(key, int) and abs(key) < 2**62:
-                self._owners.append(key)
-                return
-            self._owners = list(self._owners)  # ids that are texts
-        self._owners.append(key)
-
-    def rows(self, row_of: Callable[[dict], dict]) -> Iterable[dict]:
+    def rows(self, row_of: Callable[[dict], dict]) -> Iterator[dict]:
         """Yield a row per picture, then what belongs to none.
 
         Args:
@@ -215,44 +228,87 @@ class _Tables:
                 as ValueError makes the row a damaged one.
 
         """
-        owners = [self._order.get(key, -1) for key in self._owners]
-        owners = np.array(owners, dtype=np.int64)
+        file = _SourceFile(self.path)
+        owners = self._owners.look_up(self._order)
         own = np.argsort(owners, kind="stable")
-        images = len(self._spans["images"][0])
-        borders = np.searchsorted(owners[own], np.arange(images + 1))
-        with (
-            open(self.path, "rb") as file,
-            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
-        ):
-            for number in range(images):
-                image = self._read(data, "images", number)
-                given = own[borders[number] : borders[number + 1]].tolist()
-                given = [self._read(data, "annotations", one) for one in given]
-                yield self._row(image, number, given, row_of)
-            for one in own[: borders[0]].tolist():
-                yield _orphan(self._read(data, "annotations", one))
+        starts, ends = self._spans["images"]
+        borders = np.searchsorted(owners[own], np.arange(len(starts) + 1)).tolist()
+        for number in range(len(starts)):
+            image = file.value(starts[number], ends[number])
+            spans = own[borders[number] : borders[number + 1]].tolist()
+            yield self._row(image, number, [self._span(one) for one in spans], row_of)
+        for one in own[: borders[0]].tolist():
+            yield _orphan(file.value(*self._span(one)[:2]))
 
-    def _read(self, data: mmap.mmap, table: str, number: int) -> Any:
-        starts, ends = self._spans[table]
-        return json.loads(data[starts[number] : ends[number]])
+    def _span(self, number: int) -> tuple[int, ...]:
+        """Return where an annotation lies, and then where its category does."""
+        starts, ends = self._spans["annotations"]
+        category = self._category_spans.get(self._kinds[number], ())
+        return (starts[number], ends[number], *category)
 
-    def _row(
-        self, image: Any, number: int, annotations: list, row_of: Callable
-    ) -> dict:
+    def _row(self, image: Any, number: int, spans: list, row_of: Callable) -> dict:
         name = image.get("id", "") if isinstance(image, dict) else ""
         try:
             need(image, "id", (int, str))
             if number in self._twice:
                 raise ValueError(f"id {name!r} comes twice.")
-            row = row_of(image)
+            return {**row_of(image), "spans": spans}
         except ValueError as error:
             return damaged(name, f"entry {number} of 'images': {error}")
-        return {**row, "annotations": [self._with_category(a) for a in annotations]}
 
-    def _with_category(self, annotation: dict) -> dict:
-        key = _key(annotation, "category_id")
-        category = self.categories.get(key)
-        return annotation if category is None else {**annotation, "category": category}
+
+class _Ids:
+    """A long list of ids, small as long as all are whole numbers."""
+
+    def __init__(self) -> None:
+        self._ids: list | array = array("q")
+
+    def __getitem__(self, number: int) -> Any:
+        return self._ids[number]
+
+    def append(self, key: Any) -> None:
+        """Add an id, or None where there is none."""
+        small = isinstance(key, int) and abs(key) < 2**62
+        if not small and isinstance(self._ids, array):
+            self._ids = list(self._ids)
+        self._ids.append(key)
+
+    def look_up(self, numbers: dict[Any, int]) -> np.ndarray:
+        """Return what each id stands for, -1 where it is unknown."""
+        found = (numbers.get(key, -1) for key in self._ids)
+        return np.fromiter(found, np.int64, len(self._ids))
+
+
+class _SourceFile:
+    """Reads values at known places; safe to hand to other processes."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._handle: int | None = None
+
+    def value(self, start: int, end: int) -> Any:
+        """Return the JSON value between two bytes.
+
+        Raises:
+            ValueError: naming the file, when it is not what it was.
+
+        """
+        if self._handle is None:
+            self._handle = os.open(self.path, os.O_RDONLY)
+        try:
+            return json.loads(os.pread(self._handle, end - start, start))
+        except ValueError as error:
+            raise ValueError(
+                f"annotation file '{self.path}' was changed while it was open: bytes "
+                f"{start} to {end} are no JSON value ({error})."
+            ) from error
+
+    def __getstate__(self) -> dict:
+        return {**self.__dict__, "_handle": None}
+
+    def __del__(self) -> None:
+        if self.__dict__.get("_handle") is not None:
+            os.close(self._handle)
 
 
 def _key(record: Any, field: str) -> int | str | None:

@@ -200,6 +200,7 @@ def _parquet_rows(path: str) -> Iterator[dict]:
         if missing:
             raise ValueError(f"it has no columns {sorted(missing)}")
         for batch in file.iter_batches(batch_size=_BATCH):
+            batch.validate(full=True)
             yield from batch.to_pylist()
     except (ValueError, OSError, pyarrow.ArrowException) as error:
         raise ValueError(

@@ -21,7 +21,7 @@ class LVISDataset(CocoDetectionDataset):
     A category has ``synset``, ``synonyms`` and ``def``; underscores in names and
     synonyms become spaces (``baseball bat``, ``crate (for fruit)``), and an instance's
     ``meta["synonyms"]`` holds all of them. Annotation is federated: the picture's
-    ``meta["negative_names"]`` are classes that are surely absent, and
+    ``meta["absent_names"]`` are classes that are surely absent, and
     ``meta["not_exhaustive_names"]`` those of which not every instance is marked. No
     other class can be said to be absent.
 
@@ -39,23 +39,34 @@ class LVISDataset(CocoDetectionDataset):
 
     def _name(self, category: dict) -> tuple[str, dict]:
         synonyms = category.get("synonyms") or [category["name"]]
-        names = [_readable(name) for name in synonyms if isinstance(name, str)]
+        if not isinstance(synonyms, list) or not _all_texts(synonyms):
+            raise ValueError(
+                f"category {category['name']!r:.60}: 'synonyms' must be a list of "
+                f"texts, got {synonyms!r:.60}."
+            )
+        names = [_readable(name) for name in synonyms]
         return _readable(category["name"]), dict(synonyms=names)
 
     def _image_meta(self, image: dict, names: dict[Any, str]) -> dict:
         meta = super()._image_meta(image, names)
         for field, key in (
-            ("neg_category_ids", "negative_names"),
+            ("neg_category_ids", "absent_names"),
             ("not_exhaustive_category_ids", "not_exhaustive_names"),
         ):
             if field not in image:
                 continue
             ids = need(image, field, list)
-            unknown = [one for one in ids if one not in names]
+            unknown = [
+                one for one in ids if not isinstance(one, int | str) or one not in names
+            ]
             if unknown:
                 raise ValueError(f"'{field}': {unknown} are not among the categories.")
             meta[key] = [names[one] for one in ids]
         return meta
+
+
+def _all_texts(values: list) -> bool:
+    return all(isinstance(value, str) for value in values)
 
 
 def _readable(name: str) -> str:

@@ -240,8 +240,9 @@ def _read_explanatory(path: str | None) -> dict[str, str]:
         raise ValueError(f"'{path}': {wrong}, got {type(items).__name__}.")
     reasons = {}
     for number, item in enumerate(items):
-        texts = [item.get(key) for key in ("image", "outputs")] if item else []
-        if not isinstance(item, dict) or not all(isinstance(t, str) for t in texts):
+        fields = item if isinstance(item, dict) else {}
+        texts = [fields.get(key) for key in ("image", "outputs")]
+        if not all(isinstance(text, str) for text in texts):
             raise ValueError(f"'{path}', item {number}: {wrong}, got {item!r:.80}.")
         reasons[os.path.basename(texts[0])] = texts[1]
     return reasons

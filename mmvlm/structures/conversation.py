@@ -167,11 +167,12 @@ class Conversation:
         return [p for turn in self.turns for p in turn.parts if isinstance(p, Media)]
 
     def check(self) -> None:
-        """Check that placeholders and inputs agree.
+        """Check that placeholders, regions and inputs agree.
 
         Raises:
             ValueError: naming the sample, when an input is never shown, shown
-                twice or missing, or when there is no turn.
+                twice or missing, a region's picture is not there, or when there
+                is no turn.
 
         """
         if not self.turns:
@@ -182,6 +183,13 @@ class Conversation:
                 f"sample '{self.id}': {len(indices)} image placeholders (indices "
                 f"{indices}) but {len(self.images)} images {self.images!r:.200}."
             )
+        for turn in self.turns:
+            for part in turn.parts:
+                if isinstance(part, Region) and not 0 <= part.image < len(self.images):
+                    raise ValueError(
+                        f"sample '{self.id}': a region of picture {part.image}, but "
+                        f"{len(self.images)} images."
+                    )
         shown = sorted((part.modality, part.index) for part in self.media_parts)
         given = sorted((m, i) for m in self.media for i in range(len(self.media[m])))
         if shown != given:

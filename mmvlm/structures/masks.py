@@ -9,6 +9,7 @@ trusts them and writes outside its memory when they are damaged.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -37,7 +38,7 @@ def check_polygons(polygons: object, size: Size) -> tuple[tuple[float, ...], ...
     rings = []
     longest = max(size)
     for number, ring in enumerate(polygons):
-        if not isinstance(ring, list | tuple) or not all(map(_is_number, ring)):
+        if not isinstance(ring, list | tuple) or not _are_finite(ring):
             raise ValueError(
                 f"polygon {number}: expected a flat list of finite numbers "
                 f"x, y, x, y, ..., got {ring!r:.80}."
@@ -239,9 +240,14 @@ def draw_outlined(mask: np.ndarray, points: Sequence, value: int) -> None:
     cv2.fillPoly(mask, corners, value)
 
 
-def _is_number(value: object) -> bool:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    return number and abs(value) < 1e9  # false for NaN as well
+def _are_finite(ring: Sequence) -> bool:
+    """Whether all are numbers and none is NaN or infinite: fast, rings are long."""
+    if not set(map(type, ring)) <= {int, float}:
+        return False
+    try:
+        return math.isfinite(sum(map(float, ring)))
+    except OverflowError:  # an integer beyond all floats
+        return False
 
 
 def _parse_counts(text: str) -> list[int] | None:

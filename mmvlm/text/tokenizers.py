@@ -40,8 +40,7 @@ def hf_tokenizer(
         pad (str | None): what pads: ``unk`` (LLaVA), ``eos``, or a token, added if
             unknown; None keeps the tokenizer's own.
         additional_special_tokens (Sequence[str]): special tokens to add.
-        codec (dict | None): config in ``CODECS``; its special tokens (location
-            tokens, tags) are added too, in its order.
+        codec (dict | None): config in ``CODECS``; its special tokens are added too.
         eos_token (str | None): another EOS, added if unknown.
         chat_template (str | None): Jinja text in place of the tokenizer's own.
         model_max_length (int | None): None keeps the tokenizer's own.
@@ -87,16 +86,18 @@ def hf_tokenizer(
             "tokenizer.model, or fetch it first on a machine with network "
             f"(huggingface-cli download {name_or_path})."
         ) from error
-    added = [*additional_special_tokens, *_codec_tokens(codec)]
-    if added:
-        tokenizer.add_tokens(added, special_tokens=True)
+    _add_specials(tokenizer, [*additional_special_tokens, *_codec_tokens(codec)])
     if eos_token is not None:
         tokenizer.add_special_tokens({"eos_token": eos_token})
     if chat_template is not None:
         tokenizer.chat_template = chat_template
-    if pad is not None:
-        _set_pad(tokenizer, pad)
+    _set_pad(tokenizer, pad)
     return tokenizer
+
+
+def _add_specials(tokenizer: Any, tokens: list[str]) -> None:
+    if tokens:
+        tokenizer.add_tokens(tokens, special_tokens=True)
 
 
 def _codec_tokens(codec: dict | None) -> tuple[str, ...]:
@@ -106,7 +107,9 @@ def _codec_tokens(codec: dict | None) -> tuple[str, ...]:
     return () if codec is None else CODECS.build(dict(codec)).special_tokens
 
 
-def _set_pad(tokenizer: Any, pad: str) -> None:
+def _set_pad(tokenizer: Any, pad: str | None) -> None:
+    if pad is None:
+        return
     if pad not in ("unk", "eos"):
         tokenizer.add_special_tokens({"pad_token": pad})
         return

@@ -1,6 +1,7 @@
 """COCO's JSON and its dialects: true layouts, oddities of the real files, damage."""
 
 import json
+import pickle
 
 import numpy as np
 import pytest
@@ -13,6 +14,8 @@ from mmvlm.datasets.objects365 import Objects365Dataset
 from mmvlm.datasets.paco_lvis import PACOLVISDataset, PascalPartDataset
 from mmvlm.datasets.tiny_scenes.scene_masks import object_mask
 from mmvlm.datasets.tiny_scenes.writers.paco_lvis import PARTS, part_mask
+from mmvlm.registry import DATASETS
+from mmvlm.structures import Region
 from mmvlm.structures.masks import instance_rle, rle_to_mask
 
 
@@ -110,6 +113,25 @@ def test_a_second_opening_does_not_read_the_file_and_a_change_does(
     write(value)
 
     assert annotations(read(arguments))[0].instances[0].name == "hound"
+
+
+def test_a_file_that_changes_while_it_is_open_is_named(write, tmp_path):
+    data = read(write(tables()))
+    data[0]
+
+    text = (tmp_path / "instances.json").read_text()
+    with open(tmp_path / "instances.json", "r+") as file:
+        file.write(" " * (len(text) // 2))
+
+    with pytest.raises(ValueError, match="was changed while it was open"):
+        data[0]
+
+
+def test_copies_in_other_processes_read_on(write):
+    data = read(write(tables()))
+    before = annotations(data)
+
+    assert annotations(pickle.loads(pickle.dumps(data))) == before
 
 
 def test_ids_may_be_texts_and_texts_any_language(write):
@@ -264,7 +286,7 @@ def test_lvis_takes_paths_from_addresses_and_names_what_is_absent(write):
     first = annotations(read(arguments, LVISDataset))[0]
 
     assert first.image == "train2017/000000000009.jpg"
-    assert first.meta["negative_names"] == ["toothbrush"]
+    assert first.meta["absent_names"] == ["toothbrush"]
     assert first.meta["not_exhaustive_names"] == ["crate (for fruit)"]
     crate, _ = first.instances
     assert crate.name == "crate (for fruit)"
@@ -276,6 +298,7 @@ def test_lvis_takes_paths_from_addresses_and_names_what_is_absent(write):
     "changes, message",
     [
         (dict(neg_category_ids=[1000]), r"'neg_category_ids': \[1000\] are not among"),
+        (dict(neg_category_ids=[[90]]), r"'neg_category_ids': \[\[90\]\] are not"),
         (dict(coco_url="picture"), "'coco_url' 'picture' names no picture"),
         (dict(coco_url=None), "'coco_url' must be a str"),
     ],
@@ -285,6 +308,14 @@ def test_lvis_names_what_is_damaged(write, changes, message):
 
     with pytest.raises(DataError, match=message):
         read(arguments, LVISDataset)[0]
+
+
+def test_lvis_refuses_categories_whose_synonyms_are_no_texts(write):
+    value = lvis()
+    value["categories"][0]["synonyms"] = 7
+
+    with pytest.raises(ValueError, match=r"category 'crate_.*: 'synonyms' must be a"):
+        read(write(value), LVISDataset)
 
 
 def test_lvis_of_the_older_version_has_file_names(write):
@@ -364,8 +395,8 @@ def test_lvis_scenes_name_absent_classes(tmp_path):
 
     for sample, seen in zip(scenes(), annotations(build(config)), strict=True):
         there = {item.label for item in sample.scene.objects}
-        assert len(seen.meta["negative_names"]) == 2
-        assert not there & set(seen.meta["negative_names"])
+        assert len(seen.meta["absent_names"]) == 2
+        assert not there & set(seen.meta["absent_names"])
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
@@ -388,3 +419,38 @@ def test_pictures_of_the_true_layout_load(tmp_path):
         item = build(config, pipeline=[dict(type="mmvlm.LoadImages")])[0]
         off = item["images"][0].astype(int) - scenes()[0].image()
         assert np.abs(off).mean() < 6
+
+
+@pytest.mark.parametrize(
+    "name, task, kind",
+    [
+        ("coco_detection", None, "box"),
+        ("objects365", None, "box"),
+        ("lvis", dict(type="SemanticSegmentation"), "mask"),
+        ("lvis", dict(type="Existence", negative_share=0.0), "box"),
+        ("paco_lvis", None, "mask"),
+        ("pascal_part", None, "mask"),
+    ],
+)
+def test_annotations_serve_tasks_of_boxes_and_of_masks(tmp_path, name, task, kind):
+    (config,) = write_scenes(name, tmp_path, ["train"]).readers("train")
+
+    talks = [item["conversation"] for item in DATASETS.build({**config, "task": task})]
+
+    for talk in talks:
+        found = [p for turn in talk.turns for p in turn.parts if isinstance(p, Region)]
+        assert found and {part.kind for part in found} == {kind}
+
+
+def test_absent_names_of_lvis_are_all_that_is_denied(tmp_path):
+    (config,) = write_scenes("lvis", tmp_path, ["train"]).readers("train")
+    task = dict(
+        type="Existence", negative_share=1.0, semantic_share=0.0, templates="<object>?"
+    )
+
+    data = DATASETS.build({**config, "task": task})
+
+    seen = annotations(build(config))
+    for number, annotation in enumerate(seen):
+        asked = data[number]["conversation"].turns[0].text
+        assert any(name in asked for name in annotation.meta["absent_names"])

@@ -167,3 +167,137 @@ def test_wrong_options_are_named(parts, names, weights, message):
 def test_position_outside_is_an_index_error(parts):
     with pytest.raises(IndexError, match=r"position 14 outside 0\.\.13"):
         MixtureDataset(parts())[14]
+
+
+class Tokens:
+    """A member that knows its token lengths once it is bound."""
+
+    def __init__(self, name, tokens, images=1):
+        self.name, self.tokens, self.bound = name, np.array(tokens), False
+        self.images = images
+
+    def __len__(self):
+        return len(self.tokens)
+
+    def set_epoch(self, epoch):
+        pass
+
+    def bind(self, context):
+        self.bound = True
+
+    def token_lengths_at(self, epoch, repeat=0):
+        assert self.bound, "tokens are asked for before the model is known"
+        return (self.tokens + epoch + 1000 * repeat).astype(np.int32)
+
+    def num_images_at(self, epoch):
+        return np.full(len(self), self.images)
+
+
+def members():
+    return [
+        Tokens("short", np.resize([10, 30], 600)),
+        Tokens("long", np.resize([100, 300], 200), images=2),
+    ]
+
+
+def test_samples_are_shared_out_by_weight():
+    mixture = MixtureDataset(members(), [3, 1], by="samples", size=400)
+
+    assert mixture.counts == [300, 100] and len(mixture) == 400
+    whole = MixtureDataset(members(), [1, 1], by="samples")
+    assert whole.counts == [400, 400]
+
+
+def test_tokens_are_shared_out_by_weight():
+    mixture = MixtureDataset(members(), [1, 3], by="tokens", size=24_000)
+    mixture.bind("model")
+
+    assert mixture.counts == [300, 90]
+    for epoch in range(3):
+        rows, _ = mixture.rows_at(epoch)
+        tokens = [
+            m.tokens[r].sum() for m, r in zip(mixture.datasets, rows, strict=True)
+        ]
+        assert 0.22 < tokens[0] / sum(tokens) < 0.28
+    whole = MixtureDataset(members(), [1, 3], by="tokens")
+    whole.bind("model")
+    pairs = zip(whole.datasets, whole.rows_at(0)[0], strict=True)
+    tokens = sum(m.tokens[r].sum() for m, r in pairs)
+    assert tokens == pytest.approx(600 * 20 + 200 * 200, rel=0.05)
+
+
+def test_limits_bound_the_samples_of_an_epoch_and_all_come_in_time():
+    mixture = MixtureDataset(members(), [1, 2], limits=[150, None])
+
+    assert mixture.counts == [150, 400]
+    seen = Counter()
+    for epoch in range(4):
+        seen.update(mixture.rows_at(epoch)[0][0].tolist())
+    assert set(seen.values()) == {1} and len(seen) == 600
+
+
+def test_token_lengths_and_pictures_follow_the_samples_of_the_epoch():
+    mixture = MixtureDataset(members(), [0.5, 1.5])
+    mixture.bind("model")
+
+    lengths = mixture.token_lengths_at(2)
+
+    (short, long), (_, visits) = mixture.rows_at(2)
+    first, second = (m.tokens for m in mixture.datasets)
+    assert set(visits.tolist()) == {0, 1}
+    # The second visit of a sample is number 2 for the reader, as in fetch.
+    expected = [*(first[short] + 2), *(second[long] + 2 + 2000 * visits)]
+    assert lengths.tolist() == expected
+    assert lengths.dtype == np.int32
+    assert mixture.num_images_at(2).tolist() == [1] * 300 + [2] * 300
+    outer = MixtureDataset([mixture], [1])
+    assert outer.token_lengths_at(2).tolist() == lengths.tolist()
+
+
+def test_describe_counts_the_tokens_of_an_epoch():
+    mixture = MixtureDataset(members(), [1, 0.5])
+    mixture.bind("model")
+
+    text = mixture.describe(0)
+
+    tokens = members()[1].tokens[mixture.rows_at(0)[0][1]].sum()
+    assert f"{12_000 + tokens} tokens in epoch 0" in text
+    assert f"{100 * tokens / (12_000 + tokens):5.1f} %)" in text.splitlines()[2]
+    assert "12000 tokens" in text.splitlines()[1]
+
+
+def test_member_without_token_lengths_is_named(parts):
+    class NoTokens:
+        name = "blind"
+
+        def __len__(self):
+            return 3
+
+    mixture = MixtureDataset([NoTokens()], [1])
+
+    with pytest.raises(TypeError, match=r"'blind' \(NoTokens\) offers no token_"):
+        mixture.token_lengths_at(0)
+
+
+def test_fingerprint_tells_a_changed_mixture():
+    def facts(**options):
+        inner = MixtureDataset(members(), [1, 2], name="inner", **options)
+        return MixtureDataset([inner]).fingerprint(0)
+
+    assert facts() == facts()
+    assert facts() != facts(seed=1) and facts() != facts(limits=[5, None])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (dict(by="words"), r"by='words', expected one of \['epochs', 'samples', 'tok"),
+        (dict(size=9), "size=9 with by='epochs'"),
+        (dict(by="tokens", size=1), "size=1 with by='tokens'; expected at least 2"),
+        (dict(limits=[1]), r"limits=\[1\] for 2 datasets"),
+        (dict(limits=[1, 0]), "expected one int above 0, or None, per dataset"),
+    ],
+)
+def test_wrong_shares_are_named(options, message):
+    with pytest.raises(ValueError, match=message):
+        MixtureDataset(members(), [1, 1], **options)

@@ -211,6 +211,8 @@ def test_missing_pictures_folders_and_explanations_are_named(write, tmp_path):
         read({**arguments, "ann_file": "empty"})
     with pytest.raises(ValueError, match="item 0: expected a list of objects"):
         read(write(content(), explanations=[dict(image="0.jpg")]))
+    with pytest.raises(ValueError, match="item 0: expected a list of objects"):
+        read(write(content(), explanations=[3]))
 
 
 @pytest.mark.parametrize("split", ["train", "test"])

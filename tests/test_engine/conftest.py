@@ -18,8 +18,8 @@ class Jobs:
     def __init__(self, context):
         self.context = context
 
-    def start(self, folder, function, *args, world=1):
-        """Return the started processes of one job."""
+    def start(self, folder, function, *args, world=1, daemon=True):
+        """Return the started processes of one job; daemons have no loader workers."""
         from engine_jobs_entry import entry, free_port
 
         port = free_port()
@@ -36,15 +36,15 @@ class Jobs:
                 )
             log = str(folder / f"{function}-rank{rank}.log")
             process = self.context.Process(
-                target=entry, args=(function, log, env, args), daemon=True
+                target=entry, args=(function, log, env, args), daemon=daemon
             )
             process.start()
             processes.append(process)
         return processes
 
-    def run(self, folder, function, *args, world=1, timeout=600):
+    def run(self, folder, function, *args, world=1, timeout=600, daemon=True):
         """Run a job to its end; returns exit codes and the logs."""
-        processes = self.start(folder, function, *args, world=world)
+        processes = self.start(folder, function, *args, world=world, daemon=daemon)
         for process in processes:
             process.join(timeout)
         hung = [process.is_alive() for process in processes]
@@ -56,9 +56,9 @@ class Jobs:
         )
         return [process.exitcode for process in processes], logs
 
-    def check(self, folder, function, *args, world=1, timeout=600):
+    def check(self, folder, function, *args, world=1, **options):
         """Run a job that must succeed."""
-        codes, logs = self.run(folder, function, *args, world=world, timeout=timeout)
+        codes, logs = self.run(folder, function, *args, world=world, **options)
         assert codes == [0] * world, "\n".join(log[-4000:] for log in logs)
         return logs
 

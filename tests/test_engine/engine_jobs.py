@@ -10,10 +10,11 @@ import sys
 import traceback
 
 import torch
-from engine_toys import GradientRecorder, toy_config
+from engine_toys import GradientRecorder, RecordingMixture, toy_config
 from mmengine.config import Config
 
 from mmvlm.config import load_config
+from mmvlm.config.toy_data import make_toy_llava
 from mmvlm.engine.runner import build_runner
 from mmvlm.engine.runner.checkpoint import load_file, load_parts
 from mmvlm.registry import MODELS
@@ -85,6 +86,38 @@ def train_mixed(work_dir, steps):
     build_runner(mixed_config(work_dir, steps)).train()
 
 
+def packed_config(work_dir, steps):
+    """As above, but packs from a mixture of five files and two workers."""
+    cfg = mixed_config(work_dir, steps)
+    one = cfg.train_dataloader.dataset.datasets[0].to_dict()
+    del one["indices"]
+    sets = []
+    for number in range(5):
+        folder = os.path.join(os.path.dirname(work_dir), f"set-{number}")
+        path = make_toy_llava(folder, 6 + number)
+        sets.append(dict(one, type="LLaVADataset", name=f"set-{number}"))
+        sets[-1].update(data_root=folder, ann_file=os.path.basename(path))
+    cfg.train_dataloader.update(
+        batch_size=1,
+        num_workers=2,
+        persistent_workers=True,
+        sampler=dict(type="PackedBatchSampler", pack_length=700, buffer_size=16),
+        dataset=dict(
+            type="RecordingMixture",
+            datasets=sets,
+            weights=[1.0, 0.5, 0.8, 1.0, 0.3],
+            limits=[None, None, None, 5, None],
+            folder=work_dir,
+        ),
+    )
+    cfg.custom_hooks = [dict(type="SampleRecorder")]
+    return cfg
+
+
+def train_packed(work_dir, steps):
+    build_runner(packed_config(work_dir, steps)).train()
+
+
 # One big batch against its pieces ----------------------------------------------
 
 
@@ -110,7 +143,7 @@ def gradients_of(work_dir, batch_size, accumulation, strategy=None):
     cfg.work_dir = work_dir
     if strategy is not None:
         cfg.strategy = Config.fromfile(STRATEGIES.format(strategy)).strategy
-    assert GradientRecorder is not None
+    assert GradientRecorder is not None and RecordingMixture is not None
     build_runner(set_launcher(cfg)).train()
 
 

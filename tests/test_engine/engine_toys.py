@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import random
 
 import mmvlm  # noqa: F401  isort: skip
@@ -13,6 +15,7 @@ from mmengine.model import BaseModel
 from torch import nn
 from torch.nn import functional as F
 
+from mmvlm.datasets.mixture import MixtureDataset
 from mmvlm.registry import DATA_SAMPLERS, DATASETS, FUNCTIONS, HOOKS, MODELS
 from mmvlm.structures import IGNORE_INDEX, VLMBatch
 
@@ -211,3 +214,46 @@ class GradientRecorder(Hook):
         grads = {n: p.grad.clone() for n, p in named if p.grad is not None}
         path = f"{runner.work_dir}/grads-{runner.iter}-rank{runner.rank}.pth"
         torch.save(dict(loss=step.loss, grads=grads), path)
+
+
+def append_line(path, row):
+    """Append whole lines, from several processes."""
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.write(handle, (json.dumps(row) + "\n").encode())
+    os.close(handle)
+
+
+@DATASETS.register_module(force=True)
+class RecordingMixture(MixtureDataset):
+    """Writes every fetch: the process whose worker it was, epoch, data set and row."""
+
+    def __init__(self, *args, folder, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.folder = folder
+
+    def fetch(self, position, repeat=0):
+        member, row, _ = self.locate(position)
+        name = f"{self.datasets[member].name}/{row}"
+        facts = dict(
+            run=os.getppid(), worker=os.getpid(), epoch=self.epoch, sample=name
+        )
+        append_line(os.path.join(self.folder, "fetched.jsonl"), facts)
+        return super().fetch(position, repeat)
+
+
+@HOOKS.register_module(force=True)
+class SampleRecorder(Hook):
+    """Writes which samples every step trained on, micro-batch by micro-batch."""
+
+    def before_train(self, runner):
+        facts = dict(run=os.getpid(), rank=runner.rank, start=runner.iter)
+        append_line(os.path.join(runner.work_dir, "starts.jsonl"), facts)
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        samples = [
+            [f"{one.dataset}/{one.index}" for one in batch["data_samples"]]
+            for batch in data_batch
+        ]
+        facts = dict(step=runner.iter, epoch=runner.epoch, samples=samples)
+        path = os.path.join(runner.work_dir, f"samples-rank{runner.rank}.jsonl")
+        append_line(path, facts)

@@ -36,10 +36,11 @@ def wait_while(condition, processes):
         time.sleep(0.002)
 
 
-def train_whole(jobs, tmp_path, world):
+def train_whole(jobs, tmp_path, world, job="train_mixed", steps=STEPS, **options):
     """Train without a kill; returns the seconds of the start-up and of a step."""
-    folder, log = tmp_path / "whole", tmp_path / "train_mixed-rank0.log"
-    processes = jobs.start(tmp_path, "train_mixed", str(folder), STEPS, world=world)
+    folder, log = tmp_path / "whole", tmp_path / f"{job}-rank0.log"
+    arguments = (tmp_path, job, str(folder), steps)
+    processes = jobs.start(*arguments, world=world, **options)
     # Jobs begin late while the server is still importing; the log is their start.
     wait_while(lambda: not log.exists(), processes)
     began = time.monotonic()
@@ -49,7 +50,7 @@ def train_whole(jobs, tmp_path, world):
         process.join(PATIENCE)
     codes = [process.exitcode for process in processes]
     assert codes == [0] * world, log_tails(tmp_path)
-    return first - began, (time.monotonic() - first) / (STEPS - 1)
+    return first - began, (time.monotonic() - first) / (steps - 1)
 
 
 def wait_for_moment(rng, processes, folder, kill, seconds):
@@ -126,3 +127,87 @@ def test_ten_kills_of_two_processes_change_no_loss(jobs, tmp_path):
 
     assert resumed == expected
     assert len(set(reached)) >= 5, reached
+
+
+# Which samples, not only which losses ------------------------------------------
+
+PACKED_STEPS = 16
+
+
+def rows(path):
+    lines = path.read_text().splitlines(keepends=True)
+    return [json.loads(line) for line in lines if line.endswith("\n")]
+
+
+def samples_of(folder, rank):
+    """Samples of every step; a step made twice must have held the same ones."""
+    steps = {}
+    for row in rows(folder / f"samples-rank{rank}.jsonl"):
+        facts = (row["epoch"], row["samples"])
+        assert steps.setdefault(row["step"], facts) == facts, row["step"]
+    return steps
+
+
+def kill_twice(jobs, tmp_path, world):
+    """Kill after some steps, twice, and train to the end; returns the folder."""
+    options = dict(world=world, daemon=False)
+    seconds = train_whole(
+        jobs, tmp_path, job="train_packed", steps=PACKED_STEPS, **options
+    )
+    rng, cut = random.Random(0), tmp_path / "cut"
+    cut.mkdir()
+    arguments = (tmp_path, "train_packed", str(cut), PACKED_STEPS)
+    for goal in (3, 8):
+        processes = jobs.start(*arguments, **options)
+        wait_while(lambda goal=goal: steps_logged(cut) < goal, processes)
+        time.sleep(rng.uniform(0.0, seconds[1]))
+        assert kill_all(processes, tmp_path)
+    jobs.check(*arguments, **options)
+    return cut
+
+
+@pytest.mark.slow
+@pytest.mark.multiproc
+def test_packs_of_five_data_sets_go_on_where_they_were_killed(jobs, tmp_path):
+    world = 2
+    (tmp_path / "whole").mkdir()
+    cut, whole = kill_twice(jobs, tmp_path, world), tmp_path / "whole"
+
+    assert losses(cut) == losses(whole)
+    steps = [samples_of(whole, rank) for rank in range(world)]
+    assert [samples_of(cut, rank) for rank in range(world)] == steps
+    assert set(steps[0]) == set(range(PACKED_STEPS)) and len(steps[0][0][1]) == 2
+    epochs = {epoch for epoch, _ in steps[0].values()}
+    assert len(epochs) >= 3, epochs
+    names = {
+        s.split("/")[0] for _, packs in steps[0].values() for p in packs for s in p
+    }
+    assert names == {f"set-{number}" for number in range(5)}
+    assert len({len(p) for _, packs in steps[0].values() for p in packs}) > 1
+    # Every sample of an epoch comes on one rank, once.
+    for epoch in sorted(epochs)[:-1]:
+        seen = samples_before(steps, PACKED_STEPS, epoch)
+        assert len(seen) == len(set(seen))
+
+    # A resumed process loads nothing that was trained on before its start.
+    starts = [row for row in rows(cut / "starts.jsonl") if row["start"] > 0]
+    assert len(starts) == 2 * world
+    for start in starts:
+        done = set(samples_before(steps, start["start"]))
+        mine = [
+            row for row in rows(cut / "fetched.jsonl") if row["run"] == start["run"]
+        ]
+        assert mine
+        assert not {(row["epoch"], row["sample"]) for row in mine} & done
+
+
+def samples_before(steps, end, epoch=None):
+    """(epoch, sample) of all ranks' steps before ``end``."""
+    return [
+        (at, sample)
+        for rank in steps
+        for step, (at, packs) in rank.items()
+        if step < end and epoch in (None, at)
+        for pack in packs
+        for sample in pack
+    ]

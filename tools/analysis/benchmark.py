@@ -17,6 +17,7 @@ import json
 
 #: Sub-command -> module, one line of help.
 COMMANDS = {
+    "batching": ("mmvlm.testing.bench_batching", "cost of padding and of waiting"),
     "data": ("mmvlm.testing.bench_data", "opening a million records"),
     "deform": ("mmvlm.testing.bench_deform", "deformable attention's sampling"),
     "image": ("mmvlm.testing.bench_image", "a JPEG file to pixels, against LLaVA's"),

@@ -114,23 +114,51 @@ class PlannedBatchSampler(Sampler, ABC):
         return max(0, self._step_batches - self._tail)
 
     def __len__(self) -> int:
-        """Return the number of micro-batches per epoch, equal on all ranks."""
+        """Return the micro-batches of the current epoch, equal on all ranks."""
+        return self.batches_at(self.epoch)
+
+    def batches_at(self, epoch: int) -> int:
+        """Return the micro-batches of an epoch; the same for all epochs here."""
         full = self.num_samples // (self._step_batches * self.batch_size)
         return (full + (self._tail > 0)) * self.accumulation
 
-    def plan(self, epoch: int) -> list[list[int]]:
-        """Return this rank's micro-batches of an epoch."""
+    def global_batches(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the global batches of an epoch.
+
+        Returns:
+            tuple[np.ndarray, np.ndarray]: the full steps, (steps, samples), and the
+            samples of the last one, (n,), empty when none are left for it.
+
+        """
         order = np.asarray(self.order(epoch))
         head = len(order) - self._tail
-        batches = order[:head].reshape(-1, self.batch_size)
+        full = order[:head].reshape(-1, self._step_batches * self.batch_size)
+        last = order[head:]
+        if self.num_repeated:
+            last = np.concatenate([last, np.resize(order, self.num_repeated)])
+        return full, last
+
+    def plan(self, epoch: int) -> list[list[int]]:
+        """Return this rank's micro-batches of an epoch."""
+        full, last = self.global_batches(epoch)
+        batches = full.reshape(-1, self.batch_size)
         mine = batches[self.rank :: self.world_size].tolist()
-        if self._tail:
-            last = order[head:]
-            if self.num_repeated:
-                last = np.concatenate([last, np.resize(order, self.num_repeated)])
+        if len(last):
             shares = np.array_split(last, self._step_batches)
             mine += [share.tolist() for share in shares[self.rank :: self.world_size]]
         return mine
+
+    def fingerprint(self, epoch: int) -> dict[str, Any]:
+        """Return, in plain values, what an epoch's plan depends on.
+
+        A run is resumed exactly only where these are what they were.
+        """
+        return dict(
+            type=type(self).__name__,
+            seed=self.seed,
+            batch_size=self.batch_size,
+            samples=len(self.dataset),
+        )
 
     def set_epoch(self, epoch: int) -> None:
         """Plan the next iteration for this epoch."""
@@ -152,6 +180,10 @@ class PlannedBatchSampler(Sampler, ABC):
         self._position = int(batch)
 
     def __iter__(self) -> Iterator[list[int]]:
-        """Return an iterator over the (rest of the) current epoch's plan."""
+        """Yield the (rest of the) current epoch's plan.
+
+        The position is taken with the first batch, not with the iterator: a loader
+        with workers makes two iterators and throws the first one away.
+        """
         start, self._position = self._position, 0
-        return iter(self.plan(self.epoch)[start:])
+        yield from self.plan(self.epoch)[start:]

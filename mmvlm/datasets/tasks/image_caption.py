@@ -18,22 +18,29 @@ class ImageCaption(DataTask):
 
     Args:
         prompts (Sequence[str]): one is drawn; an empty one shows the picture alone.
+        ask_only (bool): ask about a picture without captions too (test splits),
+            without an answer.
 
     Raises:
         ValueError: without a prompt.
 
     """
 
-    def __init__(self, prompts: Sequence[str] = ("",)) -> None:
+    def __init__(
+        self, prompts: Sequence[str] = ("",), *, ask_only: bool = False
+    ) -> None:
         if not prompts:
             raise ValueError("ImageCaption: prompts is empty.")
+        self.ask_only = ask_only
         self.prompts = tuple(prompts)
 
     def turns(self, annotation: AnnotatedImage, rng: np.random.Generator) -> list[Turn]:
         """Return a question and a caption."""
-        if not annotation.captions:
+        if not annotation.captions and not self.ask_only:
             raise NothingToAsk("no caption.")
         prompt = self.prompts[int(rng.integers(len(self.prompts)))]
+        if not annotation.captions:
+            return [Turn("user", (Text(prompt),))]
         caption = annotation.captions[int(rng.integers(len(annotation.captions)))]
         return [
             Turn("user", (Text(prompt),)),

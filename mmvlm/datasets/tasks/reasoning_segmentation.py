@@ -119,8 +119,8 @@ class ReasoningSegmentation(DataTask):
 
     def _question(self, question: VisualQuestion, draws: Draws) -> tuple[Part, ...]:
         if _is_sentence(question):
-            return self.sentences.draw(draws, text=question.question)
-        return self.names.draw(draws, name=question.question)
+            return self.sentences.draw(draws, text=Text(question.question, "question"))
+        return self.names.draw(draws, name=Text(question.question, "expression"))
 
 
 def _is_sentence(question: VisualQuestion) -> bool:

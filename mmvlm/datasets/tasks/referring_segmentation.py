@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from mmvlm.registry import DATA_TASKS
-from mmvlm.structures import AnnotatedImage, Turn
+from mmvlm.structures import AnnotatedImage, Text, Turn
 
 from .base import DataTask, NothingToAsk
 from .draws import draws_of
@@ -69,7 +69,7 @@ class ReferringSegmentation(DataTask):
         for instance, phrase in draws.sample(pairs, self.max_questions):
             phrase = phrase.lower() if self.lower_case else phrase
             mask = mask_region([instance], annotation.size, phrase)
-            question = self.questions.draw(draws, name=phrase)
+            question = self.questions.draw(draws, name=Text(phrase, "expression"))
             turns.append(Turn("user", question))
             turns.append(Turn("assistant", self.answers.draw(draws, mask=mask)))
         return turns

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from mmvlm.registry import DATA_TASKS
-from mmvlm.structures import AnnotatedImage, Instance, Turn
+from mmvlm.structures import AnnotatedImage, Instance, Text, Turn
 
 from .base import DataTask, NothingToAsk
 from .draws import Draws, draws_of
@@ -75,7 +75,8 @@ class SemanticSegmentation(DataTask):
             name = _call(group[0], draws)
             name = name.lower() if self.lower_case else name
             mask = mask_region(group, annotation.size, name)
-            turns.append(Turn("user", self.questions.draw(draws, name=name)))
+            question = self.questions.draw(draws, name=Text(name, "category"))
+            turns.append(Turn("user", question))
             turns.append(Turn("assistant", self.answers.draw(draws, mask=mask)))
         return turns
 

@@ -93,6 +93,18 @@ def _counts(batch: Any) -> list[int] | None:
     ]
 
 
+def _changes(then: dict, now: dict) -> list[str]:
+    """Say which of the facts that decide the order of the data have changed."""
+    pairs = [
+        (key, then[key], now[key])
+        for key in ("stream_length", "accumulation", "world_size")
+    ]
+    for part, facts in then.get("data", {}).items():
+        known = now["data"].get(part, {})
+        pairs += [(f"{part}.{key}", facts[key], known.get(key)) for key in facts]
+    return [f"{key}: {old} then, {new} now" for key, old, new in pairs if old != new]
+
+
 @LOOPS.register_module()
 class VLMTrainLoop(BaseLoop):
     """Train by optimizer steps over one continuous stream of micro-batches.
@@ -136,13 +148,13 @@ class VLMTrainLoop(BaseLoop):
         self.stream = MicroBatchStream(self.dataloader)
         self.by_epoch = max_epochs is not None
         if self.by_epoch:
-            self._num_micro = int(max_epochs) * len(self.stream)
+            self._num_micro = self.stream.length_of(int(max_epochs))
             self._max_iters = math.ceil(self._num_micro / self.accumulation)
             self._max_epochs = int(max_epochs)
         else:
             self._max_iters = int(max_iters)
             self._num_micro = self._max_iters * self.accumulation
-            self._max_epochs = math.ceil(self._num_micro / len(self.stream))
+            self._max_epochs = self.stream.epochs_of(self._num_micro)
         self.val_interval = val_interval
         self.val_begin = val_begin
         #: Set by EarlyStoppingHook.
@@ -188,6 +200,7 @@ class VLMTrainLoop(BaseLoop):
             stream_length=len(self.stream),
             accumulation=self.accumulation,
             world_size=get_dist_info()[1],
+            data=self.stream.fingerprint(),
         )
 
     def load_state_dict(self, state: dict, rng_state: Any = None) -> None:
@@ -201,13 +214,11 @@ class VLMTrainLoop(BaseLoop):
             ValueError: when the data or the way they are dealt have changed.
 
         """
-        now = self.state_dict()
-        changed = [
-            f"{key}: {state[key]} then, {now[key]} now"
-            for key in ("stream_length", "accumulation", "world_size")
-            if state[key] != now[key]
-        ]
+        place = (self.stream.epoch, self.stream.position)
+        self.stream.seek(state["stream_epoch"], state["stream_position"])
+        changed = _changes(state, self.state_dict())
         if changed:
+            self.stream.seek(*place)
             raise ValueError(
                 "cannot resume exactly, the data are dealt differently: "
                 + "; ".join(changed)
@@ -216,7 +227,6 @@ class VLMTrainLoop(BaseLoop):
             )
         self._iter = self.completed_steps = state["iter"]
         self._epoch = state["epoch"]
-        self.stream.seek(state["stream_epoch"], state["stream_position"])
         self._resumed_rng = rng_state
         self._resumed = True
 

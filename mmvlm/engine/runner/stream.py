@@ -43,8 +43,35 @@ class MicroBatchStream:
         self._iterator: Any = None
 
     def __len__(self) -> int:
-        """Micro-batches per epoch."""
+        """Micro-batches of the current epoch."""
+        return self.length_at(self.epoch)
+
+    def length_at(self, epoch: int) -> int:
+        """Micro-batches of an epoch; samplers that pack have more in some."""
+        if hasattr(self.sampler, "batches_at"):
+            return self.sampler.batches_at(epoch)
         return len(self.sampler)
+
+    def length_of(self, epochs: int) -> int:
+        """Micro-batches of the first ``epochs`` epochs."""
+        return sum(map(self.length_at, range(epochs)))
+
+    def epochs_of(self, count: int) -> int:
+        """Epochs that the first ``count`` micro-batches touch."""
+        epoch, left = 0, count
+        while left > 0:
+            left -= self.length_at(epoch)
+            epoch += 1
+        return epoch
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Return, in plain values, what the order of the current epoch depends on."""
+        facts = {}
+        if hasattr(self.sampler, "fingerprint"):
+            facts["sampler"] = self.sampler.fingerprint(self.epoch)
+        if hasattr(self.dataloader.dataset, "fingerprint"):
+            facts["dataset"] = self.dataloader.dataset.fingerprint(self.epoch)
+        return facts
 
     def seek(self, epoch: int, position: int) -> None:
         """Make ``position`` of ``epoch`` the next micro-batch."""

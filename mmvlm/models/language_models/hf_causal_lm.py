@@ -22,6 +22,7 @@ from .attention import (
     segment_kwargs,
 )
 from .base import LanguageModel
+from .flex_attention import FLEX_ATTENTION, register_flex_attention
 from .generation import generate_from_embeds
 from .last_block import LastBlockForward
 from .peft import add_lora, keep_plain_keys, quantize_linears
@@ -29,11 +30,14 @@ from .peft import add_lora, keep_plain_keys, quantize_linears
 #: attention -> (padded layout?, transformers' implementation; None = its default)
 _ATTENTION = {
     "segment": (False, SEGMENT_ATTENTION),
+    "flex": (False, FLEX_ATTENTION),
     "flash_attention_2": (False, "flash_attention_2"),
     "padded": (True, None),
     "sdpa": (True, "sdpa"),
     "eager": (True, "eager"),
 }
+#: Kinds that our own functions compute, sample by sample.
+_SEGMENTED = ("segment", "flex")
 
 
 @MODELS.register_module()
@@ -49,7 +53,8 @@ class HFCausalLM(LanguageModel):
         torch_dtype (str | None): dtype of the weights, ``'bfloat16'``; None
             keeps the dtype of the file, float32 for random weights.
         attention (str): ``segment`` (flat tokens, attention inside each
-            sample), ``flash_attention_2`` (flat tokens, needs flash-attn),
+            sample), ``flex`` (the same as one fused FlexAttention, which trains on
+            GPUs only), ``flash_attention_2`` (flat tokens, needs flash-attn),
             ``padded`` (padded batch, the model's default kernel), ``sdpa`` or
             ``eager`` (padded batch, that kernel).
         gradient_checkpointing (str | int): ``off``, ``all`` or every k-th block.
@@ -98,18 +103,19 @@ class HFCausalLM(LanguageModel):
                 f"{sorted(_ATTENTION)}."
             )
         register_segment_attention()
+        register_flex_attention()
         self.attention = attention
         self.padded, implementation = _ATTENTION[attention]
         self.model = build_causal_lm(
             name_or_path,
             config,
             torch_dtype=torch_dtype,
-            attention=None if attention == "segment" else implementation,
+            attention=None if attention in _SEGMENTED else implementation,
             trust_remote_code=trust_remote_code,
         )
-        if implementation == SEGMENT_ATTENTION:
+        if attention in _SEGMENTED:
             self._check_segment_support()
-            self.model.config._attn_implementation = SEGMENT_ATTENTION
+            self.model.config._attn_implementation = implementation
         _check_head(self.model)
         if num_new_tokens:
             self.resize_embeddings(num_new_tokens)
@@ -237,7 +243,7 @@ class HFCausalLM(LanguageModel):
         if self.padded:
             return self._forward_padded(inputs_embeds, position_ids, seq_lens, rows)
         kwargs = segment_kwargs(cu_seqlens, seq_lens)
-        if self.attention == "segment":
+        if self.attention in _SEGMENTED:
             # A prepared 4-D mask keeps every version from building its own.
             kwargs["attention_mask"] = inputs_embeds.new_zeros(1, 1, 1, 1)
         else:
@@ -245,7 +251,7 @@ class HFCausalLM(LanguageModel):
         kwargs.update(
             inputs_embeds=inputs_embeds[None], position_ids=position_ids[None]
         )
-        if self.attention == "segment":
+        if self.attention in _SEGMENTED:
             hidden = self._decode_segments(kwargs, rows)
         else:
             hidden = self._decode(kwargs, rows)

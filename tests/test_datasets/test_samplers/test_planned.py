@@ -106,6 +106,23 @@ def test_position_resumes_the_epoch_once(kind, workers):
     assert list(loader) == whole and len(loader) == len(whole) == len(sampler)
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("persistent", [False, True])
+def test_first_iteration_of_a_loader_may_start_inside_the_epoch(workers, persistent):
+    sampler = RandomBatchSampler(Data(23), 4, seed=1, rank=0, world_size=1)
+    sampler.set_position(4)
+
+    loader = DataLoader(
+        Data(23),
+        batch_sampler=sampler,
+        num_workers=workers,
+        collate_fn=list,
+        persistent_workers=persistent and workers > 0,
+    )
+
+    assert list(loader) == sampler.plan(0)[4:]
+
+
 def test_position_outside_is_refused():
     sampler = RandomBatchSampler(Data(8), 4, seed=0, rank=0, world_size=1)
 

@@ -39,6 +39,8 @@ class CocoDetectionWriter(SceneWriter):
 
     root: ClassVar[str] = "coco"
     reader: ClassVar[str] = "CocoDetectionDataset"
+    #: Takes the place of the reader's own task where that asks several questions.
+    test_task: ClassVar[dict] = {}
     image_folders: ClassVar[dict] = dict(train="train2017", test="val2017")
     files: ClassVar[dict] = dict(
         train="annotations/instances_train2017.json",
@@ -88,15 +90,16 @@ class CocoDetectionWriter(SceneWriter):
         return [name]
 
     def readers(self, split: str) -> list[dict]:
-        """Return the data set of the pictures of a split."""
-        return [
-            dict(
-                type=self.reader,
-                data_root=os.path.join(self.folder, self.root),
-                ann_file=self.files[split],
-                image_prefix=self._image_prefix(split),
-            )
-        ]
+        """Return the data set of a split's pictures; testing asks one question."""
+        config = dict(
+            type=self.reader,
+            data_root=os.path.join(self.folder, self.root),
+            ann_file=self.files[split],
+            image_prefix=self._image_prefix(split),
+        )
+        if split == "test" and self.test_task:
+            config["task"] = dict(self.test_task)
+        return [config]
 
     # What dialects change ---------------------------------------------------
 

@@ -42,6 +42,19 @@ class DenseFusionWriter(SceneWriter):
                 file.write(json.dumps(row) + "\n")
         return [name]
 
+    def readers(self, split: str) -> list[dict]:
+        """Return the data set of captions; there is none for testing."""
+        if split == "test":
+            return []
+        return [
+            dict(
+                type="DenseFusionDataset",
+                data_root=self.folder,
+                ann_file="densefusion.jsonl",
+                image_prefix="images",
+            )
+        ]
+
 
 def dense_caption(scene: Scene) -> str:
     """Tell objects and places, their number, extents and how neighbours lie."""

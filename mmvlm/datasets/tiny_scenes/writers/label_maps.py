@@ -73,16 +73,17 @@ class LabelMapWriter(SceneWriter):
         picture.save(path)
 
     def readers(self, split: str) -> list[dict]:
-        """Return the data set of the pictures of a split."""
-        return [
-            dict(
-                type=self.reader,
-                data_root=os.path.join(self.folder, self.root),
-                ann_file=self.class_list,
-                image_prefix=self.image_folders[split],
-                label_prefix=self.label_folders[split],
-            )
-        ]
+        """Return the data set of a split's pictures; testing asks one question."""
+        config = dict(
+            type=self.reader,
+            data_root=os.path.join(self.folder, self.root),
+            ann_file=self.class_list,
+            image_prefix=self.image_folders[split],
+            label_prefix=self.label_folders[split],
+        )
+        if split == "test":
+            config["task"] = dict(type="SemanticSegmentation", max_classes=1)
+        return [config]
 
 
 @SCENE_WRITERS.register_module(name="ade20k")

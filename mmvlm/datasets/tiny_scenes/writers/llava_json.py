@@ -47,6 +47,14 @@ class LLaVAJSONWriter(SceneWriter):
             self._dump("phrases.json", [self._phrases(s) for s in samples]),
         ]
 
+    def readers(self, split: str) -> list[dict]:
+        """Return the data sets of conversations; phrases have a reader of their own."""
+        names = ("test",) if split == "test" else ("train", "pretrain", "text")
+        return [
+            dict(type="LLaVADataset", data_root=self.folder, ann_file=f"{name}.json")
+            for name in names
+        ]
+
     def _dump(self, name: str, records: list[dict]) -> str:
         with open(os.path.join(self.folder, name), "w", encoding="utf-8") as file:
             file.write("[\n")

@@ -133,6 +133,11 @@ class ModalitiesWriter(SceneWriter):
             file.write(f"[\n{lines}\n]\n")
         return [name]
 
+    def readers(self, split: str) -> list[dict]:
+        """Return the data set of pictures, depth maps and sounds."""
+        name = f"{split}_modalities.json"
+        return [dict(type="LLaVADataset", data_root=self.folder, ann_file=name)]
+
     def _record(
         self,
         sample: SceneSample,

@@ -52,6 +52,9 @@ class PACOLVISWriter(CocoDetectionWriter):
         test="annotations/paco_lvis_v1_val.json",
     )
     parts: ClassVar[tuple[str, ...]] = PARTS
+    test_task: ClassVar[dict] = dict(
+        type="SemanticSegmentation", unit="instance", max_classes=1
+    )
 
     def _image_prefix(self, split: str) -> str:
         return ""

@@ -68,7 +68,7 @@ class ReasonSegWriter(SceneWriter):
             json.dump(items, file)
 
     def readers(self, split: str) -> list[dict]:
-        """Return the data set of the pictures of a split."""
+        """Return the data set of a split's pictures; testing asks one question."""
         config = dict(
             type="ReasonSegDataset",
             data_root=os.path.join(self.folder, "reason_seg", "ReasonSeg"),
@@ -76,6 +76,8 @@ class ReasonSegWriter(SceneWriter):
         )
         if split == "train":
             config["explanatory_file"] = "explanatory/train.json"
+        else:
+            config["task"] = dict(type="ReasoningSegmentation", take="first")
         return [config]
 
 

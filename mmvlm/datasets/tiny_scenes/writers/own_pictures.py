@@ -1,0 +1,53 @@
+"""The contract of writers whose format names its pictures itself."""
+
+from __future__ import annotations
+
+import json
+import os
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+from mmvlm.datasets.tiny_scenes.samples import SceneSample
+
+from .base import SceneWriter
+
+
+class OwnPicturesWriter(SceneWriter):
+    """Write annotations beside pictures that are named as in the public set.
+
+    Args:
+        folder (str): root of the data set.
+        image_format (str): ``jpg``, as the public sets have it, or ``png``.
+
+    """
+
+    def __init__(self, folder: str, image_format: str = "jpg") -> None:
+        super().__init__(folder, image_format)
+
+    def write(self, split: str, samples: Sequence[SceneSample]) -> list[str]:
+        """Write pictures and annotation files of a split."""
+        self.write_images(samples)
+        return self.write_annotations(split, samples)
+
+    @abstractmethod
+    def write_annotations(
+        self, split: str, samples: Sequence[SceneSample]
+    ) -> list[str]:
+        """Write the annotation files; returns their paths below ``folder``."""
+
+    def dump(self, name: str, value: Any) -> str:
+        """Write a JSON file; returns its name."""
+        path = os.path.join(self.folder, name)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "w", encoding="utf-8") as file:
+            json.dump(value, file, ensure_ascii=False)
+        return name
+
+    def load(self, name: str, default: Any) -> Any:
+        """Return a JSON file that both splits share, or ``default``."""
+        path = os.path.join(self.folder, name)
+        if not os.path.isfile(path):
+            return default
+        with open(path, encoding="utf-8") as file:
+            return json.load(file)

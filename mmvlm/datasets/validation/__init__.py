@@ -1,0 +1,1 @@
+"""The dataset doctor: rules over samples, checked by several processes."""

@@ -1,0 +1,50 @@
+"""Whether samples are there once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from mmvlm.datasets.validation.rule import Rule, rule
+from mmvlm.datasets.validation.specimen import Specimen, digest_of
+
+
+@rule
+class SameId(Rule):
+    """One id for two records: answers to them cannot be told apart."""
+
+    name = "same id"
+    level = "warning"
+    order = 70
+    shared = "the id"
+
+    def keys(self, specimen: Specimen) -> Iterable[tuple[int, int]]:
+        """Yield the id within its data set, owned by the record."""
+        if specimen.id:
+            yield digest_of(specimen.dataset, specimen.id), specimen.index
+
+
+@rule
+class SameRecord(Rule):
+    """Two records that say the same of the same picture; the copy adds nothing."""
+
+    name = "same record"
+    order = 71
+    shared = "all but the id"
+
+    def keys(self, specimen: Specimen) -> Iterable[tuple[int, int]]:
+        """Yield the content without its id, owned by data set and record."""
+        if specimen.conversation is None:
+            return
+        pictures = tuple(
+            picture.name if picture.digest is None else picture.digest
+            for picture in specimen.pictures
+        )
+        content = specimen.annotation
+        if content is not None:
+            content = replace(content, id="", image=None, meta={})
+        else:
+            talk = specimen.conversation
+            content = talk.turns, [str(v) for v in talk.media.values()]
+        owner = digest_of(specimen.dataset, specimen.index)
+        yield digest_of(pictures, content), owner

@@ -1,0 +1,60 @@
+"""Whether pictures are there, whole, and as large as the file says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from mmvlm.datasets.validation.rule import Rule, rule
+from mmvlm.datasets.validation.specimen import Specimen, digest_of
+
+
+@rule
+class Pictures(Rule):
+    """Every picture decodes (in a fast walk: opens)."""
+
+    name = "pictures"
+    order = 10
+    claims = r"^image (path )?'"
+
+    def check(self, specimen: Specimen) -> Iterable[str]:
+        """Yield why a picture cannot be used."""
+        for picture in specimen.pictures:
+            if picture.reason is not None:
+                yield picture.reason
+
+
+@rule
+class PictureSize(Rule):
+    """Boxes are given in the frame of the picture that lies on disk."""
+
+    name = "picture size"
+    order = 12
+
+    def check(self, specimen: Specimen) -> Iterable[str]:
+        """Yield where a region's frame is not its picture's."""
+        told = {(r.image, tuple(r.boxes.size)) for r in specimen.regions}
+        if specimen.annotation is not None and specimen.annotation.size is not None:
+            told.add((0, tuple(specimen.annotation.size)))
+        for image, size in sorted(told):
+            found = specimen.size_of(image)
+            if found is not None and tuple(found) != size:
+                yield (
+                    f"annotated as {size[1]} x {size[0]} pixels, but "
+                    f"'{specimen.pictures[image].name}' has {found[1]} x {found[0]}."
+                )
+
+
+@rule
+class SamePicture(Rule):
+    """One picture under two names: it may be in training and test sets."""
+
+    name = "same picture"
+    level = "warning"
+    order = 72
+    shared = "a picture, under another name,"
+
+    def keys(self, specimen: Specimen) -> Iterable[tuple[int, int]]:
+        """Yield the content's hash, owned by the picture's path."""
+        for picture in specimen.pictures:
+            if picture.digest is not None:
+                yield picture.digest, digest_of(picture.name)

@@ -1,0 +1,242 @@
+"""What holds of every format: suites over all writers of TinyScenes.
+
+A new writer is tested here without being listed. Damage that fits every format has
+two documented outcomes: ValueError at opening that names the file, or samples that
+are counted as bad.
+"""
+
+import os
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+from format_helpers import (
+    CASES,
+    FORMATS,
+    NUM_SCENES,
+    SILENT,
+    build,
+    pipeline,
+    tiny_context,
+    write_format,
+)
+from torch.utils.data import DataLoader
+
+from mmvlm.apis.data_doctor import check_data
+from mmvlm.apis.sample_browser import collect_card
+from mmvlm.datasets.bad_samples import BadRecord
+from mmvlm.structures import Region, Text
+from mmvlm.testing.fuzz_readers import fuzz, replaced, sources_of, walk, watchdog
+from mmvlm.visualization.sample_page import write_sample_page
+
+over_cases = pytest.mark.parametrize(
+    ("name", "split"), CASES, ids=[f"{name}-{split}" for name, split in CASES]
+)
+
+
+@pytest.fixture(scope="module")
+def formats(tmp_path_factory):
+    """Return a function that writes a format once and gives its place."""
+    written = {}
+    cache = tmp_path_factory.mktemp("cache")
+    before = os.environ.get("MMVLM_CACHE")
+    os.environ["MMVLM_CACHE"] = str(cache)
+
+    def get(name):
+        if name not in written:
+            written[name] = write_format(name, tmp_path_factory.mktemp(name))
+        return written[name]
+
+    yield get
+    os.environ.pop("MMVLM_CACHE")
+    if before is not None:
+        os.environ["MMVLM_CACHE"] = before
+
+
+@pytest.fixture
+def readers(formats, name, split):
+    configs = formats(name).readers[split]
+    assert configs or (name, split) in SILENT, "SceneWriter.readers gives nothing"
+    return configs
+
+
+@pytest.fixture(scope="module")
+def context():
+    words = "USER: what is at the top left of it? ASSISTANT: a red 0 1 2 3.5 [ ] < >"
+    return tiny_context([words] * 3)
+
+
+def talk_of(item):
+    return item["conversation"]
+
+
+def said(item):
+    """Everything of a conversation that can be compared."""
+    talk = talk_of(item)
+    pictures = [p if isinstance(p, str) else repr(p)[:200] for p in talk.images]
+    return repr((talk.turns, pictures, talk.id, sorted(talk.meta), sorted(talk.media)))
+
+
+def collate(items):
+    return [item if isinstance(item, BadRecord) else said(item) for item in items]
+
+
+@over_cases
+def test_every_item_is_a_checked_conversation(readers, name, split):
+    for config in readers:
+        dataset = build(config)
+        assert len(dataset) >= 1
+        for position in range(len(dataset)):
+            item = dataset[position]
+            talk = talk_of(item)
+            talk.check()
+            roles = [turn.role for turn in talk.turns if turn.role != "system"]
+            assert roles == (["user", "assistant"] * len(roles))[: len(roles)]
+            assert split == "test" or roles[-1] == "assistant"
+            for turn in talk.turns:
+                for part in turn.parts:
+                    assert not isinstance(part, Text) or isinstance(part.text, str)
+                    if isinstance(part, Region):
+                        assert_inside(part, talk)
+            if dataset.image_root and talk.images and isinstance(talk.images[0], str):
+                assert (Path(dataset.image_root) / talk.images[0]).is_file()
+
+
+def assert_inside(region, talk):
+    assert 0 <= region.image < len(talk.images)
+    (height, width), boxes = region.boxes.size, region.boxes.to("pixel").xyxy
+    assert (boxes >= -1e-6).all()
+    assert (boxes <= np.array([width, height] * 2) + 1e-6).all()
+    extent = boxes[:, 2:] - boxes[:, :2]
+    assert (extent > 0).all() or region.kind == "point"
+
+
+@over_cases
+def test_every_item_is_encoded(readers, context, name, split):
+    mode = "train" if split == "train" else "generate"
+    for config in readers:
+        dataset = build(config, pipeline=pipeline(mode=mode))
+        dataset.bind(context)
+        for position in range(len(dataset)):
+            if talk_of(dataset.item_at(position)).media:
+                continue  # their transforms depend on the modality
+            encoded = dataset[position]["encoded"]
+            pictures = len(dataset[position]["conversation"].images)
+            assert [slot.length for slot in encoded.slots] == [36] * pictures
+            assert (encoded.labels >= 0).any() == (mode == "train")
+
+
+@over_cases
+def test_doctor_finds_nothing_and_browser_shows_all(
+    readers, context, tmp_path, name, split
+):
+    cards = []
+    for config in readers:
+        steps = pipeline(mode="train" if split == "train" else "generate")
+        media = bool(talk_of(build(config)[1]).media)
+        dataset = build(config, pipeline=[] if media else steps)
+        dataset.bind(context)
+
+        report = check_data(dataset, training=split == "train", bound=not media)
+
+        assert report.findings == []
+        assert report.num_seen == len(dataset) == report.num_planned
+        cards += [
+            collect_card(dataset, position, None if media else context)
+            for position in range(min(4, len(dataset)))
+        ]
+    page = Path(write_sample_page(cards, tmp_path / "page.html"))
+    assert [card.reason for card in cards] == [None] * len(cards)
+    text = page.read_text()
+    assert text.count("<article") == len(cards)
+    regions = sum(len(card.regions) for card in cards)
+    assert text.count('class="chip" style=') == regions
+
+
+@over_cases
+def test_workers_and_copies_give_the_same_items(readers, name, split):
+    for config in readers:
+        dataset = build(config)
+        alone = collate([dataset[i] for i in range(len(dataset))])
+
+        loader = DataLoader(dataset, batch_size=5, num_workers=2, collate_fn=collate)
+        assert [item for batch in loader for item in batch] == alone
+        copied = pickle.loads(pickle.dumps(dataset))
+        assert collate([copied[i] for i in range(len(copied))]) == alone
+        again = build(config)
+        assert collate([again[i] for i in range(len(again))]) == alone
+        records = [repr(again.record_at(i)) for i in range(len(again))]
+        assert records == [repr(dataset.record_at(i)) for i in range(len(again))]
+
+
+@over_cases
+@pytest.mark.parametrize("damage", ["half", "random", "empty"])
+def test_a_damaged_source_is_refused_or_counted(readers, damage, name, split):
+    change = dict(
+        half=lambda data: data[: _inside_a_line(data)],
+        random=lambda data: np.random.default_rng(0).bytes(min(4096, len(data))),
+        empty=lambda data: b"",
+    )[damage]
+    for config in readers:
+        paths = sources_of(build(config))
+        assert paths
+        names = [os.path.basename(path) for path in paths]
+        for path in paths[:4]:
+            with replaced(path, change):
+                outcome = walk(config, names=names)
+            assert outcome.failure is None, path
+            assert outcome.refused or outcome.bad > 0, path
+            assert outcome.seen == outcome.good + outcome.bad
+
+
+def _inside_a_line(data):
+    """Return a place near the middle with characters of one line on both sides."""
+    at = len(data) // 2
+    while at > 1 and {data[at - 1], data[at]} & set(b"\r\n"):
+        at -= 1
+    return at
+
+
+@over_cases
+@pytest.mark.parametrize("damage", ["missing", "cut"])
+def test_a_damaged_picture_is_counted_and_no_other(readers, damage, name, split):
+    for config in readers:
+        steps = [dict(type="LoadImages")]
+        dataset = build(config, pipeline=steps, bad_samples=dict(policy="skip"))
+        own = [dataset.facts_at(i)["path"] for i in range(len(dataset))]
+        files = [p for p in own if os.path.isfile(p) and p != dataset.ann_file]
+        if not files:
+            continue  # pictures inside of the source, or none
+        content = Path(files[0]).read_bytes()
+        try:
+            with watchdog():
+                if damage == "missing":
+                    os.remove(files[0])
+                else:
+                    Path(files[0]).write_bytes(content[: len(content) // 2])
+                items = [dataset[i] for i in range(len(dataset))]
+        finally:
+            Path(files[0]).write_bytes(content)
+
+        bad = [isinstance(item, BadRecord) for item in items]
+        assert bad == [path == files[0] for path in own]
+        reasons = {item.reason for item in items if isinstance(item, BadRecord)}
+        assert all(os.path.basename(files[0]) in reason for reason in reasons)
+
+
+def test_formats_are_as_large_as_what_was_written(formats):
+    seen = {
+        name: sum(len(build(config)) for config in formats(name).readers["train"])
+        for name in FORMATS
+    }
+    assert {name: n for name, n in seen.items() if n < NUM_SCENES // 2} == {}
+
+
+def test_a_share_of_the_fuzz_run():
+    tallies = fuzz(max(300, 12 * len(FORMATS)), seed=1)
+
+    assert [line for tally in tallies.values() for line in tally.failures] == []
+    for tally in tallies.values():
+        assert tally.seen == tally.good + tally.bad
+        assert tally.good > 0

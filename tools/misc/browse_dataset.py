@@ -1,0 +1,92 @@
+"""Show samples: pictures with regions, views, tokens, the raw record.
+
+python tools/misc/browse_dataset.py CONFIG --num 8 --html samples.html
+python tools/misc/browse_dataset.py --dataset "dict(type='LLaVADataset', ...)"
+python tools/misc/browse_dataset.py CONFIG --quarantine DIR/quarantine.jsonl
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from mmengine.config import DictAction
+from rich.console import Console
+
+from mmvlm.apis.data_loading import (
+    OpenedData,
+    build_dataset,
+    open_config_data,
+    parse_dict,
+)
+from mmvlm.apis.sample_browser import choose_samples, collect_card
+from mmvlm.config import ConfigError, load_config
+from mmvlm.visualization.sample_page import write_sample_page
+from mmvlm.visualization.sample_terminal import render_card
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("config", nargs="?", help="config file or shipped name")
+    parser.add_argument("--dataset", help="one reader, as dict(type=..., ...)")
+    parser.add_argument("--split", default="train", choices=("train", "val", "test"))
+    parser.add_argument("--num", type=int, default=12, help="samples per data set")
+    parser.add_argument("--ids", nargs="+", help="these ids or record numbers")
+    parser.add_argument("--seed", type=int, help="draw at random, not evenly")
+    parser.add_argument("--quarantine", help="show the samples of such a file")
+    parser.add_argument("--html", metavar="FILE", help="write a page")
+    parser.add_argument(
+        "--terminal", action="store_true", help="print (the default without --html)"
+    )
+    parser.add_argument("--tiny", action="store_true", help="the config's tiny twin")
+    parser.add_argument("--cfg-options", nargs="+", action=DictAction, metavar="k=v")
+    args = parser.parse_args(argv)
+    if (args.config is None) == (args.dataset is None):
+        parser.error("give a config, or --dataset.")
+    return args
+
+
+def open_data(args: argparse.Namespace) -> OpenedData:
+    if args.dataset is not None:
+        dataset = build_dataset(parse_dict(args.dataset))
+        note = "--dataset has no tokenizer: no views and no tokens."
+        return OpenedData([dataset], args.split == "train", notes=[note])
+    cfg = load_config(args.config, args.cfg_options, tiny=args.tiny)
+    return open_config_data(cfg, args.split)
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parse_args(argv)
+    try:
+        opened = open_data(args)
+        chosen = choose_samples(
+            opened.datasets,
+            num=args.num,
+            ids=args.ids,
+            seed=args.seed,
+            quarantine=args.quarantine,
+        )
+    except (ConfigError, OSError, ValueError, KeyError, TypeError) as error:
+        print(f"cannot open: {error}", file=sys.stderr)
+        return 2
+    cards = [collect_card(data, at, opened.context) for data, at in chosen]
+    if args.terminal or not args.html:
+        console = Console()
+        for card in cards:
+            console.print(render_card(card))
+        for note in opened.notes:
+            console.print(f"note: {note}", markup=False)
+    if args.html:
+        title = f"Samples of {args.config or 'a data set'} ({args.split})"
+        path = write_sample_page(cards, args.html, title=title, notes=opened.notes)
+        print(f"written: {path}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
