@@ -68,6 +68,9 @@ class HFFolderDataset(ColumnDataset):
         super().__init__(files[0], columns=columns, name=name, **kwargs)
         self.ann_file = os.path.join(root, ann_file)
 
+    def _sources(self) -> list[str]:
+        return self.files
+
     def _load_records(self) -> DerivedRecords:
         try:
             rows = ArrowRows(self.files)

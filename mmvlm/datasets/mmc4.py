@@ -59,6 +59,9 @@ class MMC4Dataset(InterleavedDataset):
         super().__init__(files[0], name=name or stem, **kwargs)
         self.ann_file = os.path.join(root, ann_file)
 
+    def _sources(self) -> list[str]:
+        return self.files
+
     def _open(self) -> ChainedLines:
         return ChainedLines(self.files)
 

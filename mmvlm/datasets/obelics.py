@@ -53,12 +53,16 @@ class OBELICSDataset(InterleavedDataset):
         root = kwargs.get("data_root") or ""
         files = expand_files(root, ann_file, (".parquet",))
         self.files = [os.path.join(root, file) for file in files]
-        self.image_map = None
+        self.image_map, self._map_files = None, []
         if image_map is not None:
-            self.image_map = load_table(os.path.join(root, image_map), dict)
+            self._map_files = [os.path.join(root, image_map)]
+            self.image_map = load_table(self._map_files[0], dict)
         stem = os.path.splitext(os.path.basename(ann_file.rstrip("/")))[0]
         super().__init__(files[0], name=name or stem, **kwargs)
         self.ann_file = os.path.join(root, ann_file)
+
+    def _sources(self) -> list[str]:
+        return [*self.files, *self._map_files]
 
     def _open(self) -> ChainedLines | ArrowRows:
         if not self.files[0].endswith(".parquet"):

@@ -71,6 +71,9 @@ class WebShardDataset(ColumnDataset):
         super().__init__(files[0], columns=columns, name=name or stem, **kwargs)
         self.ann_file = os.path.join(root, ann_file)
 
+    def _sources(self) -> list[str]:
+        return self.shards.paths
+
     def _load_records(self) -> DerivedRecords:
         try:
             rows = flatten_once(
