@@ -26,7 +26,7 @@ MAX_FUNCTION_LINES = 80
 MAX_POSITIONAL = 5
 MAX_DEPTH = 3
 # Signatures that another library dictates.
-FOREIGN_SIGNATURES = ("segment_attention",)
+FOREIGN_SIGNATURES = ("segment_attention", "flex_segment_attention")
 
 # folder of mmvlm -> folders of mmvlm that it must not know. "A room knows the
 # rooms it imports and none that import it."

@@ -410,6 +410,7 @@ class _Sums:
         self.tallies: dict[str, Tally] = {}
 
     def add(self, count: int, tallies: dict[str, Tally]) -> None:
+        """Add what a process found in so many more cases."""
         self.done += count
         for name, tally in sorted(tallies.items()):
             self.tallies.setdefault(name, Tally()).merge(tally)
