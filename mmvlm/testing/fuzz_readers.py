@@ -492,7 +492,10 @@ def _run_processes(
 def _work(
     names: Sequence[str], folder: str, seed: int, plan: list[int], at: Any, writing: Any
 ) -> None:
+    parent = os.getppid()
     for part in _run_cases(names, folder, seed, plan, at):
+        if os.getppid() != parent:
+            return  # it was killed; nobody listens
         writing.send(part)
     writing.close()
 
