@@ -10,11 +10,13 @@ from mmvlm.structures import AnnotatedImage, Instance
 from mmvlm.structures.masks import check_polygons, check_rle, merge_rles
 
 from .annotated import AnnotatedImageDataset, damaged
-from .annotation_files import beside, need, pixel_box, read_json
+from .annotation_files import beside, need, pixel_box
+from .json_sections import scan_sections
 from .safe_pickle import load_plain_pickle
 
 PER = ("sentence", "ref", "image")
 TEXTS = ("sent", "raw")
+_TABLES = ("images", "annotations", "categories")
 
 
 @DATASETS.register_module()
@@ -95,12 +97,13 @@ class RefCOCODataset(AnnotatedImageDataset):
                 f"pickle '{self.ann_file}' holds a {type(refs).__name__}, expected the "
                 "list of refs."
             )
-        tables = _Tables(self._sources()[1])
+        wanted = {key for key in map(_ann_id, refs) if _is_id(key)}
+        tables = _Tables(self._sources()[1], wanted)
         pictures: dict[Any, dict] = {}
         for number, ref in enumerate(refs):
             ref_id = str(ref.get("ref_id", number)) if isinstance(ref, dict) else ""
             try:
-                if not any(in_split(need(ref, "split", str), s) for s in self.splits):
+                if not self._wanted(need(ref, "split", str)):
                     continue
                 rows = self._rows(ref, ref_id, tables)
             except ValueError as error:
@@ -115,6 +118,14 @@ class RefCOCODataset(AnnotatedImageDataset):
                     first["objects"] += row["objects"]
         for row in pictures.values():
             yield {**row, "id": str(row["objects"][0]["image_id"])}
+
+    def _wanted(self, split: str) -> bool:
+        """Whether a ref's split is one of those asked for; no one may be lost."""
+        if any(in_split(split, wanted) for wanted in self.splits):
+            return True
+        if split not in ("train", "val") and not split.startswith("test"):
+            raise ValueError(f"'split' is {split!r:.40}, expected train, val or test.")
+        return False
 
     def _rows(self, ref: dict, ref_id: str, tables: _Tables) -> list[dict]:
         """Return the rows of one ref: one, or one per sentence."""
@@ -147,17 +158,16 @@ class RefCOCODataset(AnnotatedImageDataset):
 class _Tables:
     """Pictures, annotations and categories of ``instances.json``, by id."""
 
-    def __init__(self, path: str) -> None:
-        tables = read_json(path)
-        for name in ("images", "annotations"):
-            if not isinstance(tables.get(name), list):
-                raise ValueError(
-                    f"annotation file '{path}': no list '{name}'; expected COCO's "
-                    f"layout, found {sorted(tables)!r:.100}."
-                )
-        self.images = _by_id(tables["images"])
-        self.annotations = _by_id(tables["annotations"])
-        self.categories = _by_id(tables.get("categories") or [])
+    def __init__(self, path: str, wanted: set) -> None:
+        found: dict[str, dict] = {name: {} for name in _TABLES}
+        for section, record, *_ in scan_sections(path, _TABLES):
+            key = record.get("id") if isinstance(record, dict) else None
+            # Three of four annotations are of objects that no one refers to.
+            if section == "annotations" and not (_is_id(key) and key in wanted):
+                continue
+            if _is_id(key):
+                found[section][key] = record
+        self.images, self.annotations, self.categories = found.values()
 
     def join(self, ref: dict) -> tuple[dict, dict]:
         """Return what rows say of a ref's picture and of its object."""
@@ -174,7 +184,8 @@ class _Tables:
         image = self.images.get(image_id)
         if image is None:
             raise ValueError(f"'image_id' {image_id} is not among the images.")
-        category = self.categories.get(annotation.get("category_id"), {})
+        category_id = annotation.get("category_id")
+        category = self.categories.get(category_id, {}) if _is_id(category_id) else {}
         picture = dict(
             image=need(image, "file_name", str),
             width=image.get("width"),
@@ -230,12 +241,12 @@ def masks_of(
     return check_polygons(segmentation, size), None
 
 
-def _by_id(records: list) -> dict:
-    return {
-        record["id"]: record
-        for record in records
-        if isinstance(record, dict) and isinstance(record.get("id"), int | str)
-    }
+def _is_id(value: Any) -> bool:
+    return isinstance(value, int | str)
+
+
+def _ann_id(ref: Any) -> Any:
+    return ref.get("ann_id") if isinstance(ref, dict) else None
 
 
 def _text(sentence: Any, field: str) -> str:

@@ -272,6 +272,11 @@ def test_mutated_pickles_give_the_documented_error_or_rows(files):
         (lambda r, t: r[1].update(sentences=[]), "'sentences' is empty"),
         (lambda r, t: r[1]["sentences"][0].update(sent=" "), "'sent' of a sentence"),
         (lambda r, t: r[1].pop("split"), "ref 1: no field 'split'"),
+        (
+            lambda r, t: r[1].update(split="trani"),
+            "ref 1: 'split' is 'trani', expected",
+        ),
+        (lambda r, t: r[1].update(sent_ids=0, ref_id=b"x"), "'ref_id' must be a int"),
         (lambda r, t: r.__setitem__(1, "ref"), "ref 1: expected a record"),
         (lambda r, t: t["annotations"][1].update(bbox=[1, 2, 3]), "four numbers"),
         (lambda r, t: t["annotations"][1].update(bbox=[1, 2, 0, 5]), "no extent"),
@@ -300,16 +305,28 @@ def test_a_damaged_ref_follows_the_policy_and_is_counted(files, edit, message):
     assert len(lenient.lengths) == len(items)
 
 
+def test_a_category_that_is_none_leaves_the_name_empty(files):
+    def edit(refs, tables):
+        tables["annotations"][0]["category_id"] = {"x": []}
+        tables["annotations"][1]["category_id"] = 99
+
+    names = [a.instances[0].name for a in annotations(build(files(edit)))]
+
+    assert names == ["", "", ""]
+
+
 def test_instances_that_are_cut_or_missing_fail_at_once(files):
     config = files()
     path = files.folder / "instances.json"
     whole = path.read_text()
 
     path.write_text(whole[: len(whole) // 2])
-    with pytest.raises(ValueError, match=r"instances.json' is not valid JSON: .*cut"):
+    with pytest.raises(ValueError, match=r"instances.json' is damaged at byte .*cut"):
         build(config)
     path.write_text('{"images": []}')
-    with pytest.raises(ValueError, match="no list 'annotations'; expected COCO"):
+    with pytest.raises(
+        ValueError, match=r"instances.json' has no table \['annotations'"
+    ):
         build(config)
     path.unlink()
     with pytest.raises(ValueError, match=r"instances.json' does not exist; it belongs"):
