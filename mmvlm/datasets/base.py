@@ -228,13 +228,15 @@ class ConversationDataset(Dataset, ABC):
         if known is not None:
             return known
         if self._collected is None:
-            lines = (self._records[row] for row in range(len(self._records)))
-            self._collected = collect_facts(map(self._describe, lines))
+            records = (self._record(row) for row in range(len(self._records)))
+            self._collected = collect_facts(map(self._describe_record, records))
         return self._collected
 
     def _describe(self, line: Any) -> tuple[int, str, int]:
         """Return flags, modality and word count of an item of ``_records``."""
-        record = self._from_line(line)
+        return self._describe_record(self._from_line(line))
+
+    def _describe_record(self, record: Any) -> tuple[int, str, int]:
         keys, media = self._safe_image_keys(record), self._media_pairs(record)
         flags = PICTURE * bool(keys) | PICTURES * (len(keys) > 1) | MEDIA * bool(media)
         flags |= TURNS * (self._num_questions(record) > 1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -47,7 +47,12 @@ class Boxes:
         return np.array(scale[self.frame] * 2, dtype=np.float64)
 
     def to(self, frame: Frame) -> Boxes:
-        """Return the same boxes with their numbers in another frame."""
+        """Return the same boxes with their numbers in another frame.
+
+        In their own frame they are these boxes, to the last bit.
+        """
+        if frame == self.frame and frame in get_args(Frame):
+            return self
         unit = Boxes(self.xyxy / self._extent, self.size, "unit")
         return Boxes(
             unit.xyxy * Boxes(unit.xyxy, self.size, frame)._extent, self.size, frame

@@ -438,6 +438,14 @@ def test_readers_of_other_kinds_collect_their_facts_once(tmp_path):
     assert dataset._facts is dataset._facts
 
 
+def test_records_that_nobody_described_are_read_by_the_reader(llava, data):
+    class Plain(LLaVADataset):
+        def _load_records(self):
+            return JSONRecords(self.ann_file, "list")
+
+    assert np.array_equal(Plain(**data).lengths, LLaVADataset(**data).lengths)
+
+
 def test_rows_are_flattened_once_and_written_anew_when_damaged(
     tmp_path, cache, builds, logged
 ):

@@ -5,8 +5,15 @@ from grounding_helpers import write_scenes
 
 from mmvlm.datasets.annotated import AnnotatedImageDataset
 from mmvlm.datasets.bad_samples import BadRecord
-from mmvlm.registry import CODECS, DATASETS, SCENE_WRITERS, TOKENIZERS
-from mmvlm.structures import Region
+from mmvlm.registry import (
+    CHAT_TEMPLATES,
+    CODECS,
+    DATASETS,
+    SCENE_WRITERS,
+    TOKENIZERS,
+)
+from mmvlm.structures import IGNORE_INDEX, PatchTokenCount, Region
+from mmvlm.text.context import VLMContext
 
 SCENE_WRITERS.import_from_location()
 DATASETS.import_from_location()
@@ -64,35 +71,55 @@ def check_read_back(codec, item, regions):
     assert len(found.boxes(size)) == count
 
 
-def test_boxes_come_through_from_files_to_trained_tokens(tmp_path):
-    from mmvlm.registry import CHAT_TEMPLATES
-    from mmvlm.structures import IGNORE_INDEX, PatchTokenCount
-    from mmvlm.text.context import VLMContext
-
-    codec = dict(type="Kosmos2Codec")
+def bound_refcoco(folder, codec, task, *steps):
     tokenizer = TOKENIZERS.build(dict(type="TinyTokenizer", codec=codec))
     template = CHAT_TEMPLATES.build(dict(type="vicuna_v1"))
-    context = VLMContext(tokenizer, template, token_count=PatchTokenCount(12))
-    (config,) = write_scenes("refcoco", tmp_path, ["train"]).readers("train")
+    (config,) = write_scenes("refcoco", folder, ["train"]).readers("train")
     data = DATASETS.build(
         dict(
             config,
+            per="image",
+            task=task,
             pipeline=[
                 dict(type="LoadImages"),
                 dict(type="ResizeSquare", size=48, resample="bicubic"),
+                *steps,
                 dict(type="WriteRegions", codec=codec),
                 dict(type="EncodeConversation"),
                 dict(type="PackVLMInputs", meta_keys=["regions"]),
             ],
         )
     )
-    data.bind(context)
+    data.bind(VLMContext(tokenizer, template, token_count=PatchTokenCount(12)))
+    return data
+
+
+def test_boxes_come_through_from_files_to_trained_tokens(tmp_path):
+    codec = dict(type="Kosmos2Codec")
+    data = bound_refcoco(tmp_path, codec, dict(type="ReferringComprehension"))
 
     item = data[0]
 
     labels = item["inputs"]["labels"]
-    trained = tokenizer.decode(labels[labels != IGNORE_INDEX])
+    trained = data.pipeline.transforms[-2].context.tokenizer.decode(
+        labels[labels != IGNORE_INDEX]
+    )
     assert trained.strip().startswith("<object><patch_index_")
     sample = item["data_samples"]
     found = CODECS.build(codec).decode(trained, sample.gt_boxes.size)
     assert found.boxes(sample.gt_boxes.size).iou(sample.gt_boxes)[0, 0] > 0.6
+
+
+@pytest.mark.parametrize("codec", ["OFACodec", "LLaVACodec"])
+def test_token_lengths_are_known_without_pictures(codec, tmp_path):
+    jitter = dict(type="JitterRegions", scale=0.2, min_iou=0.3)
+    data = bound_refcoco(tmp_path, dict(type=codec), dict(type="MultiTurn"), jitter)
+    assert data.pipeline.without_plan() is None
+    seen = []
+    for epoch in (0, 1):
+        data.set_epoch(epoch)
+        lengths = data.token_lengths_at(epoch).tolist()
+        items = [data[position] for position in range(len(data))]
+        assert lengths == [len(item["inputs"]["input_ids"]) for item in items]
+        seen.append(lengths)
+    assert seen[0] != seen[1], "questions are drawn anew in every epoch"

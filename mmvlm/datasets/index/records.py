@@ -162,6 +162,7 @@ class JSONRecords:
             arrays["numbers"] = np.asarray(numbers, np.int32)
         notes = dict(
             names=list(facts.names),
+            described=describe is not None,
             count=count,
             damaged=len(damaged),
             first_damaged=int(damaged[0]) if len(damaged) else None,
@@ -180,8 +181,10 @@ class JSONRecords:
         return f"{what} {number} of '{self.path}' {problem}."
 
     @property
-    def facts(self) -> RecordFacts:
-        """What is known of all records without reading them."""
+    def facts(self) -> RecordFacts | None:
+        """What is known of all records without reading them; None if not described."""
+        if not self._arrays.notes["described"]:
+            return None
         arrays, names = self._arrays, tuple(self._arrays.notes["names"])
         return RecordFacts(arrays["flags"], arrays["words"], arrays["kinds"], names)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
@@ -14,7 +14,7 @@ class Draws:
     """The choices that tasks make, drawn from one generator.
 
     A task that draws through this object can be replayed: whoever has the list of
-    what was drawn hands over an object with the same methods instead.
+    what was drawn hands over a subclass that repeats it.
 
     Args:
         rng (np.random.Generator): the only source of randomness.
@@ -53,6 +53,6 @@ class Draws:
         return self.sample(options, len(options))
 
 
-def draws_of(rng: Any) -> Draws:
+def draws_of(rng: np.random.Generator | Draws) -> Draws:
     """Return the choices of a generator; what makes choices already is kept."""
-    return Draws(rng) if isinstance(rng, np.random.Generator) else rng
+    return rng if isinstance(rng, Draws) else Draws(rng)

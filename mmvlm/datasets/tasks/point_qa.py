@@ -9,7 +9,6 @@ import numpy as np
 from mmvlm.registry import DATA_TASKS
 from mmvlm.structures import (
     AnnotatedImage,
-    Boxes,
     Instance,
     Region,
     Text,
@@ -18,8 +17,9 @@ from mmvlm.structures import (
 )
 
 from .base import DataTask, NothingToAsk
-from .draws import Draws, draws_of
-from .selecting import boxed
+from .draws import draws_of
+from .selecting import area, boxed
+from .showing import check_shown, shown_region
 from .templates import TemplatePool
 
 ABOUT = (
@@ -32,9 +32,6 @@ WHAT = (
     "Name the thing at <point>.",
     "Which thing covers <point>?",
 )
-_PLACES = ("centre", "gaussian", "uniform")
-_STD = 0.15
-_MAX_DRAWS = 50
 
 
 @DATA_TASKS.register_module()
@@ -75,15 +72,12 @@ class PointQA(DataTask):
         *,
         as_box: bool = False,
     ) -> None:
-        if where not in _PLACES:
-            raise ValueError(
-                f"PointQA: where='{where}', expected one of {list(_PLACES)}."
-            )
+        check_shown("PointQA", "point", where)
         self.where = where
         self.templates = TemplatePool(templates, ["point", "question"])
         self.names = TemplatePool(names, ["point"])
         self.answer = TemplatePool(answer, ["answer"])
-        self.as_box = as_box
+        self.kind = "box" if as_box else "point"
 
     def turns(self, annotation: AnnotatedImage, rng: np.random.Generator) -> list[Turn]:
         """Return a question with a point and its answer."""
@@ -93,7 +87,8 @@ class PointQA(DataTask):
         asked = [(q, targets) for q, targets in asked if targets and q.answers]
         if asked:
             question, targets = draws.choice(asked)
-            shown = self._shown(draws.choice(targets), annotation.size, draws)
+            target = draws.choice(targets)
+            shown = shown_region(target, annotation.size, draws, self.kind, self.where)
             asking = Text(question.question, "question")
             words = self.templates.draw(draws, point=shown, question=asking)
             said = question.answers[0]
@@ -102,33 +97,11 @@ class PointQA(DataTask):
             if not named:
                 raise NothingToAsk("no question about an instance, and no name.")
             target = draws.choice(named)
-            shown = self._shown(target, annotation.size, draws)
+            shown = shown_region(target, annotation.size, draws, self.kind, self.where)
             words = self.names.draw(draws, point=shown)
             said = _at(shown, target, named).name.strip()
         answer = self.answer.draw(draws, answer=said)
         return [Turn("user", words), Turn("assistant", answer)]
-
-    def _shown(self, item: Instance, size: tuple[int, int], draws: Draws) -> Region:
-        if self.as_box:
-            return Region(0, Boxes(np.array([item.box]), size))
-        x1, y1, x2, y2 = item.box
-        x, y = (x1 + x2) / 2, (y1 + y2) / 2
-        if self.where == "uniform":
-            x = x1 + draws.chance() * (x2 - x1)
-            y = y1 + draws.chance() * (y2 - y1)
-        if self.where == "gaussian":
-            x = _near(x, x1, x2, draws)
-            y = _near(y, y1, y2, draws)
-        return Region(0, Boxes(np.array([[x, y, x, y]]), size), "point")
-
-
-def _near(centre: float, low: float, high: float, draws: Draws) -> float:
-    """Return a place around a centre; the centre itself after too many draws."""
-    for _ in range(_MAX_DRAWS):
-        place = draws.normal(centre, _STD * (high - low))
-        if low <= place <= high:
-            return place
-    return centre
 
 
 def _targets(question: VisualQuestion, annotation: AnnotatedImage) -> list[Instance]:
@@ -159,7 +132,4 @@ def _at(shown: Region, target: Instance, things: Sequence[Instance]) -> Instance
         for item in things
         if item.box[0] <= x <= item.box[2] and item.box[1] <= y <= item.box[3]
     ]
-    return min(
-        holding or [target],
-        key=lambda i: (i.box[2] - i.box[0]) * (i.box[3] - i.box[1]),
-    )
+    return min(holding or [target], key=area)

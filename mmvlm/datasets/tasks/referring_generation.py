@@ -9,9 +9,10 @@ import numpy as np
 from mmvlm.registry import DATA_TASKS
 from mmvlm.structures import AnnotatedImage, Text, Turn
 
-from .base import DataTask, region
+from .base import DataTask
 from .draws import draws_of
-from .selecting import check_kind, draw_phrase, with_phrase
+from .selecting import draw_phrase, with_phrase
+from .showing import check_shown, shown_region
 from .templates import TemplatePool
 
 QUESTIONS = (
@@ -33,11 +34,12 @@ class ReferringGeneration(DataTask):
     Args:
         templates (str | Sequence[str]): questions with ``<objs>``.
         answer (str | Sequence[str]): with ``<expr>``.
-        kind (str): how the question shows the region: ``box``, ``mask``, or
-            ``point``: the centre of its box.
+        kind (str | Sequence[str]): how the question shows the region: ``box``,
+            ``mask`` or ``point``; one of several is drawn.
+        where (str): the place of a point, see :func:`shown_region`.
 
     Raises:
-        ValueError: for another ``kind``.
+        ValueError: for another ``kind`` or ``where``.
 
     """
 
@@ -48,19 +50,21 @@ class ReferringGeneration(DataTask):
         templates: str | Sequence[str] = QUESTIONS,
         answer: str | Sequence[str] = "<expr>",
         *,
-        kind: str = "box",
+        kind: str | Sequence[str] = "box",
+        where: str = "gaussian",
     ) -> None:
-        check_kind("ReferringGeneration", kind)
+        check_shown("ReferringGeneration", kind, where)
         self.templates = TemplatePool(templates, ["objs"])
         self.answer = TemplatePool(answer, ["expr"])
         self.kind = kind
+        self.where = where
 
     def turns(self, annotation: AnnotatedImage, rng: np.random.Generator) -> list[Turn]:
         """Return a question with a region and an answer with an expression."""
         draws = draws_of(rng)
         target = draws.choice(with_phrase(annotation))
         words = draw_phrase(target, draws)
-        shown = region([target], annotation.size, kind=self.kind)
+        shown = shown_region(target, annotation.size, draws, self.kind, self.where)
         question = self.templates.draw(draws, objs=shown)
         answer = self.answer.draw(draws, expr=Text(words))
         return [Turn("user", question), Turn("assistant", answer)]

@@ -9,9 +9,10 @@ import numpy as np
 from mmvlm.registry import DATA_TASKS
 from mmvlm.structures import AnnotatedImage, Instance, Text, Turn
 
-from .base import DataTask, NothingToAsk, region
+from .base import DataTask, NothingToAsk
 from .draws import Draws, draws_of
-from .selecting import boxed, check_kind, draw_phrase, has_phrase
+from .selecting import boxed, draw_phrase, has_phrase
+from .showing import check_shown, shown_region
 from .templates import TemplatePool
 
 QUESTIONS = (
@@ -37,11 +38,12 @@ class RegionCaption(DataTask):
         answer (str | Sequence[str]): with ``<caption>``.
         names (bool): instances without phrase are described by attributes and
             name; False leaves them out.
-        kind (str): how the question shows the region: ``box``, ``mask``, or
-            ``point``: the centre of its box.
+        kind (str | Sequence[str]): how the question shows the region: ``box``,
+            ``mask`` or ``point``; one of several is drawn.
+        where (str): the place of a point, see :func:`shown_region`.
 
     Raises:
-        ValueError: for another ``kind``.
+        ValueError: for another ``kind`` or ``where``.
 
     """
 
@@ -53,13 +55,15 @@ class RegionCaption(DataTask):
         answer: str | Sequence[str] = "<caption>",
         *,
         names: bool = True,
-        kind: str = "box",
+        kind: str | Sequence[str] = "box",
+        where: str = "gaussian",
     ) -> None:
-        check_kind("RegionCaption", kind)
+        check_shown("RegionCaption", kind, where)
         self.templates = TemplatePool(templates, ["objs"])
         self.answer = TemplatePool(answer, ["caption"])
         self.names = names
         self.kind = kind
+        self.where = where
 
     def turns(self, annotation: AnnotatedImage, rng: np.random.Generator) -> list[Turn]:
         """Return a question with a region and an answer with a description."""
@@ -69,7 +73,7 @@ class RegionCaption(DataTask):
             raise NothingToAsk("no instance with a box and words for it.")
         target = draws.choice(targets)
         words = self._words(target, draws)
-        shown = region([target], annotation.size, kind=self.kind)
+        shown = shown_region(target, annotation.size, draws, self.kind, self.where)
         question = self.templates.draw(draws, objs=shown)
         answer = self.answer.draw(draws, caption=Text(words))
         return [Turn("user", question), Turn("assistant", answer)]

@@ -158,9 +158,3 @@ def boxes_and_names(
         parts += [Text(" ")] if parts else []
         parts += [region([item], size), Text(f" {item.name.strip()}")]
     return tuple(parts)
-
-
-def check_kind(task: str, kind: str) -> None:
-    """Raise ValueError when no region can be shown as ``kind``."""
-    if kind not in ("box", "mask", "point"):
-        raise ValueError(f"{task}: kind='{kind}', expected 'box', 'mask' or 'point'.")

@@ -4,13 +4,14 @@ import json
 
 import pytest
 
+from mmvlm.datasets.tasks.draws import Draws
 from mmvlm.registry import CODECS, DATA_TASKS
 from mmvlm.structures import AnnotatedImage, Instance, Relation
 
 pytestmark = pytest.mark.golden
 
 
-class Replay:
+class Replay(Draws):
     """Choices as they were recorded; anything else fails.
 
     A choice without an alternative is none, unless it was recorded as one.

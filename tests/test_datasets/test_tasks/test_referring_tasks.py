@@ -77,6 +77,14 @@ def test_region_can_be_shown_as_point_or_mask():
     (point,) = [part for part in points if isinstance(part, Region)]
     x1, y1, x2, y2 = point.boxes.xyxy[0]
     assert point.kind == "point" and (x1, y1) == (x2, y2)
+    either = build("RegionCaption", kind=["box", "point"], where="centre")
+    kinds = [
+        part.kind
+        for seed in range(200)
+        for part in draw(either, rich(), seed)[0].parts
+        if isinstance(part, Region)
+    ]
+    assert abs(kinds.count("point") / 200 - 0.5) < 0.1
 
     masks = draw(build("RegionCaption", kind="mask"), rich())[0].parts
     (mask,) = [part for part in masks if isinstance(part, Region)]
@@ -172,6 +180,8 @@ def test_boxes_without_the_picture_size_are_an_error():
         ("ReferringComprehension", dict(templates="Where?"), "exactly once: <expr>"),
         ("ReferringGeneration", dict(kind="blob"), "ReferringGeneration: kind='blob'"),
         ("RegionCaption", dict(kind="blob"), "RegionCaption: kind='blob'"),
+        ("RegionCaption", dict(kind=[]), r"kind=\[\]"),
+        ("RegionCaption", dict(where="rim"), "RegionCaption: where='rim'"),
         ("PhraseGrounding", dict(ask="some"), "ask='some'"),
     ],
 )

@@ -188,3 +188,10 @@ def test_shikra_tokens_read_their_own_points():
     point = region((64, 48, 64, 48), kind="point")
     found = codec.decode(f"at {codec.encode(point)}", SIZE)
     assert found.verdict == "ok" and found.regions[0].kind == "point"
+
+
+def test_boxes_in_their_own_frame_stay_to_the_last_bit():
+    boxes = Boxes(np.array([[0.1, 282.97, 33.3, 300.07]]), (333, 777))
+    assert boxes.to("pixel") is boxes
+    with pytest.raises(ValueError, match="unknown box frame 'mile'"):
+        Boxes(boxes.xyxy, boxes.size, "mile").to("mile")
