@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+import numpy as np
+
 from mmvlm.registry import CODECS
-from mmvlm.structures import Region, Text
+from mmvlm.structures import Boxes, Region, Text
 
 from .base import Found, GroundingCodec, Problem, leftovers
 
@@ -53,6 +55,18 @@ class PinkCodec(GroundingCodec):
     def max_error(self, size: tuple[int, int]) -> float:
         """Return the most that a box moves, a fraction of the longer side."""
         return 0.0005
+
+    def to_frame(self, boxes: Boxes) -> np.ndarray:
+        """Return boxes (K, 4) as fractions of the codec's frame.
+
+        PINK multiplies by the side's reciprocal, which rounds pixels such as 24 of
+        640 (0.0375) to another third decimal than a division does.
+        """
+        boxes = boxes.to("pixel")
+        if self.geometry == "square_pad":
+            boxes = boxes.pad_to_square()
+        height, width = boxes.size
+        return boxes.xyxy * np.array([1 / width, 1 / height] * 2)
 
     def mark(self, text: Text, role: str) -> str:
         """Return words with the marks of their kind."""

@@ -126,6 +126,15 @@ def test_pink_marks_boxes_of_questions_and_reads_four_loose_numbers():
     np.testing.assert_allclose(found.boxes(SIZE).xyxy[0], DOG)
 
 
+def test_pink_rounds_ties_as_a_product_with_the_reciprocal_does():
+    codec = build("PinkCodec")
+    for x in range(1, 640):
+        row = (0, 0, x, 480)
+        assert codec.encode(region(row)) == f"[0.000,0.000,{x * (1 / 640):.3f},1.000]"
+    # A division rounds some of them otherwise.
+    assert f"{24 * (1 / 640):.3f}" != f"{24 / 640:.3f}"
+
+
 def test_ferret_marks_features_in_questions_only():
     codec = build("FerretCodec")
     shown = "[100, 100, 500, 500]"
