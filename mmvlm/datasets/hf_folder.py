@@ -12,6 +12,7 @@ from mmvlm.registry import DATASETS
 
 from .arrow_rows import ArrowRows
 from .columns import ColumnDataset
+from .derived import DerivedRecords
 from .file_patterns import expand_files
 
 _PART = re.compile(r"^(.+?)(-\d+(-of-\d+)?)?\.parquet$")
@@ -67,7 +68,10 @@ class HFFolderDataset(ColumnDataset):
         super().__init__(files[0], columns=columns, name=name, **kwargs)
         self.ann_file = os.path.join(root, ann_file)
 
-    def _load_records(self) -> ArrowRows:
+    def _sources(self) -> list[str]:
+        return self.files
+
+    def _load_records(self) -> DerivedRecords:
         try:
             rows = ArrowRows(self.files)
         except ValueError as error:
@@ -88,17 +92,17 @@ class HFFolderDataset(ColumnDataset):
             self._leaf = rows.leaf_of(self.columns["image"])
             kind = rows.schema.field(self.columns["image"]).type
             self._has_paths = _is_text(kind.value_type if _is_list(kind) else kind)
-        return rows
+        return DerivedRecords(rows, self._made)
 
     @property
     def _has_image(self) -> bool:
         return "image" in self.columns
 
-    def _record(self, row: int) -> dict:
+    def _made(self, row: int) -> dict:
         record: dict[str, Any] = dict(row=row, cells={}, pictures=(), reason=None)
         wanted = [*self._texts, self._leaf] if self._has_image else self._texts
         try:
-            scalars = self._records.cells(row, wanted)
+            scalars = self._records.rows.cells(row, wanted)
             values = {name: self._value(name, scalars[name]) for name in self._texts}
             if self._has_image:
                 shown = scalars[self.columns["image"]]
@@ -127,7 +131,7 @@ class HFFolderDataset(ColumnDataset):
             return key
         row, number = map(int, key.split("#"))
         column = self.columns["image"]
-        value = self._records.cells(row, [column])[column].as_py()
+        value = self._records.rows.cells(row, [column])[column].as_py()
         if isinstance(value, list):
             value = value[number]
         if isinstance(value, dict):

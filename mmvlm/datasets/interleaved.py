@@ -13,6 +13,7 @@ import numpy as np
 from mmvlm.structures import Conversation, Image, Text, Turn
 
 from .base import ConversationDataset
+from .derived import DerivedRecords
 from .json_tables import record_of
 from .jsonl import JSONLines
 from .tasks.base import NothingToAsk
@@ -54,8 +55,8 @@ class InterleavedDataset(ConversationDataset):
     The template is ``dict(type="plain", require_image=False)``. Pictures that are left
     out are counted by reason in ``meta['left_out']``; their texts stay.
 
-    Subclasses give records (:meth:`_load_records`, :meth:`_raw`) and turn one into a
-    :class:`Document` (:meth:`_document`).
+    Subclasses open their rows (:meth:`_open`), read one (:meth:`_raw`) and turn it into
+    a :class:`Document` (:meth:`_document`).
 
     Args:
         ann_file (str): the documents.
@@ -101,6 +102,15 @@ class InterleavedDataset(ConversationDataset):
     # What a format defines ------------------------------------------------
 
     @abstractmethod
+    def _open(self) -> Any:
+        """Return the rows of the file, something with ``len``.
+
+        Raises:
+            ValueError: naming the file, when it cannot be read at all.
+
+        """
+
+    @abstractmethod
     def _raw(self, row: int) -> Any:
         """Return a document as the file has it.
 
@@ -120,7 +130,13 @@ class InterleavedDataset(ConversationDataset):
 
     # What the base class needs ---------------------------------------------
 
-    def _record(self, row: int) -> Document | ValueError:
+    def _load_records(self) -> DerivedRecords:
+        try:
+            return DerivedRecords(self._open(), self._made)
+        except ValueError as error:
+            raise ValueError(f"dataset '{self.name}': {error}") from error
+
+    def _made(self, row: int) -> Document | ValueError:
         try:
             return self._chosen(self._document(self._raw(row)))
         except ValueError as error:

@@ -59,14 +59,14 @@ class MMC4Dataset(InterleavedDataset):
         super().__init__(files[0], name=name or stem, **kwargs)
         self.ann_file = os.path.join(root, ann_file)
 
-    def _load_records(self) -> ChainedLines:
-        try:
-            return ChainedLines(self.files)
-        except ValueError as error:
-            raise ValueError(f"dataset '{self.name}': {error}") from error
+    def _sources(self) -> list[str]:
+        return self.files
+
+    def _open(self) -> ChainedLines:
+        return ChainedLines(self.files)
 
     def _raw(self, row: int) -> Any:
-        return self._records[row]
+        return self._records.rows[row]
 
     def _document(self, raw: dict) -> Document:
         texts = texts_of(raw, "text_list")

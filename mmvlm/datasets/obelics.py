@@ -53,33 +53,35 @@ class OBELICSDataset(InterleavedDataset):
         root = kwargs.get("data_root") or ""
         files = expand_files(root, ann_file, (".parquet",))
         self.files = [os.path.join(root, file) for file in files]
-        self.image_map = None
+        self.image_map, self._map_files = None, []
         if image_map is not None:
-            self.image_map = load_table(os.path.join(root, image_map), dict)
+            self._map_files = [os.path.join(root, image_map)]
+            self.image_map = load_table(self._map_files[0], dict)
         stem = os.path.splitext(os.path.basename(ann_file.rstrip("/")))[0]
         super().__init__(files[0], name=name or stem, **kwargs)
         self.ann_file = os.path.join(root, ann_file)
 
-    def _load_records(self) -> ChainedLines | ArrowRows:
-        try:
-            if not self.files[0].endswith(".parquet"):
-                return ChainedLines(self.files)
-            rows = ArrowRows(self.files)
-        except ValueError as error:
-            raise ValueError(f"dataset '{self.name}': {error}") from error
+    def _sources(self) -> list[str]:
+        return [*self.files, *self._map_files]
+
+    def _open(self) -> ChainedLines | ArrowRows:
+        if not self.files[0].endswith(".parquet"):
+            return ChainedLines(self.files)
+        rows = ArrowRows(self.files)
         missing = sorted({"images", "texts"} - set(rows.schema.names))
         if missing:
             raise ValueError(
-                f"dataset '{self.name}': no columns {missing} in '{self.files[0]}'; it "
-                f"has {rows.schema.names}."
+                f"no columns {missing} in '{self.files[0]}'; it has "
+                f"{rows.schema.names}."
             )
         return rows
 
     def _raw(self, row: int) -> dict:
-        if isinstance(self._records, ChainedLines):
-            return self._records[row]
-        names = [n for n in _COLUMNS if n in self._records.schema.names]
-        cells = self._records.cells(row, names)
+        rows = self._records.rows
+        if isinstance(rows, ChainedLines):
+            return rows[row]
+        names = [name for name in _COLUMNS if name in rows.schema.names]
+        cells = rows.cells(row, names)
         return {name: cells[name].as_py() for name in names}
 
     def _document(self, raw: dict) -> Document:

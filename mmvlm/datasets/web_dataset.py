@@ -11,6 +11,7 @@ from mmvlm.registry import DATASETS
 
 from .annotated import DAMAGED
 from .columns import ColumnDataset
+from .derived import DerivedRecords
 from .file_patterns import expand_files
 from .flattened import flatten_once
 from .tar_shards import ShardFiles, scan_shard
@@ -70,9 +71,12 @@ class WebShardDataset(ColumnDataset):
         super().__init__(files[0], columns=columns, name=name or stem, **kwargs)
         self.ann_file = os.path.join(root, ann_file)
 
-    def _load_records(self) -> Any:
+    def _sources(self) -> list[str]:
+        return self.shards.paths
+
+    def _load_records(self) -> DerivedRecords:
         try:
-            return flatten_once(
+            rows = flatten_once(
                 self.shards.paths,
                 self._rows,
                 kind=f"{type(self).__name__}-{_VERSION}",
@@ -80,6 +84,7 @@ class WebShardDataset(ColumnDataset):
             )
         except ValueError as error:
             raise ValueError(f"dataset '{self.name}': {error}") from error
+        return DerivedRecords(rows, self._made)
 
     def _rows(self) -> Iterator[dict]:
         seen: set[str] = set()
@@ -91,8 +96,8 @@ class WebShardDataset(ColumnDataset):
                 seen.add(sample.key)
                 yield {**row, DAMAGED: sample.reason} if sample.reason else row
 
-    def _record(self, row: int) -> dict:
-        line = self._records[row]
+    def _made(self, row: int) -> dict:
+        line = self._records.rows[row]
         found = dict(key=f"{row}", shard=0, members={}) | (line.value or {})
         record: dict[str, Any] = dict(row=row, cells={"id": found["key"]}, pictures=())
         record["reason"] = line.reason or found.get(DAMAGED)
