@@ -256,7 +256,7 @@ def _measure_file(
             file=kind,
             records=build["count"],
             megabytes=round(os.path.getsize(path) / 1e6),
-            index_megabytes=round(sum(index) / 1e6, 1),
+            index_megabytes=round(sum(index) / 1e6, 2),
             figure=figure,
             unit=unit,
             ours=round(mine, 3),

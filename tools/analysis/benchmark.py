@@ -20,7 +20,9 @@ COMMANDS = {
     "batching": ("mmvlm.testing.bench_batching", "cost of padding and of waiting"),
     "data": ("mmvlm.testing.bench_data", "opening a million records"),
     "deform": ("mmvlm.testing.bench_deform", "deformable attention's sampling"),
+    "image": ("mmvlm.testing.bench_image", "a JPEG file to pixels, against LLaVA's"),
     "step": ("mmvlm.testing.bench_step", "training step against LLaVA's"),
+    "tokenize": ("mmvlm.testing.bench_tokenize", "a record to ids and labels"),
 }
 
 

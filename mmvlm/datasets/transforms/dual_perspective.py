@@ -98,6 +98,8 @@ class DualPerspectiveViews(ViewTransform):
         size (int | None): side of a view in pixels; None takes the encoder's.
         mean, std (Sequence[float] | None): RGB in 0-1; None takes the encoder's.
         resample (str | None): PIL filter of the first step; None takes the encoder's.
+        resize (str): ``exact`` or ``fast``, of the first step, see
+            :class:`ViewTransform`.
 
     Raises:
         ValueError: unknown ``pixels``, or an impossible ``grid`` or ``kinds``.
@@ -116,8 +118,9 @@ class DualPerspectiveViews(ViewTransform):
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
         resample: str | None = None,
+        resize: str = "exact",
     ) -> None:
-        super().__init__(size, mean, resample)
+        super().__init__(size, mean, resample, resize=resize)
         if pixels not in ("uint8", "float"):
             raise ValueError(
                 f"DualPerspectiveViews: pixels={pixels!r}, expected 'uint8' or 'float'."
@@ -183,7 +186,7 @@ class DualPerspectiveViews(ViewTransform):
 
     def _square(self, side: int) -> ViewTransform:
         square = PadToSquare if self.pad else CenterCropSquare
-        return square(side, self.mean, self.resample)
+        return square(side, self.mean, self.resample, resize=self.resize)
 
     def _normalised(self, pixels: torch.Tensor) -> torch.Tensor:
         mean, std = (torch.tensor(x).view(1, 3, 1, 1) for x in (self.mean, self.std))

@@ -12,6 +12,8 @@ import PIL.ImageOps
 
 from mmvlm.registry import TRANSFORMS
 
+from .decoders import is_whole_jpeg, jpeg_decoder
+
 #: What PIL raises for files that are no picture, cut or damaged.
 _DECODE_ERRORS = (OSError, ValueError, SyntaxError, EOFError, IndexError, TypeError)
 #: EXIF tag, and its values that swap height and width.
@@ -58,12 +60,15 @@ class LoadImages:
     """Decode the pictures of a conversation.
 
     Required key: ``conversation``; for paths also ``image_root`` and ``data_root``.
-    Added keys: ``images``, a list of (H, W, 3) uint8 RGB arrays, and ``image_paths``,
-    full paths (None for a picture that was in memory).
+    Added keys: ``images``, a list of (H, W, 3) uint8 RGB arrays; ``image_sizes``,
+    (height, width) of each as stored, which ``draft`` alone makes larger than the
+    array; and ``image_paths``, full paths (None for a picture that was in memory).
 
     Grey, palette and CMYK pictures become RGB, alpha is dropped, as LLaVA does;
     16-bit pictures are scaled to 8 bit (LLaVA's decoder clips them to white).
-    Of an animation the first frame is taken.
+    Of an animation the first frame is taken. What happens to any kind of file does
+    not depend on ``decoder``: PIL opens and checks all of them, the others decode
+    whole grey or colour JPEG files only, and where they fail PIL decides.
 
     Args:
         exif (str): ``ignore`` leaves the pixels as stored, as LLaVA does;
@@ -72,9 +77,18 @@ class LoadImages:
         max_pixels (int): larger pictures are refused before they are decoded.
         background (tuple[int, int, int] | None): RGB colour that transparent
             pictures are laid on; None drops alpha.
+        decoder (str): of JPEG files: ``pil`` (LLaVA's pixels), ``opencv``, ``turbo``
+            or ``auto``, see :func:`jpeg_decoder`.
+        draft (int | None): JPEG files whose shorter side is at least twice as many
+            pixels are decoded at 1/2, 1/4 or 1/8 of their size, with the shorter
+            side still at least so many; views then differ by about half a level.
+            Give the largest side that the view transform resizes to. Not for
+            transforms that choose tiles by the picture's size.
 
     Raises:
-        ValueError: for an unknown ``exif``.
+        ValueError: for an unknown ``exif`` or ``decoder``, or an impossible
+            ``draft``.
+        RuntimeError: when a decoder that is named cannot be imported.
 
     """
 
@@ -83,34 +97,46 @@ class LoadImages:
         exif: str = "ignore",
         max_pixels: int = 89_478_485,
         background: tuple[int, int, int] | None = None,
+        *,
+        decoder: str = "pil",
+        draft: int | None = None,
     ) -> None:
         if exif not in ("ignore", "apply"):
             raise ValueError(f"exif={exif!r}: expected 'ignore' or 'apply'.")
         self.exif = exif
         self.max_pixels = max_pixels
         self.background = None if background is None else tuple(background)
+        if draft is not None and draft < 1:
+            raise ValueError(f"draft={draft}: expected a number of pixels above 0.")
+        jpeg_decoder(decoder)
+        self.decoder, self.draft = decoder, draft
 
     def __call__(self, item: dict) -> dict:
-        """Return the item with ``images`` and ``image_paths``.
+        """Return the item with ``images``, ``image_sizes`` and ``image_paths``.
 
         Raises:
             ValueError: naming the picture, when it is missing, outside the data
                 folder, no picture, cut, too large or of an unknown kind.
 
         """
-        named = self._named(item)
-        images = [self._load(source, *names) for source, *names in named]
-        return {**item, "images": images, "image_paths": [path for _, path, _ in named]}
+        images, sizes, paths = [], [], []
+        for source, path, label in self._named(item):
+            image, size = self._load(source, path, label)
+            images.append(image)
+            sizes.append(size)
+            paths.append(path)
+        return {**item, "images": images, "image_sizes": sizes, "image_paths": paths}
 
     def plan(self, item: dict) -> dict:
-        """Return the item with ``sizes``, heights and widths; heads are read only.
+        """Return the item with ``image_sizes``; only the heads of files are read.
 
         Raises:
             ValueError: as :meth:`__call__`, as far as a file's head tells.
 
         """
-        sizes = [self._size(source, *names) for source, *names in self._named(item)]
-        return {**item, "sizes": sizes}
+        named = self._named(item)
+        sizes = [self._load(*one, decode=self._measure)[1] for one in named]
+        return {**item, "image_sizes": sizes}
 
     @staticmethod
     def _named(item: dict) -> list[tuple]:
@@ -127,43 +153,20 @@ class LoadImages:
             named.append((source, path, path or f"picture {number}"))
         return named
 
-    def _load(self, source: Any, path: str | None, label: str) -> np.ndarray:
-        picture = self._found(source, path, label)
-        if isinstance(picture, np.ndarray):
-            return picture
-        if picture is source:
-            return self._decode(picture, label)
-        with picture:
-            return self._decode(picture, label)
-
-    def _size(self, source: Any, path: str | None, label: str) -> tuple[int, int]:
-        """Return the height and width that the decoded picture will have."""
-        picture = self._found(source, path, label)
-        if isinstance(picture, np.ndarray):
-            return picture.shape[:2]
-        try:
-            width, height = self._checked_size(picture, label)
-            turned = self.exif == "apply" and (
-                picture.getexif().get(_ORIENTATION) in _TURNED
-            )
-        finally:
-            if picture is not source:
-                picture.close()
-        return (width, height) if turned else (height, width)
-
-    def _found(
-        self, source: Any, path: str | None, label: str
-    ) -> np.ndarray | PIL.Image.Image:
-        """Return an array as it is, all else as a picture that is not decoded."""
+    def _load(
+        self, source: Any, path: str | None, label: str, decode: Any = None
+    ) -> tuple[np.ndarray | None, tuple[int, int]]:
+        """Return a picture and its (height, width) as stored."""
+        decode = decode or self._decode
         if isinstance(source, np.ndarray):
             if source.dtype != np.uint8 or source.ndim != 3 or source.shape[2] != 3:
                 raise ValueError(
                     f"image '{label}': expected an (H, W, 3) uint8 RGB array, got "
                     f"{source.shape} {source.dtype}."
                 )
-            return source
+            return source, source.shape[:2]
         if isinstance(source, PIL.Image.Image):
-            return source
+            return decode(source, label)
         if path is not None and not os.path.isfile(path):
             what = "is a folder" if os.path.isdir(path) else "does not exist"
             raise ValueError(f"image '{label}' {what}.")
@@ -172,7 +175,8 @@ class LoadImages:
                 f"image '{label}': expected a path, bytes, a PIL image or an array, "
                 f"got {type(source).__name__}."
             )
-        return self._open(source, path, label)
+        with self._open(source, path, label) as picture:
+            return decode(picture, label)
 
     @staticmethod
     def _open(source: Any, path: str | None, label: str) -> PIL.Image.Image:
@@ -189,7 +193,7 @@ class LoadImages:
         except _DECODE_ERRORS as error:
             raise ValueError(f"image '{label}' cannot be opened: {error}") from error
 
-    def _checked_size(self, picture: PIL.Image.Image, label: str) -> tuple[int, int]:
+    def _check_pixels(self, picture: PIL.Image.Image, label: str) -> tuple[int, int]:
         width, height = picture.size
         if width * height > self.max_pixels:
             raise ValueError(
@@ -198,18 +202,62 @@ class LoadImages:
             )
         return width, height
 
-    def _decode(self, picture: PIL.Image.Image, label: str) -> np.ndarray:
-        width, height = self._checked_size(picture, label)
+    def _measure(
+        self, picture: PIL.Image.Image, label: str
+    ) -> tuple[None, tuple[int, int]]:
+        """Return the (height, width) that :meth:`_decode` tells."""
+        width, height = self._check_pixels(picture, label)
+        turned = self.exif == "apply" and picture.getexif().get(_ORIENTATION) in _TURNED
+        return None, (width, height) if turned else (height, width)
+
+    def _decode(
+        self, picture: PIL.Image.Image, label: str
+    ) -> tuple[np.ndarray, tuple[int, int]]:
+        width, height = self._check_pixels(picture, label)
+        reduce = self._reduction(picture)
         try:
-            picture.load()
+            orientation = 1
             if self.exif == "apply":
-                picture = PIL.ImageOps.exif_transpose(picture)
-            return self._to_rgb(picture)
+                orientation = picture.getexif().get(_ORIENTATION, 1)
+            image = self._decode_jpeg(picture, reduce) if orientation == 1 else None
+            if image is None:
+                image = self._decode_by_pil(picture, reduce)
         except _DECODE_ERRORS as error:
             raise ValueError(
                 f"image '{label}' ({picture.format}, {width} x {height}, mode "
                 f"{picture.mode}) cannot be decoded: {error}"
             ) from error
+        if reduce == 1:
+            return image, image.shape[:2]
+        return image, (width, height) if orientation > 4 else (height, width)
+
+    def _reduction(self, picture: PIL.Image.Image) -> int:
+        """Return by how much a picture may shrink: 1, 2, 4 or 8."""
+        if picture.format != "JPEG" or self.draft is None:
+            return 1
+        fits = [n for n in (8, 4, 2) if min(picture.size) // n >= self.draft]
+        return max(fits, default=1)
+
+    def _decode_by_pil(self, picture: PIL.Image.Image, reduce: int) -> np.ndarray:
+        if reduce > 1:
+            width, height = picture.size
+            picture.draft(None, (width // reduce, height // reduce))
+        picture.load()
+        if self.exif == "apply":
+            picture = PIL.ImageOps.exif_transpose(picture)
+        return self._to_rgb(picture)
+
+    def _decode_jpeg(self, picture: Any, reduce: int) -> np.ndarray | None:
+        """Decode by what ``decoder`` names; None leaves it to PIL."""
+        decode = jpeg_decoder(self.decoder)
+        file = getattr(picture, "fp", None)
+        is_plain = picture.format == "JPEG" and picture.mode in ("RGB", "L")
+        if decode is None or file is None or not is_plain:
+            return None
+        scan = file.tell()  # PIL has read the header, up to here
+        file.seek(0)
+        data = file.read()
+        return decode(data, reduce) if is_whole_jpeg(data, scan) else None
 
     def _to_rgb(self, picture: PIL.Image.Image) -> np.ndarray:
         if picture.mode in _SIXTEEN_BIT:

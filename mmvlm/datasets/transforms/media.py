@@ -76,7 +76,7 @@ class LoadMedia:
             return _load_array(path)
         if kind == ".wav":
             return _load_wave(path)
-        return self._pictures._load(source, path, path)
+        return self._pictures._load(source, path, path)[0]
 
 
 def _load_array(path: str) -> np.ndarray:

@@ -25,16 +25,21 @@ class SliceViews(ViewTransform):
         max_slices (int): most slices of a picture. Default: 6.
         size (int | None): side of a view in pixels; None takes the encoder's.
         resample (str | None): PIL's filter; None takes the encoder's.
+        resize (str): ``exact`` or ``fast``, see :class:`ViewTransform`.
 
     """
+
+    counts_by_size = True
 
     def __init__(
         self,
         max_slices: int = 6,
         size: int | None = None,
         resample: str | None = None,
+        *,
+        resize: str = "exact",
     ) -> None:
-        super().__init__(size=size, resample=resample)
+        super().__init__(size=size, resample=resample, resize=resize)
         if max_slices < 1:
             raise ValueError(f"SliceViews: max_slices={max_slices}, expected >= 1.")
         self.max_slices = max_slices

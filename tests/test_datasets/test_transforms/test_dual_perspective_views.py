@@ -12,11 +12,8 @@ from mmvlm.datasets.transforms.dual_perspective import (
     DualPerspectiveViews,
     dual_perspective_views,
 )
-from mmvlm.datasets.transforms.image import (
-    CenterCropSquare,
-    PadToSquare,
-    expand_to_square,
-)
+from mmvlm.datasets.transforms.image import CenterCropSquare, PadToSquare
+from mmvlm.datasets.transforms.resizing import expand_to_square
 from mmvlm.structures import ViewLayout, VisionEncoderSpec
 from mmvlm.structures.dual_perspective import DualPerspective, reassemble_views
 

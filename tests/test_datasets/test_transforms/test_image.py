@@ -8,8 +8,8 @@ from mmvlm.datasets.transforms.image import (
     CenterCropSquare,
     PadToSquare,
     ResizeSquare,
-    expand_to_square,
 )
+from mmvlm.datasets.transforms.resizing import expand_to_square
 from mmvlm.structures import VisionEncoderSpec
 
 KINDS = [PadToSquare, CenterCropSquare, ResizeSquare]
