@@ -24,6 +24,7 @@ def flex_segment_attention(
     key: torch.Tensor,
     value: torch.Tensor,
     attention_mask: torch.Tensor | None,
+    *,
     dropout: float = 0.0,
     scaling: float | None = None,
     is_causal: bool | None = None,
@@ -46,10 +47,9 @@ def flex_segment_attention(
 
     """
     if segment_lengths is None:
-        return segment_attention(
-            module, query, key, value, attention_mask, dropout, scaling, is_causal,
-            sliding_window, softcap, **kwargs,
-        )  # fmt: skip
+        limits = dict(sliding_window=sliding_window, softcap=softcap)
+        kwargs.update(dropout=dropout, scaling=scaling, is_causal=is_causal, **limits)
+        return segment_attention(module, query, key, value, attention_mask, **kwargs)
     refuse_unknown(module, kwargs, FLEX_ATTENTION)
     if dropout:
         raise RuntimeError(
