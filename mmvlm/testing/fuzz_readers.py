@@ -162,6 +162,8 @@ def walk(
                 if names and not any(name in str(error) for name in names):
                     outcome.failure = f"refused, but no file named: {_told(error)}"
                 return outcome
+            if not len(dataset.lengths) == len(dataset.modalities) == len(dataset):
+                raise RuntimeError("lengths or modalities are not one per sample")
             for position in range(len(dataset)):
                 fetch(dataset, position, outcome)
     except (Exception, Hang) as error:
@@ -279,8 +281,6 @@ class FormatFuzzer:
         dataset._record = lambda row: mutated
         try:
             with watchdog():
-                dataset._num_words(mutated)
-                dataset._modality(mutated)
                 fetch(dataset, row, outcome)
         except (Exception, Hang) as error:
             outcome.failure = f"{_told(error)}; record {mutated!r:.300}"
@@ -493,7 +493,10 @@ def _run_processes(
 def _work(
     names: Sequence[str], folder: str, seed: int, plan: list[int], at: Any, writing: Any
 ) -> None:
+    parent = os.getppid()
     for part in _run_cases(names, folder, seed, plan, at):
+        if os.getppid() != parent:
+            return  # it was killed; nobody listens
         writing.send(part)
     writing.close()
 

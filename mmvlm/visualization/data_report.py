@@ -33,7 +33,7 @@ def draw_lengths(
         values, unit = (
             (member.tokens, "tokens") if member.tokens else (member.words, "words")
         )
-        edges = _edges(values)
+        edges = _edges([*values, *member.trained] if member.tokens else values)
         axes.hist(values, edges, color=_COLOURS[0], label=f"{unit} of a sample")
         if member.tokens and member.trained:
             style = dict(histtype="step", color=_COLOURS[1], lw=1.6)
