@@ -249,7 +249,7 @@ def fresh():
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,  # a second or so per module on a busy machine
     )
     lines = [x for x in done.stdout.splitlines() if x.startswith("RESULTS ")]
     assert lines, done.stderr[-2000:]
