@@ -481,6 +481,8 @@ def _run_processes(
             except EOFError:
                 del running[reading]
                 process.join()
+                if process.exitcode and at.value < 0:
+                    raise RuntimeError("a process failed before its first case.")
                 if plan and process.exitcode:
                     dead = Tally(failures=[_last_words(at.value, process.exitcode)])
                     sums.add(1, {"(killed)": dead})

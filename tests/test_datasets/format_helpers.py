@@ -1,6 +1,5 @@
 """Every format that TinyScenes is written in, on disk; shared by suites over all."""
 
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,8 +16,6 @@ SPLITS = ("train", "test")
 SCENE_WRITERS.import_from_location()
 FORMATS = sorted(SCENE_WRITERS.module_dict)
 CASES = [(name, split) for name in FORMATS for split in SPLITS]
-#: Formats without a reader in a split: the public set has no such file either.
-SILENT = {("densefusion", "test")}
 
 
 @dataclass
@@ -48,8 +45,8 @@ def build(config, **kwargs):
     return DATASETS.build({**config, **kwargs})
 
 
-def tiny_context(texts):
-    template = CHAT_TEMPLATES.build(dict(type="vicuna_v1"))
+def tiny_context(texts, **template):
+    template = CHAT_TEMPLATES.build(template or dict(type="vicuna_v1"))
     specials = [token for token in template.special_tokens if token != "</s>"]
     tokenizer = train_tiny_tokenizer(texts, vocab_size=400, special_tokens=specials)
     spec = VisionEncoderSpec(width=8, num_layers=2, patch_size=8, image_size=48)
@@ -66,5 +63,14 @@ def pipeline(codec="ShikraCodec", **encode):
     return [*steps, dict(type="EncodeConversation", **encode)]
 
 
-def folder_size(path):
-    return sum(os.path.getsize(p) for p in Path(path).rglob("*") if p.is_file())
+def is_document(dataset):
+    """Whether samples are one answer that nobody asked for (interleaved sets)."""
+    roles = [turn.role for turn in dataset.item_at(0)["conversation"].turns]
+    return roles == ["assistant"]
+
+
+def has_media(dataset):
+    return any(
+        dataset.item_at(position)["conversation"].media
+        for position in range(min(3, len(dataset)))
+    )
