@@ -16,6 +16,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from pprint import pformat
 
 ROOT = Path(__file__).resolve().parents[1]
 TOOLS = ROOT / "tools"
@@ -60,6 +61,14 @@ def parse_args(argv=None):
     parser.add_argument("--num-test", type=int, default=1350, help="test questions")
     parser.add_argument(
         "--iters", type=int, help="steps of every training stage, for a quick look"
+    )
+    parser.add_argument(
+        "--formats",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="write TinyScenes in these formats too (refcoco, gqa, ...) and train "
+        "stage 2 on them beside LLaVA's",
     )
     return parser.parse_args(argv)
 
@@ -106,7 +115,32 @@ class Demo:
 
     def config(self, stage):
         """Return the config of a training stage."""
+        if stage == "stage2" and self.args.formats:
+            return str(self.work / f"{CONFIGS[stage]}.py")
         return str(ROOT / "configs" / "tiny" / f"{CONFIGS[stage]}.py")
+
+    def write_config(self):
+        """Write stage 2 with a mixture of LLaVA's JSON and the other formats."""
+        from mmengine.config import Config
+
+        import mmvlm  # noqa: F401
+        from mmvlm.datasets.tiny_scenes.formats import format_datasets
+
+        parent = ROOT / "configs" / "tiny" / f"{CONFIGS['stage2']}.py"
+        llava = Config.fromfile(parent).train_dataloader.dataset.to_dict()
+        llava["data_root"] = str(self.data)
+        others = format_datasets(
+            str(self.data),
+            self.args.formats,
+            llava["pipeline"],
+            dict(type="LLaVACodec"),
+        )
+        mixture = dict(_delete_=True, type="MixtureDataset", datasets=[llava, *others])
+        Path(self.config("stage2")).write_text(
+            f"_base_ = {str(parent)!r}\n"
+            f"train_dataloader = dict(dataset={pformat(mixture)})\n",
+            encoding="utf-8",
+        )
 
     def checkpoint(self, stage):
         """Return the last checkpoint of a training stage."""
@@ -117,7 +151,8 @@ class Demo:
         """Point a config at this run's data and checkpoints."""
         options = [f"tokenizer.name_or_path={self.data / 'tokenizer'}"]
         if train:
-            options.append(f"train_dataloader.dataset.data_root={self.data}")
+            if stage != "stage2" or not self.args.formats:
+                options.append(f"train_dataloader.dataset.data_root={self.data}")
             if self.args.iters:
                 options.append(f"train_cfg.max_iters={self.args.iters}")
         if stage in ("stage1", "stage2"):
@@ -168,6 +203,7 @@ class Demo:
             "dataset_converters/make_tiny_scenes.py",
             *("--out", self.data, "--num", self.args.num),
             *("--num-test", self.args.num_test),
+            *("--format", "llava", "densefusion", *self.args.formats),
         )
 
     def do_towers(self):
@@ -187,6 +223,8 @@ class Demo:
 
     def do_stage2(self):
         """Train connector and language model."""
+        if self.args.formats:
+            self.write_config()
         self.train("stage2", num_processes())
 
     def train(self, stage, processes, threads=None):

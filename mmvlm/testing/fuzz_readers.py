@@ -482,7 +482,9 @@ def _run_processes(
                 del running[reading]
                 process.join()
                 if process.exitcode and at.value < 0:
-                    raise RuntimeError("a process failed before its first case.")
+                    raise RuntimeError(
+                        "a process failed before its first case."
+                    ) from None
                 if plan and process.exitcode:
                     dead = Tally(failures=[_last_words(at.value, process.exitcode)])
                     sums.add(1, {"(killed)": dead})

@@ -64,20 +64,23 @@ def make_tiny_scenes(
     taken = {sample.scene.key for sample in train}
     test = list(test_samples(num_test, seed, taken=taken, style=world))
     files: list[str] = []
-    for number, name in enumerate(formats):
+    shared = False  # whether the pictures that most formats name are written
+    for name in formats:
         writer = SCENE_WRITERS.build(
             dict(type=name, folder=str(folder), image_format=image_format)
         )
         for split, samples in (("train", train), ("test", test)):
-            if number == 0:
+            if writer.has_own_images or not shared:
                 writer.write_images(samples)
             files += writer.write(split, samples)
+        shared = shared or not writer.has_own_images
     _train_tokenizer(folder, train[:4000], chat_template)
     summary = dict(
         num_train=num_train,
         num_test=num_test,
         seed=seed,
         formats=list(formats),
+        image_format=image_format,
         files=files,
         tokenizer="tokenizer",
     )

@@ -28,6 +28,15 @@ class SceneWriter(ABC):
         self.image_format = image_format
         os.makedirs(folder, exist_ok=True)
 
+    @property
+    def has_own_images(self) -> bool:
+        """Whether the format keeps pictures elsewhere than where all formats do."""
+        own = type(self)
+        return (
+            own.image_path is not SceneWriter.image_path
+            or own.write_images is not SceneWriter.write_images
+        )
+
     def image_path(self, sample: SceneSample) -> str:
         """Return the picture's path below ``folder``: 1000 files per subfolder."""
         split, number = sample.id.split("-")
