@@ -139,21 +139,18 @@ def _row(report: DataReport, name: str, level: str, examples: int) -> tuple:
     )
 
 
-def write_files(
-    report: DataReport, folder: str | os.PathLike, max_length: int | None = None
-) -> list[str]:
+def write_files(report: DataReport, folder: str | os.PathLike) -> list[str]:
     """Write report, quarantine list and histograms; returns their paths.
 
     Args:
         report (DataReport): of :func:`check_data`.
         folder (str | PathLike): made when missing.
-        max_length (int | None): drawn into the histogram of lengths.
 
     """
     os.makedirs(folder, exist_ok=True)
     paths = report.write(folder)
     if any(member.words or member.tokens for member in report.members):
         paths += [os.path.join(folder, n) for n in ("lengths.png", "mixture.png")]
-        draw_lengths(report.members, paths[-2], max_length=max_length)
+        draw_lengths(report.members, paths[-2])
         draw_mixture(report.members, paths[-1])
     return paths

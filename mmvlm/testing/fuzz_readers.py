@@ -410,7 +410,7 @@ class _Sums:
         self.tallies: dict[str, Tally] = {}
 
     def add(self, count: int, tallies: dict[str, Tally]) -> None:
-        """Add what a process found in so many more cases."""
+        """Add a stretch of cases."""
         self.done += count
         for name, tally in sorted(tallies.items()):
             self.tallies.setdefault(name, Tally()).merge(tally)
@@ -478,13 +478,11 @@ def _run_processes(
             process, plan, at = running[reading]
             try:
                 count, tallies = reading.recv()
-            except EOFError:
+            except EOFError as error:
                 del running[reading]
                 process.join()
                 if process.exitcode and at.value < 0:
-                    raise RuntimeError(
-                        "a process failed before its first case."
-                    ) from None
+                    raise RuntimeError("a process failed before a case.") from error
                 if plan and process.exitcode:
                     dead = Tally(failures=[_last_words(at.value, process.exitcode)])
                     sums.add(1, {"(killed)": dead})

@@ -12,18 +12,15 @@ _COLOURS = ("#2563eb", "#f97316", "#16a34a", "#9333ea", "#dc2626", "#0891b2", "#
 _GREY, _INK = "#64748b", "#0f172a"
 
 
-def draw_lengths(
-    members: Sequence[Any], path: str | os.PathLike, *, max_length: int | None = None
-) -> None:
+def draw_lengths(members: Sequence[Any], path: str | os.PathLike) -> None:
     """Draw how long samples are, a panel per data set, as a PNG.
 
     Lengths are tokens where they are known, else words.
 
     Args:
         members (Sequence): each with ``name``, ``tokens``, ``trained``, ``words``
-            (per sample).
+            (per sample), and ``max_length``, drawn as a line where it is near.
         path (str | PathLike): of the picture.
-        max_length (int | None): drawn as a line.
 
     """
     shown = [m for m in members if m.tokens or m.words][:12]
@@ -40,11 +37,9 @@ def draw_lengths(
             axes.hist(member.trained, edges, label="of them trained", **style)
         middle, high = np.percentile(values, (50, 99))
         axes.axvline(middle, color=_INK, lw=1, ls=":")
-        if max_length is not None and member.tokens and max_length < 3 * max(values):
-            axes.axvline(max_length, color=_COLOURS[4], lw=1.2)
-            axes.text(
-                max_length, axes.get_ylim()[1], " max_length", fontsize=8, va="top"
-            )
+        limit = member.max_length
+        if limit is not None and member.tokens and limit < 1.5 * max(values):
+            axes.axvline(limit, color=_COLOURS[4], lw=1.2, label="max_length")
         axes.set_title(member.name, fontsize=10, loc="left", weight="bold")
         axes.set_title(
             f"{len(values)} samples, median {middle:.0f}, 99 % below {high:.0f} {unit}",

@@ -24,6 +24,8 @@ COLOURS = (
     *("#e11d48", "#2563eb", "#16a34a", "#d97706", "#9333ea"),
     *("#0891b2", "#db2777", "#65a30d", "#7c3aed", "#ea580c"),
 )
+#: What decoders write for a part of a character.
+_HALF = "\ufffd"
 _HIDDEN = re.compile(
     r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\ud800-\udfff]"
 )
@@ -150,9 +152,13 @@ def token_pieces(tokenizer: Any, ids: Sequence[int], start: int) -> tuple[str, .
     options = dict(skip_special_tokens=False, clean_up_tokenization_spaces=False)
     for at in range(start, len(ids)):
         before = [token for token in ids[max(0, at - 3) : at] if token >= 0]
-        head = tokenizer.decode(before, **options) if before else ""
         text = tokenizer.decode([*before, ids[at]], **options)
-        pieces.append(text[len(head) :] if text.startswith(head) else "")
+        head = tokenizer.decode(before, **options) if before else ""
+        if not text.startswith(head):
+            head = head.rstrip(_HALF)  # this token ends a character
+        whole = text.startswith(head) and not text.endswith(_HALF)
+        # A character of several tokens is told with the last of them.
+        pieces.append(text[len(head) :] if whole else "")
     return tuple(pieces)
 
 

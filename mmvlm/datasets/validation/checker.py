@@ -252,6 +252,7 @@ class DataChecker:
             num_seen=sum(len(chunk.positions) for chunk in own),
             num_pictures=sum(chunk.pictures for chunk in own),
             per_epoch=self.shares[number],
+            max_length=self._examiners[number].limits[0],
             tokens=[n for chunk in own for n in chunk.tokens],
             trained=[n for chunk in own for n in chunk.trained],
             words=[n for chunk in own for n in chunk.words],

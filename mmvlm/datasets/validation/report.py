@@ -49,6 +49,7 @@ class MemberFacts:
         num_seen (int): those that were looked at.
         num_pictures (int): pictures of those.
         per_epoch (float): samples that an epoch of the mixture takes.
+        max_length (int | None): the pipeline's limit.
         tokens (list[int]): per sample, before any cut; empty without tokenizer.
         trained (list[int]): of them.
         words (list[int]): per sample.
@@ -61,6 +62,7 @@ class MemberFacts:
     num_seen: int
     num_pictures: int
     per_epoch: float
+    max_length: int | None = None
     tokens: list[int] = field(default_factory=list)
     trained: list[int] = field(default_factory=list)
     words: list[int] = field(default_factory=list)
