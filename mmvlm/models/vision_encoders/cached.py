@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save
 from mmvlm.registry import MODELS
 from mmvlm.structures import VisionFeatures
 from mmvlm.utils.files import write_atomic
+from mmvlm.utils.precision import chosen_precision
 
 from .base import VisionEncoder
 
@@ -154,7 +155,7 @@ class CachedVisionEncoder(VisionEncoder):
         facts = (
             *(_VERSION, self._fingerprint(), tuple(select_layers)),
             *(tuple(pixel_values.shape[1:]), str(pixel_values.dtype), kind),
-            torch.is_autocast_enabled(kind) and str(torch.get_autocast_dtype(kind)),
+            chosen_precision(kind),
         )
         start = hashlib.blake2b(repr(facts).encode(), digest_size=20)
         paths = []

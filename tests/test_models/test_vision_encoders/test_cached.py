@@ -8,6 +8,7 @@ import torch
 
 from mmvlm.models.vision_encoders.cached import CachedVisionEncoder
 from mmvlm.models.vision_encoders.tiny import TinyVisionEncoder
+from mmvlm.utils.precision import chosen_precision
 
 
 def frozen(seed=0):
@@ -153,3 +154,10 @@ def test_impossible_arguments_are_refused(tmp_path):
         CachedVisionEncoder(encoder, str(tmp_path))
     with pytest.raises(ValueError, match=r"max_gib=-1, expected >= 0"):
         CachedVisionEncoder(frozen(), str(tmp_path), max_gib=-1)
+
+
+def test_precision_of_the_caller_is_told():
+    assert chosen_precision("cpu") is None
+
+    with torch.autocast("cpu", torch.bfloat16):
+        assert chosen_precision("cpu") == "torch.bfloat16"
