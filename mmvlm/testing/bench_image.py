@@ -32,6 +32,7 @@ SIDE = 336
 MUSTS = {
     "exact": (1.6, (0.0, 0.0)),
     "exact, uint8 to device": (1.6, (0.0, 0.0)),
+    "exact, opencv decodes": (1.6, (0.0, 0.0)),
     "fast": (4.0, (0.1, None)),
     "fast, uint8 to device": (4.0, (0.1, None)),
 }
@@ -161,6 +162,7 @@ def variants(args: argparse.Namespace, folder: str) -> dict[str, Variant]:
         "LLaVA": llava(folder),
         "exact": ours(folder, "exact", "pil"),
         "exact, uint8 to device": ours(folder, "exact", "pil", normalise=False),
+        "exact, opencv decodes": ours(folder, "exact", "opencv"),
         "fast": ours(folder, **fast),
         "fast, uint8 to device": ours(folder, **fast, normalise=False),
         "fast, draft": ours(folder, **fast, draft=SIDE),
