@@ -240,11 +240,12 @@ class BadSampleCounter:
         The limits of a mixture's members are averaged, weighted by their sizes.
         """
         leaves = list(leaf_datasets(dataset))
-        sizes = [len(leaf) for leaf in leaves]
+        sizes = [len(leaf) if hasattr(leaf, "__len__") else 1 for leaf in leaves]
         limits = [leaf.bad_samples.max_fraction for leaf in leaves]
         total = max(1, sum(sizes))
         mean = sum(n * limit for n, limit in zip(sizes, limits, strict=True)) / total
-        return cls(max_fraction=mean, total=len(dataset))
+        known = hasattr(dataset, "__len__")  # streams do not know their length
+        return cls(max_fraction=mean, **(dict(total=len(dataset)) if known else {}))
 
     @property
     def num_bad(self) -> int:

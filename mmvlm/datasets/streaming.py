@@ -18,6 +18,9 @@ from .columns import ColumnMapper
 from .tasks.base import DataTask
 from .transforms.compose import Compose
 
+#: Rows that are read at once from a stream of Hugging Face's package.
+_HUB_ROWS = 32
+
 
 @DATASETS.register_module()
 class StreamingDataset(IterableDataset):
@@ -28,7 +31,8 @@ class StreamingDataset(IterableDataset):
     goes to rank ``b % world_size`` and there to worker ``(b // world_size) %
     num_workers``. So the sequence of batches is the same for any number of workers, a
     :class:`torch.utils.data.DataLoader` (with this ``batch_size``, without a sampler)
-    gives them in that order, and one number says where a run stands.
+    gives them in that order, and one number says where a run stands. The runner
+    trains on it by steps and resumes exactly.
 
     What it does not do, and readers with random access do: lengths are not known, so
     batches are not planned by length or packed by best fit; pictures are shuffled
@@ -121,8 +125,21 @@ class StreamingDataset(IterableDataset):
                 or since :meth:`load_state_dict`.
 
         """
-        rows = (int(self._state[1]) + num_batches) * self.round_size
-        return dict(epoch=self.epoch, rows=rows, seed=self.seed)
+        return self.place_of(self.epoch, int(self._state[1]) + num_batches)
+
+    def place_of(self, epoch: int, num_batches: int) -> dict:
+        """Return where a run stands after so many batches of an epoch per rank."""
+        rows = num_batches * self.round_size
+        return dict(epoch=epoch, rows=rows, seed=self.seed)
+
+    def fingerprint(self, epoch: int) -> dict:
+        """Return what the order of the rows depends on, in plain values."""
+        return dict(
+            seed=self.seed,
+            round_size=self.round_size,
+            block_size=self.block_size,
+            shuffle=self.shuffle,
+        )
 
     def load_state_dict(self, state: dict) -> None:
         """Go on where a run stood, with any number of workers.
@@ -250,7 +267,27 @@ def _pictures(value: Any) -> list:
     return found
 
 
-def _hub_stream(options: dict) -> Any:
+class _HubRows:
+    """All rows of a stream of Hugging Face's package, in every worker.
+
+    Such a stream deals its files to the workers of a loader, and gives those for whom
+    there is no file nothing; read in batches it does not. We deal batches ourselves.
+    """
+
+    def __init__(self, stream: Any) -> None:
+        self.stream = stream
+
+    def skip(self, count: int) -> _HubRows:
+        """Return the rows behind the first ``count``."""
+        return _HubRows(self.stream.skip(count))
+
+    def __iter__(self) -> Iterator[dict]:
+        for batch in self.stream.iter(batch_size=_HUB_ROWS):
+            for values in zip(*batch.values(), strict=True):
+                yield dict(zip(batch, values, strict=True))
+
+
+def _hub_stream(options: dict) -> _HubRows:
     """Return a stream of Hugging Face's package, its pictures undecoded."""
     import datasets
 
@@ -260,4 +297,4 @@ def _hub_stream(options: dict) -> Any:
     for name, feature in (stream.features or {}).items():
         if isinstance(feature, datasets.Image):
             stream = stream.cast_column(name, datasets.Image(decode=False))
-    return stream
+    return _HubRows(stream)

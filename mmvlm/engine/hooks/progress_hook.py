@@ -144,8 +144,7 @@ class ProgressHook(LoggerHook):
         self._seconds_per_step = recent if before is None else (before + recent) / 2
         scalars = dict(
             step=done,
-            epoch=runner.train_loop.stream.epoch
-            + runner.train_loop.stream.position / len(runner.train_loop.stream),
+            epoch=runner.train_loop.stream.passed,
             loss=window["loss"] / steps,
             **_learning_rates(runner.optim_wrapper),
             seconds_per_step=recent,

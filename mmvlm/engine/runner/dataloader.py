@@ -5,13 +5,14 @@ from __future__ import annotations
 import copy
 import inspect
 import random
+import sys
 from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from mmengine.dist import get_rank
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, IterableDataset
 
 from mmvlm.registry import DATA_SAMPLERS, DATASETS, FUNCTIONS
 
@@ -38,6 +39,19 @@ def one_thread_worker(worker_id: int, *, seed: int, num_workers: int) -> None:
     torch.manual_seed(worker_seed)
 
 
+class RowLoader(DataLoader):
+    """Loader of a data set that nobody knows the length of.
+
+    mmengine asks every loader for its length, to turn schedules by epoch into
+    schedules by step. The answer is that an epoch is longer than any run;
+    :class:`VLMTrainLoop` refuses schedules that would believe it.
+    """
+
+    def __len__(self) -> int:
+        """Return more than any run has."""
+        return sys.maxsize
+
+
 def build_dataloader(
     cfg: Any,
     *,
@@ -60,8 +74,12 @@ def build_dataloader(
         accumulation (int): micro-batches per optimizer step, for samplers that ask.
         training (bool): picks the default sampler, random or sequential.
 
+    A data set that comes row by row deals its batches itself and takes no sampler.
+
     Raises:
         TypeError: when ``cfg`` is neither a dict nor a loader.
+        ValueError: for such a data set with a sampler or another batch size, or
+            outside of training.
 
     """
     if isinstance(cfg, DataLoader):
@@ -75,8 +93,7 @@ def build_dataloader(
     if context is not None and hasattr(dataset, "bind"):
         dataset.bind(context)
 
-    default = "RandomBatchSampler" if training else "SequentialBatchSampler"
-    sampler_cfg = dict(cfg.pop("sampler", None) or dict(type=default))
+    sampler_cfg = cfg.pop("sampler", None)
     loader_args = dict(
         collate_fn=_collate(cfg.pop("collate_fn", None)),
         worker_init_fn=partial(
@@ -90,6 +107,12 @@ def build_dataloader(
         # A config for many workers must also run in one process (debugging).
         for key in ("persistent_workers", "prefetch_factor", "multiprocessing_context"):
             cfg.pop(key, None)
+    if isinstance(dataset, IterableDataset):
+        _check_rows(dataset, cfg, sampler_cfg, training)
+        return RowLoader(dataset=dataset, **loader_args, **cfg)
+
+    default = "RandomBatchSampler" if training else "SequentialBatchSampler"
+    sampler_cfg = dict(sampler_cfg or dict(type=default))
     given = dict(
         dataset=dataset,
         seed=seed if seed is not None else 0,
@@ -107,6 +130,26 @@ def build_dataloader(
         loader_args["sampler"] = sampler
     loader_args.update(cfg)
     return DataLoader(dataset=dataset, **loader_args)
+
+
+def _check_rows(dataset: Any, cfg: dict, sampler: Any, training: bool) -> None:
+    """Refuse what a data set without length cannot do."""
+    own = getattr(dataset, "batch_size", None)
+    if not training:
+        raise ValueError(
+            f"dataloader.dataset: {type(dataset).__name__} has no length; test and "
+            "validate on a data set with random access."
+        )
+    if sampler is not None:
+        raise ValueError(
+            f"train_dataloader.sampler={sampler}: {type(dataset).__name__} deals its "
+            "batches itself; leave sampler out."
+        )
+    if own is not None and cfg.get("batch_size", 1) != own:
+        raise ValueError(
+            f"train_dataloader.batch_size={cfg.get('batch_size', 1)}, but its "
+            f"{type(dataset).__name__} deals batches of {own}; give both one value."
+        )
 
 
 def _accepted(kind: Any, given: dict) -> set[str]:

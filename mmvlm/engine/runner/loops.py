@@ -14,7 +14,7 @@ from mmvlm.registry import LOOPS
 from mmvlm.utils.dist import gather_integers, get_dist_info, sum_tensor
 
 from .rng import preserved_rng, set_rng_state
-from .stream import MicroBatchStream
+from .stream import stream_of
 
 
 @dataclass
@@ -105,6 +105,18 @@ def _changes(then: dict, now: dict) -> list[str]:
     return [f"{key}: {old} then, {new} now" for key, old, new in pairs if old != new]
 
 
+def _check_schedules(runner: Any) -> None:
+    """Refuse schedules that need to know how long an epoch is."""
+    schedules = getattr(runner, "param_schedulers", None)
+    for schedule in schedules if isinstance(schedules, list) else [schedules]:
+        if isinstance(schedule, dict) and schedule.get("convert_to_iter_based"):
+            raise ValueError(
+                f"param_scheduler {schedule.get('type')}: convert_to_iter_based needs "
+                "the length of an epoch, which a stream does not know; give begin and "
+                "end in steps."
+            )
+
+
 @LOOPS.register_module()
 class VLMTrainLoop(BaseLoop):
     """Train by optimizer steps over one continuous stream of micro-batches.
@@ -145,7 +157,7 @@ class VLMTrainLoop(BaseLoop):
             )
         super().__init__(runner, dataloader)
         self.accumulation = runner.accumulation
-        self.stream = MicroBatchStream(self.dataloader)
+        self.stream = stream_of(self.dataloader)
         self.by_epoch = max_epochs is not None
         if self.by_epoch:
             self._num_micro = self.stream.length_of(int(max_epochs))
@@ -155,6 +167,8 @@ class VLMTrainLoop(BaseLoop):
             self._max_iters = int(max_iters)
             self._num_micro = self._max_iters * self.accumulation
             self._max_epochs = self.stream.epochs_of(self._num_micro)
+        if self.stream.length is None:
+            _check_schedules(runner)
         self.val_interval = val_interval
         self.val_begin = val_begin
         #: Set by EarlyStoppingHook.
@@ -197,7 +211,7 @@ class VLMTrainLoop(BaseLoop):
             epoch=self._epoch + self._closing_epoch,
             stream_epoch=self.stream.epoch,
             stream_position=self.stream.position,
-            stream_length=len(self.stream),
+            stream_length=self.stream.length,
             accumulation=self.accumulation,
             world_size=get_dist_info()[1],
             data=self.stream.fingerprint(),
