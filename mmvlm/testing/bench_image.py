@@ -77,9 +77,12 @@ def write_pictures(args: argparse.Namespace, folder: str) -> list[str]:
 
 def llava(folder: str) -> Variant:
     """Return LLaVA's own way from a file to pixel values."""
-    from transformers import CLIPImageProcessor
+    import transformers
 
-    processor = CLIPImageProcessor(
+    # transformers 5 keeps PIL's pixels, which are LLaVA's, under a name of their own.
+    names = ("CLIPImageProcessorPil", "CLIPImageProcessor")
+    kind = next(name for name in names if hasattr(transformers, name))
+    processor = getattr(transformers, kind)(
         size={"shortest_edge": SIDE},
         crop_size={"height": SIDE, "width": SIDE},
         image_mean=list(MEAN),
