@@ -73,7 +73,9 @@ def split_off_the_tower(state, folder):
     """Write the tower apart, as DenseFusion does; return the rest."""
     prefix = "model.vision_tower.vision_tower."
     tower = {k.removeprefix(prefix): v for k, v in state.items() if prefix in k}
-    assert tower and all(key.startswith("vision_model.") for key in tower)
+    # transformers 5 has dropped the name that all published files have.
+    tower = {f"vision_model.{k.removeprefix('vision_model.')}": tower[k] for k in tower}
+    assert tower
     folder.mkdir(parents=True)
     torch.save(tower, folder / "pytorch_model.bin")
     return {k: v for k, v in state.items() if prefix not in k}

@@ -136,6 +136,13 @@ class QFormerConnector(Connector):
         """
         image = self.ln_vision(features.hidden_states[0])
         views = len(image)
+        if not views:  # transformers 5 cannot reshape nothing
+            blank = torch.cat([image, image.new_zeros(1, *image.shape[1:])])
+            unasked = dict(input_ids=None) if self.needs_text else {}
+            out = self.qformer(
+                query_embeds=self.query_tokens, encoder_hidden_states=blank, **unasked
+            )
+            return self.proj(out[0][:0, : self.num_queries])
         queries = self.query_tokens.expand(views, -1, -1)
         extra = {}
         if self.needs_text:
