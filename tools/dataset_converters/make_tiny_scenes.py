@@ -21,7 +21,7 @@ def parse_args(argv=None):
     parser.add_argument(
         "--style",
         default="plain",
-        help="plain: few large objects; fine: many, small print (default: plain)",
+        help="plain: large print; fine: half of it small (default: plain)",
     )
     parser.add_argument("--image-format", choices=["png", "jpg"], default="png")
     return parser.parse_args(argv)

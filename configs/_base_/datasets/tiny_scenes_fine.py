@@ -1,11 +1,11 @@
-"""TinyScenes, fine style: many objects, small print, exact boxes.
+"""TinyScenes, fine style: small print, exact boxes, pictures of 96 pixels.
 
-Written by tools/dataset_converters/make_tiny_scenes.py --style fine --num 16000
+Written by tools/dataset_converters/make_tiny_scenes.py --style fine --num 24000
 --num-test 2000 --out data/tiny_scenes_fine.
 """
 
 train_dataloader = dict(
-    batch_size=32,
+    batch_size=96,
     num_workers=0,
     sampler=dict(type="RandomBatchSampler"),
     dataset=dict(

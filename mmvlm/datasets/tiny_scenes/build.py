@@ -39,7 +39,7 @@ def make_tiny_scenes(
         image_format (str): ``png`` or ``jpg``.
         chat_template (str): the tokenizer holds its special tokens.
         style (str): ``plain`` (one to three large objects, 48 pixels) or ``fine``
-            (four to eight, half of the writing small, 96 pixels).
+            (half of the writing small, drawn at twice the size).
 
     Returns:
         dict: what was written; also in ``tiny_scenes.json``, which is written last.

@@ -69,7 +69,8 @@ class ImagePhraseDataset(Dataset):
 
         Raises:
             RuntimeError: before :meth:`bind`.
-            ValueError: when the picture has not the encoder's size.
+            ValueError: when the picture is no square, or smaller than what the
+                encoder takes; a larger one is made smaller.
 
         """
         if self._tokenizer is None:
@@ -93,7 +94,10 @@ class ImagePhraseDataset(Dataset):
         record = self.records[index]
         path = os.path.join(self.image_root, record["image"])
         with PIL.Image.open(path) as image:
-            array = np.asarray(image.convert("RGB"))
+            image = image.convert("RGB")
+            if self._size is not None and image.width == image.height > self._size:
+                image = image.resize((self._size, self._size), PIL.Image.BICUBIC)
+            array = np.asarray(image)
         if self._size is not None and array.shape[:2] != (self._size, self._size):
             raise ValueError(
                 f"sample '{record['id']}': '{path}' has {array.shape[:2]} pixels, the "

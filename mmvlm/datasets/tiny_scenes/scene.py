@@ -225,7 +225,8 @@ def _sample_object(
         style.small_share and kind != "shape" and rng.random() < style.small_share
     )
     source = drawing.get("source", -1)
-    width, height = _extent(kind, source, pose["stretch"], small, rng)
+    extent = _extent(kind, source, pose["stretch"], small, rng)
+    width, height = (style.scale * side for side in extent)
     return SceneObject(
         kind=kind,
         name=name,

@@ -9,7 +9,7 @@ from itertools import permutations
 import numpy as np
 
 from .scene import DIGITS, NAMES, SHAPES, WORDS, Scene, SceneObject, pick
-from .styles import ALL_COLOURS, COLOURS, FINE, PLAIN, SceneStyle
+from .styles import COLOURS, FINE, PLAIN, SceneStyle
 
 _CAPTION_WORDINGS = ("Describe the picture.", "What does the picture show?")
 _YES_NO = ("yes", "no")
@@ -38,11 +38,6 @@ STYLE_FORMS: dict[str, _Forms] = {
     PLAIN.name: FORMS,
     FINE.name: {
         **{key: FORMS[key] for key in FORMS if key != "caption"},
-        "colour": {"colour": tuple(ALL_COLOURS)},
-        "count": {
-            "objects": ("4", "5", "6", "7", "8"),
-            "kind": ("0", "1", "2", "3", "4"),
-        },
         "small-digit": {"digit": DIGITS},
         "small-word": {"word": WORDS},
     },

@@ -2,13 +2,13 @@
 
 Reproduces: nothing; a tower whose phrases neither read small print nor give exact
 places, as CLIP's captions do not.
-Command: tools/train.py configs/ablations/tiny_scenes/pretrain/clip-tiny-96_contrastive_none_1xb96-1500i-pt_tiny-scenes-fine.py
+Command: tools/train.py configs/ablations/tiny_scenes/pretrain/clip-tiny-l6_contrastive_none_1xb192-1000i-pt_tiny-scenes-fine.py
 Hardware: sized for 2 CPU cores.
 Expected: not measured.
 """
 
 _base_ = [
-    "../../../_base_/models/llava-clip-tiny-96_mlp2x_llama-tiny.py",
+    "../../../_base_/models/llava-clip-tiny-l6_mlp2x_llama-tiny.py",
     "../../../_base_/schedules/tiny.py",
     "../../../_base_/default_runtime.py",
 ]
@@ -21,7 +21,7 @@ model = dict(
     select_layer=-1,
 )
 train_dataloader = dict(
-    batch_size=96,
+    batch_size=192,
     num_workers=0,
     sampler=dict(type="RandomBatchSampler"),
     collate_fn=dict(type="collate_phrases"),
@@ -31,5 +31,5 @@ train_dataloader = dict(
         ann_file="phrases.json",
     ),
 )
-base_batch_size = 96
-train_cfg = dict(max_iters=1500)
+base_batch_size = 192
+train_cfg = dict(max_iters=1000)

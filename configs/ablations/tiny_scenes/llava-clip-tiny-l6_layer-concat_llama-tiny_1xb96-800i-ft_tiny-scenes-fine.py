@@ -1,12 +1,12 @@
 """Ablation: five layers concatenated on channels, then the MLP.
 
 Reproduces: a naive fusion baseline of MMFuser's ablation, arXiv 2410.11829.
-Command: tools/train.py configs/ablations/tiny_scenes/llava-clip-tiny-96_layer-concat_llama-tiny_1xb32-600i-ft_tiny-scenes-fine.py
+Command: tools/train.py configs/ablations/tiny_scenes/llava-clip-tiny-l6_layer-concat_llama-tiny_1xb96-800i-ft_tiny-scenes-fine.py
 Hardware: sized for 2 CPU cores.
 Expected: not measured.
 """
 
-_base_ = ["llava-clip-tiny-96_mlp2x_llama-tiny_1xb32-600i-ft_tiny-scenes-fine.py"]
+_base_ = ["llava-clip-tiny-l6_mlp2x_llama-tiny_1xb96-800i-ft_tiny-scenes-fine.py"]
 
 model = dict(
     connector=dict(

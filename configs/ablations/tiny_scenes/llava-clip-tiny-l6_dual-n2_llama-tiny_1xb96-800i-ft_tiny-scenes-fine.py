@@ -1,13 +1,12 @@
 """Ablation: INF-LLaVA, blocks and samplings of the picture at twice the tower's size.
 
-Reproduces: INF-LLaVA's fusion in the small, arXiv 2407.16198; the pictures of 96
-pixels are enlarged.
-Command: tools/train.py configs/ablations/tiny_scenes/llava-clip-tiny-96_dual-n2_llama-tiny_1xb32-600i-ft_tiny-scenes-fine.py
+Reproduces: INF-LLaVA's fusion in the small, arXiv 2407.16198.
+Command: tools/train.py configs/ablations/tiny_scenes/llava-clip-tiny-l6_dual-n2_llama-tiny_1xb96-800i-ft_tiny-scenes-fine.py
 Hardware: sized for 2 CPU cores.
 Expected: not measured.
 """
 
-_base_ = ["llava-clip-tiny-96_mlp2x_llama-tiny_1xb32-600i-ft_tiny-scenes-fine.py"]
+_base_ = ["llava-clip-tiny-l6_mlp2x_llama-tiny_1xb96-800i-ft_tiny-scenes-fine.py"]
 
 model = dict(
     connector=dict(

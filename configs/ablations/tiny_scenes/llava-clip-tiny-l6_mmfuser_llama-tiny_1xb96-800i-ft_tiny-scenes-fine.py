@@ -1,12 +1,12 @@
 """Ablation: MMFuser, the query layer samples details from four shallower ones.
 
 Reproduces: MMFuser's connector in the small, arXiv 2410.11829.
-Command: tools/train.py configs/ablations/tiny_scenes/llava-clip-tiny-96_mmfuser_llama-tiny_1xb32-600i-ft_tiny-scenes-fine.py
+Command: tools/train.py configs/ablations/tiny_scenes/llava-clip-tiny-l6_mmfuser_llama-tiny_1xb96-800i-ft_tiny-scenes-fine.py
 Hardware: sized for 2 CPU cores.
 Expected: not measured.
 """
 
-_base_ = ["llava-clip-tiny-96_mlp2x_llama-tiny_1xb32-600i-ft_tiny-scenes-fine.py"]
+_base_ = ["llava-clip-tiny-l6_mlp2x_llama-tiny_1xb96-800i-ft_tiny-scenes-fine.py"]
 
 model = dict(
     connector=dict(

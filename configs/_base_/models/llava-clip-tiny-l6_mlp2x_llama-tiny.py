@@ -1,7 +1,7 @@
-"""The miniature for pictures of 96 pixels: 64 patches, a tower of six layers.
+"""The miniature with a tower of six layers, which sees pictures at 48 pixels.
 
 Its shallow layers still hold what the last one has no reason to keep; see
-SceneStyle FINE in mmvlm/datasets/tiny_scenes/styles.py.
+SceneStyle FINE in mmvlm/datasets/tiny_scenes/styles.py, whose pictures have 96.
 """
 
 tiny_root = "data/tiny_scenes_fine"
@@ -17,7 +17,7 @@ model = dict(
             intermediate_size=512,
             num_hidden_layers=6,
             num_attention_heads=4,
-            image_size=96,
+            image_size=48,
             patch_size=12,
             attn_implementation="eager",
         ),
