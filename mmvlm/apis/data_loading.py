@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import argparse
 import ast
 import copy
 from dataclasses import dataclass, field
 from typing import Any
 
+from mmengine.config import DictAction
+
+from mmvlm.config import load_config
 from mmvlm.text.context import VLMContext
 
 
@@ -26,6 +30,36 @@ class OpenedData:
     training: bool
     context: VLMContext | None = None
     notes: list[str] = field(default_factory=list)
+
+
+def open_data(
+    config: str | None,
+    split: str = "train",
+    *,
+    dataset: str | None = None,
+    options: dict | None = None,
+    tiny: bool = False,
+) -> OpenedData:
+    """Open what a command line names: a config's data sets, or one reader.
+
+    Args:
+        config (str | None): file or shipped name.
+        split (str): ``train``, ``val`` or ``test``.
+        dataset (str | None): in its place, a reader as ``dict(type=..., ...)``; it has
+            no tokenizer and stays unbound.
+        options (dict | None): changes of the config.
+        tiny (bool): take the config's tiny twin.
+
+    Raises:
+        ConfigError: naming what is wrong with the config.
+        ValueError: when a text is no dict, or a file cannot be read.
+
+    """
+    if dataset is None:
+        return open_config_data(load_config(config, options, tiny=tiny), split)
+    note = "--dataset has no tokenizer: no views, no tokens, no lengths."
+    reader = build_dataset(parse_dict(dataset))
+    return OpenedData([reader], split == "train", notes=[note])
 
 
 def open_config_data(cfg: Any, split: str = "train") -> OpenedData:
@@ -85,6 +119,34 @@ def _context(cfg: Any, notes: list[str]) -> VLMContext | None:
             f"{error}"
         )
         return None
+
+
+def add_data_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what :func:`open_data` takes."""
+    parser.add_argument("config", nargs="?", help="config file or shipped name")
+    parser.add_argument("--dataset", help="one reader, as dict(type=..., ...)")
+    parser.add_argument("--split", default="train", choices=("train", "val", "test"))
+    parser.add_argument("--tiny", action="store_true", help="the config's tiny twin")
+    parser.add_argument("--cfg-options", nargs="+", action=DictAction, metavar="k=v")
+
+
+def open_from_arguments(args: argparse.Namespace) -> OpenedData:
+    """Open what the command line names.
+
+    Raises:
+        ValueError: for a config and ``--dataset``, or neither; also as
+            :func:`open_data`.
+
+    """
+    if (args.config is None) == (args.dataset is None):
+        raise ValueError("give a config, or --dataset.")
+    return open_data(
+        args.config,
+        args.split,
+        dataset=args.dataset,
+        options=args.cfg_options,
+        tiny=args.tiny,
+    )
 
 
 def parse_dict(text: str) -> dict:

@@ -13,17 +13,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from mmengine.config import DictAction
 from rich.console import Console
 
-from mmvlm.apis.data_loading import (
-    OpenedData,
-    build_dataset,
-    open_config_data,
-    parse_dict,
-)
+from mmvlm.apis.data_loading import add_data_arguments, open_from_arguments
 from mmvlm.apis.sample_browser import choose_samples, collect_card
-from mmvlm.config import ConfigError, load_config
+from mmvlm.config import ConfigError
 from mmvlm.visualization.sample_page import write_sample_page
 from mmvlm.visualization.sample_terminal import render_card
 
@@ -32,9 +26,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("config", nargs="?", help="config file or shipped name")
-    parser.add_argument("--dataset", help="one reader, as dict(type=..., ...)")
-    parser.add_argument("--split", default="train", choices=("train", "val", "test"))
+    add_data_arguments(parser)
     parser.add_argument("--num", type=int, default=12, help="samples per data set")
     parser.add_argument("--ids", nargs="+", help="these ids or record numbers")
     parser.add_argument("--seed", type=int, help="draw at random, not evenly")
@@ -43,27 +35,13 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--terminal", action="store_true", help="print (the default without --html)"
     )
-    parser.add_argument("--tiny", action="store_true", help="the config's tiny twin")
-    parser.add_argument("--cfg-options", nargs="+", action=DictAction, metavar="k=v")
-    args = parser.parse_args(argv)
-    if (args.config is None) == (args.dataset is None):
-        parser.error("give a config, or --dataset.")
-    return args
-
-
-def open_data(args: argparse.Namespace) -> OpenedData:
-    if args.dataset is not None:
-        dataset = build_dataset(parse_dict(args.dataset))
-        note = "--dataset has no tokenizer: no views and no tokens."
-        return OpenedData([dataset], args.split == "train", notes=[note])
-    cfg = load_config(args.config, args.cfg_options, tiny=args.tiny)
-    return open_config_data(cfg, args.split)
+    return parser.parse_args(argv)
 
 
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     try:
-        opened = open_data(args)
+        opened = open_from_arguments(args)
         chosen = choose_samples(
             opened.datasets,
             num=args.num,

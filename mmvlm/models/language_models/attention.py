@@ -8,7 +8,7 @@ arguments down gets it, without a line of that model being copied.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from functools import lru_cache
 from typing import Any
@@ -229,16 +229,21 @@ def _flash_varlen(
 @lru_cache(maxsize=1)
 def register_segment_attention() -> str:
     """Make segment attention known to transformers; return its name."""
+    return register_attention(SEGMENT_ATTENTION, segment_attention)
+
+
+def register_attention(name: str, function: Callable) -> str:
+    """Make an attention function known to transformers; return its name."""
     from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
     if hasattr(ALL_ATTENTION_FUNCTIONS, "register"):
-        ALL_ATTENTION_FUNCTIONS.register(SEGMENT_ATTENTION, segment_attention)
+        ALL_ATTENTION_FUNCTIONS.register(name, function)
     else:  # transformers 4.48: a plain dict
-        ALL_ATTENTION_FUNCTIONS[SEGMENT_ATTENTION] = segment_attention
+        ALL_ATTENTION_FUNCTIONS[name] = function
     try:
         from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
     except ImportError:  # before 4.53 models build their own masks
-        return SEGMENT_ATTENTION
+        return name
     # Generation has no segments and needs the mask of padded prompts.
-    AttentionMaskInterface.register(SEGMENT_ATTENTION, sdpa_mask)
-    return SEGMENT_ATTENTION
+    AttentionMaskInterface.register(name, sdpa_mask)
+    return name

@@ -12,7 +12,12 @@ from typing import Any
 
 import torch
 
-from .attention import note_segment_call, refuse_unknown, segment_attention
+from .attention import (
+    note_segment_call,
+    refuse_unknown,
+    register_attention,
+    segment_attention,
+)
 
 #: Name under which transformers finds the function of this module.
 FLEX_ATTENTION = "mmvlm_flex"
@@ -117,15 +122,4 @@ def _kernel(device: str) -> Callable:
 @lru_cache(maxsize=1)
 def register_flex_attention() -> str:
     """Make this attention known to transformers; return its name."""
-    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
-
-    if hasattr(ALL_ATTENTION_FUNCTIONS, "register"):
-        ALL_ATTENTION_FUNCTIONS.register(FLEX_ATTENTION, flex_segment_attention)
-    else:  # transformers 4.48: a plain dict
-        ALL_ATTENTION_FUNCTIONS[FLEX_ATTENTION] = flex_segment_attention
-    try:
-        from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
-    except ImportError:  # before 4.53 models build their own masks
-        return FLEX_ATTENTION
-    AttentionMaskInterface.register(FLEX_ATTENTION, sdpa_mask)
-    return FLEX_ATTENTION
+    return register_attention(FLEX_ATTENTION, flex_segment_attention)

@@ -8,7 +8,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.nn.functional import dropout as F_dropout
 
-from mmvlm.models.language_models.attention import note_segment_call, refuse_unknown
+from mmvlm.models.language_models.attention import (
+    note_segment_call,
+    refuse_unknown,
+    register_attention,
+)
 from mmvlm.models.utils.token_context import IMAGE, TEXT, TokenLayout, current_layout
 from mmvlm.registry import MODELS
 
@@ -151,20 +155,8 @@ def _released(*args: Any, **kwargs: Any) -> tuple[torch.Tensor, None]:
 @lru_cache(maxsize=1)
 def register_mmca() -> None:
     """Make both functions known to transformers."""
-    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
-
-    functions = {MMCA: mmca_attention, MMCA_RELEASED: _released}
-    for name, function in functions.items():
-        if hasattr(ALL_ATTENTION_FUNCTIONS, "register"):
-            ALL_ATTENTION_FUNCTIONS.register(name, function)
-        else:  # transformers 4.48: a plain dict
-            ALL_ATTENTION_FUNCTIONS[name] = function
-    try:
-        from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
-    except ImportError:  # before 4.53 models build their own masks
-        return
-    for name in functions:
-        AttentionMaskInterface.register(name, sdpa_mask)
+    register_attention(MMCA, mmca_attention)
+    register_attention(MMCA_RELEASED, _released)
 
 
 @MODELS.register_module()
