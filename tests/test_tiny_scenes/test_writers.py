@@ -171,10 +171,19 @@ def test_phrases_are_collated_once_each(folder, tokenizer):
     assert batch["pixel_values"].dtype == torch.uint8
 
 
+def test_larger_pictures_are_made_as_small_as_the_encoder_takes(folder, tokenizer):
+    data = phrase_data(folder, tokenizer, 32)
+
+    with PIL.Image.open(f"{data.image_root}/{data.records[0]['image']}") as image:
+        wanted = image.convert("RGB").resize((32, 32), PIL.Image.BICUBIC)
+    got = data[0]["pixel_values"].permute(1, 2, 0)
+    assert np.array_equal(got, np.asarray(wanted))
+
+
 def test_phrase_reader_errors(folder, tokenizer):
     with pytest.raises(FileNotFoundError, match="make_tiny_scenes"):
         ImagePhraseDataset("none.json", data_root=str(folder))
     with pytest.raises(RuntimeError, match="bind"):
         ImagePhraseDataset("phrases.json", data_root=str(folder))[0]
-    with pytest.raises(ValueError, match=r"train-000000.*encoder takes \(32, 32\)"):
-        phrase_data(folder, tokenizer, 32)[0]
+    with pytest.raises(ValueError, match=r"train-000000.*encoder takes \(64, 64\)"):
+        phrase_data(folder, tokenizer, 64)[0]
