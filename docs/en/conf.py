@@ -78,7 +78,7 @@ API_PAGES = {
     ),
     "analysis": (
         "mmvlm.config.flops mmvlm.apis.ablation mmvlm.apis.ablation_table "
-        "mmvlm.apis.feature_maps"
+        "mmvlm.apis.feature_maps mmvlm.apis.layer_probe"
     ),
     "export": (
         "mmvlm.export.from_llava mmvlm.export.from_hf mmvlm.export.from_qformer "
