@@ -2,7 +2,7 @@
 
 Writes TinyScenes, pretrains both towers, aligns them (stage 1), tunes on
 instructions (stage 2), tests with the right and with wrong pictures, talks,
-exports to transformers and writes a report. About 16 minutes on 2 CPU cores. What
+exports to transformers and writes a report. About 18 minutes on 2 CPU cores. What
 is finished is skipped when the command is given again; --fresh starts over.
 """
 
