@@ -1,4 +1,4 @@
-# make demo and make test need nothing but Python 3.10-3.12 and a C++ compiler.
+# make demo needs nothing but Python 3.10-3.12, make test a C++ compiler too.
 # PYTHON chooses the interpreter, VENV the folder of the environment.
 VENV ?= .venv
 PY := $(VENV)/bin/python
@@ -7,26 +7,29 @@ PYTEST_ARGS ?=
 DEMO_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-matrix lint docs clean
+.PHONY: help setup ops demo test test-matrix lint docs clean
 
 help: ## say what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
-setup: ## make the environment, run nothing (10-25 min the first time, then 1 s)
+setup: ## make the environment, run nothing (2-4 min the first time, then 1 s)
 	@$(INSTALL)
+
+ops: ## compile mmcv's operators into the environment (7-20 min the first time)
+	@$(INSTALL) ops
 
 demo: ## train, test and report a miniature VLM (at most 20 min on 2 cores)
 	@$(INSTALL)
 	@$(PY) tools/demo.py $(DEMO_ARGS)
 
 test: ## the whole suite; PYTEST_ARGS="-m 'not slow'" or a path for a part
-	@$(INSTALL) tests optional docs
+	@$(INSTALL) ops tests optional docs
 	@$(PY) -m pytest $(PYTEST_ARGS)
 
 test-matrix: ## the suite on the oldest and the newest supported set
-	@VENV=.venv-pinned bash requirements/install.sh --set pinned tests optional
+	@VENV=.venv-pinned bash requirements/install.sh --set pinned ops tests optional
 	@.venv-pinned/bin/python -m pytest $(PYTEST_ARGS)
-	@VENV=.venv-newest bash requirements/install.sh --set newest tests optional
+	@VENV=.venv-newest bash requirements/install.sh --set newest ops tests optional
 	@.venv-newest/bin/python -m pytest $(PYTEST_ARGS)
 
 lint: ## ruff: rules and format

@@ -25,7 +25,7 @@ TRUST_VARIABLE = "MMVLM_TRUST_CHECKPOINTS"
 
 #: package -> (oldest release that works, first release line never tried).
 VERSION_RANGES = {
-    "torch": ((2, 6), (2, 14)),
+    "torch": ((2, 6), (2, 15)),
     "mmengine": ((0, 10, 6), (0, 11)),
     "transformers": ((4, 48), (6,)),
 }

@@ -1,7 +1,10 @@
 #!/usr/bin/env bash
 # Make the virtual environment and install mmvlm into it.
 #
-#   requirements/install.sh [--set NAME] [GROUP ...]    GROUP: tests optional docs
+#   requirements/install.sh [--set NAME] [GROUP ...]    GROUP: ops tests optional docs
+#
+# ops compiles mmcv's operators; without it mmcv-lite, which has none, is taken,
+# unless a CUDA device is there. FORCE_CUDA=1 compiles for CUDA without a device.
 #
 # Every step is skipped when its inputs have not changed since it last
 # finished, so an interrupted run goes on where it stopped.
@@ -12,12 +15,14 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 SET=""
+OPS=""
 GROUPS_WANTED=()
 while (($#)); do
     case "$1" in
         --set) SET="$2"; shift 2 ;;
+        ops) OPS=1; shift ;;
         tests | optional | docs) GROUPS_WANTED+=("$1"); shift ;;
-        *) echo "install.sh: unknown argument '$1' (tests, optional, docs, --set NAME)" >&2; exit 2 ;;
+        *) echo "install.sh: unknown argument '$1' (ops, tests, optional, docs, --set NAME)" >&2; exit 2 ;;
     esac
 done
 VENV="${VENV:-.venv}"
@@ -159,11 +164,15 @@ nvcc_major() {
         sed -n 's/.*release \([0-9]*\)\..*/\1/p'
 }
 
-# CUDA is torch's CUDA version when mmcv can be built for it, else empty.
+# CUDA is the CUDA version of torch when mmcv is to be built for it, else empty:
+# when there is a device or FORCE_CUDA=1. PyPI's torch is a CUDA build on machines
+# without a device too, where CUDA kernels would cost half an hour for nothing.
 find_cuda() {
     local version
     CUDA=""
-    version="$("$PY" -c 'import torch; print(torch.version.cuda or "")')"
+    version="$("$PY" -c 'import os, torch
+wanted = torch.cuda.is_available() or os.environ.get("FORCE_CUDA") == "1"
+print(torch.version.cuda if wanted and torch.version.cuda else "")')"
     if [ -n "$version" ] && [ "$(nvcc_major)" = "${version%%.*}" ]; then
         CUDA="$version"
     elif [ -n "$version" ]; then
@@ -180,11 +189,30 @@ mmcv_works() {
     "$PY" -c "$check" >/dev/null 2>&1
 }
 
+# Both distributions bring the module mmcv: only one may be installed.
+install_mmcv_lite() {
+    say "3/5 mmcv without compiled operators (5 s; 'make ops' compiles them)"
+    pip uninstall -q -y mmcv >/dev/null 2>&1 || true
+    run_logged mmcv-lite "$PY" -m pip install --disable-pip-version-check \
+        --no-deps "$(grep -E '^mmcv==' requirements/mminstall.txt | sed 's/^mmcv/mmcv-lite/')" ||
+        die "mmcv-lite could not be installed; see $STATE/mmcv-lite.log"
+}
+
+# mmcv asks for C++17, the headers of torch 2.14 for C++20; compiler flags of the
+# environment come before mmcv's own, so a compiler of ours replaces the standard.
+write_cxx20() {
+    printf '%s\n' '#!/bin/sh' 'for flag; do' '    shift' \
+        '    [ "$flag" = -std=c++17 ] && flag=-std=c++20' '    set -- "$@" "$flag"' 'done' \
+        "exec $1 \"\$@\"" >"$STATE/cxx20"
+    chmod +x "$STATE/cxx20"
+}
+
 build_mmcv() {
     local pin cxx
     pin="$(grep -E '^mmcv==' requirements/mminstall.txt)"
     cxx="${CXX:-c++}"
-    command -v "$cxx" >/dev/null || command -v g++ >/dev/null ||
+    command -v "$cxx" >/dev/null || cxx=g++
+    command -v "$cxx" >/dev/null ||
         die "mmcv's operators are compiled, and no C++ compiler was found." \
             "On Debian and Ubuntu: apt-get install build-essential. Then run again."
     "$PY" -c 'import os, sysconfig, sys
@@ -197,10 +225,12 @@ sys.exit(not os.path.exists(os.path.join(sysconfig.get_paths()["include"], "Pyth
     local variables=(
         "CFLAGS=${CFLAGS:--O3 -g0 -DNDEBUG -fwrapv -w}"
         "MAX_JOBS=${MAX_JOBS:-$(nproc 2>/dev/null || echo 2)}"
+        "CXX=$(cd "$STATE" && pwd)/cxx20"
     )
+    write_cxx20 "$cxx"
     local include note="for the CPU, 7-20 min on 2 cores the first time"
     if [ -n "$CUDA" ]; then
-        variables+=("FORCE_CUDA=1")
+        variables+=("FORCE_CUDA=1" "NVCC_APPEND_FLAGS=-std=c++20")
         "$PY" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' ||
             variables+=("TORCH_CUDA_ARCH_LIST=${TORCH_CUDA_ARCH_LIST:-8.0;9.0}")
         # Toolkits without cuBLAS headers: torch's own packages bring them.
@@ -216,11 +246,14 @@ sys.exit(not os.path.exists(os.path.join(sysconfig.get_paths()["include"], "Pyth
     say "3/5 mmcv's operators: $note, seconds from pip's cache"
     local install=(env "${variables[@]}" "$PY" -m pip install --disable-pip-version-check
         --force-reinstall --no-deps --no-build-isolation --no-binary mmcv "$pin")
+    pip uninstall -q -y mmcv-lite >/dev/null 2>&1 || true
     run_logged mmcv "${install[@]}" ||
         die "mmcv could not be built; the full log is $STATE/mmcv.log"
     if ! mmcv_works; then
         say "  the cached build does not fit this torch: building anew"
-        run_logged mmcv "${install[@]}" --no-cache-dir ||
+        # Not --no-cache-dir: the new build shall replace the old one in the cache.
+        pip cache remove "${pin/==/-}*" >/dev/null 2>&1 || true
+        run_logged mmcv "${install[@]}" ||
             die "mmcv could not be built; the full log is $STATE/mmcv.log"
         mmcv_works || die "mmcv was built but 'import mmcv.ops' fails: $("$PY" -c 'import torch, mmcv.ops' 2>&1 | tail -n 1)"
     fi
@@ -229,16 +262,21 @@ sys.exit(not os.path.exists(os.path.join(sysconfig.get_paths()["include"], "Pyth
 install_mmcv() {
     local key
     key="$(digest requirements/mminstall.txt)-$("$PY" -c 'from importlib.metadata import version; print(version("torch"))')"
-    if done_already mmcv "$key"; then
+    # A build with operators serves where none are needed.
+    if done_already mmcv "ops-$key-${FORCE_CUDA:-}" || { [ -z "$OPS" ] && done_already mmcv "lite-$key"; }; then
         return
     fi
     find_cuda
     if mmcv_works; then
         say "3/5 mmcv's operators: a matching build is here"
-    else
+    elif [ -n "$OPS$CUDA" ]; then
         build_mmcv
+    else
+        install_mmcv_lite
+        mark_done mmcv "lite-$key"
+        return
     fi
-    mark_done mmcv "$key"
+    mark_done mmcv "ops-$key-${FORCE_CUDA:-}"
 }
 
 install_mm() {
@@ -248,21 +286,24 @@ install_mm() {
         return
     fi
     say "4/5 mmpretrain and xtuner, without their pins (10 s)"
+    grep -v '^mmcv==' requirements/mminstall.txt >"$STATE/mminstall.txt"
     run_logged mminstall "$PY" -m pip install --disable-pip-version-check --no-deps \
-        --no-build-isolation -r requirements/mminstall.txt ||
+        --no-build-isolation -r "$STATE/mminstall.txt" ||
         die "mmpretrain or xtuner could not be installed; see $STATE/mminstall.log"
     mark_done mminstall "$key"
 }
 
 install_package() {
     local key
-    key="$(digest setup.py pyproject.toml MANIFEST.in mmvlm/version.py)-$(pwd)"
+    key="compat-$(digest setup.py pyproject.toml MANIFEST.in mmvlm/version.py)-$(pwd)"
     if done_already package "$key"; then
         return
     fi
     say "5/5 mmvlm itself, editable (5 s)"
+    # compat puts the clone on sys.path. setuptools' default is a finder that comes
+    # after sys.path, so that beside a clone named mmvlm its folder would be imported.
     run_logged package "$PY" -m pip install --disable-pip-version-check \
-        --no-build-isolation --no-deps -e . ||
+        --no-build-isolation --no-deps --config-settings editable_mode=compat -e . ||
         die "mmvlm could not be installed; see $STATE/package.log"
     "$PY" -c 'import mmvlm' || die "mmvlm was installed but cannot be imported; see above."
     mark_done package "$key"
