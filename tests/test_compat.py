@@ -153,6 +153,16 @@ class TestLibraries:
             "vicuna": True,
         }
 
+    def test_what_is_installed_imports_without_shims(self):
+        code = (
+            "import torchvision; from transformers import LlavaForConditionalGeneration"
+            "; print(torchvision.ops.nms.__name__)"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, cwd="/"
+        )
+        assert done.stdout == "nms\n", done.stderr
+
     def test_torchvision_needs_its_operators(self, probe):
         if torch.version.cuda or "+cpu" in metadata.version("torchvision"):
             pytest.skip("torchvision's extension fits this torch")

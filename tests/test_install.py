@@ -15,17 +15,20 @@ ROOT = Path(__file__).parents[1]
 # Answers what the script asks of torch and mmcv; notes what it would install.
 STUB = r"""#!/usr/bin/env bash
 case "$*" in
-*torch.version.cuda*) echo "$FAKE_CUDA" ;;
+*torch.version.cuda*)
+    [ -n "$FAKE_DEVICE" ] || [ "$FORCE_CUDA" = 1 ] && echo "$FAKE_CUDA" || true ;;
 *"import torch, mmcv.ops"*) [ -e "$FAKE/mmcv" ] ;;
 *torch.cuda.is_available*) exit 1 ;;
 *purelib*) echo "$FAKE/site" ;;
+*uninstall*mmcv*) echo "$*" >>"$FAKE/removed" ;;
+*"cache remove"*) touch "$FAKE/fresh-cache" ;;
 *"pip install"* | *"pip --disable-pip-version-check uninstall"*)
-    echo "$* CFLAGS=$CFLAGS FORCE_CUDA=$FORCE_CUDA ARCH=$TORCH_CUDA_ARCH_LIST" \
+    echo "$* CXX=$CXX CFLAGS=$CFLAGS FORCE_CUDA=$FORCE_CUDA ARCH=$TORCH_CUDA_ARCH_LIST" \
         "CPATH=$CPATH DEVICES=${CUDA_VISIBLE_DEVICES-unset}" >>"$FAKE/log"
     case "$*" in
     *mmcv==*)
         [ -z "$FAKE_SLOW" ] || sleep 60
-        [ -n "$FAKE_BROKEN_CACHE" ] && case "$*" in *no-cache-dir*) ;; *) exit 0 ;; esac
+        [ -z "$FAKE_BROKEN_CACHE" ] || [ -e "$FAKE/fresh-cache" ] || exit 0
         touch "$FAKE/mmcv" ;;
     *headless*) touch "$FAKE/headless" ;;
     esac ;;
@@ -91,13 +94,32 @@ def fake_nvcc(clone, release):
 def test_installs_in_order_and_only_once(clone):
     done, lines = install(clone)
     assert done.returncode == 0, done.stderr
-    assert ["runtime.txt" in lines[0], "mmcv==" in lines[1]] == [True, True]
+    assert "runtime.txt" in lines[0]
+    assert "mmcv-lite==2.2.0" in lines[1] and "CXX=/" not in lines[1]
     assert "--no-deps" in lines[2] and "mminstall.txt" in lines[2]
     assert "-e ." in lines[3] and len(lines) == 4
 
     again, lines = install(clone)
     assert again.returncode == 0
     assert lines == []
+
+
+def test_operators_replace_the_distribution_without_them(clone):
+    install(clone)
+
+    _, lines = install(clone, "ops")
+    assert len(lines) == 1 and "--no-binary mmcv mmcv==2.2.0" in lines[0]
+    assert "uninstall -q -y mmcv-lite" in (clone / "fake" / "removed").read_text()
+
+    _, lines = install(clone)
+    assert lines == [], "a build with operators serves where none are asked for"
+
+
+def test_the_pinned_file_without_mmcv_is_installed_last(clone):
+    install(clone)
+
+    rest = (clone / ".venv" / ".mmvlm" / "mminstall.txt").read_text()
+    assert "mmpretrain==" in rest and "xtuner==" in rest and "mmcv==" not in rest
 
 
 def test_changed_requirements_are_installed_again(clone):
@@ -111,32 +133,53 @@ def test_changed_requirements_are_installed_again(clone):
 
 
 def test_cpu_build_has_its_flags(clone):
-    _, lines = install(clone, cuda="")
+    _, lines = install(clone, "ops", env=fake_nvcc(clone, "13.0"), cuda="13.0")
 
     assert "CFLAGS=-O3 -g0" in lines[1]
-    assert "FORCE_CUDA= " in lines[1]
+    assert "FORCE_CUDA= " in lines[1], "torch with CUDA but no device: for the CPU"
+
+
+def test_operators_are_compiled_as_cxx20(clone):
+    echo = clone / "compiler"
+    echo.write_text("#!/bin/sh\nprintf '%s|' \"$@\"\n")
+    echo.chmod(0o755)
+    _, lines = install(clone, "ops", env={"CXX": str(echo)})
+
+    wrapper = lines[1].partition("CXX=")[2].split()[0]
+    said = subprocess.run(
+        [wrapper, "-c", "-std=c++17", "a file.cpp"], capture_output=True, text=True
+    )
+    assert said.stdout == "-c|-std=c++20|a file.cpp|"
 
 
 def test_cuda_build_has_architectures_and_headers(clone):
-    _, lines = install(clone, env=fake_nvcc(clone, "13.0"), cuda="13.0")
+    for answers in ({"device": "1"}, {"env": {"FORCE_CUDA": "1"}}):
+        shutil.rmtree(clone / ".venv" / ".mmvlm", ignore_errors=True)
+        (clone / "fake" / "mmcv").unlink(missing_ok=True)
+        shutil.rmtree(clone / "cuda", ignore_errors=True)
+        env = {**fake_nvcc(clone, "13.0"), **answers.pop("env", {})}
+        # A device asks for the operators by itself, FORCE_CUDA=1 with the group.
+        groups = [] if answers else ["ops"]
+        _, lines = install(clone, *groups, env=env, cuda="13.0", **answers)
 
-    assert "FORCE_CUDA=1 ARCH=8.0;9.0" in lines[1]
-    assert "fake/site/nvidia/cu13/include" in lines[1]
+        assert "FORCE_CUDA=1 ARCH=8.0;9.0" in lines[1]
+        assert "fake/site/nvidia/cu13/include" in lines[1]
 
 
 def test_other_cuda_compiler_means_cpu_operators(clone):
-    done, lines = install(clone, env=fake_nvcc(clone, "12.4"), cuda="13.0")
+    nvcc = fake_nvcc(clone, "12.4")
+    done, lines = install(clone, "ops", env=nvcc, cuda="13.0", device="1")
 
     assert "no nvcc of that major version" in done.stdout
     assert lines[1].endswith("DEVICES=")
 
 
 def test_cached_build_that_does_not_import_is_built_anew(clone):
-    done, lines = install(clone, broken_cache="1")
+    done, lines = install(clone, "ops", broken_cache="1")
 
     assert done.returncode == 0, done.stderr
     assert "does not fit this torch" in done.stdout
-    assert "--no-cache-dir" in lines[2]
+    assert lines[1] == lines[2], "pip keeps the new build in its cache"
 
 
 def test_missing_libgl_takes_the_headless_build(clone):
@@ -149,11 +192,14 @@ def test_missing_libgl_takes_the_headless_build(clone):
 
 def test_missing_compiler_is_named(clone, tmp_path_factory):
     tools = tmp_path_factory.mktemp("bin")
-    names = "bash dirname cat cksum tr grep sed awk mkdir head tail sleep env nproc"
+    names = "bash dirname cat cksum tr grep sed awk mkdir head tail sleep env nproc touch"
     for name in names.split():
         (tools / name).symlink_to(shutil.which(name))
 
-    done, _ = install(clone, env={"PATH": str(tools), "CXX": "no-compiler"})
+    env = {"PATH": str(tools), "CXX": "no-compiler"}
+    assert install(clone, env=env)[0].returncode == 0, "the demo needs none"
+
+    done, _ = install(clone, "ops", env=env)
 
     assert done.returncode == 1
     assert "no C++ compiler was found" in done.stderr
@@ -195,7 +241,7 @@ def test_set_replaces_pins_by_name(clone):
 
 def test_interrupted_build_goes_on_where_it_stopped(clone):
     script = subprocess.Popen(
-        ["bash", "requirements/install.sh"],
+        ["bash", "requirements/install.sh", "ops"],
         cwd=clone,
         env=environment(clone, slow="1"),
         stdout=subprocess.PIPE,
@@ -211,7 +257,7 @@ def test_interrupted_build_goes_on_where_it_stopped(clone):
     output, _ = script.communicate(timeout=20)
     log.unlink()
 
-    done, lines = install(clone)
+    done, lines = install(clone, "ops")
 
     assert script.returncode == 130
     assert "run the same command again" in output
