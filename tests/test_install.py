@@ -23,8 +23,8 @@ case "$*" in
 *uninstall*mmcv*) echo "$*" >>"$FAKE/removed" ;;
 *"cache remove"*) touch "$FAKE/fresh-cache" ;;
 *"pip install"* | *"pip --disable-pip-version-check uninstall"*)
-    echo "$* CXX=$CXX CFLAGS=$CFLAGS FORCE_CUDA=$FORCE_CUDA ARCH=$TORCH_CUDA_ARCH_LIST" \
-        "CPATH=$CPATH DEVICES=${CUDA_VISIBLE_DEVICES-unset}" >>"$FAKE/log"
+    echo "$* CXX=$CXX CFLAGS=$CFLAGS FORCE_CUDA=$FORCE_CUDA" \
+        "ARCH=$TORCH_CUDA_ARCH_LIST CPATH=$CPATH DEVICES=${CUDA_VISIBLE_DEVICES-unset}" >>"$FAKE/log"
     case "$*" in
     *mmcv==*)
         [ -z "$FAKE_SLOW" ] || sleep 60
@@ -192,8 +192,8 @@ def test_missing_libgl_takes_the_headless_build(clone):
 
 def test_missing_compiler_is_named(clone, tmp_path_factory):
     tools = tmp_path_factory.mktemp("bin")
-    names = "bash dirname cat cksum tr grep sed awk mkdir head tail sleep env nproc touch"
-    for name in names.split():
+    names = "bash dirname cat cksum tr grep sed awk mkdir head tail sleep env nproc"
+    for name in [*names.split(), "touch"]:
         (tools / name).symlink_to(shutil.which(name))
 
     env = {"PATH": str(tools), "CXX": "no-compiler"}

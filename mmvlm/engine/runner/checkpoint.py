@@ -371,8 +371,12 @@ def fingerprint(state: dict[str, torch.Tensor]) -> dict[str, str]:
         digest.update(f"{key}{tuple(value.shape)}".encode())
         if value.numel() and value.device.type != "meta":
             flat = value.detach().reshape(-1)
-            picks = torch.linspace(0, flat.numel() - 1, min(8, flat.numel()))
-            sample = flat[picks.long().to(flat.device)].to("cpu", torch.bfloat16)
+            last = flat.numel() - 1
+            # float32 rounds places beyond 2 ** 24, the last one perhaps upwards.
+            picks = torch.linspace(0, last, min(8, flat.numel())).long()
+            sample = flat[picks.clamp_(max=last).to(flat.device)].to(
+                "cpu", torch.bfloat16
+            )
             digest.update(sample.view(torch.int16).numpy().tobytes())
     return {part: digest.hexdigest()[:16] for part, digest in hashes.items()}
 

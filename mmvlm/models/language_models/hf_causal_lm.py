@@ -45,7 +45,8 @@ class HFCausalLM(LanguageModel):
     """A transformers causal LM from a path or from a config (random weights).
 
     Args:
-        name_or_path (str | None): folder or hub name of the weights; None builds
+        name_or_path (str | None): folder, hub name or GGUF file of the weights (also
+            ``package://PACKAGE/FILE.gguf`` of an installed package); None builds
             random weights from ``config``.
         config (dict | None): transformers config with ``model_type``. With a
             path it must agree with the widths found there; on the ``meta``

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from mmvlm.utils.files import pretrained_source
 
 # What must agree between a given config and the one found beside the weights.
 _WIDTH_FIELDS = (
@@ -79,9 +80,11 @@ def resolve_config(
         return make_config(config, where), False
     from transformers import AutoConfig
 
-    path = os.path.expanduser(name_or_path)
+    path, file = pretrained_source(name_or_path)
     try:
-        found = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
+        found = AutoConfig.from_pretrained(
+            path, trust_remote_code=trust_remote_code, **file
+        )
     except (OSError, ValueError) as error:
         raise FileNotFoundError(
             f"{where}.name_or_path={name_or_path!r}: no model there "
@@ -120,8 +123,10 @@ def build_causal_lm(
     if attention is not None:
         extra["attn_implementation"] = attention
     if load:
+        path, file = pretrained_source(name_or_path)
         model, info = AutoModelForCausalLM.from_pretrained(
-            os.path.expanduser(name_or_path),
+            path,
+            **file,
             torch_dtype=as_dtype(torch_dtype) or "auto",
             trust_remote_code=trust_remote_code,
             output_loading_info=True,
