@@ -24,7 +24,8 @@ case "$*" in
 *"cache remove"*) touch "$FAKE/fresh-cache" ;;
 *"pip install"* | *"pip --disable-pip-version-check uninstall"*)
     echo "$* CXX=$CXX CFLAGS=$CFLAGS FORCE_CUDA=$FORCE_CUDA" \
-        "ARCH=$TORCH_CUDA_ARCH_LIST CPATH=$CPATH DEVICES=${CUDA_VISIBLE_DEVICES-unset}" >>"$FAKE/log"
+        "ARCH=$TORCH_CUDA_ARCH_LIST CPATH=$CPATH" \
+        "DEVICES=${CUDA_VISIBLE_DEVICES-unset}" >>"$FAKE/log"
     case "$*" in
     *mmcv==*)
         [ -z "$FAKE_SLOW" ] || sleep 60

@@ -32,8 +32,8 @@ def hf_tokenizer(
     """Load a transformers tokenizer.
 
     Args:
-        name_or_path (str): a folder, a name on the hub (or in its cache), a GGUF
-            file, also ``package://PACKAGE/FILE.gguf`` of an installed package.
+        name_or_path (str): a folder, a name on the hub (or in its cache), or a GGUF
+            file (see :func:`mmvlm.utils.files.pretrained_source`).
         use_fast (bool): the tokenizers-backed class; False for the Python one.
         padding_side (str): ``right`` or ``left``.
         legacy (bool | None): Llama's ``legacy`` flag: True puts a space before
@@ -70,7 +70,8 @@ def hf_tokenizer(
             f"tokenizer.name_or_path='{name_or_path}': no such folder "
             f"('{os.path.abspath(path)}')."
         )
-    optional = dict(legacy=legacy, model_max_length=model_max_length, revision=revision)
+    options = dict(legacy=legacy, model_max_length=model_max_length, revision=revision)
+    file |= {key: value for key, value in options.items() if value is not None}
     try:
         tokenizer = AutoTokenizer.from_pretrained(
             path,
@@ -78,7 +79,6 @@ def hf_tokenizer(
             padding_side=padding_side,
             trust_remote_code=trust_remote_code,
             **file,
-            **{key: value for key, value in optional.items() if value is not None},
         )
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else ""
