@@ -40,7 +40,7 @@ train_dataloader = dict(
     ),
 )
 base_batch_size = 32
-train_cfg = dict(type="VLMTrainLoop", max_epochs=20)
+train_cfg = dict(type="VLMTrainLoop", max_epochs=20, loss_norm="token")
 optim_wrapper = dict(
     type="VLMOptimWrapper",
     # 9e-3 for a batch of 256, scaled to 32.
