@@ -217,7 +217,9 @@ class PartOptimWrapperConstructor:
                         params=sizes[0],
                         trainable=sizes[1],
                         lr=part_lr if trained else None,
-                        weight_decay=part_decay if trained else None,
+                        weight_decay=(part_decay if decayed else 0.0)
+                        if trained
+                        else None,
                     )
                 )
             for params, decay in ((decayed, part_decay), (plain, 0.0)):
