@@ -16,6 +16,7 @@ def warmup_cosine(
     warmup_ratio: float = 0.03,
     min_ratio: float = 0.0,
     start_ratio: float = 0.0,
+    *,
     from_start: bool = False,
 ) -> float:
     """Return the factor of the learning rate at an optimizer step.
@@ -106,7 +107,7 @@ class WarmupCosineLR(_ParamScheduler):
             self.warmup_ratio,
             self.min_ratio,
             self.start_ratio,
-            self.from_start,
+            from_start=self.from_start,
         )
         return [base * factor for base in self.base_values]
 
