@@ -161,6 +161,9 @@ def test_lavin_trains_adapters_and_connector():
     routed = 4096 * 8 + 8 + 2 * (4096 * 4 + 4096) + 2 * 4096 + 2
     assert rows["language_model"][1] == 32 * routed + 2 * 4096
     assert rows["connector"][1] == 1024 * 128 + 128 + 128 * 4096 + 4096
+    in_clip = 1024 * 8 + 8 + 2 * (1024 * 4 + 1024) + 2 * 1024 + 2
+    assert rows["vision_encoder"][1] == 24 * in_clip
+    assert round(sum(trained for _, trained in rows.values()) / 1e6, 1) == 3.8
 
 
 def test_visualchat_trains_projection_and_embeddings():
