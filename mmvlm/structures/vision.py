@@ -26,6 +26,7 @@ class VisionEncoderSpec:
         resample (str): filter of the reference preprocessing.
         aux_width (int): channels of a second, finer feature map; 0 without one.
         aux_cells (int): its cells per side of a patch.
+        stacked (int): patch grids that a view gives, one on top of the other.
 
     """
 
@@ -39,10 +40,12 @@ class VisionEncoderSpec:
     resample: str = "bicubic"
     aux_width: int = 0
     aux_cells: int = 0
+    stacked: int = 1
 
     def grid(self, height: int, width: int) -> tuple[int, int]:
         """Return the patch grid (H, W) of a view of that many pixels."""
-        return height // self.patch_size, width // self.patch_size
+        rows, cols = height // self.patch_size, width // self.patch_size
+        return rows * self.stacked, cols
 
     def layer_index(self, layer: int) -> int:
         """Resolve a possibly negative index into ``hidden_states``.
