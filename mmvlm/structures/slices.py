@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .vision import TokenCount, ViewLayout
@@ -66,6 +67,35 @@ def slice_size(original: Size, grid: Size, side: int, patch: int) -> Size:
 def overview_size(original: Size, grid: Size | None, side: int, patch: int) -> Size:
     """Return height and width of the whole picture's view."""
     return fitted_to_area(original, side, patch, upscale=grid is None)
+
+
+def packed_grid(size: Size, patch: int, most: int) -> Size:
+    """Return rows and columns of patches of a view, at most ``most`` in all.
+
+    Only pictures hundreds of times longer than wide have more, whose side cannot
+    become smaller than a patch; they lose columns (or rows).
+    """
+    rows, cols = (side // patch for side in size)
+    if rows * cols > most:
+        rows, cols = (rows, most // rows) if rows < cols else (most // cols, cols)
+    return rows, cols
+
+
+def grids_of(layouts: Sequence[ViewLayout], patch: int) -> list[Size]:
+    """Return the patch grid of every view; none when all views fill theirs.
+
+    Args:
+        layouts (Sequence[ViewLayout]): one per picture.
+        patch (int): pixels per patch side.
+
+    """
+    if not any(layout.grids for layout in layouts):
+        return []
+    grids: list[Size] = []
+    for layout in layouts:
+        whole = tuple(side // patch for side in layout.view_size)
+        grids += layout.grids or (whole,) * layout.num_views
+    return grids
 
 
 def slices_of(layout: ViewLayout) -> Size:

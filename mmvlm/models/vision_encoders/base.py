@@ -24,6 +24,9 @@ class VisionEncoder(BaseModule):
     modalities: tuple[str, ...] = ("image",)
     #: Views of every picture where their place in the picture matters, else 1.
     views_per_picture: int = 1
+    #: Whether ``forward`` takes ``grids``: views of packed patches, each with a grid
+    #: of its own (see :class:`ViewLayout`).
+    takes_grids: bool = False
 
     @property
     @abstractmethod
