@@ -259,7 +259,9 @@ def token_budget(cfg: Any, model: Any) -> tuple[int | None, str | None]:
         model without pictures.
 
     """
+    from mmvlm.models.utils.own_grids import grid_options
     from mmvlm.structures.dual_perspective import DualPerspective
+    from mmvlm.structures.slices import grids_of
 
     spec = getattr(model, "vision_spec", None)
     count = getattr(model, "token_count", None)
@@ -268,14 +270,16 @@ def token_budget(cfg: Any, model: Any) -> tuple[int | None, str | None]:
     layout = sample_layout(cfg.get("train_dataloader"), model)
     height, width = layout.view_size
     rows, cols = spec.grid(height, width)
-    patches, tokens = rows * cols, count(layout)
+    grids = grids_of((layout,), spec.patch_size) or [(rows, cols)] * layout.num_views
+    grid_options(model.vision_encoder, model.connector, (layout,))
+    patches, tokens = sum(high * wide for high, wide in grids), count(layout)
     which = DualPerspective.of(layout)
     which = f" ({which})" if which else ""
     views = f"{layout.num_views} views{which} of " if layout.num_views > 1 else ""
     times = f" ({layout.num_views} views)" if layout.num_views > 1 else ""
     return tokens, (
         f"{views}{width}x{height} -> {cols}x{rows} grid -> "
-        f"{patches * layout.num_views} tokens{times} -> {tokens} tokens"
+        f"{patches} tokens{times} -> {tokens} tokens"
     )
 
 

@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from .vision import TokenCount, ViewLayout
 
 Size = tuple[int, int]
@@ -96,6 +98,30 @@ def grids_of(layouts: Sequence[ViewLayout], patch: int) -> list[Size]:
         whole = tuple(side // patch for side in layout.view_size)
         grids += layout.grids or (whole,) * layout.num_views
     return grids
+
+
+def unpacked(view: np.ndarray, layout: ViewLayout, number: int) -> np.ndarray:
+    """Return a view as a picture, its packed patches put back where they belong.
+
+    Args:
+        view (np.ndarray): one view of the picture.
+        layout (ViewLayout): of the picture.
+        number (int): which of its views it is.
+
+    Shape:
+        - ``view``: (3, H, W)
+        - output: (3, h, w), of the view's own grid; (3, H, W) if it is not packed
+
+    """
+    if not layout.grids:
+        return view
+    rows, cols = layout.grids[number]
+    # The scale maps the picture to the first view, before it is packed.
+    patch = round(layout.scale[0] * layout.original_size[1] / layout.grids[0][1])
+    patches = view.reshape(3, view.shape[1] // patch, patch, -1, patch)
+    patches = patches.swapaxes(2, 3).reshape(3, -1, patch, patch)[:, : rows * cols]
+    own = patches.reshape(3, rows, cols, patch, patch).swapaxes(2, 3)
+    return own.reshape(3, rows * patch, cols * patch)
 
 
 def slices_of(layout: ViewLayout) -> Size:

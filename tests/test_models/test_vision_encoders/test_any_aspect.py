@@ -15,7 +15,13 @@ from mmvlm.models.vision_encoders.any_aspect import AnyAspectVisionEncoder
 from mmvlm.models.vision_encoders.hf_vision import HFVisionEncoder
 from mmvlm.registry import MODELS
 from mmvlm.structures import VisionFeatures
-from mmvlm.structures.slices import grids_of, overview_size, slice_grid, slice_size
+from mmvlm.structures.slices import (
+    grids_of,
+    overview_size,
+    slice_grid,
+    slice_size,
+    unpacked,
+)
 
 PATCH, SIDE = 8, 32
 #: Height and width of pictures: small, wide, tall, square, cut into uneven slices.
@@ -28,14 +34,11 @@ def transform(**options):
     )
 
 
-def unpacked(view, grid):
-    """Return (3, h, w) of a packed view."""
-    rows, cols = grid
-    across = view.shape[-1] // PATCH
-    patches = view.reshape(3, across, PATCH, across, PATCH).swapaxes(2, 3)
-    patches = patches.reshape(3, across * across, PATCH, PATCH)[:, : rows * cols]
-    picture = patches.reshape(3, rows, cols, PATCH, PATCH).swapaxes(2, 3)
-    return picture.reshape(3, rows * PATCH, cols * PATCH)
+def alone(views, layouts, number):
+    """Return (1, 3, h, w) of one view of a batch, as the picture that it is."""
+    at = [(layout, n) for layout in layouts for n in range(layout.num_views)]
+    layout, own = at[number]
+    return torch.from_numpy(unpacked(views[number].numpy(), layout, own))[None]
 
 
 @pytest.fixture(scope="module")
@@ -70,8 +73,8 @@ def test_views_have_the_official_sizes_and_pixels(number, pictures):
     assert layout.grids == tuple((h // PATCH, w // PATCH) for h, w in sizes)
     assert layout == slicer.layout(*size)
     assert views.shape == (len(sizes), 3, SIDE, SIDE) and len(sizes) == layout.num_views
-    for view, own, expected in zip(views, layout.grids, wanted, strict=True):
-        np.testing.assert_array_equal(unpacked(view, own), expected)
+    for place, (view, expected) in enumerate(zip(views, wanted, strict=True)):
+        np.testing.assert_array_equal(unpacked(view, layout, place), expected)
     assert layout.scale == (sizes[0][1] / size[1], sizes[0][0] / size[0])
 
 
@@ -94,7 +97,7 @@ def batch(pictures):
 def test_every_view_is_encoded_and_read_as_if_alone(attention, pictures):
     tower = encoder(attn_implementation=attention)
     connector = ResamplerConnector.tiny(tower.spec).eval()
-    pixels, _, grids = batch(pictures)
+    pixels, layouts, grids = batch(pictures)
     assert len(set(grids)) > 3
 
     features = tower(pixels, (-2, 0), grids)
@@ -103,8 +106,7 @@ def test_every_view_is_encoded_and_read_as_if_alone(attention, pictures):
 
     plain = tower._wrapped[0]
     for number, grid in enumerate(grids):
-        alone = torch.from_numpy(unpacked(pixels[number].numpy(), grid))
-        expected = plain(alone[None], (-2,))
+        expected = plain(alone(pixels, layouts, number), (-2,))
         own = features.hidden_states[0][number, : 1 + grid[0] * grid[1]]
         torch.testing.assert_close(
             own, expected.hidden_states[0][0], atol=1e-5, rtol=1e-4
@@ -124,19 +126,18 @@ def test_without_grids_the_tower_is_run_as_it_is():
     torch.testing.assert_close(tower(pixels, (-2,), grids).hidden_states[0], whole)
 
 
-def test_a_resampler_that_keeps_the_class_token_reads_it():
+def test_a_resampler_that_keeps_the_class_token_reads_it(pictures):
     tower = encoder()
     connector = ResamplerConnector(
         vision_spec=tower.spec, out_width=48, grid=2, heads=4, drop_cls=False
     ).eval()
-    pixels, grids = torch.randn(2, 3, SIDE, SIDE), [(2, 3), (1, 5)]
+    pixels, layouts, grids = batch(pictures[:2])
 
     rows = connector(tower(pixels, (-1,), grids))
 
-    for number, grid in enumerate(grids):
-        alone = torch.from_numpy(unpacked(pixels[number].numpy(), grid))
-        expected = connector(tower._wrapped[0](alone[None], (-1,)))
-        torch.testing.assert_close(rows[number], expected[0], atol=1e-5, rtol=1e-4)
+    for number, row in enumerate(rows):
+        expected = connector(tower._wrapped[0](alone(pixels, layouts, number), (-1,)))
+        torch.testing.assert_close(row, expected[0], atol=1e-5, rtol=1e-4)
 
 
 def model(**options):
