@@ -39,6 +39,7 @@ model = dict(
         hidden=8,
         groups=2,
         temperature=10.0,
+        route_by="token",
     ),
     connector=dict(_delete_=True, type="LayerTokensConnector", hidden=128, every=4),
     language_model=dict(

@@ -122,3 +122,13 @@ def test_a_model_without_its_second_eye_is_refused(hf_folder, tmp_path):
 
     with pytest.raises(ValueError, match=r"missing: \['vision_encoder\.high\.stem"):
         import_llava(tmp_path, cfg)
+
+
+def test_a_resampler_of_another_computation_is_refused(hf_folder, tmp_path):
+    """LLaVA-UHD's released queries look at regions; the names are a resampler's."""
+    cfg, _ = make(hf_folder, "mgm")
+    state = {"model.mm_projector.query": torch.zeros(144, 24)}
+    torch.save(state, tmp_path / "mm_projector.bin")
+
+    with pytest.raises(ValueError, match=r"does not know: \['model.mm_projector.query"):
+        import_llava(tmp_path, cfg)

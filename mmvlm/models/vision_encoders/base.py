@@ -57,9 +57,15 @@ class VisionEncoder(BaseModule):
         encoder itself stays unregistered, in the tuple that is returned.
 
         Raises:
-            ValueError: for weights outside its modules, which would be lost.
+            ValueError: for weights outside its modules, which would be lost, or
+                LoRA, whose plain names only the encoder itself can give.
 
         """
+        if getattr(encoder, "lora", None):
+            raise ValueError(
+                f"{type(self).__name__}: {type(encoder).__name__} has lora="
+                f"{encoder.lora}, which cannot be wrapped; leave it out."
+            )
         own = [*encoder._parameters, *encoder._buffers]
         if own:
             raise ValueError(

@@ -140,9 +140,11 @@ def test_a_resampler_that_keeps_the_class_token_reads_it(pictures):
         torch.testing.assert_close(row, expected[0], atol=1e-5, rtol=1e-4)
 
 
-def model(**options):
+def model(checkpointing="off", **options):
     torch.manual_seed(0)
-    vision = AnyAspectVisionEncoder.tiny()
+    config = HFVisionEncoder.tiny().config.to_dict()
+    tower = HFVisionEncoder(config=config, gradient_checkpointing=checkpointing)
+    vision = AnyAspectVisionEncoder(tower)
     cfg = dict(
         type="SlicedConnector",
         connector=dict(type="ResamplerConnector", grid=2, heads=4),
@@ -189,8 +191,9 @@ def test_equal_pixels_in_other_grids_are_other_views():
     assert not torch.allclose(rows[0], rows[1], atol=1e-4)
 
 
-def test_gradients_reach_tower_and_connector_from_packed_views(pictures):
-    vlm = model().train()
+@pytest.mark.parametrize("checkpointing", ["off", "all"])
+def test_gradients_reach_tower_and_connector_from_packed_views(checkpointing, pictures):
+    vlm = model(checkpointing).train()
     pixels, layouts, _ = batch(pictures)
 
     vlm.encode_images(pixels, layouts).square().sum().backward()

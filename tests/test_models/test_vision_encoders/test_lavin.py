@@ -134,6 +134,11 @@ def test_wrong_towers_and_options_are_refused():
 
 
 @pytest.mark.parametrize("wrapper", [LaVINVisionEncoder, MonkeyVisionEncoder])
-def test_weights_outside_modules_are_not_lost(wrapper):
+def test_what_would_be_lost_is_refused(wrapper):
     with pytest.raises(ValueError, match=r"TinyVisionEncoder holds \['position'\]"):
         wrapper(TinyVisionEncoder.tiny())
+    tower = HFVisionEncoder(
+        config=HFVisionEncoder.tiny().config.to_dict(), lora=dict(r=2)
+    )
+    with pytest.raises(ValueError, match=r"has lora=.*cannot be wrapped"):
+        wrapper(tower)
