@@ -38,7 +38,13 @@ base_batch_size = 1520
 train_cfg = dict(max_iters=80000)
 optim_wrapper = dict(optimizer=dict(lr=1e-4, betas=(0.9, 0.98)))
 param_scheduler = [
-    dict(type="WarmupCosineLR", warmup_ratio=0.025, start_ratio=0.01, min_ratio=0.5)
+    dict(
+        type="WarmupCosineLR",
+        warmup_ratio=0.025,
+        start_ratio=0.01,
+        min_ratio=0.5,
+        from_start=True,
+    )
 ]
 default_hooks = dict(checkpoint=dict(trainable_only=True))
 load_from = dict(_delete_=True, path="pretrained/blip2_stage1.pth", parts=["connector"])

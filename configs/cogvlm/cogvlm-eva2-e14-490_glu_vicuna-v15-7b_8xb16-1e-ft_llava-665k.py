@@ -24,8 +24,9 @@ model = dict(
 optim_wrapper = dict(
     optimizer=dict(lr=1e-5, betas=(0.9, 0.95), weight_decay=0.05),
     paramwise_cfg=dict(parts=dict(vision_encoder=dict(lr=1e-6))),
+    clip_grad=dict(_delete_=True, max_norm=0.1),
 )
-param_scheduler = [dict(type="WarmupCosineLR", warmup_ratio=0.02)]
+param_scheduler = [dict(type="WarmupCosineLR", warmup_ratio=0.02, min_ratio=0.1)]
 default_hooks = dict(checkpoint=dict(trainable_only=True))
 load_from = dict(
     _delete_=True,

@@ -46,4 +46,8 @@ train_dataloader = dict(
 )
 base_batch_size = 128
 train_cfg = dict(max_epochs=6)
+optim_wrapper = dict(
+    optimizer=dict(betas=(0.9, 0.95)),
+    clip_grad=dict(_delete_=True, max_norm=1.0),
+)
 param_scheduler = [dict(type="WarmupCosineLR", warmup_ratio=0.1)]

@@ -30,7 +30,12 @@ train_dataloader = dict(
         pipeline=[
             dict(type="LoadImages"),
             dict(type="CenterCropSquare"),
-            dict(type="EncodeConversation", max_length=2100, overflow="truncate_text"),
+            dict(
+                type="EncodeConversation",
+                max_length=2100,
+                overflow="truncate_text",
+                count_pictures=False,
+            ),
             dict(type="PackVLMInputs"),
         ]
     ),

@@ -20,7 +20,22 @@ _base_ = [
 model = dict(
     train_parts=dict(vision_encoder=False, connector=True, language_model=True)
 )
-train_dataloader = dict(batch_size=8)
+train_dataloader = dict(
+    batch_size=8,
+    dataset=dict(
+        pipeline=[
+            dict(type="LoadImages"),
+            dict(type="PadToSquare"),
+            dict(
+                type="EncodeConversation",
+                max_length=2048,
+                overflow="truncate_text",
+                count_pictures=False,
+            ),
+            dict(type="PackVLMInputs"),
+        ]
+    ),
+)
 load_from = dict(
     _delete_=True,
     path="work_dirs/densefusion-clip-l14-336_mlp2x_vicuna-v15-7b_16xb8-1e-ft_densefusion-1m",

@@ -22,20 +22,25 @@ model = dict(
     train_parts=dict(
         vision_encoder=False,
         connector=True,
-        language_model=dict(only=["adapters", "embed_tokens"]),
+        language_model=dict(only=["adapters", "new_rows"]),
     ),
 )
 base_batch_size = 256
-train_cfg = dict(type="VLMTrainLoop", max_epochs=1)
+train_cfg = dict(type="VLMTrainLoop", max_epochs=1, loss_norm="token")
 optim_wrapper = dict(
     type="VLMOptimWrapper",
     optimizer=dict(type="AdamW", lr=1e-4, weight_decay=0.1),
     constructor="PartOptimWrapperConstructor",
-    paramwise_cfg=dict(parts=dict(), norm_and_bias_decay=False),
+    # Only matrices of the cross-attention decay; new_rows never do.
+    paramwise_cfg=dict(
+        parts=dict(),
+        norm_and_bias_decay=False,
+        decay={"connector.*": False, "*_gate": False},
+    ),
     accumulative_counts=1,
     clip_grad=dict(max_norm=1.0),
     dtype="bfloat16",
 )
-# OpenFlamingo warms up for 5000 steps; this epoch has 2181.
-param_scheduler = [dict(type="WarmupCosineLR", warmup_ratio=0.1)]
+# OpenFlamingo warms up for 5000 steps, or 1875 in its example; this epoch has 2181.
+param_scheduler = [dict(type="WarmupConstantLR", warmup_ratio=0.1)]
 default_hooks = dict(checkpoint=dict(trainable_only=True))

@@ -31,6 +31,8 @@ model = dict(
 chat_template = dict(
     _delete_=True,
     type="llama_3",
+    # The official text opens with BOS, and the tokenizer puts another in front.
+    literal_bos="<|begin_of_text|>",
     system="A chat between a curious user and an artificial intelligence assistant. "
     "The assistant gives helpful, detailed, and polite answers to the user's "
     "questions.",

@@ -46,7 +46,13 @@ base_batch_size = 128
 train_cfg = dict(max_iters=60000)
 optim_wrapper = dict(optimizer=dict(lr=1e-5))
 param_scheduler = [
-    dict(type="WarmupCosineLR", warmup_ratio=1 / 60, start_ratio=1e-3, min_ratio=0.0)
+    dict(
+        type="WarmupCosineLR",
+        warmup_ratio=1 / 60,
+        start_ratio=1e-3,
+        min_ratio=0.0,
+        from_start=True,
+    )
 ]
 default_hooks = dict(checkpoint=dict(trainable_only=True))
 load_from = dict(_delete_=True, path="pretrained/blip2_vicuna.pth", parts=["connector"])

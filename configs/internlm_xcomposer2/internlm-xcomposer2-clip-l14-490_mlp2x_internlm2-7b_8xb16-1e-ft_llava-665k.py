@@ -27,5 +27,12 @@ train_dataloader = dict(
     )
 )
 model = dict(train_parts=dict(vision_encoder=True, connector=True, language_model=True))
-optim_wrapper = dict(optimizer=dict(lr=1e-5, betas=(0.9, 0.95), weight_decay=0.1))
+optim_wrapper = dict(
+    optimizer=dict(lr=1e-5, betas=(0.9, 0.95), weight_decay=0.1),
+    # The Trainer of the scripts spares nn.LayerNorm, which an RMS norm is not.
+    paramwise_cfg=dict(decay={"language_model.*norm.weight": True}),
+    clip_grad=dict(_delete_=True, max_norm=1.0),
+)
 param_scheduler = [dict(type="WarmupCosineLR", warmup_ratio=0.01)]
+# The released model under our names: the rate is one for a trained projector.
+load_from = dict(_delete_=True, path="checkpoints/internlm-xcomposer2-vl-7b.pth")

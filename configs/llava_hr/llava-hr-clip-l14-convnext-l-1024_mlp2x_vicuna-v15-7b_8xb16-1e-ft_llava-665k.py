@@ -34,6 +34,22 @@ model = dict(
         language_model=True,
     ),
 )
+# The official code cuts ids before pictures come in.
+train_dataloader = dict(
+    dataset=dict(
+        pipeline=[
+            dict(type="LoadImages"),
+            dict(type="PadToSquare"),
+            dict(
+                type="EncodeConversation",
+                max_length=2496,
+                overflow="truncate_text",
+                count_pictures=False,
+            ),
+            dict(type="PackVLMInputs"),
+        ]
+    ),
+)
 load_from = dict(
     _delete_=True,
     path="work_dirs/llava-hr-clip-l14-convnext-l-384_mlp2x_vicuna-v15-7b_8xb32-1e-pt_llava-558k",

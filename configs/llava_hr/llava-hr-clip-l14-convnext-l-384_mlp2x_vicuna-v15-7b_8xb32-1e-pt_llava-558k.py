@@ -22,4 +22,20 @@ model = dict(
         vision_encoder=dict(only=["align"]), connector=True, language_model=False
     ),
 )
+# The official code cuts ids before pictures come in.
+train_dataloader = dict(
+    dataset=dict(
+        pipeline=[
+            dict(type="LoadImages"),
+            dict(type="CenterCropSquare"),
+            dict(
+                type="EncodeConversation",
+                max_length=2048,
+                overflow="truncate_text",
+                count_pictures=False,
+            ),
+            dict(type="PackVLMInputs"),
+        ]
+    )
+)
 default_hooks = dict(checkpoint=dict(trainable_only=True))

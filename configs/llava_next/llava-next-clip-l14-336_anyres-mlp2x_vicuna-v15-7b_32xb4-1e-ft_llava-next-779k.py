@@ -24,7 +24,10 @@ model = dict(
     ),
     train_parts=dict(vision_encoder=True, connector=True, language_model=True),
 )
-optim_wrapper = dict(paramwise_cfg=dict(parts=dict(vision_encoder=dict(lr=2e-6))))
+optim_wrapper = dict(
+    paramwise_cfg=dict(parts=dict(vision_encoder=dict(lr=2e-6))),
+    clip_grad=dict(_delete_=True, max_norm=1.0),
+)
 load_from = dict(
     _delete_=True,
     path="work_dirs/llava-next-clip-l14-336_anyres-mlp2x_vicuna-v15-7b_8xb32-1e-pt_llava-558k",

@@ -25,4 +25,5 @@ model = dict(
     ),
     train_parts=dict(vision_encoder=False, connector=True, language_model=False),
 )
+optim_wrapper = dict(clip_grad=dict(_delete_=True, max_norm=1.0))
 default_hooks = dict(checkpoint=dict(trainable_only=True))

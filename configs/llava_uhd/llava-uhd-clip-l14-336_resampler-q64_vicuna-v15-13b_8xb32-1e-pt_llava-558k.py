@@ -1,6 +1,6 @@
 """LLaVA-UHD 13B, stage 1: only the connector learns, from captions.
 
-Reproduces: LLaVA-UHD v1 on LLaVA-1.5's recipe; slices are squares (see the README).
+Reproduces: LLaVA-UHD v1: slices of any aspect, on LLaVA-1.5's recipe (see the README).
 Paper: Xu et al., "LLaVA-UHD: an LMM Perceiving Any Aspect Ratio and High-Resolution
 Images", ECCV 2024, arXiv 2403.11703.
 Command: tools/dist_train.sh configs/llava_uhd/llava-uhd-clip-l14-336_resampler-q64_vicuna-v15-13b_8xb32-1e-pt_llava-558k.py 8
@@ -9,7 +9,7 @@ Expected: not measured.
 """
 
 _base_ = [
-    "../_base_/models/llava-clip-l14-336_mlp2x_vicuna-v15-13b.py",
+    "../_base_/models/llava-uhd-clip-l14-336_resampler-q64_vicuna-v15-13b.py",
     "../_base_/datasets/llava_558k.py",
     "../_base_/schedules/llava_pretrain.py",
     "../_base_/default_runtime.py",
@@ -17,20 +17,13 @@ _base_ = [
 ]
 
 model = dict(
-    connector=dict(
-        _delete_=True,
-        type="SlicedConnector",
-        connector=dict(
-            type="ResamplerConnector", grid=8, post_proj="matrix", select_layers=[-2]
-        ),
-    ),
     train_parts=dict(vision_encoder=False, connector=True, language_model=False),
 )
 train_dataloader = dict(
     dataset=dict(
         pipeline=[
             dict(type="LoadImages"),
-            dict(type="SliceViews", max_slices=6),
+            dict(type="SliceViews", max_slices=6, keep_aspect=True),
             dict(type="EncodeConversation", max_length=2048, overflow="truncate_text"),
             dict(type="PackVLMInputs"),
         ]

@@ -48,7 +48,13 @@ base_batch_size = 48
 train_cfg = dict(max_iters=50000)
 optim_wrapper = dict(optimizer=dict(lr=1e-5))
 param_scheduler = [
-    dict(type="WarmupCosineLR", warmup_ratio=0.02, start_ratio=0.1, min_ratio=0.1)
+    dict(
+        type="WarmupCosineLR",
+        warmup_ratio=0.02,
+        start_ratio=0.1,
+        min_ratio=0.1,
+        from_start=True,
+    )
 ]
 default_hooks = dict(checkpoint=dict(trainable_only=True))
 load_from = dict(_delete_=True, path="pretrained/minigpt_v2.pth", parts=["connector"])

@@ -34,7 +34,13 @@ base_batch_size = 12
 train_cfg = dict(max_iters=1000)
 optim_wrapper = dict(optimizer=dict(lr=3e-5))
 param_scheduler = [
-    dict(type="WarmupCosineLR", warmup_ratio=0.2, start_ratio=1 / 30, min_ratio=1 / 3)
+    dict(
+        type="WarmupCosineLR",
+        warmup_ratio=0.2,
+        start_ratio=1 / 30,
+        min_ratio=1 / 3,
+        from_start=True,
+    )
 ]
 default_hooks = dict(checkpoint=dict(trainable_only=True))
 load_from = [

@@ -31,7 +31,13 @@ train_dataloader = dict(
 base_batch_size = 256
 optim_wrapper = dict(optimizer=dict(lr=1e-4))
 param_scheduler = [
-    dict(type="WarmupCosineLR", warmup_ratio=0.25, start_ratio=0.01, min_ratio=0.8)
+    dict(
+        type="WarmupCosineLR",
+        warmup_ratio=0.25,
+        start_ratio=0.01,
+        min_ratio=0.8,
+        from_start=True,
+    )
 ]
 default_hooks = dict(checkpoint=dict(trainable_only=True))
 load_from = dict(

@@ -50,9 +50,10 @@ train_dataloader = dict(
     ),
 )
 base_batch_size = 1024
-train_cfg = dict(_delete_=True, type="VLMTrainLoop", max_epochs=1)
+train_cfg = dict(_delete_=True, type="VLMTrainLoop", max_epochs=1, loss_norm="token")
 optim_wrapper = dict(
-    optimizer=dict(lr=1e-5, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.05),
+    optimizer=dict(lr=1e-5, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.1),
+    paramwise_cfg=dict(decay={"language_model.*norm.weight": True}),
     accumulative_counts=16,
 )
 param_scheduler = [dict(type="WarmupCosineLR", warmup_ratio=0.02)]

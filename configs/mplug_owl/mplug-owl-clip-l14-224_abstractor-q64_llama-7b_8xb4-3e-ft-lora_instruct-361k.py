@@ -38,7 +38,7 @@ train_dataloader = dict(
     ),
 )
 base_batch_size = 256
-train_cfg = dict(_delete_=True, type="VLMTrainLoop", max_epochs=3)
+train_cfg = dict(_delete_=True, type="VLMTrainLoop", max_epochs=3, loss_norm="token")
 optim_wrapper = dict(
     optimizer=dict(lr=2e-5, weight_decay=1e-4),
     accumulative_counts=8,

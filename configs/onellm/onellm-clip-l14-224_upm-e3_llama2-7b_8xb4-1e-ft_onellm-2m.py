@@ -1,6 +1,6 @@
 """OneLLM 7B, instruction tuning: only the language model learns.
 
-Reproduces: the recipe of the paper (batch of the paper, not of the script).
+Reproduces: the authors' multimodal_text_finetune.sh (batch 128; the paper says 512).
 Paper: Han et al., "OneLLM: One Framework to Align All Modalities with Language",
 CVPR 2024, arXiv 2312.03700.
 Command: tools/dist_train.sh configs/onellm/onellm-clip-l14-224_upm-e3_llama2-7b_8xb4-1e-ft_onellm-2m.py 8
@@ -21,7 +21,7 @@ model = dict(
 )
 load_from = [
     dict(
-        path="work_dirs/onellm-clip-l14-224_upm-e3_llama2-7b_8xb45-100k-pt_depth-normal-imu-fmri",
+        path="work_dirs/onellm-clip-l14-224_upm-e3_llama2-7b_8xb40-12500i-pt_depth-normal-imu-fmri",
         parts=["vision_encoder", "connector"],
     )
 ]

@@ -31,7 +31,7 @@ model = dict(
     train_parts=dict(vision_encoder=False, connector=False, language_model="lora"),
 )
 base_batch_size = 8
-train_cfg = dict(_delete_=True, type="VLMTrainLoop", max_epochs=5)
+train_cfg = dict(_delete_=True, type="VLMTrainLoop", max_epochs=5, loss_norm="token")
 optim_wrapper = dict(
     optimizer=dict(lr=1e-5, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.1),
     accumulative_counts=8,

@@ -23,10 +23,12 @@ model = dict(
         language_model=True,
     )
 )
-base_batch_size = 64
-train_cfg = dict(_delete_=True, type="VLMTrainLoop", max_epochs=5)
+base_batch_size = 128
+train_cfg = dict(_delete_=True, type="VLMTrainLoop", max_epochs=5, loss_norm="token")
 optim_wrapper = dict(
     optimizer=dict(lr=1e-5, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.1),
-    accumulative_counts=8,
+    # The Trainer of the scripts spares nn.LayerNorm, which an RMS norm is not.
+    paramwise_cfg=dict(decay={"language_model.*norm.weight": True}),
+    accumulative_counts=16,
 )
 load_from = dict(_delete_=True, path="checkpoints/qwen-vl-chat.pth")

@@ -9,9 +9,27 @@ Expected: not measured.
 _base_ = ["./llava-clip-tiny_mlp2x_llama-tiny_1xb96-2k-ft_tiny-scenes.py"]
 
 model = dict(
+    vision_encoder=dict(
+        _delete_=True,
+        type="AnyAspectVisionEncoder",
+        vision_encoder=dict(
+            type="HFVisionEncoder",
+            config=dict(
+                model_type="clip_vision_model",
+                hidden_size=128,
+                intermediate_size=512,
+                num_hidden_layers=4,
+                num_attention_heads=4,
+                image_size=48,
+                patch_size=12,
+                attn_implementation="eager",
+            ),
+        ),
+    ),
     connector=dict(
         _delete_=True,
         type="SlicedConnector",
+        whole_last=True,
         connector=dict(
             type="ResamplerConnector",
             grid=4,
@@ -19,9 +37,12 @@ model = dict(
             post_proj="matrix",
             select_layers=[-2],
         ),
-    )
+    ),
 )
-_views = [dict(type="LoadImages"), dict(type="SliceViews", max_slices=4, size=24)]
+_views = [
+    dict(type="LoadImages"),
+    dict(type="SliceViews", max_slices=4, size=24, keep_aspect=True),
+]
 _pack = dict(type="PackVLMInputs")
 _train = [*_views, dict(type="EncodeConversation", max_length=512), _pack]
 _test = [*_views, dict(type="EncodeConversation", mode="generate"), _pack]

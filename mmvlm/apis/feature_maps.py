@@ -11,6 +11,7 @@ import torch
 
 from mmvlm.models.utils.observing import RoutingWeights, SamplingPoints, observe
 from mmvlm.structures import VisionFeatures
+from mmvlm.structures.slices import unpacked
 
 from .inferencer import VLMInferencer
 
@@ -91,19 +92,22 @@ def look_inside(
     features, output = taken[0]
     selected = tuple(connector.select_layers)
     wanted = selected if layers is None else tuple(layers)
-    shown = model.vision_encoder(pixels[view : view + 1], wanted)
+    own = features.grids[view] if features.grids else features.grid
+    options = dict(grids=[own]) if features.grids else {}
+    shown = model.vision_encoder(pixels[view : view + 1], wanted, **options)
     maps = {
-        number: _as_map(shown.patches(place)[0], shown.grid)
+        number: _as_map(shown.patches(place)[0], own)
         for place, number in enumerate(shown.layers)
     }
-    name, fused = _output_map(giver, output, features.grid, view)
+    name, fused = _output_map(giver, output, own, view)
     difference = None
     if fused is not None:
-        last = _as_map(features.patches(len(selected) - 1)[view], features.grid)
+        last = _as_map(features.patches(len(selected) - 1)[view], own)
         difference = fused - last if fused.shape == last.shape else None
+    picture = _as_picture(pixels[view], talk.context.spec).transpose(2, 0, 1)
     result = FeatureMaps(
-        picture=_as_picture(pixels[view], talk.context.spec),
-        grid=shown.grid,
+        picture=unpacked(picture, batch.layouts[0], view).transpose(1, 2, 0),
+        grid=own,
         layers=maps,
         output=fused,
         output_name=name,
@@ -114,7 +118,8 @@ def look_inside(
 
 
 def _as_map(patches: torch.Tensor, grid: tuple[int, int]) -> np.ndarray:
-    return patches.float().reshape(*grid, -1).cpu().numpy()
+    rows, cols = grid  # behind them a packed view holds nothing
+    return patches[: rows * cols].float().reshape(rows, cols, -1).cpu().numpy()
 
 
 def _as_picture(pixels: torch.Tensor, spec: Any) -> np.ndarray:

@@ -109,7 +109,7 @@ def dry_run(cfg: Any, gpus: int | None = None) -> DryRun:
         image_tokens=count,
         token_budget=budget,
         batch=_batch(cfg, gpus),
-        max_length=_max_length(cfg),
+        max_length=_max_length(cfg, model),
         strategy=_strategy(cfg, gpus),
         memory=_memory(cfg, model, parts, bits, gpus),
     )
@@ -259,7 +259,9 @@ def token_budget(cfg: Any, model: Any) -> tuple[int | None, str | None]:
         model without pictures.
 
     """
+    from mmvlm.models.utils.own_grids import grid_options
     from mmvlm.structures.dual_perspective import DualPerspective
+    from mmvlm.structures.slices import grids_of
 
     spec = getattr(model, "vision_spec", None)
     count = getattr(model, "token_count", None)
@@ -268,14 +270,16 @@ def token_budget(cfg: Any, model: Any) -> tuple[int | None, str | None]:
     layout = sample_layout(cfg.get("train_dataloader"), model)
     height, width = layout.view_size
     rows, cols = spec.grid(height, width)
-    patches, tokens = rows * cols, count(layout)
+    grids = grids_of((layout,), spec.patch_size) or [(rows, cols)] * layout.num_views
+    grid_options(model.vision_encoder, model.connector, (layout,))
+    patches, tokens = sum(high * wide for high, wide in grids), count(layout)
     which = DualPerspective.of(layout)
     which = f" ({which})" if which else ""
     views = f"{layout.num_views} views{which} of " if layout.num_views > 1 else ""
     times = f" ({layout.num_views} views)" if layout.num_views > 1 else ""
     return tokens, (
         f"{views}{width}x{height} -> {cols}x{rows} grid -> "
-        f"{patches * layout.num_views} tokens{times} -> {tokens} tokens"
+        f"{patches} tokens{times} -> {tokens} tokens"
     )
 
 
@@ -291,7 +295,10 @@ def sample_tokens(cfg: Any, model: Any) -> Iterator[tuple[str, int, int]]:
                 if isinstance(step, dict) and step.get("max_length"):
                     tokens = count(sample_layout(dict(pipeline=pipeline), model))
                     where = f"{path}.{number}.max_length"
-                    yield where, tokens, step["max_length"]
+                    limit = step["max_length"]
+                    if not step.get("count_pictures", True):
+                        limit += tokens - 1
+                    yield where, tokens, limit
 
 
 def sample_layout(loader: Any, model: Any) -> Any:
@@ -343,9 +350,12 @@ def _pipelines(value: Any, path: str) -> Iterator[tuple[str, list]]:
             yield from _pipelines(item, f"{path}.{number}")
 
 
-def _max_length(cfg: Any) -> int:
+def _max_length(cfg: Any, model: Any) -> int:
+    data = dict(train_dataloader=cfg.get("train_dataloader"))
+    known = [limit for _, _, limit in sample_tokens(data, model)]
     steps = _steps(cfg.get("train_dataloader"))
-    return max((s.get("max_length") or 0 for s in steps), default=0) or 2048
+    known += [step["max_length"] for step in steps if step.get("max_length")]
+    return max(known, default=2048)
 
 
 def _memory(cfg: Any, model: Any, rows: list, bits: dict, gpus: int) -> dict:
@@ -366,7 +376,7 @@ def _activations(cfg: Any, model: Any, rows: list) -> int:
     vocab = language_model.vocab_size
     text = cfg["model"].get("language_model") or {}
     size = ActivationSize(
-        tokens=per_gpu * _max_length(cfg),
+        tokens=per_gpu * _max_length(cfg, model),
         width=language_model.width,
         layers=config.num_hidden_layers,
         intermediate=getattr(config, "intermediate_size", 4 * config.hidden_size),

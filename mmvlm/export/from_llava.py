@@ -1,9 +1,9 @@
 """Checkpoints of the official LLaVA code into ours.
 
 Three kinds: a whole model, the projector of stage 1 (``mm_projector.bin``; with
-INF-LLaVA's ``spatial_embed`` beside it), and LoRA adapters with
-``non_lora_trainables.bin``. Each may be of MMFuser, which has its fuser in front
-of LLaVA's projector.
+INF-LLaVA's ``spatial_embed`` or Mini-Gemini's ``vlm_uni`` and towers beside it), and
+LoRA adapters with ``non_lora_trainables.bin``. Each may be of MMFuser, which has its
+fuser in front of LLaVA's projector; a whole model may be LLaVA-HR.
 """
 
 from __future__ import annotations
@@ -34,9 +34,14 @@ from mmvlm.export.keys import (
 )
 from mmvlm.export.state import read_file, read_json, read_state
 
-#: Modules that stage 1 trains, whatever stands before their names in its file.
-_STAGE_1 = ("mm_projector.", "spatial_embed.")
+#: Modules that stage 1 saves, whatever stands before their names in its file.
+_STAGE_1 = (
+    *("mm_projector.", "spatial_embed.", "vlm_uni_"),
+    *("vision_tower.vision_tower.", "vision_tower_aux."),
+)
 PROJECTOR, EXTRA = "mm_projector.bin", "non_lora_trainables.bin"
+#: The classifier of LLaVA-HR's ConvNeXt, which nothing uses.
+_UNUSED = "model.vision_tower.slow_vision_tower.vision_tower.head."
 _TOWER = "model.vision_tower.vision_tower."
 NEWLINE = "connector.image_newline"
 _ADAPTERS = ("adapter_model.safetensors", "adapter_model.bin")
@@ -103,6 +108,13 @@ def _full(
 ) -> Imported:
     """Import a whole model; the tower may be absent (it is then the official one)."""
     state = read_state(path)
+    unused = [key for key in state if key.startswith(_UNUSED)]
+    if unused:
+        for key in unused:
+            del state[key]
+        print_log(
+            f"{path}: {len(unused)} unused weights {_UNUSED}* left out.", "current"
+        )
     has_tower = any(key.startswith(_TOWER) for key in state)
     if vision_tower is None and (path / "vision_tower").is_dir() and not has_tower:
         vision_tower = path / "vision_tower"

@@ -56,7 +56,7 @@ class Layout:
     def key(self, name: str) -> str | None:
         """Return the key of a canonical name, None when the layout has none.
 
-        Where several prefixes mean the same, the first of the table is written.
+        Where several prefixes fit, the first of the table is written.
         """
         for prefix, ours in self.prefixes.items():
             if name.startswith(ours):
@@ -64,18 +64,30 @@ class Layout:
         return None
 
 
+_LM_KEYS = {
+    f"{part}.": f"{_LM}{part}."
+    for part in ("model.embed_tokens", "model.layers", "model.norm", "lm_head")
+}
 _LLAVA_TOWERS = {
     "model.vision_tower.vision_tower.vision_model.": _VISION,
     "model.vision_tower.vision_tower.": _VISION,
-    "model.embed_tokens.": f"{_LM}model.embed_tokens.",
-    "model.layers.": f"{_LM}model.layers.",
-    "model.norm.": f"{_LM}model.norm.",
-    "lm_head.": f"{_LM}lm_head.",
+    **_LM_KEYS,
 }
 #: Official LLaVA: a causal LM with the tower and the projector inside.
 LLAVA = Layout(
     "official LLaVA",
     {
+        # Mini-Gemini: a ConvNeXt beside the tower, mining before the projector.
+        **{
+            f"model.vision_tower_aux.vision_{part}.": f"{_VISION}high.{part}."
+            for part in ("stem", "stages")
+        },
+        **{
+            f"model.vlm_uni_{part}_projector.": (
+                f"connector.fuser.vlm_uni_{part}_projector."
+            )
+            for part in ("query", "aux", "val")
+        },
         **_LLAVA_TOWERS,
         **_sequential("model.mm_projector."),
         "model.mm_projector.weight": "connector.0.weight",
@@ -98,6 +110,24 @@ MMFUSER = Layout(
         **_sequential("model.mm_projector.", first=1),
     },
     marks=("model.mm_projector.0.cross_attn.",),
+)
+_EYES = "model.vision_tower."
+#: Official LLaVA-HR: two towers and what joins them inside one. Its adapters stand
+#: behind the first three quarters of CLIP's 24 blocks.
+LLAVA_HR = Layout(
+    "official LLaVA-HR",
+    {
+        f"{_EYES}slow_vision_tower.vision_tower.": f"{_VISION}high.",
+        **{
+            f"{_EYES}align_stages_latent.{i}.": f"{_VISION}adapters.{6 * i + 6}."
+            for i in range(3)
+        },
+        f"{_EYES}align_stages.0.": f"{_VISION}align.",
+        f"{_EYES}fast_vision_tower.vision_tower.vision_model.": _VISION,
+        **_LM_KEYS,
+        **_sequential("model.mm_projector."),
+    },
+    marks=(f"{_EYES}fast_vision_tower.",),
 )
 #: transformers up to 4.51, and what later versions still write to disk.
 HF_NESTED = Layout(
@@ -136,6 +166,8 @@ OURS = Layout(
     {
         "vision_encoder.vision_model.": _VISION,
         "vision_encoder.encoder.vision_model.": _VISION,  # inside S2
+        "vision_encoder.low.vision_model.": _VISION,  # beside a ConvNeXt
+        **{f"{_VISION}{n}.": f"{_VISION}{n}." for n in ("high", "adapters", "align")},
         **_sequential("connector.proj."),
         "connector.proj.weight": "connector.0.weight",
         "connector.proj.bias": "connector.0.bias",
@@ -155,9 +187,12 @@ OURS = Layout(
 
 
 def official_layout(keys: Iterable[str]) -> Layout:
-    """Return which of LLaVA's layouts official keys are in: with a fuser or not."""
-    fused = any(key.startswith(MMFUSER.marks) for key in keys)
-    return MMFUSER if fused else LLAVA
+    """Return which layout of LLaVA's family official keys are in."""
+    keys = list(keys)
+    for layout in (MMFUSER, LLAVA_HR):
+        if any(key.startswith(layout.marks) for key in keys):
+            return layout
+    return LLAVA
 
 
 def detect_layout(keys: Iterable[str], source: str = "checkpoint") -> Layout:

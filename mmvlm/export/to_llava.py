@@ -1,4 +1,4 @@
-"""Our weights under the names of official code: LLaVA, MMFuser, INF-LLaVA."""
+"""Our weights under the names of official code: LLaVA and its descendants."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from mmengine.logging import print_log
 
 from mmvlm.export.keys import (
     LLAVA,
+    LLAVA_HR,
     MMFUSER,
     OURS,
     connector_depth,
@@ -30,8 +31,8 @@ def to_official(
     """Rename our weights to official keys.
 
     MMFuser's fuser goes to ``model.mm_projector.0.`` and the projector's layers to
-    ``1.``, ``3.``; INF-LLaVA's to ``model.spatial_embed.``; without one the layers
-    are ``0.``, ``2.``, as LLaVA has them.
+    ``1.``, ``3.``; INF-LLaVA's to ``model.spatial_embed.``, Mini-Gemini's to
+    ``model.vlm_uni_*``; without one the layers are ``0.``, ``2.``, as LLaVA has them.
 
     Args:
         state (Mapping): our state dict, of the whole model or of parts.
@@ -54,6 +55,8 @@ def to_official(
                 f"{sorted(fuser)[:5]}."
             )
     layout = MMFUSER if fuser and not dual else LLAVA
+    if any(name.startswith("vision_encoder.align.") for name in canonical):
+        layout = LLAVA_HR
     keys = {name: layout.key(name) for name in canonical}
     if not fuser and connector_depth(canonical) == 1:  # a bare linear layer
         for leaf in ("weight", "bias"):

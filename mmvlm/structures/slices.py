@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from .vision import TokenCount, ViewLayout
 
@@ -66,6 +69,59 @@ def slice_size(original: Size, grid: Size, side: int, patch: int) -> Size:
 def overview_size(original: Size, grid: Size | None, side: int, patch: int) -> Size:
     """Return height and width of the whole picture's view."""
     return fitted_to_area(original, side, patch, upscale=grid is None)
+
+
+def packed_grid(size: Size, patch: int, most: int) -> Size:
+    """Return rows and columns of patches of a view, at most ``most`` in all.
+
+    Only pictures hundreds of times longer than wide have more, whose side cannot
+    become smaller than a patch; they lose columns (or rows).
+    """
+    rows, cols = (side // patch for side in size)
+    if rows * cols > most:
+        rows, cols = (rows, most // rows) if rows < cols else (most // cols, cols)
+    return rows, cols
+
+
+def grids_of(layouts: Sequence[ViewLayout], patch: int) -> list[Size]:
+    """Return the patch grid of every view; none when all views fill theirs.
+
+    Args:
+        layouts (Sequence[ViewLayout]): one per picture.
+        patch (int): pixels per patch side.
+
+    """
+    if not any(layout.grids for layout in layouts):
+        return []
+    grids: list[Size] = []
+    for layout in layouts:
+        whole = tuple(side // patch for side in layout.view_size)
+        grids += layout.grids or (whole,) * layout.num_views
+    return grids
+
+
+def unpacked(view: np.ndarray, layout: ViewLayout, number: int) -> np.ndarray:
+    """Return a view as a picture, its packed patches put back where they belong.
+
+    Args:
+        view (np.ndarray): one view of the picture.
+        layout (ViewLayout): of the picture.
+        number (int): which of its views it is.
+
+    Shape:
+        - ``view``: (3, H, W)
+        - output: (3, h, w), of the view's own grid; (3, H, W) if it is not packed
+
+    """
+    if not layout.grids:
+        return view
+    rows, cols = layout.grids[number]
+    # The scale maps the picture to the first view, before it is packed.
+    patch = round(layout.scale[0] * layout.original_size[1] / layout.grids[0][1])
+    patches = view.reshape(3, view.shape[1] // patch, patch, -1, patch)
+    patches = patches.swapaxes(2, 3).reshape(3, -1, patch, patch)[:, : rows * cols]
+    own = patches.reshape(3, rows, cols, patch, patch).swapaxes(2, 3)
+    return own.reshape(3, rows * patch, cols * patch)
 
 
 def slices_of(layout: ViewLayout) -> Size:

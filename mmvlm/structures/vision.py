@@ -26,6 +26,7 @@ class VisionEncoderSpec:
         resample (str): filter of the reference preprocessing.
         aux_width (int): channels of a second, finer feature map; 0 without one.
         aux_cells (int): its cells per side of a patch.
+        stacked (int): patch grids that a view gives, one on top of the other.
 
     """
 
@@ -39,10 +40,12 @@ class VisionEncoderSpec:
     resample: str = "bicubic"
     aux_width: int = 0
     aux_cells: int = 0
+    stacked: int = 1
 
     def grid(self, height: int, width: int) -> tuple[int, int]:
         """Return the patch grid (H, W) of a view of that many pixels."""
-        return height // self.patch_size, width // self.patch_size
+        rows, cols = height // self.patch_size, width // self.patch_size
+        return rows * self.stacked, cols
 
     def layer_index(self, layer: int) -> int:
         """Resolve a possibly negative index into ``hidden_states``.
@@ -74,6 +77,9 @@ class ViewLayout:
         offset (tuple[float, float]): (ox, oy), added after scaling: a point x
             of the original lies at ``x * sx + ox`` in the view.
         extra (tuple): what a richer layout (tiles, crops) must add; hashable.
+        grids (tuple[tuple[int, int], ...]): patch rows and columns of every view whose
+            patches are packed row by row into a view of ``view_size``, which they
+            need not fill; empty when every view fills its own.
 
     """
 
@@ -84,6 +90,7 @@ class ViewLayout:
     scale: tuple[float, float] = (1.0, 1.0)
     offset: tuple[float, float] = (0.0, 0.0)
     extra: tuple = ()
+    grids: tuple[tuple[int, int], ...] = ()
 
 
 class LayoutError(ValueError):
@@ -205,6 +212,9 @@ class VisionFeatures:
         modality (str): what was encoded.
         aux (torch.Tensor | None): (V, C, p*H, p*W), a second encoder's map with p x
             p cells under every patch.
+        grids (Sequence[tuple[int, int]]): patch rows and columns of every view by
+            itself; the first of its N tokens are these, the others nothing. Empty
+            when ``grid`` is that of all.
 
     """
 
@@ -216,6 +226,7 @@ class VisionFeatures:
     instructions: Instructions | None = None
     modality: str = "image"
     aux: torch.Tensor | None = None
+    grids: Sequence[tuple[int, int]] = ()
 
     def patches(self, position: int = -1) -> torch.Tensor:
         """Return (V, N, Dv) of the selected layer at ``position``, prefix off."""

@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 
 from mmvlm.structures import Image, Media, Region, Text
+from mmvlm.structures.slices import unpacked
 from mmvlm.utils.files import write_atomic
 
 from .sample_card import (
@@ -229,8 +230,8 @@ def _views(card: SampleCard, number: int) -> str:
     height, width = views.shape[-2:]
     small = ' class="small"' if max(height, width) < 200 else ""
     shown = "".join(
-        f'<img{small} alt="" src="{picture_uri(view.transpose(1, 2, 0))}">'
-        for view in views[:16]
+        f'<img{small} alt="" src="{picture_uri(own.transpose(1, 2, 0))}">'
+        for own in (unpacked(v, layout, n) for n, v in enumerate(views[:16]))
     )
     words = f"{len(views)} view(s) of {width} x {height}, {layout.kind}"
     if layout.extra:

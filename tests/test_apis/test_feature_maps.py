@@ -208,3 +208,38 @@ def test_the_tool_writes_pictures_and_a_page(
     # Query 5, second point: the centre of the cell on its right.
     assert data["xy"][5 * 8 * 2 + 2 : 5 * 8 * 2 + 4] == [625, 375]
     assert max(data["w"]) == 255
+
+
+def test_a_packed_view_is_shown_in_its_own_shape(talk, tmp_path):
+    from mmvlm.datasets.transforms.slices import SliceViews
+    from mmvlm.models.connectors.sliced import SlicedConnector
+    from mmvlm.models.vision_encoders.any_aspect import AnyAspectVisionEncoder
+
+    model = copy.deepcopy(talk.model)
+    model.vision_encoder = AnyAspectVisionEncoder(model.vision_encoder)
+    spec = model.vision_spec
+    model.connector = SlicedConnector(
+        dict(type="ResamplerConnector", grid=2, heads=4),
+        vision_spec=spec,
+        out_width=model.connector.out_width,
+    ).eval()
+    cfg, context = copy.deepcopy(talk.cfg), copy.copy(talk.context)
+    views = dict(type="SliceViews", keep_aspect=True)
+    cfg.test_dataloader.dataset.pipeline[1] = views
+    context.token_count = model.token_count
+    other = VLMInferencer.from_loaded(LoadedModel(cfg, model, context))
+    path = tmp_path / "wide.png"
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (spec.image_size, 4 * spec.image_size, 3), np.uint8)
+    PIL.Image.fromarray(pixels).save(path)
+
+    maps = look_inside(other, str(path), view=1)
+
+    slicer = SliceViews(
+        size=spec.image_size, patch_size=spec.patch_size, keep_aspect=True
+    )
+    rows, cols = slicer.layout(*pixels.shape[:2]).grids[1]
+    assert maps.grid == (rows, cols)
+    patch = spec.patch_size
+    assert maps.picture.shape == (rows * patch, cols * patch, 3)
+    assert all(one.shape[:2] == (rows, cols) for one in maps.layers.values())

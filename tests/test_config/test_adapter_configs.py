@@ -3,12 +3,15 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 from mmvlm.config import load_config
 from mmvlm.config.check import check_config
 from mmvlm.config.components import list_components
-from mmvlm.config.dry_run import dry_run
+from mmvlm.config.dry_run import build_on_meta, dry_run
 from mmvlm.config.problems import ConfigError
+from mmvlm.engine.optimizers.part_constructor import PartOptimWrapperConstructor
+from mmvlm.registry import PARAM_SCHEDULERS
 
 ROOT = Path(__file__).resolve().parents[2]
 LLAMA_7B, CLIP_224 = 6_738_415_616, 303_179_776
@@ -41,6 +44,59 @@ def parts_of(path):
 @pytest.fixture(autouse=True)
 def _from_the_root(monkeypatch):
     monkeypatch.chdir(ROOT)
+
+
+def groups_of(path):
+    """Return the tiny twin's trained weights that decay, and the others."""
+    cfg = load_config(path, tiny=True, check=False)
+    model = build_on_meta(cfg.model)
+    settings = cfg.optim_wrapper.paramwise_cfg.to_dict()
+    optimizer = dict(cfg.optim_wrapper.optimizer)
+    built = PartOptimWrapperConstructor(dict(optimizer=optimizer), settings)(model)
+    decays = {
+        id(param): group["weight_decay"] > 0
+        for group in built.optimizer.param_groups
+        for param in group["params"]
+    }
+    named = {n: decays[id(p)] for n, p in model.named_parameters() if id(p) in decays}
+    return [n for n in named if named[n]], [n for n in named if not named[n]]
+
+
+def test_flamingo_lets_only_the_cross_attention_decay():
+    (path,) = flat("flamingo")
+
+    decayed, others = groups_of(path)
+
+    assert decayed and all(".gated_cross_attention." in name for name in decayed)
+    assert not any("gate" in n.split(".")[-1] or "norm" in n for n in decayed)
+    assert any(name.endswith("attn_gate") for name in others)
+    assert any(name.endswith("embed_tokens.weight") for name in others)
+    assert any(name.startswith("connector.") for name in others)
+
+
+def test_multimodal_gpt_lets_only_the_cross_attention_s_lora_decay():
+    (path,) = flat("multimodal_gpt")
+
+    decayed, others = groups_of(path)
+
+    assert decayed and all(".gated_cross_attention." in name for name in decayed)
+    assert others and all(".self_attn." in name for name in others)
+
+
+@pytest.mark.parametrize("folder", ["flamingo", "multimodal_gpt"])
+def test_the_rate_is_constant_behind_the_warm_up(folder):
+    (path,) = flat(folder)
+    (schedule,) = load_config(path, check=False).param_scheduler
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=2.0)
+
+    built = PARAM_SCHEDULERS.build(dict(schedule, optimizer=optimizer, end=100))
+
+    rates = []
+    for _ in range(100):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        built.step()
+    assert rates[0] == 0 and set(rates[10:]) == {2.0}
 
 
 def test_flamingo_trains_resampler_layers_and_embeddings():
@@ -105,6 +161,9 @@ def test_lavin_trains_adapters_and_connector():
     routed = 4096 * 8 + 8 + 2 * (4096 * 4 + 4096) + 2 * 4096 + 2
     assert rows["language_model"][1] == 32 * routed + 2 * 4096
     assert rows["connector"][1] == 1024 * 128 + 128 + 128 * 4096 + 4096
+    in_clip = 1024 * 8 + 8 + 2 * (1024 * 4 + 1024) + 2 * 1024 + 2
+    assert rows["vision_encoder"][1] == 24 * in_clip
+    assert round(sum(trained for _, trained in rows.values()) / 1e6, 1) == 3.8
 
 
 def test_visualchat_trains_projection_and_embeddings():

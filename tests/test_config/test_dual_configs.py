@@ -25,6 +25,7 @@ def _from_the_root(monkeypatch):
 
 def found(folder):
     paths = (ROOT / "configs" / folder).glob("*.py")
+    paths = [path for path in paths if "-hd-" not in path.name]
     configs = {parse_name(path).stage: load_config(path, check=False) for path in paths}
     results = {stage: dry_run(cfg) for stage, cfg in configs.items()}
     rows = {
@@ -58,6 +59,26 @@ def test_mini_gemini():
     assert rows["ft"] == {**rows["pt"], "language_model": (LLAMA, LLAMA)}
     assert tokens == dict(pt=576, ft=576)
     check_stages(configs, ["connector"])
+
+
+def test_mini_gemini_hd_sees_the_whole_and_four_crops():
+    folder = ROOT / "configs/mini_gemini"
+    (path,) = folder.glob("*-hd-*.py")
+    (plain,) = (p for p in folder.glob("*-ft_*.py") if p != path)
+    cfg, base = load_config(path, check=False), load_config(plain, check=False)
+
+    result = dry_run(cfg)
+
+    assert result.image_tokens == 5 * 576
+    eyes = cfg.model.vision_encoder
+    assert (eyes.image_size, eyes.grid) == (1536, 2)
+    assert eyes.high.model_name == "convnext_large_mlp.clip_laion2b_ft_soup_320"
+    assert eyes.low == base.model.vision_encoder.low
+    per_step = 8 * cfg.train_dataloader.batch_size
+    assert per_step * cfg.optim_wrapper.accumulative_counts == cfg.base_batch_size
+    encode = cfg.train_dataloader.dataset.pipeline[2]
+    assert encode.max_length == cfg.model.language_model.config.max_position_embeddings
+    assert cfg.load_from == base.load_from
 
 
 def test_llava_hr():

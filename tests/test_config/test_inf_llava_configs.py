@@ -80,9 +80,10 @@ def test_prompt_is_the_official_one():
         return f"<|start_header_id|>{role}<|end_header_id|>\n\n{text}<|eot_id|>"
 
     text = "".join("<image>" if p.image is not None else p.text for p in pieces)
-    # The tokenizer writes <|begin_of_text|> in front.
+    # The tokenizer writes another one in front.
     assert text == (
-        turn(
+        "<|begin_of_text|>"
+        + turn(
             "system",
             "A chat between a curious user and an artificial intelligence assistant. "
             "The assistant gives helpful, detailed, and polite answers to the user's "

@@ -38,6 +38,19 @@ def test_sizes_tokens_and_recipe(path):
         language_model=(LANGUAGE, LANGUAGE if full else 0),
     )
     assert result.image_tokens == 5 * 64 + 4
-    assert cfg.train_dataloader.dataset.pipeline[1].max_slices == 6
+    # 20 x 27 patches for the whole, and four slices of as many.
+    assert "2700 tokens (5 views) -> 324 tokens" in result.token_budget
+    slices = cfg.train_dataloader.dataset.pipeline[1]
+    assert (slices.max_slices, slices.keep_aspect) == (6, True)
+    assert cfg.model.vision_encoder.type == "AnyAspectVisionEncoder"
+    assert cfg.model.connector.whole_last
     assert cfg.optim_wrapper.optimizer.lr == (2e-5 if full else 1e-3)
     assert cfg.base_batch_size == (128 if full else 256)
+
+
+def test_own_grids_need_an_encoder_that_takes_them():
+    cfg = load_config(FILES[0], check=False)
+    cfg.model.vision_encoder = cfg.model.vision_encoder.vision_encoder
+
+    with pytest.raises(ValueError, match="HFVisionEncoder takes views of one grid"):
+        dry_run(cfg)

@@ -5,14 +5,15 @@ from pathlib import Path
 import pytest
 
 from mmvlm.config import load_config
-from mmvlm.config.dry_run import dry_run
+from mmvlm.config.dry_run import build_on_meta, dry_run
+from mmvlm.engine.optimizers.part_constructor import PartOptimWrapperConstructor
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "configs" / "onellm"
 STAGES = {
-    1: "onellm-clip-l14-224_upm-e1_llama2-7b_16xb40-200k-pt_laion",
-    2: "onellm-clip-l14-224_upm-e3_llama2-7b_8xb45-200k-pt_audio-point-video",
-    3: "onellm-clip-l14-224_upm-e3_llama2-7b_8xb45-100k-pt_depth-normal-imu-fmri",
+    1: "onellm-clip-l14-224_upm-e1_llama2-7b_16xb40-25k-pt_laion",
+    2: "onellm-clip-l14-224_upm-e3_llama2-7b_8xb40-25k-pt_audio-point-video",
+    3: "onellm-clip-l14-224_upm-e3_llama2-7b_8xb40-12500i-pt_depth-normal-imu-fmri",
     4: "onellm-clip-l14-224_upm-e3_llama2-7b_8xb4-1e-ft_onellm-2m",
 }
 MODALITIES = {1: 1, 2: 4, 3: 8, 4: 8}
@@ -68,9 +69,9 @@ def test_a_stage_has_the_computed_sizes_and_trains_its_parts(stage):
     "stage, rate, last, batch",
     [
         (1, 5e-5, 0.1, 5120),
-        (2, 1e-5, 0.5, 1080),
-        (3, 1e-5, 0.5, 1080),
-        (4, 2e-5, 0, 512),
+        (2, 1e-5, 0.5, 5120),
+        (3, 1e-5, 0.5, 5120),
+        (4, 2e-5, 0, 128),
     ],
 )
 def test_a_stage_follows_the_recipe(stage, rate, last, batch):
@@ -87,6 +88,37 @@ def test_a_stage_follows_the_recipe(stage, rate, last, batch):
     sampler = cfg.train_dataloader.sampler
     assert sampler.type == "SingleModalitySampler"
     assert sampler.order == ("shuffled" if stage == 4 else "round_robin")
+
+
+@pytest.mark.parametrize(
+    ("stage", "micro_batches", "samples"),
+    [(1, 200_000, 40 * 16), (2, 400_000, 40 * 8), (3, 200_000, 40 * 8)],
+)
+def test_steps_are_the_scripts_micro_batches(stage, micro_batches, samples):
+    """The released loop counts micro-batches of all GPUs, warm-up included."""
+    cfg = _load(stage)
+    steps = cfg.train_cfg.max_iters
+
+    assert steps * cfg.optim_wrapper.accumulative_counts == micro_batches
+    assert steps * cfg.base_batch_size == micro_batches * samples
+    assert cfg.param_scheduler[0].warmup_ratio * micro_batches == 2000
+
+
+def test_layer_norms_of_the_projections_decay_as_in_the_released_code():
+    model = build_on_meta(_load(3).model)
+    paramwise = _load(3).optim_wrapper.paramwise_cfg
+    rule = PartOptimWrapperConstructor(dict(), paramwise)
+
+    decayed = {
+        name
+        for name, module in model.named_modules()
+        for key, _ in module.named_parameters(recurse=False)
+        if key == "weight" and "orm" in type(module).__name__
+        if name.startswith("connector") and rule.decays(f"{name}.weight", module)
+    }
+
+    assert len(decayed) == 2 * 8
+    assert all(".proj_" in name and name.endswith(".1") for name in decayed)
 
 
 @pytest.mark.parametrize("stage", [2, 3, 4])

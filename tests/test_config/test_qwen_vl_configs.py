@@ -19,7 +19,7 @@ STAGES = {
     "web-1b4": ((TOWER, CONNECTOR, 0), 224, 2e-4, 30720),
     "multitask-77m": ((TOWER, CONNECTOR, LANGUAGE), 448, 5e-5, 4096),
     "chat-350k": ((0, CONNECTOR, LANGUAGE), 448, 1e-5, 128),
-    "custom": ((0, CONNECTOR - END, LANGUAGE), 448, 1e-5, 64),
+    "custom": ((0, CONNECTOR - END, LANGUAGE), 448, 1e-5, 128),
     "lora": ((0, 0, LORA), 448, 1e-5, 8),
 }
 FILES = {

@@ -153,6 +153,18 @@ def many_gradients(root, cases):
         gradients_of(os.path.join(root, name), *arguments)
 
 
+def device_norm_gradients(work_dir):
+    """One step of two micro-batches per rank, each with a mean of its own."""
+    cfg = toy_config(
+        work_dir,
+        train_cfg=dict(type="VLMTrainLoop", max_iters=1, loss_norm="device"),
+        default_hooks=dict(gradients=dict(type="GradientRecorder")),
+        visualizer=dict(type="Visualizer", vis_backends=[]),
+    )
+    cfg.optim_wrapper.accumulative_counts = 2
+    build_runner(set_launcher(cfg)).train()
+
+
 # Strategies --------------------------------------------------------------------
 
 

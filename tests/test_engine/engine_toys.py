@@ -205,15 +205,17 @@ def toy_config(work_dir, **changes):
 
 @HOOKS.register_module(force=True)
 class GradientRecorder(Hook):
-    """Writes loss and gradients of every step, as the optimizer sees them."""
+    """Writes loss, gradients and weights of every step, as the optimizer sees them."""
 
     def before_optim_step(self, runner, step):
         from mmvlm.engine.runner.checkpoint import unwrap
 
-        named = unwrap(runner.model).named_parameters()
+        model = unwrap(runner.model)
+        named = model.named_parameters()
         grads = {n: p.grad.clone() for n, p in named if p.grad is not None}
         path = f"{runner.work_dir}/grads-{runner.iter}-rank{runner.rank}.pth"
-        torch.save(dict(loss=step.loss, grads=grads), path)
+        weights = model.state_dict()
+        torch.save(dict(loss=step.loss, grads=grads, weights=weights), path)
 
 
 def append_line(path, row):

@@ -12,6 +12,7 @@ from mmvlm.engine.optimizers.part_constructor import (
     record_part_sizes,
 )
 from mmvlm.engine.optimizers.schedulers import (
+    WarmupConstantLR,
     WarmupCosineLR,
     schedulers_by_step,
     warmup_cosine,
@@ -76,9 +77,48 @@ def test_a_module_inside_of_a_part_has_its_own_rate():
     assert sum(row["params"] for row in shown[0]) == total
 
 
+def test_patterns_say_what_decays():
+    """As Flamingo's gates, and OneLLM's layer norms of the projection."""
+    model = ToyVLM()
+    decay = {
+        "connector.1.weight": True,
+        "connector*": False,
+        "language_model.body.bias": True,
+    }
+
+    wrapper = construct(model, norm_and_bias_decay=False, decay=decay)
+
+    held = {
+        id(p)
+        for g in wrapper.optimizer.param_groups
+        for p in g["params"]
+        if g["weight_decay"]
+    }
+    names = {n for n, p in model.named_parameters() if id(p) in held}
+    assert names == {
+        "connector.1.weight",
+        "language_model.embed.weight",
+        "language_model.body.weight",
+        "language_model.body.bias",
+        "language_model.head.weight",
+    }
+
+
+def test_rows_that_are_frozen_never_decay():
+    model = ToyVLM()
+    model.language_model["embed"].frozen_rows = 3
+
+    wrapper = construct(model, decay={"*": True})
+
+    plain = [g for g in wrapper.optimizer.param_groups if g["weight_decay"] == 0]
+    assert [len(g["params"]) for g in plain] == [1]
+    assert plain[0]["params"][0] is model.language_model["embed"].weight
+
+
 @pytest.mark.parametrize(
     ("paramwise", "message"),
     [
+        (dict(decay={"*gate": False}), r"decay: no parameter fits '\*gate'"),
         (dict(parts={"connector.9": dict(lr=1)}), "no such part. Did you mean 'conn"),
         (dict(parts={"fuser.0": dict(lr=1)}), "parts.fuser.0: the model has no such"),
         (dict(parts=dict(conector=dict(lr=1))), "Did you mean 'connector'"),
@@ -116,6 +156,30 @@ def test_warmup_may_start_above_zero():
 
     assert rates[:3] == pytest.approx([0.1, 0.55, 1.0])
     assert rates[-1] == pytest.approx(0.5)
+
+
+def test_constant_after_warmup_equals_transformers():
+    from transformers import get_constant_schedule_with_warmup
+
+    def optimizer():
+        return torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=2.0)
+
+    ours, theirs = optimizer(), optimizer()
+    schedule = WarmupConstantLR(ours, warmup_ratio=0.1, end=50)
+    reference = get_constant_schedule_with_warmup(theirs, 5)
+    for _ in range(50):
+        assert ours.param_groups[0]["lr"] == pytest.approx(reference.get_last_lr()[0])
+        for one in (ours, theirs, schedule, reference):
+            one.step()
+
+
+def test_cosine_of_lavis_counts_from_the_first_step():
+    rates = [
+        warmup_cosine(step, 8, 0.5, 0.2, 0.1, from_start=True) for step in range(9)
+    ]
+
+    assert rates[:4] == pytest.approx([0.1, 0.325, 0.55, 0.775])
+    assert rates[4] == pytest.approx(0.6) and rates[8] == pytest.approx(0.2)
 
 
 def test_scheduler_drives_every_group_and_resumes():
@@ -160,11 +224,16 @@ def test_wrong_schedules_are_refused(arguments, message):
 
 
 def test_only_our_schedules_count_steps_by_default():
-    given = [dict(type="WarmupCosineLR"), dict(type="StepLR", step_size=1)]
+    given = [
+        dict(type="WarmupCosineLR"),
+        dict(type="WarmupConstantLR"),
+        dict(type="StepLR", step_size=1),
+    ]
 
-    ours, other = schedulers_by_step(given)
+    *ours, other = schedulers_by_step(given)
 
-    assert ours["by_epoch"] is False and "by_epoch" not in other
+    assert [one["by_epoch"] for one in ours] == [False, False]
+    assert "by_epoch" not in other
     assert "by_epoch" not in given[0]
 
 

@@ -1,4 +1,7 @@
-"""DenseFusion-1M: long captions after the picture, centre crop, plain template."""
+"""DenseFusion-1M: long captions after the picture, centre crop, plain template.
+
+The limit is the official one, of text alone: ids are cut before pictures come in.
+"""
 
 chat_template = "plain"
 train_dataloader = dict(
@@ -16,7 +19,12 @@ train_dataloader = dict(
         pipeline=[
             dict(type="LoadImages"),
             dict(type="CenterCropSquare"),
-            dict(type="EncodeConversation", max_length=2000, overflow="truncate_text"),
+            dict(
+                type="EncodeConversation",
+                max_length=2000,
+                overflow="truncate_text",
+                count_pictures=False,
+            ),
             dict(type="PackVLMInputs"),
         ],
     ),

@@ -10,6 +10,7 @@ chat_template = dict(type="plain", end_mark="</s>")
 onellm_pipeline = [
     dict(type="LoadImages"),
     dict(type="LoadMedia"),
+    dict(type="NormalizePoints"),
     dict(type="RandomResizedCropSquare"),
     dict(type="FrameViews", view=dict(type="RandomResizedCropSquare")),
     dict(type="AudioFbank", freq_mask=48, time_mask=192),
@@ -17,7 +18,7 @@ onellm_pipeline = [
     dict(type="PackVLMInputs"),
 ]
 train_dataloader = dict(
-    batch_size=45,
+    batch_size=40,
     num_workers=4,
     persistent_workers=True,
     sampler=dict(type="SingleModalitySampler", order="round_robin"),

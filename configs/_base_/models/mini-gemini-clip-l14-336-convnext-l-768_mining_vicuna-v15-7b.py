@@ -22,8 +22,8 @@ model = dict(
         ),
         high=dict(
             type="TimmConvNeXt",
-            model_name="convnext_large_mlp.clip_laion2b_ft_320",
-            checkpoint_path="pretrained/convnext_large_mlp.clip_laion2b_ft_320.bin",
+            model_name="convnext_large_mlp.clip_laion2b_ft_soup_320",
+            checkpoint_path="pretrained/convnext_large_mlp.clip_laion2b_ft_soup_320.bin",
         ),
         image_size=768,
     ),

@@ -1,9 +1,9 @@
-"""LAVIS's optimizer: AdamW with decay 0.05 on matrices, warm-up, cosine.
+"""LAVIS's optimizer: AdamW with decay 0.05 on matrices, warm-up, cosine from step 0.
 
 Rates, steps and batch are the systems' own.
 """
 
-train_cfg = dict(type="VLMTrainLoop", max_iters=20000)
+train_cfg = dict(type="VLMTrainLoop", max_iters=20000, loss_norm="token")
 optim_wrapper = dict(
     type="VLMOptimWrapper",
     optimizer=dict(
@@ -15,4 +15,6 @@ optim_wrapper = dict(
     clip_grad=None,
     dtype="bfloat16",
 )
-param_scheduler = [dict(type="WarmupCosineLR", warmup_ratio=0.25, min_ratio=0.8)]
+param_scheduler = [
+    dict(type="WarmupCosineLR", warmup_ratio=0.25, min_ratio=0.8, from_start=True)
+]

@@ -1,7 +1,7 @@
 """LLaVA-1.5 stage 2: one epoch, learning rate 2e-5 for a global batch of 128."""
 
 base_batch_size = 128
-train_cfg = dict(type="VLMTrainLoop", max_epochs=1)
+train_cfg = dict(type="VLMTrainLoop", max_epochs=1, loss_norm="token")
 optim_wrapper = dict(
     type="VLMOptimWrapper",
     optimizer=dict(

@@ -1,7 +1,7 @@
 """LLaVA-1.5 stage 2 with LoRA: 2e-4 for the adapters, 2e-5 for the connector."""
 
 base_batch_size = 128
-train_cfg = dict(type="VLMTrainLoop", max_epochs=1)
+train_cfg = dict(type="VLMTrainLoop", max_epochs=1, loss_norm="token")
 optim_wrapper = dict(
     type="VLMOptimWrapper",
     optimizer=dict(

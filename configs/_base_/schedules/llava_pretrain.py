@@ -1,7 +1,7 @@
 """LLaVA-1.5 stage 1: one epoch, learning rate 1e-3 for a global batch of 256."""
 
 base_batch_size = 256
-train_cfg = dict(type="VLMTrainLoop", max_epochs=1)
+train_cfg = dict(type="VLMTrainLoop", max_epochs=1, loss_norm="token")
 optim_wrapper = dict(
     type="VLMOptimWrapper",
     optimizer=dict(

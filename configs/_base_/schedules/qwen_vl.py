@@ -1,6 +1,6 @@
 """Qwen-VL: AdamW, cosine; each stage sets length, batch and learning rate."""
 
-train_cfg = dict(type="VLMTrainLoop", max_iters=1)
+train_cfg = dict(type="VLMTrainLoop", max_iters=1, loss_norm="token")
 optim_wrapper = dict(
     type="VLMOptimWrapper",
     optimizer=dict(

@@ -42,6 +42,9 @@ class EncodeConversation:
         overflow (str): what to do with a longer one. ``error`` stops; ``drop``
             leaves it out, counted; ``truncate_text`` cuts text off its end, never
             a picture's tokens.
+        count_pictures (bool): False lets a picture or other input count as one
+            token of ``max_length``, as official codes do that cut ids before
+            pictures come in (DenseFusion, LLaVA-HR).
         mode (str): ``train``, or ``generate``: the conversation up to its last
             question and the opening of an answer.
         drop_on_mismatch, labels: see :class:`ConversationEncoder`.
@@ -55,6 +58,7 @@ class EncodeConversation:
         mode: str = "train",
         drop_on_mismatch: bool = False,
         labels: str = "exact",
+        count_pictures: bool = True,
     ) -> None:
         if overflow not in _OVERFLOW:
             raise ValueError(
@@ -71,6 +75,7 @@ class EncodeConversation:
             )
         self.max_length = max_length
         self.overflow = overflow
+        self.count_pictures = count_pictures
         self.mode = mode
         self.drop_on_mismatch = drop_on_mismatch
         self.labels = labels
@@ -174,12 +179,13 @@ class EncodeConversation:
                 f"{where}: no token would be trained (no supervised turn in "
                 f"{[turn.role for turn in conversation.turns]})."
             )
-        if self.max_length is not None and len(encoded) > self.max_length:
-            item["truncated_tokens"] = len(encoded) - self.max_length
-            encoded = self._shorten(encoded, where)
+        limit = self.limit(encoded)
+        if limit is not None and len(encoded) > limit:
+            item["truncated_tokens"] = len(encoded) - limit
+            encoded = self._shorten(encoded, limit, where)
             if not generate and trains and (encoded.labels == IGNORE_INDEX).all():
                 raise SampleDropped(
-                    f"{where}: max_length={self.max_length} leaves no trained token."
+                    f"{where}: max_length={limit} leaves no trained token."
                 )
         item["encoded"] = encoded
         return item
@@ -218,9 +224,15 @@ class EncodeConversation:
             lengths[name] = [self.context.token_count(layout) for layout in layouts]
         return lengths
 
-    def _shorten(self, encoded: EncodedSample, where: str) -> EncodedSample:
+    def limit(self, encoded: EncodedSample) -> int | None:
+        """Return the most tokens that a sample may have; None for any number."""
+        if self.max_length is None or self.count_pictures:
+            return self.max_length
+        return self.max_length + sum(slot.length - 1 for slot in encoded.slots)
+
+    def _shorten(self, encoded: EncodedSample, limit: int, where: str) -> EncodedSample:
         """Apply the policy to a sample that is too long."""
-        limit, total = self.max_length, len(encoded)
+        total = len(encoded)
         pictures = sum(slot.length for slot in encoded.slots)
         lost = sum(
             min(slot.length, max(0, slot.start + slot.length - limit))

@@ -176,6 +176,52 @@ def _resized(picture: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 @TRANSFORMS.register_module()
+class NormalizePoints:
+    """Move point clouds to their centre of mass and scale them into the unit sphere.
+
+    Required key: ``media``. Changed: channels 0 to 2 of every input of ``modality``,
+    the coordinates; the others, such as colours, stay.
+
+    Paper: OneLLM, arXiv 2312.03700 (its alignment stages).
+
+    Args:
+        modality (str): whose inputs are (P, C) points, C at least 3.
+
+    """
+
+    def __init__(self, modality: str = "point") -> None:
+        self.modality = modality
+
+    def __call__(self, item: dict) -> dict:
+        """Return the item with its points normalised.
+
+        Raises:
+            ValueError: for an input that is no array of points.
+
+        """
+        if self.modality not in item["media"]:
+            return item
+        clouds = [self._normal(cloud) for cloud in item["media"][self.modality]]
+        return {**item, "media": {**item["media"], self.modality: clouds}}
+
+    def plan(self, item: dict) -> dict:
+        """Return the item as it is: lengths do not change."""
+        return item
+
+    def _normal(self, cloud: Any) -> np.ndarray:
+        if np.ndim(cloud) != 2 or not len(cloud) or np.shape(cloud)[1] < 3:
+            raise ValueError(
+                f"{self.modality}: an array of shape {np.shape(cloud)}, expected "
+                "(points, channels) with coordinates in channels 0 to 2."
+            )
+        cloud = np.array(cloud, np.float32)
+        cloud[:, :3] -= cloud[:, :3].mean(0)
+        radius = np.linalg.norm(cloud[:, :3], axis=1).max()
+        cloud[:, :3] /= max(radius, np.finfo(np.float32).tiny)
+        return cloud
+
+
+@TRANSFORMS.register_module()
 class AudioFbank:
     """Turn sound into a normalised Kaldi filter-bank picture.
 

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from mmvlm.registry import TRANSFORMS
 from mmvlm.structures import ViewLayout
-from mmvlm.structures.slices import slice_grid
+from mmvlm.structures.slices import (
+    overview_size,
+    packed_grid,
+    slice_grid,
+    slice_size,
+)
 
 from .image import ViewTransform
 
@@ -15,15 +22,19 @@ from .image import ViewTransform
 class SliceViews(ViewTransform):
     """The whole picture, then slices in a grid near its aspect ratio (LLaVA-UHD).
 
-    The number of slices and their grid are the official ones. Every view is resized
-    to one square of the encoder's size, as all views of a batch have one size; the
-    official slices keep their aspect ratio in whole patches
-    (:func:`mmvlm.structures.slices.slice_size`). The layout's ``scale`` maps points
-    into the first view.
+    The number of slices and their grid are the official ones. With ``keep_aspect`` so
+    are the sizes: the picture and its slices keep their aspect ratio in whole patches,
+    about as many as a square of the encoder's size has. All views of a batch have one
+    size, so the patches of each are packed row by row into such a square, and the
+    layout's ``grids`` tell how many rows and columns they have
+    (``AnyAspectVisionEncoder`` reads them). Without, every view is resized to the
+    square. The layout's ``scale`` maps points into the first view, not packed.
 
     Args:
         max_slices (int): most slices of a picture. Default: 6.
         size (int | None): side of a view in pixels; None takes the encoder's.
+        keep_aspect (bool): see above.
+        patch_size (int | None): pixels per patch side; None takes the encoder's.
         resample (str | None): PIL's filter; None takes the encoder's.
         resize (str): ``exact`` or ``fast``, see :class:`ViewTransform`.
 
@@ -37,12 +48,29 @@ class SliceViews(ViewTransform):
         size: int | None = None,
         resample: str | None = None,
         *,
+        keep_aspect: bool = False,
+        patch_size: int | None = None,
         resize: str = "exact",
     ) -> None:
         super().__init__(size=size, resample=resample, resize=resize)
         if max_slices < 1:
             raise ValueError(f"SliceViews: max_slices={max_slices}, expected >= 1.")
         self.max_slices = max_slices
+        self.keep_aspect, self.patch_size = keep_aspect, patch_size
+        if keep_aspect:
+            self.needs = (*self.needs, "patch_size")
+
+    def bind(self, context: Any) -> None:
+        """Take from ``context.spec`` what the config left open."""
+        super().bind(context)
+        if self.patch_size is None and context.spec is not None:
+            self.patch_size = context.spec.patch_size
+        if self.keep_aspect and self.size and self.patch_size:
+            if self.size % self.patch_size:
+                raise ValueError(
+                    f"SliceViews: size={self.size} is no multiple of the patch size "
+                    f"{self.patch_size}; keep_aspect packs whole patches."
+                )
 
     def view(
         self, image: np.ndarray, rng: np.random.Generator | None = None
@@ -53,25 +81,64 @@ class SliceViews(ViewTransform):
             - ``image``: (H, W, 3), uint8
             - views: (1 + rows * columns, 3, size, size), uint8
         """
-        size, layout = self.size, self.layout(*image.shape[:2])
-        views = [self._resize(image, size, size).transpose(2, 0, 1)[None]]
+        layout = self.layout(*image.shape[:2])
+        # Grid by grid of views: the whole picture, then its slices.
+        views = [self._cut(image, (1, 1), self._view_size(layout, 0))]
         if layout.extra:
-            rows, cols = layout.extra
-            large = self._resize(image, cols * size, rows * size)
-            slices = large.reshape(rows, size, cols, size, 3).transpose(0, 2, 4, 1, 3)
-            views.append(slices.reshape(-1, 3, size, size))
+            views.append(self._cut(image, layout.extra, self._view_size(layout, 1)))
         return np.concatenate(views), layout
+
+    def _view_size(self, layout: ViewLayout, number: int) -> tuple[int, int]:
+        """Return height and width of a view before it is packed."""
+        if not layout.grids:
+            return layout.view_size
+        rows, cols = layout.grids[number]
+        return rows * self.patch_size, cols * self.patch_size
+
+    def _cut(
+        self, image: np.ndarray, grid: tuple[int, int], size: tuple[int, int]
+    ) -> np.ndarray:
+        """Return the picture as a grid of views of ``size``, packed if it is asked."""
+        (rows, cols), (height, width) = grid, size
+        large = self._resize(image, cols * width, rows * height)
+        cut = large.reshape(rows, height, cols, width, 3).transpose(0, 2, 4, 1, 3)
+        views = cut.reshape(-1, 3, height, width)
+        return self._pack(views) if self.keep_aspect else views
+
+    def _pack(self, views: np.ndarray) -> np.ndarray:
+        """Pack patches row by row: (n, 3, h, w) to (n, 3, size, size)."""
+        patch, (count, _, height, width) = self.patch_size, views.shape
+        parts = views.reshape(count, 3, height // patch, patch, width // patch, patch)
+        parts = parts.transpose(0, 2, 4, 1, 3, 5).reshape(count, -1, 3, patch, patch)
+        side = self.size // patch
+        packed = np.zeros((count, side * side, 3, patch, patch), np.uint8)
+        packed[:, : parts.shape[1]] = parts
+        packed = packed.reshape(count, side, side, 3, patch, patch)
+        packed = packed.transpose(0, 3, 1, 4, 2, 5)
+        return packed.reshape(count, 3, self.size, self.size)
 
     def layout(
         self, height: int, width: int, rng: np.random.Generator | None = None
     ) -> ViewLayout:
         """Return the layout; see :meth:`ViewTransform.layout`."""
-        grid = slice_grid((height, width), self.size, self.max_slices)
+        size, side = (height, width), self.size
+        grid = slice_grid(size, side, self.max_slices)
+        slices = grid[0] * grid[1] if grid else 0
+        first, grids = (side, side), ()
+        if self.keep_aspect:
+            patch = self.patch_size
+            most = (side // patch) ** 2
+            whole = packed_grid(overview_size(size, grid, side, patch), patch, most)
+            grids, first = (whole,), (whole[0] * patch, whole[1] * patch)
+            if grid:
+                one = packed_grid(slice_size(size, grid, side, patch), patch, most)
+                grids += (one,) * slices
         return ViewLayout(
-            original_size=(height, width),
-            view_size=(self.size, self.size),
-            num_views=1 + (grid[0] * grid[1] if grid else 0),
+            original_size=size,
+            view_size=(side, side),
+            num_views=1 + slices,
             kind="slices",
-            scale=(self.size / width, self.size / height),
+            scale=(first[1] / width, first[0] / height),
             extra=grid or (),
+            grids=grids,
         )

@@ -115,6 +115,7 @@ class Examiner:
         self.loader = loaders[0] if loaders else LoadImages()
         encoders = [step for step in steps if isinstance(step, EncodeConversation)]
         self.limits = (None, "error")
+        self.encoder = encoders[0] if encoders else None
         if encoders:
             self.limits = encoders[0].max_length, encoders[0].overflow
             training = encoders[0].mode == "train"
@@ -183,6 +184,8 @@ class Examiner:
             if specimen.num_tokens is None and "encoded" in item:
                 encoded = item["encoded"]
                 specimen.num_tokens = len(encoded)
+                if self.encoder is not None:
+                    specimen.max_length = self.encoder.limit(encoded)
                 specimen.num_trained = int((encoded.labels >= 0).sum())
 
 

@@ -20,7 +20,9 @@ from ..optimizers.optim_wrapper import autocast
 from ..runner.rng import preserved_rng
 
 _LOADERS = ("test_dataloader", "val_dataloader", "train_dataloader")
-_ONLY_TRAINING = ("max_length", "overflow", "mode", "drop_on_mismatch", "labels")
+_ONLY_TRAINING = (
+    "max_length overflow mode drop_on_mismatch labels count_pictures".split()
+)
 
 
 def _pipelines(node: Any) -> Iterator[list]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import logging
 from collections.abc import Iterable, Iterator
+from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
@@ -146,11 +147,14 @@ class PartOptimWrapperConstructor:
             one (``connector.fuser``), to ``lr`` and ``weight_decay``; a module
             inherits what its part sets and it does not.
             ``norm_and_bias_decay=False`` takes weight decay off normalisation
-            layers and biases. Default: True.
+            layers and biases. Default: True. ``decay`` maps patterns of whole
+            parameter names (``*gate``, shell style) to whether they decay; the
+            first that fits goes before ``norm_and_bias_decay``. A table of which
+            only new rows are trained never decays.
 
     Raises:
-        ValueError: for unknown keys or parts, with the nearest name, and when
-            nothing is trainable.
+        ValueError: for unknown keys or parts, with the nearest name, for a pattern
+            that no parameter fits, and when nothing is trainable.
 
     """
 
@@ -161,10 +165,11 @@ class PartOptimWrapperConstructor:
         cfg = dict(paramwise_cfg or {})
         self.parts = {k: dict(v) for k, v in dict(cfg.pop("parts", {}) or {}).items()}
         self.norm_and_bias_decay = bool(cfg.pop("norm_and_bias_decay", True))
+        self.decay = dict(cfg.pop("decay", None) or {})
         if cfg:
             raise ValueError(
                 f"optim_wrapper.paramwise_cfg: unknown keys {sorted(cfg)}; expected "
-                "'parts' and 'norm_and_bias_decay'."
+                "'parts', 'norm_and_bias_decay' and 'decay'."
             )
         for part, settings in self.parts.items():
             unknown = sorted(set(settings) - set(_PART_KEYS))
@@ -190,6 +195,7 @@ class PartOptimWrapperConstructor:
     ) -> list[dict]:
         """Return the optimizer's parameter groups and log the part table."""
         parts = split_parts(model_parts(model), self.parts)
+        self._check_patterns(model)
         groups, rows, seen = [], [], set()
         noted = _disjoint(getattr(unwrapped(model), "part_sizes", {}), parts)
         for part, module in [*parts.items(), ("other", model)]:
@@ -197,12 +203,11 @@ class PartOptimWrapperConstructor:
             part_lr = settings.get("lr", lr)
             part_decay = settings.get("weight_decay", weight_decay)
             decayed, plain, total = [], [], 0
-            for param, exempt in _owned(module, seen):
+            prefix = "" if part == "other" else part
+            for path, param, owner in _owned(module, prefix, seen):
                 total += num_elements(param)
-                if not param.requires_grad:
-                    continue
-                keep = self.norm_and_bias_decay or not exempt
-                (decayed if keep else plain).append(param)
+                if param.requires_grad:
+                    (decayed if self.decays(path, owner) else plain).append(param)
             trained = decayed + plain
             sizes = noted.get(part, (total, sum(map(num_elements, trained))))
             if part != "other" or total:
@@ -212,7 +217,9 @@ class PartOptimWrapperConstructor:
                         params=sizes[0],
                         trainable=sizes[1],
                         lr=part_lr if trained else None,
-                        weight_decay=part_decay if trained else None,
+                        weight_decay=(part_decay if decayed else 0.0)
+                        if trained
+                        else None,
                     )
                 )
             for params, decay in ((decayed, part_decay), (plain, 0.0)):
@@ -229,6 +236,36 @@ class PartOptimWrapperConstructor:
             )
         print_log(f"Parts of the model:\n{table}", "current", logging.INFO)
         return groups
+
+    def decays(self, path: str, owner: nn.Module) -> bool:
+        """Whether weight decay acts on a parameter.
+
+        Args:
+            path (str): its whole name, beginning with its part.
+            owner (nn.Module): the module that holds it.
+
+        """
+        if getattr(owner, "frozen_rows", 0):
+            return False  # it would shrink the rows that nothing trains
+        for pattern, value in self.decay.items():
+            if fnmatchcase(path, pattern):
+                return value
+        name = path.rpartition(".")[2]
+        return self.norm_and_bias_decay or not is_norm_or_bias(name, owner)
+
+    def _check_patterns(self, model: nn.Module) -> None:
+        parts = model_parts(model)
+        paths = [
+            path
+            for part, module in [*parts.items(), ("", unwrapped(model))]
+            for path, *_ in _owned(module, part, set())
+        ]
+        for pattern in self.decay:
+            if not any(fnmatchcase(path, pattern) for path in paths):
+                raise ValueError(
+                    f"optim_wrapper.paramwise_cfg.decay: no parameter fits "
+                    f"'{pattern}'. Names begin with a part: {list(parts)}."
+                )
 
     def settings(self, part: str) -> dict:
         """Return what holds for a part: its own settings over those around it."""
@@ -254,11 +291,14 @@ def _disjoint(
     return own
 
 
-def _owned(module: nn.Module, seen: set[int]) -> Iterator[tuple[nn.Parameter, bool]]:
-    """Yield parameters not yet in ``seen`` and whether they are norm or bias."""
-    for child in module.modules():
+def _owned(
+    module: nn.Module, prefix: str, seen: set[int]
+) -> Iterator[tuple[str, nn.Parameter, nn.Module]]:
+    """Yield whole name and owner of parameters not yet in ``seen``."""
+    for path, child in module.named_modules(prefix=prefix):
         for name, param in child.named_parameters(recurse=False):
             if id(param) in seen:
                 continue
             seen.add(id(param))
-            yield param, is_norm_or_bias(name, child)
+            whole = f"{path}.{name}" if path else name
+            yield whole.replace("_fsdp_wrapped_module.", ""), param, child

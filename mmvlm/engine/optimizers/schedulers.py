@@ -16,12 +16,15 @@ def warmup_cosine(
     warmup_ratio: float = 0.03,
     min_ratio: float = 0.0,
     start_ratio: float = 0.0,
+    *,
+    from_start: bool = False,
 ) -> float:
     """Return the factor of the learning rate at an optimizer step.
 
     Linear from ``start_ratio`` over ``ceil(warmup_ratio * total)`` steps, then half
     a cosine down to ``min_ratio``, as transformers' cosine schedule, which LLaVA
-    uses.
+    uses. LAVIS counts the cosine from step 0 (``from_start``): behind the warm-up
+    the rate falls at once to where the cosine is by then.
 
     Args:
         step (int): 0-based optimizer step.
@@ -29,6 +32,7 @@ def warmup_cosine(
         warmup_ratio (float): fraction of ``total``, 0-1.
         min_ratio (float): factor at the end, 0-1.
         start_ratio (float): factor at step 0, 0-1.
+        from_start (bool): count the cosine from step 0, not from the warm-up's end.
 
     Example:
         >>> [round(warmup_cosine(step, 10, 0.2), 3) for step in (0, 1, 2, 6)]
@@ -38,7 +42,8 @@ def warmup_cosine(
     warmup = math.ceil(warmup_ratio * total)
     if step < warmup:
         return start_ratio + (1 - start_ratio) * step / max(1, warmup)
-    progress = min(1.0, (step - warmup) / max(1, total - warmup))
+    begin = 0 if from_start else warmup
+    progress = min(1.0, (step - begin) / max(1, total - begin))
     return min_ratio + (1 - min_ratio) * 0.5 * (1 + math.cos(math.pi * progress))
 
 
@@ -51,6 +56,7 @@ class WarmupCosineLR(_ParamScheduler):
         warmup_ratio (float): fraction of the run's steps, 0-1; LLaVA: 0.03.
         min_ratio (float): last factor of the learning rate, 0-1.
         start_ratio (float): first factor of the warm-up, 0-1.
+        from_start (bool): count the cosine from step 0, as LAVIS does.
         end (int): optimizer steps of the run; the runner fills it in.
         last_step (int): see mmengine. Default: -1.
         by_epoch (bool): must be False; there for the runner's sake.
@@ -67,6 +73,7 @@ class WarmupCosineLR(_ParamScheduler):
         warmup_ratio: float = 0.03,
         min_ratio: float = 0.0,
         start_ratio: float = 0.0,
+        from_start: bool = False,
         end: int,
         last_step: int = -1,
         by_epoch: bool = False,
@@ -76,14 +83,18 @@ class WarmupCosineLR(_ParamScheduler):
         )
         for name, ratio in ratios.items():
             if not 0 <= ratio <= 1:
-                raise ValueError(f"WarmupCosineLR: {name}={ratio}, expected 0 to 1.")
+                raise ValueError(
+                    f"{type(self).__name__}: {name}={ratio}, expected 0 to 1."
+                )
         if by_epoch:
             raise ValueError(
-                "WarmupCosineLR counts optimizer steps: by_epoch=True is not possible."
+                f"{type(self).__name__} counts optimizer steps: by_epoch=True is not "
+                "possible."
             )
         self.warmup_ratio = warmup_ratio
         self.min_ratio = min_ratio
         self.start_ratio = start_ratio
+        self.from_start = from_start
         self.total = end
         super().__init__(
             optimizer, "lr", begin=0, end=end, last_step=last_step, by_epoch=False
@@ -96,8 +107,44 @@ class WarmupCosineLR(_ParamScheduler):
             self.warmup_ratio,
             self.min_ratio,
             self.start_ratio,
+            from_start=self.from_start,
         )
         return [base * factor for base in self.base_values]
+
+
+@PARAM_SCHEDULERS.register_module()
+class WarmupConstantLR(WarmupCosineLR):
+    """Linear warm-up, then the full learning rate to the end, by optimizer step.
+
+    Args:
+        optimizer, end, last_step, by_epoch: see :class:`WarmupCosineLR`.
+        warmup_ratio (float): fraction of the run's steps, 0-1.
+        start_ratio (float): first factor of the warm-up, 0-1.
+
+    """
+
+    def __init__(
+        self,
+        optimizer: Any,
+        *,
+        warmup_ratio: float = 0.03,
+        start_ratio: float = 0.0,
+        end: int,
+        last_step: int = -1,
+        by_epoch: bool = False,
+    ) -> None:
+        super().__init__(
+            optimizer,
+            warmup_ratio=warmup_ratio,
+            start_ratio=start_ratio,
+            min_ratio=1.0,
+            end=end,
+            last_step=last_step,
+            by_epoch=by_epoch,
+        )
+
+
+_BY_STEP = (WarmupCosineLR, WarmupConstantLR)
 
 
 def schedulers_by_step(cfg: Any) -> Any:
@@ -110,7 +157,7 @@ def schedulers_by_step(cfg: Any) -> Any:
 
     """
     if isinstance(cfg, dict) and "type" in cfg:
-        if cfg["type"] in ("WarmupCosineLR", WarmupCosineLR):
+        if cfg["type"] in (*_BY_STEP, *(kind.__name__ for kind in _BY_STEP)):
             cfg = dict(cfg)
             cfg.setdefault("by_epoch", False)
         return cfg

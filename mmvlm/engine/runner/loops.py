@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from mmengine.runner import BaseLoop
@@ -15,6 +15,9 @@ from mmvlm.utils.dist import gather_integers, get_dist_info, sum_tensor
 
 from .rng import preserved_rng, set_rng_state
 from .stream import stream_of
+
+#: What a step's loss is the mean of: all its trained tokens, or its micro-batches.
+LOSS_NORMS = ("token", "device")
 
 
 @dataclass
@@ -30,8 +33,8 @@ class TrainStep:
         balance (float): tokens of the mean rank over those of the fullest, 0-1.
         data_seconds (float): time that this rank waited for its micro-batches.
         losses (list[torch.Tensor]): of this rank's micro-batches.
-        loss (float): mean over all trained tokens; known when
-            ``before_optim_step`` is called.
+        loss (float): mean over all trained tokens, or of the micro-batches' means
+            (``loss_norm``); known when ``before_optim_step`` is called.
         log_vars (dict): what the model returned for the last micro-batch.
 
     """
@@ -124,7 +127,10 @@ class VLMTrainLoop(BaseLoop):
     Every step fetches its micro-batches first, so that each of them can carry the
     number of trained tokens of the whole step: the gradient is that of the sum over
     all trained tokens divided by their number, however they are dealt to ranks and
-    micro-batches. The logged loss is that mean as well.
+    micro-batches. The logged loss is that mean as well. ``loss_norm="device"`` takes
+    the mean of every micro-batch of every rank first and averages these means, as
+    transformers' Trainer does in the official scripts: a token of a short answer
+    then weighs more if its micro-batch holds few trained tokens.
 
     Args:
         runner (Runner): the runner.
@@ -134,9 +140,13 @@ class VLMTrainLoop(BaseLoop):
         val_interval (int | None): epochs, or steps with ``max_iters``, between
             validations; None validates at the end only.
         val_begin (int): first epoch or step that may be validated.
+        loss_norm (str): ``token``, one mean over the step's trained tokens, or
+            ``device``, the mean of the means of its micro-batches, where one
+            without a trained token counts as 0.
 
     Raises:
-        ValueError: unless exactly one of ``max_epochs`` and ``max_iters`` is given.
+        ValueError: unless exactly one of ``max_epochs`` and ``max_iters`` is given,
+            and for another ``loss_norm``.
 
     """
 
@@ -149,13 +159,20 @@ class VLMTrainLoop(BaseLoop):
         max_iters: int | None = None,
         val_interval: int | None = None,
         val_begin: int = 1,
+        loss_norm: Literal["token", "device"] = "token",
     ) -> None:
         if (max_epochs is None) == (max_iters is None):
             raise ValueError(
                 "train_cfg: give one of max_epochs and max_iters, got "
                 f"max_epochs={max_epochs}, max_iters={max_iters}."
             )
+        if loss_norm not in LOSS_NORMS:
+            raise ValueError(
+                f"train_cfg.loss_norm={loss_norm!r}: expected one of "
+                f"{list(LOSS_NORMS)}."
+            )
         super().__init__(runner, dataloader)
+        self.loss_norm = loss_norm
         self.accumulation = runner.accumulation
         self.stream = stream_of(self.dataloader)
         self.by_epoch = max_epochs is not None
@@ -312,9 +329,11 @@ class VLMTrainLoop(BaseLoop):
             fullest = max(rank[1] for rank in ranks)
             # Gradients are averaged over ranks and, under DeepSpeed, divided by
             # the accumulation: both are taken out of the denominator.
-            denominator = max(total[0], 1) / (get_dist_info()[1] * divisor)
-            for batch in batches:
-                batch["inputs"].loss_denominator = denominator
+            mean = max(total[0], 1) / (get_dist_info()[1] * divisor)
+            for batch, (targets, *_) in zip(batches, counts, strict=True):
+                if self.loss_norm == "device":
+                    mean = max(targets, 1) * num_micro / divisor
+                batch["inputs"].loss_denominator = mean
             self.runner.optim_wrapper.begin_step(num_micro)
         world_size = get_dist_info()[1]
         return TrainStep(

@@ -28,6 +28,8 @@ class Connector(BaseModule):
     #: model, (M, n, ``media_width``) with one entry per picture; ``merge_views``
     #: then gives what fills the pictures' places in the text.
     gives_media: bool = False
+    #: Whether it takes views that each have a grid of their own (``features.grids``).
+    takes_grids: bool = False
     #: What the connector takes (``features.modality``).
     modalities: tuple[str, ...] = ("image",)
 

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import torch
 from torch import nn
+from torch.nn import functional
 
-from mmvlm.models.utils.positions import resize_grid, sincos_grid
+from mmvlm.models.utils.positions import packed_positions, resize_grid, sincos_grid
 from mmvlm.registry import MODELS
 from mmvlm.structures import FixedTokenCount, VisionEncoderSpec, VisionFeatures
 
@@ -21,7 +22,8 @@ class ResamplerConnector(Connector):
     """One cross-attention from queries on a grid to patches on another.
 
     Both grids carry fixed 2-D sine-cosine positions; those of the keys are
-    interpolated to whatever grid of patches comes, square or not. There is no
+    interpolated to whatever grid of patches comes, square or not, also another for
+    every view of a batch. There is no
     residual and no feed-forward. The number of tokens is that of the queries, so
     the resolution of the picture costs the language model nothing.
 
@@ -62,6 +64,8 @@ class ResamplerConnector(Connector):
         75005952
 
     """
+
+    takes_grids = True
 
     def __init__(
         self,
@@ -133,14 +137,21 @@ class ResamplerConnector(Connector):
         """As many as queries, for every view."""
         return FixedTokenCount(self.grid[0] * self.grid[1])
 
-    def _keys(self, features: VisionFeatures) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the tokens to look at and their positions."""
+    def _keys(
+        self, features: VisionFeatures
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+        """Return the tokens to look at, their positions, and which are none."""
         states = features.patches(0) if self.drop_cls else features.hidden_states[0]
-        place = resize_grid(self.pos_embed, self.grid, tuple(features.grid))
-        if not self.drop_cls and features.num_prefix_tokens:
-            none = place.new_zeros(features.num_prefix_tokens, place.shape[1])
-            place = torch.cat([none, place])
-        return states, place
+        prefix = 0 if self.drop_cls else features.num_prefix_tokens
+        if features.grids:
+            place, absent = packed_positions(
+                self.pos_embed, self.grid, features.grids, states.shape[1] - prefix
+            )
+            absent = functional.pad(absent, (prefix, 0))
+        else:
+            place = resize_grid(self.pos_embed, self.grid, tuple(features.grid))
+            absent = None
+        return states, functional.pad(place, (0, 0, prefix, 0)), absent
 
     def forward(self, features: VisionFeatures) -> torch.Tensor:
         """Let the queries gather what they want from every view.
@@ -149,7 +160,7 @@ class ResamplerConnector(Connector):
             - ``features.hidden_states[0]``: (V, P + N, Dv), V may be 0
             - output: (V, grid * grid, Dl)
         """
-        states, place = self._keys(features)
+        states, place, absent = self._keys(features)
         if not len(states):
             return states.new_zeros(0, len(self.query), self.out_width)
         values = self.ln_kv(self.kv_proj(states))
@@ -158,6 +169,7 @@ class ResamplerConnector(Connector):
             query.expand(len(values), -1, -1),
             values + place,
             values,
+            key_padding_mask=absent,
             need_weights=False,
         )
         if self.post_proj is None:

@@ -17,7 +17,7 @@ from .resampler import ResamplerConnector
 
 @MODELS.register_module()
 class SlicedConnector(Connector):
-    """The whole picture, then its slices, each followed by a separator.
+    """The whole picture and its slices, each followed by a separator.
 
     A separator says where a slice stands: one vector between the slices of a row
     (``,`` in the paper), another at the end of a row (the line break).
@@ -30,6 +30,8 @@ class SlicedConnector(Connector):
     Args:
         connector (dict | Connector): config, which gets ``vision_spec`` and
             ``out_width``; or module. It sees every view alone.
+        whole_last (bool): the whole picture stands behind its slices, as in the
+            released code, instead of before them.
         vision_spec (VisionEncoderSpec): filled in by the VLM.
         out_width (int): Dl, filled in by the VLM.
         init_cfg (dict | list | None): mmengine initialisation.
@@ -44,6 +46,7 @@ class SlicedConnector(Connector):
         *,
         vision_spec: VisionEncoderSpec,
         out_width: int,
+        whole_last: bool = False,
         init_cfg: dict | list | None = None,
     ) -> None:
         if isinstance(connector, dict):
@@ -61,8 +64,9 @@ class SlicedConnector(Connector):
                 f"SlicedConnector: {type(connector).__name__} gives media for "
                 "cross-attention, which have no place between separators."
             )
-        self.connector = connector
+        self.connector, self.whole_last = connector, whole_last
         self.needs_text = connector.needs_text
+        self.takes_grids = connector.takes_grids
         #: Between slices of a row, and at its end.
         self.separators = nn.Parameter(torch.randn(2, out_width) / out_width**0.5)
 
@@ -98,11 +102,13 @@ class SlicedConnector(Connector):
         views = image_embeds.split([layout.num_views for layout in layouts])
         for view, layout in zip(views, layouts, strict=True):
             height, width = slices_of(layout)
-            rows.append(view[0])
-            if height * width:
+            # Separators take part, though with 0, also where no picture is cut.
+            parts = [view[0] if height else view[0] + marks.sum() * 0]
+            if height:
                 line = torch.cat([marks[:1].expand(width - 1, -1), marks[1:]])
                 ends = line.repeat(height, 1)[:, None]
-                rows.append(torch.cat([view[1:], ends], 1).flatten(0, 1))
+                parts.append(torch.cat([view[1:], ends], 1).flatten(0, 1))
+            rows += parts[::-1] if self.whole_last else parts
         return torch.cat(rows) if rows else image_embeds.flatten(0, 1)
 
     @classmethod

@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
 
 from mmvlm.registry import MODELS
-from mmvlm.structures import VisionEncoderSpec, VisionFeatures
+from mmvlm.structures import ViewLayout, VisionEncoderSpec, VisionFeatures
 
-from .base import Fuser
+from .base import Fuser, same_layout
+
+
+@dataclass(frozen=True)
+class StackedLayout:
+    """Layout of a picture whose views each gave several patch grids.
+
+    Args:
+        stacked (int): grids per view.
+
+    """
+
+    stacked: int
+
+    def __call__(self, layout: ViewLayout) -> ViewLayout:
+        """Count every grid as a view."""
+        return replace(layout, num_views=layout.num_views * self.stacked)
 
 
 @MODELS.register_module()
@@ -63,8 +79,14 @@ class PatchInfoMiningFuser(Fuser):
 
     @property
     def out_spec(self) -> VisionEncoderSpec:
-        """One hidden state; the fine map ends here."""
-        return replace(super().out_spec, aux_width=0, aux_cells=0)
+        """One hidden state; the fine map ends here, stacked grids come apart."""
+        return replace(super().out_spec, aux_width=0, aux_cells=0, stacked=1)
+
+    @property
+    def out_layout(self) -> Callable[[ViewLayout], ViewLayout]:
+        """Every stacked grid becomes a view of its own."""
+        stacked = self.vision_spec.stacked
+        return same_layout if stacked == 1 else StackedLayout(stacked)
 
     def mine(self, tokens: torch.Tensor, cells: torch.Tensor) -> torch.Tensor:
         """Return what is added to the tokens.
@@ -87,14 +109,19 @@ class PatchInfoMiningFuser(Fuser):
         Shape:
             - ``features.hidden_states[0]``: (V, P + N, C), V may be 0
             - ``features.aux``: (V, A, p*H, p*W)
-            - output ``hidden_states[0]``: (V, N, C)
+            - output ``hidden_states[0]``: (V, N, C); (V * S, N / S, C) for S stacked
+              grids
         """
         tokens = features.patches(0)
         rows, cols = features.grid
         aux = features.aux.unflatten(-1, (cols, -1)).unflatten(-3, (rows, -1))
         cells = aux.permute(0, 2, 4, 3, 5, 1).flatten(3, 4).flatten(1, 2)
         mined = tokens + self.mine(tokens, cells)
-        return VisionFeatures((mined,), (0,), features.grid, 0, features.layouts)
+        stacked = self.vision_spec.stacked
+        grid = (rows // stacked, cols)
+        shape = (len(mined) * stacked, grid[0] * grid[1], mined.shape[-1])
+        layouts = tuple(map(self.out_layout, features.layouts))
+        return VisionFeatures((mined.reshape(shape),), (0,), grid, 0, layouts)
 
     @classmethod
     def tiny(cls, vision_spec: VisionEncoderSpec | None = None) -> PatchInfoMiningFuser:

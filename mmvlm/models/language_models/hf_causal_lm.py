@@ -118,6 +118,7 @@ class HFCausalLM(LanguageModel):
             self._check_segment_support()
             self.model.config._attn_implementation = implementation
         _check_head(self.model)
+        self.num_new_tokens = num_new_tokens
         if num_new_tokens:
             self.resize_embeddings(num_new_tokens)
         if quantization:
@@ -193,7 +194,37 @@ class HFCausalLM(LanguageModel):
             - ``input_ids``: (T,), int64
             - output: (T, Dl)
         """
-        return self.model.get_input_embeddings()(input_ids)
+        table = self.model.get_input_embeddings()
+        embeds = table(input_ids)
+        frozen = getattr(table, "frozen_rows", 0)
+        if frozen and torch.is_grad_enabled():
+            # In the forward, so that it holds however gradients are gathered.
+            old = (input_ids < frozen)[..., None]
+            embeds = torch.where(old, embeds.detach(), embeds)
+        return embeds
+
+    def train_new_rows(self) -> None:
+        """Let the rows of ``num_new_tokens`` learn in the input embeddings alone.
+
+        The other rows get no gradient and no weight decay, so they stay what they
+        are to the last bit.
+
+        Raises:
+            ValueError: without new rows, or when the head shares the table and so
+                would train all of them.
+
+        """
+        table = self.model.get_input_embeddings()
+        head = self.model.get_output_embeddings()
+        if not self.num_new_tokens:
+            raise ValueError("'new_rows' is trained, but num_new_tokens is 0.")
+        if head is not None and head.weight is table.weight:
+            raise ValueError(
+                "'new_rows' is trained, but the head shares the table of embeddings "
+                "and would train every row. Set config=dict(tie_word_embeddings=False)."
+            )
+        table.frozen_rows = self.vocab_size - self.num_new_tokens
+        table.weight.requires_grad_(True)
 
     def forward(
         self,

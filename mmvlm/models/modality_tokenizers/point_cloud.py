@@ -53,15 +53,17 @@ _EXACT = "donot_use_mm_for_euclid_dist"
 class PointCloudTokenizer(ModalityTokenizer):
     """Sample centres, gather their neighbours, project and take the maximum.
 
-    Paper: OneLLM, arXiv 2312.03700. Deviations: none. The official code samples by
-    channels 3 to 5 (``coordinate_channels``); files must store coordinates there.
+    Paper: OneLLM, arXiv 2312.03700. Deviations: none. Files hold coordinates in
+    channels 0 to 2 (:class:`NormalizePoints`), yet the official code samples and
+    groups by channels 3 to 5, the colours; so do its weights. Give
+    ``coordinate_channels=(0, 1, 2)`` to sample by place.
 
     Args:
         width (int): filled in by the encoder.
         num_tokens (int): centres N.
         num_neighbours (int): points per centre, itself included.
         channels (int): of a point.
-        coordinate_channels (Sequence[int]): which of them are its place.
+        coordinate_channels (Sequence[int]): which of them it is sampled by.
         init_cfg (dict | list | None): mmengine initialisation.
 
     Raises:

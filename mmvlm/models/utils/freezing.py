@@ -24,7 +24,8 @@ def freeze_part(part: torch.nn.Module, rule: Any, name: str) -> None:
             language model's ``adapters`` only; ``dict(only=[...])`` parameters below
             these names (endings of dotted names at which a module or parameter
             stands, such as ``adapters`` or ``embed_tokens``; ``lora`` for LoRA
-            weights); ``dict(frozen=[...])`` everything but those;
+            weights; ``new_rows`` for a language model's ``num_new_tokens``);
+            ``dict(frozen=[...])`` everything but those;
             ``dict(last_blocks=k)`` the last k blocks;
             ``dict(from_block=k)`` blocks k, k + 1, ... counted from 0, -1
             everything. With a number of blocks, embeddings and final norms stay
@@ -80,6 +81,9 @@ def _set_named(part: torch.nn.Module, rule: dict[str, Any], where: str) -> None:
     ((word, names),) = rule.items()
     _set(part, word == "frozen")
     for wanted in [names] if isinstance(names, str) else names:
+        if wanted == "new_rows" and word == "only":
+            part.train_new_rows()
+            continue
         found = [p for n, p in part.named_parameters() if _below(n, wanted)]
         if not found:
             tops = sorted({n.split(".")[0] for n, _ in part.named_parameters()})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch.nn import functional
 
@@ -50,3 +52,35 @@ def resize_grid(
         image, size=target, mode="bicubic", align_corners=False
     )
     return resized[0].permute(1, 2, 0).flatten(0, 1).to(table.dtype)
+
+
+def packed_positions(
+    table: torch.Tensor,
+    source: tuple[int, int],
+    grids: Sequence[tuple[int, int]],
+    length: int,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Interpolate a position table to the own grid of every view.
+
+    Args:
+        table (torch.Tensor): of the grid ``source``.
+        source (tuple[int, int]): rows and columns of ``table``.
+        grids (Sequence[tuple[int, int]]): rows and columns of every view.
+        length (int): N, tokens per view, of which a view uses the first ones.
+
+    Shape:
+        - ``table``: (H * W, D)
+        - positions: (V, N, D), dtype of ``table``, zero behind a view's own
+        - absent: (V, N), bool, True behind a view's own
+
+    """
+    distinct = {tuple(grid): None for grid in grids}
+    places = {
+        grid: functional.pad(
+            resize_grid(table, source, grid), (0, 0, 0, length - grid[0] * grid[1])
+        )
+        for grid in distinct
+    }
+    used = torch.tensor([rows * cols for rows, cols in grids], device=table.device)
+    absent = torch.arange(length, device=table.device) >= used[:, None]
+    return torch.stack([places[tuple(grid)] for grid in grids]), absent

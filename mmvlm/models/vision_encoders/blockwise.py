@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 
@@ -35,9 +36,11 @@ class BlockwiseVisionEncoder(VisionEncoder):
             - output: (V, P + N, Dv)
         """
 
-    def run_block(self, block: torch.nn.Module, hidden: torch.Tensor) -> torch.Tensor:
+    def run_block(
+        self, block: torch.nn.Module, hidden: torch.Tensor, **options: Any
+    ) -> torch.Tensor:
         """Apply one block: (V, P + N, Dv) to the same."""
-        return block(hidden)
+        return block(hidden, **options)
 
     def init_weights(self) -> None:
         """Do nothing: weights are loaded or drawn in the constructor."""
@@ -84,17 +87,23 @@ class BlockwiseVisionEncoder(VisionEncoder):
         return VisionFeatures(states, layers, grid, prefix)
 
     def run_blocks(
-        self, hidden: torch.Tensor, layers: tuple[int, ...]
+        self, hidden: torch.Tensor, layers: tuple[int, ...], **options: Any
     ) -> tuple[torch.Tensor, ...]:
         """Run as many blocks as are needed; return the states of ``layers``.
+
+        Args:
+            hidden (torch.Tensor): hidden state 0.
+            layers (tuple[int, ...]): indices of hidden states.
+            **options: for every block, such as ``attention_mask``.
 
         Shape:
             - ``hidden``: (V, P + N, Dv), hidden state 0
             - every output: the same
+
         """
         kept = {0: hidden} if 0 in layers else {}
         for number, block in enumerate(self.blocks[: max(layers)], 1):
-            hidden = self.run_block(block, hidden)
+            hidden = self.run_block(block, hidden, **options)
             if number in layers:
                 kept[number] = hidden
         return tuple(kept[layer] for layer in layers)

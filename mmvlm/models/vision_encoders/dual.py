@@ -58,11 +58,12 @@ class _TwoEyes(VisionEncoder):
         """Do nothing: weights are loaded or drawn in the constructors."""
         self.is_init = True
 
-    def shrink(self, views: torch.Tensor, align_corners: bool) -> torch.Tensor:
-        """Resize views for the transformer: (V, 3, H, W) to (V, 3, h, w)."""
-        rows, cols = self.spec.grid(*views.shape[-2:])
-        patch = self.low.spec.patch_size
-        size = (rows * patch, cols * patch)
+    def shrink(
+        self, views: torch.Tensor, align_corners: bool, times: int = 1
+    ) -> torch.Tensor:
+        """Resize views to ``times`` the transformer's size: (V, 3, h, w)."""
+        patch = self.low.spec.patch_size * times
+        size = tuple(side // self.spec.patch_size * patch for side in views.shape[-2:])
         if not len(views):
             return views.new_zeros(0, 3, *size)
         return interpolate(views, size, mode="bilinear", align_corners=align_corners)
@@ -76,6 +77,10 @@ class DualVisionEncoder(_TwoEyes):
     of all ConvNeXt stages, resized to the first, stand side by side in
     ``VisionFeatures.aux`` for ``PatchInfoMiningFuser``.
 
+    With ``grid`` above 1 (the HD models) the transformer sees the picture as a whole
+    and as grid * grid crops of its own size. Patch grids and maps of the whole and of
+    the crops, row by row, then lie on top of each other in one view.
+
     Paper: Li et al., "Mini-Gemini: Mining the Potential of Multi-modality Vision
     Language Models", 2024, arXiv 2403.18814. Deviations: none known.
 
@@ -84,6 +89,8 @@ class DualVisionEncoder(_TwoEyes):
         high (dict | TimmConvNeXt): the ConvNeXt.
         image_size (int): side of a view in pixels, a multiple of the patches per
             side of ``low``.
+        grid (int): crops per side for the transformer, beside the whole; 1: the
+            whole alone. The released HD models have 2.
         init_cfg (dict | list | None): mmengine initialisation.
 
     Raises:
@@ -99,21 +106,25 @@ class DualVisionEncoder(_TwoEyes):
         low: dict | BlockwiseVisionEncoder,
         high: dict | TimmConvNeXt,
         image_size: int = 768,
+        grid: int = 1,
         init_cfg: dict | list | None = None,
     ) -> None:
         low = _build(low)
         super().__init__(low, high, image_size, low.spec.image_size, init_cfg)
-        stride = self.high.strides[0]
-        if self.spec.patch_size % stride:
+        stride, self.crops = self.high.strides[0], grid
+        if grid < 1 or self.spec.patch_size % (stride * grid):
             raise ValueError(
                 f"DualVisionEncoder: a patch of {self.spec.patch_size} pixels does not "
-                f"divide into cells of {stride}; change image_size={image_size}."
+                f"divide into cells of {stride} under each of grid={grid} crops; "
+                f"change image_size={image_size}."
             )
         self.spec = replace(
             self.spec,
             aux_width=sum(self.high.widths),
-            aux_cells=self.spec.patch_size // stride,
+            aux_cells=self.spec.patch_size // (stride * grid),
         )
+        if grid > 1:
+            self.spec = replace(self.spec, stacked=grid * grid + 1, num_prefix_tokens=0)
 
     def forward(
         self, pixel_values: torch.Tensor, select_layers: Sequence[int] = (-2,)
@@ -122,14 +133,21 @@ class DualVisionEncoder(_TwoEyes):
 
         Shape:
             - ``pixel_values``: (V, 3, H, W), V may be 0
-            - every hidden state: (V, P + N, Dv)
-            - ``aux``: (V, C, H / 4, W / 4), C = channels of all stages
+            - every hidden state: (V, P + N, Dv); (V, S * N, Dv) for S stacked grids
+            - ``aux``: (V, C, H / 4, W / 4), C = channels of all stages; (V, C, S * H /
+              (4 * grid), W / (4 * grid)) for S stacked grids
         """
-        features = self.low(self.shrink(pixel_values, False), select_layers)
-        cells = [side // self.high.strides[0] for side in pixel_values.shape[-2:]]
+        if self.crops == 1:
+            features = self.low(self.shrink(pixel_values, False), select_layers)
+        else:
+            features = self._encode_crops(pixel_values, select_layers)
         if not len(pixel_values):
+            rows, cols = (
+                side * self.spec.aux_cells
+                for side in self.spec.grid(*pixel_values.shape[-2:])
+            )
             dtype = features.hidden_states[0].dtype
-            shape = (0, self.spec.aux_width, *cells)
+            shape = (0, self.spec.aux_width, rows, cols)
             features.aux = pixel_values.new_zeros(shape, dtype=dtype)
             return features
         first, *others = self.high(pixel_values)
@@ -138,7 +156,39 @@ class DualVisionEncoder(_TwoEyes):
             for one in others
         ]
         features.aux = torch.cat([first, *resized], 1)
+        if self.crops > 1:
+            features.aux = self._with_whole(features.aux).transpose(1, 2).flatten(2, 3)
         return features
+
+    def _encode_crops(
+        self, views: torch.Tensor, select_layers: Sequence[int]
+    ) -> VisionFeatures:
+        """Encode whole and crops: states (V, S * N, Dv), prefix tokens off."""
+        small = self._with_whole(self.shrink(views, False, self.crops))
+        features = self.low(small.flatten(0, 1), select_layers)
+        rows, cols = self.spec.grid(*views.shape[-2:])
+        states = tuple(
+            state[:, features.num_prefix_tokens :].reshape(
+                len(views), rows * cols, state.shape[-1]
+            )
+            for state in features.hidden_states
+        )
+        return VisionFeatures(states, features.layers, (rows, cols))
+
+    def _with_whole(self, maps: torch.Tensor) -> torch.Tensor:
+        """Return the whole, as small as a crop, and the crops row by row.
+
+        Shape:
+            - ``maps``: (V, C, g * h, g * w)
+            - output: (V, g * g + 1, C, h, w)
+        """
+        size = [side // self.crops for side in maps.shape[-2:]]
+        crops = maps.unflatten(3, (self.crops, -1)).unflatten(2, (self.crops, -1))
+        crops = crops.permute(0, 2, 4, 1, 3, 5).flatten(1, 2)
+        if not len(maps):
+            return maps.new_zeros(0, self.spec.stacked, maps.shape[1], *size)
+        whole = interpolate(maps.float(), size, mode="bilinear", align_corners=False)
+        return torch.cat([whole[:, None].to(maps.dtype), crops], 1)
 
     @classmethod
     def tiny(cls) -> DualVisionEncoder:

@@ -162,7 +162,8 @@ class HFVisionEncoder(BlockwiseVisionEncoder):
         """Take tokens in the place of patches: hidden state 0 of a CLIP tower.
 
         Shape:
-            - ``tokens``: (V, N, Dv); ``positions``: (1 + N, Dv), class token first
+            - ``tokens``: (V, N, Dv)
+            - ``positions``: (1 + N, Dv) or (V, 1 + N, Dv), class token first
             - output: (V, 1 + N, Dv)
         """
         dtype = self.weight_dtype
@@ -178,9 +179,11 @@ class HFVisionEncoder(BlockwiseVisionEncoder):
                 return getattr(self.vision_model, name)
         raise AttributeError(f"{type(self.vision_model).__name__} has no final norm.")
 
-    def run_block(self, block: torch.nn.Module, hidden: torch.Tensor) -> torch.Tensor:
+    def run_block(
+        self, block: torch.nn.Module, hidden: torch.Tensor, **options: Any
+    ) -> torch.Tensor:
         """Apply one block; some versions return a tuple."""
-        out = block(hidden, **self._block_kwargs)
+        out = block(hidden, **{**self._block_kwargs, **options})
         return out[0] if isinstance(out, tuple) else out
 
     @classmethod

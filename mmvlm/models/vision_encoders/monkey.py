@@ -164,12 +164,7 @@ class MonkeyVisionEncoder(VisionEncoder):
         super().__init__(init_cfg)
         if isinstance(vision_encoder, dict):
             vision_encoder = MODELS.build(vision_encoder)
-        # Its children become ours and it stays unregistered, in a tuple: weights
-        # keep the names of the tower alone, whose checkpoints so fit.
-        self._wrapped = (vision_encoder,)
-        for name, child in vision_encoder.named_children():
-            self.add_module(name, child)
-        self.spec = vision_encoder.spec
+        self._wrapped = self.adopt(vision_encoder)
         self.views_per_picture = crops + 1
         self.lora = dict(r=rank, mlp_rank=mlp_rank, dropout=dropout)
         self.adapters = nn.ModuleList(

@@ -25,6 +25,7 @@ from mmvlm.models.utils.merge import (
     merge_embeddings,
     unique_views,
 )
+from mmvlm.models.utils.own_grids import grid_options
 from mmvlm.models.utils.token_context import FlatTokens, use_tokens
 from mmvlm.models.vision_encoders.base import VisionEncoder
 from mmvlm.registry import MODELS
@@ -257,16 +258,20 @@ class VisionLanguageModel(BaseModel):
     ) -> torch.Tensor:
         """Run encoder and connector: (V, 3, H, W) to (V', N', D)."""
         other = () if modality == "image" else (modality,)
+        own = () if other else layouts
+        options = grid_options(self.vision_encoder, self.connector, own)
         frozen = is_frozen(self.vision_encoder)
         graph = torch.is_grad_enabled()
-        if self.share_equal_views and not graph:
+        # Equal pixels in other grids are other views.
+        share = self.share_equal_views and not graph and not options
+        if share:
             # Where places matter, only whole pictures can be equal.
             count = self.vision_encoder.views_per_picture
             first, place = unique_views(pixel_values, count)
             pixel_values = pixel_values[first]
         with torch.set_grad_enabled(graph and not frozen):
             features = self.vision_encoder(
-                pixel_values, tuple(self.connector.select_layers), *other
+                pixel_values, tuple(self.connector.select_layers), *other, **options
             )
         features.layouts = tuple(layouts)
         features.instructions = instructions
@@ -278,7 +283,7 @@ class VisionLanguageModel(BaseModel):
             )
             if features.aux is not None:
                 features.aux = features.aux.to(dtype)
-        if self.share_equal_views and not graph:
+        if share:
             features.hidden_states = tuple(s[place] for s in features.hidden_states)
             if features.aux is not None:
                 features.aux = features.aux[place]

@@ -71,6 +71,9 @@ class DelimitedTemplate(ChatTemplate):
         image_prefix, image_suffix (str): text around every picture (for example
             ``<im_start>`` and ``<im_end>``); ``{number}`` in the prefix counts the
             pictures of a sample from 1.
+        literal_bos (str): a BOS token written as text in front of everything.
+            The tokenizer puts its own there too, so a sequence opens with two,
+            as some official templates do (INF-LLaVA: ``<|begin_of_text|>``).
 
     """
 
@@ -92,6 +95,7 @@ class DelimitedTemplate(ChatTemplate):
         end_mark: str | None = None,
         image_prefix: str = "",
         image_suffix: str = "",
+        literal_bos: str = "",
     ) -> None:
         marks = self.marks
         if system is not None:
@@ -103,9 +107,11 @@ class DelimitedTemplate(ChatTemplate):
         self.table = marks
         self.image_prefix = image_prefix
         self.image_suffix = image_suffix
+        self.literal_bos = literal_bos
         stop = marks.end_mark.strip()
         self.stop_strings = (stop,) if stop else ()
         self.special_tokens = (
+            *([literal_bos] if literal_bos else []),
             *self.frame_tokens,
             *(self.stop_strings if self.end_is_token else ()),
         )
@@ -120,6 +126,7 @@ class DelimitedTemplate(ChatTemplate):
         check(turns, sample, add_generation_prompt)
         system = table.system if system is None else system
         block = f"{table.system_open}{system}{table.system_close}" if system else ""
+        out.text(self.literal_bos)
         if not table.system_in_user:
             out.text(block)
         for number, turn in enumerate(turns):

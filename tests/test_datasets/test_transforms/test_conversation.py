@@ -113,6 +113,26 @@ def test_truncation_cuts_text_at_the_end_and_counts(context):
     assert out["encoded"].slots == whole.slots
 
 
+def test_pictures_may_count_as_one_token_each(context):
+    """As official codes that cut ids before pictures come in."""
+    whole = build(context)(item("q", "a long answer", images=2))["encoded"]
+    pictures = sum(slot.length for slot in whole.slots)
+    options = dict(overflow="truncate_text", count_pictures=False)
+
+    fits = build(context, max_length=len(whole) - pictures + 2, **options)
+    cuts = build(context, max_length=len(whole) - pictures + 1, **options)
+
+    out = fits(item("q", "a long answer", images=2))
+    assert out["truncated_tokens"] == 0
+    assert len(out["encoded"]) == len(whole)
+    out = cuts(item("q", "a long answer", images=2))
+    assert out["truncated_tokens"] == 1
+    assert out["encoded"].input_ids.tolist() == whole.input_ids[:-1].tolist()
+    alone = item("q", "a long answer")
+    text = len(build(context)(alone)["encoded"])
+    assert len(build(context, max_length=text - 1, **options)(alone)["encoded"]) < text
+
+
 def test_truncation_that_leaves_nothing_to_train_drops_the_sample(context):
     transform = build(context, max_length=6, overflow="truncate_text")
 

@@ -13,7 +13,12 @@ from mmvlm.datasets.collate import collate_flat
 from mmvlm.datasets.llava import LLaVADataset
 from mmvlm.datasets.transforms.audio import kaldi_fbank
 from mmvlm.datasets.transforms.image import RandomResizedCropSquare
-from mmvlm.datasets.transforms.media import AudioFbank, FrameViews, Waveform
+from mmvlm.datasets.transforms.media import (
+    AudioFbank,
+    FrameViews,
+    NormalizePoints,
+    Waveform,
+)
 from mmvlm.registry import CHAT_TEMPLATES, TOKENIZERS
 from mmvlm.structures import FixedTokenCount, VisionEncoderSpec
 from mmvlm.text.context import VLMContext
@@ -247,3 +252,27 @@ def test_filter_takes_one_modality(folder):
     for modality, expected in (("audio", ["audio"]), ("image", ["image"])):
         data = _dataset(folder, records, filter_cfg=dict(modality=modality))
         assert data.modalities.tolist() == expected
+
+
+def test_points_are_centred_and_scaled_by_their_first_three_channels():
+    cloud = np.random.default_rng(0).normal(3, 2, (50, 6)).astype(np.float32)
+    item = dict(media=dict(point=[cloud.copy()], audio=["as it is"]))
+
+    media = NormalizePoints()(item)["media"]
+
+    (normal,) = media["point"]
+    radii = np.linalg.norm(normal[:, :3], axis=1)
+    np.testing.assert_allclose(normal[:, :3].mean(0), 0, atol=1e-6)
+    assert radii.max() == pytest.approx(1)
+    moved = cloud[:, :3] - cloud[:, :3].mean(0)
+    scale = np.linalg.norm(moved, axis=1).max()
+    np.testing.assert_allclose(normal[:, :3] * scale, moved, atol=1e-5)
+    np.testing.assert_array_equal(normal[:, 3:], cloud[:, 3:])
+    np.testing.assert_array_equal(item["media"]["point"][0], cloud)
+    assert media["audio"] == ["as it is"] and NormalizePoints()(dict(media={}))
+
+
+@pytest.mark.parametrize("shape", [(5,), (0, 6), (4, 2)])
+def test_what_is_no_point_cloud_is_refused(shape):
+    with pytest.raises(ValueError, match=r"expected \(points, channels\)"):
+        NormalizePoints()(dict(media=dict(point=[np.zeros(shape)])))

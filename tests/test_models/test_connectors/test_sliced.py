@@ -75,6 +75,30 @@ def test_views_are_whole_then_slices_row_by_row():
         SliceViews(max_slices=0)
 
 
+def test_the_whole_can_stand_behind_its_slices():
+    connector = SlicedConnector.tiny().eval()
+    layouts = [
+        ViewLayout((64, 96), (32, 32), 7, "slices", extra=(2, 3)),
+        ViewLayout((32, 32), (32, 32), 1, "slices"),
+    ]
+    embeds = torch.randn(8, 9, 48)
+    first = connector.merge_views(embeds, layouts)
+    connector.whole_last = True
+
+    last = connector.merge_views(embeds, layouts)
+
+    assert torch.equal(last, torch.cat([first[9:-9], first[:9], first[-9:]]))
+
+
+def test_separators_get_a_gradient_though_no_picture_is_cut():
+    connector = SlicedConnector.tiny()
+
+    rows = connector.merge_views(torch.randn(1, 9, 48), [ViewLayout((9, 9), (32, 32))])
+    rows.sum().backward()
+
+    assert connector.separators.grad is not None
+
+
 def test_pictures_of_different_grids_share_a_batch():
     connector = SlicedConnector.tiny().eval()
     layouts = (

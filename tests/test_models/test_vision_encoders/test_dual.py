@@ -1,9 +1,12 @@
 """Dual encoders: official arrays of Mini-Gemini and LLaVA-HR, identity, sizes."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
+from mmvlm.models.connectors.fused import FusedConnector
 from mmvlm.models.fusers.patch_mining import PatchInfoMiningFuser
 from mmvlm.models.vision_encoders.convnext import TimmConvNeXt
 from mmvlm.models.vision_encoders.dual import (
@@ -14,7 +17,7 @@ from mmvlm.models.vision_encoders.dual import (
     fit_map,
 )
 from mmvlm.models.vision_encoders.hf_vision import HFVisionEncoder
-from mmvlm.structures import VisionEncoderSpec, VisionFeatures
+from mmvlm.structures import ViewLayout, VisionEncoderSpec, VisionFeatures
 
 CASES = ("same", "up", "pool")
 
@@ -164,3 +167,76 @@ def test_other_models_and_encoders_are_refused():
         TimmConvNeXt("vit_tiny_patch16_224")
     with pytest.raises(ValueError, match="aux_width=0"):
         PatchInfoMiningFuser(vision_spec=HFVisionEncoder.tiny().spec)
+
+
+def high_definition(grid=2):
+    """Return a dual encoder of crops with its connector, and the whole-only twin."""
+    torch.manual_seed(0)
+    low, high = HFVisionEncoder.tiny(), TimmConvNeXt.tiny()
+    encoder = DualVisionEncoder(low, high, image_size=32 * grid, grid=grid).eval()
+    fuser = PatchInfoMiningFuser(vision_spec=encoder.spec, select_layers=[-2])
+    return encoder, FusedConnector.around(fuser).eval()
+
+
+@pytest.mark.parametrize("grid", [2, 3])
+def test_crops_equal_the_released_way_crop_by_crop(grid):
+    """Whole and crops are encoded and mined one by one, [whole, crops row by row]."""
+    encoder, connector = high_definition(grid)
+    views = torch.randn(2, 3, 32 * grid, 32 * grid)
+    resize = dict(mode="bilinear", align_corners=False)
+
+    out = connector(encoder(views, (-2,)))
+
+    first, *others = encoder.high(views)
+    aux = torch.cat(
+        [
+            first,
+            *(
+                torch.nn.functional.interpolate(x, first.shape[-2:], **resize)
+                for x in others
+            ),
+        ],
+        1,
+    )
+    side, cells = 32, aux.shape[-1] // grid
+    big = torch.nn.functional.interpolate(views, (side * grid,) * 2, **resize)
+    pairs = [
+        (
+            torch.nn.functional.interpolate(big, (side, side), **resize),
+            torch.nn.functional.interpolate(aux, scale_factor=1 / grid, **resize),
+        )
+    ]
+    for row in range(grid):
+        for col in range(grid):
+            a, b = (
+                x[..., row * n : (row + 1) * n, col * n : (col + 1) * n]
+                for x, n in ((big, side), (aux, cells))
+            )
+            pairs.append((a, b))
+    expected = []
+    for small, fine in pairs:
+        tokens = encoder.low(small, (-2,)).patches()
+        features = VisionFeatures((tokens,), (2,), (4, 4), aux=fine)
+        alone = PatchInfoMiningFuser(
+            vision_spec=replace(encoder.spec, stacked=1), select_layers=[-2]
+        )
+        alone.load_state_dict(connector.fuser.state_dict())
+        expected.append(connector.projector(alone(features)))
+    expected = torch.stack(expected, 1).flatten(0, 1)
+    torch.testing.assert_close(out, expected, atol=1e-5, rtol=1e-4)
+
+
+def test_crops_count_their_tokens_and_none_is_lost():
+    encoder, connector = high_definition()
+    layout = ViewLayout((50, 40), (64, 64))
+
+    assert connector.num_output_tokens(layout) == 5 * 16
+    features = encoder(torch.zeros(3, 3, 64, 64), (-2,))
+    rows = connector.merge_views(connector(features), (layout,) * 3)
+    assert rows.shape == (3 * 80, 48)
+    assert connector(encoder(torch.zeros(0, 3, 64, 64), (-2,))).shape == (0, 16, 48)
+
+
+def test_crops_that_do_not_divide_are_refused():
+    with pytest.raises(ValueError, match="under each of grid=2 crops"):
+        DualVisionEncoder(HFVisionEncoder.tiny(), TimmConvNeXt.tiny(), 16, grid=2)

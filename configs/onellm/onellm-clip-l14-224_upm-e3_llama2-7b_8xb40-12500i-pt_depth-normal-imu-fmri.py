@@ -1,9 +1,10 @@
 """OneLLM 7B, alignment stage III: depth, normals, motion and brain activity join.
 
-Reproduces: the recipe of the paper (batch of the paper, not of the script).
+Reproduces: the authors' multimodal_text_pretrain_stage3.sh (200,000 micro-batches, 16
+to a step).
 Paper: Han et al., "OneLLM: One Framework to Align All Modalities with Language",
 CVPR 2024, arXiv 2312.03700.
-Command: tools/dist_train.sh configs/onellm/onellm-clip-l14-224_upm-e3_llama2-7b_8xb45-100k-pt_depth-normal-imu-fmri.py 8
+Command: tools/dist_train.sh configs/onellm/onellm-clip-l14-224_upm-e3_llama2-7b_8xb40-12500i-pt_depth-normal-imu-fmri.py 8
 Hardware: sized for 8 GPUs of 80 GB.
 Expected: a connector for instruction tuning. Ours: not measured.
 """
@@ -24,7 +25,7 @@ model = dict(
 default_hooks = dict(checkpoint=dict(trainable_only=True))
 load_from = [
     dict(
-        path="work_dirs/onellm-clip-l14-224_upm-e3_llama2-7b_8xb45-200k-pt_audio-point-video",
+        path="work_dirs/onellm-clip-l14-224_upm-e3_llama2-7b_8xb40-25k-pt_audio-point-video",
         parts=["vision_encoder", "connector"],
         grow=True,
     )

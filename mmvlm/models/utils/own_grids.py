@@ -1,0 +1,37 @@
+"""Views that each have a patch grid of their own: who takes them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from mmvlm.models.connectors.base import Connector
+from mmvlm.models.vision_encoders.base import VisionEncoder
+from mmvlm.structures import ViewLayout
+from mmvlm.structures.slices import grids_of
+
+
+def grid_options(
+    encoder: VisionEncoder, connector: Connector, layouts: Sequence[ViewLayout]
+) -> dict[str, Any]:
+    """Return ``grids``, the patch grid of every view; nothing if all views are whole.
+
+    Args:
+        encoder (VisionEncoder): gets it as an option.
+        connector (Connector): reads ``features.grids``.
+        layouts (Sequence[ViewLayout]): one per picture.
+
+    Raises:
+        ValueError: when encoder or connector takes no such views.
+
+    """
+    grids = grids_of(layouts, encoder.spec.patch_size)
+    for part in (encoder, connector):
+        if grids and not part.takes_grids:
+            raise ValueError(
+                f"{type(part).__name__} takes views of one grid, but these have their "
+                "own. Take vision_encoder=dict(type='AnyAspectVisionEncoder', "
+                "vision_encoder=dict(...)) and a ResamplerConnector, or set "
+                "SliceViews(keep_aspect=False)."
+            )
+    return dict(grids=grids) if grids else {}
