@@ -2,7 +2,8 @@
 
 import argparse
 import os
-import sys
+
+from mmvlm.utils.entry import run_tool
 
 
 def parse_args(argv=None):
@@ -49,6 +50,7 @@ def main(argv=None):
     args = parse_args(argv)
     from mmvlm.config import load_config
     from mmvlm.engine.runner import build_runner
+    from mmvlm.utils.files import check_writable
 
     cfg = load_config(
         args.config,
@@ -61,6 +63,7 @@ def main(argv=None):
     elif cfg.get("work_dir") is None:
         name = os.path.splitext(os.path.basename(args.config))[0]
         cfg.work_dir = os.path.join("work_dirs", name)
+    check_writable(cfg.work_dir)
     cfg.launcher = args.launcher
     if args.resume is not None:
         cfg.resume = args.resume
@@ -75,4 +78,4 @@ def main(argv=None):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_tool(main)
