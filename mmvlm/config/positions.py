@@ -151,6 +151,10 @@ OPAQUE = {"config_overrides", "meta", "metainfo", "rope_scaling"}
 KEYWORDS_OF: dict[str, tuple[str, ...]] = {
     "lora": ("mmvlm.models.language_models.peft.add_lora", "peft.LoraConfig"),
     "quantization": ("mmvlm.models.language_models.peft.quantize_linears",),
+    "clip_grad": (
+        "torch.nn.utils.clip_grad_norm_",
+        "torch.nn.utils.clip_grad_value_",
+    ),
     "bad_samples": ("mmvlm.datasets.bad_samples.BadSamplePolicy",),
     "generation": (
         "mmvlm.models.language_models.generation.generate_from_embeds",

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from .positions import PLAIN_KEYS, UnknownName, names_in, resolve
 from .problems import listing, nearest
+from .signatures import wrong_type
 
 if TYPE_CHECKING:
     from .check import Doctor
@@ -98,6 +99,52 @@ def check_optimizer(doctor: Doctor) -> None:
         constructor(dict(wrapper), wrapper.get("paramwise_cfg"))
     except (ValueError, TypeError, KeyError) as error:
         doctor.report("optim_wrapper.paramwise_cfg", str(error))
+
+
+#: Least value of a number of the training, wherever it stands below a field.
+_LEAST = {
+    "lr": 0,
+    "weight_decay": 0,
+    "eps": 0,
+    "max_norm": 0,
+    "clip_value": 0,
+    "accumulative_counts": 1,
+    "max_iters": 1,
+    "max_epochs": 1,
+    "batch_size": 1,
+    "num_workers": 0,
+    "prefetch_factor": 1,
+}
+_TRAINING = ("optim_wrapper", "param_scheduler", "train_cfg", "train_dataloader")
+#: Dicts of these fields whose owners tell the doctor no types.
+_UNTYPED = ("optim_wrapper.paramwise_cfg.parts.", "randomness.seed")
+
+
+def check_numbers(doctor: Doctor) -> None:
+    """Numbers that training is made of must be numbers, and not too small."""
+    for name in (*_TRAINING, "val_dataloader", "test_dataloader", "randomness"):
+        for path, value in _leaves(doctor.cfg.get(name), name):
+            kind = float if path != "randomness.seed" else int
+            if path.startswith(_UNTYPED) and value is not None:
+                message = wrong_type("this setting", value, kind)
+                if message:
+                    doctor.report(path, message, value)
+            least = _LEAST.get(path.rpartition(".")[2])
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            if least is not None and number and not value >= least:
+                doctor.report(path, f"expected a number of at least {least}.", value)
+
+
+def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
+    """Yield everything below a value that holds nothing, with its dotted path."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from _leaves(item, f"{path}.{key}")
+    elif isinstance(value, (list, tuple)):
+        for number, item in enumerate(value):
+            yield from _leaves(item, f"{path}.{number}")
+    else:
+        yield path, value
 
 
 def check_plain_dicts(doctor: Doctor) -> None:
