@@ -101,6 +101,7 @@ PLAIN_FIELDS: dict[str, tuple[type, ...]] = {
     "env_cfg": (dict,),
     "load_from": (str, dict, list, tuple, type(None)),
     "resume": (bool, str),
+    "resume_with_changes": (bool,),
     "work_dir": (str, type(None)),
     "randomness": (dict,),
     "launcher": (str,),

@@ -451,7 +451,7 @@ def test_a_component_needs_a_type(chain, options, where):
         ("train_dataloader.batch_size", "4", r"without quotes: 4"),
         ("train_dataloader.batch_size", -4, "at least 1"),
         ("train_dataloader.num_workers", True, "got bool"),
-        ("randomness", dict(seed="7"), r"randomness\.seed='7'"),
+        ("randomness", dict(seed="7"), "expects int"),
         ("model.language_model.config.hidden_size", "48", "LlamaConfig .* number"),
         ("model.connector.depth", "2", "expects int, got str"),
     ],

@@ -61,6 +61,9 @@ class VLMFlexibleRunner(FlexibleRunner):
     ) -> None:
         self.context = None
         self.frozen_fingerprint: dict | None = None
+        self.known_identity: dict | None = None
+        settings = dict(kwargs, model=model, param_scheduler=param_scheduler)
+        self.settings = kwargs.get("cfg") or settings
         env_cfg = dict(env_cfg or {})
         gpu = torch.cuda.is_available()
         dist_cfg = dict(env_cfg.get("dist_cfg") or {})

@@ -54,6 +54,9 @@ class VLMRunner(Runner):
     ) -> None:
         self.context = None
         self.frozen_fingerprint: dict | None = None
+        self.known_identity: dict | None = None
+        settings = dict(kwargs, param_scheduler=param_scheduler)
+        self.settings = kwargs.get("cfg") or settings
         super().__init__(
             *args, param_scheduler=schedulers_by_step(param_scheduler), **kwargs
         )
