@@ -32,6 +32,8 @@ class Doctor:
         self.warnings: list[str] = []
         #: Top-level names that are variables of the files, not fields.
         self.helpers: list[str] = []
+        #: The model without weights, if :func:`rules.check_build` could build it.
+        self.model: Any = None
         #: (path, config, class) of every component found, in order.
         self.components: list[tuple[str, dict, Any]] = []
 
@@ -415,6 +417,7 @@ def check_config(
         rules.check_files(doctor, check_files)
     if not doctor.problems:
         rules.check_build(doctor)
+        rules.check_sources(doctor)
     if check_files and not doctor.problems:
         rules.check_tokenizer(doctor)
     return doctor

@@ -126,6 +126,7 @@ PLAIN_KEYS: dict[str, tuple[str, ...]] = {
 
 #: Keywords that the machinery consumes before the constructor sees them.
 CONSUMED: dict[str, set[str]] = {
+    "model": {"random_init"},
     "hook": {"priority"},
     "parameter scheduler": {"convert_to_iter_based", "epoch_length"},
     "optim_wrapper": {"optimizer", "constructor", "paramwise_cfg"},

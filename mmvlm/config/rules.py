@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from .positions import PLAIN_KEYS, UnknownName, names_in, resolve
 from .problems import listing, nearest
 from .signatures import wrong_type
+from .sources import weight_problems
 
 if TYPE_CHECKING:
     from .check import Doctor
@@ -163,6 +164,22 @@ def check_plain_dicts(doctor: Doctor) -> None:
                     )
 
 
+def check_sources(doctor: Doctor) -> None:
+    """Refuse parts whose weights are random though nothing says that they may be."""
+    for path, config, _ in doctor.components:
+        if path.startswith("model") and not isinstance(
+            config.get("random_init", False), bool
+        ):
+            doctor.report(
+                f"{path}.random_init", "expected a bool.", config["random_init"]
+            )
+    problems, suspects = weight_problems(doctor.cfg, doctor.model)
+    for path, message in problems:
+        doctor.report(path, message)
+    for path, message in suspects:
+        doctor.warnings.append(f"{doctor.place(path)}: {message}")
+
+
 def check_template(doctor: Doctor) -> None:
     """Refuse a chat template whose answers have no end that could be learnt."""
     template = build_template(doctor)
@@ -210,6 +227,7 @@ def _template_name(doctor: Doctor) -> Any:
 def check_tokenizer(doctor: Doctor) -> None:
     """Load the tokenizer and let the template look at it."""
     from mmvlm.registry import TOKENIZERS
+    from mmvlm.text.vocabulary import check_vocabulary, foreign_vocabulary
 
     config, template = doctor.cfg.get("tokenizer"), build_template(doctor)
     if not isinstance(config, dict) or template is None:
@@ -223,6 +241,20 @@ def check_tokenizer(doctor: Doctor) -> None:
         template.check_tokenizer(tokenizer)
     except ValueError as error:
         doctor.report("chat_template", str(error), _template_name(doctor))
+    language_model = getattr(doctor.model, "language_model", None)
+    if language_model is None or not hasattr(tokenizer, "get_vocab"):
+        return
+    try:
+        check_vocabulary(tokenizer, language_model)
+    except ValueError as error:
+        doctor.report("tokenizer", str(error))
+        return
+    architecture = getattr(language_model, "config", None)
+    ends = getattr(architecture, "eos_token_id", None)
+    if why := foreign_vocabulary(tokenizer, language_model.vocab_size, ends):
+        doctor.warnings.append(
+            f"{doctor.place('tokenizer')}: is it the language model's? {why}."
+        )
 
 
 def check_build(doctor: Doctor) -> None:
@@ -246,6 +278,8 @@ def check_build(doctor: Doctor) -> None:
         return
     except (RuntimeError, NotImplementedError, ImportError):
         return
+    doctor.model = model
+    check_positions(doctor)
     try:
         budgets = list(sample_tokens(doctor.cfg, model))
     except LayoutError as error:
@@ -261,6 +295,27 @@ def check_build(doctor: Doctor) -> None:
                 "it, or use fewer views.",
                 limit,
             )
+
+
+def check_positions(doctor: Doctor) -> None:
+    """Warn of samples that may be longer than the language model's positions."""
+    from .dry_run import length_limits
+
+    guard = getattr(getattr(doctor.model, "language_model", None), "position_guard", 0)
+    if not guard or guard.limit is None:
+        return
+    for path, limit in length_limits(doctor.cfg):
+        if limit <= guard.limit:
+            continue
+        text = (
+            f"longer than the {guard.limit} positions of model.language_model "
+            "(max_position_embeddings, rope scaling counted)"
+        )
+        if guard.learned:
+            doctor.report(path, f"{text}, which are learned.", limit)
+        else:
+            where = doctor.place(path)
+            doctor.warnings.append(f"{where}: samples of {limit} tokens are {text}.")
 
 
 def check_files(doctor: Doctor, which: bool | Iterable[str]) -> None:

@@ -27,6 +27,7 @@ from .setup import (
     make_context,
     start_weights,
     tell_model_about_ranks,
+    warn_random_weights,
 )
 from .state import resume_training_state, save_training_state
 
@@ -200,6 +201,8 @@ class VLMFlexibleRunner(FlexibleRunner):
             resumed = start_weights(
                 self.model, self._load_from, self._resume, self.work_dir
             )
+            if resumed is None:
+                warn_random_weights(self.cfg, self.model)
             self._has_loaded = True
         # The strategy must not initialise again what was just loaded.
         self.strategy.dispatch_kwargs["init_weights_for_test_or_val"] = False

@@ -28,11 +28,11 @@ _FIELDS = (
 #: Keys below them that change no step: where files lie (their content is compared),
 #: how fast they are read, what is only shown or generated, how kernels compute.
 _FREE = frozenset(
-    "data_root ann_file image_prefix name_or_path pretrained checkpoint checkpoint_path "
-    "cache_dir path num_workers persistent_workers pin_memory prefetch_factor timeout "
-    "multiprocessing_context val_interval val_begin deterministic generation "
-    "share_equal_views max_logits gradient_checkpointing attention trust_remote_code "
-    "random_init train_parts _scope_".split()
+    "data_root ann_file image_prefix name_or_path pretrained checkpoint "
+    "checkpoint_path cache_dir path num_workers persistent_workers pin_memory "
+    "prefetch_factor timeout multiprocessing_context val_interval val_begin "
+    "deterministic generation share_equal_views max_logits gradient_checkpointing "
+    "attention trust_remote_code random_init train_parts _scope_".split()
 )
 #: A run may be made longer or shorter: the schedules follow.
 LENGTH = ("train_cfg.max_iters", "train_cfg.max_epochs")

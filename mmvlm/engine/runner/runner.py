@@ -25,6 +25,7 @@ from .setup import (
     make_context,
     start_weights,
     tell_model_about_ranks,
+    warn_random_weights,
 )
 from .state import PlainStateIO, resume_training_state, save_training_state
 
@@ -131,7 +132,9 @@ class VLMRunner(Runner):
         resumed = start_weights(
             self.model, self._load_from, self._resume, self.work_dir
         )
-        if resumed is not None and self._train_loop is not None:
+        if resumed is None:
+            warn_random_weights(self.cfg, self.model)
+        elif self._train_loop is not None:
             resume_training_state(self, *resumed)
 
     def load_trained(self, path: str) -> None:
