@@ -48,6 +48,9 @@ class Registry(_Registry):
             raise KeyError(
                 " ".join([f"no {self.name} is named '{name}'.", asked, *hints]).strip()
             )
+        if self.name == "model" and isinstance(cfg, dict) and "random_init" in cfg:
+            # Said to the doctor and to the reader; see mmvlm.config.sources.
+            cfg = {key: value for key, value in cfg.items() if key != "random_init"}
         return super().build(cfg, *args, **kwargs)
 
     def _register_module(self, module, module_name=None, force=False):

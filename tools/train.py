@@ -20,6 +20,11 @@ def parse_args(argv=None):
         help="go on from PATH, or from the newest checkpoint of the work dir",
     )
     parser.add_argument(
+        "--resume-with-changes",
+        action="store_true",
+        help="resume although settings differ from the checkpoint's, and use them",
+    )
+    parser.add_argument(
         "--cfg-options",
         nargs="+",
         action=DictAction,
@@ -40,6 +45,8 @@ def parse_args(argv=None):
     )
     parser.add_argument("--local_rank", "--local-rank", type=int, default=0)
     args = parser.parse_args(argv)
+    if args.resume_with_changes and args.resume is None:
+        args.resume = "auto"
     os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
     return args
 
@@ -67,6 +74,8 @@ def main(argv=None):
     cfg.launcher = args.launcher
     if args.resume is not None:
         cfg.resume = args.resume
+    if args.resume_with_changes:
+        cfg.resume_with_changes = True
     randomness = dict(cfg.get("randomness") or {})
     if args.seed is not None:
         randomness["seed"] = args.seed

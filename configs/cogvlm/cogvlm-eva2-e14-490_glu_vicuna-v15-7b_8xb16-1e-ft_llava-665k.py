@@ -28,8 +28,11 @@ optim_wrapper = dict(
 )
 param_scheduler = [dict(type="WarmupCosineLR", warmup_ratio=0.02, min_ratio=0.1)]
 default_hooks = dict(checkpoint=dict(trainable_only=True))
-load_from = dict(
-    _delete_=True,
-    path="work_dirs/cogvlm-eva2-e14-224_glu_vicuna-v15-7b_8xb32-1e-pt_llava-558k",
-    parts=["connector", "language_model"],
-)
+# The tower's positions are resampled from 16 x 16 to 35 x 35 patches.
+load_from = [
+    dict(path="work_dirs/eva02_enormous_patch14_clip_224", parts=["vision_encoder"]),
+    dict(
+        path="work_dirs/cogvlm-eva2-e14-224_glu_vicuna-v15-7b_8xb32-1e-pt_llava-558k",
+        parts=["connector", "language_model"],
+    ),
+]

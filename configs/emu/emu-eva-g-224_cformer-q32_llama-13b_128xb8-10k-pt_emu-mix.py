@@ -18,13 +18,15 @@ _base_ = [
 ]
 
 model = dict(
+    connector=dict(random_init=True),
+    head=dict(random_init=True),
     train_parts=dict(
         # The tower's last norm is not used, so nothing could train it.
         vision_encoder=dict(only=["vision_model.embeddings", "vision_model.encoder"]),
         connector=True,
         language_model=True,
         head=True,
-    )
+    ),
 )
 chat_template = "emu_plain"
 train_dataloader = dict(

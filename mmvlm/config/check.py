@@ -12,7 +12,7 @@ from mmengine.registry import Registry
 from . import positions
 from .origin import COMMAND_LINE, ConfigTrace
 from .problems import ConfigError, listing, nearest
-from .signatures import Accepted, accepted_keywords, type_mismatch
+from .signatures import Accepted, accepted_keywords, wrong_type
 
 _META_KEYS = {"type", "_scope_"}
 
@@ -32,6 +32,8 @@ class Doctor:
         self.warnings: list[str] = []
         #: Top-level names that are variables of the files, not fields.
         self.helpers: list[str] = []
+        #: The model without weights, if :func:`rules.check_build` could build it.
+        self.model: Any = None
         #: (path, config, class) of every component found, in order.
         self.components: list[tuple[str, dict, Any]] = []
 
@@ -261,10 +263,8 @@ class Doctor:
                 kept.append(f"{key} ({stale[key]})")
             if isinstance(value[key], dict) and "type" in value[key]:
                 continue
-            expected = type_mismatch(value[key], accepted.names.get(key))
-            if expected:
-                got = type(value[key]).__name__
-                message = f"{owner} expects {expected}, got {got}."
+            message = wrong_type(owner, value[key], accepted.names.get(key))
+            if message:
                 self.report(f"{path}.{key}", message, value[key])
         if kept:
             self.warnings.append(
@@ -299,7 +299,7 @@ class Doctor:
     def _plain_dict(self, path: str, value: dict, owners: tuple[str, ...]) -> None:
         """Check a dict whose keys are keywords of one of some functions."""
         names: dict[str, Any] = {}
-        unknown = set(value)
+        unknown = set(value) - _META_KEYS
         for owner in owners:  # later ones are dear to import and rarely needed
             names |= accepted_keywords(positions.from_path(owner)).names
             unknown -= set(names)
@@ -311,9 +311,7 @@ class Doctor:
                 hint = nearest(key, names)
                 message = f"unexpected keyword '{key}' for {short}.{hint}"
                 self.report(f"{path}.{key}", message, value[key])
-            elif expected := type_mismatch(value[key], names.get(key)):
-                got = type(value[key]).__name__
-                message = f"{short} expects {expected}, got {got}."
+            elif message := wrong_type(short, value[key], names.get(key)):
                 self.report(f"{path}.{key}", message, value[key])
 
     def _hf_config(self, path: str, value: dict) -> None:
@@ -331,11 +329,14 @@ class Doctor:
             )
             return
         cls = known[kind]
-        names = {"model_type", "architectures", "torch_dtype", "dtype"}
-        for base in cls.__mro__:
-            if base is not object:
-                names |= set(accepted_keywords(base).names)
-        names |= set(getattr(cls, "attribute_map", {}))
+        names = dict.fromkeys(("model_type", "architectures", "torch_dtype", "dtype"))
+        for base in reversed(cls.__mro__[:-1]):
+            names |= accepted_keywords(base).names
+        names |= dict.fromkeys(getattr(cls, "attribute_map", {}))
+        for key in value:
+            message = wrong_type(cls.__name__, value[key], names.get(key))
+            if message and isinstance(value[key], str):
+                self.report(f"{path}.{key}", message, value[key])
         unknown = [key for key in value if key not in names]
         for key in _ignored_fields(cls, value, unknown) if unknown else ():
             self.report(
@@ -408,6 +409,7 @@ def check_config(
     doctor.examine()
     rules.check_parts(doctor)
     rules.check_optimizer(doctor)
+    rules.check_numbers(doctor)
     rules.check_batch(doctor, world_size)
     rules.check_template(doctor)
     rules.check_plain_dicts(doctor)
@@ -415,6 +417,7 @@ def check_config(
         rules.check_files(doctor, check_files)
     if not doctor.problems:
         rules.check_build(doctor)
+        rules.check_sources(doctor)
     if check_files and not doctor.problems:
         rules.check_tokenizer(doctor)
     return doctor

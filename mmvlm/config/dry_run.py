@@ -9,6 +9,7 @@ from typing import Any
 
 from .memory import ActivationSize, PartSize, estimate
 from .names import parse_name
+from .sources import weight_sources
 
 _DTYPE_BYTES = {"bfloat16": 2, "float16": 2, "float32": 4, None: 4}
 #: Height and width in pixels of the picture that the token budget is told for.
@@ -50,6 +51,7 @@ class DryRun:
         max_length (int): most tokens of a sample.
         strategy (str): the row of ``memory`` that the config asks for.
         memory (dict): GiB per GPU by strategy.
+        sources (list[str]): where the weights of each component come from.
 
     """
 
@@ -63,6 +65,7 @@ class DryRun:
     max_length: int
     strategy: str
     memory: dict[str, dict[str, float]]
+    sources: list[str]
 
     @property
     def parameters(self) -> int:
@@ -112,6 +115,7 @@ def dry_run(cfg: Any, gpus: int | None = None) -> DryRun:
         max_length=_max_length(cfg, model),
         strategy=_strategy(cfg, gpus),
         memory=_memory(cfg, model, parts, bits, gpus),
+        sources=[str(source) for source in weight_sources(cfg)],
     )
 
 
@@ -285,6 +289,15 @@ def token_budget(cfg: Any, model: Any) -> tuple[int | None, str | None]:
     )
 
 
+def length_limits(cfg: Any) -> Iterator[tuple[str, int]]:
+    """Yield the path and value of every ``max_length`` of a pipeline."""
+    for name in ("train_dataloader", "val_dataloader", "test_dataloader"):
+        for path, pipeline in _pipelines(cfg.get(name), name):
+            for number, step in enumerate(pipeline):
+                if isinstance(step, dict) and step.get("max_length"):
+                    yield f"{path}.{number}.max_length", step["max_length"]
+
+
 def sample_tokens(cfg: Any, model: Any) -> Iterator[tuple[str, int, int]]:
     """Yield path, tokens of a picture and limit for every ``max_length``."""
     spec = getattr(model, "vision_spec", None)
@@ -411,6 +424,9 @@ def render(result: DryRun, width: int = 100) -> str:
     table.add_section()
     table.add_row("total", "", f"{result.parameters:,}", f"{result.trainable:,}", "")
     console.print(table)
+    for number, source in enumerate(result.sources):
+        lead = " " * 9 if number else "weights: "
+        console.print(lead + source, markup=False, soft_wrap=True)
     console.print("widths: " + ", ".join(f"{k} {v}" for k, v in result.widths.items()))
     if result.token_budget:
         layers = ", ".join(str(layer) for layer in result.select_layers)

@@ -101,6 +101,7 @@ PLAIN_FIELDS: dict[str, tuple[type, ...]] = {
     "env_cfg": (dict,),
     "load_from": (str, dict, list, tuple, type(None)),
     "resume": (bool, str),
+    "resume_with_changes": (bool,),
     "work_dir": (str, type(None)),
     "randomness": (dict,),
     "launcher": (str,),
@@ -125,6 +126,7 @@ PLAIN_KEYS: dict[str, tuple[str, ...]] = {
 
 #: Keywords that the machinery consumes before the constructor sees them.
 CONSUMED: dict[str, set[str]] = {
+    "model": {"random_init"},
     "hook": {"priority"},
     "parameter scheduler": {"convert_to_iter_based", "epoch_length"},
     "optim_wrapper": {"optimizer", "constructor", "paramwise_cfg"},
@@ -151,6 +153,10 @@ OPAQUE = {"config_overrides", "meta", "metainfo", "rope_scaling"}
 KEYWORDS_OF: dict[str, tuple[str, ...]] = {
     "lora": ("mmvlm.models.language_models.peft.add_lora", "peft.LoraConfig"),
     "quantization": ("mmvlm.models.language_models.peft.quantize_linears",),
+    "clip_grad": (
+        "torch.nn.utils.clip_grad_norm_",
+        "torch.nn.utils.clip_grad_value_",
+    ),
     "bad_samples": ("mmvlm.datasets.bad_samples.BadSamplePolicy",),
     "generation": (
         "mmvlm.models.language_models.generation.generate_from_embeds",

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from .positions import PLAIN_KEYS, UnknownName, names_in, resolve
 from .problems import listing, nearest
+from .signatures import wrong_type
+from .sources import weight_problems
 
 if TYPE_CHECKING:
     from .check import Doctor
@@ -100,6 +102,52 @@ def check_optimizer(doctor: Doctor) -> None:
         doctor.report("optim_wrapper.paramwise_cfg", str(error))
 
 
+#: Least value of a number of the training, wherever it stands below a field.
+_LEAST = {
+    "lr": 0,
+    "weight_decay": 0,
+    "eps": 0,
+    "max_norm": 0,
+    "clip_value": 0,
+    "accumulative_counts": 1,
+    "max_iters": 1,
+    "max_epochs": 1,
+    "batch_size": 1,
+    "num_workers": 0,
+    "prefetch_factor": 1,
+}
+_TRAINING = ("optim_wrapper", "param_scheduler", "train_cfg", "train_dataloader")
+#: Dicts of these fields whose owners tell the doctor no types.
+_UNTYPED = ("optim_wrapper.paramwise_cfg.parts.", "randomness.seed")
+
+
+def check_numbers(doctor: Doctor) -> None:
+    """Numbers that training is made of must be numbers, and not too small."""
+    for name in (*_TRAINING, "val_dataloader", "test_dataloader", "randomness"):
+        for path, value in _leaves(doctor.cfg.get(name), name):
+            kind = float if path != "randomness.seed" else int
+            if path.startswith(_UNTYPED) and value is not None:
+                message = wrong_type("this setting", value, kind)
+                if message:
+                    doctor.report(path, message, value)
+            least = _LEAST.get(path.rpartition(".")[2])
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            if least is not None and number and not value >= least:
+                doctor.report(path, f"expected a number of at least {least}.", value)
+
+
+def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
+    """Yield everything below a value that holds nothing, with its dotted path."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from _leaves(item, f"{path}.{key}")
+    elif isinstance(value, (list, tuple)):
+        for number, item in enumerate(value):
+            yield from _leaves(item, f"{path}.{number}")
+    else:
+        yield path, value
+
+
 def check_plain_dicts(doctor: Doctor) -> None:
     """Fields of the runner that are dicts of fixed keys."""
     for field, keys in PLAIN_KEYS.items():
@@ -114,6 +162,22 @@ def check_plain_dicts(doctor: Doctor) -> None:
                         f"no such key.{nearest(key, keys)} Expected: {listing(keys)}.",
                         value[key],
                     )
+
+
+def check_sources(doctor: Doctor) -> None:
+    """Refuse parts whose weights are random though nothing says that they may be."""
+    for path, config, _ in doctor.components:
+        if path.startswith("model") and not isinstance(
+            config.get("random_init", False), bool
+        ):
+            doctor.report(
+                f"{path}.random_init", "expected a bool.", config["random_init"]
+            )
+    problems, suspects = weight_problems(doctor.cfg, doctor.model)
+    for path, message in problems:
+        doctor.report(path, message)
+    for path, message in suspects:
+        doctor.warnings.append(f"{doctor.place(path)}: {message}")
 
 
 def check_template(doctor: Doctor) -> None:
@@ -163,6 +227,7 @@ def _template_name(doctor: Doctor) -> Any:
 def check_tokenizer(doctor: Doctor) -> None:
     """Load the tokenizer and let the template look at it."""
     from mmvlm.registry import TOKENIZERS
+    from mmvlm.text.vocabulary import check_vocabulary, foreign_vocabulary
 
     config, template = doctor.cfg.get("tokenizer"), build_template(doctor)
     if not isinstance(config, dict) or template is None:
@@ -176,6 +241,20 @@ def check_tokenizer(doctor: Doctor) -> None:
         template.check_tokenizer(tokenizer)
     except ValueError as error:
         doctor.report("chat_template", str(error), _template_name(doctor))
+    language_model = getattr(doctor.model, "language_model", None)
+    if language_model is None or not hasattr(tokenizer, "get_vocab"):
+        return
+    try:
+        check_vocabulary(tokenizer, language_model)
+    except ValueError as error:
+        doctor.report("tokenizer", str(error))
+        return
+    architecture = getattr(language_model, "config", None)
+    ends = getattr(architecture, "eos_token_id", None)
+    if why := foreign_vocabulary(tokenizer, language_model.vocab_size, ends):
+        doctor.warnings.append(
+            f"{doctor.place('tokenizer')}: is it the language model's? {why}."
+        )
 
 
 def check_build(doctor: Doctor) -> None:
@@ -200,6 +279,8 @@ def check_build(doctor: Doctor) -> None:
     except (RuntimeError, NotImplementedError, ImportError):
         return
     _check_precision(doctor, model)
+    doctor.model = model
+    check_positions(doctor)
     try:
         budgets = list(sample_tokens(doctor.cfg, model))
     except LayoutError as error:
@@ -235,6 +316,27 @@ def _check_precision(doctor: Doctor, model: Any) -> None:
             doctor.report(
                 "optim_wrapper.dtype", without_autocast(found), wrapper.get("dtype")
             )
+
+
+def check_positions(doctor: Doctor) -> None:
+    """Warn of samples that may be longer than the language model's positions."""
+    from .dry_run import length_limits
+
+    guard = getattr(getattr(doctor.model, "language_model", None), "position_guard", 0)
+    if not guard or guard.limit is None:
+        return
+    for path, limit in length_limits(doctor.cfg):
+        if limit <= guard.limit:
+            continue
+        text = (
+            f"longer than the {guard.limit} positions of model.language_model "
+            "(max_position_embeddings, rope scaling counted)"
+        )
+        if guard.learned:
+            doctor.report(path, f"{text}, which are learned.", limit)
+        else:
+            where = doctor.place(path)
+            doctor.warnings.append(f"{where}: samples of {limit} tokens are {text}.")
 
 
 def check_files(doctor: Doctor, which: bool | Iterable[str]) -> None:

@@ -79,10 +79,18 @@ def _add_signature(accepted: Accepted, func: Callable, passed: set[str]) -> str 
             continue
         if parameter.name in accepted.names or parameter.name in passed:
             continue
-        accepted.names[parameter.name] = hints.get(parameter.name)
+        accepted.names[parameter.name] = hints.get(
+            parameter.name, _kind_of_default(parameter.default)
+        )
         if parameter.default is inspect.Parameter.empty:
             accepted.required.add(parameter.name)
     return extra
+
+
+def _kind_of_default(default: Any) -> Any:
+    """Return what may replace a number without annotation: anything but text."""
+    number = isinstance(default, int | float) and not isinstance(default, bool)
+    return float | bool | list | tuple | dict | None if number else None
 
 
 def _hints(func: Callable) -> dict[str, Any]:
@@ -159,17 +167,42 @@ def _is_name(item: ast.expr, name: str) -> bool:
 def type_mismatch(value: Any, annotation: Any) -> str | None:
     """Return the expected type's name if a simple annotation excludes ``value``.
 
-    Only annotations made of plain types are judged; one foreign class in a
-    union makes the check pass.
+    Only annotations made of plain types are judged, and tensors, which a config
+    never holds; one other class in a union makes the check pass.
     """
     if annotation is None or annotation is Any:
         return None
-    verdict = _fits(value, annotation)
-    if verdict is not False:
+    if _fits(value, annotation) is not False:
         return None
+    if _fits(0.5, annotation) and not _fits("", annotation):
+        return "a number"
     name = getattr(annotation, "__name__", None)
     plain = isinstance(annotation, type) and name
     return name if plain else str(annotation).replace("typing.", "")
+
+
+def wrong_type(owner: str, value: Any, annotation: Any) -> str | None:
+    """Return what to say of a value that an annotation excludes, or None."""
+    expected = type_mismatch(value, annotation)
+    if expected is None:
+        return None
+    hint = ""
+    if isinstance(value, str) and _fits(number := _number(value), annotation):
+        hint = f" Write it without quotes: {number!r}."
+    got = type(value).__name__
+    if isinstance(value, (list, tuple)):
+        got += f" of {', '.join(sorted({type(one).__name__ for one in value}))}"
+    return f"{owner} expects {expected}, got {got}.{hint}"
+
+
+def _number(text: str) -> int | float | None:
+    """Return the number that a text writes, None for other text."""
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return None
 
 
 def _fits(value: Any, annotation: Any) -> bool | None:
@@ -183,16 +216,31 @@ def _fits(value: Any, annotation: Any) -> bool | None:
     if origin is typing.Literal:
         return value in typing.get_args(annotation)
     kind = origin or annotation
-    if kind in (Sequence, typing.Sequence):
-        return isinstance(value, (list, tuple))
     if kind in (Mapping, typing.Mapping):
         return isinstance(value, dict)
-    if kind in (list, tuple):  # a config written as JSON has no tuples
-        return isinstance(value, (list, tuple))
+    # A config written as JSON has no tuples.
+    if kind in (Sequence, typing.Sequence, list, tuple):
+        return _elements_fit(value, typing.get_args(annotation))
     if kind is float:
         return isinstance(value, (int, float)) and not isinstance(value, bool)
     if kind is int:
         return isinstance(value, int) and not isinstance(value, bool)
     if kind in _SIMPLE:
         return isinstance(value, kind)
+    if getattr(kind, "__module__", "") == "torch" and kind.__name__ == "Tensor":
+        return False
     return None
+
+
+def _elements_fit(value: Any, kinds: tuple) -> bool:
+    """Whether a value is a list whose elements may be of the kinds."""
+    if not isinstance(value, (list, tuple)):
+        return False
+    kinds = tuple(kind for kind in kinds if kind is not Ellipsis)
+    if len(kinds) != len(value):
+        kinds = kinds[:1] * len(value)
+    pairs = zip(value, kinds, strict=False)
+    # Dicts are components that are still to be built.
+    return not any(
+        _fits(one, kind) is False for one, kind in pairs if not isinstance(one, dict)
+    )

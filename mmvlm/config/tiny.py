@@ -100,7 +100,7 @@ def tiny_model(model: dict, ids: dict[str, Any]) -> dict:
         ids (dict): ``vocab_size`` and special token ids of the tokenizer.
 
     """
-    return _tiny_parts(model, ids, _layers_needed(model))
+    return {**_tiny_parts(model, ids, _layers_needed(model)), "random_init": True}
 
 
 def _tiny_parts(model: dict, ids: dict[str, Any], layers: int) -> dict:

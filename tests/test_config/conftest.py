@@ -9,6 +9,7 @@ model = dict(
     type="VisionLanguageModel",
     vision_encoder=dict(
         type="HFVisionEncoder",
+        random_init=True,
         config=dict(
             model_type="clip_vision_model",
             hidden_size=32,
@@ -26,6 +27,7 @@ model = dict(
     ),
     language_model=dict(
         type="HFCausalLM",
+        random_init=True,
         config=dict(
             model_type="llama",
             vocab_size=300,

@@ -432,3 +432,46 @@ def test_a_component_needs_a_type(chain, options, where):
         wanted = rf"{where} \(--cfg-options\): has no 'type'"
         with pytest.raises(ConfigError, match=wanted):
             load_config(chain.base, options)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "said"),
+    [
+        ("optim_wrapper.optimizer.lr", "2e-5", r"a number, got str.*: 2e-05"),
+        ("optim_wrapper.optimizer.lr", "1e-4x", "a number, got str"),
+        ("optim_wrapper.optimizer.lr", True, "a number, got bool"),
+        ("optim_wrapper.optimizer.lr", -1e-4, "at least 0"),
+        ("+optim_wrapper.optimizer.betas", ["0.9", 0.95], "list of float, str"),
+        ("optim_wrapper.paramwise_cfg.parts.connector.lr", "2e-4", "a number"),
+        ("+optim_wrapper.clip_grad", dict(max_norm="1.0"), r"max_norm='1\.0'"),
+        ("+optim_wrapper.accumulative_counts", 0, "at least 1"),
+        ("param_scheduler", dict(type="LinearLR", end="5"), r"end='5'"),
+        ("param_scheduler", dict(type="WarmupCosineLR", min_ratio="0"), "min_ratio"),
+        ("train_cfg.max_iters", "10", "int"),
+        ("train_dataloader.batch_size", "4", r"without quotes: 4"),
+        ("train_dataloader.batch_size", -4, "at least 1"),
+        ("train_dataloader.num_workers", True, "got bool"),
+        ("randomness", dict(seed="7"), "expects int"),
+        ("model.language_model.config.hidden_size", "48", "LlamaConfig .* number"),
+        ("model.connector.depth", "2", "expects int, got str"),
+    ],
+)
+def test_number_given_as_text_is_refused_with_its_key(chain, path, value, said):
+    key = re.escape(path.removeprefix("+"))
+
+    with pytest.raises(ConfigError, match=rf"(?s){key}.*{said}"):
+        load_config(chain.base, {path: value})
+
+
+def test_optimizers_without_annotations_want_numbers_too():
+    from mmvlm.config.signatures import accepted_keywords, wrong_type
+
+    class Bare:
+        def __init__(self, params, lr=1e-3, size=224, fused=False):
+            pass
+
+    names = accepted_keywords(Bare).names
+
+    assert "without quotes: 0.001" in wrong_type("Bare", "1e-3", names["lr"])
+    assert wrong_type("Bare", (224, 224), names["size"]) is None
+    assert wrong_type("Bare", "auto", names["fused"]) is None

@@ -11,6 +11,7 @@ model = dict(
     type="VisionLanguageModel",
     vision_encoder=dict(
         type="HFVisionEncoder",
+        random_init=True,
         config=dict(
             model_type="clip_vision_model",
             hidden_size=128,
@@ -25,6 +26,7 @@ model = dict(
     connector=dict(type="MLPConnector", depth=2, act="gelu", select_layers=[-2]),
     language_model=dict(
         type="HFCausalLM",
+        random_init=True,
         config=dict(
             model_type="llama",
             vocab_size=640,

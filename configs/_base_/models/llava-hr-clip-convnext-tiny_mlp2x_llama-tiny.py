@@ -7,6 +7,7 @@ model = dict(
     type="VisionLanguageModel",
     vision_encoder=dict(
         type="MixtureOfResolutionVisionEncoder",
+        random_init=True,
         low=dict(
             type="HFVisionEncoder",
             config=dict(
@@ -32,6 +33,7 @@ model = dict(
     connector=dict(type="MLPConnector", depth=2, act="gelu", select_layers=[-1]),
     language_model=dict(
         type="HFCausalLM",
+        random_init=True,
         config=dict(
             model_type="llama",
             vocab_size=640,

@@ -7,6 +7,7 @@ model = dict(
     type="VisionLanguageModel",
     vision_encoder=dict(
         type="DualVisionEncoder",
+        random_init=True,
         low=dict(
             type="HFVisionEncoder",
             config=dict(
@@ -35,6 +36,7 @@ model = dict(
     ),
     language_model=dict(
         type="HFCausalLM",
+        random_init=True,
         config=dict(
             model_type="llama",
             vocab_size=640,

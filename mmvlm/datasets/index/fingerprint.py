@@ -7,7 +7,7 @@ import inspect
 import json
 import os
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from types import FunctionType
@@ -19,6 +19,8 @@ from .arrays import digest_of
 
 #: Deeper objects are taken for endless ones.
 _DEPTH = 16
+#: Files are hashed whole up to this size in bytes; of larger ones pieces are.
+_WHOLE, _PIECE, _NUM_PIECES = 2**32, 2**20, 256
 
 
 class NoFingerprint(ValueError):
@@ -82,6 +84,40 @@ def _digest_of_file(path: str) -> str:
 @lru_cache(maxsize=512)
 def _digest_at(path: str, time: int) -> str:
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
+
+
+def content_digest(paths: Iterable[str]) -> str:
+    """Return a hash over what files hold, wherever they lie.
+
+    Of folders the names and sizes of the files count, of files beyond 4 GiB the size
+    and 256 pieces of 1 MiB.
+
+    Args:
+        paths (Iterable[str]): files and folders.
+
+    """
+    digest = hashlib.sha256()
+    for path in paths:
+        if os.path.isdir(path):
+            files = sorted(file for file in Path(path).rglob("*") if file.is_file())
+            names = [(str(f.relative_to(path)), f.stat().st_size) for f in files]
+            digest.update(json.dumps(names).encode())
+        elif os.path.isfile(path):
+            for piece in _pieces(path):
+                digest.update(piece)
+    return digest.hexdigest()[:24]
+
+
+def _pieces(path: str) -> Iterator[bytes]:
+    size = os.path.getsize(path)
+    yield str(size).encode()
+    whole = size <= _WHOLE
+    count = -(-size // _PIECE) if whole else _NUM_PIECES
+    last = (count - 1) * _PIECE if whole else size - _PIECE
+    with open(path, "rb") as file:
+        for number in range(count):
+            file.seek(number * last // max(1, count - 1))
+            yield file.read(_PIECE)
 
 
 @lru_cache(maxsize=1)

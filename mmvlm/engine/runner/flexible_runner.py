@@ -29,6 +29,7 @@ from .setup import (
     make_context,
     start_weights,
     tell_model_about_ranks,
+    warn_random_weights,
 )
 from .state import resume_training_state, save_training_state
 
@@ -63,6 +64,9 @@ class VLMFlexibleRunner(FlexibleRunner):
     ) -> None:
         self.context = None
         self.frozen_fingerprint: dict | None = None
+        self.known_identity: dict | None = None
+        settings = dict(kwargs, model=model, param_scheduler=param_scheduler)
+        self.settings = kwargs.get("cfg") or settings
         env_cfg = dict(env_cfg or {})
         gpu = torch.cuda.is_available()
         dist_cfg = dict(env_cfg.get("dist_cfg") or {})
@@ -203,6 +207,8 @@ class VLMFlexibleRunner(FlexibleRunner):
             resumed = start_weights(
                 self.model, self._load_from, self._resume, self.work_dir
             )
+            if resumed is None:
+                warn_random_weights(self.cfg, self.model)
             self._has_loaded = True
         # The strategy must not initialise again what was just loaded.
         self.strategy.dispatch_kwargs["init_weights_for_test_or_val"] = False

@@ -97,7 +97,7 @@ def _counts(batch: Any) -> list[int] | None:
     ]
 
 
-def _changes(then: dict, now: dict) -> list[str]:
+def _changes(then: dict, now: dict) -> dict[str, str]:
     """Say which of the facts that decide the order of the data have changed."""
     pairs = [
         (key, then[key], now[key])
@@ -106,7 +106,7 @@ def _changes(then: dict, now: dict) -> list[str]:
     for part, facts in then.get("data", {}).items():
         known = now["data"].get(part, {})
         pairs += [(f"{part}.{key}", facts[key], known.get(key)) for key in facts]
-    return [f"{key}: {old} then, {new} now" for key, old, new in pairs if old != new]
+    return {key: f"{old} then, {new} now" for key, old, new in pairs if old != new}
 
 
 def _check_schedules(runner: Any) -> None:
@@ -237,32 +237,62 @@ class VLMTrainLoop(BaseLoop):
             data=self.stream.fingerprint(),
         )
 
-    def load_state_dict(self, state: dict, rng_state: Any = None) -> None:
-        """Go to a saved place; nothing before it is loaded.
+    def changes_since(self, state: dict) -> dict[str, str]:
+        """Return what decides the order of the data and is not as it was then.
 
         Args:
             state (dict): from :meth:`state_dict`.
-            rng_state (Any): of this rank, restored when training starts.
-
-        Raises:
-            ValueError: when the data or the way they are dealt have changed.
 
         """
         place = (self.stream.epoch, self.stream.position)
         self.stream.seek(state["stream_epoch"], state["stream_position"])
         changed = _changes(state, self.state_dict())
-        if changed:
-            self.stream.seek(*place)
+        self.stream.seek(*place)
+        return changed
+
+    def load_state_dict(
+        self, state: dict, rng_state: Any = None, *, take_over: bool = False
+    ) -> None:
+        """Go to a saved place; nothing before it is loaded.
+
+        Args:
+            state (dict): from :meth:`state_dict`.
+            rng_state (Any): of this rank, restored when training starts.
+            take_over (bool): accept data that are dealt differently: the run goes on
+                at the same share of the epoch.
+
+        Raises:
+            ValueError: when the data or the way they are dealt have changed.
+
+        """
+        changed = self.changes_since(state)
+        if changed and not (take_over and self.stream.length):
             raise ValueError(
                 "cannot resume exactly, the data are dealt differently: "
-                + "; ".join(changed)
+                + "; ".join(f"{key}: {text}" for key, text in changed.items())
                 + ". (stream_length counts micro-batches per epoch and rank.) Restore "
                 "these settings, or start a new run with load_from."
             )
-        self._iter = self.completed_steps = state["iter"]
+        self._iter = state["iter"]
+        if changed:
+            self._go_to_share(state)
+        else:
+            self.stream.seek(state["stream_epoch"], state["stream_position"])
+        self.completed_steps = self._iter
         self._epoch = state["epoch"]
         self._resumed_rng = rng_state
         self._resumed = True
+
+    def _go_to_share(self, state: dict) -> None:
+        """Go where the epoch is as far as it was; steps of epochs are counted anew."""
+        epoch, share = state["stream_epoch"], state["stream_position"]
+        length = self.stream.length_at(epoch)
+        position = int(share * length / state["stream_length"])
+        if self.by_epoch:
+            before = self.stream.length_of(epoch)
+            self._iter = (before + position) // self.accumulation
+            position = max(0, self._iter * self.accumulation - before)
+        self.stream.seek(epoch, position)
 
     # Running ----------------------------------------------------------------
 

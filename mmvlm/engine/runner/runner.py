@@ -30,6 +30,7 @@ from .setup import (
     make_context,
     start_weights,
     tell_model_about_ranks,
+    warn_random_weights,
 )
 from .state import PlainStateIO, resume_training_state, save_training_state
 
@@ -59,6 +60,9 @@ class VLMRunner(Runner):
     ) -> None:
         self.context = None
         self.frozen_fingerprint: dict | None = None
+        self.known_identity: dict | None = None
+        settings = dict(kwargs, param_scheduler=param_scheduler)
+        self.settings = kwargs.get("cfg") or settings
         super().__init__(
             *args, param_scheduler=schedulers_by_step(param_scheduler), **kwargs
         )
@@ -161,7 +165,9 @@ class VLMRunner(Runner):
         resumed = start_weights(
             self.model, self._load_from, self._resume, self.work_dir
         )
-        if resumed is not None and self._train_loop is not None:
+        if resumed is None:
+            warn_random_weights(self.cfg, self.model)
+        elif self._train_loop is not None:
             resume_training_state(self, *resumed)
 
     def load_trained(self, path: str) -> None:

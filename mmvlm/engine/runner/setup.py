@@ -10,7 +10,9 @@ import torch
 from mmengine.logging import print_log
 from torch import nn
 
+from mmvlm.config.sources import weight_problems
 from mmvlm.text.context import VLMContext
+from mmvlm.text.vocabulary import check_vocabulary
 
 from .checkpoint import find_last, load_file, load_parts, resolve_checkpoint, unwrap
 from .state import read_resumable, resume_weights
@@ -68,6 +70,7 @@ def make_context(cfg: Any, model: nn.Module) -> VLMContext | None:
         return None
     model = unwrap(model)
     context = VLMContext.from_config(cfg, model)
+    check_vocabulary(context.tokenizer, getattr(model, "language_model", None))
     if hasattr(model, "bind"):
         model.bind(context)
     return context
@@ -105,6 +108,24 @@ def load_initial_weights(model: nn.Module, load_from: Any) -> None:
         except FileNotFoundError as error:
             raise FileNotFoundError(f"{key}: {error}") from error
         load_parts(model, path, **entry)
+
+
+def warn_random_weights(cfg: Any, model: nn.Module) -> None:
+    """Warn once of parts that start from random weights though nothing says so.
+
+    The doctor refuses them in configs; this is for runs that are built without it.
+
+    Args:
+        cfg (mmengine.Config): of the run.
+        model (nn.Module): built from it.
+
+    """
+    if not cfg or not isinstance(cfg.get("model"), dict):
+        return
+    problems, suspects = weight_problems(cfg, unwrap(model))
+    if problems or suspects:
+        said = "; ".join(f"{path}: {text}" for path, text in problems + suspects)
+        print_log(f"Random weights: {said}", "current", logging.WARNING)
 
 
 def load_trained(model: nn.Module, path: str, load_from: Any = None) -> None:

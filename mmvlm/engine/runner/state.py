@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import copy
+import logging
 import time
+import warnings
 from itertools import chain
 from typing import Any
 
 import torch
 from mmengine.dist import is_main_process
-from mmengine.logging import HistoryBuffer, MessageHub
+from mmengine.logging import HistoryBuffer, MessageHub, print_log
 from mmengine.optim import OptimWrapper
 from torch import nn
 
@@ -26,6 +28,7 @@ from .checkpoint import (
     save_atomic,
     unwrap,
 )
+from .identity import LENGTH, identity_changes, run_identity
 from .rng import get_rng_state
 
 
@@ -245,6 +248,7 @@ def save_training_state(
                 param_schedulers=scheduler_states(runner.param_schedulers),
                 message_hub=hub_state(runner.message_hub),
                 loop=runner.train_loop.state_dict(),
+                identity=run_identity(runner),
                 rng=rng,
                 hooks={
                     type(hook).__name__: hook.state_dict()
@@ -303,27 +307,33 @@ def resume_weights(model: nn.Module, content: dict, path: str) -> None:
 def resume_training_state(runner: Any, content: dict, path: str) -> None:
     """Restore everything but the weights.
 
+    Settings that training depends on must be those of the checkpoint. Another length
+    of the run is warned of; other changes are taken over with
+    ``resume_with_changes=True`` in the config. Schedules then begin anew with what
+    holds now and are brought to the place of the run.
+
     Raises:
-        ValueError: when data, optimizer or schedule do not fit.
+        ValueError: naming each changed setting, and when optimizer or schedule do
+            not fit.
 
     """
+    changed = _check_changes(runner, content, path)
+    fresh = [_without_params(group) for group in runner.optim_wrapper.param_groups]
     state_io = runner.state_io
     if hasattr(state_io, "load_masters"):
         state_io.load_masters(content["state_dict"])
     state_io.load_optim_state(content["optimizer"])
-    schedulers = runner.param_schedulers or []
-    if len(schedulers) != len(content["param_schedulers"]):
-        raise ValueError(
-            f"cannot resume '{path}': {len(content['param_schedulers'])} parameter "
-            f"schedulers then, {len(schedulers)} now."
-        )
-    for scheduler, state in zip(schedulers, content["param_schedulers"], strict=True):
-        scheduler.load_state_dict(state)
-    load_hub_state(runner.message_hub, content["message_hub"])
     rng = content["rng"]
     runner.train_loop.load_state_dict(
-        content["loop"], rng[runner.rank] if runner.rank < len(rng) else None
+        content["loop"],
+        rng[runner.rank] if runner.rank < len(rng) else None,
+        take_over=changed,
     )
+    if changed:
+        _replay_schedules(runner, fresh)
+    else:
+        _load_schedules(runner.param_schedulers or [], content, path)
+    load_hub_state(runner.message_hub, content["message_hub"])
     for hook in runner.hooks:
         state = content["hooks"].get(type(hook).__name__)
         if state is not None and hasattr(hook, "load_state_dict"):
@@ -331,3 +341,57 @@ def resume_training_state(runner: Any, content: dict, path: str) -> None:
     runner.logger.info(
         f"Resumed '{path}' after {content['loop']['iter']} optimizer steps."
     )
+
+
+def _check_changes(runner: Any, content: dict, path: str) -> bool:
+    """Return whether settings are taken over; refuse those that must not be."""
+    # Checkpoints of earlier versions hold no identity.
+    now = run_identity(runner)
+    changed = identity_changes(content.get("identity", now), now)
+    changed |= runner.train_loop.changes_since(content["loop"])
+    if not changed:
+        return False
+    told = "; ".join(f"{key}: {text}" for key, text in changed.items())
+    if not runner.cfg.get("resume_with_changes") and not set(changed) <= set(LENGTH):
+        raise ValueError(
+            f"cannot resume '{path}' exactly, what training depends on has changed: "
+            f"{told}. Restore it, or take the changes over with --resume-with-changes "
+            "(resume_with_changes=True in the config), or start a new run with "
+            "load_from."
+        )
+    print_log(
+        f"Resuming '{path}' with changes; taken over, schedules included: {told}.",
+        "current",
+        logging.WARNING,
+    )
+    return True
+
+
+def _load_schedules(schedulers: list, content: dict, path: str) -> None:
+    if len(schedulers) != len(content["param_schedulers"]):
+        raise ValueError(
+            f"cannot resume '{path}': {len(content['param_schedulers'])} parameter "
+            f"schedulers then, {len(schedulers)} now."
+        )
+    for scheduler, state in zip(schedulers, content["param_schedulers"], strict=True):
+        scheduler.load_state_dict(state)
+
+
+def _without_params(group: dict) -> dict:
+    return {key: value for key, value in group.items() if key != "params"}
+
+
+def _replay_schedules(runner: Any, fresh: list[dict]) -> None:
+    """Give the optimizer the settings of now and let the schedules follow them."""
+    for group, settings in zip(runner.optim_wrapper.param_groups, fresh, strict=True):
+        group.update(copy.deepcopy(settings))
+    schedulers, loop = runner.param_schedulers or [], runner.train_loop
+    by_step = [one for one in schedulers if not one.by_epoch]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # mmengine misses the optimizer's steps
+        for _ in range(loop.iter):
+            for scheduler in by_step:
+                scheduler.step()
+        for scheduler in schedulers:
+            for _ in range(loop.epoch if scheduler.by_epoch else 0):
+                scheduler.step()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
+from mmengine.logging import print_log
 
 from mmvlm.models.utils.checkpointing import checkpoint_blocks
 from mmvlm.models.utils.hf_loading import build_causal_lm
@@ -22,6 +24,7 @@ from .attention import (
     segment_kwargs,
 )
 from .base import LanguageModel
+from .context_length import PositionGuard, learns_positions, num_positions
 from .flex_attention import FLEX_ATTENTION, register_flex_attention
 from .generation import generate_from_embeds
 from .last_block import LastBlockForward
@@ -129,6 +132,10 @@ class HFCausalLM(LanguageModel):
             named = lora.get("target_modules", "all-linear") != "all-linear"
             add_lora(self if named and self.adapters else self.decoder, **lora)
             keep_plain_keys(self)
+        self.position_guard = PositionGuard(
+            num_positions(self.config),
+            learns_positions(self.decoder, self.model.get_input_embeddings()),
+        )
         checkpoint_blocks(self.blocks, gradient_checkpointing)
         # Adapters may route the MLP by the place of a token in the whole layout.
         last = None if self.adapters else LastBlockForward.attach(self.blocks[-1])
@@ -250,6 +257,7 @@ class HFCausalLM(LanguageModel):
 
         """
         with self._told(position_ids, seq_lens) as positions:
+            self._check_positions(positions, seq_lens)
             return self._run(inputs_embeds, positions, cu_seqlens, seq_lens, rows)
 
     @contextmanager
@@ -267,6 +275,18 @@ class HFCausalLM(LanguageModel):
                 position_ids = wanted[real]
         with use_layout(layout):
             yield position_ids
+
+    def _check_positions(self, position_ids, seq_lens) -> None:
+        """Warn of samples beyond the positions that the model was made for."""
+        guard = self.position_guard
+        if guard.limit is None or max(seq_lens) <= guard.limit:
+            return
+        if not self.adapters:
+            guard.check(seq_lens)
+            return
+        # Adapters may let many tokens share a position.
+        rows = position_ids.split(list(seq_lens))
+        guard.check([int(row.max()) + 1 for row in rows], "positions")
 
     def _run(
         self, inputs_embeds, position_ids, cu_seqlens, seq_lens, rows
@@ -410,10 +430,34 @@ class HFCausalLM(LanguageModel):
 
         """
         if not self.adapters:
-            return generate_from_embeds(self.model, inputs_embeds, seq_lens, **kwargs)
+            replies = generate_from_embeds(
+                self.model, inputs_embeds, seq_lens, **self._within(seq_lens, kwargs)
+            )
+            self.position_guard.check(
+                [n + len(row) for n, row in zip(seq_lens, replies, strict=False)],
+                "tokens of prompt and reply",
+            )
+            return replies
         tokens = current_tokens(seq_lens, inputs_embeds.device)
         with adapted_generation(self, tokens):
             return generate_from_embeds(self.model, inputs_embeds, seq_lens, **kwargs)
+
+    def _within(self, seq_lens: tuple[int, ...], options: dict) -> dict:
+        """End replies where learned positions end; the prompts must fit."""
+        guard = self.position_guard
+        if guard.limit is None or not guard.learned:
+            return options
+        guard.check([n + 1 for n in seq_lens], "tokens of prompt and reply")
+        room = guard.limit - max(seq_lens)
+        wanted = options.get("max_new_tokens", 128)
+        if wanted > room:
+            print_log(
+                f"Replies end after {room} of max_new_tokens={wanted}: the language "
+                f"model's {guard.limit} learned positions end there.",
+                "current",
+                logging.WARNING,
+            )
+        return {**options, "max_new_tokens": min(wanted, room)}
 
     @classmethod
     def tiny(cls, **overrides: Any) -> HFCausalLM:

@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
+import re
 from collections.abc import Sequence
 from typing import Any
 
 import torch
+
+#: Options of ``peft.LoraConfig`` that are trained, saved, merged and exported here.
+_OPTIONS = frozenset(
+    "use_rslora use_dora rank_pattern alpha_pattern exclude_modules "
+    "init_lora_weights".split()
+)
+#: Starts of adapters that leave the base weights as they are.
+_STARTS = (True, False, "gaussian", "orthogonal")
+_BY_NAME = (
+    "peft would put it beside the model, where train_parts freezes it and checkpoints "
+    "lose it. Train such weights by name instead: train_parts=dict(<part>=dict("
+    "only={names})) and lora without {key}."
+)
 
 
 def linear_names(module: torch.nn.Module) -> list[str]:
@@ -45,14 +60,18 @@ def add_lora(
         dropout (float): on the adapter's input.
         target_modules (str | Sequence[str]): ``'all-linear'``, or endings of
             layer names (``q_proj``).
-        **options: other fields of ``peft.LoraConfig``.
+        **options: fields of ``peft.LoraConfig`` that have an effect here:
+            ``use_rslora``, ``use_dora``, ``rank_pattern``, ``alpha_pattern``,
+            ``exclude_modules`` and ``init_lora_weights`` (of the kinds that leave
+            the base as it is).
 
     Returns:
         int: number of adapted layers.
 
     Raises:
         ImportError: without the package peft.
-        ValueError: when a target matches nothing.
+        ValueError: when a target or pattern matches nothing, or for an option that
+            would have no effect, with the way to what it is for.
 
     """
     try:
@@ -74,11 +93,53 @@ def add_lora(
         names = [n for n in names if any(f".{n}".endswith(f".{e}") for e in endings)]
     if not names:
         raise ValueError(f"lora: {type(module).__name__} has no linear layer.")
+    options = _effective(LoraConfig, options)
+    for key in ("rank_pattern", "alpha_pattern"):
+        for pattern in options.get(key) or ():
+            if not any(re.match(rf"(.*\.)?({pattern})$", name) for name in names):
+                raise ValueError(f"lora.{key}: '{pattern}' matches no adapted layer.")
     config = LoraConfig(
         r=r, lora_alpha=alpha, lora_dropout=dropout, target_modules=names, **options
     )
     inject_adapter_in_model(config, module)
-    return len(names)
+    count = sum(name.endswith(".base_layer") for name, _ in module.named_modules())
+    if not count:
+        raise ValueError(f"lora: {options} leaves no layer to adapt.")
+    return count
+
+
+def _effective(config: type, options: dict[str, Any]) -> dict[str, Any]:
+    """Return the options that act here; refuse those that would do nothing."""
+    fields = {field.name: field for field in dataclasses.fields(config)}
+    kept = {}
+    for key, value in options.items():
+        if key not in fields:
+            raise ValueError(f"lora.{key}={value!r}: peft knows no such option.")
+        default = fields[key].default
+        if value is None or value == default or value in ({}, []):
+            continue
+        if key == "init_lora_weights" and value not in _STARTS:
+            raise ValueError(
+                f"lora.{key}={value!r} changes the base weights, which load_from then "
+                f"replaces; expected one of {_STARTS}."
+            )
+        if key not in _OPTIONS:
+            raise ValueError(
+                f"lora.{key}={value!r} is not supported: {_why(key, value)}"
+            )
+        kept[key] = value
+    return kept
+
+
+def _why(key: str, value: Any) -> str:
+    names = dict(bias=["bias"], trainable_token_indices=["embed_tokens"])
+    if key == "modules_to_save":
+        names[key] = [value] if isinstance(value, str) else list(value)
+    if key in ("layers_to_transform", "layers_pattern"):
+        return "name layers in target_modules, such as 'layers.1.self_attn.q_proj'."
+    if key in names:
+        return _BY_NAME.format(names=["lora", *names[key]], key=key)
+    return f"it has no effect here. It may be one of {sorted(_OPTIONS)}."
 
 
 def _base_names(module: torch.nn.Module) -> set[str]:

@@ -80,11 +80,13 @@ def _set_named(part: torch.nn.Module, rule: dict[str, Any], where: str) -> None:
     """Train what lies below the named modules and parameters, or all but that."""
     ((word, names),) = rule.items()
     _set(part, word == "frozen")
+    # A table that head and embeddings share has two names.
+    named = list(part.named_parameters(remove_duplicate=False))
     for wanted in [names] if isinstance(names, str) else names:
         if wanted == "new_rows" and word == "only":
             part.train_new_rows()
             continue
-        found = [p for n, p in part.named_parameters() if _below(n, wanted)]
+        found = [p for n, p in named if _below(n, wanted)]
         if not found:
             tops = sorted({n.split(".")[0] for n, _ in part.named_parameters()})
             raise ValueError(

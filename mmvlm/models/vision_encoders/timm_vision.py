@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import torch
+from mmengine.logging import print_log
 
 from mmvlm.models.language_models.peft import add_lora, keep_plain_keys
 from mmvlm.models.utils.checkpointing import checkpoint_blocks
@@ -100,6 +102,36 @@ class TimmVisionEncoder(BlockwiseVisionEncoder):
             add_lora(self.backbone, **lora)
             keep_plain_keys(self)
         checkpoint_blocks(self.blocks, gradient_checkpointing)
+
+    def complete_state(self, state: dict[str, torch.Tensor], prefix: str) -> list[str]:
+        """Resample learned positions of another picture size to this one's grid.
+
+        Args:
+            state (dict): of a checkpoint, changed in place.
+            prefix (str): of this module's keys in it.
+
+        Returns:
+            list[str]: empty, as nothing starts anew.
+
+        """
+        key, own = f"{prefix}backbone.pos_embed", self.backbone.pos_embed
+        old = state.get(key)
+        if old is None or own is None or old.shape[1] == own.shape[1]:
+            return []
+        from timm.layers import resample_abs_pos_embed
+
+        rows, cols = self.backbone.patch_embed.grid_size
+        extra = own.shape[1] - rows * cols
+        side = math.isqrt(max(0, old.shape[1] - extra))
+        if old.shape[1] == side * side + extra and old.shape[2] == own.shape[2]:
+            state[key] = resample_abs_pos_embed(
+                old, [rows, cols], [side, side], num_prefix_tokens=extra
+            )
+            print_log(
+                f"{key}: {side} x {side} positions resampled to {rows} x {cols}.",
+                "current",
+            )
+        return []
 
     @property
     def blocks(self) -> Sequence[torch.nn.Module]:

@@ -191,3 +191,70 @@ def test_qlora_trains_adapters_on_quantised_weights(bits):
     rows = {row["part"]: row for row in model.part_table()}
     extra = rows["language_model"]["trainable"]
     assert rows["language_model"]["params"] == table["language_model"] + extra
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        (dict(modules_to_save=["embed_tokens"]), r"only=\['lora', 'embed_tokens'\]"),
+        (dict(modules_to_save="lm_head"), r"only=\['lora', 'lm_head'\]"),
+        (dict(bias="all"), r"only=\['lora', 'bias'\]"),
+        (dict(trainable_token_indices=[3]), r"only=\['lora', 'embed_tokens'\]"),
+        (dict(inference_mode=True), "has no effect"),
+        (dict(task_type="CAUSAL_LM"), "has no effect"),
+        (dict(layer_replication=[(0, 2)]), "has no effect"),
+        (dict(init_lora_weights="pissa"), "changes the base weights"),
+        (dict(rank_pattern={"qproj": 8}), "'qproj' matches no adapted layer"),
+        (dict(alpha_pattern={"lm_head": 8}), "'lm_head' matches no adapted layer"),
+        (dict(exclude_modules=".*"), "leaves no layer|excluded"),
+        (dict(layers_to_transform=[1]), r"target_modules, such as 'layers\.1"),
+    ],
+)
+def test_options_without_effect_are_refused_with_the_way_out(option, said):
+    with pytest.raises(ValueError, match=said):
+        HFCausalLM.tiny(lora=dict(**LORA, **option))
+
+
+def test_modules_are_trained_by_name_where_peft_would_save_them():
+    rule = dict(only=["lora", "embed_tokens", "lm_head"])
+    model = tiny_vlm(
+        lm=dict(lora=dict(**LORA, modules_to_save=None, bias="none")),
+        train_parts=dict(language_model=rule),
+    )
+    llm = model.language_model
+
+    trained = {n for n, p in llm.named_parameters() if p.requires_grad}
+    tables = {n for n in trained if not is_lora_parameter(n)}
+    assert tables == {"model.model.embed_tokens.weight", "model.lm_head.weight"}
+    assert tables <= set(llm.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("option", "count"),
+    [
+        (dict(target_modules=["layers.1.self_attn.q_proj"]), 1),
+        (dict(exclude_modules=["q_proj"]), 12),
+        (dict(rank_pattern={"q_proj": 2}, alpha_pattern={"q_proj": 2}), 14),
+        (dict(use_rslora=True, init_lora_weights="gaussian"), 14),
+        (dict(use_dora=True), 14),
+    ],
+)
+def test_options_with_effect_are_trained_saved_and_merged(option, count):
+    from mmvlm.export.merge_lora import merge_lora
+
+    torch.manual_seed(0)
+    model = tiny_vlm(lm=dict(lora=dict(**LORA, **option))).eval()
+    _shake(model)
+    adapted = [n for n, _ in model.named_modules() if n.endswith(".base_layer")]
+    again = tiny_vlm(lm=dict(lora=dict(**LORA, **option))).eval()
+    again.load_state_dict(model.state_dict())
+    batch = tiny_batch()
+    with torch.no_grad():
+        expected = model(batch, mode="loss")["loss"]
+        loaded = again(batch, mode="loss")["loss"]
+        merge_lora(model)
+        merged = model(batch, mode="loss")["loss"]
+
+    assert len(adapted) == count
+    assert loaded == expected
+    torch.testing.assert_close(merged, expected, rtol=1e-5, atol=1e-6)

@@ -1,0 +1,113 @@
+"""What training depends on besides weights: settings, tokenizer and data of a run.
+
+They are kept in every checkpoint that can be resumed and compared when it is: a
+changed setting is refused, or taken over where the user says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from mmvlm.datasets.index.fingerprint import (
+    NoFingerprint,
+    content_digest,
+    tokenizer_digest,
+)
+
+#: Fields of a config that decide the steps of a run.
+_FIELDS = (
+    "model",
+    "chat_template",
+    "optim_wrapper",
+    "param_scheduler",
+    "train_cfg",
+    "train_dataloader",
+    "randomness",
+)
+#: Keys below them that change no step: where files lie (their content is compared),
+#: how fast they are read, what is only shown or generated, how kernels compute.
+_FREE = frozenset(
+    "data_root ann_file image_prefix name_or_path pretrained checkpoint "
+    "checkpoint_path cache_dir path num_workers persistent_workers pin_memory "
+    "prefetch_factor timeout multiprocessing_context val_interval val_begin "
+    "deterministic generation share_equal_views max_logits gradient_checkpointing "
+    "attention trust_remote_code random_init train_parts _scope_".split()
+)
+#: A run may be made longer or shorter: the schedules follow.
+LENGTH = ("train_cfg.max_iters", "train_cfg.max_epochs")
+
+
+def run_settings(cfg: Any) -> dict[str, Any]:
+    """Return every setting of a config that training depends on, by dotted path.
+
+    ``train_parts`` is not among them: a resumed optimizer compares what it trains.
+    """
+    return {
+        path: value
+        for name in _FIELDS
+        for path, value in _leaves(cfg.get(name), name)
+        if value is not None
+    }
+
+
+def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if key not in _FREE:
+                yield from _leaves(item, f"{path}.{key}")
+    elif isinstance(value, list | tuple):
+        if all(isinstance(item, bool | int | float | str) for item in value):
+            yield path, list(value)
+            return
+        for number, item in enumerate(value):
+            yield from _leaves(item, f"{path}.{number}")
+    elif value is None or isinstance(value, bool | int | float | str):
+        yield path, value
+    else:  # a class, or an object that was built already
+        yield path, getattr(value, "__name__", type(value).__name__)
+
+
+def data_facts(dataset: Any, path: str = "data") -> dict[str, Any]:
+    """Return rows and a digest of the files of a data set and of its members."""
+    facts = {}
+    members = getattr(dataset, "datasets", None)
+    if members is not None:
+        for number, member in enumerate(members):
+            facts |= data_facts(member, f"{path}.{getattr(member, 'name', number)}")
+        return facts
+    inner = getattr(dataset, "dataset", None)
+    if inner is not None:
+        return data_facts(inner, path)
+    try:
+        facts[f"{path}.rows"] = len(dataset)
+    except TypeError:
+        pass  # a stream
+    if hasattr(dataset, "_sources"):
+        facts[f"{path}.content"] = content_digest(dataset._sources())
+    return facts
+
+
+def run_identity(runner: Any) -> dict[str, Any]:
+    """Return, in plain values, what a run's steps depend on besides its weights."""
+    if runner.known_identity is None:
+        facts = dict(run_settings(runner.settings))
+        facts |= data_facts(runner.train_loop.dataloader.dataset)
+        tokenizer = getattr(runner.context, "tokenizer", None)
+        if tokenizer is not None:
+            try:
+                facts["tokenizer"] = tokenizer_digest(tokenizer)
+            except (NoFingerprint, AttributeError):
+                facts["tokenizer"] = len(tokenizer)
+        runner.known_identity = facts
+    return runner.known_identity
+
+
+def identity_changes(then: dict[str, Any], now: dict[str, Any]) -> dict[str, str]:
+    """Return dotted path to ``old then, new now`` for what has changed."""
+    changed = {}
+    for key in [*then, *(key for key in now if key not in then)]:
+        old, new = then.get(key, "not set"), now.get(key, "not set")
+        if old != new:
+            changed[key] = f"{old!r:.60} then, {new!r:.60} now"
+    return changed
