@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shlex
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +13,21 @@ import torch
 from mmengine.logging import print_log
 
 from mmvlm.apis.inferencer import VLMInferencer
-from mmvlm.apis.loading import LoadedModel, find_pipeline, load_model, view_config
+from mmvlm.apis.loading import find_pipeline, load_model, view_config
+from mmvlm.config.work_dir import split_model
 from mmvlm.export.chat_jinja import as_text
 from mmvlm.export.hf import check_exportable, export_hf
+from mmvlm.export.hf_files import several_tokens
 from mmvlm.export.merge_lora import has_lora, merge_lora
-from mmvlm.export.verify import TOLERANCE, VerifyReport, verify_export
+from mmvlm.export.verify import (
+    TOLERANCE,
+    VerifyReport,
+    compare_replies,
+    verify_export,
+)
+
+#: Tokens of a reply that an export is held to.
+_REPLY = 24
 
 
 def to_hf(
@@ -38,8 +50,9 @@ def to_hf(
     Adapters are merged first, in float32.
 
     Args:
-        config (str | PathLike): file or name.
-        checkpoint (str | PathLike | None): of mmvlm.
+        config (str | PathLike): work dir, file or name.
+        checkpoint (str | PathLike | None): of mmvlm; None takes the newest of a
+            work dir.
         folder (str | PathLike): to be written.
         cfg_options (dict | None): as ``--cfg-options``.
         tiny (bool): the config's tiny twin.
@@ -47,7 +60,8 @@ def to_hf(
             language model's.
         pad_to_multiple (int | None): see :func:`export_hf`.
         overwrite (bool): replace an existing folder.
-        verify (bool): reload the folder in plain transformers and compare.
+        verify (bool): reload the folder in plain transformers and compare weights,
+            logits, and replies of a process without mmvlm.
         image (Any): picture of the comparison; None takes seeded noise.
         prompt (str): question of the comparison.
         tolerance (float): allowed absolute difference of logits.
@@ -87,42 +101,60 @@ def to_hf(
         return None
     # What was written has this dtype; both sides then compute in float32.
     model.to(dtype).float()
-    batches, processed = probes(loaded, image, prompt)
-    return verify_export(
+    talk = VLMInferencer.from_loaded(loaded)
+    asked = questions(talk, image, prompt)
+    batches, processed = probes(talk, asked)
+    report = verify_export(
         model, folder, batches, tolerance=tolerance, processed=processed
     )
+    greedy = dict(do_sample=False, **dict.fromkeys(("temperature", "top_k", "top_p")))
+    talk.generation.update(greedy, max_new_tokens=_REPLY)
+    compare_replies(
+        report,
+        folder,
+        asked,
+        [talk.chat(picture, text, history) for picture, text, history in asked],
+        max_new_tokens=_REPLY,
+        stop_strings=several_tokens(loaded.context),
+    )
+    return report
 
 
-def probes(loaded: LoadedModel, image: Any, prompt: str) -> tuple[list, list]:
-    """Return prompts to compare on: with a picture, a dialogue, without one.
+def questions(talk: VLMInferencer, image: Any, prompt: str) -> list[tuple]:
+    """Return what is asked: with a picture, in the third turn, without a picture.
+
+    Returns:
+        list[tuple]: picture or None, question, questions and answers before it.
+
+    """
+    if image is None:
+        side = talk.context.spec.image_size
+        shape = (side, side * 3 // 2, 3)
+        image = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    picture = talk.read_image(image)
+    before = [(prompt, "Yes."), ("Are you sure?", "I am.")]
+    return [(picture, prompt, ()), (picture, prompt, before), (None, prompt, ())]
+
+
+def probes(talk: VLMInferencer, asked: list[tuple]) -> tuple[list, list]:
+    """Return the prompts of questions.
 
     Returns:
         tuple: batches of one sample, and (text, picture) for the processor.
 
     """
-    talk = VLMInferencer.from_loaded(loaded)
-    if image is None:
-        side = loaded.context.spec.image_size
-        shape = (side, side * 3 // 2, 3)
-        image = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-    picture = talk.read_image(image)
-    asked = [(picture, prompt, ()), (picture, prompt, [(prompt, "Yes.")])]
-    asked.append((None, prompt, ()))
     batches, processed = [], []
     for shown, question, history in asked:
         conversation = talk.conversation(shown, question, history)
         batches.append(talk.encode([conversation]))
-        pieces = loaded.context.template.render(
-            conversation, add_generation_prompt=True
-        )
-        text = as_text(pieces, loaded.context.tokenizer)
-        processed.append((text, shown))
+        pieces = talk.context.template.render(conversation, add_generation_prompt=True)
+        processed.append((as_text(pieces, talk.context.tokenizer), shown))
     return batches, processed
 
 
 def merge_checkpoint(
     config: str | os.PathLike,
-    checkpoint: str | os.PathLike,
+    checkpoint: str | os.PathLike | None,
     out: str | os.PathLike,
     *,
     cfg_options: dict | None = None,
@@ -133,8 +165,10 @@ def merge_checkpoint(
     The sums are made in float32; every weight is written in the dtype it had.
 
     Args:
-        config (str | PathLike): file or name, with the ``lora`` of the training.
-        checkpoint (str | PathLike): of mmvlm, whole or trainable-only.
+        config (str | PathLike): work dir, or file or name of a config with the
+            ``lora`` of the training.
+        checkpoint (str | PathLike | None): of mmvlm, whole or trainable-only; None
+            takes the newest of a work dir.
         out (str | PathLike): checkpoint to write.
         cfg_options (dict | None): as ``--cfg-options``.
         tiny (bool): the config's tiny twin.
@@ -143,8 +177,12 @@ def merge_checkpoint(
         dict[str, int]: merged layers per part.
 
     """
-    from mmvlm.engine.runner.checkpoint import save_atomic
+    from mmvlm.engine.runner.checkpoint import resolve_checkpoint, save_atomic
 
+    config, checkpoint = split_model(config, checkpoint)
+    if checkpoint is None:
+        raise ValueError(f"{config}: is no work dir; name a checkpoint behind it.")
+    checkpoint = resolve_checkpoint(checkpoint)
     if Path(out).exists() and Path(out).samefile(checkpoint):
         raise ValueError(f"{out}: is the checkpoint itself; name another file.")
     loaded = load_model(
@@ -165,10 +203,85 @@ def merge_checkpoint(
     parts = list(model.parts)
     meta = dict(source=os.fspath(checkpoint), merged_lora=merged, parts=parts)
     save_atomic(dict(state_dict=state, meta=meta), out)
-    off = " ".join(f"model.{part}.lora=None" for part in merged)
+    options = " ".join(without_lora(loaded.cfg.model.to_dict(), merged))
     print_log(
         f"{out}: the whole model ({', '.join(parts)}). Use it with a config without "
-        f"lora, or with --cfg-options {off}.",
+        f"lora, or so: tools/chat.py {shlex.quote(os.fspath(config))} "
+        f"{shlex.quote(os.fspath(out))} --cfg-options {options}",
         logger="current",
     )
     return merged
+
+
+def to_llava(
+    config: str | os.PathLike,
+    checkpoint: str | os.PathLike | None,
+    folder: str | os.PathLike,
+    *,
+    dtype: torch.dtype | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Write the folder that official LLaVA, MMFuser and DenseFusion code opens.
+
+    Args:
+        config (str | PathLike): work dir, file or name.
+        checkpoint (str | PathLike | None): None takes the newest of a work dir.
+        folder (str | PathLike): to be written.
+        dtype (torch.dtype | None): of the weights; None keeps it.
+        overwrite (bool): replace an existing folder.
+
+    Raises:
+        ValueError: when the official code has no place for something.
+
+    """
+    from mmvlm.export.llava_config import official_config
+    from mmvlm.export.to_llava import export_folder
+
+    loaded = load_model(config, checkpoint, device="cpu", full_precision_base=True)
+    if has_lora(loaded.model):
+        merge_lora(loaded.model.float())
+    cfg, pipeline = loaded.cfg.model.to_dict(), find_pipeline(loaded.cfg)
+    tower = cfg["vision_encoder"]
+    tower = tower.get("encoder") or tower
+    lengths = [step["max_length"] for step in pipeline if step.get("max_length")]
+    fields = official_config(
+        cfg,
+        view_config(pipeline),
+        mm_vision_tower=tower.get("name_or_path"),
+        tokenizer_model_max_length=lengths[0] if lengths else None,
+    )
+    return export_folder(
+        loaded.model.state_dict(),
+        folder,
+        fields,
+        loaded.context.tokenizer,
+        generation=loaded.model.generation,
+        dtype=dtype,
+        overwrite=overwrite,
+        source=os.fspath(checkpoint or config),
+    )
+
+
+def without_lora(model_cfg: dict, parts: Iterable[str]) -> list[str]:
+    """Return the ``--cfg-options`` that fit a LoRA config to its merged weights.
+
+    Args:
+        model_cfg (dict): ``model`` of the config.
+        parts (Iterable[str]): whose adapters were merged.
+
+    """
+    options = []
+
+    def switch_off(part: dict, where: str) -> None:
+        for key, value in part.items():
+            if key in ("lora", "quantization") and value:
+                options.append(f"{where}.{key}=None")
+            elif isinstance(value, dict) and key != "config":
+                switch_off(value, f"{where}.{key}")
+
+    for name in parts:
+        switch_off(model_cfg[name], f"model.{name}")
+        if name in (model_cfg.get("train_parts") or {}):
+            # The rule may name adapters, which are there no more.
+            options.append(f"model.train_parts.{name}=False")
+    return options

@@ -33,18 +33,20 @@ def main(argv=None):
 
     args = parse_args(argv)
     from mmvlm.datasets.tiny_scenes.build import make_tiny_scenes
+    from mmvlm.utils.files import writing_into
 
     start = time.perf_counter()
     try:
-        summary = make_tiny_scenes(
-            args.out,
-            num_train=args.num,
-            num_test=args.num_test,
-            seed=args.seed,
-            formats=tuple(args.format),
-            image_format=args.image_format,
-            style=args.style,
-        )
+        with writing_into(args.out):
+            summary = make_tiny_scenes(
+                args.out,
+                num_train=args.num,
+                num_test=args.num_test,
+                seed=args.seed,
+                formats=tuple(args.format),
+                image_format=args.image_format,
+                style=args.style,
+            )
     except user_errors() as error:
         return f"error: {error.args[0] if error.args else error}"
     print(
