@@ -13,11 +13,11 @@ from mmvlm.text.llava_format import MEDIA_FIELDS, parse_llava_conversation
 
 from .base import ConversationDataset
 from .index.records import JSONLine, JSONRecords
-from .index.scanner import first_character
+from .index.scanner import first_character, whole_object
 
 #: Goes up with every change of the words and inputs that are counted here.
-_INDEX_VERSION = 1
-_MEDIA = frozenset(MEDIA_FIELDS)
+_INDEX_VERSION = 2
+_MEDIA = frozenset(name + plural for name in MEDIA_FIELDS for plural in ("", "s"))
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,8 @@ class LLaVADataset(ConversationDataset):
     """LLaVA conversations, text-only and with any number of pictures.
 
     A record is ``{"id", "image", "conversations": [{"from": "human" | "gpt",
-    "value"}, ...]}``; ``image`` is a path, a list of paths, or absent. The file
-    holds a list of records, or a record per line.
+    "value"}, ...]}``; ``image`` (or ``images``) is a path, a list of paths, or absent.
+    The file holds a list of records, or a record per line.
 
     Other inputs stand in fields of their own (``video``, ``audio``, ``point``,
     ``rgbd``, ``rgbn``, ``imu``, ``fmri``), their placeholders are ``<video>``, ...: a
@@ -89,6 +89,9 @@ class LLaVADataset(ConversationDataset):
         bad = records.first_damaged
         strict = self.bad_samples.policy == "raise"
         if bad is not None and (strict or bad == 0 or records.is_cut):
+            whole = whole_object(self.ann_file) if bad == 0 else None
+            if whole is not None:
+                raise ValueError(whole)
             bad = len(records) - 1 if records.is_cut else bad
             hint = "Repair the file there."
             if records.is_cut:
@@ -105,14 +108,14 @@ class LLaVADataset(ConversationDataset):
     def _image_keys(self, record: Any) -> tuple:
         if not isinstance(record, dict):
             return ()
-        image = record.get("image")
+        name, image = _field(record, "image")
         images = [] if image is None else image
         images = [images] if isinstance(images, str) else images
         if not isinstance(images, list) or not all(
             isinstance(path, str) and path for path in images
         ):
             raise ValueError(
-                f"'image' must be a path or a list of paths, got {image!r:.100}."
+                f"'{name}' must be a path or a list of paths, got {image!r:.100}."
             )
         return tuple(images)
 
@@ -120,8 +123,8 @@ class LLaVADataset(ConversationDataset):
         if not isinstance(record, dict) or _MEDIA.isdisjoint(record):
             return {}
         media = {}
-        for name in MEDIA_FIELDS:
-            given = record.get(name)
+        for modality in MEDIA_FIELDS:
+            name, given = _field(record, modality)
             items = [] if given is None else given
             items = [items] if isinstance(items, str) else items
             if not isinstance(items, list) or not all(map(_is_input, items)):
@@ -130,7 +133,7 @@ class LLaVADataset(ConversationDataset):
                     f"list of paths; got {given!r:.100}."
                 )
             if items:
-                media[name] = tuple(
+                media[modality] = tuple(
                     item if isinstance(item, str) else tuple(item) for item in items
                 )
         return media
@@ -165,6 +168,24 @@ class LLaVADataset(ConversationDataset):
             return 0
         values = [turn.get("value") for turn in turns if isinstance(turn, dict)]
         return sum(len(value.split()) for value in values if isinstance(value, str))
+
+
+def _field(record: dict, name: str) -> tuple[str, Any]:
+    """Return a field and its name, which may stand in the plural.
+
+    Raises:
+        ValueError: when both are there and say different things.
+
+    """
+    one, many = record.get(name), record.get(f"{name}s")
+    if one is None and many is not None:
+        return f"{name}s", many
+    same = many in (None, one) or (isinstance(many, list) and many == [one])
+    if one is not None and not same:
+        raise ValueError(
+            f"'{name}' is {one!r:.60} and '{name}s' is {many!r:.60}; keep one of them."
+        )
+    return name, one
 
 
 def _is_input(item: Any) -> bool:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import logging
 from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
 from mmengine.evaluator import BaseMetric
+from mmengine.logging import print_log
 
 from mmvlm.utils.files import write_atomic
 
@@ -58,6 +60,8 @@ class AnswersMetric(BaseMetric):
         """
         for sample in data_samples:
             missing = {"sample_id", "index", "gt_text", "pred_text"} - set(sample)
+            if not _is_answered(sample.get("conversation")):
+                missing -= {"gt_text"}
             if missing:
                 raise KeyError(
                     f"{type(self).__name__}: sample {sample.get('sample_id')!r} of "
@@ -71,18 +75,44 @@ class AnswersMetric(BaseMetric):
                 index=int(sample["index"]),
                 image=str(paths[0]) if paths else None,
                 question=last_question(sample.get("conversation")),
-                gt=sample["gt_text"],
+                gt=sample.get("gt_text"),
                 pred=sample["pred_text"],
             )
             self.results.append({**row, **self.read_meta(sample)})
 
     def compute_metrics(self, results: list[dict]) -> dict[str, float]:
-        """Put rows in the order of the data set, score and write them."""
+        """Put rows in the order of the data set, score and write them.
+
+        Rows without an answer (a public test split) are written, not scored;
+        ``unanswered`` counts them.
+        """
         rows = sorted(results, key=lambda row: (row["dataset"], row["index"]))
-        rows, metrics = self.score(rows)
+        bare = [row for row in rows if not (row["gt"] or "").strip()]
+        if not bare:
+            rows, metrics = self.score(rows)
+        else:
+            known = [row for row in rows if (row["gt"] or "").strip()]
+            scored, metrics = self.score(known) if known else ([], {})
+            metrics["unanswered"] = len(bare)
+            rows = sorted(
+                [*scored, *bare], key=lambda row: (row["dataset"], row["index"])
+            )
+            print_log(
+                f"{type(self).__name__}: {len(bare)} of {len(rows)} questions have no "
+                "answer to compare with and are not scored; predictions are in "
+                f"{self.out_file or 'no file (set out_file)'}.",
+                logger="current",
+                level=logging.WARNING,
+            )
         if self.out_file is not None:
             write_json_lines(self.out_file, rows)
         return metrics
+
+
+def _is_answered(conversation: Any) -> bool:
+    """Whether the last turn is an answer; also when there is no conversation."""
+    turns = getattr(conversation, "turns", None)
+    return not turns or turns[-1].role != "user"
 
 
 def last_question(conversation: Any) -> str:
