@@ -13,12 +13,7 @@ from typing import Any
 
 import torch
 
-
-def narrow_dtype(tensor: torch.Tensor) -> torch.dtype | None:
-    """Return the dtype that autocast multiplies in on a CPU; None anywhere else."""
-    if tensor.device.type != "cpu" or not torch.is_autocast_enabled("cpu"):
-        return None
-    return torch.get_autocast_dtype("cpu")
+from mmvlm.utils.precision import narrow_dtype
 
 
 def is_small(value: torch.Tensor) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from mmvlm.models.utils.checkpointing import checkpoint_blocks
-from mmvlm.models.utils.even_shapes import POSITIONS, round_up
+from mmvlm.models.utils.even_shapes import POSITIONS, few_shapes, round_up
 from mmvlm.models.utils.hf_loading import build_causal_lm
 from mmvlm.models.utils.token_context import PAD, current_tokens, use_layout
 from mmvlm.registry import MODELS
@@ -307,7 +307,7 @@ class HFCausalLM(LanguageModel):
         """Lay the samples out as a right-padded batch and back."""
         lengths = torch.tensor(seq_lens, device=inputs_embeds.device)
         longest = max(seq_lens)
-        if self.attention == "batched":
+        if self.attention == "batched" and few_shapes(inputs_embeds):
             longest = round_up(longest, POSITIONS)
         steps = torch.arange(longest, device=inputs_embeds.device)
         mask = steps[None] < lengths[:, None]
