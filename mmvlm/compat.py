@@ -9,7 +9,9 @@ off, which is how the tests show that each is needed.
 
 from __future__ import annotations
 
+import builtins
 import contextlib
+import importlib.util
 import os
 import sys
 import threading
@@ -176,6 +178,61 @@ def _repair_checkpoint_loader(module: types.ModuleType) -> None:
     module.CheckpointLoader.register_scheme("", load_from_local, force=True)
 
 
+# ---------------------------------------- packages that are slow and noisy to import
+@contextlib.contextmanager
+def _without(package: str, importer: str) -> Iterator[None]:
+    """Let the import of a package fail in one module, and in no other."""
+    found = builtins.__import__
+
+    def import_others(
+        name: str, scope: dict | None = None, *args: object, **kwargs: object
+    ) -> types.ModuleType:
+        if name == package and scope and scope.get("__name__") == importer:
+            raise ImportError(f"{package} is imported when it is needed")
+        return found(name, scope, *args, **kwargs)
+
+    builtins.__import__ = import_others
+    try:
+        yield
+    finally:
+        builtins.__import__ = found
+
+
+class _ImportedAtUse(types.ModuleType):
+    """Stands for a package until something of it is asked for."""
+
+    def __getattr__(self, name: str) -> object:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return getattr(importlib.import_module(self.__name__), name)
+
+
+def _delay_deepspeed(execute: Callable[[], None], module: types.ModuleType) -> None:
+    """Import DeepSpeed when a strategy uses it: it takes seconds and prints lines."""
+    with _without("deepspeed", module.__name__):
+        execute()
+    if importlib.util.find_spec("deepspeed") is not None:
+        module.deepspeed = _ImportedAtUse("deepspeed")
+
+
+def _delay_bitsandbytes(execute: Callable[[], None], module: types.ModuleType) -> None:
+    """Register bitsandbytes' optimizers when an optimizer is asked for in vain."""
+    with _without("bitsandbytes", module.__name__):
+        execute()
+    kind, waiting = type(module.OPTIMIZERS), [module.register_bitsandbytes_optimizers]
+    find = kind.get
+
+    # Of the class: registries of other scopes look for a name by themselves.
+    def get(self: object, key: str) -> object:
+        known = find(self, key)
+        if known is None and waiting and self.name == module.OPTIMIZERS.name:
+            module.BITSANDBYTES_OPTIMIZERS += waiting.pop()()
+            known = find(self, key)
+        return known
+
+    kind.get = get
+
+
 # ------------------------------------------------------------- mmpretrain
 def _restore_transformers_names() -> None:
     """Put five names back into transformers.modeling_utils for mmpretrain.
@@ -255,6 +312,8 @@ def init_cpu_distributed(launcher: str) -> bool:
 _SHIMS: dict[str, tuple[str, str, Callable[..., None]]] = {
     "torchvision": ("torchvision", "run", _run_torchvision),
     "checkpoint": ("mmengine.runner.checkpoint", "after", _repair_checkpoint_loader),
+    "deepspeed": ("mmengine._strategy.deepspeed", "run", _delay_deepspeed),
+    "bitsandbytes": ("mmengine.optim.optimizer.builder", "run", _delay_bitsandbytes),
     "transformers_names": (
         "mmpretrain.models.multimodal",
         "before",

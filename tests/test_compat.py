@@ -374,3 +374,26 @@ class TestHook:
 
         assert shimmed_module.seen == ["before"]
         sys.modules.pop("shimmed_module")
+
+
+LATE = """
+import sys, mmvlm
+from mmvlm.engine.runner import build_runner
+from mmengine.registry import OPTIMIZERS
+def loaded():
+    return [p for p in ("bitsandbytes", "deepspeed") if p in sys.modules]
+first, none = loaded(), OPTIMIZERS.get("NoSuchOptimizer")
+print(first, none, loaded())
+"""
+
+
+def test_slow_packages_are_imported_when_they_are_used():
+    """DeepSpeed's lines go to stdout, and it and bitsandbytes take seconds."""
+    env = dict(os.environ, PYTHONPATH=str(ROOT))
+    done = subprocess.run(
+        [sys.executable, "-c", LATE], env=env, capture_output=True, text=True
+    )
+    found = [n for n in ("bitsandbytes",) if importlib.util.find_spec(n)]
+
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout == f"[] None {found}\n"

@@ -9,6 +9,8 @@ import argparse
 import contextlib
 import sys
 
+from mmvlm.utils.entry import run_tool, user_errors
+
 
 def parse_args(argv=None):
     from mmengine.config import DictAction
@@ -135,10 +137,10 @@ def main(argv=None):
         for prompt in args.prompt or []:
             print(f"> {prompt}", flush=True)
             dialogue.ask(prompt)
-    except (ValueError, FileNotFoundError) as error:
+    except user_errors() as error:
         return f"error: {error}"
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_tool(main)

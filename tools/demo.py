@@ -445,4 +445,7 @@ def main(argv=None):
 
 
 if __name__ == "__main__":
-    main()
+    sys.path.insert(0, str(ROOT))
+    from mmvlm.utils.entry import run_tool
+
+    run_tool(main)

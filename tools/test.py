@@ -5,6 +5,8 @@ import json
 import os
 import sys
 
+from mmvlm.utils.entry import run_tool
+
 
 def parse_args(argv=None):
     from mmengine.config import DictAction
@@ -86,4 +88,4 @@ def main(argv=None):
 
 
 if __name__ == "__main__":
-    main()
+    run_tool(main)

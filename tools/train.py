@@ -2,7 +2,8 @@
 
 import argparse
 import os
-import sys
+
+from mmvlm.utils.entry import run_tool
 
 
 def parse_args(argv=None):
@@ -75,4 +76,4 @@ def main(argv=None):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_tool(main)

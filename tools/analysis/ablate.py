@@ -19,11 +19,15 @@ from pathlib import Path
 TOOLS = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(TOOLS.parent))
 
+from mmvlm.utils.entry import catch_signals, run_tool, user_errors
+
+if __name__ == "__main__":
+    catch_signals()  # before imports that take seconds
+
 import mmvlm  # noqa: F401  isort: skip
 
 from mmvlm.apis.ablation import Ablation
 from mmvlm.apis.ablation_table import choose_metrics, collect, markdown, write_tables
-from mmvlm.config import ConfigError
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -80,7 +84,7 @@ def main(argv: list[str] | None = None) -> int:
             failed = ablation.run(args.jobs, lambda text: print(text, flush=True))
         lines = collect(ablation)
         metrics = choose_metrics(lines, args.metrics)
-    except (ConfigError, FileNotFoundError, ValueError) as error:
+    except user_errors() as error:
         print(error, file=sys.stderr)
         return 1
     if args.dry_run:
@@ -95,4 +99,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_tool(main)

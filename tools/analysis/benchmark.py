@@ -9,6 +9,11 @@ lines, then as a table with the ratio beside the least that is expected. Only
 ratios travel between machines; quote them with the command.
 """
 
+from mmvlm.utils.entry import catch_signals, run_tool
+
+if __name__ == "__main__":
+    catch_signals()  # before imports that take seconds
+
 import mmvlm  # noqa: F401  isort: skip
 
 import argparse
@@ -46,4 +51,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_tool(main)

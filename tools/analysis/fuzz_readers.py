@@ -9,6 +9,11 @@ as bad. The same seed gives the same cases. Where damage takes a record away or
 changes its split, fewer samples are seen than were written; such cases are counted.
 """
 
+from mmvlm.utils.entry import catch_signals, run_tool
+
+if __name__ == "__main__":
+    catch_signals()  # before imports that take seconds
+
 import mmvlm  # noqa: F401  isort: skip
 
 import argparse
@@ -62,4 +67,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_tool(main)

@@ -16,11 +16,16 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from mmvlm.utils.entry import catch_signals, quiet_stdout, run_tool, user_errors
+
+if __name__ == "__main__":
+    catch_signals()  # before imports that take seconds
+
 import mmvlm  # noqa: F401  isort: skip
 
 from mmengine.config import DictAction
 
-from mmvlm.config import ConfigError, load_config
+from mmvlm.config import load_config
 from mmvlm.config.flops import (
     ANSWER_TOKENS,
     PROMPT_TOKENS,
@@ -46,14 +51,15 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     try:
-        cfg = load_config(args.config, args.cfg_options, tiny=args.tiny)
-        report = count_flops(
-            cfg,
-            prompt_tokens=args.prompt,
-            answer_tokens=args.answer,
-            backward=not args.forward_only,
-        )
-    except (ConfigError, FileNotFoundError, ValueError) as error:
+        with quiet_stdout():
+            cfg = load_config(args.config, args.cfg_options, tiny=args.tiny)
+            report = count_flops(
+                cfg,
+                prompt_tokens=args.prompt,
+                answer_tokens=args.answer,
+                backward=not args.forward_only,
+            )
+    except user_errors() as error:
         print(error, file=sys.stderr)
         return 1
     print(json.dumps(report.to_dict(), indent=2) if args.json else render_flops(report))
@@ -61,4 +67,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_tool(main)

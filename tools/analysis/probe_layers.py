@@ -16,13 +16,17 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from mmvlm.utils.entry import catch_signals, run_tool, user_errors
+
+if __name__ == "__main__":
+    catch_signals()  # before imports that take seconds
+
 import mmvlm  # noqa: F401  isort: skip
 
 from mmengine.config import DictAction
 
 from mmvlm.apis.layer_probe import PRINTS, probe_layers
 from mmvlm.apis.loading import load_model
-from mmvlm.config import ConfigError
 from mmvlm.datasets.tiny_scenes.samples import test_samples, training_samples
 from mmvlm.datasets.tiny_scenes.styles import FINE
 
@@ -81,7 +85,7 @@ def main(argv: list[str] | None = None) -> int:
             seed=args.seed,
             progress=lambda line: print(f"{line} ...", file=sys.stderr, flush=True),
         )
-    except (ConfigError, FileNotFoundError, ValueError) as error:
+    except user_errors() as error:
         print(error, file=sys.stderr)
         return 1
     print(markdown(table))
@@ -89,4 +93,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_tool(main)

@@ -16,13 +16,17 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from mmvlm.utils.entry import catch_signals, run_tool, user_errors
+
+if __name__ == "__main__":
+    catch_signals()  # before imports that take seconds
+
 import mmvlm  # noqa: F401  isort: skip
 
 from mmengine.config import DictAction
 
 from mmvlm.apis import VLMInferencer
 from mmvlm.apis.feature_maps import look_inside
-from mmvlm.config import ConfigError
 from mmvlm.visualization.features import (
     check_query,
     draw_maps,
@@ -111,7 +115,7 @@ def main(argv: list[str] | None = None) -> int:
             talk, args.image, layers=args.layers, view=args.view, prompt=args.prompt
         )
         query = find_query(args, maps)
-    except (ConfigError, FileNotFoundError, ValueError) as error:
+    except user_errors() as error:
         print(error, file=sys.stderr)
         return 1
     folder = Path(args.out)
@@ -132,4 +136,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_tool(main)

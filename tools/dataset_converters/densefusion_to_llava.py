@@ -3,6 +3,8 @@
 import argparse
 import sys
 
+from mmvlm.utils.entry import run_tool, user_errors
+
 
 def parse_args(argv=None):
     parser = argparse.ArgumentParser(description=__doc__)
@@ -36,11 +38,11 @@ def main(argv=None):
             skip_bad=args.skip_bad,
             report=lambda line: print(f"left out: {line}", file=sys.stderr),
         )
-    except (ValueError, OSError) as error:
+    except user_errors() as error:
         return f"error: {error}"
     print(f"{args.out_file}: {written} records, {left_out} rows left out.")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_tool(main)

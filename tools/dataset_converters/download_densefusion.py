@@ -7,6 +7,8 @@ Pictures are decoded before they are kept. OUT gets the rows that have one, OUT 
 import argparse
 import sys
 
+from mmvlm.utils.entry import run_tool, user_errors
+
 
 def parse_args(argv=None):
     parser = argparse.ArgumentParser(
@@ -51,7 +53,7 @@ def main(argv=None):
         )
     except KeyboardInterrupt:
         return "\nstopped; run the same command to go on."
-    except (ValueError, OSError) as error:
+    except user_errors() as error:
         return f"error: {error}"
     print(f"\n{args.json_out_file}: {summary.ok} rows with a picture.")
     if summary.refused or summary.failed:
@@ -62,4 +64,4 @@ def main(argv=None):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_tool(main)

@@ -1,8 +1,9 @@
 """Write TinyScenes: pictures, annotations and a tokenizer, all from a seed."""
 
 import argparse
-import sys
 import time
+
+from mmvlm.utils.entry import run_tool, user_errors
 
 
 def parse_args(argv=None):
@@ -44,7 +45,7 @@ def main(argv=None):
             image_format=args.image_format,
             style=args.style,
         )
-    except (KeyError, ValueError, OSError) as error:
+    except user_errors() as error:
         return f"error: {error.args[0] if error.args else error}"
     print(
         f"{summary['num_train']} training scenes and {summary['num_test']} test "
@@ -55,4 +56,4 @@ def main(argv=None):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_tool(main)

@@ -13,11 +13,15 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from mmvlm.utils.entry import catch_signals, run_tool, user_errors
+
+if __name__ == "__main__":
+    catch_signals()  # before imports that take seconds
+
 from rich.console import Console
 
 from mmvlm.apis.data_loading import add_data_arguments, open_from_arguments
 from mmvlm.apis.sample_browser import choose_samples, collect_card
-from mmvlm.config import ConfigError
 from mmvlm.visualization.sample_page import write_sample_page
 from mmvlm.visualization.sample_terminal import render_card
 
@@ -49,7 +53,7 @@ def main(argv: list[str] | None = None) -> int:
             seed=args.seed,
             quarantine=args.quarantine,
         )
-    except (ConfigError, OSError, ValueError, KeyError, TypeError) as error:
+    except user_errors() as error:
         print(f"cannot open: {error}", file=sys.stderr)
         return 2
     cards = [collect_card(data, at, opened.context) for data, at in chosen]
@@ -67,4 +71,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_tool(main)

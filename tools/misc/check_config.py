@@ -11,9 +11,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from mmvlm.utils.entry import catch_signals, run_tool, user_errors
+
+if __name__ == "__main__":
+    catch_signals()  # before imports that take seconds
+
 from mmengine.config import DictAction
 
-from mmvlm.config import ConfigError, ConfigTrace, check_config, load_config
+from mmvlm.config import ConfigTrace, check_config, load_config
 from mmvlm.config.dry_run import dry_run, render
 
 
@@ -36,7 +41,7 @@ def check(path: str, args: argparse.Namespace) -> bool:
             trace.set(key.removeprefix("+"), value)
         doctor = check_config(cfg, trace, check_files=args.files, world_size=args.gpus)
         doctor.raise_if_ill()
-    except (ConfigError, FileNotFoundError) as error:
+    except user_errors() as error:
         print(error, file=sys.stderr)
         return False
     print(f"{trace.path}: fine")
@@ -54,4 +59,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_tool(main)

@@ -15,11 +15,15 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from mmvlm.utils.entry import catch_signals, run_tool, user_errors
+
+if __name__ == "__main__":
+    catch_signals()  # before imports that take seconds
+
 from rich.console import Console
 
 from mmvlm.apis.data_doctor import check_data, render_report, write_files
 from mmvlm.apis.data_loading import add_data_arguments, open_from_arguments
-from mmvlm.config import ConfigError
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -47,7 +51,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     try:
         opened = open_from_arguments(args)
-    except (ConfigError, OSError, ValueError, KeyError, TypeError) as error:
+    except user_errors() as error:
         print(f"cannot open: {error}", file=sys.stderr)
         return 2
     console, clean = Console(), True
@@ -74,4 +78,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_tool(main)

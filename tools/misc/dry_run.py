@@ -9,9 +9,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from mmvlm.utils.entry import catch_signals, quiet_stdout, run_tool, user_errors
+
+if __name__ == "__main__":
+    catch_signals()  # before imports that take seconds
+
 from mmengine.config import DictAction
 
-from mmvlm.config import ConfigError, load_config
+from mmvlm.config import load_config
 from mmvlm.config.dry_run import dry_run, render
 
 
@@ -28,9 +33,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     try:
-        cfg = load_config(args.config, args.cfg_options, tiny=args.tiny)
-        result = dry_run(cfg, gpus=args.gpus)
-    except (ConfigError, FileNotFoundError, ValueError) as error:
+        with quiet_stdout():
+            cfg = load_config(args.config, args.cfg_options, tiny=args.tiny)
+            result = dry_run(cfg, gpus=args.gpus)
+    except user_errors() as error:
         print(error, file=sys.stderr)
         return 1
     print(json.dumps(result.to_dict(), indent=2) if args.json else render(result))
@@ -38,4 +44,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_tool(main)

@@ -9,6 +9,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from mmvlm.utils.entry import catch_signals, quiet_stdout, run_tool
+
+if __name__ == "__main__":
+    catch_signals()  # before imports that take seconds
+
 from mmvlm.config.components import component_kinds, list_components
 
 
@@ -22,12 +27,14 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
-    kinds = component_kinds()
+    with quiet_stdout():
+        kinds = component_kinds()
     if args.kind and args.kind not in kinds:
         print(f"no kind '{args.kind}'. Kinds: {', '.join(kinds)}", file=sys.stderr)
         return 1
     chosen = [args.kind] if args.kind else kinds
-    table = {kind: list_components(kind, inherited=args.all) for kind in chosen}
+    with quiet_stdout():
+        table = {kind: list_components(kind, inherited=args.all) for kind in chosen}
     if args.json:
         rows = {kind: [vars(row) for row in table[kind]] for kind in table}
         print(json.dumps(rows, indent=2))
@@ -40,4 +47,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_tool(main)

@@ -9,9 +9,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from mmvlm.utils.entry import catch_signals, quiet_stdout, run_tool, user_errors
+
+if __name__ == "__main__":
+    catch_signals()  # before imports that take seconds
+
 from mmengine.config import DictAction
 
-from mmvlm.config import ConfigError, ConfigTrace, diff_configs, load_config
+from mmvlm.config import ConfigTrace, diff_configs, load_config
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -30,13 +35,14 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     try:
-        cfg = load_config(args.config, args.cfg_options, tiny=args.tiny)
+        with quiet_stdout():
+            cfg = load_config(args.config, args.cfg_options, tiny=args.tiny)
         if args.diff:
             other = load_config(args.diff, args.cfg_options, tiny=args.tiny)
             for difference in diff_configs(cfg, other):
                 print(difference)
             return 0
-    except (ConfigError, FileNotFoundError) as error:
+    except user_errors() as error:
         print(error, file=sys.stderr)
         return 1
     if args.origins:
@@ -54,4 +60,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_tool(main)

@@ -1,7 +1,8 @@
 """Import a transformers LLaVA folder (LlavaForConditionalGeneration)."""
 
 import argparse
-import sys
+
+from mmvlm.utils.entry import run_tool, user_errors
 
 
 def parse_args(argv=None):
@@ -34,7 +35,7 @@ def main(argv=None):
         cfg = load_config(args.config).model.to_dict() if args.config else None
         imported = import_hf(args.folder, cfg, vocab_size=args.vocab_size)
         imported.save(args.out)
-    except (ValueError, OSError) as error:
+    except user_errors() as error:
         return f"error: {error}"
     if args.print_config:
         tokenizer = dict(type="HFTokenizer", name_or_path=args.folder)
@@ -44,4 +45,4 @@ def main(argv=None):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_tool(main)

@@ -7,7 +7,8 @@ lora.
 """
 
 import argparse
-import sys
+
+from mmvlm.utils.entry import run_tool, user_errors
 
 
 def parse_args(argv=None):
@@ -48,10 +49,10 @@ def main(argv=None):
             vision_tower=args.vision_tower,
         )
         imported.save(args.out)
-    except (ValueError, OSError) as error:
+    except user_errors() as error:
         return f"error: {error}"
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_tool(main)

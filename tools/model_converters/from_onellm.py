@@ -5,7 +5,8 @@ of stage I only; load_from=dict(..., grow=True) makes the next stage of it.
 """
 
 import argparse
-import sys
+
+from mmvlm.utils.entry import run_tool, user_errors
 
 
 def parse_args(argv=None):
@@ -28,10 +29,10 @@ def main(argv=None):
     try:
         cfg = load_config(args.config).model.to_dict()
         import_onellm(args.path, cfg).save(args.out)
-    except (ValueError, OSError) as error:
+    except user_errors() as error:
         return f"error: {error}"
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_tool(main)

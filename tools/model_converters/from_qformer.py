@@ -5,7 +5,8 @@ complete each other, later ones win.
 """
 
 import argparse
-import sys
+
+from mmvlm.utils.entry import run_tool, user_errors
 
 
 def parse_args(argv=None):
@@ -34,10 +35,10 @@ def main(argv=None):
         cfg = load_config(args.config).model.to_dict()
         imported = import_qformer(args.paths, cfg, projection=not args.no_projection)
         imported.save(args.out)
-    except (ValueError, OSError) as error:
+    except user_errors() as error:
         return f"error: {error}"
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_tool(main)

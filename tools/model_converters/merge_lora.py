@@ -1,7 +1,8 @@
 """Merge the LoRA adapters of every part; connector and all else stay."""
 
 import argparse
-import sys
+
+from mmvlm.utils.entry import run_tool, user_errors
 
 
 def parse_args(argv=None):
@@ -28,10 +29,10 @@ def main(argv=None):
             cfg_options=args.cfg_options,
             tiny=args.tiny,
         )
-    except (ValueError, OSError) as error:
+    except user_errors() as error:
         return f"error: {error}"
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_tool(main)

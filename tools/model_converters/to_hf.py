@@ -6,7 +6,8 @@ status 1.
 """
 
 import argparse
-import sys
+
+from mmvlm.utils.entry import run_tool, user_errors
 
 
 def parse_args(argv=None):
@@ -60,7 +61,7 @@ def main(argv=None):
             prompt=args.prompt,
             tolerance=args.tolerance,
         )
-    except (ValueError, OSError) as error:
+    except user_errors() as error:
         return f"error: {error}"
     if report is None:
         return 0
@@ -69,4 +70,4 @@ def main(argv=None):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_tool(main)

@@ -6,7 +6,8 @@ official training scripts take with --pretrain_mm_mlp_adapter.
 """
 
 import argparse
-import sys
+
+from mmvlm.utils.entry import run_tool, user_errors
 
 
 def parse_args(argv=None):
@@ -39,10 +40,10 @@ def main(argv=None):
         path = resolve_checkpoint(args.checkpoint)
         dtype = getattr(torch, args.dtype) if args.dtype else None
         print(export(read_file(path), args.out, dtype=dtype, source=str(path)))
-    except (ValueError, OSError) as error:
+    except user_errors() as error:
         return f"error: {error}"
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_tool(main)

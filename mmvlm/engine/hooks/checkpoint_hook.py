@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,7 @@ class VLMCheckpointHook(Hook):
         self.rule = rule
         self.kept: list[str] = []
         self.best: float | None = None
+        self.saved: int | None = None
 
     def state_dict(self) -> dict:
         """Return which files are kept and the best value."""
@@ -121,8 +123,32 @@ class VLMCheckpointHook(Hook):
             )
             runner.logger.info(f"best.pth: {self.save_best}={value:.4f}")
 
-    def save(self, runner: Any) -> None:
-        """Write a checkpoint of the steps done so far, once."""
+    def after_stop(self, runner: Any, number: int) -> None:
+        """Write what an interrupted run goes on from, and say how."""
+        name = signal.Signals(number).name
+        done = runner.train_loop.completed_steps
+        if not done:
+            runner.logger.warning(
+                f"Stopped by {name} before the first step, nothing to save: give the "
+                "same command to begin again."
+            )
+            return
+        if self.saved != done or not self.save_optimizer:
+            self.save(runner, whole=True)
+        path = os.path.join(runner.work_dir, f"iter_{done}.pth")
+        runner.logger.warning(
+            f"Stopped by {name} after step {done}, saved in '{path}': add --resume to "
+            "the same command to go on."
+        )
+
+    def save(self, runner: Any, whole: bool = False) -> None:
+        """Write a checkpoint of the steps done so far, once.
+
+        Args:
+            runner (Runner): the runner.
+            whole (bool): with the optimizer, whatever ``save_optimizer`` says.
+
+        """
         name = f"iter_{runner.train_loop.completed_steps}.pth"
         removed = []
         if name not in self.kept:
@@ -133,9 +159,10 @@ class VLMCheckpointHook(Hook):
         runner.save_checkpoint(
             runner.work_dir,
             name,
-            save_optimizer=self.save_optimizer,
+            save_optimizer=self.save_optimizer or whole,
             trainable_only=self.trainable_only,
         )
+        self.saved = runner.train_loop.completed_steps
         if is_main_process():
             write_last(runner.work_dir, name)
             for old in removed:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import random
+import signal
 import sys
 from functools import partial
 from typing import Any
@@ -26,6 +27,8 @@ def one_thread_worker(worker_id: int, *, seed: int, num_workers: int) -> None:
         num_workers (int): workers per rank.
 
     """
+    # A signal to the whole process group is the main process's; it ends us.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     torch.set_num_threads(1)
     try:
         import cv2

@@ -8,6 +8,8 @@ import torch
 from mmengine.runner import TestLoop, ValLoop
 
 from mmvlm.registry import LOOPS
+from mmvlm.utils import signals
+from mmvlm.utils.dist import gather_integers
 
 from ..optimizers.optim_wrapper import autocast, precision
 
@@ -55,7 +57,15 @@ class VLMValLoop(ValLoop):
 
     @torch.no_grad()
     def run_iter(self, idx: int, data_batch: Any) -> None:
-        """Predict and score one batch."""
+        """Predict and score one batch.
+
+        Raises:
+            Stopped: on every rank, when one noted a signal during training.
+
+        """
+        number = max(rank[0] for rank in gather_integers([signals.received()]))
+        if number:
+            raise signals.Stopped(number)
         self.runner.call_hook("before_val_iter", batch_idx=idx, data_batch=data_batch)
         outputs = predict(self.runner.model.val_step, data_batch, self.dtype)
         self.evaluator.process(data_samples=outputs, data_batch=data_batch)

@@ -11,6 +11,7 @@ import torch
 from mmengine.runner import BaseLoop
 
 from mmvlm.registry import LOOPS
+from mmvlm.utils import signals
 from mmvlm.utils.dist import gather_integers, get_dist_info, sum_tensor
 
 from .rng import preserved_rng, set_rng_state
@@ -181,6 +182,8 @@ class VLMTrainLoop(BaseLoop):
         self._resumed = False
         self._reader = LossReader()
         self.step: TrainStep | None = None
+        #: Number of the signal that stopped the run, on all ranks.
+        self.stopped_by = 0
 
     @property
     def max_epochs(self) -> int:
@@ -255,26 +258,43 @@ class VLMTrainLoop(BaseLoop):
         if self._resumed_rng is not None:
             set_rng_state(self._resumed_rng)
             self._resumed_rng = None
+        try:
+            with signals.noting():
+                self._run_steps()
+                if self.stopped_by:
+                    signals.stop(self.stopped_by)
+                    runner.call_hook("after_stop", number=self.stopped_by)
+        finally:
+            self.stream.close()
+        runner.call_hook("after_train")
+        return runner.model
+
+    def _run_steps(self) -> None:
+        """Make steps until the last one, or until a signal stops the run."""
+        runner, in_epoch = self.runner, False
         if self._resumed:
             self._boundaries()
-        in_epoch = False
         while self._iter < self._max_iters and not self.stop_training:
             if not in_epoch:
                 runner.call_hook("before_train_epoch")
                 in_epoch = True
             runner.model.train()
-            self.run_iter()
+            if self.stopped_by or not self.run_iter():
+                return
             in_epoch = self.stream.epoch == self._epoch
             self._boundaries()
-        if in_epoch:
+        if in_epoch and not self.stopped_by:
             self._close_epoch()
-        runner.call_hook("after_train")
-        return runner.model
 
-    def run_iter(self) -> None:
-        """Make one optimizer step."""
-        runner = self.runner
-        self.step = step = self._fetch()
+    def run_iter(self) -> bool:
+        """Make one optimizer step; False when a signal stops the run before it."""
+        runner, place = self.runner, (self.stream.epoch, self.stream.position)
+        step = self._fetch()
+        if self.stopped_by:
+            # What was fetched is not trained on: it comes again after a resume.
+            self.stream.seek(*place)
+            return False
+        self.step = step
         runner.call_hook(
             "before_train_iter", batch_idx=self._iter, data_batch=step.batches
         )
@@ -290,6 +310,7 @@ class VLMTrainLoop(BaseLoop):
             outputs=dict(loss=step.loss),
         )
         self._iter += 1
+        return True
 
     def _fetch(self) -> TrainStep:
         """Load the step's micro-batches and give them the step's denominator."""
@@ -300,16 +321,21 @@ class VLMTrainLoop(BaseLoop):
         seconds = time.perf_counter() - start
 
         counts = [_counts(batch) for batch in batches]
+        known = None not in counts
+        own = (
+            [sum(column) for column in zip(*counts, strict=True)] if known else [0] * 4
+        )
+        # Signals travel with the counts: all ranks stop before the same step.
+        ranks = gather_integers([*own, signals.received()])
+        *total, _ = (sum(column) for column in zip(*ranks, strict=True))
+        self.stopped_by = max(rank[-1] for rank in ranks)
         divisor = self.runner.optim_wrapper.loss_divisor
-        if None in counts:
+        fullest = max(rank[1] for rank in ranks)
+        if not known:
             samples = sum(len(batch.get("data_samples") or ()) for batch in batches)
-            total, fullest = [0, 0, samples, 0], 0
+            total = [0, 0, samples, 0]
             self.runner.optim_wrapper.begin_step(num_micro, divisor / num_micro)
         else:
-            own = [sum(column) for column in zip(*counts, strict=True)]
-            ranks = gather_integers(own)
-            total = [sum(column) for column in zip(*ranks, strict=True)]
-            fullest = max(rank[1] for rank in ranks)
             # Gradients are averaged over ranks and, under DeepSpeed, divided by
             # the accumulation: both are taken out of the denominator.
             denominator = max(total[0], 1) / (get_dist_info()[1] * divisor)
@@ -352,5 +378,9 @@ class VLMTrainLoop(BaseLoop):
         due = self.val_interval is not None and count % self.val_interval == 0
         due = due and count >= self.val_begin and (closed or not self.by_epoch)
         if due or at_end:
-            with preserved_rng():
-                self.runner.val_loop.run()
+            try:
+                with preserved_rng():
+                    self.runner.val_loop.run()
+            except signals.Stopped as stop:
+                # It is run again after a resume; what is trained is not touched.
+                self.stopped_by = stop.number

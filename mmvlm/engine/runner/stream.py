@@ -94,6 +94,12 @@ class MicroBatchStream:
         self.epoch, self.position = int(epoch), int(position)
         self._iterator = None
 
+    def close(self) -> None:
+        """End the loader's workers; the next micro-batch starts others."""
+        self._iterator = None
+        # Workers that persist hang on the loader.
+        self.dataloader._iterator = None
+
     def next(self) -> Any:
         """Return the next micro-batch, from the next epoch when this one is over."""
         if self._iterator is None:
