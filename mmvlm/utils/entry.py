@@ -66,10 +66,17 @@ def user_errors() -> tuple[type[Exception], ...]:
 def catch_signals() -> None:
     """Handle signals from now on; call it before imports that take seconds."""
     signals.install()
-    if {"RANK", "SLURM_PROCID", CHILD} & set(os.environ):
-        # A parent that is killed tells nobody; its processes save and end.
-        signals.die_with_parent(signal.SIGTERM)
+    end_with_parent()
     sys.excepthook = _uncaught
+
+
+def end_with_parent() -> None:
+    """Let ranks save and end when their launcher is killed, which tells nobody.
+
+    So do processes with the variable :data:`CHILD`.
+    """
+    if {"RANK", "SLURM_PROCID", CHILD} & set(os.environ):
+        signals.die_with_parent(signal.SIGTERM)
 
 
 def _uncaught(kind: type, error: BaseException, trace: Any) -> None:

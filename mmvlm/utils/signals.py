@@ -131,29 +131,30 @@ def _watch(reader: int) -> None:
     """End the process at a second signal, or when it does not end by itself."""
     # A launcher that was signalled as well passes its own on, a moment later.
     apart = 2.0 if "TORCHELASTIC_RUN_ID" in os.environ else 0.25
-    began, first = 0.0, 0
+    began, first, deadline = 0.0, 0, None
     while True:
-        left = None
-        if first and not _State.is_noting:
-            left = max(0.0, began + PATIENCE - time.monotonic())
-        elif first:
-            left = 1.0
+        if not first or _State.is_noting:
+            deadline, left = None, 1.0 if first else None
+        else:
+            deadline = deadline or time.monotonic() + PATIENCE
+            left = max(0.0, deadline - time.monotonic())
+        numbers = []
         if select.select([reader], [], [], left)[0]:
             numbers = [n for n in os.read(reader, 512) if n in SIGNALS]
-        elif _State.is_noting:
-            continue
-        else:
-            numbers = [first]
-            began -= apart
-        now = time.monotonic()
+        elif deadline is not None:
+            _end_at_once(first)
         for number in numbers:
             if not first:
-                began, first = now, number
+                began, first = time.monotonic(), number
                 if _State.is_noting:
                     _say(f"{signal.Signals(number).name}: the step in progress ends.")
-            elif now - began > apart:
-                _say(f"stopped by {signal.Signals(number).name}, at once.")
-                os._exit(128 + number)
+            elif time.monotonic() - began > apart:
+                _end_at_once(number)
+
+
+def _end_at_once(number: int) -> None:
+    _say(f"stopped by {signal.Signals(number).name}, at once.")
+    os._exit(128 + number)
 
 
 def _say(text: str) -> None:
