@@ -121,7 +121,7 @@ def _handle(number: int, frame: FrameType | None) -> None:
     if _State.received or os.getpid() != _State.owner:
         return
     _State.received = number
-    if _State.is_noting or _State.is_ending:
+    if _State.is_noting or _State.is_ending or _State.stopped:
         return
     _State.stopped = number
     raise Stopped(number)
