@@ -53,6 +53,7 @@ def main(argv=None):
     from mmvlm.config import load_config
     from mmvlm.engine.runner import build_runner
     from mmvlm.engine.runner.checkpoint import load_file, plain, write_atomic
+    from mmvlm.utils.files import check_writable
 
     cfg = load_config(
         args.config,
@@ -67,6 +68,7 @@ def main(argv=None):
     elif cfg.get("work_dir") is None:
         name = os.path.splitext(os.path.basename(args.config))[0]
         cfg.work_dir = os.path.join("work_dirs", name)
+    check_writable(cfg.work_dir)
     cfg.launcher = args.launcher
     if args.launcher == "none":
         # Whole files load in one process, whatever strategy trained them.

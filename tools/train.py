@@ -50,6 +50,7 @@ def main(argv=None):
     args = parse_args(argv)
     from mmvlm.config import load_config
     from mmvlm.engine.runner import build_runner
+    from mmvlm.utils.files import check_writable
 
     cfg = load_config(
         args.config,
@@ -62,6 +63,7 @@ def main(argv=None):
     elif cfg.get("work_dir") is None:
         name = os.path.splitext(os.path.basename(args.config))[0]
         cfg.work_dir = os.path.join("work_dirs", name)
+    check_writable(cfg.work_dir)
     cfg.launcher = args.launcher
     if args.resume is not None:
         cfg.resume = args.resume

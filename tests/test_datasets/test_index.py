@@ -488,3 +488,53 @@ def test_long_work_tells_how_far_it_is(logged, monkeypatch):
 
     assert "index of 'x': 25 % (7 records), about" in logged[0]
     assert logged[1] == "rows of 'x': 9 rows."
+
+
+def floats(spans):
+    return spans.astype(np.float64)
+
+
+def beyond(spans):
+    return spans + 10**12
+
+
+def backwards(spans):
+    return spans[:, ::-1].copy()
+
+
+def fewer(spans):
+    return spans[:-1]
+
+
+@pytest.mark.parametrize("forge", [floats, beyond, backwards, fewer])
+def test_an_index_that_leads_out_of_the_file_is_made_anew(
+    data, builds, logged, cache, forge
+):
+    """Its checksums are right: another program wrote it, or somebody."""
+    LLaVADataset(**data)
+    table = table_of(cache)
+    content = json.loads(table.read_text())
+    path = table.parent / content["arrays"]["spans"][0]
+    np.save(path, forge(np.load(path)))
+    content["arrays"]["spans"][1] = arrays._checksum(path)
+    table.write_text(json.dumps(content))
+
+    again = LLaVADataset(**data)
+
+    assert len(builds) == 2 and "'spans'" in "\n".join(logged)
+    assert again[49]["conversation"].id == "id49"
+
+
+def test_an_index_that_cannot_be_read_or_mapped_is_made_anew(data, builds, cache):
+    LLaVADataset(**data)
+    table = table_of(cache)
+    content = json.loads(table.read_text())
+    path = table.parent / content["arrays"]["words"][0]
+    path.write_bytes(path.read_bytes()[:70])
+    content["arrays"]["words"][1] = arrays._checksum(path)
+    table.write_text(json.dumps(content))
+    assert LLaVADataset(**data)[3]["conversation"].id == "id3" and len(builds) == 2
+
+    table.unlink()
+    table.mkdir()
+    assert LLaVADataset(**data)[3]["conversation"].id == "id3" and len(builds) == 3

@@ -146,8 +146,32 @@ class Arrays:
             path = os.path.join(folder, os.path.basename(files[name]))
             if not os.path.isfile(path) or _checksum(path) != sums[name]:
                 raise ValueError(f"its array '{name}' is damaged")
-        result._map()
+        try:
+            result._map()
+        except (ValueError, OSError, EOFError, OverflowError, MemoryError) as error:
+            raise ValueError(f"an array cannot be mapped ({error})") from error
         return result
+
+    def expect(self, count: int, **forms: tuple[str, int]) -> None:
+        """Check what the arrays are before anything is read through them.
+
+        Args:
+            count (int): rows of every array.
+            **forms (tuple[str, int]): dtype and columns by name; 0 columns for an
+                array of one dimension. Arrays that are not there are not checked.
+
+        Raises:
+            ValueError: naming the array that is another one.
+
+        """
+        for name, (dtype, columns) in forms.items():
+            array = self.arrays.get(name)
+            shape = (count, columns) if columns else (count,)
+            if array is not None and (array.dtype != dtype or array.shape != shape):
+                raise ValueError(
+                    f"its array '{name}' is {array.dtype}{list(array.shape)}, not "
+                    f"{dtype}{list(shape)}"
+                )
 
     def _map(self) -> None:
         for name, file in self._files.items():
@@ -172,7 +196,8 @@ class Arrays:
         write_atomic(os.path.join(folder, _TABLE), lambda out: out.write(content))
         named = {facts[0] for facts in table["arrays"].values()}
         for file in set(os.listdir(folder)) - named - {_TABLE}:
-            os.unlink(os.path.join(folder, file))
+            if os.path.isfile(os.path.join(folder, file)):
+                os.unlink(os.path.join(folder, file))
         try:
             return Arrays.open(folder, stamp)
         except ValueError as error:
@@ -202,7 +227,13 @@ class Arrays:
 
 
 def kept_arrays(
-    kind: str, place: Any, stamp: Any, build: Build, *, label: str
+    kind: str,
+    place: Any,
+    stamp: Any,
+    build: Build,
+    *,
+    label: str,
+    check: Callable[[Arrays], None] = lambda kept: None,
 ) -> Arrays:
     """Return arrays from disk, or make and keep them, one process for all.
 
@@ -213,13 +244,23 @@ def kept_arrays(
         stamp (Any): JSON-able: what they must have been made of and by.
         build (Callable): returns arrays and notes.
         label (str): what they are, for messages.
+        check (Callable): raises an error for kept arrays that cannot be used.
 
     """
+
+    def opened(folder: str) -> Arrays:
+        kept = Arrays.open(folder, stamp)
+        try:
+            check(kept)
+        except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+            raise ValueError(f"{error}") from error
+        return kept
+
     tail = os.path.join(kind, digest_of(place))
     places = [os.path.join(root, tail) for root in cache_folders()]
     for folder in places:
         try:
-            return Arrays.open(folder, stamp)
+            return opened(folder)
         except (OSError, ValueError):
             continue
     made: Arrays | None = None
@@ -232,10 +273,10 @@ def kept_arrays(
             continue
         with lock.held(lambda: say(f"{label}: waits for the process that makes it.")):
             try:
-                return Arrays.open(folder, stamp)
+                return opened(folder)
             except FileNotFoundError:
                 pass
-            except ValueError as error:
+            except (OSError, ValueError) as error:
                 say(f"{label}: the kept one is not used, {error}; it is made anew.")
             made = Arrays(*build()) if made is None else made
             try:

@@ -124,7 +124,9 @@ class JSONRecords:
         else:
             place = [os.path.abspath(path), form, reader]
             stamp = [INDEX_VERSION, self._source, form, reader]
-            self._arrays = kept_arrays("index", place, stamp, build, label=label)
+            self._arrays = kept_arrays(
+                "index", place, stamp, build, label=label, check=self._check
+            )
 
     def _build(
         self, describe: Describe | None, label: str
@@ -170,6 +172,27 @@ class JSONRecords:
         if progress.told:
             say(f"{label}: done, {count} records.")
         return arrays, notes
+
+    def _check(self, kept: Arrays) -> None:
+        """Refuse an index that leads out of the file, or that is no index."""
+        notes, spans = kept.notes, kept["spans"]
+        count, names, first = notes["count"], notes["names"], notes["first_damaged"]
+        forms = dict(spans=("int64", 2), flags=("uint8", 0), words=("int32", 0))
+        kept.expect(count, **forms, kinds=("uint16", 0), numbers=("int32", 0))
+        flags, kinds = kept["flags"], kept["kinds"]
+        damaged = flags & DAMAGED
+        if (int(damaged.argmax()) if damaged.any() else None) != first:
+            raise ValueError("its notes do not fit its arrays")
+        if not isinstance(notes["described"], bool) or len(kept["words"]) != count:
+            raise ValueError("its notes do not fit its arrays")
+        if count and not (
+            (spans[:, 0] <= spans[:, 1]).all()
+            and (spans[1:, 0] >= spans[:-1, 1]).all()
+            and spans[0, 0] >= 0
+            and spans[-1, 1] <= self._source[1]
+            and kinds.max() < len(names)
+        ):
+            raise ValueError("its array 'spans' or 'kinds' leads out of the file")
 
     def _line(self, found: Scanned) -> JSONLine:
         if found.problem is None:

@@ -114,7 +114,18 @@ class TokenLengths:
         if key is None:
             return Arrays(*build())
         label = f"token lengths of dataset '{self.dataset.name}'"
-        return kept_arrays("lengths", place, [_VERSION, key], build, label=label)
+
+        def check(kept: Arrays) -> None:
+            kept.expect(len(self.dataset), tokens=("int32", 0))
+            if (
+                not isinstance(kept.notes["is_random"], bool)
+                or kept["tokens"].min() < 1
+            ):
+                raise ValueError("its lengths or notes are none")
+            kept.notes["when"], kept.notes["left_out"]
+
+        stamp = [_VERSION, key]
+        return kept_arrays("lengths", place, stamp, build, label=label, check=check)
 
     def _key(self) -> str | None:
         """Return a hash of all that lengths depend on; None: not to be kept."""

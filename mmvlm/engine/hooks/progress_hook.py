@@ -14,6 +14,7 @@ from mmengine.dist import get_world_size, is_main_process
 from mmengine.hooks import LoggerHook
 
 from mmvlm.registry import HOOKS
+from mmvlm.utils.files import writing
 
 from ..runner.checkpoint import unwrap, write_atomic
 from .flops import StepCost, device_peak
@@ -207,7 +208,7 @@ class ProgressHook(LoggerHook):
     def _write_line(self, runner: Any, row: dict) -> None:
         if is_main_process():
             path = os.path.join(runner.work_dir, SCALARS_FILE)
-            with open(path, "a", encoding="utf-8") as file:
+            with writing(path), open(path, "a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
 
 
