@@ -7,7 +7,17 @@ signals (SIGUSR1 too) to the ranks, gives them time to save, and exits with a tr
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
+
+from .signals import SIGNALS
+
+if __name__ == "__main__":
+    # Until the ranks are there, and torch's launcher hands signals to them.
+    for one in SIGNALS:
+        if signal.getsignal(one) is not signal.SIG_IGN:
+            signal.signal(one, lambda number, frame: os._exit(128 + number))
 
 from torch.distributed import run
 from torch.distributed.elastic.multiprocessing import SignalException

@@ -48,16 +48,25 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
 def arguments(folder: str | os.PathLike, steps: int, processes: int) -> list[str]:
     """Return the options of tools/train.py for a tiny run."""
     config = Path(f"{folder}.py")
-    config.write_text(
-        f"_base_ = {str(CONFIG)!r}\n"
-        f"train_cfg = dict(_delete_=True, max_iters={steps})\n"
-        "default_hooks = dict(logger=dict(interval=1))\n"
-        "optim_wrapper = dict(accumulative_counts=1)\n"
-    )
+    if not config.exists():
+        write_config(config, steps)
     return [
-        *(str(config), "--tiny", "--work-dir", str(folder), "--resume"),
+        *(str(config), "--work-dir", str(folder), "--resume"),
         *("--launcher", "pytorch" if processes > 1 else "none"),
     ]
+
+
+def write_config(path: Path, steps: int) -> None:
+    """Write the tiny twin of a config, of so many steps."""
+    from mmvlm.config import load_config
+
+    cfg = load_config(str(CONFIG), tiny=True)
+    cfg.train_cfg = dict(type="VLMTrainLoop", max_iters=steps)
+    cfg.default_hooks = dict(
+        logger=dict(type="ProgressHook", interval=1),
+        checkpoint=dict(type="VLMCheckpointHook"),
+    )
+    cfg.dump(str(path))
 
 
 def command(folder: str | os.PathLike, steps: int, processes: int) -> list[str]:
@@ -214,6 +223,8 @@ def stop_once(
         all_of_it = members(run.pid)
         run.send_signal(number)
         code = run.wait()
+        # As a shell tells it, where a signal came before Python could catch it.
+        code = 128 - code if code < 0 else code
     time.sleep(2)
     left = [p for p in all_of_it if Path(f"/proc/{p}/exe").exists()]
     return code, left
