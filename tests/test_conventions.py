@@ -61,7 +61,7 @@ LAZY_PACKAGES = (
 )
 LAZY_PREFIXES = tuple(f"{name}." for name in LAZY_PACKAGES)
 HEAVY_PACKAGES = ("torch", "mmengine", "transformers", "numpy", "cv2", "torchvision")
-COLLECTIVES = ("engine/", "utils/dist", "compat.py")
+COLLECTIVES = ("engine/", "utils/dist", "utils/launch", "compat.py")
 MACHINE_PATH = re.compile(r"^/(home|root|work|mnt|data|opt|scratch|Users|tmp)(/|$)")
 
 

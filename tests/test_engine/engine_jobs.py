@@ -20,6 +20,7 @@ from mmvlm.config.toy_data import make_toy_llava
 from mmvlm.engine.runner import build_runner
 from mmvlm.engine.runner.checkpoint import load_file, load_parts
 from mmvlm.registry import MODELS
+from mmvlm.utils.entry import run_tool
 
 CONFIG = "llava/llava-clip-l14-336_mlp2x_vicuna-v15-7b_8xb16-1e-ft-lora_llava-665k.py"
 FULL = "llava/llava-clip-l14-336_mlp2x_vicuna-v15-7b_8xb16-1e-ft_llava-665k.py"
@@ -86,6 +87,23 @@ def mixed_config(work_dir, steps):
 
 def train_mixed(work_dir, steps):
     build_runner(mixed_config(work_dir, steps)).train()
+
+
+def train_as_tool(work_dir, steps, workers):
+    """Train as tools/train.py does, to the exit code; saves at the end only."""
+    cfg = set_launcher(mixed_config(work_dir, steps))
+    cfg.default_hooks.checkpoint.interval = None
+    cfg.train_dataloader.num_workers = workers
+    cfg.resume = "auto"
+
+    def main():
+        build_runner(cfg).train()
+
+    sys.argv = ["train.py"]
+    try:
+        run_tool(main)
+    except SystemExit as end:
+        os._exit(end.code)
 
 
 def packed_config(work_dir, steps):
