@@ -20,6 +20,7 @@ from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
 from torch import nn
 
+from mmvlm.models.language_models.peft import is_lora_parameter
 from mmvlm.utils.files import write_atomic
 
 #: Format of the files that this module writes.
@@ -102,8 +103,9 @@ def load_file(path: str | os.PathLike, *, allow_pickle: bool = False) -> dict:
     """Open a checkpoint on the CPU; its tensors are read when they are used.
 
     Args:
-        path (str | PathLike): ``.pth`` or ``.safetensors`` file, or a work dir, whose
-            newest checkpoint is taken.
+        path (str | PathLike): ``.pth`` or ``.safetensors`` file, the
+            ``.safetensors.index.json`` of several, or a work dir, whose newest
+            checkpoint is taken.
         allow_pickle (bool): also unpickle arbitrary objects, which runs code of the
             file; only for files whose origin is trusted (older mmengine
             checkpoints need it).
@@ -117,6 +119,14 @@ def load_file(path: str | os.PathLike, *, allow_pickle: bool = False) -> dict:
 
     """
     path = resolve_checkpoint(path)
+    if path.name.endswith(".safetensors.index.json"):
+        from safetensors.torch import load_file as load_safetensors
+
+        shards = sorted(set(json.loads(path.read_text())["weight_map"].values()))
+        state = {}
+        for shard in shards:
+            state |= load_safetensors(str(path.parent / shard))
+        return dict(state_dict=state, meta={})
     if path.suffix == ".safetensors":
         from safetensors.torch import load_file as load_safetensors
 
@@ -233,7 +243,8 @@ def load_parts(
             file says it holds (a stage-1 file holds the connector only), or every
             part of the model when the file says nothing.
         strict (bool): refuse any missing, unexpected or mismatched key in those
-            parts. Without it they are logged, and mismatched tensors are left.
+            parts. Without it they are logged, and mismatched tensors are left. LoRA
+            that a part of the file does not have begins anew either way.
         allow_pickle (bool): see :func:`load_file`.
         rename (dict[str, str] | None): module names of the file to those of the
             model, before ``parts`` choose: ``{"vision_encoder":
@@ -270,7 +281,7 @@ def load_parts(
     given = {key for key in state if part_of(key) in chosen}
     expected = {key for key in own if part_of(key) in chosen}
     report.skipped = dict(Counter(map(part_of, state.keys() - given)))
-    report.missing = _by_part(expected - given - omitted)
+    report.missing = _by_part(expected - given - omitted - _fresh_lora(own, given))
     report.kept = dict(Counter(map(part_of, sorted(omitted & own.keys() - given))))
     report.unexpected = _by_part(given - expected)
     fitting, bad = _fitting(state, own, given & expected)
@@ -285,7 +296,9 @@ def load_parts(
             f"{sorted(set(map(part_of, own)))}.\n{report}"
         )
     if strict and not report.is_clean:
-        raise ValueError(f"checkpoint does not fit the model (strict): {report}")
+        raise ValueError(
+            f"checkpoint does not fit the model (strict): {report}{_lora_hint(report)}"
+        )
     level = logging.INFO if report.is_clean else logging.WARNING
     print_log(str(report), "current", level)
     model.load_state_dict(fitting, strict=False)
@@ -306,6 +319,30 @@ def _complete(model: nn.Module, state: dict, parts: set, path: str) -> None:
                 "current",
                 logging.INFO,
             )
+
+
+def _fresh_lora(own: Iterable[str], given: set[str]) -> set[str]:
+    """Return the LoRA weights of parts that a file holds without any: they are new."""
+    known = {part_of(key) for key in given if is_lora_parameter(key)}
+    parts = {part_of(key) for key in given} - known
+    fresh = {key for key in own if is_lora_parameter(key) and part_of(key) in parts}
+    if fresh:
+        names = sorted(set(map(part_of, fresh)))
+        print_log(f"LoRA of {names} is not in the file: it starts anew.", "current")
+    return fresh
+
+
+def _lora_hint(report: LoadReport) -> str:
+    """Return the way to load weights with adapters into a model without."""
+    parts = [
+        p for p, keys in report.unexpected.items() if any(map(is_lora_parameter, keys))
+    ]
+    if not parts:
+        return ""
+    return (
+        f"\n  The file holds LoRA of {parts}: give model.{parts[0]} the same lora, or "
+        "merge it first (tools/model_converters/merge_lora.py)."
+    )
 
 
 def _fitting(state: dict, own: dict, keys: set[str]) -> tuple[dict, list[str]]:
