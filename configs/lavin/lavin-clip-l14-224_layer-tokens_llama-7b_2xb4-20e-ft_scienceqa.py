@@ -9,7 +9,7 @@ Ours: not measured.
 """
 
 _base_ = [
-    "../_base_/models/flamingo-clip-l14-224_perceiver_llama-7b.py",
+    "../_base_/models/lavin-clip-l14-224_layer-tokens_llama-7b.py",
     "../_base_/datasets/llava_665k.py",
     "../_base_/default_runtime.py",
     "../_base_/strategies/ddp.py",
@@ -17,34 +17,6 @@ _base_ = [
 
 chat_template = "lavin"
 model = dict(
-    vision_encoder=dict(
-        _delete_=True,
-        type="LaVINVisionEncoder",
-        vision_encoder=dict(
-            type="HFVisionEncoder",
-            name_or_path="openai/clip-vit-large-patch14",
-            config=dict(
-                model_type="clip_vision_model",
-                hidden_size=1024,
-                intermediate_size=4096,
-                num_hidden_layers=24,
-                num_attention_heads=16,
-                image_size=224,
-                patch_size=14,
-                hidden_act="quick_gelu",
-                projection_dim=768,
-            ),
-            torch_dtype="bfloat16",
-        ),
-        hidden=8,
-        groups=2,
-        temperature=10.0,
-        route_by="token",
-    ),
-    connector=dict(_delete_=True, type="LayerTokensConnector", hidden=128, every=4),
-    language_model=dict(
-        adapters=[dict(type="LaVINAdapter", hidden=8, groups=2, temperature=10.0)]
-    ),
     train_parts=dict(
         vision_encoder="adapters", connector=True, language_model="adapters"
     ),
