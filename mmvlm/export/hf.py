@@ -6,7 +6,6 @@ else is refused before a weight is written.
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,7 @@ from mmvlm.export.keys import (
     to_hf_disk,
 )
 from mmvlm.text.context import VLMContext
+from mmvlm.utils.files import whole_folder, writing_into
 
 EMBED = "language_model.model.embed_tokens.weight"
 HEAD = "language_model.lm_head.weight"
@@ -184,10 +184,7 @@ def export_hf(
 
     """
     folder = Path(folder)
-    if folder.exists() and any(folder.iterdir()) and not overwrite:
-        raise FileExistsError(
-            f"{folder}: is not empty; pass --overwrite to replace it."
-        )
+    check_empty(folder, overwrite)
     check_exportable(model)
     tokenizer, image_token_id = add_image_token(context.tokenizer)
     state = to_canonical(model.state_dict(), OURS, source="model")
@@ -197,21 +194,29 @@ def export_hf(
         if name in state:
             state[name] = grow_rows(state[name], image_token_id + 1, pad_to_multiple)
     config = llava_config(model, image_token_id, len(state[EMBED]))
-    temporary = folder.with_name(f".{folder.name}.part")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    _save_weights(state, config, temporary, dtype)
-    save_processor(temporary, context, tokenizer, view, select_strategy(model))
-    save_generation_config(temporary, context, generation)
-    if folder.exists():
-        shutil.rmtree(folder)
-    os.replace(temporary, folder)
+    with whole_folder(folder, replace=overwrite) as temporary:
+        _save_weights(state, config, temporary, dtype)
+        save_processor(temporary, context, tokenizer, view, select_strategy(model))
+        save_generation_config(temporary, context, generation)
     print_log(
         f"exported to {folder}: image token id {image_token_id}, {len(state[EMBED])} "
         "embedding rows.",
         logger="current",
     )
     return folder
+
+
+def check_empty(folder: Path, overwrite: bool) -> None:
+    """Refuse a folder that holds something, before any work is done.
+
+    Raises:
+        FileExistsError: naming the option that replaces it.
+
+    """
+    if not overwrite and folder.exists() and any(folder.iterdir()):
+        raise FileExistsError(
+            f"{folder}: is not empty; pass --overwrite to replace it."
+        )
 
 
 def _save_weights(
@@ -238,7 +243,8 @@ def _save_weights(
     config.save_pretrained(str(folder))
     prefixed = config.vision_config.model_type in _PREFIXED_TOWERS
     tower_prefix = "vision_model." if prefixed else ""
-    save_torch_state_dict(to_hf_disk(state, tower_prefix), str(folder))
+    with writing_into(folder / "model.safetensors"):  # or its shards
+        save_torch_state_dict(to_hf_disk(state, tower_prefix), str(folder))
     for file in folder.glob("*.safetensors"):
         # safetensors writes files that only their owner may read.
         shutil.copymode(folder / "config.json", file)

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
+import re
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+
+#: What a file system says when it does not take a file.
+_REFUSALS = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EIO, errno.EROFS)
 
 
 def write_atomic(path: str | os.PathLike, write: Any) -> None:
@@ -17,6 +24,10 @@ def write_atomic(path: str | os.PathLike, write: Any) -> None:
     Args:
         path (str | PathLike): final name; its folder is created.
         write (Callable): takes a binary file object.
+
+    Raises:
+        OSError: naming ``path``, when the disk is full or takes no file; whatever
+            a library makes of that.
 
     """
     path = Path(path)
@@ -29,6 +40,11 @@ def write_atomic(path: str | os.PathLike, write: Any) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
+    except Exception as error:
+        number = refusal(error)
+        if number is None:
+            raise
+        raise OSError(number, os.strerror(number), str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
     folder = os.open(path.parent, os.O_RDONLY)
@@ -36,6 +52,87 @@ def write_atomic(path: str | os.PathLike, write: Any) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+@contextmanager
+def writing_into(folder: str | os.PathLike) -> Iterator[None]:
+    """Name the file below ``folder`` that a full disk did not take.
+
+    Libraries say it in errors of their own, most of them without the name. Of a
+    ``folder`` that is no folder (yet) it names that file.
+
+    Raises:
+        OSError: naming the file, with the reason of the file system.
+
+    """
+    try:
+        yield
+    except Exception as error:
+        number = refusal(error)
+        if number is None or getattr(error, "filename", None):
+            raise
+        files = [p for p in Path(folder).rglob("*") if p.is_file()]
+        newest = max(files, key=lambda p: p.stat().st_mtime_ns, default=folder)
+        raise OSError(number, os.strerror(number), str(newest)) from error
+
+
+@contextmanager
+def whole_folder(path: str | os.PathLike, *, replace: bool = False) -> Iterator[Path]:
+    """Fill a folder that appears under its name only when whole.
+
+    Args:
+        path (str | PathLike): final name; its parents are created.
+        replace (bool): an older folder of that name makes room.
+
+    Yields:
+        Path: an empty folder beside it, removed again when the block fails.
+
+    Raises:
+        FileExistsError: when ``path`` holds something that is not to be replaced.
+        OSError: as :func:`writing_into`.
+
+    """
+    path = Path(path)
+    if not replace and path.exists() and (path.is_file() or any(path.iterdir())):
+        raise FileExistsError(errno.EEXIST, "is not empty", str(path))
+    mark = f"{os.getpid()}-{threading.get_ident()}"
+    temporary = path.with_name(f".{path.name}.{mark}.part")
+    old = path.with_name(f".{path.name}.{mark}.old")
+    temporary.mkdir(parents=True)
+    try:
+        try:
+            with writing_into(temporary):
+                yield temporary
+        except OSError as error:
+            raise _under_its_name(error, temporary, path) from error
+        if path.exists():
+            os.replace(path, old)
+        os.replace(temporary, path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _under_its_name(error: OSError, temporary: Path, path: Path) -> OSError:
+    """Return the error with the name that the file would have had."""
+    name = str(error.filename or "").replace(str(temporary), str(path))
+    return type(error)(error.errno, error.strerror, name) if name else error
+
+
+def refusal(error: BaseException | None) -> int | None:
+    """Return the number by which a file system refused to write, None if none did.
+
+    Looks through what was raised in consequence, and at the texts of libraries that
+    write without Python (safetensors).
+    """
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in _REFUSALS:
+            return error.errno
+        told = re.search(r"\(os error (\d+)\)", str(error))
+        if told and int(told[1]) in _REFUSALS:
+            return int(told[1])
+        error = error.__cause__ or error.__context__
+    return None
 
 
 class FileLock:

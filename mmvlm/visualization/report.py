@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from mmvlm.utils.files import write_atomic
+
 from .grid import boxes_of, draw_grid, image_path, select_rows
 from .loss_curves import draw_loss_curves
 from .results import (
@@ -112,7 +114,7 @@ def write_report(
     rows = load_answers(answers)
     lines = result_lines(rows, blind_answers)
     table = format_table(rows, blind_answers)
-    (folder / "results.txt").write_text(table + "\n", encoding="utf-8")
+    write_atomic(folder / "results.txt", lambda f: f.write(f"{table}\n".encode()))
     chosen = select_rows(rows, num_pictures)
     draw_grid(chosen, folder / "grid.png", image_root=image_root)
     parts = [_tiles(lines[-1], stages), _section("Results", _results(lines))]
@@ -131,7 +133,8 @@ def write_report(
     if export:
         parts.append(_section("Export", _facts(export)))
     path = folder / "report.html"
-    path.write_text(_page(title, "\n".join(parts)), encoding="utf-8")
+    page = _page(title, "\n".join(parts))
+    write_atomic(path, lambda file: file.write(page.encode("utf-8")))
     return str(path)
 
 

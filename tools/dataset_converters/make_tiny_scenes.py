@@ -32,20 +32,22 @@ def main(argv=None):
 
     args = parse_args(argv)
     from mmvlm.datasets.tiny_scenes.build import make_tiny_scenes
+    from mmvlm.utils.files import writing_into
 
     start = time.perf_counter()
     try:
-        summary = make_tiny_scenes(
-            args.out,
-            num_train=args.num,
-            num_test=args.num_test,
-            seed=args.seed,
-            formats=tuple(args.format),
-            image_format=args.image_format,
-            style=args.style,
-        )
+        with writing_into(args.out):
+            summary = make_tiny_scenes(
+                args.out,
+                num_train=args.num,
+                num_test=args.num_test,
+                seed=args.seed,
+                formats=tuple(args.format),
+                image_format=args.image_format,
+                style=args.style,
+            )
     except (KeyError, ValueError, OSError) as error:
-        return f"error: {error.args[0] if error.args else error}"
+        return f"error: {error.args[0] if isinstance(error, KeyError) else error}"
     print(
         f"{summary['num_train']} training scenes and {summary['num_test']} test "
         f"questions in {args.out} ({time.perf_counter() - start:.0f} s): "

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
 from mmengine.evaluator import BaseMetric
+
+from mmvlm.utils.files import write_atomic
 
 
 class AnswersMetric(BaseMetric):
@@ -93,14 +94,5 @@ def last_question(conversation: Any) -> str:
 
 def write_json_lines(path: str, rows: Sequence[dict]) -> None:
     """Write one JSON object per line; the file appears only when whole."""
-    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-    temporary = f"{path}.{os.getpid()}.tmp"
-    try:
-        with open(temporary, "w", encoding="utf-8") as file:
-            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        if os.path.exists(temporary):
-            os.unlink(temporary)
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    write_atomic(path, lambda file: file.write(text.encode()))

@@ -1,0 +1,90 @@
+"""A disk that takes no more: which file, why, and nothing half-written stays."""
+
+import errno
+import resource
+
+import pytest
+import torch
+
+from mmvlm.utils.files import whole_folder, write_atomic, writing_into
+
+
+@pytest.fixture
+def full_disk():
+    """No file may be larger than 100 kB, as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def save_tensors(folder):
+    from huggingface_hub import save_torch_state_dict
+
+    save_torch_state_dict(dict(a=torch.zeros(100_000)), folder)
+
+
+def save_text(folder):
+    (folder / "model.safetensors").write_text("x" * 200_000)
+
+
+@pytest.mark.usefixtures("full_disk")
+def test_a_file_is_named_with_the_reason(tmp_path):
+    with pytest.raises(OSError) as caught:
+        write_atomic(
+            tmp_path / "last.pth", lambda file: torch.save(torch.zeros(100_000), file)
+        )
+    assert caught.value.errno == errno.EFBIG
+    assert caught.value.filename == str(tmp_path / "last.pth")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("save", [save_tensors, save_text])
+@pytest.mark.usefixtures("full_disk")
+def test_a_folder_is_whole_or_absent(tmp_path, save):
+    with pytest.raises(OSError) as caught:
+        with whole_folder(tmp_path / "hf") as folder:
+            (folder / "config.json").write_text("{}")
+            save(folder)
+    assert caught.value.errno == errno.EFBIG
+    assert str(tmp_path / "hf") in str(caught.value) and ".part" not in str(
+        caught.value
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("full_disk")
+def test_an_older_folder_stays_when_the_new_one_fails(tmp_path):
+    (tmp_path / "hf").mkdir()
+    (tmp_path / "hf" / "old").write_text("kept")
+    with pytest.raises(FileExistsError, match="hf"):
+        with whole_folder(tmp_path / "hf"):
+            pass
+    with pytest.raises(OSError, match="File too large"):
+        with whole_folder(tmp_path / "hf", replace=True) as folder:
+            save_text(folder)
+    assert [p.name for p in tmp_path.iterdir()] == ["hf"]
+    assert (tmp_path / "hf" / "old").read_text() == "kept"
+
+
+@pytest.mark.usefixtures("full_disk")
+def test_generated_data_name_the_file(tmp_path):
+    with pytest.raises(OSError, match="File too large.*train.json"):
+        with writing_into(tmp_path):
+            (tmp_path / "train.json").write_text("x" * 200_000)
+
+
+def test_other_errors_stay_what_they_are(tmp_path):
+    with pytest.raises(KeyError):
+        with whole_folder(tmp_path / "hf"):
+            raise KeyError("x")
+    with pytest.raises(FileNotFoundError, match="gone"):
+        write_atomic(tmp_path / "a", lambda file: open("gone"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_takes_the_place_of_an_older_one(tmp_path):
+    for text in ("one", "two"):
+        with whole_folder(tmp_path / "hf", replace=True) as folder:
+            (folder / text).write_text(text)
+    assert [p.name for p in (tmp_path / "hf").iterdir()] == ["two"]
