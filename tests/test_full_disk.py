@@ -69,7 +69,7 @@ def test_an_older_folder_stays_when_the_new_one_fails(tmp_path):
 
 @pytest.mark.usefixtures("full_disk")
 def test_generated_data_name_the_file(tmp_path):
-    with pytest.raises(OSError, match="File too large.*train.json"):
+    with pytest.raises(OSError, match=r"File too large.*train\.json"):
         with writing_into(tmp_path):
             (tmp_path / "train.json").write_text("x" * 200_000)
 

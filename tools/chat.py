@@ -16,9 +16,11 @@ def parse_args(argv=None):
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("config", help="config file, or the name of a shipped one")
+    parser.add_argument("config", help="work dir, config file, or name of a config")
     parser.add_argument(
-        "checkpoint", nargs="?", help="of mmvlm; none: pretrained parts"
+        "checkpoint",
+        nargs="?",
+        help="of mmvlm; none: the work dir's newest, or pretrained parts",
     )
     parser.add_argument("--image", help="picture file; none: text only")
     parser.add_argument(

@@ -10,8 +10,10 @@ def parse_args(argv=None):
     from mmengine.config import DictAction
 
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("config", help="config file")
-    parser.add_argument("checkpoint", help="file, or a work dir for its newest one")
+    parser.add_argument("config", help="work dir, config file, or name of a config")
+    parser.add_argument(
+        "checkpoint", nargs="?", help="file, or a work dir for its newest one"
+    )
     parser.add_argument("--work-dir", help="default: work_dirs/<name of the config>")
     parser.add_argument("--out", metavar="RESULTS.json", help="write the metrics here")
     parser.add_argument(
@@ -49,9 +51,13 @@ def main(argv=None):
 
     from mmvlm.apis.loading import without_pretrained
     from mmvlm.config import load_config
+    from mmvlm.config.work_dir import split_model
     from mmvlm.engine.runner import build_runner
     from mmvlm.engine.runner.checkpoint import load_file, plain, write_atomic
 
+    args.config, args.checkpoint = split_model(args.config, args.checkpoint)
+    if args.checkpoint is None:
+        sys.exit(f"error: {args.config} is no work dir; name a checkpoint behind it.")
     cfg = load_config(
         args.config,
         cfg_options=args.cfg_options,
@@ -78,7 +84,9 @@ def main(argv=None):
         print(table(metrics))
         if args.out:
             content = dict(
-                config=args.config, checkpoint=args.checkpoint, metrics=plain(metrics)
+                config=str(args.config),
+                checkpoint=str(args.checkpoint),
+                metrics=plain(metrics),
             )
             text = json.dumps(content, indent=2)
             write_atomic(args.out, lambda file: file.write(text.encode()))

@@ -11,11 +11,21 @@ import torch
 from mmengine.logging import print_log
 
 from mmvlm.apis.inferencer import VLMInferencer
-from mmvlm.apis.loading import LoadedModel, find_pipeline, load_model, view_config
+from mmvlm.apis.loading import find_pipeline, load_model, view_config
+from mmvlm.config.work_dir import split_model
 from mmvlm.export.chat_jinja import as_text
 from mmvlm.export.hf import check_exportable, export_hf
+from mmvlm.export.hf_files import several_tokens
 from mmvlm.export.merge_lora import has_lora, merge_lora
-from mmvlm.export.verify import TOLERANCE, VerifyReport, verify_export
+from mmvlm.export.verify import (
+    TOLERANCE,
+    VerifyReport,
+    compare_replies,
+    verify_export,
+)
+
+#: Tokens of a reply that an export is held to.
+_REPLY = 24
 
 
 def to_hf(
@@ -38,8 +48,9 @@ def to_hf(
     Adapters are merged first, in float32.
 
     Args:
-        config (str | PathLike): file or name.
-        checkpoint (str | PathLike | None): of mmvlm.
+        config (str | PathLike): work dir, file or name.
+        checkpoint (str | PathLike | None): of mmvlm; None takes the newest of a
+            work dir.
         folder (str | PathLike): to be written.
         cfg_options (dict | None): as ``--cfg-options``.
         tiny (bool): the config's tiny twin.
@@ -47,7 +58,8 @@ def to_hf(
             language model's.
         pad_to_multiple (int | None): see :func:`export_hf`.
         overwrite (bool): replace an existing folder.
-        verify (bool): reload the folder in plain transformers and compare.
+        verify (bool): reload the folder in plain transformers and compare weights,
+            logits, and replies of a process without mmvlm.
         image (Any): picture of the comparison; None takes seeded noise.
         prompt (str): question of the comparison.
         tolerance (float): allowed absolute difference of logits.
@@ -87,42 +99,60 @@ def to_hf(
         return None
     # What was written has this dtype; both sides then compute in float32.
     model.to(dtype).float()
-    batches, processed = probes(loaded, image, prompt)
-    return verify_export(
+    talk = VLMInferencer.from_loaded(loaded)
+    asked = questions(talk, image, prompt)
+    batches, processed = probes(talk, asked)
+    report = verify_export(
         model, folder, batches, tolerance=tolerance, processed=processed
     )
+    greedy = dict(do_sample=False, **dict.fromkeys(("temperature", "top_k", "top_p")))
+    talk.generation.update(greedy, max_new_tokens=_REPLY)
+    compare_replies(
+        report,
+        folder,
+        asked,
+        [talk.chat(picture, text, history) for picture, text, history in asked],
+        max_new_tokens=_REPLY,
+        stop_strings=several_tokens(loaded.context),
+    )
+    return report
 
 
-def probes(loaded: LoadedModel, image: Any, prompt: str) -> tuple[list, list]:
-    """Return prompts to compare on: with a picture, a dialogue, without one.
+def questions(talk: VLMInferencer, image: Any, prompt: str) -> list[tuple]:
+    """Return what is asked: with a picture, in the third turn, without a picture.
+
+    Returns:
+        list[tuple]: picture or None, question, questions and answers before it.
+
+    """
+    if image is None:
+        side = talk.context.spec.image_size
+        shape = (side, side * 3 // 2, 3)
+        image = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    picture = talk.read_image(image)
+    before = [(prompt, "Yes."), ("Are you sure?", "I am.")]
+    return [(picture, prompt, ()), (picture, prompt, before), (None, prompt, ())]
+
+
+def probes(talk: VLMInferencer, asked: list[tuple]) -> tuple[list, list]:
+    """Return the prompts of questions.
 
     Returns:
         tuple: batches of one sample, and (text, picture) for the processor.
 
     """
-    talk = VLMInferencer.from_loaded(loaded)
-    if image is None:
-        side = loaded.context.spec.image_size
-        shape = (side, side * 3 // 2, 3)
-        image = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-    picture = talk.read_image(image)
-    asked = [(picture, prompt, ()), (picture, prompt, [(prompt, "Yes.")])]
-    asked.append((None, prompt, ()))
     batches, processed = [], []
     for shown, question, history in asked:
         conversation = talk.conversation(shown, question, history)
         batches.append(talk.encode([conversation]))
-        pieces = loaded.context.template.render(
-            conversation, add_generation_prompt=True
-        )
-        text = as_text(pieces, loaded.context.tokenizer)
-        processed.append((text, shown))
+        pieces = talk.context.template.render(conversation, add_generation_prompt=True)
+        processed.append((as_text(pieces, talk.context.tokenizer), shown))
     return batches, processed
 
 
 def merge_checkpoint(
     config: str | os.PathLike,
-    checkpoint: str | os.PathLike,
+    checkpoint: str | os.PathLike | None,
     out: str | os.PathLike,
     *,
     cfg_options: dict | None = None,
@@ -133,8 +163,10 @@ def merge_checkpoint(
     The sums are made in float32; every weight is written in the dtype it had.
 
     Args:
-        config (str | PathLike): file or name, with the ``lora`` of the training.
-        checkpoint (str | PathLike): of mmvlm, whole or trainable-only.
+        config (str | PathLike): work dir, or file or name of a config with the
+            ``lora`` of the training.
+        checkpoint (str | PathLike | None): of mmvlm, whole or trainable-only; None
+            takes the newest of a work dir.
         out (str | PathLike): checkpoint to write.
         cfg_options (dict | None): as ``--cfg-options``.
         tiny (bool): the config's tiny twin.
@@ -143,8 +175,12 @@ def merge_checkpoint(
         dict[str, int]: merged layers per part.
 
     """
-    from mmvlm.engine.runner.checkpoint import save_atomic
+    from mmvlm.engine.runner.checkpoint import resolve_checkpoint, save_atomic
 
+    config, checkpoint = split_model(config, checkpoint)
+    if checkpoint is None:
+        raise ValueError(f"{config}: is no work dir; name a checkpoint behind it.")
+    checkpoint = resolve_checkpoint(checkpoint)
     if Path(out).exists() and Path(out).samefile(checkpoint):
         raise ValueError(f"{out}: is the checkpoint itself; name another file.")
     loaded = load_model(

@@ -28,9 +28,10 @@ class VLMInferencer:
     so that a chat sees what the model was trained on.
 
     Args:
-        config (str | PathLike | Config): a file or the name of a shipped config.
-        checkpoint (str | PathLike | None): of mmvlm; None keeps the pretrained
-            weights that the config names.
+        config (str | PathLike | Config): a work dir or a checkpoint in one, a
+            config file or the name of a shipped one.
+        checkpoint (str | PathLike | None): of mmvlm; None takes the newest of a
+            work dir, beside a config the pretrained weights that it names.
         device (str | torch.device | None): None takes CUDA if there is one.
         dtype (torch.dtype | None): of the weights; None keeps the config's.
         cfg_options (dict | None): as ``--cfg-options``.
@@ -39,7 +40,7 @@ class VLMInferencer:
         generation (dict | None): over ``model.generation`` of the config.
 
     Example:
-        >>> talk = VLMInferencer("my_config.py", "last.pth")  # doctest: +SKIP
+        >>> talk = VLMInferencer("work_dirs/my_config")  # doctest: +SKIP
         >>> talk.chat("cat.jpg", "What is this?")  # doctest: +SKIP
         'A cat.'
 

@@ -55,10 +55,12 @@ def load_model(
     weights, so ``name_or_path`` of those need not be there.
 
     Args:
-        config (str | PathLike | Config): a file, the name of a shipped config, or
-            a config that ``load_config`` gave.
-        checkpoint (str | PathLike | None): of mmvlm; None keeps the pretrained
-            weights of the parts and the config's ``load_from``.
+        config (str | PathLike | Config): a work dir or a checkpoint in one, a
+            config file, the name of a shipped config, or a config that
+            ``load_config`` gave.
+        checkpoint (str | PathLike | None): of mmvlm; None takes the newest of a
+            work dir, and beside a config the pretrained weights of the parts and
+            the config's ``load_from``.
         device (str | torch.device | None): None takes CUDA if there is one.
         dtype (torch.dtype | None): of the weights; None keeps the config's.
         cfg_options (dict | None): as ``--cfg-options``.
@@ -70,10 +72,12 @@ def load_model(
         ValueError: a checkpoint that does not fit, or holds nothing for the model.
 
     """
+    from mmvlm.config.work_dir import split_model
     from mmvlm.engine.runner.checkpoint import load_file, load_parts
     from mmvlm.engine.runner.setup import load_initial_weights
     from mmvlm.registry import MODELS
 
+    config, checkpoint = split_model(config, checkpoint)
     cfg = as_config(config, cfg_options, tiny)
     content = None if checkpoint is None else load_file(checkpoint)
     model_cfg = copy.deepcopy(cfg.model.to_dict())
@@ -138,45 +142,52 @@ def as_config(
 
 
 def without_pretrained(model_cfg: dict, keys: Iterable[str]) -> dict:
-    """Drop ``name_or_path`` of parts whose every weight is among ``keys``.
+    """Drop the sources of parts whose every weight is among ``keys``.
 
     Args:
         model_cfg (dict): the ``model`` entry of a config.
         keys (Iterable[str]): of a checkpoint's state dict.
 
     Returns:
-        dict: a copy. A part without ``config`` keeps its path, as nothing else
-        says what to build.
+        dict: a copy. A component without ``config`` keeps its path, as nothing
+        else says what to build.
 
     """
     from mmvlm.export.importing import meta_state
 
     keys = set(keys)
-    result = {k: dict(v) if isinstance(v, dict) else v for k, v in model_cfg.items()}
-    names = [
-        name
-        for name, part in result.items()
-        if isinstance(part, dict) and part.get("name_or_path") and part.get("config")
-    ]
-    if not names:
+    result = copy.deepcopy(dict(model_cfg))
+    parts = {name: part for name, part in result.items() if isinstance(part, dict)}
+    if not any(_drop_sources(copy.deepcopy(part)) for part in parts.values()):
         return result
-    plain = {
-        name: {k: v for k, v in part.items() if k != "quantization"}
-        if isinstance(part, dict)
-        else part
-        for name, part in result.items()
-    }
+    plain = copy.deepcopy(result)
+    for part in plain.values():
+        if isinstance(part, dict):
+            part.pop("quantization", None)
     expected = meta_state(plain)
-    for name in names:
+    for name, part in parts.items():
         wanted = {key for key in expected if key.startswith(f"{name}.")}
-        if wanted and wanted <= keys:
-            path = result[name].pop("name_or_path")
+        for path in _drop_sources(part) if wanted and wanted <= keys else ():
             print_log(
                 f"{name}: the checkpoint holds it whole, '{path}' is not read.",
                 logger="current",
                 level=logging.INFO,
             )
     return result
+
+
+def _drop_sources(part: Any) -> list[str]:
+    """Take out what names pretrained weights, at any depth; return what went."""
+    if isinstance(part, list | tuple):
+        return [path for item in part for path in _drop_sources(item)]
+    if not isinstance(part, dict):
+        return []
+    dropped = []
+    if "type" in part:
+        names = ["pretrained", "checkpoint", "checkpoint_path"]
+        names += ["name_or_path"] if part.get("config") else []
+        dropped = [str(part.pop(name)) for name in names if part.get(name)]
+    return dropped + [path for item in part.values() for path in _drop_sources(item)]
 
 
 def find_pipeline(cfg: Config) -> list[dict]:

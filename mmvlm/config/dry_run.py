@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -151,8 +152,11 @@ def is_offline(model: Any) -> bool:
     if isinstance(model, dict):
         if "type" in model and not isinstance(model["type"], str):
             return False  # a lazy config may hold functions that load weights
-        if model.get("name_or_path") and not model.get("config"):
-            return False
+        path = model.get("name_or_path")
+        if path and not model.get("config"):
+            config = os.path.join(os.path.expanduser(path), "config.json")
+            if not os.path.isfile(config):
+                return False
         if any(model.get(key) for key in ("pretrained", "checkpoint", "init_cfg")):
             return False
         return all(is_offline(value) for value in model.values())

@@ -15,6 +15,7 @@ from .check import check_config
 from .origin import ConfigTrace, shown_path
 from .positions import DATALOADERS, FIELDS, PLAIN_FIELDS
 from .problems import ConfigError, nearest
+from .work_dir import CONFIG, is_work_dir, use_own_files
 
 
 def load_config(
@@ -27,8 +28,9 @@ def load_config(
     """Load a config as every entry point does.
 
     Args:
-        path (str | os.PathLike): a config file, or the name of a shipped one
-            (with or without folder and ``.py``).
+        path (str | os.PathLike): a config file, the name of a shipped one (with or
+            without folder and ``.py``), or a work dir, whose own files are used
+            (see :func:`mmvlm.config.work_dir.use_own_files`).
         cfg_options (dict | None): dotted path to value. A path must exist, or
             start with ``+`` to add a key.
         tiny (bool): swap encoder, language model, tokenizer and data for tiny
@@ -46,10 +48,13 @@ def load_config(
         FileNotFoundError: if there is no such config.
 
     """
+    folder = path if is_work_dir(path) else None
     path = find_config(path)
     trace = ConfigTrace.read(path)
     _refuse_mixed(trace)
     cfg = _read(path, trace)
+    if folder is not None:
+        use_own_files(cfg, folder)
     problems = _apply_options(cfg, trace, cfg_options or {})
     if "lazy" not in trace.dialects.values():
         _drop_delete_marks(cfg._cfg_dict)
@@ -109,6 +114,8 @@ def find_config(path: str | os.PathLike) -> str:
 
     """
     text = os.fspath(path)
+    if is_work_dir(text):
+        return os.path.join(text, CONFIG)
     if os.path.isfile(text):
         return text
     wanted = Path(text).with_suffix("") if text.endswith(".py") else Path(text)

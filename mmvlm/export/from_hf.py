@@ -9,6 +9,7 @@ from typing import Any
 from mmvlm.export.importing import Imported, fit_to_model, plain_model_cfg
 from mmvlm.export.keys import HF_FLAT, HF_NESTED, detect_layout, to_canonical
 from mmvlm.export.state import read_json, read_state
+from mmvlm.models.utils.hf_loading import plain_fields
 
 
 def import_hf(
@@ -84,12 +85,12 @@ def model_cfg_from_hf(config: Mapping[str, Any]) -> dict:
     return dict(
         type="VisionLanguageModel",
         vision_encoder=dict(
-            type="HFVisionEncoder", config=_part_config(full.vision_config)
+            type="HFVisionEncoder", config=plain_fields(full.vision_config)
         ),
         connector=dict(
             type="MLPConnector", depth=2, select_layers=layers, select_feature=select
         ),
-        language_model=dict(type="HFCausalLM", config=_part_config(full.text_config)),
+        language_model=dict(type="HFCausalLM", config=plain_fields(full.text_config)),
     )
 
 
@@ -110,11 +111,3 @@ def _check_facts(config: Mapping, model_cfg: Mapping, folder: Path) -> None:
             f"{folder / 'config.json'}: vision_feature_layer={layers}, but "
             f"model.connector.select_layers={asked}."
         )
-
-
-def _part_config(config: Any) -> dict[str, Any]:
-    """Return the plain fields of a part that differ from its class's defaults."""
-    drop = ("_attn_implementation_autoset", "torch_dtype", "dtype", "_name_or_path")
-    fields = {k: v for k, v in config.to_diff_dict().items() if k not in drop}
-    fields.pop("transformers_version", None)
-    return {"model_type": config.model_type, **fields}

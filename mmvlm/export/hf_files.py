@@ -15,6 +15,12 @@ from mmvlm.text.context import VLMContext
 
 #: View transform -> fields of the transformers image processor.
 PAD, CROP, RESIZE = "PadToSquare", "CenterCropSquare", "ResizeSquare"
+#: Fields of ``generation`` that only sampling, or only a beam search, reads.
+_SAMPLING = (
+    *("temperature", "top_k", "top_p", "min_p", "typical_p"),
+    *("epsilon_cutoff", "eta_cutoff"),
+)
+_BEAMS = ("early_stopping", "length_penalty", "num_beam_groups", "diversity_penalty")
 _RESAMPLE = {"nearest": 0, "lanczos": 1, "bilinear": 2, "bicubic": 3, "box": 4}
 
 
@@ -25,7 +31,22 @@ def add_image_token(tokenizer: Any) -> tuple[Any, int]:
     tokenizer = copy.deepcopy(tokenizer)
     token = AddedToken(IMAGE_TOKEN, normalized=False, special=True)
     tokenizer.add_tokens([token], special_tokens=True)
+    _for_generation(tokenizer)
     return tokenizer, tokenizer.convert_tokens_to_ids(IMAGE_TOKEN)
+
+
+def _for_generation(tokenizer: Any) -> None:
+    """Let a tokenizer give what ``generate`` takes, for batches too."""
+    settings = dict(
+        # generate() refuses token_type_ids, which many fast tokenizers give.
+        model_input_names=["input_ids", "attention_mask"],
+        padding_side="left",
+    )
+    for name, value in settings.items():
+        setattr(tokenizer, name, value)
+        tokenizer.init_kwargs[name] = value
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
 
 
 def image_processor(view: dict, spec: VisionEncoderSpec) -> Any:
@@ -122,21 +143,19 @@ def save_generation_config(
     tokenizer = context.tokenizer
     eos = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
     for text in context.template.stop_strings:
-        number = tokenizer.convert_tokens_to_ids(text)
-        known = number is not None and number != tokenizer.unk_token_id
-        if known and number not in eos:
+        number = _one_token(tokenizer, text)
+        if number is not None and number not in eos:
             eos.append(number)
-        elif not known:
-            print_log(
-                f"stop string {text!r} is not one token: pass stop_strings=[{text!r}] "
-                "to generate().",
-                logger="current",
-                level=30,
-            )
+    if several := several_tokens(context):
+        print_log(
+            f"stop strings {several} are not one token each: pass them to generate() "
+            f"(stop_strings={several}, tokenizer=processor.tokenizer).",
+            logger="current",
+            level=30,
+        )
     pad = tokenizer.pad_token_id
-    fields = dict(generation or {})
     config = GenerationConfig(
-        **fields,
+        **effective(generation or {}),
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=eos,
         pad_token_id=pad if pad is not None else (eos[0] if eos else None),
@@ -144,3 +163,34 @@ def save_generation_config(
     (folder / "generation_config.json").write_text(
         json.dumps(config.to_diff_dict(), indent=2) + "\n", encoding="utf-8"
     )
+
+
+def several_tokens(context: VLMContext) -> list[str]:
+    """Return the stop strings that no token id can stand for."""
+    tokenizer, stops = context.tokenizer, context.template.stop_strings
+    return [text for text in stops if _one_token(tokenizer, text) is None]
+
+
+def _one_token(tokenizer: Any, text: str) -> int | None:
+    """Return the id of a text that is one token, else None."""
+    number = tokenizer.convert_tokens_to_ids(text)
+    return None if number == tokenizer.unk_token_id else number
+
+
+def effective(generation: dict) -> dict:
+    """Leave out, and name, what has no effect beside the rest.
+
+    transformers refuses to save a model with such fields.
+    """
+    idle = []
+    if not generation.get("do_sample"):
+        idle += [name for name in _SAMPLING if generation.get(name) is not None]
+    if generation.get("num_beams") in (None, 1):
+        idle += [name for name in _BEAMS if generation.get(name) is not None]
+    if idle:
+        print_log(
+            f"model.generation: {idle} have no effect without do_sample=True or "
+            "num_beams and are not exported.",
+            logger="current",
+        )
+    return {name: value for name, value in generation.items() if name not in idle}

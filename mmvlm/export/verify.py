@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from mmvlm.export import plain_replies
 from mmvlm.export.keys import OURS, detect_layout, to_canonical
 from mmvlm.structures import SLOT_TOKEN_ID, VLMBatch
 
@@ -29,6 +35,9 @@ class VerifyReport:
         num_prompts, num_tokens (int): what was compared.
         loading (list[str]): keys that the reload missed or did not expect.
         weights (list[str]): weights that differ, the worst first.
+        replies (list[str]): questions that a process without mmvlm answers in other
+            words than our model.
+        num_replies (int): replies that were compared.
         notes (list[str]): differences that do not fail (processor).
 
     """
@@ -40,6 +49,8 @@ class VerifyReport:
     num_tokens: int = 0
     loading: list[str] = field(default_factory=list)
     weights: list[str] = field(default_factory=list)
+    replies: list[str] = field(default_factory=list)
+    num_replies: int = 0
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -54,7 +65,7 @@ class VerifyReport:
     def ok(self) -> bool:
         """Whether the export may be used."""
         equal = self.max_logit_diff <= self.allowed  # False for NaN
-        return equal and not self.loading and not self.weights
+        return equal and not (self.loading or self.weights or self.replies)
 
     def __str__(self) -> str:
         lines = [
@@ -62,9 +73,11 @@ class VerifyReport:
             f"  largest logit difference {self.max_logit_diff:.3g} (allowed "
             f"{self.allowed:.3g}, largest logit {self.max_logit:.3g}) over "
             f"{self.num_prompts} prompts, {self.num_tokens} positions",
+            f"  {self.num_replies} replies of plain transformers without mmvlm",
         ]
         lines += [f"  reload: {line}" for line in self.loading[:10]]
         lines += [f"  weight differs: {line}" for line in self.weights[:10]]
+        lines += [f"  reply differs: {line}" for line in self.replies[:10]]
         lines += [f"  note: {line}" for line in self.notes]
         return "\n".join(lines)
 
@@ -119,6 +132,79 @@ def verify_export(
     for batch, (text, picture) in zip(batches, processed or [], strict=False):
         report.notes += _try_processor(folder, batch, text, picture, llava.config)
     return report
+
+
+def compare_replies(
+    report: VerifyReport,
+    folder: str | Path,
+    asked: list[tuple[Any, str, Any]],
+    ours: list[str],
+    *,
+    max_new_tokens: int,
+    stop_strings: Sequence[str] = (),
+) -> None:
+    """Ask the folder in a process that cannot import mmvlm, and note what differs.
+
+    It is asked through ``generate(**processor(...))``, with the template's own
+    tokens, and through ``pipeline("image-text-to-text")``; greedy.
+
+    Args:
+        report (VerifyReport): gets the differences.
+        folder (str | Path): what :func:`export_hf` wrote.
+        asked (list[tuple]): picture ((H, W, 3), uint8) or None, question, and the
+            questions and answers before it.
+        ours (list[str]): what our model says to each.
+        max_new_tokens (int): limit of a reply.
+        stop_strings (Sequence[str]): texts that end a reply.
+
+    """
+    with tempfile.TemporaryDirectory() as pictures:
+        questions = [
+            _as_messages(turn, Path(pictures) / f"{number}.png")
+            for number, turn in enumerate(asked)
+        ]
+        request = dict(
+            folder=str(Path(folder).absolute()),
+            max_new_tokens=max_new_tokens,
+            stop_strings=list(stop_strings),
+            questions=questions,
+        )
+        # -I: neither PYTHONPATH nor the folder of the script is searched.
+        done = subprocess.run(
+            [sys.executable, "-I", plain_replies.__file__],
+            input=json.dumps(request),
+            capture_output=True,
+            text=True,
+            cwd=pictures,
+        )
+    if done.returncode:
+        told = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        report.replies.append(f"plain transformers cannot answer: {told[-1]:.300}")
+        return
+    for (_, question, history), mine, theirs in zip(
+        asked, ours, json.loads(done.stdout.splitlines()[-1]), strict=True
+    ):
+        turn = f"{question[:40]!r} (turn {len(history) + 1})"
+        for way, reply in theirs.items():
+            report.num_replies += 1
+            if reply != mine.strip():
+                report.replies.append(f"{turn}, {way}: {reply!r}, ours {mine!r}")
+
+
+def _as_messages(turn: tuple[Any, str, Any], file: Path) -> list[dict]:
+    """Write a question as chat messages; its picture goes to a file."""
+    from PIL import Image
+
+    picture, question, history = turn
+    texts = [text for pair in history for text in pair] + [question]
+    messages = []
+    for place, text in enumerate(texts):
+        role = ("user", "assistant")[place % 2]
+        messages.append(dict(role=role, content=[dict(type="text", text=text)]))
+    if picture is not None:
+        Image.fromarray(picture).save(file)
+        messages[0]["content"].insert(0, dict(type="image", path=str(file)))
+    return messages
 
 
 def hf_inputs(batch: VLMBatch, config: Any) -> dict[str, torch.Tensor]:

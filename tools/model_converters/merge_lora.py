@@ -8,12 +8,17 @@ def parse_args(argv=None):
     from mmengine.config import DictAction
 
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("config", help="with the lora of the training")
-    parser.add_argument("checkpoint", help="of mmvlm, whole or trainable-only")
+    parser.add_argument("config", help="work dir, or config with the run's lora")
+    parser.add_argument(
+        "checkpoint",
+        nargs="?",
+        help="of mmvlm, whole or trainable-only; none: the work dir's newest",
+    )
     parser.add_argument("out", help="checkpoint to write (.pth): the whole model")
     parser.add_argument("--tiny", action="store_true", help="the config's tiny twin")
     parser.add_argument("--cfg-options", nargs="+", action=DictAction, metavar="K=V")
-    return parser.parse_args(argv)
+    # Two names or three, whatever stands between them.
+    return parser.parse_intermixed_args(argv)
 
 
 def main(argv=None):

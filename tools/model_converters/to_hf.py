@@ -15,8 +15,10 @@ def parse_args(argv=None):
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("config", help="config file, or the name of a shipped one")
-    parser.add_argument("checkpoint", help="of mmvlm")
+    parser.add_argument("config", help="work dir, config file, or name of a config")
+    parser.add_argument(
+        "checkpoint", nargs="?", help="of mmvlm; none: the work dir's newest"
+    )
     parser.add_argument("out", help="folder to write")
     parser.add_argument("--verify", action="store_true", help="reload and compare")
     parser.add_argument("--image", help="picture of the comparison; default: noise")
@@ -36,7 +38,8 @@ def parse_args(argv=None):
     parser.add_argument("--overwrite", action="store_true", help="replace the folder")
     parser.add_argument("--tiny", action="store_true", help="the config's tiny twin")
     parser.add_argument("--cfg-options", nargs="+", action=DictAction, metavar="K=V")
-    return parser.parse_args(argv)
+    # Two names or three, whatever stands between them.
+    return parser.parse_intermixed_args(argv)
 
 
 def main(argv=None):

@@ -16,6 +16,7 @@ from mmengine.dist import get_world_size, is_main_process
 from mmengine.hooks import Hook
 
 import mmvlm
+from mmvlm.config.work_dir import write_model_files
 from mmvlm.registry import HOOKS
 
 from ..runner.checkpoint import write_atomic
@@ -65,7 +66,9 @@ def versions() -> dict[str, str]:
 class ProvenanceHook(Hook):
     """Write resolved config, environment and git state into the work dir.
 
-    ``config.py`` is the config after inheritance and command line; ``run.json`` holds
+    ``config.py`` is the config after inheritance and command line; with ``tokenizer``
+    and ``model.json`` it makes the work dir a model that works anywhere, see
+    :func:`mmvlm.config.work_dir.use_own_files`. ``run.json`` holds
     the command, versions, devices and git commit, one entry per start of the run;
     ``changes.diff`` holds uncommitted changes of the code, if there are any.
     """
@@ -77,8 +80,8 @@ class ProvenanceHook(Hook):
         if not is_main_process():
             return
         folder = Path(runner.work_dir)
-        text = runner.config_text
-        write_atomic(folder / "config.py", lambda f: f.write(text.encode()))
+        tokenizer = getattr(runner.context, "tokenizer", None)
+        write_model_files(folder, runner.config_text, runner.cfg, tokenizer)
         state = git_state(Path(mmvlm.__file__).parent)
         diff = state.pop("diff", "")
         cuda = torch.cuda.is_available()

@@ -67,6 +67,9 @@ def resolve_config(
 ) -> tuple[Any, bool]:
     """Return (transformers config, whether weights are to be loaded).
 
+    On the ``meta`` device none are: the architecture is ``config``, or the one
+    found at the path.
+
     Raises:
         ValueError: neither path nor config, or fields that disagree with the
             config found at the path.
@@ -98,7 +101,22 @@ def resolve_config(
                 f"{where}.config.{field}={want!r}, but the model at "
                 f"{name_or_path!r} has {got!r}. Correct one of them."
             )
-    return found, True
+    return found, not on_meta()
+
+
+def plain_fields(config: Any) -> dict[str, Any]:
+    """Return a transformers config as :func:`make_config` takes it.
+
+    Args:
+        config (PretrainedConfig): fields with its class's defaults are left out.
+
+    """
+    drop = (
+        *("_attn_implementation_autoset", "torch_dtype", "dtype", "_name_or_path"),
+        "transformers_version",
+    )
+    fields = {k: v for k, v in config.to_diff_dict().items() if k not in drop}
+    return {"model_type": config.model_type, **fields}
 
 
 def build_causal_lm(
