@@ -47,6 +47,9 @@ _BODY = """\
 def to_jinja(template: ChatTemplate, tokenizer: Any = None) -> str:
     """Write a chat template as Jinja text.
 
+    BOS in front is left to a tokenizer that adds it by itself, as transformers adds
+    it to rendered text once more.
+
     Args:
         template (ChatTemplate): to be written.
         tokenizer (Any): gives the text of BOS and EOS where the template names
@@ -74,9 +77,10 @@ def to_jinja(template: ChatTemplate, tokenizer: Any = None) -> str:
             f"{type(template).__name__}: does not show a picture in front of the "
             "question; it has no Jinja counterpart."
         )
+    bos = leading_bos(tokenizer)
     fields = dict(
-        first=first,
-        system_head=head,
+        first=first.removeprefix(bos),
+        system_head=None if head is None else head.removeprefix(bos),
         system_tail=tail,
         next=following,
         answer=answer,
@@ -95,7 +99,7 @@ def to_jinja(template: ChatTemplate, tokenizer: Any = None) -> str:
         (["a b", "c d", "e", "f g", "h", "i."], "Be kind."),
     ):
         ask, system = len(texts) % 2 == 1, None if head is None else system
-        expected = write(texts, prompt=ask, system=system)
+        expected = write(texts, prompt=ask, system=system).removeprefix(bos)
         got = _apply(jinja, texts, prompt=ask, system=system)
         if expected != got:
             raise ValueError(
@@ -103,6 +107,14 @@ def to_jinja(template: ChatTemplate, tokenizer: Any = None) -> str:
                 f"{expected!r}."
             )
     return jinja
+
+
+def leading_bos(tokenizer: Any) -> str:
+    """Return the text of BOS when a tokenizer puts it in front of every text."""
+    bos = getattr(tokenizer, "bos_token_id", None)
+    if bos is None or tokenizer("a")["input_ids"][:1] != [bos]:
+        return ""
+    return tokenizer.bos_token
 
 
 def rendered(

@@ -34,7 +34,7 @@ train_dataloader = dict(
         pipeline=[
             dict(type="LoadImages"),
             dict(type="PadToSquare"),
-            dict(type="EncodeConversation", max_length=80),
+            dict(type="EncodeConversation", max_length=300),
             dict(type="PackVLMInputs"),
         ],
     ),

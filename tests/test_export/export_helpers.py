@@ -99,3 +99,31 @@ def build(imported, **changes):
 @torch.no_grad()
 def hf_logits(llava, batch):
     return llava(**hf_inputs(batch, llava.config)).logits[0]
+
+
+def hf_ids(context, texts, processor):
+    """Our prompt of a dialogue, pictures as the processor's image token."""
+    import numpy as np
+
+    from mmvlm.datasets.collate import collate_flat
+    from mmvlm.datasets.transforms.compose import Compose
+    from mmvlm.text.llava_format import parse_llava_conversation
+
+    steps = [
+        dict(type="LoadImages"),
+        dict(type="PadToSquare"),
+        dict(type="EncodeConversation", mode="generate"),
+        dict(type="PackVLMInputs"),
+    ]
+    pipeline = Compose(steps)
+    pipeline.bind(context)
+    turns = [
+        {"from": ("human", "gpt")[place % 2], "value": text}
+        for place, text in enumerate(texts)
+    ]
+    images = [np.zeros((20, 30, 3), np.uint8)] if "<image>" in texts[0] else []
+    talk = parse_llava_conversation(dict(id="1", conversations=turns), images=images)
+    rng = np.random.default_rng(0)
+    item = pipeline(dict(conversation=talk, dataset="x", index=0, rng=rng))
+    ids = collate_flat([item])["inputs"].input_ids.tolist()
+    return [processor.image_token_id if n == SLOT_TOKEN_ID else n for n in ids]
