@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shlex
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -201,10 +203,36 @@ def merge_checkpoint(
     parts = list(model.parts)
     meta = dict(source=os.fspath(checkpoint), merged_lora=merged, parts=parts)
     save_atomic(dict(state_dict=state, meta=meta), out)
-    off = " ".join(f"model.{part}.lora=None" for part in merged)
+    options = " ".join(without_lora(loaded.cfg.model.to_dict(), merged))
     print_log(
         f"{out}: the whole model ({', '.join(parts)}). Use it with a config without "
-        f"lora, or with --cfg-options {off}.",
+        f"lora, or so: tools/chat.py {shlex.quote(os.fspath(config))} "
+        f"{shlex.quote(os.fspath(out))} --cfg-options {options}",
         logger="current",
     )
     return merged
+
+
+def without_lora(model_cfg: dict, parts: Iterable[str]) -> list[str]:
+    """Return the ``--cfg-options`` that fit a LoRA config to its merged weights.
+
+    Args:
+        model_cfg (dict): ``model`` of the config.
+        parts (Iterable[str]): whose adapters were merged.
+
+    """
+    options = []
+
+    def switch_off(part: dict, where: str) -> None:
+        for key, value in part.items():
+            if key in ("lora", "quantization") and value:
+                options.append(f"{where}.{key}=None")
+            elif isinstance(value, dict) and key != "config":
+                switch_off(value, f"{where}.{key}")
+
+    for name in parts:
+        switch_off(model_cfg[name], f"model.{name}")
+        if name in (model_cfg.get("train_parts") or {}):
+            # The rule may name adapters, which are there no more.
+            options.append(f"model.train_parts.{name}=False")
+    return options

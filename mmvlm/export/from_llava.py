@@ -32,6 +32,7 @@ from mmvlm.export.keys import (
     official_layout,
     to_canonical,
 )
+from mmvlm.export.llava_config import check_llava_config
 from mmvlm.export.state import read_file, read_json, read_state
 
 #: Modules that stage 1 trains, whatever stands before their names in its file.
@@ -51,8 +52,12 @@ def import_llava(
     base: str | Path | None = None,
     vocab_size: int | None = None,
     vision_tower: str | Path | None = None,
+    view: Mapping[str, Any] | None = None,
 ) -> Imported:
     """Read an official LLaVA checkpoint.
+
+    A ``config.json`` beside the weights must say what ``model_cfg`` says, see
+    :func:`mmvlm.export.llava_config.check_llava_config`.
 
     Args:
         path (str | Path): ``mm_projector.bin`` or a folder of any of the three
@@ -67,6 +72,7 @@ def import_llava(
         vision_tower (str | Path | None): folder with the tower of a whole model
             that was saved without it, as DenseFusion does; None takes the
             folder ``vision_tower`` inside ``path`` where there is one.
+        view (Mapping | None): our view transform, which must be the official one.
 
     Raises:
         FileNotFoundError: when ``path`` holds no such checkpoint.
@@ -81,10 +87,37 @@ def import_llava(
         raise ValueError(
             f"{path}: vision_tower='{vision_tower}' belongs to a whole model."
         )
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such LLaVA checkpoint.")
+    imported = _import(path, model_cfg, base, vocab_size, vision_tower)
+    config = (path.parent if path.is_file() else path) / "config.json"
+    if config.is_file():
+        official = read_json(config)
+        has_tower = "vision_encoder" in imported.parts
+        check_llava_config(
+            official, model_cfg, view, source=str(config), has_tower=has_tower
+        )
+        imported.meta["official_config"] = official
+    else:
+        print_log(
+            f"{config}: not there, so nothing says which layers and which view of a "
+            "picture these weights belong to; the config is taken at its word.",
+            logger="current",
+            level=30,
+        )
+    return imported
+
+
+def _import(
+    path: Path,
+    model_cfg: Mapping[str, Any],
+    base: str | Path | None,
+    vocab_size: int | None,
+    vision_tower: str | Path | None,
+) -> Imported:
+    """Read one of the three kinds."""
     if path.is_file():
         return _projector(path, model_cfg)
-    if not path.is_dir():
-        raise FileNotFoundError(f"{path}: no such LLaVA checkpoint.")
     if (path / "adapter_config.json").is_file():
         return _lora(path, model_cfg, base, vocab_size)
     only_projector = not any(path.glob("*.index.json")) and not any(

@@ -97,7 +97,7 @@ def fit_to_model(
     """
     parts = tuple(p for p in PARTS if any(k.startswith(f"{p}.") for k in state))
     depth = connector_depth(state)
-    asked = _projector_of(model_cfg["connector"]).get("depth")
+    asked = projector_of(model_cfg["connector"]).get("depth")
     if depth and asked is not None and asked != depth:
         raise ValueError(
             f"{source}: its connector has {depth} linear layers, but "
@@ -115,11 +115,11 @@ def fit_to_model(
     return Imported(fitted, dict(model_cfg), parts, source, omitted)
 
 
-def _projector_of(connector: Mapping[str, Any]) -> Mapping[str, Any]:
+def projector_of(connector: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the config of the innermost connector: behind tiles and fusers."""
     for key in ("connector", "projector"):
         if isinstance(connector.get(key), Mapping):
-            return _projector_of(connector[key])
+            return projector_of(connector[key])
     return connector
 
 

@@ -249,3 +249,28 @@ def test_converters_have_help(tool, capsys):
         call(f"{tool}.py", "--help")
     assert stop.value.code == 0
     assert "checkpoint" in capsys.readouterr().out
+
+
+LORA_CONFIGS = sorted(
+    path
+    for path in (ROOT / "configs").glob("[!_]*/*.py")
+    if "lora" in path.read_text(encoding="utf-8")
+)
+
+
+@pytest.mark.parametrize("path", LORA_CONFIGS, ids=lambda path: path.stem)
+def test_options_for_merged_weights_fit_every_lora_config(path):
+    from mmvlm.apis.converting import without_lora
+    from mmvlm.config import load_config
+    from mmvlm.config.dry_run import build_on_meta
+
+    model = load_config(path).model.to_dict()
+    parts = [n for n, p in model.items() if isinstance(p, dict) and "lora" in str(p)]
+    pairs = [o.split("=") for o in without_lora(model, set(parts) - {"train_parts"})]
+    has_lora = any("lora_" in key for key in build_on_meta(model).state_dict())
+    if not has_lora or "monkey" in path.stem:  # its own adapters, which stay apart
+        return
+    assert pairs, "no option, so nothing is switched off"
+    values = {"None": None, "False": False}
+    cfg = load_config(path, cfg_options={key: values[v] for key, v in pairs})
+    assert not any("lora_" in key for key in build_on_meta(cfg.model).state_dict())

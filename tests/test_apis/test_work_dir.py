@@ -17,8 +17,18 @@ model = dict(
     vision_encoder=dict(name_or_path="parts/tower", config=None),
     language_model=dict(name_or_path="parts/llm", config=None),
 )
+steps = [dict(type="LoadImages"), dict(type="PadToSquare")]
 test_dataloader = dict(
-    num_workers=0, dataset=dict(data_root="data", ann_file="test.json")
+    num_workers=0,
+    dataset=dict(
+        data_root="data",
+        ann_file="test.json",
+        pipeline=[
+            *steps,
+            dict(type="EncodeConversation", max_length=300, mode="generate"),
+            dict(type="PackVLMInputs"),
+        ],
+    ),
 )
 test_evaluator = dict(type="ExactMatchMetric", out_file=None)
 test_cfg = dict()
@@ -32,8 +42,7 @@ train_dataloader = dict(
         data_root="data",
         ann_file="test.json",
         pipeline=[
-            dict(type="LoadImages"),
-            dict(type="PadToSquare"),
+            *steps,
             dict(type="EncodeConversation", max_length=300),
             dict(type="PackVLMInputs"),
         ],

@@ -8,6 +8,7 @@ lora.
 
 import argparse
 import sys
+from pathlib import Path
 
 
 def parse_args(argv=None):
@@ -17,7 +18,14 @@ def parse_args(argv=None):
     parser.add_argument("path", help="file or folder of the official code")
     parser.add_argument("out", help="checkpoint to write (.pth)")
     parser.add_argument(
-        "--config", required=True, help="our config that the weights must fit"
+        "--config",
+        help="our config that the weights and their config.json must fit; default: "
+        "that of --print-config",
+    )
+    parser.add_argument(
+        "--print-config",
+        action="store_true",
+        help="print the config that config.json describes",
     )
     parser.add_argument(
         "--base", help="folder of the language model under the adapters"
@@ -35,21 +43,31 @@ def parse_args(argv=None):
 
 def main(argv=None):
     args = parse_args(argv)
+    from mmvlm.apis.loading import find_pipeline, view_config
     from mmvlm.config import load_config
     from mmvlm.export.from_llava import import_llava
+    from mmvlm.export.llava_config import config_from_llava
+    from mmvlm.export.state import read_json
 
+    path = Path(args.path)
     try:
-        cfg = load_config(args.config).model.to_dict()
+        folder = path.parent if path.is_file() else path
+        if args.config is None or args.print_config:
+            fitting = config_from_llava(read_json(folder / "config.json"), folder)
+        cfg = fitting if args.config is None else load_config(args.config)
         imported = import_llava(
             args.path,
-            cfg,
+            cfg.model.to_dict(),
             base=args.base,
             vocab_size=args.vocab_size,
             vision_tower=args.vision_tower,
+            view=view_config(find_pipeline(cfg)),
         )
         imported.save(args.out)
     except (ValueError, OSError) as error:
         return f"error: {error}"
+    if args.print_config:
+        print(fitting.pretty_text)
     return 0
 
 
