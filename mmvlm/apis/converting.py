@@ -213,6 +213,55 @@ def merge_checkpoint(
     return merged
 
 
+def to_llava(
+    config: str | os.PathLike,
+    checkpoint: str | os.PathLike | None,
+    folder: str | os.PathLike,
+    *,
+    dtype: torch.dtype | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Write the folder that official LLaVA, MMFuser and DenseFusion code opens.
+
+    Args:
+        config (str | PathLike): work dir, file or name.
+        checkpoint (str | PathLike | None): None takes the newest of a work dir.
+        folder (str | PathLike): to be written.
+        dtype (torch.dtype | None): of the weights; None keeps it.
+        overwrite (bool): replace an existing folder.
+
+    Raises:
+        ValueError: when the official code has no place for something.
+
+    """
+    from mmvlm.export.llava_config import official_config
+    from mmvlm.export.to_llava import export_folder
+
+    loaded = load_model(config, checkpoint, device="cpu", full_precision_base=True)
+    if has_lora(loaded.model):
+        merge_lora(loaded.model.float())
+    cfg, pipeline = loaded.cfg.model.to_dict(), find_pipeline(loaded.cfg)
+    tower = cfg["vision_encoder"]
+    tower = tower.get("encoder") or tower
+    lengths = [step["max_length"] for step in pipeline if step.get("max_length")]
+    fields = official_config(
+        cfg,
+        view_config(pipeline),
+        mm_vision_tower=tower.get("name_or_path"),
+        tokenizer_model_max_length=lengths[0] if lengths else None,
+    )
+    return export_folder(
+        loaded.model.state_dict(),
+        folder,
+        fields,
+        loaded.context.tokenizer,
+        generation=loaded.model.generation,
+        dtype=dtype,
+        overwrite=overwrite,
+        source=os.fspath(checkpoint or config),
+    )
+
+
 def without_lora(model_cfg: dict, parts: Iterable[str]) -> list[str]:
     """Return the ``--cfg-options`` that fit a LoRA config to its merged weights.
 

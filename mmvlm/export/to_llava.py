@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from mmengine.logging import print_log
 
+from mmvlm.export.hf_files import effective
 from mmvlm.export.keys import (
     LLAVA,
     MMFUSER,
@@ -15,6 +19,7 @@ from mmvlm.export.keys import (
     connector_depth,
     to_canonical,
 )
+from mmvlm.utils.files import whole_folder, writing_into
 
 PROJECTOR = "mm_projector.bin"
 #: What a fuser must hold to be the official one: deformable, with self attention.
@@ -100,6 +105,65 @@ def export_llava(
     save_atomic(official, str(path))
     print_log(f"{path}: {len(official)} tensors under official names.", "current")
     return path
+
+
+def export_folder(
+    state: Mapping[str, torch.Tensor],
+    folder: str | Path,
+    config: Mapping[str, Any],
+    tokenizer: Any,
+    *,
+    generation: Mapping[str, Any] | None = None,
+    dtype: torch.dtype | None = None,
+    overwrite: bool = False,
+    source: str = "checkpoint",
+) -> Path:
+    """Write the folder that the official loaders open.
+
+    Holds ``config.json``, safetensors shards with their index, tokenizer and
+    ``generation_config.json``; it appears whole or not at all.
+
+    Args:
+        state (Mapping): our state dict of the whole model.
+        folder (str | Path): to be written.
+        config (Mapping): see :func:`mmvlm.export.llava_config.official_config`.
+        tokenizer (Any): of the model.
+        generation (Mapping | None): our generation defaults.
+        dtype (torch.dtype | None): of the written weights; None keeps it.
+        overwrite (bool): replace an existing folder.
+        source (str): for messages.
+
+    Raises:
+        FileExistsError: when ``folder`` holds something.
+        ValueError: as :func:`to_official`.
+
+    """
+    from huggingface_hub import save_torch_state_dict
+    from transformers import GenerationConfig
+
+    official = {
+        key: (value if dtype is None else value.to(dtype)).contiguous().clone()
+        for key, value in to_official(state, source).items()
+    }
+    folder, kind = Path(folder), next(iter(official.values())).dtype
+    fields = dict(config, torch_dtype=str(kind).removeprefix("torch."))
+    defaults = GenerationConfig(
+        **effective(dict(generation or {})),
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    with whole_folder(folder, replace=overwrite) as temporary:
+        text = json.dumps(fields, indent=2, sort_keys=True, default=str) + "\n"
+        (temporary / "config.json").write_text(text, encoding="utf-8")
+        tokenizer.save_pretrained(str(temporary))
+        defaults.save_pretrained(str(temporary))
+        with writing_into(temporary / "model.safetensors"):
+            save_torch_state_dict(official, str(temporary), max_shard_size="5GB")
+        for file in temporary.glob("*.safetensors"):
+            shutil.copymode(temporary / "config.json", file)
+    print_log(f"{folder}: {len(official)} tensors, config and tokenizer.", "current")
+    return folder
 
 
 def export_stage_1(

@@ -274,3 +274,23 @@ def test_options_for_merged_weights_fit_every_lora_config(path):
     values = {"None": None, "False": False}
     cfg = load_config(path, cfg_options={key: values[v] for key, v in pairs})
     assert not any("lora_" in key for key in build_on_meta(cfg.model).state_dict())
+
+
+def test_to_llava_writes_a_folder_that_comes_back(config_file, checkpoint, tmp_path):
+    import json
+
+    out = tmp_path / "official"
+    assert call("to_llava.py", checkpoint, out, "--config", config_file) == 0
+
+    names = {path.name for path in out.iterdir()}
+    assert {"config.json", "generation_config.json", "tokenizer_config.json"} <= names
+    config = json.loads((out / "config.json").read_text())
+    assert config["architectures"] == ["LlavaLlamaForCausalLM"]
+    assert config["image_aspect_ratio"] == "pad"
+    assert config["mm_vision_tower"] == "pretrained/gone/tower"
+    back = tmp_path / "back.pth"
+    assert call("from_llava.py", out, back, "--config", config_file) == 0
+    before = torch.load(checkpoint, weights_only=True)["state_dict"]
+    after = torch.load(back, weights_only=True)["state_dict"]
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[key], after[key]) for key in before)

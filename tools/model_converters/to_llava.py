@@ -1,8 +1,10 @@
 """Give a checkpoint the names of official code: LLaVA, MMFuser or INF-LLaVA.
 
-OUT is one weight file (.bin) of all parts that the checkpoint holds, or with
---stage-1 a folder that gets mm_projector.bin, the connector alone: the file that the
-official training scripts take with --pretrain_mm_mlp_adapter.
+OUT is a folder that the official loaders open (config.json, shards with their index,
+tokenizer), for a work dir or with --config; or one weight file (.bin) of all parts
+that the checkpoint holds; or with --stage-1 a folder that gets mm_projector.bin, the
+connector alone: the file that the official training scripts take with
+--pretrain_mm_mlp_adapter.
 """
 
 import argparse
@@ -16,7 +18,9 @@ def parse_args(argv=None):
     parser.add_argument(
         "checkpoint", help="of mmvlm, adapters merged: file or work directory"
     )
-    parser.add_argument("out", help="file, or folder with --stage-1")
+    parser.add_argument("out", help="folder, or weight file (.bin)")
+    parser.add_argument("--config", help="of the checkpoint; default: its work dir's")
+    parser.add_argument("--overwrite", action="store_true", help="replace the folder")
     parser.add_argument("--stage-1", action="store_true", help="the connector alone")
     parser.add_argument(
         "--dtype",
@@ -30,14 +34,21 @@ def main(argv=None):
     args = parse_args(argv)
     import torch
 
+    from mmvlm.apis.converting import to_llava
     from mmvlm.engine.runner.checkpoint import resolve_checkpoint
     from mmvlm.export.state import read_file
     from mmvlm.export.to_llava import export_llava, export_stage_1
 
     export = export_stage_1 if args.stage_1 else export_llava
+    one_file = args.stage_1 or args.out.endswith((".bin", ".pth"))
     try:
-        path = resolve_checkpoint(args.checkpoint)
         dtype = getattr(torch, args.dtype) if args.dtype else None
+        if not one_file:
+            source = (args.config, args.checkpoint)
+            source = source if args.config else (args.checkpoint, None)
+            to_llava(*source, args.out, dtype=dtype, overwrite=args.overwrite)
+            return 0
+        path = resolve_checkpoint(args.checkpoint)
         print(export(read_file(path), args.out, dtype=dtype, source=str(path)))
     except (ValueError, OSError) as error:
         return f"error: {error}"
