@@ -13,7 +13,7 @@ import torch
 from mmengine.logging import print_log
 
 from mmvlm.apis.inferencer import VLMInferencer
-from mmvlm.apis.loading import find_pipeline, load_model, view_config
+from mmvlm.apis.loading import LoadedModel, find_pipeline, load_model, view_config
 from mmvlm.config.work_dir import split_model
 from mmvlm.export.chat_jinja import as_text
 from mmvlm.export.hf import check_exportable, export_hf
@@ -101,11 +101,31 @@ def to_hf(
         return None
     # What was written has this dtype; both sides then compute in float32.
     model.to(dtype).float()
+    return verify(loaded, folder, image, prompt, tolerance)
+
+
+def verify(
+    loaded: LoadedModel,
+    folder: str | os.PathLike,
+    image: Any,
+    prompt: str,
+    tolerance: float = TOLERANCE,
+) -> VerifyReport:
+    """Hold an exported folder to the model: weights, logits, replies.
+
+    Args:
+        loaded (LoadedModel): the original, in float32; its adapters are merged.
+        folder (str | PathLike): what was exported.
+        image (Any): picture of the questions; None takes seeded noise.
+        prompt (str): the question.
+        tolerance (float): allowed absolute difference of logits.
+
+    """
     talk = VLMInferencer.from_loaded(loaded)
     asked = questions(talk, image, prompt)
     batches, processed = probes(talk, asked)
     report = verify_export(
-        model, folder, batches, tolerance=tolerance, processed=processed
+        loaded.model, folder, batches, tolerance=tolerance, processed=processed
     )
     greedy = dict(do_sample=False, **dict.fromkeys(("temperature", "top_k", "top_p")))
     talk.generation.update(greedy, max_new_tokens=_REPLY)

@@ -17,7 +17,7 @@ _PATHS = (
     *("checkpoint", "checkpoint_path", "load_from", "path"),
 )
 #: Text with what tokenizers treat differently: spaces, digits, marks, other scripts.
-_PROBE = "<s>  A cat's 12\n\tUSER: é 猫</s> <image> {}"
+_PROBE = "<s>  A cat's 12\n\tUSER: \u00e9 \u732b</s> <image> {}"
 
 
 # Writing -----------------------------------------------------------------------

@@ -60,48 +60,6 @@ def check_writable(folder: str | os.PathLike) -> None:
         probe.unlink()
 
 
-def _system_error(error: BaseException | None) -> OSError | None:
-    """Return the error of the system behind an error of a library."""
-    while error is not None and not isinstance(error, OSError):
-        error = error.__cause__ or error.__context__
-    return error
-
-
-@contextmanager
-def writing(path: str | os.PathLike) -> Iterator[None]:
-    """Name the file in what goes wrong while it is written inside a ``with``.
-
-    Raises:
-        OSError: saying which file cannot be written and why: a full disk, a limit, a
-            read-only folder. Libraries hide that behind errors of their own.
-
-    """
-    try:
-        yield
-    except Exception as error:
-        found = _system_error(error)
-        if found is None or found.errno is None:
-            raise
-        reason = f"cannot write '{os.fspath(path)}': {os.strerror(found.errno)}."
-        named = type(found)(reason)
-        named.errno = found.errno
-        raise named from error
-
-
-def check_writable(folder: str | os.PathLike) -> None:
-    """Create a folder and check that files can be written there.
-
-    Raises:
-        OSError: saying why not.
-
-    """
-    probe = Path(folder, f".writable-{os.getpid()}.tmp")
-    with writing(folder):
-        probe.parent.mkdir(parents=True, exist_ok=True)
-        probe.write_bytes(b"x")
-        probe.unlink()
-
-
 def write_atomic(path: str | os.PathLike, write: Any) -> None:
     """Let ``write(file)`` fill a file that appears under its name only when whole.
 
