@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +18,7 @@ from mmvlm.structures import (
     Slot,
 )
 
+from .frame_tokens import frame_tokens
 from .llava_masking import official_mask
 from .templates.base import ChatTemplate, Piece, is_empty
 from .token_spans import TokenSpans, spans_of
@@ -39,11 +41,16 @@ class _Run:
     Args:
         text (str): the characters.
         bounds (list[int]): start and end of every trained span, flat.
+        said (list[tuple[int, int]]): what of it the conversation says.
+        breaks (list[int]): where it must be cut so that no token of the frame is
+            read out of what is said.
 
     """
 
     text: str
     bounds: list[int] = field(default_factory=list)
+    said: list[tuple[int, int]] = field(default_factory=list)
+    breaks: list[int] = field(default_factory=list)
 
 
 class ConversationEncoder:
@@ -52,7 +59,9 @@ class ConversationEncoder:
     Ids follow LLaVA's rule: the rendered text is split at pictures and every
     chunk is encoded alone, only the first behind BOS (templates with
     ``encode_by='piece'`` encode every piece alone). Labels come from the
-    characters of trained pieces, exact to the token.
+    characters of trained pieces, exact to the token. What a conversation says is
+    text: ``</s>`` or ``<|im_end|>`` in a question or an answer becomes ordinary
+    tokens, never the one that ends a turn (see :func:`frame_tokens`).
 
     Args:
         template (ChatTemplate): renders conversations.
@@ -62,7 +71,8 @@ class ConversationEncoder:
             count of tokens fails, as LLaVA does.
         labels (str): ``exact``: the characters of answers and end marks;
             ``llava``: the tokens that LLaVA's count gives, its faults included
-            (implies ``drop_on_mismatch``), to reproduce old runs.
+            (implies ``drop_on_mismatch``), to reproduce old runs; special tokens
+            are then read out of questions and answers as LLaVA does.
         model_max_length (int | None): length beyond which LLaVA forgives a
             mismatch; None takes the tokenizer's.
 
@@ -97,6 +107,9 @@ class ConversationEncoder:
         self.model_max_length = model_max_length
         self._cache: dict[str, np.ndarray] = {}
         self._spans: TokenSpans | None = None
+        framing = () if labels == "llava" else frame_tokens(template, tokenizer)
+        self._framing = re.compile("|".join(map(re.escape, framing)) or "(?!)")
+        self._reach = max(map(len, framing), default=1) - 1
 
     def __getstate__(self) -> dict:
         """Leave out what is made again in another process."""
@@ -128,7 +141,7 @@ class ConversationEncoder:
         media = media_lengths or [{}] * len(conversations)
         if self._spans is None:
             self._spans = spans_of(self.tokenizer)
-        plans, texts, bounds = [], [], []
+        plans, texts, bounds, breaks = [], [], [], []
         for conversation, lengths in zip(conversations, image_lengths, strict=True):
             if not add_generation_prompt and not self.counts_as_llava:
                 _check_answers(conversation)
@@ -142,7 +155,9 @@ class ConversationEncoder:
                 if isinstance(run, _Run) and not self._cached(run, number):
                     texts.append(run.text)
                     bounds.append(run.bounds)
-        encoded = iter(self._spans.encode(texts, bounds))
+                    breaks.append(run.breaks)
+        apart = [breaks] if any(breaks) else []
+        encoded = iter(self._spans.encode(texts, bounds, *apart))
         samples = [
             self._assemble(plan, encoded, lengths, others)
             for plan, lengths, others in zip(plans, image_lengths, media, strict=True)
@@ -177,6 +192,7 @@ class ConversationEncoder:
                     plan.append(run)
                 start = len(run.text)
                 run.text += piece.text
+                run.said += [(start + a, start + b) for a, b in piece.said]
                 if piece.supervised:
                     run.bounds += (start, len(run.text))
         if not set(shown) <= set(range(len(lengths))) or min(lengths, default=1) < 1:
@@ -185,7 +201,20 @@ class ConversationEncoder:
                 f"counts are given for {len(lengths)}: {list(lengths)} (each must be "
                 "at least 1)."
             )
+        for entry in plan:
+            if isinstance(entry, _Run):
+                entry.breaks = self._breaks(entry)
         return plan
+
+    def _breaks(self, run: _Run) -> list[int]:
+        """Return a position inside each frame token that what is said spells."""
+        found = set()
+        for start, end in run.said:
+            first, last = max(0, start - self._reach), end + self._reach
+            for match in self._framing.finditer(run.text, first, last):
+                if match.start() < end and match.end() > start:
+                    found.add(match.start() + 1)
+        return sorted(found)
 
     def _parts(self, run: _Run, piece: Piece) -> bool:
         r"""Whether an answer must be encoded apart from what opens it.
@@ -200,7 +229,7 @@ class ConversationEncoder:
 
     def _cached(self, run: _Run, number: int) -> bool:
         """Whether the run's ids are kept; keeps constant ones from now on."""
-        if run.bounds or (number and len(run.text) > 16):
+        if run.bounds or run.breaks or (number and len(run.text) > 16):
             return False
         if run.text not in self._cache:
             if len(self._cache) >= _CACHE_SIZE:

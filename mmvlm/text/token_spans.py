@@ -67,7 +67,10 @@ class TokenSpans:
         return self.encode([text], [()])[0][0]
 
     def encode(
-        self, texts: Sequence[str], bounds: Sequence[Sequence[int]]
+        self,
+        texts: Sequence[str],
+        bounds: Sequence[Sequence[int]],
+        breaks: Sequence[Sequence[int]] | None = None,
     ) -> list[tuple[np.ndarray, np.ndarray]]:
         """Encode texts and map character positions to token positions.
 
@@ -79,6 +82,8 @@ class TokenSpans:
         Args:
             texts (Sequence[str]): texts.
             bounds (Sequence[Sequence[int]]): per text, ascending positions.
+            breaks (Sequence[Sequence[int]] | None): per text, positions where it is
+                cut and both sides are encoded alone in any case.
 
         Returns:
             list[tuple[np.ndarray, np.ndarray]]: per text its ids (T,) int64 and
@@ -95,9 +100,9 @@ class TokenSpans:
                 for text, cuts in zip(texts, bounds, strict=True)
             ]
         return [
-            (ids, index) if clean else self._encode_cut(text, cuts)
-            for (ids, index, clean), text, cuts in zip(
-                located, texts, bounds, strict=True
+            (ids, index) if clean and not apart else self._encode_cut(text, cuts, apart)
+            for (ids, index, clean), text, cuts, apart in zip(
+                located, texts, bounds, breaks or [()] * len(texts), strict=True
             )
         ]
 
@@ -171,10 +176,10 @@ class TokenSpans:
     # A token across a bound -------------------------------------------------
 
     def _encode_cut(
-        self, text: str, cuts: Sequence[int]
+        self, text: str, cuts: Sequence[int], breaks: Sequence[int]
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Encode the text between all bounds alone."""
-        edges = sorted({0, len(text), *cuts})
+        """Encode the text between all bounds and breaks alone."""
+        edges = sorted({0, len(text), *cuts, *breaks})
         at = {0: 0}
         parts: list[np.ndarray] = []
         for left, right in pairwise(edges):

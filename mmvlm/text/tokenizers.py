@@ -98,6 +98,8 @@ def hf_tokenizer(
 def _add_specials(tokenizer: Any, tokens: list[str]) -> None:
     if tokens:
         tokenizer.add_tokens(tokens, special_tokens=True)
+    # Asked for by name: answers may say them, see frame_tokens.
+    tokenizer.mmvlm_markup = tuple(tokens)
 
 
 def _codec_tokens(codec: dict | None) -> tuple[str, ...]:
@@ -175,7 +177,9 @@ def tiny_tokenizer(
                 vocab.setdefault("".join(pair), len(vocab))
                 symbols = _merge(symbols, ranks)
     model = models.BPE(vocab=vocab, merges=merges, unk_token=_UNK)
-    return _wrap(model, specials, add_bos, chat_template)
+    tokenizer = _wrap(model, specials, add_bos, chat_template)
+    tokenizer.mmvlm_markup = tuple(specials)
+    return tokenizer
 
 
 def train_tiny_tokenizer(

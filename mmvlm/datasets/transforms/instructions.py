@@ -102,5 +102,11 @@ class TokenizeInstructions:
         return text
 
     def _ids(self, text: str) -> list[int]:
-        ids = self.tokenizer(text, truncation=True, max_length=self.max_length)
+        # A question that spells "[SEP]" asks about these characters.
+        ids = self.tokenizer(
+            text,
+            truncation=True,
+            max_length=self.max_length,
+            split_special_tokens=True,
+        )
         return list(ids["input_ids"])

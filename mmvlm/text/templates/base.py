@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from mmvlm.structures import Conversation, Image, Media, Text, Turn
@@ -20,6 +20,8 @@ class Piece:
         token (str | None): ``bos`` or ``eos``: the piece is that token of the
             tokenizer at hand; ``text`` then only shows it to people.
         media (Media | None): the input that stands here.
+        said (tuple[tuple[int, int], ...]): start and end of what the conversation
+            says; the characters between are the template's own.
 
     """
 
@@ -28,6 +30,7 @@ class Piece:
     image: int | None = None
     token: Literal["bos", "eos"] | None = None
     media: Media | None = None
+    said: tuple[tuple[int, int], ...] = field(default=(), compare=False, repr=False)
 
     def shown(self, image: str = "<image>") -> str:
         """Return the text, or a mark for what stands in its place.
@@ -47,16 +50,22 @@ class PieceBuilder:
     def __init__(self) -> None:
         self.pieces: list[Piece] = []
         self._texts: list[str] = []
+        self._said: list[tuple[int, int]] = []
+        self._length = 0
         self._supervised = False
 
-    def text(self, text: str, supervised: bool = False) -> None:
-        """Add characters."""
+    def text(self, text: str, supervised: bool = False, *, said: bool = False) -> None:
+        """Add characters; ``said``: of the conversation, not of the template."""
         if not text:
             return
         if supervised is not self._supervised:
             self.cut()
             self._supervised = supervised
+        end = self._length + len(text)
+        if said:
+            self._said.append((self._length, end))
         self._texts.append(text)
+        self._length = end
 
     def image(self, index: int) -> None:
         """Add a picture."""
@@ -77,8 +86,9 @@ class PieceBuilder:
     def cut(self) -> None:
         """End the run of characters here."""
         if self._texts:
-            self.pieces.append(Piece("".join(self._texts), self._supervised))
-            self._texts = []
+            text, said = "".join(self._texts), tuple(self._said)
+            self.pieces.append(Piece(text, self._supervised, said=said))
+            self._texts, self._said, self._length = [], [], 0
 
     def done(self) -> list[Piece]:
         """Return the pieces."""
@@ -261,7 +271,7 @@ def write_parts(
     """
     for part in turn.parts:
         if isinstance(part, Text):
-            builder.text(part.text, supervised)
+            builder.text(part.text, supervised, said=True)
         elif isinstance(part, Image):
             number = str(part.index + 1)
             builder.text(image_prefix.replace("{number}", number), supervised)

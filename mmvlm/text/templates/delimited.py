@@ -118,10 +118,8 @@ class DelimitedTemplate(ChatTemplate):
         system, turns = split_system(conversation)
         check = check_alternation if self.alternates else check_last
         check(turns, sample, add_generation_prompt)
-        system = table.system if system is None else system
-        block = f"{table.system_open}{system}{table.system_close}" if system else ""
         if not table.system_in_user:
-            out.text(block)
+            self._write_system(out, system)
         for number, turn in enumerate(turns):
             supervised = turn.is_supervised
             if turn.role == "user":
@@ -130,7 +128,7 @@ class DelimitedTemplate(ChatTemplate):
                     turn = self._images_first(out, turn)
                 out.text(table.user_open)
                 if number == 0 and table.system_in_user:
-                    out.text(block)
+                    self._write_system(out, system)
             else:
                 out.text(table.answer_open)
                 # LLaVA writes an empty answer as a bare role.
@@ -152,6 +150,14 @@ class DelimitedTemplate(ChatTemplate):
                 out.text(table.answer_close)
         out.text(table.answer_open if add_generation_prompt else table.finish)
         return out.done()
+
+    def _write_system(self, out: PieceBuilder, said: str | None) -> None:
+        """Write the system block; ``said`` by the conversation or None."""
+        system = self.table.system if said is None else said
+        if system:
+            out.text(self.table.system_open)
+            out.text(system, said=said is not None)
+            out.text(self.table.system_close)
 
     def _image_marks(self, index: int) -> tuple[str, str]:
         """Return the text around a picture."""

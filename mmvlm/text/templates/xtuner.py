@@ -59,7 +59,8 @@ class XTunerTemplate(ChatTemplate):
         sample = conversation.id
         system, turns = split_system(conversation)
         check_alternation(turns, sample, add_generation_prompt)
-        system = self.system if system is None else system
+        said = system is not None
+        system = system if said else self.system
         if system and "SYSTEM" not in self.table:
             raise ValueError(
                 f"sample '{sample}': {self.label} has no place for a system text."
@@ -67,7 +68,10 @@ class XTunerTemplate(ChatTemplate):
         out = PieceBuilder()
         out.token("bos")
         if system:
-            out.text(self.table["SYSTEM"].format(system=system))
+            before, _, after = self.table["SYSTEM"].partition("{system}")
+            out.text(before.format())
+            out.text(system, said=said)
+            out.text(after.format(system=system))
         for number, turn in enumerate(turns):
             supervised = turn.is_supervised
             if turn.role == "user":
