@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from queue import Queue
 from typing import Any
 
 from mmvlm.structures import VLMBatch
+from mmvlm.text.replies import reply_text, stop_strings
 
 
 class TokenStreamer:
@@ -48,6 +49,7 @@ def stream_reply(
         Exception: whatever the generation raised.
 
     """
+    stops = [*context.template.stop_strings, *stop_strings(options)]
     queue: Queue = Queue()
     stopped = threading.Event()
     outcome: dict[str, Any] = {}
@@ -75,7 +77,7 @@ def stream_reply(
     try:
         while (token := queue.get()) is not None:
             ids.append(token)
-            ready = settled_text(context.tokenizer, ids, context.template.stop_strings)
+            ready = reply_text(context.tokenizer, ids, stops, ended=False)
             if len(ready) > len(sent) and ready.startswith(sent):
                 yield ready[len(sent) :]
                 sent = ready
@@ -93,30 +95,3 @@ def stream_reply(
 
 class _Stopped(Exception):
     """Nobody listens to the stream any more."""
-
-
-def settled_text(tokenizer: Any, ids: list[int], stops: Sequence[str]) -> str:
-    """Return the front of a reply that further tokens cannot change.
-
-    Args:
-        tokenizer (Any): decodes ``ids``.
-        ids (list[int]): the reply so far.
-        stops (Sequence[str]): strings at which it ends.
-
-    """
-    raw = tokenizer.decode(ids)
-    found = [at for stop in stops if (at := raw.find(stop)) >= 0]
-    raw = raw[: min(found)] if found else raw
-    if not found:
-        held = max((_overlap(raw, stop) for stop in stops), default=0)
-        raw = raw[: len(raw) - held]
-    for token in tokenizer.all_special_tokens:
-        raw = raw.replace(token, "")
-    # An incomplete character decodes to the replacement character.
-    return raw.rstrip("\ufffd").strip()
-
-
-def _overlap(text: str, stop: str) -> int:
-    """Return how many characters at the end of ``text`` begin ``stop``."""
-    sizes = range(min(len(text), len(stop) - 1), 0, -1)
-    return next((size for size in sizes if text.endswith(stop[:size])), 0)

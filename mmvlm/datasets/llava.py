@@ -16,8 +16,8 @@ from .index.records import JSONLine, JSONRecords
 from .index.scanner import first_character
 
 #: Goes up with every change of the words and inputs that are counted here.
-_INDEX_VERSION = 1
-_MEDIA = frozenset(MEDIA_FIELDS)
+_INDEX_VERSION = 2
+_MEDIA = frozenset(name + plural for name in MEDIA_FIELDS for plural in ("", "s"))
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class LLaVADataset(ConversationDataset):
     """LLaVA conversations, text-only and with any number of pictures.
 
     A record is ``{"id", "image", "conversations": [{"from": "human" | "gpt",
-    "value"}, ...]}``; ``image`` is a path, a list of paths, or absent. The file
+    "value"}, ...]}``; ``image`` (or ``images``) is a path, a list of paths, or absent. The file
     holds a list of records, or a record per line.
 
     Other inputs stand in fields of their own (``video``, ``audio``, ``point``,
@@ -105,14 +105,14 @@ class LLaVADataset(ConversationDataset):
     def _image_keys(self, record: Any) -> tuple:
         if not isinstance(record, dict):
             return ()
-        image = record.get("image")
+        name, image = _field(record, "image")
         images = [] if image is None else image
         images = [images] if isinstance(images, str) else images
         if not isinstance(images, list) or not all(
             isinstance(path, str) and path for path in images
         ):
             raise ValueError(
-                f"'image' must be a path or a list of paths, got {image!r:.100}."
+                f"'{name}' must be a path or a list of paths, got {image!r:.100}."
             )
         return tuple(images)
 
@@ -120,8 +120,8 @@ class LLaVADataset(ConversationDataset):
         if not isinstance(record, dict) or _MEDIA.isdisjoint(record):
             return {}
         media = {}
-        for name in MEDIA_FIELDS:
-            given = record.get(name)
+        for modality in MEDIA_FIELDS:
+            name, given = _field(record, modality)
             items = [] if given is None else given
             items = [items] if isinstance(items, str) else items
             if not isinstance(items, list) or not all(map(_is_input, items)):
@@ -130,7 +130,7 @@ class LLaVADataset(ConversationDataset):
                     f"list of paths; got {given!r:.100}."
                 )
             if items:
-                media[name] = tuple(
+                media[modality] = tuple(
                     item if isinstance(item, str) else tuple(item) for item in items
                 )
         return media
@@ -165,6 +165,24 @@ class LLaVADataset(ConversationDataset):
             return 0
         values = [turn.get("value") for turn in turns if isinstance(turn, dict)]
         return sum(len(value.split()) for value in values if isinstance(value, str))
+
+
+def _field(record: dict, name: str) -> tuple[str, Any]:
+    """Return a field and its name, which may stand in the plural.
+
+    Raises:
+        ValueError: when both are there and say different things.
+
+    """
+    one, many = record.get(name), record.get(f"{name}s")
+    if one is None and many is not None:
+        return f"{name}s", many
+    same = many in (None, one) or (isinstance(many, list) and many == [one])
+    if one is not None and not same:
+        raise ValueError(
+            f"'{name}' is {one!r:.60} and '{name}s' is {many!r:.60}; keep one of them."
+        )
+    return name, one
 
 
 def _is_input(item: Any) -> bool:

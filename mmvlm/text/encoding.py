@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -61,7 +61,8 @@ class ConversationEncoder:
     ``encode_by='piece'`` encode every piece alone). Labels come from the
     characters of trained pieces, exact to the token. What a conversation says is
     text: ``</s>`` or ``<|im_end|>`` in a question or an answer becomes ordinary
-    tokens, never the one that ends a turn (see :func:`frame_tokens`).
+    tokens, never the one that ends a turn (see :func:`frame_tokens`). An empty answer
+    is not trained, nor is its end.
 
     Args:
         template (ChatTemplate): renders conversations.
@@ -134,8 +135,8 @@ class ConversationEncoder:
                 modality, tokens of each input that is no picture.
 
         Raises:
-            ValueError: naming the sample, when roles, pictures or answers are
-                not what the template takes.
+            ValueError: naming the sample, when roles or pictures are not what
+                the template takes.
 
         """
         media = media_lengths or [{}] * len(conversations)
@@ -143,8 +144,8 @@ class ConversationEncoder:
             self._spans = spans_of(self.tokenizer)
         plans, texts, bounds, breaks = [], [], [], []
         for conversation, lengths in zip(conversations, image_lengths, strict=True):
-            if not add_generation_prompt and not self.counts_as_llava:
-                _check_answers(conversation)
+            if not self.counts_as_llava:
+                conversation = _without_empty_answers(conversation)
             pieces = self.template.render(
                 conversation, add_generation_prompt=add_generation_prompt
             )
@@ -323,14 +324,15 @@ def _encoder(template: ChatTemplate, tokenizer: Any, drop: bool) -> Conversation
     return known
 
 
-def _check_answers(conversation: Conversation) -> None:
-    for number, turn in enumerate(conversation.turns):
-        if turn.role == "assistant" and turn.is_supervised and is_empty(turn):
-            raise ValueError(
-                f"sample '{conversation.id}': turn {number} is an empty answer; there "
-                "is nothing to train. Leave the sample out (bad_samples), mark the "
-                "turn supervised=False, or use drop_on_mismatch=True (LLaVA's rule)."
-            )
+def _without_empty_answers(conversation: Conversation) -> Conversation:
+    """Return the conversation with answers that say nothing left untrained."""
+    if not any(turn.is_supervised and is_empty(turn) for turn in conversation.turns):
+        return conversation
+    turns = [
+        replace(turn, supervised=False) if is_empty(turn) else turn
+        for turn in conversation.turns
+    ]
+    return replace(conversation, turns=turns)
 
 
 def encode_conversation(

@@ -13,6 +13,8 @@ IMAGE_TAG = "<image>"
 #: placeholder of an ``audio``.
 MEDIA_FIELDS = ("video", "audio", "point", "rgbd", "rgbn", "imu", "fmri")
 _ROLES = {"human": "user", "gpt": "assistant", "system": "system"}
+#: Keys of a turn by which other tools say whether it is trained.
+WEIGHT_KEYS = ("weight", "loss", "loss_mask", "loss_weight", "train", "trainable")
 
 
 def parse_llava_conversation(
@@ -28,8 +30,13 @@ def parse_llava_conversation(
 
     The tag ``<image>`` of a text that holds one moves to its front, followed by a
     line break, as LLaVA does. Several tags in one text stay where they are. In a
-    record without pictures the characters ``<image>`` are plain text. Placeholders
-    of other modalities (``<audio>``, ...) follow the same rules.
+    record without pictures the characters ``<image>`` are plain text, and so they
+    are in answers when the questions show all pictures, and inside a sentence when
+    tags on lines of their own do. Placeholders of other modalities (``<audio>``, ...)
+    follow the same rules.
+
+    A turn with a ``weight``, ``loss``, ``loss_mask``, ``loss_weight``, ``train`` or
+    ``trainable`` of 0 or false is not trained; an answer may also say 1 or true.
 
     Args:
         record (dict): the record as the file gives it.
@@ -47,7 +54,8 @@ def parse_llava_conversation(
 
     Raises:
         ValueError: naming the sample, for a record without turns, an unknown
-            speaker, a value that is no text, or tags that do not fit the pictures.
+            speaker, a value that is no text (null is an empty one), a weight
+            that is neither 0 nor 1, or tags that do not fit the pictures.
 
     Example:
         >>> record = {"id": "7", "conversations": [
@@ -67,17 +75,22 @@ def parse_llava_conversation(
     given = {"image": images} if images else {}
     given.update({name: items for name, items in (media or {}).items() if items})
     counts = dict.fromkeys(["image", *given], 0)
-    for number, entry in enumerate(raw):
-        role, value = _entry(entry, number, where)
+    entries = [_entry(entry, number, where) for number, entry in enumerate(raw)]
+    patterns: list[list[str]] = [[] for _ in entries]
+    for name, items in given.items():
+        places = _places(entries, name, len(items), collapse_image_tags)
+        for own, pattern in zip(patterns, places, strict=True):
+            own += [pattern] if pattern else []
+    for (role, value, supervised), own in zip(entries, patterns, strict=True):
         parts: tuple = (Text(value),)
-        if any(f"<{name}>" in value for name in given):
-            parts = _parts(value, list(given), counts, collapse_image_tags)
-        turns.append(Turn(role, parts))
+        if own and re.search("|".join(own), value):
+            parts = _parts(value, own, counts, collapse_image_tags)
+        turns.append(Turn(role, parts, supervised))
     _check_counts(counts, images, media or {}, where)
     meta = {
         key: value
         for key, value in record.items()
-        if key not in ("id", "image", "conversations") and key not in given
+        if key not in ("id", "image", "conversations") and not _is_of(key, given)
     }
     first = next((t for t in turns if t.role != "system"), None)
     if drop_leading_answer and first is not None and first.role == "assistant":
@@ -117,7 +130,34 @@ def _check_counts(
         )
 
 
-def _entry(entry: Any, number: int, where: str) -> tuple[Any, str]:
+def _is_of(key: str, given: Mapping[str, Any]) -> bool:
+    """Whether a field holds inputs of the record: ``image``, ``images``, ..."""
+    return key in given or (key.endswith("s") and key[:-1] in given)
+
+
+def _places(
+    entries: Sequence[tuple], name: str, wanted: int, collapse: bool
+) -> list[str | None]:
+    """Return per turn what a placeholder looks like there; None: there is none.
+
+    Tags are placeholders in questions if these hold as many as there are inputs; else
+    in all turns if these do; else on lines of their own. Otherwise all are, which
+    does not fit and is told.
+    """
+    tag = f"<{name}>"
+    line = rf"(?m:^[ \t]*{tag}[ \t]*$)"
+    everybody = tuple(_ROLES.values())
+    for roles, pattern in ((("user",), tag), (everybody, tag), (("user",), line)):
+        found = [
+            len(re.findall(pattern, value)) if role in roles else 0
+            for role, value, _ in entries
+        ]
+        if sum(min(1, n) if collapse else n for n in found) == wanted:
+            return [pattern if n else None for n in found]
+    return [tag] * len(entries)
+
+
+def _entry(entry: Any, number: int, where: str) -> tuple[Any, str, bool | None]:
     if not isinstance(entry, dict) or "from" not in entry or "value" not in entry:
         raise ValueError(
             f"{where}: turn {number} must be an object with 'from' and 'value', got "
@@ -129,20 +169,51 @@ def _entry(entry: Any, number: int, where: str) -> tuple[Any, str]:
             f"{where}: turn {number} has from={entry['from']!r}, expected one of "
             f"{list(_ROLES)}."
         )
-    if not isinstance(entry["value"], str):
+    value = "" if entry["value"] is None else entry["value"]
+    if not isinstance(value, str):
         raise ValueError(
-            f"{where}: turn {number} has a value of type "
-            f"{type(entry['value']).__name__}, expected text."
+            f"{where}: turn {number} has a value of type {type(value).__name__}, "
+            "expected text."
         )
-    return role, entry["value"]
+    return role, value, read_weight(entry, role, f"{where}: turn {number}")
+
+
+def read_weight(entry: Mapping[str, Any], role: str, where: str) -> bool | None:
+    """Return what a turn's own weight says of its training, None for nothing.
+
+    Args:
+        entry (Mapping): the turn, with any of :data:`WEIGHT_KEYS`.
+        role (str): whose turn it is.
+        where (str): names the turn in messages.
+
+    Raises:
+        ValueError: naming the key, for a weight between or beyond 0 and 1, or a
+            question that is to be trained.
+
+    """
+    said = {key: entry[key] for key in WEIGHT_KEYS if entry.get(key) is not None}
+    for key, value in said.items():
+        if not isinstance(value, bool | int | float) or value not in (0, 1):
+            raise ValueError(
+                f"{where} has {key}={value!r:.40}; a turn is trained (1, true) or not "
+                "(0, false), other weights are not known here."
+            )
+        if value and role != "assistant":
+            raise ValueError(
+                f"{where} has {key}={value!r}, but only answers are trained. Leave "
+                f"'{key}' out of questions, or set it to 0."
+            )
+    if not said:
+        return None
+    return None if all(said.values()) else False
 
 
 def _parts(
-    value: str, names: list[str], counts: dict[str, int], collapse: bool
+    value: str, patterns: list[str], counts: dict[str, int], collapse: bool
 ) -> tuple:
     """Cut a text with tags into parts; ``counts`` numbers inputs and grows."""
-    pattern = "|".join(f"<{name}>" for name in names)
-    tags = [tag[1:-1] for tag in re.findall(pattern, value)]
+    pattern = "|".join(patterns)
+    tags = [tag.strip()[1:-1] for tag in re.findall(pattern, value)]
     if collapse:
         tags = list(dict.fromkeys(tags))
     if len(tags) == 1:

@@ -7,7 +7,7 @@ from typing import Any
 
 from mmvlm.structures import Conversation, Image, Text, Turn
 
-from .llava_format import IMAGE_TAG
+from .llava_format import IMAGE_TAG, read_weight
 
 _ROLES = ("system", "user", "assistant")
 _PICTURES = ("image", "image_url", "input_image")
@@ -34,9 +34,12 @@ def parse_messages(
         sample_id (str): id of the conversation.
         meta (dict | None): its meta.
 
+    A message's own ``weight``, ``loss``, ... is read as in LLaVA's format.
+
     Raises:
         ValueError: for something else than messages, another role, an unknown kind of
-            content, or more or fewer pictures than are shown.
+            content, a weight that is neither 0 nor 1, or more or fewer pictures than
+            are shown.
 
     """
     if not isinstance(messages, list | tuple) or not messages:
@@ -55,7 +58,9 @@ def parse_messages(
                 shown += 1
             elif text:
                 parts.append(Text(text))
-        turns.append(Turn(message["role"], tuple(parts) or (Text(""),)))
+        role = message["role"]
+        trained = read_weight(message, role, f"message {number}")
+        turns.append(Turn(role, tuple(parts) or (Text(""),), trained))
     if shown != len(images):
         raise ValueError(f"{shown} pictures in the messages but {len(images)} given.")
     return Conversation(turns, list(images), sample_id, dict(meta or {}))

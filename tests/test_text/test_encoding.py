@@ -136,14 +136,15 @@ def test_sample_arrays_are_int64_and_start_with_bos():
     assert tokenizer.decode(sample.labels[3:]) == "a\n"
 
 
-def test_empty_answer_is_refused_unless_llava_counts():
-    talk = Conversation.from_texts("q", "")
-    talk.id = "s"
+def test_empty_answers_are_not_trained_and_the_others_are():
+    alone = Conversation.from_texts("q", "")
+    mixed = Conversation.from_texts("q", "", "q", "a")
 
-    with pytest.raises(ValueError, match=r"sample 's': turn 1 is an empty answer"):
-        encode_conversation(talk, template(), tiny(), [])
-    dropped = encode_conversation(talk, template(), tiny(), [], drop_on_mismatch=True)
-    assert (dropped.labels == -100).all()
+    for options in ({}, dict(drop_on_mismatch=True)):
+        sample = encode_conversation(alone, template(), tiny(), [], **options)
+        assert (sample.labels == -100).all()
+    sample = encode_conversation(mixed, template(), tiny(), [])
+    assert tiny().decode(sample.labels[sample.labels >= 0]) == " a</s>"
 
 
 def test_pictures_without_token_count_are_refused():

@@ -33,7 +33,8 @@ class EncodeConversation:
     (samples with other inputs); ``dataset`` and ``index`` for messages. Keys
     added: ``encoded`` (:class:`EncodedSample`),
     ``truncated_tokens`` (int, tokens that were cut off), ``dropped_labels`` (bool,
-    LLaVA's count failed and nothing is trained); in mode ``generate`` also
+    nothing is trained: the answers are empty or have weight 0, or LLaVA's count
+    failed); in mode ``generate`` also
     ``gt_text`` (str, the answer that was left out; ``None`` without one).
 
     Args:
@@ -166,14 +167,11 @@ class EncodeConversation:
         """Hold a sample against the limits; return the item with ``encoded``."""
         where, generate = _where(item), self.mode == "generate"
         trains = bool((encoded.labels != IGNORE_INDEX).any())
-        untrained = not generate and not trains
-        item["dropped_labels"] = untrained and self._encoder.counts_as_llava
+        roles = [turn.role for turn in conversation.turns]
+        item["dropped_labels"] = not generate and not trains
         item["truncated_tokens"] = 0
-        if untrained and not item["dropped_labels"]:
-            raise ValueError(
-                f"{where}: no token would be trained (no supervised turn in "
-                f"{[turn.role for turn in conversation.turns]})."
-            )
+        if item["dropped_labels"] and "assistant" not in roles:
+            raise ValueError(f"{where}: no token would be trained, roles are {roles}.")
         if self.max_length is not None and len(encoded) > self.max_length:
             item["truncated_tokens"] = len(encoded) - self.max_length
             encoded = self._shorten(encoded, where)

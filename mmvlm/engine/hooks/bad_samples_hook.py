@@ -12,6 +12,10 @@ from mmvlm.registry import HOOKS
 from mmvlm.utils.dist import gather_objects
 
 
+#: Why a sample that is whole may train nothing.
+_UNTRAINED = " (empty answers, answers of weight 0, or LLaVA's count failed)"
+
+
 class SampleCount:
     """What one pass over a data set left out or cut, samples and parts of them.
 
@@ -26,6 +30,7 @@ class SampleCount:
 
         has_policy = hasattr(dataset, "bad_samples") or hasattr(dataset, "datasets")
         self.counter = BadSampleCounter.from_dataset(dataset) if has_policy else None
+        self.num_samples = 0
         self.truncated: Counter[str] = Counter()
         self.truncated_tokens: Counter[str] = Counter()
         self.dropped_labels: Counter[str] = Counter()
@@ -35,18 +40,32 @@ class SampleCount:
         """Count batches.
 
         Raises:
-            DataError: when more samples are bad than the data set allows.
+            DataError: when more samples are bad than the data set allows, or more
+                than half of them train nothing.
 
         """
         for batch in batches:
             samples = batch.get("data_samples") or ()
             for sample in samples:
                 self._add_sample(getattr(sample, "metainfo", {}))
+            self.num_samples += len(samples)
             if self.counter is not None:
                 bad = batch.get("bad_records") or ()
                 self.counter.add(bad, len(samples) + len(bad))
                 if bad:
                     self.counter.check()
+            self._check_untrained()
+
+    def _check_untrained(self) -> None:
+        untrained = self.dropped_labels.total()
+        floor = 1 if self.counter is None else self.counter.floor
+        if untrained > max(self.num_samples, floor) / 2:
+            from mmvlm.datasets.bad_samples import DataError
+
+            raise DataError(
+                f"{untrained} of {self.num_samples} samples train no token"
+                f"{_UNTRAINED}. {self.report()}"
+            )
 
     def _add_sample(self, facts: dict) -> None:
         name = facts.get("dataset", "?")
@@ -65,7 +84,7 @@ class SampleCount:
             tokens = self.truncated_tokens[name]
             lines.append(f"Truncated: {name}: {count} samples, {tokens} tokens cut.")
         for name, count in sorted(self.dropped_labels.items()):
-            lines.append(f"Untrained by LLaVA's count: {name}: {count} samples.")
+            lines.append(f"Untrained: {name}: {count} samples{_UNTRAINED}.")
         for name, count in sorted(self.dropped_turns.items()):
             lines.append(f"Leading answers left out: {name}: {count} turns.")
         return "\n".join(lines)

@@ -8,6 +8,20 @@ from typing import Any
 import torch
 
 
+#: Fields of ``GenerationConfig`` that would change what a caller gets, and what to do.
+_REFUSED = {
+    "num_return_sequences": "every prompt gets one reply; give a prompt several times",
+    "return_dict_in_generate": "only ids are returned",
+    "output_scores": "only ids are returned",
+    "output_logits": "only ids are returned",
+    "output_attentions": "only ids are returned",
+    "output_hidden_states": "only ids are returned",
+    "max_length": "prompts are no ids here; use max_new_tokens",
+    "eos_token_id": "use stop_ids",
+    "pad_token_id": "padding is cut off; leave it out",
+}
+
+
 class _StopTexts:
     """Say per row whether its new text holds one of the stop strings."""
 
@@ -72,7 +86,8 @@ def generate_from_embeds(
 
     Raises:
         ValueError: stop strings without ``decode``, a streamer with a batch, or
-            a field that ``GenerationConfig`` does not know.
+            a field that ``GenerationConfig`` does not know or that would break
+            what is returned (``num_return_sequences``, ...).
 
     """
     from transformers import GenerationConfig
@@ -82,9 +97,7 @@ def generate_from_embeds(
         raise ValueError("stop_strings need 'decode' (ids to text).")
     if streamer is not None and len(seq_lens) > 1:
         raise ValueError(f"a streamer takes one sample, got {len(seq_lens)}.")
-    unknown = [k for k in kwargs if not hasattr(GenerationConfig(), k)]
-    if unknown:
-        raise ValueError(f"generation: unknown fields {unknown}.")
+    _check_fields(kwargs, GenerationConfig())
     own = getattr(model, "generation_config", None)
     if stop_ids is None:
         eos = getattr(own, "eos_token_id", None)
@@ -117,6 +130,18 @@ def generate_from_embeds(
         model.generation_config = kept
         model.train(was_training)
     return [_cut(row, set(stop_ids)) for row in ids]
+
+
+def _check_fields(given: dict[str, Any], known: Any) -> None:
+    """Refuse fields by name; those that say nothing are taken out."""
+    unknown = [name for name in given if not hasattr(known, name)]
+    if unknown:
+        raise ValueError(f"generation: unknown fields {unknown}.")
+    for name in [name for name in given if name in _REFUSED]:
+        value = given.pop(name)
+        nothing = 1 if name == "num_return_sequences" else False
+        if value is not None and value != nothing:
+            raise ValueError(f"generation: {name} is not taken: {_REFUSED[name]}.")
 
 
 def _cut(row: torch.Tensor, stops: set[int]) -> torch.Tensor:

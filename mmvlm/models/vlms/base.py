@@ -36,6 +36,7 @@ from mmvlm.structures import (
     VLMBatch,
     VLMDataSample,
 )
+from mmvlm.text.replies import reply_text, split_stops, stop_strings
 
 
 @MODELS.register_module()
@@ -433,7 +434,8 @@ class VisionLanguageModel(BaseModel):
             inputs (VLMBatch): prompts.
             data_samples (list[VLMDataSample] | None): filled in place; new ones
                 when None.
-            **generation: over the model's own ``generation``.
+            **generation: over the model's own ``generation``; ``stop_strings`` (a
+                text or several) come on top of the template's.
 
         Returns:
             list[VLMDataSample]: with ``pred_text`` and ``pred_ids``.
@@ -447,13 +449,14 @@ class VisionLanguageModel(BaseModel):
         if data_samples is not None and not data_samples:
             return []  # collate_flat found no usable sample
         options = {**self.generation, **generation}
-        options.setdefault("stop_ids", self._stop_ids())
+        stops = (*self._stop_strings, *stop_strings(options))
+        marks, options["stop_strings"] = split_stops(self._tokenizer, stops)
+        options.setdefault("stop_ids", self._stop_ids(marks))
         embeds, tokens = self._prepare(inputs)
         with use_tokens(tokens):
             replies = self.language_model.generate(
                 embeds,
                 inputs.seq_lens,
-                stop_strings=self._stop_strings,
                 decode=self._tokenizer.decode,
                 **options,
             )
@@ -461,30 +464,13 @@ class VisionLanguageModel(BaseModel):
             data_samples = [VLMDataSample() for _ in replies]
         for sample, ids in zip(data_samples, replies, strict=True):
             sample.pred_ids = ids.tolist()
-            sample.pred_text = self._text(sample.pred_ids)
+            sample.pred_text = reply_text(self._tokenizer, sample.pred_ids, stops)
         return data_samples
 
-    def _stop_ids(self) -> list[int] | None:
-        """Stop tokens: EOS and every stop string that is one token."""
-        tokenizer = self._tokenizer
-        ids = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
-        unknown = getattr(tokenizer, "unk_token_id", None)
-        for text in self._stop_strings:
-            number = tokenizer.convert_tokens_to_ids(text)
-            if isinstance(number, int) and number != unknown:
-                ids.append(number)
-        return list(dict.fromkeys(ids)) or None
-
-    def _text(self, ids: list[int]) -> str:
-        """Decode a reply: cut at the first stop string, special tokens off."""
-        raw = self._tokenizer.decode(ids)
-        found = [at for stop in self._stop_strings if (at := raw.find(stop)) >= 0]
-        if not found:
-            return self._tokenizer.decode(ids, skip_special_tokens=True).strip()
-        text = raw[: min(found)]
-        for token in self._tokenizer.all_special_tokens:
-            text = text.replace(token, "")
-        return text.strip()
+    def _stop_ids(self, marks: Sequence[int]) -> list[int] | None:
+        """Return the stop tokens: EOS and the marks of the template."""
+        end = self._tokenizer.eos_token_id
+        return list(dict.fromkeys([*([] if end is None else [end]), *marks])) or None
 
 
 def _build(part: Any) -> Any:

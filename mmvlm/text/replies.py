@@ -1,0 +1,79 @@
+"""From the ids of a reply to its text: marks end it, words that look alike do not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def stop_strings(options: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the stop strings that generation options name, one or several.
+
+    Raises:
+        ValueError: for something else than texts.
+
+    """
+    given = options.get("stop_strings") or ()
+    stops = (given,) if isinstance(given, str) else tuple(given)
+    if not all(isinstance(stop, str) and stop for stop in stops):
+        raise ValueError(f"stop_strings={given!r}: expected texts, none empty.")
+    return stops
+
+
+def split_stops(tokenizer: Any, stops: Sequence[str]) -> tuple[list[int], list[str]]:
+    """Part what ends a reply into tokens, and words that are spelled.
+
+    Args:
+        tokenizer (Any): a transformers tokenizer.
+        stops (Sequence[str]): stop strings.
+
+    Returns:
+        tuple[list[int], list[str]]: ids of those that are one token, and those that
+        ordinary tokens may spell: all but special tokens.
+
+    """
+    known = getattr(tokenizer, "added_tokens_decoder", {}).values()
+    special, unknown = {t.content for t in known}, tokenizer.unk_token_id
+    ids = [n for s in stops if (n := tokenizer.convert_tokens_to_ids(s)) != unknown]
+    return [n for n in ids if n is not None], [s for s in stops if s not in special]
+
+
+def reply_text(
+    tokenizer: Any, ids: Sequence[int], stops: Sequence[str], *, ended: bool = True
+) -> str:
+    """Decode a reply up to its end, special tokens off.
+
+    A stop string that is a special token ends a reply as that token only: a reply
+    may well explain ``</s>`` in ordinary tokens.
+
+    Args:
+        tokenizer (Any): decodes ``ids``.
+        ids (Sequence[int]): what the model said, the end with it or not.
+        stops (Sequence[str]): strings at which a reply ends.
+        ended (bool): False for a reply that goes on: what further tokens may change
+            (half a character, the beginning of a stop string) is held back.
+
+    """
+    marks, words = split_stops(tokenizer, stops)
+    ids = list(ids)
+    ids = ids[: min((ids.index(mark) for mark in marks if mark in ids), default=None)]
+    text = tokenizer.decode(ids, skip_special_tokens=True)
+    special = tokenizer.all_special_tokens
+    # Special tokens in the middle of a stop string ("### End.</s>") are off as well.
+    for token in special:
+        words = [word.replace(token, "") for word in words]
+    found = [at for word in words if word and (at := text.find(word)) >= 0]
+    if found:
+        text = text[: min(found)]
+    elif not ended:
+        held = max((_overlap(text, word) for word in words), default=0)
+        text = text[: len(text) - held]
+    if not ended:  # an incomplete character decodes to the replacement character
+        text = text.rstrip("\ufffd")
+    return text.strip()
+
+
+def _overlap(text: str, stop: str) -> int:
+    """Return how many characters at the end of ``text`` begin ``stop``."""
+    sizes = range(min(len(text), len(stop) - 1), 0, -1)
+    return next((size for size in sizes if text.endswith(stop[:size])), 0)
