@@ -270,7 +270,8 @@ def prompt_pipeline(cfg: Config, with_vision: bool = True) -> list[dict]:
     """Return the steps that turn a question into a packed prompt.
 
     Decoding, view transform and encoding are the config's own; what only training
-    needs (length limits, augmentations) is left out.
+    needs (length limits, augmentations) is left out. Pictures are turned as their EXIF
+    orientation says: the user asks about what a viewer shows.
 
     Args:
         cfg (Config): with a pipeline in one of its dataloaders.
@@ -284,7 +285,7 @@ def prompt_pipeline(cfg: Config, with_vision: bool = True) -> list[dict]:
     dropped = ("max_length", "overflow", "mode", "drop_on_mismatch", "labels")
     fields = {k: v for k, v in (encode or {}).items() if k not in dropped}
     return [
-        loader or dict(type="LoadImages"),
+        dict(loader or dict(type="LoadImages"), exif="apply"),
         *([view_config(steps)] if with_vision else []),
         *(asked if with_vision else []),
         dict(fields, type="EncodeConversation", mode="generate"),

@@ -37,6 +37,7 @@ class BadRecord:
         kind (str): ``bad`` (damaged), ``quarantined`` (listed in the quarantine
             file before this run) or what the error's ``counted_as`` says
             (``dropped``: left out on purpose, for example as too long).
+        limited (bool): False for one that the dataset doctor has listed.
 
     """
 
@@ -46,6 +47,7 @@ class BadRecord:
     path: str
     reason: str
     kind: str = "bad"
+    limited: bool = True
 
 
 def reason_of(error: BaseException) -> str:
@@ -60,6 +62,9 @@ def reason_of(error: BaseException) -> str:
 class QuarantineFile:
     """JSON lines of samples to leave out; safe for many writers.
 
+    Lines with a field ``by`` (the dataset doctor's, or a person's) are a decision
+    taken before; those that a run adds have none and go on to count against its limit.
+
     Args:
         path (str): created at the first failure.
 
@@ -67,7 +72,7 @@ class QuarantineFile:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self._listed: dict[tuple[str, int, str], str] = {}
+        self._listed: dict[tuple[str, int, str], tuple[str, bool]] = {}
         self._read_size = -1
         self.refresh()
 
@@ -84,7 +89,7 @@ class QuarantineFile:
                 try:
                     row = json.loads(line)
                     key = (row["dataset"], int(row["index"]), str(row["id"]))
-                    self._listed[key] = str(row["reason"])
+                    self._listed[key] = (str(row["reason"]), bool(row.get("by")))
                 except (ValueError, KeyError, TypeError):
                     damaged += 1
         if damaged:
@@ -96,13 +101,17 @@ class QuarantineFile:
 
     def reason(self, dataset: str, index: int, sample_id: str) -> str | None:
         """Return why a sample is listed, None when it is not."""
-        return self._listed.get((dataset, index, sample_id))
+        return self._listed.get((dataset, index, sample_id), (None, False))[0]
+
+    def is_decided(self, dataset: str, index: int, sample_id: str) -> bool:
+        """Whether a person or tool, and not a run that met it, listed a sample."""
+        return self._listed.get((dataset, index, sample_id), (None, False))[1]
 
     def append(self, record: BadRecord) -> None:
         """Add one line, once, even when several processes meet the sample."""
         os.makedirs(os.path.dirname(os.path.abspath(self.path)), exist_ok=True)
         row = asdict(record)
-        row.pop("kind")
+        del row["kind"], row["limited"]
         line = (json.dumps(row) + "\n").encode()
         handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         try:
@@ -171,7 +180,10 @@ class BadSamplePolicy:
         reason = self.quarantine.reason(dataset, index, sample_id)
         if reason is None:
             return None
-        return BadRecord(dataset, index, sample_id, path, reason, "quarantined")
+        decided = self.quarantine.is_decided(dataset, index, sample_id)
+        return BadRecord(
+            dataset, index, sample_id, path, reason, "quarantined", not decided
+        )
 
     def handle(
         self,
@@ -222,14 +234,15 @@ class BadSampleCounter:
             quarantined, 0-1. Samples dropped on purpose are counted apart.
         total (int): samples of an epoch. The fraction is taken of at least
             ``min(total, 1000)`` samples, so that one early failure does not
-            stop a run.
+            stop a run. Samples that the dataset doctor has listed are counted, but
+            not held against it.
 
     """
 
     def __init__(self, max_fraction: float = 0.01, total: int = 1000) -> None:
         self.max_fraction = max_fraction
         self.floor = max(1, min(total, 1000))
-        self.num_seen = 0
+        self.num_seen = self.num_bad = 0
         self.counts: Counter[tuple[str, str]] = Counter()
         self.examples: dict[tuple[str, str], list[BadRecord]] = {}
 
@@ -247,11 +260,6 @@ class BadSampleCounter:
         known = hasattr(dataset, "__len__")  # streams do not know their length
         return cls(max_fraction=mean, **(dict(total=len(dataset)) if known else {}))
 
-    @property
-    def num_bad(self) -> int:
-        """Damaged and quarantined samples met so far, repeats included."""
-        return sum(n for (_, kind), n in self.counts.items() if kind in _LIMITED)
-
     def add(self, records: Iterable[BadRecord], num_seen: int) -> None:
         """Count a batch.
 
@@ -264,6 +272,7 @@ class BadSampleCounter:
         for record in records:
             key = (record.dataset, record.kind)
             self.counts[key] += 1
+            self.num_bad += record.kind in _LIMITED and record.limited
             shown = self.examples.setdefault(key, [])
             if len(shown) < 3 and record not in shown:
                 shown.append(record)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .index.records import Describe, JSONLine, JSONRecords
-from .index.scanner import first_character
+from .index.scanner import first_character, whole_object
 
 __all__ = ["JSONLine", "JSONLines"]
 
@@ -34,6 +34,9 @@ class JSONLines(JSONRecords):
                 f"annotation file '{path}' {found}; expected one JSON object per line."
             )
         super().__init__(path, "lines", describe=describe, reader=reader)
+        whole = whole_object(path) if self.first_damaged == 0 else None
+        if whole is not None:
+            raise ValueError(whole)
         if self.is_cut:
             raise ValueError(
                 f"annotation file: {self[len(self) - 1].reason} The file ends too "

@@ -13,7 +13,7 @@ from mmvlm.text.llava_format import MEDIA_FIELDS, parse_llava_conversation
 
 from .base import ConversationDataset
 from .index.records import JSONLine, JSONRecords
-from .index.scanner import first_character
+from .index.scanner import first_character, whole_object
 
 #: Goes up with every change of the words and inputs that are counted here.
 _INDEX_VERSION = 2
@@ -89,6 +89,9 @@ class LLaVADataset(ConversationDataset):
         bad = records.first_damaged
         strict = self.bad_samples.policy == "raise"
         if bad is not None and (strict or bad == 0 or records.is_cut):
+            whole = whole_object(self.ann_file) if bad == 0 else None
+            if whole is not None:
+                raise ValueError(whole)
             bad = len(records) - 1 if records.is_cut else bad
             hint = "Repair the file there."
             if records.is_cut:

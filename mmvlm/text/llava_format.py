@@ -31,9 +31,9 @@ def parse_llava_conversation(
     The tag ``<image>`` of a text that holds one moves to its front, followed by a
     line break, as LLaVA does. Several tags in one text stay where they are. In a
     record without pictures the characters ``<image>`` are plain text, and so they
-    are in answers when the questions show all pictures, and inside a sentence when
-    tags on lines of their own do. Placeholders of other modalities (``<audio>``, ...)
-    follow the same rules.
+    are inside a sentence of an answer when the questions show all pictures, or of a
+    question when tags on lines of their own do. Placeholders of other modalities
+    (``<audio>``, ...) follow the same rules.
 
     A turn with a ``weight``, ``loss``, ``loss_mask``, ``loss_weight``, ``train`` or
     ``trainable`` of 0 or false is not trained; an answer may also say 1 or true.
@@ -140,20 +140,22 @@ def _places(
 ) -> list[str | None]:
     """Return per turn what a placeholder looks like there; None: there is none.
 
-    Tags are placeholders in questions if these hold as many as there are inputs; else
-    in all turns if these do; else on lines of their own. Otherwise all are, which
-    does not fit and is told.
+    Tags on lines of their own always are. Those inside a sentence are too, in
+    questions and answers or in questions alone, whichever gives as many as there are
+    inputs. If nothing does, all are, which does not fit and is told.
     """
     tag = f"<{name}>"
     line = rf"(?m:^[ \t]*{tag}[ \t]*$)"
-    everybody = tuple(_ROLES.values())
-    for roles, pattern in ((("user",), tag), (everybody, tag), (("user",), line)):
+    for asked, said in ((tag, line), (tag, tag), (line, line)):
+        own = [asked if role == "user" else said for role, *_ in entries]
         found = [
-            len(re.findall(pattern, value)) if role in roles else 0
-            for role, value, _ in entries
+            len(re.findall(pattern, value))
+            for pattern, (_, value, _) in zip(own, entries, strict=True)
         ]
         if sum(min(1, n) if collapse else n for n in found) == wanted:
-            return [pattern if n else None for n in found]
+            return [
+                pattern if n else None for pattern, n in zip(own, found, strict=True)
+            ]
     return [tag] * len(entries)
 
 

@@ -90,7 +90,8 @@ def test_dropped_labels_and_turns_are_reported():
 
     assert runner.logger.lines[0].splitlines() == [
         "Bad samples: none of 3.",
-        "Untrained by LLaVA's count: fake: 2 samples.",
+        "Untrained: fake: 2 samples (empty answers, answers of weight 0, or LLaVA's "
+        "count failed).",
         "Leading answers left out: fake: 1 turns.",
     ]
 

@@ -12,6 +12,8 @@ train_dataloader = dict(
         name="llava-558k",
         data_root="data/llava-pretrain",
         ann_file="blip_laion_cc_sbu_558k.json",
+        # Public files hold a few empty or cut pictures; they are counted.
+        bad_samples=dict(policy="skip", max_fraction=0.01),
         image_prefix="images",
         pipeline=[
             dict(type="LoadImages"),

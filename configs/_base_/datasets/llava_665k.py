@@ -16,9 +16,11 @@ train_dataloader = dict(
         name="llava-665k",
         data_root="data/llava-finetune",
         ann_file="llava_v1_5_mix665k.json",
+        # Public files hold a few empty or cut pictures; they are counted.
+        bad_samples=dict(policy="skip", max_fraction=0.01),
         image_prefix="",
         pipeline=[
-            dict(type="LoadImages"),
+            dict(type="LoadImages", any_suffix=True),
             dict(type="PadToSquare"),
             dict(type="EncodeConversation", max_length=2048, overflow="truncate_text"),
             dict(type="PackVLMInputs"),

@@ -16,9 +16,11 @@ train_dataloader = dict(
         name="llava-next-779k",
         data_root="data/llava-next",
         ann_file="llava_next_779k.json",
+        # Public files hold a few empty or cut pictures; they are counted.
+        bad_samples=dict(policy="skip", max_fraction=0.01),
         image_prefix="images",
         pipeline=[
-            dict(type="LoadImages"),
+            dict(type="LoadImages", any_suffix=True),
             # LLaVA-NeXT's pinpoints (336, 672), (672, 336), (672, 672), (1008, 336)
             # and (336, 1008), in rows and columns of tiles.
             dict(type="AnyResTiles", tilings=[(2, 1), (1, 2), (2, 2), (1, 3), (3, 1)]),

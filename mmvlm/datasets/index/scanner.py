@@ -60,6 +60,27 @@ def read_value(data: bytes) -> tuple[Any, str | None]:
         return None, "is nested too deeply"
 
 
+def whole_object(path: str) -> str | None:
+    """Return what a file is that holds one JSON object over several lines.
+
+    For messages only: the file is read as a whole.
+    """
+    try:
+        with open(path, encoding="utf-8-sig") as file:
+            value = json.load(file)
+    except (ValueError, RecursionError, MemoryError):
+        return None
+    if not isinstance(value, dict):
+        return None
+    lists = [key for key, held in value.items() if isinstance(held, list)]
+    said = f"one JSON object over several lines (keys {list(value)[:8]})"
+    hold = "".join(f" Its '{key}' holds a list." for key in lists[:3])
+    return (
+        f"annotation file '{path}' is {said}; expected a list of records, [{{...}}, "
+        f"...], or one object per line.{hold}"
+    )
+
+
 def first_character(path: str) -> tuple[str, str]:
     """Return a file's first character that is no white space, and its beginning."""
     with open(path, "rb") as file:
@@ -109,7 +130,7 @@ class _Window:
             )
         line, column = _place(self.path, byte)
         hint = "Repair the file there."
-        if not _ends_with(self.path, b"]"):
+        if message != "Extra data" and not _ends_with(self.path, b"]"):
             hint = "The file ends too early: it was cut; fetch or write it again."
         return ValueError(
             f"annotation file '{self.path}' is not valid JSON at line {line} column "

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 import PIL.Image
 import PIL.ImageOps
+from mmengine.logging import print_log
 
 from mmvlm.registry import TRANSFORMS
 
@@ -19,6 +22,10 @@ _DECODE_ERRORS = (OSError, ValueError, SyntaxError, EOFError, IndexError, TypeEr
 #: EXIF tag, and its values that swap height and width.
 _ORIENTATION, _TURNED = 0x0112, (5, 6, 7, 8)
 _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N", "I")
+#: Depths of cameras and scanners whose values are kept in 16 bits.
+_DEPTHS = (8, 10, 12, 14, 16)
+#: Endings that downloaders give to the same picture.
+_SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".webp", ".bmp", ".tif", ".tiff")
 
 
 def resolve_image_path(path: str, image_root: str, data_root: str) -> str:
@@ -27,21 +34,29 @@ def resolve_image_path(path: str, image_root: str, data_root: str) -> str:
     Symbolic links are followed: only what the annotation says is checked.
 
     Args:
-        path (str): relative to ``image_root``.
+        path (str): relative to ``image_root``; an absolute path or a ``file://`` URI
+            that lies in the folder is taken too.
         image_root (str): folder of the pictures.
         data_root (str): folder that the path may not leave. When ``image_root``
             itself lies elsewhere, that folder takes its place.
 
     Raises:
-        ValueError: for an absolute path or one that leaves the folder.
+        ValueError: for a path that leaves the folder.
 
     """
     root = os.path.normpath(data_root or os.curdir)
     images = os.path.normpath(image_root or os.curdir)
     if not _inside(images, root):
         root = images
-    full = os.path.normpath(os.path.join(images, path))
-    if os.path.isabs(path) or "\0" in path or not _inside(full, root):
+    named = path
+    if path.startswith("file://"):
+        named = unquote(path.removeprefix("file://").removeprefix("localhost"))
+    full = os.path.normpath(os.path.join(images, named))
+    stays = "\0" not in named and _inside(full, root)
+    if not stays and os.path.isabs(named) and "\0" not in named:
+        # The folder may have another name there: data_root may be a link.
+        stays = _inside(os.path.realpath(full), os.path.realpath(root))
+    if not stays:
         raise ValueError(
             f"image path {path!r} leaves the folder '{root}'; paths must be relative "
             f"to '{image_root}' and stay inside."
@@ -55,6 +70,10 @@ def _inside(path: str, root: str) -> bool:
     return relative != os.pardir and not relative.startswith(os.pardir + os.sep)
 
 
+#: Kinds of messages that this process has logged.
+_told: set[str] = set()
+
+
 @TRANSFORMS.register_module()
 class LoadImages:
     """Decode the pictures of a conversation.
@@ -65,7 +84,8 @@ class LoadImages:
     array; and ``image_paths``, full paths (None for a picture that was in memory).
 
     Grey, palette and CMYK pictures become RGB, alpha is dropped, as LLaVA does;
-    16-bit pictures are scaled to 8 bit (LLaVA's decoder clips them to white).
+    16-bit pictures are scaled to 8 bit (LLaVA's decoder clips grey ones to white),
+    those of 10, 12 or 14 bits from their own range, see ``depth``.
     Of an animation the first frame is taken. What happens to any kind of file does
     not depend on ``decoder``: PIL opens and checks all of them, the others decode
     whole grey or colour JPEG files only, and where they fail PIL decides.
@@ -84,6 +104,13 @@ class LoadImages:
             side still at least so many; views then differ by about half a level.
             Give the largest side that the view transform resizes to. Not for
             transforms that choose tiles by the picture's size.
+        depth (int | None): bits per channel that 16-bit files hold, 8 to 16; None
+            takes, per picture, the fewest of 8, 10, 12, 14 and 16 that hold its
+            brightest value, and logs the first that has fewer than 16.
+        any_suffix (bool): for a picture that is missing take the one of the same stem
+            and another ending (``.gif`` for ``.jpg``, as OCR-VQA's downloader names
+            them), if there is only one; the first is logged. Not for folders where
+            ``a.png`` is the mask of ``a.jpg``.
 
     Raises:
         ValueError: for an unknown ``exif`` or ``decoder``, or an impossible
@@ -100,6 +127,8 @@ class LoadImages:
         *,
         decoder: str = "pil",
         draft: int | None = None,
+        depth: int | None = None,
+        any_suffix: bool = False,
     ) -> None:
         if exif not in ("ignore", "apply"):
             raise ValueError(f"exif={exif!r}: expected 'ignore' or 'apply'.")
@@ -110,6 +139,9 @@ class LoadImages:
             raise ValueError(f"draft={draft}: expected a number of pixels above 0.")
         jpeg_decoder(decoder)
         self.decoder, self.draft = decoder, draft
+        if depth is not None and not 8 <= depth <= 16:
+            raise ValueError(f"depth={depth}: expected 8 to 16 bits.")
+        self.depth, self.any_suffix = depth, any_suffix
 
     def __call__(self, item: dict) -> dict:
         """Return the item with ``images``, ``image_sizes`` and ``image_paths``.
@@ -138,8 +170,7 @@ class LoadImages:
         sizes = [self._load(*one, decode=self._measure)[1] for one in named]
         return {**item, "image_sizes": sizes}
 
-    @staticmethod
-    def _named(item: dict) -> list[tuple]:
+    def _named(self, item: dict) -> list[tuple]:
         """Return pictures with their full paths (None in memory) and labels."""
         named = []
         for number, source in enumerate(item["conversation"].images):
@@ -150,6 +181,8 @@ class LoadImages:
                     item.get("image_root", ""),
                     item.get("data_root", ""),
                 )
+                if self.any_suffix and not os.path.exists(path):
+                    path = _other_suffix(path)
             named.append((source, path, path or f"picture {number}"))
         return named
 
@@ -169,7 +202,7 @@ class LoadImages:
             return decode(source, label)
         if path is not None and not os.path.isfile(path):
             what = "is a folder" if os.path.isdir(path) else "does not exist"
-            raise ValueError(f"image '{label}' {what}.")
+            raise ValueError(f"image '{label}' {what}{_hint(path)}.")
         if path is None and not isinstance(source, bytes):
             raise ValueError(
                 f"image '{label}': expected a path, bytes, a PIL image or an array, "
@@ -221,7 +254,7 @@ class LoadImages:
                 orientation = picture.getexif().get(_ORIENTATION, 1)
             image = self._decode_jpeg(picture, reduce) if orientation == 1 else None
             if image is None:
-                image = self._decode_by_pil(picture, reduce)
+                image = self._decode_by_pil(picture, reduce, label)
         except _DECODE_ERRORS as error:
             raise ValueError(
                 f"image '{label}' ({picture.format}, {width} x {height}, mode "
@@ -238,14 +271,38 @@ class LoadImages:
         fits = [n for n in (8, 4, 2) if min(picture.size) // n >= self.draft]
         return max(fits, default=1)
 
-    def _decode_by_pil(self, picture: PIL.Image.Image, reduce: int) -> np.ndarray:
+    def _decode_by_pil(
+        self, picture: PIL.Image.Image, reduce: int, label: str
+    ) -> np.ndarray:
         if reduce > 1:
             width, height = picture.size
             picture.draft(None, (width // reduce, height // reduce))
+        wide = _sixteen_bit_colour(picture)
         picture.load()
+        if wide is not None:
+            exif = picture.getexif().tobytes()
+            picture = self._narrowed(wide, label)
+            picture.info["exif"] = exif
         if self.exif == "apply":
             picture = PIL.ImageOps.exif_transpose(picture)
-        return self._to_rgb(picture)
+        return self._to_rgb(picture, label)
+
+    def _narrowed(self, wide: np.ndarray, label: str) -> PIL.Image.Image:
+        """Return a 16-bit picture (H, W) or (H, W, C) with 8 bits per channel."""
+        most, depth = int(wide.max()), self.depth
+        if depth is None:
+            depth = next(bits for bits in _DEPTHS if most < 1 << bits)
+            if depth < 16:
+                _log_once(
+                    f"{depth} bits",
+                    f"image '{label}' has 16 bits, its brightest value is {most}: read "
+                    f"as {depth} bits; further ones are not told. "
+                    "LoadImages(depth=16) takes all as they are stored.",
+                )
+        if most >= 1 << depth:
+            raise ValueError(f"its brightest value {most} needs more than {depth} bits")
+        scaled = wide.astype(np.uint32) * 255 // ((1 << depth) - 1)
+        return PIL.Image.fromarray(scaled.astype(np.uint8))
 
     def _decode_jpeg(self, picture: Any, reduce: int) -> np.ndarray | None:
         """Decode by what ``decoder`` names; None leaves it to PIL."""
@@ -259,15 +316,16 @@ class LoadImages:
         data = file.read()
         return decode(data, reduce) if is_whole_jpeg(data, scan) else None
 
-    def _to_rgb(self, picture: PIL.Image.Image) -> np.ndarray:
+    def _to_rgb(self, picture: PIL.Image.Image, label: str) -> np.ndarray:
         if picture.mode in _SIXTEEN_BIT:
             wide = np.asarray(picture)
             if wide.min() < 0 or wide.max() > 65535:
                 raise ValueError("values lie outside 0..65535")
-            grey = (wide.astype(np.uint32) // 257).astype(np.uint8)
-            return np.repeat(grey[..., None], 3, axis=2)
+            picture = self._narrowed(wide, label)
         if picture.mode == "F":
-            raise ValueError("a float picture has no defined range")
+            raise ValueError(
+                "a float picture has no defined range; write it with 8 or 16 bits"
+            )
         if "A" in picture.mode.upper() or "transparency" in picture.info:
             picture = picture.convert("RGBA")
             if self.background is not None:
@@ -276,6 +334,71 @@ class LoadImages:
         if picture.mode != "RGB":
             picture = picture.convert("RGB")
         return np.asarray(picture)
+
+
+def _sixteen_bit_colour(picture: PIL.Image.Image) -> np.ndarray | None:
+    """Return the pixels of a 16-bit colour file that PIL would turn black.
+
+    PIL keeps the upper eight bits of each channel, as LLaVA does; that serves values
+    of the whole range, but leaves a 12-bit picture sixteen levels.
+    """
+    raw = [str(tile[3]) for tile in getattr(picture, "tile", ()) if tile[3]]
+    if picture.mode not in ("RGB", "RGBA", "LA") or not any(";16" in r for r in raw):
+        return None
+    import cv2
+
+    file, place = picture.fp, picture.fp.tell()
+    file.seek(0)
+    stored = np.frombuffer(file.read(), np.uint8)
+    file.seek(place)
+    wide = cv2.imdecode(stored, cv2.IMREAD_UNCHANGED)
+    if wide is None or wide.dtype != np.uint16 or wide.max() >= 1 << _DEPTHS[-2]:
+        return None
+    if wide.ndim == 2:
+        return wide
+    order = cv2.COLOR_BGRA2RGBA if wide.shape[2] == 4 else cv2.COLOR_BGR2RGB
+    return cv2.cvtColor(wide, order)
+
+
+def _hint(path: str) -> str:
+    """Return words on a picture of the same stem, if there is one."""
+    found = [os.path.basename(other) for other in _of_stem(path)]
+    if not found:
+        return ""
+    return (
+        f", but {', '.join(map(repr, found))} lies there; "
+        "LoadImages(any_suffix=True) takes a single one"
+    )
+
+
+def _of_stem(path: str) -> list[str]:
+    """Return the pictures of the same stem with other endings."""
+    stem, own = os.path.splitext(path)
+    found = []
+    for suffix in _SUFFIXES:
+        names = (stem + suffix, stem + suffix.upper())
+        found += [name for name in names if name != path and os.path.isfile(name)]
+    return found
+
+
+def _other_suffix(path: str) -> str:
+    found = _of_stem(path)
+    if len(found) != 1:
+        return path
+    own, other = (os.path.splitext(name)[1] for name in (path, found[0]))
+    _log_once(
+        f"ending {own} for {other}",
+        f"image '{path}' is missing, '{os.path.basename(found[0])}' is taken "
+        f"(any_suffix=True); further '{other}' for '{own}' are not told.",
+    )
+    return found[0]
+
+
+def _log_once(kind: str, text: str) -> None:
+    """Log the first of a kind in this process."""
+    if kind not in _told:
+        _told.add(kind)
+        print_log(text, logger="current", level=logging.WARNING)
 
 
 def _head(path: str) -> bytes:

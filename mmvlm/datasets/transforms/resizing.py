@@ -19,6 +19,8 @@ FILTERS = {
 }
 #: Those that torch has for 8-bit pixels, antialiased.
 FAST_FILTERS = ("bilinear", "bicubic")
+#: A canvas of more pixels is never made as a whole.
+_MOST_PIXELS = 1 << 24
 
 
 def resize_exact(
@@ -79,13 +81,19 @@ def pad_exact(
 
     PIL resizes every row, then every column. Rows of a border are of one colour and
     stay it: those of a wide picture are resized alone and the border is put around
-    them in between.
+    them in between. The rows of a very tall one are framed and resized a few at a
+    time, so that memory grows with the picture and not with its square.
 
     Shape:
         - ``image``: (H, W, 3), uint8
         - output: (size, size, 3), uint8
     """
     height, width = image.shape[:2]
+    if width <= height and height * height > _MOST_PIXELS and height != size:
+        rows = _resized_rows(image, size, color, resample)
+        return np.asarray(
+            PIL.Image.fromarray(rows).resize((size,) * 2, FILTERS[resample])
+        )
     if width <= height or width == size:
         square = expand_to_square(image, color)
         if len(square) == size:
@@ -96,6 +104,25 @@ def pad_exact(
     square = PIL.Image.new("RGB", (size, width), tuple(color))
     square.paste(rows, (0, (width - height) // 2))
     return np.asarray(square.resize((size, size), FILTERS[resample]))
+
+
+def _resized_rows(
+    image: np.ndarray, size: int, color: Sequence[int], resample: str
+) -> np.ndarray:
+    """Return the rows of a tall picture's square, each resized alone.
+
+    Shape:
+        - ``image``: (H, W, 3), uint8, H >= W
+        - output: (H, size, 3), uint8
+    """
+    height, width = image.shape[:2]
+    left, step = (height - width) // 2, max(1, _MOST_PIXELS // height)
+    made = np.empty((height, size, 3), np.uint8)
+    for top in range(0, height, step):
+        some = image[top : top + step]
+        wide = _framed(some, (len(some), height), (0, left), color)
+        made[top : top + step] = resize_exact(wide, len(some), size, resample)
+    return made
 
 
 def pad_fast(
@@ -123,6 +150,8 @@ def pad_fast(
     reach = 0 if side > size else 2
     first = max(0, start - reach) // step * step
     last = min(side, -(-(start + short + reach) // step) * step)
+    if (last - first) * side > max(_MOST_PIXELS, height * width):
+        return pad_exact(image, size, color, resample)
     target = slice(first * size // side, last * size // side)
     extent = target.stop - target.start
     made = np.empty((3, size, size), np.uint8)

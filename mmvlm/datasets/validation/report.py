@@ -166,6 +166,7 @@ class DataReport:
                 id=finding.id,
                 path=finding.path,
                 reason=f"{finding.rule}: {finding.reason}",
+                by="check_dataset",
             )
             for finding in self.bad_samples()
         )

@@ -11,7 +11,6 @@ from mmengine.hooks import Hook
 from mmvlm.registry import HOOKS
 from mmvlm.utils.dist import gather_objects
 
-
 #: Why a sample that is whole may train nothing.
 _UNTRAINED = " (empty answers, answers of weight 0, or LLaVA's count failed)"
 

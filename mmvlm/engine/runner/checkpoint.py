@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
@@ -74,6 +75,29 @@ _PLAIN = (str, int, float, bool, bytes, complex, type(None), torch.dtype, torch.
 # Reading ---------------------------------------------------------------------
 
 
+def _harmless() -> list:
+    """Return the classes of mmengine's checkpoints that run nothing when loaded."""
+    from mmengine.logging import HistoryBuffer
+
+    numbers = "?" + np.typecodes["AllInteger"] + np.typecodes["AllFloat"]
+    dtypes = {type(np.dtype(code)) for code in numbers}
+    makers = [np.zeros(1).__reduce__()[0], np.float64(0).__reduce__()[0]]
+    named = [
+        (maker, f"{module}.multiarray.{maker.__name__}")  # of numpy 1 and 2
+        for maker in makers
+        for module in ("numpy.core", "numpy._core")
+    ]
+
+    def method(owner: type, name: str) -> Any:
+        """Stand in for getattr: buffers name their own methods, nothing else."""
+        if owner is not HistoryBuffer or name not in ("mean", "max", "min", "current"):
+            raise pickle.UnpicklingError(f"getattr of {owner!r:.60}, {name!r:.60}")
+        return getattr(owner, name)
+
+    named.append((method, "builtins.getattr"))
+    return [HistoryBuffer, np.ndarray, np.dtype, *dtypes, *named]
+
+
 def load_file(path: str | os.PathLike, *, allow_pickle: bool = False) -> dict:
     """Open a checkpoint on the CPU; its tensors are read when they are used.
 
@@ -99,18 +123,22 @@ def load_file(path: str | os.PathLike, *, allow_pickle: bool = False) -> dict:
         return dict(state_dict=load_safetensors(str(path)), meta={})
     try:
         # Mapped, not read: the ranks of a machine share one copy in memory.
-        content = torch.load(
-            path,
-            map_location="cpu",
-            weights_only=not allow_pickle,
-            mmap=zipfile.is_zipfile(path),
-        )
+        with torch.serialization.safe_globals(_harmless()):
+            content = torch.load(
+                path,
+                map_location="cpu",
+                weights_only=not allow_pickle,
+                mmap=zipfile.is_zipfile(path),
+            )
     except pickle.UnpicklingError as error:
         raise ValueError(
             f"checkpoint '{path}' is damaged or holds more than tensors and plain "
-            "values (mmengine's own checkpoints do). If you trust its origin, give "
-            f"load_from=dict(path='{path}', allow_pickle=True). torch says: "
-            f"{str(error).splitlines()[0]:.200}"
+            "values. If you trust its origin, write its weights anew: python -c "
+            f"\"import torch; c = torch.load('{path}', 'cpu', weights_only=False); "
+            "torch.save(dict(state_dict=c.get('state_dict', c)), "
+            f"'{path.with_suffix('.weights.pth')}')\". In a config, "
+            f"load_from=dict(path='{path}', allow_pickle=True) loads it as it is. "
+            f"torch says: {str(error).splitlines()[0]:.200}"
         ) from error
     except (RuntimeError, EOFError) as error:
         raise ValueError(

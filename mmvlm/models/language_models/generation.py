@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 
-
 #: Fields of ``GenerationConfig`` that would change what a caller gets, and what to do.
 _REFUSED = {
     "num_return_sequences": "every prompt gets one reply; give a prompt several times",
