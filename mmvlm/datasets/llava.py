@@ -32,8 +32,8 @@ class LLaVADataset(ConversationDataset):
     """LLaVA conversations, text-only and with any number of pictures.
 
     A record is ``{"id", "image", "conversations": [{"from": "human" | "gpt",
-    "value"}, ...]}``; ``image`` (or ``images``) is a path, a list of paths, or absent. The file
-    holds a list of records, or a record per line.
+    "value"}, ...]}``; ``image`` (or ``images``) is a path, a list of paths, or absent.
+    The file holds a list of records, or a record per line.
 
     Other inputs stand in fields of their own (``video``, ``audio``, ``point``,
     ``rgbd``, ``rgbn``, ``imu``, ``fmri``), their placeholders are ``<video>``, ...: a

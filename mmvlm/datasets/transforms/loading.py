@@ -373,7 +373,7 @@ def _hint(path: str) -> str:
 
 def _of_stem(path: str) -> list[str]:
     """Return the pictures of the same stem with other endings."""
-    stem, own = os.path.splitext(path)
+    stem, _ = os.path.splitext(path)
     found = []
     for suffix in _SUFFIXES:
         names = (stem + suffix, stem + suffix.upper())

@@ -157,7 +157,11 @@ def eval_entities(
 def template_entities(
     text: str, size: tuple[int, int]
 ) -> tuple[list[str], list[list[int]]]:
-    """Return sentences without their boxes, and pixel boxes, strictly written ones.
+    """Return entities and distinct pixel boxes as Ferret's evaluation reads templates.
+
+    An answer is entities, each behind its strictly written box, joined by `` . ``.
+    Boxes that fall on the same pixels count once, and as many distinct ones are taken
+    out of the text.
 
     Args:
         text (str): an answer.
@@ -165,11 +169,13 @@ def template_entities(
 
     """
     height, width = size
-    sides = (width, height, width, height)
-    boxes = [
-        [int(int(v) * s / 1000) for v, s in zip(match.groups(), sides, strict=True)]
-        for match in re.finditer(_STRICT, text)
-    ]
-    box = _STRICT.replace("(", "(?:")
-    sentences = [re.sub(box, "", part).strip() for part in re.split(box + r"\.", text)]
-    return [sentence for sentence in sentences if sentence], boxes
+    ratios = (width / 1000, height / 1000) * 2
+    read = dict.fromkeys(tuple(map(int, row)) for row in re.findall(_STRICT, text))
+    boxes = dict.fromkeys(
+        tuple(int(v * ratio) for v, ratio in zip(row, ratios, strict=True))
+        for row in read
+    )
+    for row in list(read)[: len(boxes)]:
+        text = text.replace(str(list(row)), "")
+    parts = text.removesuffix(" .").split(" . ")
+    return [part.strip() for part in parts if part.strip()], list(map(list, boxes))

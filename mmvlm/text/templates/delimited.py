@@ -122,6 +122,9 @@ class DelimitedTemplate(ChatTemplate):
             self._write_system(out, system)
         for number, turn in enumerate(turns):
             supervised = turn.is_supervised
+            if self.llava_version not in (None, "v0") and is_empty(turn):
+                out.text(self._bare_role(turn.role, number, sample))
+                continue
             if turn.role == "user":
                 out.text(table.between if number else "")
                 if self.images_first:
@@ -131,9 +134,6 @@ class DelimitedTemplate(ChatTemplate):
                     self._write_system(out, system)
             else:
                 out.text(table.answer_open)
-                # LLaVA writes an empty answer as a bare role.
-                if self.llava_version not in (None, "v0") and is_empty(turn):
-                    continue
                 out.text(table.answer_lead, supervised)
             write_parts(
                 out,
@@ -150,6 +150,23 @@ class DelimitedTemplate(ChatTemplate):
                 out.text(table.answer_close)
         out.text(table.answer_open if add_generation_prompt else table.finish)
         return out.done()
+
+    def _bare_role(self, role: str, number: int, sample: str) -> str:
+        """Return what LLaVA makes of an empty turn: the role alone, in Llama-2 nothing.
+
+        Raises:
+            ValueError: naming the sample, for an empty first question in Llama-2.
+
+        """
+        if self.llava_version == "llama_2":
+            if number == 0:
+                raise ValueError(
+                    f"sample '{sample}': the first question is empty; {self.label} "
+                    "has no place for that (LLaVA refuses it too)."
+                )
+            return ""
+        table = self.table
+        return table.answer_open if role == "assistant" else table.user_open.rstrip(" ")
 
     def _write_system(self, out: PieceBuilder, said: str | None) -> None:
         """Write the system block; ``said`` by the conversation or None."""
