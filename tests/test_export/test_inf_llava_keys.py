@@ -14,6 +14,7 @@ from mmvlm.export.from_hf import import_hf
 from mmvlm.export.from_llava import import_llava
 from mmvlm.export.hf import check_exportable
 from mmvlm.export.to_llava import export_stage_1, to_official
+from mmvlm.registry import MODELS
 
 ROOT = Path(__file__).resolve().parents[2]
 FUSED = dict(
@@ -24,15 +25,24 @@ FUSED = dict(
 
 
 @pytest.fixture
-def model_cfg(hf_folder):
+def model_cfg(hf_folder, stage_1):
+    """A tiny LLaVA of the widths that the official connector has."""
     cfg = copy.deepcopy(import_hf(hf_folder).model_cfg)
     cfg["connector"] = copy.deepcopy(FUSED)
+    narrow = len(stage_1["model.spatial_embed.ln_fuse.bias"])
+    wide = len(stage_1["model.mm_projector.2.bias"])
+    cfg["vision_encoder"]["config"].update(hidden_size=narrow)
+    cfg["language_model"]["config"].update(hidden_size=wide)
+    for part in ("vision_encoder", "language_model"):
+        cfg[part]["config"].update(num_attention_heads=2)
+        cfg[part]["config"].pop("head_dim", None)
+    cfg["language_model"]["config"].update(num_key_value_heads=2)
     return cfg
 
 
 @pytest.fixture
 def stage_1(goldens):
-    """The official weights of a connector 32 -> 24, under the adapter's names."""
+    """The official weights of a connector, under the adapter's names."""
     with np.load(goldens / "inf_llava_spatial_embed.npz") as data:
         state = {
             key.replace("encode/sd/", "model."): torch.tensor(data[key])
@@ -64,8 +74,8 @@ def test_stage_one_file_is_read_and_written(prefix, stage_1, model_cfg, tmp_path
         import_llava(tmp_path, model_cfg)
 
 
-def test_whole_model_is_read_and_written(hf_folder, model_cfg, stage_1, tmp_path):
-    ours = dict(import_hf(hf_folder).state_dict)
+def test_whole_model_is_read_and_written(model_cfg, stage_1, tmp_path):
+    ours = MODELS.build(copy.deepcopy(model_cfg)).state_dict()
     ours = {k: v for k, v in ours.items() if not k.startswith("connector.")}
     official = {**to_official(ours), **stage_1}
     folder = tmp_path / "whole"
@@ -89,8 +99,6 @@ def test_a_single_linear_layer_has_no_number():
 
 @pytest.mark.parametrize("fusion", ["conv3x3", "weighted"])
 def test_parts_without_an_official_name_are_refused(fusion, hf_folder, model_cfg):
-    from mmvlm.registry import MODELS
-
     model_cfg["connector"]["fuser"]["fusion"] = fusion
     model = MODELS.build(model_cfg)
 
@@ -101,8 +109,6 @@ def test_parts_without_an_official_name_are_refused(fusion, hf_folder, model_cfg
 
 
 def test_transformers_has_no_counterpart(model_cfg, tmp_path):
-    from mmvlm.registry import MODELS
-
     message = (
         r"model\.connector\.type='FusedConnector' \(DualPerspectiveFuser, "
         r"MLPConnector\), expected 'MLPConnector'"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
 from mmengine.evaluator import BaseMetric
+from mmengine.logging import print_log
 
 
 class AnswersMetric(BaseMetric):
@@ -76,9 +78,29 @@ class AnswersMetric(BaseMetric):
             self.results.append({**row, **self.read_meta(sample)})
 
     def compute_metrics(self, results: list[dict]) -> dict[str, float]:
-        """Put rows in the order of the data set, score and write them."""
+        """Put rows in the order of the data set, score and write them.
+
+        Rows without an answer (a public test split) are written, not scored;
+        ``unanswered`` counts them.
+        """
         rows = sorted(results, key=lambda row: (row["dataset"], row["index"]))
-        rows, metrics = self.score(rows)
+        bare = [row for row in rows if not (row["gt"] or "").strip()]
+        if not bare:
+            rows, metrics = self.score(rows)
+        else:
+            known = [row for row in rows if (row["gt"] or "").strip()]
+            scored, metrics = self.score(known) if known else ([], {})
+            metrics["unanswered"] = len(bare)
+            rows = sorted(
+                [*scored, *bare], key=lambda row: (row["dataset"], row["index"])
+            )
+            print_log(
+                f"{type(self).__name__}: {len(bare)} of {len(rows)} questions have no "
+                "answer to compare with and are not scored; predictions are in "
+                f"{self.out_file or 'no file (set out_file)'}.",
+                logger="current",
+                level=logging.WARNING,
+            )
         if self.out_file is not None:
             write_json_lines(self.out_file, rows)
         return metrics

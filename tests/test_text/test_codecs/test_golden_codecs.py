@@ -279,12 +279,22 @@ def test_ofa_bins(ofa):
 
 
 # ------------------------------------------------------- all damaged texts
+def _cut_short():
+    """Return what every codec writes of a box, without its end."""
+    region = Region(0, Boxes(np.array([[4.0, 8.0, 30.0, 40.0]]), (48, 64)))
+    CODECS.import_from_location()
+    codecs = [build(name) for name in CODECS.module_dict]
+    written = [c.encode(region) for c in codecs if c.writes_coordinates]
+    return [text[:end] for text in written for end in range(1, len(text))]
+
+
 def test_no_codec_raises_on_any_damaged_text(golden):
     texts = [
         record["text"] for part in golden.values() for record in part.get("decode", [])
     ]
     texts += [record["text"] for record in golden["shikra"]["token_decode"]]
-    assert len(texts) > 300
+    assert texts
+    texts += _cut_short()
     CODECS.import_from_location()
     for name in CODECS.module_dict:
         codec = build(name)
