@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
 from mmvlm.apis import VLMInferencer
 from mmvlm.structures import SLOT_TOKEN_ID
@@ -183,3 +183,33 @@ def test_config_without_pipeline(config_file, checkpoint, tmp_path):
     (tmp_path / "x.py").write_text(text[: text.index("test_dataloader")])
     with pytest.raises(ValueError, match="no pipeline in any of"):
         VLMInferencer(tmp_path / "x.py", checkpoint)
+
+
+def test_photos_are_seen_as_viewers_show_them(talk, pictures, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = tmp_path / "phone.png"
+    Image.fromarray(pictures[0][:20]).save(path, exif=exif)
+
+    seen = talk.read_image(path)
+
+    with Image.open(path) as stored:
+        assert (seen == np.asarray(ImageOps.exif_transpose(stored))).all()
+
+
+def test_stop_strings_come_on_top_of_the_templates(talk, pictures):
+    free = talk.chat(pictures[0], "q")
+    stop = free[2:4]
+
+    for given in (stop, [stop]):
+        cut = talk.chat(pictures[0], "q", stop_strings=given)
+        assert cut == free[: free.index(stop)].strip()
+        assert "".join(talk.stream(pictures[0], "q", stop_strings=given)) == cut
+    with pytest.raises(ValueError, match="expected texts, none empty"):
+        talk.chat(pictures[0], "q", stop_strings=[""])
+
+
+def test_a_reply_in_the_history_shows_no_picture(talk, pictures):
+    history = [("q", "write <image> and </s>")]
+
+    talk.chat(pictures[0], "and?", history)

@@ -323,7 +323,7 @@ def test_quarantine_list_leaves_out_exactly_the_bad(broken, llava, tmp_path):
         ),
         *(EncodeStub(), dict(type="PackVLMInputs")),
     ]
-    policy = dict(policy="quarantine", file=str(file), max_fraction=0.1)
+    policy = dict(policy="quarantine", file=str(file), max_fraction=0)
     dataset = LLaVADataset(**broken, pipeline=steps, bad_samples=policy)
     counter = BadSampleCounter.from_dataset(dataset)
 

@@ -331,3 +331,45 @@ def test_byte_order_mark_and_blank_lines_are_read(llava, make):
     path.write_text("\ufeff\n" + path.read_text() + "\n\n", encoding="utf-8")
 
     assert LLaVADataset(**config)[0]["conversation"].id == "id0"
+
+
+def test_weights_of_turns_are_honoured_or_refused(llava, make):
+    rows = [make.record(n, images=0) for n in range(4)]
+    for row, (key, value) in zip(
+        rows,
+        [("weight", 0), ("train", True), ("loss", False), ("loss_mask", 0.5)],
+        strict=True,
+    ):
+        row["conversations"][1][key] = value
+    rows[1]["conversations"][0]["weight"] = 0
+    dataset = LLaVADataset(**llava.write(rows))
+
+    trained = [dataset[n]["conversation"].turns[1].is_supervised for n in range(3)]
+
+    assert trained == [False, True, False]
+    with pytest.raises(DataError, match=r"turn 1 has loss_mask=0\.5; a turn is"):
+        dataset[3]
+
+
+def test_images_may_stand_in_the_plural(llava, make):
+    rows = [make.record(0), make.record(1, images=2), make.record(2)]
+    for row in rows[:2]:
+        row["images"] = row.pop("image")
+    rows[2]["images"] = ["other.png"]
+    dataset = LLaVADataset(**llava.write(rows))
+
+    talks = [dataset[n]["conversation"] for n in range(2)]
+
+    assert [len(talk.images) for talk in talks] == [1, 2]
+    assert all("images" not in talk.meta for talk in talks)
+    with pytest.raises(DataError, match="keep one of them"):
+        dataset[2]
+
+
+def test_one_object_over_several_lines_is_not_called_cut(llava, make):
+    options = llava.write([make.record(0)])
+    path = llava.root / "whole.json"
+    for value in (make.record(0), {"data": [make.record(0)]}):
+        path.write_text(json.dumps(value, indent=1))
+        with pytest.raises(ValueError, match="is one JSON object over several lines"):
+            LLaVADataset(**{**options, "ann_file": "whole.json"})

@@ -3,10 +3,13 @@
 import os
 import re
 from collections import OrderedDict
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from engine_toys import ToyVLM
+from mmengine.logging import MessageHub
 from torch import nn
 
 from mmvlm.engine.runner import checkpoint as module
@@ -257,3 +260,25 @@ def test_data_parallel_prefix_is_taken_off(tmp_path):
     save_atomic(dict(state_dict=state, meta={}), tmp_path / "f.pth")
 
     assert load_parts(ToyVLM(), tmp_path / "f.pth").is_clean
+
+
+def test_mmengine_checkpoints_load_without_pickle(tmp_path):
+    hub = MessageHub("of a foreign run")
+    for value in (1.0, np.float32(2)):
+        hub.update_scalar("train/loss", value)
+    state = dict(state_dict=dict(a=torch.ones(1)), message_hub=hub.state_dict())
+    torch.save(state, tmp_path / "f.pth")
+
+    assert load_file(tmp_path / "f.pth")["state_dict"]["a"] == 1
+
+
+def test_command_of_the_message_writes_weights_that_load(tmp_path):
+    foreign = dict(state_dict=dict(a=torch.ones(1)), made=Path("x"))
+    torch.save(foreign, tmp_path / "f.pth")
+
+    with pytest.raises(ValueError, match="write its weights anew") as caught:
+        load_file(tmp_path / "f.pth")
+    code = str(caught.value).split('python -c "')[1].split('".')[0]
+    exec(code)
+
+    assert load_file(tmp_path / "f.weights.pth")["state_dict"]["a"] == 1

@@ -153,3 +153,19 @@ def test_exact_match_names_the_missing_group():
 
     with pytest.raises(KeyError, match=r"group_by='topic'.*\['form', 'task'\]"):
         metric.process({}, samples())
+
+
+def test_questions_without_answers_are_written_and_not_scored(tmp_path):
+    bare = sample(1, "colour", "", "green")
+    bare["conversation"] = Conversation.from_texts("Well?")
+    del bare["gt_text"]
+    path = tmp_path / "out.jsonl"
+    metric = METRICS.build(dict(type="ExactMatchMetric", out_file=str(path)))
+
+    metrics = evaluate(metric, [sample(0, "colour", "red", "red"), bare])
+
+    assert metrics["exact_match/unanswered"] == 1 and metrics["exact_match/num"] == 1
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [row["pred"] for row in rows] == ["red", "green"]
+    alone = METRICS.build(dict(type="ExactMatchMetric"))
+    assert evaluate(alone, [bare]) == {"exact_match/unanswered": 1}

@@ -128,3 +128,20 @@ def test_damaged_records_name_the_sample(raw, images, message):
 def test_record_id_names_the_sample_without_place():
     with pytest.raises(ValueError, match="sample '000000033471': 0 <image>"):
         parse_llava_conversation(record("q", "a"), images=["a.png"])
+
+
+def test_tags_inside_sentences_are_text_where_the_pictures_are_shown_already():
+    def talk(asked, said, again="And?"):
+        turns = zip(
+            ("human", "gpt", "human", "gpt"), (asked, said, again, None), strict=True
+        )
+        turns = [{"from": who, "value": text} for who, text in turns]
+        return parse_llava_conversation(dict(conversations=turns), images=["a.png"])
+
+    answer = talk("<image>\nq", "write <image> there")
+    question = talk("<image>\nq", "a", "what is <image> in HTML?")
+
+    assert len(answer.image_parts) == len(question.image_parts) == 1
+    assert answer.turns[1].text == "write <image> there"
+    assert question.turns[2].text == "what is <image> in HTML?"
+    assert question.turns[3].text == ""

@@ -59,6 +59,8 @@ class AnswersMetric(BaseMetric):
         """
         for sample in data_samples:
             missing = {"sample_id", "index", "gt_text", "pred_text"} - set(sample)
+            if not _is_answered(sample.get("conversation")):
+                missing -= {"gt_text"}
             if missing:
                 raise KeyError(
                     f"{type(self).__name__}: sample {sample.get('sample_id')!r} of "
@@ -72,7 +74,7 @@ class AnswersMetric(BaseMetric):
                 index=int(sample["index"]),
                 image=str(paths[0]) if paths else None,
                 question=last_question(sample.get("conversation")),
-                gt=sample["gt_text"],
+                gt=sample.get("gt_text"),
                 pred=sample["pred_text"],
             )
             self.results.append({**row, **self.read_meta(sample)})
@@ -104,6 +106,12 @@ class AnswersMetric(BaseMetric):
         if self.out_file is not None:
             write_json_lines(self.out_file, rows)
         return metrics
+
+
+def _is_answered(conversation: Any) -> bool:
+    """Whether the last turn is an answer; also when there is no conversation."""
+    turns = getattr(conversation, "turns", None)
+    return not turns or turns[-1].role != "user"
 
 
 def last_question(conversation: Any) -> str:

@@ -176,3 +176,16 @@ def test_extreme_shapes_give_a_view(kind, size):
     view, layout = kind(size=16, mean=(0.5, 0.5, 0.5), resample="bicubic").view(image)
 
     assert view.shape == (1, 3, 16, 16) and layout.original_size == size
+
+
+@pytest.mark.parametrize("resample", ["nearest", "bilinear", "bicubic", "lanczos"])
+def test_tall_pictures_in_strips_equal_the_whole_square(resample, monkeypatch):
+    from mmvlm.datasets.transforms import resizing
+
+    for shape in ((301, 9), (97, 96), (120, 1)):
+        image = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
+        whole = resizing.pad_exact(image, 24, (1, 2, 3), resample)
+        monkeypatch.setattr(resizing, "_MOST_PIXELS", 1000)
+        strips = resizing.pad_exact(image, 24, (1, 2, 3), resample)
+        monkeypatch.undo()
+        assert np.array_equal(whole, strips)

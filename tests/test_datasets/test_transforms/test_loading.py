@@ -1,9 +1,11 @@
 import io
 
+import cv2
 import numpy as np
 import PIL.Image
 import pytest
 
+from mmvlm.datasets.transforms import loading
 from mmvlm.datasets.transforms.loading import LoadImages, resolve_image_path
 from mmvlm.structures import Conversation
 
@@ -202,3 +204,46 @@ def test_paths_stay_in_the_data_folder(path, image_root, data_root, expected):
             resolve_image_path(path, image_root, data_root)
     else:
         assert resolve_image_path(path, image_root, data_root) == expected
+
+
+def test_twelve_bits_in_sixteen_keep_their_range_and_are_told_once(monkeypatch):
+    told = []
+    monkeypatch.setattr(loading, "_told", set())
+    monkeypatch.setattr(loading, "print_log", lambda text, **_: told.append(text))
+    wide = np.array([[0, 1024, 4095]], np.uint16)
+    colour = np.repeat(wide[..., None], 3, axis=2)
+
+    grey = [load(encoded(PIL.Image.fromarray(wide)))["images"][0] for _ in range(2)]
+    rgb = load(cv2.imencode(".png", colour)[1].tobytes())["images"][0]
+    stored = load(encoded(PIL.Image.fromarray(wide)), depth=16)["images"][0]
+
+    for image in (*grey, rgb):
+        assert image[0].tolist() == [[0] * 3, [63] * 3, [255] * 3]
+    assert stored[0, :, 0].tolist() == [0, 3, 15]
+    assert len(told) == 1 and "brightest value is 4095: read as 12 bits" in told[0]
+    with pytest.raises(ValueError, match="4095 needs more than 10 bits"):
+        load(encoded(PIL.Image.fromarray(wide)), depth=10)
+
+
+def test_another_ending_is_named_and_taken_on_request(tmp_path):
+    PIL.Image.fromarray(PIXELS).convert("P").save(tmp_path / "1.gif")
+
+    with pytest.raises(ValueError, match=r"does not exist, but '1\.gif' lies there"):
+        load("1.jpg", root=tmp_path)
+    item = load("1.jpg", root=tmp_path, any_suffix=True)
+    assert item["image_paths"] == [str(tmp_path / "1.gif")]
+    PIL.Image.fromarray(PIXELS).save(tmp_path / "1.png")
+    with pytest.raises(ValueError, match=r"'1\.png', '1\.gif' lies there"):
+        load("1.jpg", root=tmp_path, any_suffix=True)
+
+
+def test_absolute_paths_and_uris_inside_the_folder_are_taken(tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "data")
+    path = str(tmp_path / "data" / "a b.png")
+
+    for named in (path, f"file://{path.replace(' ', '%20')}"):
+        for root in (tmp_path / "data", tmp_path / "link"):
+            assert resolve_image_path(named, str(root), str(root)) == path
+    with pytest.raises(ValueError, match="leaves the folder"):
+        resolve_image_path("file:///etc/passwd", str(tmp_path), str(tmp_path))

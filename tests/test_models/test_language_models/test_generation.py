@@ -120,3 +120,17 @@ def test_left_pad_keeps_order_and_marks_padding():
 
     assert batch.squeeze(-1).tolist() == [[0, 1, 2], [3, 4, 5]]
     assert mask.tolist() == [[0, 1, 1], [1, 1, 1]]
+
+
+@pytest.mark.parametrize(
+    "options", [dict(num_return_sequences=2), dict(max_length=9), dict(eos_token_id=1)]
+)
+def test_options_that_change_what_is_returned_are_refused(options):
+    model = _model()
+    lens, ids = _prompts(2)
+
+    with pytest.raises(ValueError, match=f"{next(iter(options))} is not taken"):
+        model.generate(model.embed(ids), tuple(lens), **options)
+    model.generate(
+        model.embed(ids), tuple(lens), max_new_tokens=1, num_return_sequences=1
+    )
