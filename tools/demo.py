@@ -10,6 +10,7 @@ import argparse
 import contextlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -162,40 +163,50 @@ class Demo:
         options += [o for o in self.precision if stage != "vision" or "optim" in o]
         return ["--cfg-options", *options]
 
-    def call(self, tool, *arguments, log=None, out=None, processes=1, threads=None):
+    def call(
+        self, tool, *arguments, log=None, out=None, processes=1, threads=None, done=None
+    ):
         """Run a tool; its output goes to the terminal, or to files.
 
-        ``log`` takes everything, or only stderr when ``out`` takes stdout; ``threads``
-        of PyTorch per process, by default as many as there are cores.
+        ``log`` takes everything, or only stderr when ``out`` takes stdout, below what
+        earlier tries wrote; ``threads`` of PyTorch per process, by default as many as
+        there are cores. ``done()`` tells of a failed command whether its work is done.
         """
         command = [sys.executable, str(TOOLS / tool), *map(str, arguments)]
         env = dict(os.environ)
         if processes > 1:
-            start = "-m torch.distributed.run --standalone --nproc_per_node"
-            command[1:1] = [*start.split(), str(processes)]
+            # Every line says whose it is: a crash of one makes the others complain.
+            start = "-m torch.distributed.run --standalone --redirects 3 --tee 3"
+            command[1:1] = [*start.split(), "--nproc_per_node", str(processes)]
         if threads is not None:
             env["OMP_NUM_THREADS"] = str(threads)
         env["PYTHONPATH"] = os.pathsep.join(
             p for p in (str(ROOT), env.get("PYTHONPATH")) if p
         )
         if log is None:
-            result = subprocess.run(command, env=env, cwd=ROOT)
+            result, begin = subprocess.run(command, env=env, cwd=ROOT), 0
         else:
             with contextlib.ExitStack() as stack:
-                file = stack.enter_context(open(log, "w", encoding="utf-8"))
+                file = stack.enter_context(open(log, "a", encoding="utf-8"))
+                begin = file.tell()
+                file.write(f"{time.strftime('%F %T')} {' '.join(command)}\n")
+                file.flush()
                 target = file if out is None else stack.enter_context(open(out, "w"))
                 result = subprocess.run(
                     command, env=env, cwd=ROOT, stdout=target, stderr=file
                 )
-        if result.returncode:
-            if log is not None:
-                lines = Path(log).read_text(encoding="utf-8").splitlines()
-                print("\n".join(lines[-25:]))
-            sys.exit(
-                f"demo: '{' '.join(command)}' failed with {result.returncode}"
-                + (f"; its output is in {log}" if log else "")
-                + ". Give the command again to go on from the last finished stage."
-            )
+        if not result.returncode:
+            return
+        if done is not None and done():
+            print(f"    complete, though it ended with {result.returncode}", flush=True)
+            return
+        if log is not None:
+            print("\n".join(last_words(log, begin)))
+        sys.exit(
+            f"demo: '{' '.join(command)}' failed with {result.returncode}"
+            + (f"; its output is in {log}" if log else "")
+            + ". Give the command again to go on from the last finished stage."
+        )
 
     def do_data(self):
         """Write TinyScenes."""
@@ -229,6 +240,30 @@ class Demo:
 
     def train(self, stage, processes, threads=None):
         """Train a stage, or go on where it was interrupted."""
+        if not self.is_trained(stage):
+            self.run_training(stage, processes, threads)
+        last = self.curve(stage).read_text(encoding="utf-8").splitlines()[-1]
+        row = json.loads(last)
+        print(
+            f"    {CURVES[stage]}: step {row['step']}, loss {row['loss']:.3f}",
+            flush=True,
+        )
+
+    def is_trained(self, stage):
+        """Whether a stage has its last checkpoint; it is named when it is whole."""
+        from mmengine.config import Config
+
+        steps = (
+            self.args.iters or Config.fromfile(self.config(stage)).train_cfg.max_iters
+        )
+        try:
+            path = Path(self.checkpoint(stage))
+        except FileNotFoundError:
+            return False
+        return path.name == f"iter_{steps}.pth" and path.is_file()
+
+    def run_training(self, stage, processes, threads):
+        """Run the training of a stage from its newest checkpoint."""
         print(f"    log: {self.folder(stage)}.log", flush=True)
         options = self.options(stage)
         if processes > 1:
@@ -246,12 +281,7 @@ class Demo:
             log=f"{self.folder(stage)}.log",
             processes=processes,
             threads=threads,
-        )
-        last = self.curve(stage).read_text(encoding="utf-8").splitlines()[-1]
-        row = json.loads(last)
-        print(
-            f"    {CURVES[stage]}: step {row['step']}, loss {row['loss']:.3f}",
-            flush=True,
+            done=lambda: self.is_trained(stage),
         )
 
     def curve(self, stage):
@@ -358,6 +388,26 @@ class Demo:
         whole = sum(stage.get("seconds", 0) for stage in stages)
         print("\n" + format_table(*answers))
         print(f"All stages: {whole / 60:.1f} minutes. Report: {path}")
+
+
+def last_words(log, begin, count=25):
+    """Return the last lines of a try; of several processes, those of the first to fail.
+
+    Args:
+        log (str | Path): of one or more tries.
+        begin (int): where the try begins in it.
+        count (int): lines at most.
+
+    """
+    with open(log, "rb") as file:
+        file.seek(begin)
+        lines = file.read().decode("utf-8", "replace").splitlines()
+    failed = re.search(r"failed \(exitcode: .*?\) local_rank: (\d+)", "\n".join(lines))
+    if failed:
+        mark = re.compile(rf"\[\D+{failed[1]}\]:")
+        own = [mark.sub("", line, count=1) for line in lines if mark.match(line)]
+        lines = [*own, failed[0]]
+    return lines[-count:]
 
 
 def num_processes():
