@@ -21,3 +21,10 @@ def chosen_precision(device_type: str) -> str | None:
     if not torch.is_autocast_enabled(device_type):
         return None
     return str(torch.get_autocast_dtype(device_type))
+
+
+def narrow_dtype(tensor: torch.Tensor) -> torch.dtype | None:
+    """Return the dtype that autocast multiplies in on a CPU; None anywhere else."""
+    if tensor.device.type != "cpu" or not torch.is_autocast_enabled("cpu"):
+        return None
+    return torch.get_autocast_dtype("cpu")

@@ -51,7 +51,7 @@ model = dict(
             eos_token_id=2,
             pad_token_id=0,
         ),
-        attention="eager",
+        attention="batched",
     ),
     generation=dict(max_new_tokens=64, do_sample=False),
 )

@@ -40,7 +40,7 @@ model = dict(
             eos_token_id=2,
             pad_token_id=0,
         ),
-        attention="eager",
+        attention="batched",
     ),
     generation=dict(max_new_tokens=32, do_sample=False),
 )

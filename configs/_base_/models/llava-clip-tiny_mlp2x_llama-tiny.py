@@ -1,7 +1,7 @@
 """A LLaVA of 1.9 M parameters: CLIP and Llama of a few layers, 128 wide.
 
 Both towers start from random weights and are pretrained by the configs in
-configs/tiny. Eager attention: for so few tokens it is the fastest on CPUs.
+configs/tiny. Batched attention: for so few tokens it is the fastest on CPUs.
 """
 
 tiny_root = "data/tiny_scenes"
@@ -42,7 +42,7 @@ model = dict(
             eos_token_id=2,
             pad_token_id=0,
         ),
-        attention="eager",
+        attention="batched",
     ),
     generation=dict(max_new_tokens=64, do_sample=False),
 )

@@ -3,7 +3,9 @@
 train_cfg = dict(type="VLMTrainLoop", max_iters=1000)
 optim_wrapper = dict(
     type="VLMOptimWrapper",
-    optimizer=dict(type="AdamW", lr=2e-3, betas=(0.9, 0.98), weight_decay=0.02),
+    optimizer=dict(
+        type="AdamW", lr=2e-3, betas=(0.9, 0.98), weight_decay=0.02, fused=True
+    ),
     constructor="PartOptimWrapperConstructor",
     paramwise_cfg=dict(parts=dict(), norm_and_bias_decay=False),
     accumulative_counts=1,

@@ -17,6 +17,8 @@ import torch
 from torch.nn.functional import dropout as F_dropout
 from torch.nn.functional import scaled_dot_product_attention
 
+from .cpu_kernels import is_small, small_attention
+
 #: Name under which transformers finds the function of this module.
 SEGMENT_ATTENTION = "mmvlm_segment"
 
@@ -100,7 +102,8 @@ def segment_attention(
     else a model asks for through unknown arguments is refused, not ignored.
 
     Shape:
-        - ``query``: (1, M, T, D); ``key``, ``value``: (1, Mkv, T, D)
+        - ``query``: (1, M, T, D); ``key``, ``value``: (1, Mkv, T, D); or batches of
+          segments of T each
         - output: (1, T, M, D)
 
     Raises:
@@ -126,7 +129,8 @@ def segment_attention(
             f"'{SEGMENT_ATTENTION}' does not implement; set attention='padded'."
         )
     note_segment_call(module)
-    if sum(segment_lengths) != query.shape[2] or query.shape[0] != 1:
+    batched = segment_lengths == (query.shape[2],) * query.shape[0]
+    if not batched and (sum(segment_lengths) != query.shape[2] or len(query) != 1):
         raise RuntimeError(
             f"segments {segment_lengths} do not cover queries of shape "
             f"{tuple(query.shape)}."
@@ -138,6 +142,10 @@ def segment_attention(
         if out is not None:
             return out, None
     limits = (dropout, scaling, sliding_window, softcap)
+    if batched:
+        mask = _window_mask(query.shape[2], sliding_window, query.device)
+        out = _dense(query, key, value, mask, mask is None, scaling, softcap, dropout)
+        return out.transpose(1, 2).contiguous(), None
     return _segment_loop(query, key, value, segment_lengths, *limits), None
 
 
@@ -183,6 +191,9 @@ def _dense(query, key, value, mask, causal, scaling, softcap, dropout) -> torch.
     groups = query.shape[1] // key.shape[1]
     if groups > 1:
         key, value = (x.repeat_interleave(groups, 1) for x in (key, value))
+    plain = causal and mask is None and not softcap and not dropout
+    if plain and query.shape == key.shape and is_small(value):
+        return small_attention(query, key, value, scaling)
     if mask is not None:
         mask = mask[..., : key.shape[2]]
     if softcap is None:

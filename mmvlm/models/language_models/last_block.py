@@ -15,6 +15,7 @@ import torch
 from torch.utils.checkpoint import checkpoint
 
 from mmvlm.models.utils.checkpointing import is_checkpointed
+from mmvlm.models.utils.even_shapes import on_even_rows
 
 _rows: ContextVar[torch.Tensor | None] = ContextVar("mmvlm_read_rows", default=None)
 
@@ -78,5 +79,9 @@ class _RowsForward:
         if rows is None:
             return plain(hidden, *args, **kwargs)
         flat = hidden.flatten(0, -2)
-        out = plain(flat.index_select(0, rows)[None], *args, **kwargs)[0]
+
+        def run(some: torch.Tensor) -> torch.Tensor:
+            return plain(some[None], *args, **kwargs)[0]
+
+        out = on_even_rows(run, flat.index_select(0, rows))
         return out.new_zeros(flat.shape).index_copy(0, rows, out).view_as(hidden)

@@ -8,9 +8,12 @@ import torch
 from torch.nn.functional import cross_entropy
 from torch.utils.checkpoint import checkpoint
 
+from .even_shapes import on_even_rows
+
 
 def _chunk_loss(head, hidden, targets) -> torch.Tensor:
-    return cross_entropy(head(hidden).float(), targets, reduction="sum")
+    logits = on_even_rows(head, hidden)
+    return cross_entropy(logits.float(), targets, reduction="sum")
 
 
 def summed_token_loss(

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from mmengine.model import BaseDataPreprocessor, BaseModel
 from torch import nn
 
+from mmvlm.models.utils.even_shapes import fill_rows
 from mmvlm.models.vision_encoders.base import VisionEncoder
 from mmvlm.models.vision_encoders.tiny import TinyBlock
 from mmvlm.registry import MODELS
@@ -160,10 +161,12 @@ class ContrastiveModel(BaseModel):
         """
         if pixel_values.dtype == torch.uint8:
             pixel_values = (pixel_values / 255 - self._mean) / self._std
+        count = len(phrase_ids)
+        phrase_ids, phrase_mask = fill_rows(phrase_ids), fill_rows(phrase_mask)
         features = self.vision_encoder(pixel_values, (self.select_layer,))
         patches = F.normalize(self.head(features.patches()), dim=-1)
         phrases = F.normalize(self.text_encoder(phrase_ids, phrase_mask), dim=-1)
-        cosines = torch.einsum("bnd,pd->bpn", patches, phrases).float()
+        cosines = torch.einsum("bnd,pd->bpn", patches, phrases)[:, :count].float()
         scale = self.log_scale.exp().clamp(max=self.max_scale)
         return (cosines * scale).logsumexp(-1)
 

@@ -19,7 +19,7 @@ def _prompts(count=64):
     return lens, torch.randint(3, 128, (sum(lens),), generator=generator)
 
 
-@pytest.mark.parametrize("attention", ["segment", "eager"])
+@pytest.mark.parametrize("attention", ["segment", "eager", "batched"])
 def test_batched_greedy_tokens_equal_batch_one(attention):
     model = _model(attention=attention)
     lens, ids = _prompts()

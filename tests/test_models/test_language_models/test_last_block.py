@@ -43,7 +43,7 @@ def run(model, rows=None, seed=0):
     return embeds, model(embeds, positions, offsets, lens, rows)
 
 
-@pytest.mark.parametrize("attention", ["segment", "eager"])
+@pytest.mark.parametrize("attention", ["segment", "eager", "batched"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_rows_and_gradients_equal_those_of_the_whole(kind, attention):
     torch.manual_seed(0)

@@ -13,7 +13,7 @@ from mmvlm.testing import make_batch, tiny_vlm
 
 RANKS, ACCUMULATION, PER_BATCH = 2, 2, 3
 PICTURE = 16
-KINDS = ("segment", "sdpa", "eager", "flex")
+KINDS = ("segment", "sdpa", "eager", "batched", "flex")
 needs_gpu = pytest.mark.skipif(
     not torch.cuda.is_available(), reason="FlexAttention has no backward on CPUs"
 )

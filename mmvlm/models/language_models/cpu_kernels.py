@@ -1,0 +1,108 @@
+"""Decoder arithmetic in half precision on CPUs, with less traffic than by default.
+
+Small models on a CPU spend their time moving numbers, not multiplying them. Under
+autocast the usual code widens queries, keys, scores and norms to float32 and narrows
+them again for the next product. Here each of them is written once, in the precision
+that its reader takes; sums are still taken in float32.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import torch
+
+from mmvlm.utils.precision import narrow_dtype
+
+
+def is_small(value: torch.Tensor) -> bool:
+    """Whether :func:`small_attention` is the fastest way; values are (B, M, T, D)."""
+    half = value.dtype in (torch.bfloat16, torch.float16)
+    return half and value.device.type == "cpu" and value.shape[2] <= 512
+
+
+def small_attention(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float | None
+) -> torch.Tensor:
+    """Causal attention whose scores are held in the precision of ``value``.
+
+    For lengths of a few hundred, where it is faster than PyTorch's flash kernel.
+
+    Shape:
+        - ``query``, ``key``, ``value``, output: (B, M, T, D)
+    """
+    length, dtype = query.shape[2], value.dtype
+    scale = query.shape[-1] ** -0.5 if scale is None else scale
+    q, k, v = (x.flatten(0, 1).to(dtype) for x in (query, key, value))
+    with torch.autocast("cpu", enabled=False):
+        # Masked by -inf where a query would see what comes after it.
+        scores = torch.baddbmm(
+            _causal_bias(length, dtype), q, k.transpose(1, 2), alpha=scale
+        )
+        out = torch.bmm(scores.softmax(-1), v)
+    return out.unflatten(0, query.shape[:2])
+
+
+@functools.lru_cache(maxsize=16)
+def _causal_bias(length: int, dtype: torch.dtype) -> torch.Tensor:
+    return torch.full((length, length), -torch.inf, dtype=dtype).triu(1)
+
+
+class _RMSNorm(torch.autograd.Function):
+    """Root mean square norm with few passes over memory."""
+
+    @staticmethod
+    def forward(ctx, x, weight, epsilon, dtype):
+        norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+        factor = norm.square_().div_(x.shape[-1]).add_(epsilon).rsqrt_()
+        scaled = x * factor
+        ctx.save_for_backward(scaled, factor, weight)
+        return (scaled * weight).to(dtype)
+
+    @staticmethod
+    def backward(ctx, grad):
+        scaled, factor, weight = ctx.saved_tensors
+        grad = grad.to(scaled.dtype)
+        product = grad * scaled
+        shared = (product @ weight)[..., None].div_(-scaled.shape[-1])
+        to_input = (grad * weight).addcmul_(scaled, shared).mul_(factor)
+        return to_input, product.flatten(0, -2).sum(0), None, None
+
+
+class NarrowNorm:
+    """A norm's ``forward`` that ends in the precision of the products behind it.
+
+    Set as an instance attribute of a Llama-like RMSNorm. Other devices, and runs
+    without autocast, get the module's own arithmetic.
+
+    Args:
+        norm (torch.nn.Module): with ``weight`` and ``variance_epsilon``.
+
+    """
+
+    def __init__(self, norm: torch.nn.Module) -> None:
+        self.norm = norm
+
+    def __call__(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Normalise (..., D)."""
+        norm, dtype = self.norm, narrow_dtype(hidden)
+        if dtype is None or {hidden.dtype, norm.weight.dtype} != {torch.float32}:
+            return type(norm).forward(norm, hidden)
+        return _RMSNorm.apply(hidden, norm.weight, norm.variance_epsilon, dtype)
+
+
+def narrow_tables(module: torch.nn.Module, args: Any, tables: Any) -> Any:
+    """Forward hook of rotary embeddings: cosines and sines as queries are."""
+    dtype = narrow_dtype(tables[0])
+    return tables if dtype is None else tuple(table.to(dtype) for table in tables)
+
+
+def attach_narrow(decoder: torch.nn.Module) -> None:
+    """Give Llama-like norms and rotary embeddings of a decoder these forwards."""
+    for name, module in decoder.named_modules():
+        kind = type(module).__name__
+        if kind.endswith("RMSNorm") and hasattr(module, "variance_epsilon"):
+            module.forward = NarrowNorm(module)
+        elif name == "rotary_emb" and kind == "LlamaRotaryEmbedding":
+            module.register_forward_hook(narrow_tables)

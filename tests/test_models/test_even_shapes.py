@@ -1,0 +1,89 @@
+"""Rows that fill up a matrix change no number, and shapes stay few."""
+
+import pytest
+import torch
+
+from mmvlm.models.language_models.cpu_kernels import NarrowNorm, small_attention
+from mmvlm.models.language_models.hf_causal_lm import HFCausalLM
+from mmvlm.models.utils.even_shapes import fill_rows, on_even_rows, round_up
+
+
+def half():
+    return torch.autocast("cpu", torch.bfloat16)
+
+
+@pytest.mark.parametrize("count", [1, 255, 256, 257])
+def test_rows_are_filled_up_for_the_product_and_cut_behind_it(count):
+    linear, seen = torch.nn.Linear(8, 4), []
+    rows = torch.randn(count, 8, requires_grad=True)
+
+    def run(x):
+        seen.append(len(x))
+        return linear(x)
+
+    with half():
+        out, plain = on_even_rows(run, rows), linear(rows)
+
+    assert seen == [round_up(count, 256)]
+    torch.testing.assert_close(out, plain)
+    out.float().square().sum().backward()
+    filled, weight = rows.grad.clone(), linear.weight.grad.clone()
+    rows.grad = linear.weight.grad = None
+    plain.float().square().sum().backward()
+    torch.testing.assert_close(filled, rows.grad)
+    torch.testing.assert_close(weight, linear.weight.grad, atol=2e-2, rtol=2e-2)
+
+
+def test_nothing_is_filled_up_in_float32():
+    rows = torch.randn(3, 8)
+    assert fill_rows(rows) is rows
+    assert on_even_rows(lambda x: x, rows) is rows
+    with half():
+        assert len(fill_rows(rows)) == 128
+
+
+def test_batches_of_many_lengths_meet_few_shapes():
+    model, seen = HFCausalLM.tiny(attention="batched"), set()
+    model.blocks[0].self_attn.q_proj.register_forward_hook(
+        lambda module, args, out: seen.add(tuple(args[0].shape))
+    )
+    for lengths in [(9, 14), (10, 16), (12, 13), (4, 11)]:
+        total = sum(lengths)
+        positions = torch.cat([torch.arange(n) for n in lengths])
+        offsets = torch.tensor([0, lengths[0], total], dtype=torch.int32)
+        with half():
+            model(torch.randn(total, 48), positions, offsets, lengths)
+    assert seen == {(2, 16, 48)}
+
+
+def test_small_attention_is_causal_attention():
+    torch.manual_seed(0)
+    q, k, v = (torch.randn(2, 4, 19, 8) for _ in range(3))
+    expected = torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+    torch.testing.assert_close(small_attention(q, k, v, None), expected)
+
+
+def test_the_narrow_norm_is_the_norm_with_its_gradients():
+    torch.manual_seed(0)
+    model = HFCausalLM.tiny()
+    norm = model.blocks[0].input_layernorm
+    with torch.no_grad():
+        norm.weight.uniform_(0.5, 2)
+    x = torch.randn(3, 5, 48, requires_grad=True)
+    goal = torch.randn(3, 5, 48)
+
+    def step(forward):
+        out = forward(x)
+        (out.float() * goal).sum().backward()
+        grads = x.grad.clone(), norm.weight.grad.clone()
+        x.grad = norm.weight.grad = None
+        return out, *grads
+
+    expected = step(norm.forward)
+    with half():
+        found = step(NarrowNorm(norm))
+
+    assert found[0].dtype == torch.bfloat16
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one.float(), other, atol=3e-2, rtol=1e-2)
+    torch.testing.assert_close(NarrowNorm(norm)(x), norm(x))  # without autocast
