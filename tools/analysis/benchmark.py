@@ -21,6 +21,7 @@ COMMANDS = {
     "data": ("mmvlm.testing.bench_data", "opening a million records"),
     "deform": ("mmvlm.testing.bench_deform", "deformable attention's sampling"),
     "image": ("mmvlm.testing.bench_image", "a JPEG file to pixels, against LLaVA's"),
+    "memory": ("mmvlm.testing.bench_memory", "a training process over many steps"),
     "step": ("mmvlm.testing.bench_step", "training step against LLaVA's"),
     "tokenize": ("mmvlm.testing.bench_tokenize", "a record to ids and labels"),
 }

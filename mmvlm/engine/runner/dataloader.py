@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import inspect
 import random
 import sys
@@ -39,7 +40,22 @@ def one_thread_worker(worker_id: int, *, seed: int, num_workers: int) -> None:
     torch.manual_seed(worker_seed)
 
 
-class RowLoader(DataLoader):
+class FrozenLoader(DataLoader):
+    """Loader whose workers share their parent's objects for as long as they live.
+
+    A garbage collection writes into the head of every object that it visits, and a
+    forked worker gets a copy of each page that is written to: 160 MB in each worker
+    of a set of 640K records. Frozen objects are not visited.
+    """
+
+    def _get_iterator(self) -> Any:
+        if self.num_workers:
+            gc.collect()
+            gc.freeze()
+        return super()._get_iterator()
+
+
+class RowLoader(FrozenLoader):
     """Loader of a data set that nobody knows the length of.
 
     mmengine asks every loader for its length, to turn schedules by epoch into
@@ -129,7 +145,7 @@ def build_dataloader(
     else:
         loader_args["sampler"] = sampler
     loader_args.update(cfg)
-    return DataLoader(dataset=dataset, **loader_args)
+    return FrozenLoader(dataset=dataset, **loader_args)
 
 
 def _check_rows(dataset: Any, cfg: dict, sampler: Any, training: bool) -> None:
