@@ -2,8 +2,10 @@
 
 Writes TinyScenes, pretrains both towers, aligns them (stage 1), tunes on
 instructions (stage 2), tests with the right and with wrong pictures, talks,
-exports to transformers and writes a report. About 18 minutes on 2 CPU cores. What
-is finished is skipped when the command is given again; --fresh starts over.
+exports to transformers and writes a report. At most 14 minutes on 2 CPU cores with
+nothing beside it. What is finished is skipped when the command is given again; --fresh
+starts over. In the default work dir, the configs of configs/tiny then find data and
+checkpoints where they look.
 """
 
 import argparse
@@ -16,6 +18,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from pprint import pformat
 
@@ -38,6 +41,11 @@ TITLES = {
     "export": "Export to transformers, verified by reloading",
     "report": "Report",
 }
+#: Stages of a row need nothing of each other: they run side by side on two cores.
+GROUPS = (
+    *(("data",), ("towers",), ("stage1",), ("stage2",)),
+    *(("test", "blind"), ("chat", "export"), ("report",)),
+)
 CURVES = {
     "vision": "Vision tower: image-phrase contrast",
     "text": "Language model: next token",
@@ -89,18 +97,22 @@ class Demo:
 
     def run(self):
         """Run what is not finished yet."""
-        for number, name in enumerate(TITLES, 1):
-            head = f"[{number}/{len(TITLES)}] {TITLES[name]}"
-            if name != "report" and self.mark(name).exists():
-                print(f"{head}: done before ({self.seconds(name):.0f} s)", flush=True)
-                continue
-            print(f"\n{head}", flush=True)
-            start = time.perf_counter()
-            getattr(self, f"do_{name}")()
-            self.mark(name).write_text(
-                json.dumps(dict(seconds=time.perf_counter() - start))
-            )
-            print(f"    {self.seconds(name):.0f} s", flush=True)
+        for group in GROUPS:
+            side_by_side([partial(self.run_stage, name) for name in group])
+
+    def run_stage(self, name):
+        """Run a stage unless it is finished."""
+        head = f"[{list(TITLES).index(name) + 1}/{len(TITLES)}] {TITLES[name]}"
+        if name != "report" and self.mark(name).exists():
+            print(f"{head}: done before ({self.seconds(name):.0f} s)", flush=True)
+            return
+        print(f"\n{head}", flush=True)
+        start = time.perf_counter()
+        getattr(self, f"do_{name}")()
+        self.mark(name).write_text(
+            json.dumps(dict(seconds=time.perf_counter() - start))
+        )
+        print(f"    {name}: {self.seconds(name):.0f} s", flush=True)
 
     def mark(self, name):
         """Return the file that says that a stage is finished."""
@@ -163,14 +175,12 @@ class Demo:
         options += [o for o in self.precision if stage != "vision" or "optim" in o]
         return ["--cfg-options", *options]
 
-    def call(
-        self, tool, *arguments, log=None, out=None, processes=1, threads=None, done=None
-    ):
+    def call(self, tool, *arguments, log=None, out=None, processes=1, done=None):
         """Run a tool; its output goes to the terminal, or to files.
 
         ``log`` takes everything, or only stderr when ``out`` takes stdout, below what
-        earlier tries wrote; ``threads`` of PyTorch per process, by default as many as
-        there are cores. ``done()`` tells of a failed command whether its work is done.
+        earlier tries wrote. ``done()`` tells of a failed command whether its work is
+        done.
         """
         command = [sys.executable, str(TOOLS / tool), *map(str, arguments)]
         env = dict(os.environ)
@@ -178,8 +188,8 @@ class Demo:
             # Every line says whose it is: a crash of one makes the others complain.
             start = "-m torch.distributed.run --standalone --redirects 3 --tee 3"
             command[1:1] = [*start.split(), "--nproc_per_node", str(processes)]
-        if threads is not None:
-            env["OMP_NUM_THREADS"] = str(threads)
+        if num_processes() > 1:  # as many as there are cores, or a stage beside it
+            env["OMP_NUM_THREADS"] = "1"
         env["PYTHONPATH"] = os.pathsep.join(
             p for p in (str(ROOT), env.get("PYTHONPATH")) if p
         )
@@ -217,16 +227,24 @@ class Demo:
             *("--format", "llava", "densefusion", *self.args.formats),
         )
 
+    def link(self, root):
+        """Make data and stages appear where the configs look, if nothing is there."""
+        places = {root / "data" / "tiny_scenes": self.data}
+        places |= {
+            root / "work_dirs" / name: self.work / name for name in CONFIGS.values()
+        }
+        for place, target in places.items():
+            if place.is_symlink() and place.resolve() == target:
+                continue
+            if place.is_symlink() or place.exists():
+                print(f"    {place} is not of this demo: left as it is", flush=True)
+                continue
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.symlink_to(os.path.relpath(target, place.parent))
+
     def do_towers(self):
         """Pretrain both towers, side by side where that is faster."""
-        together = num_processes() > 1
-        with ThreadPoolExecutor(2 if together else 1) as pool:
-            runs = [
-                pool.submit(self.train, stage, 1, 1 if together else None)
-                for stage in ("vision", "text")
-            ]
-            for run in runs:
-                run.result()
+        side_by_side([partial(self.train, stage, 1) for stage in ("vision", "text")])
 
     def do_stage1(self):
         """Train the connector."""
@@ -238,10 +256,10 @@ class Demo:
             self.write_config()
         self.train("stage2", num_processes())
 
-    def train(self, stage, processes, threads=None):
+    def train(self, stage, processes):
         """Train a stage, or go on where it was interrupted."""
         if not self.is_trained(stage):
-            self.run_training(stage, processes, threads)
+            self.run_training(stage, processes)
         last = self.curve(stage).read_text(encoding="utf-8").splitlines()[-1]
         row = json.loads(last)
         print(
@@ -262,7 +280,7 @@ class Demo:
             return False
         return path.name == f"iter_{steps}.pth" and path.is_file()
 
-    def run_training(self, stage, processes, threads):
+    def run_training(self, stage, processes):
         """Run the training of a stage from its newest checkpoint."""
         print(f"    log: {self.folder(stage)}.log", flush=True)
         options = self.options(stage)
@@ -272,7 +290,6 @@ class Demo:
             size = Config.fromfile(self.config(stage)).train_dataloader.batch_size
             options.append(f"train_dataloader.batch_size={size // processes}")
             options[:0] = ["--launcher", "pytorch"]
-            threads = 1
         self.call(
             "train.py",
             self.config(stage),
@@ -280,7 +297,6 @@ class Demo:
             *options,
             log=f"{self.folder(stage)}.log",
             processes=processes,
-            threads=threads,
             done=lambda: self.is_trained(stage),
         )
 
@@ -301,7 +317,8 @@ class Demo:
             log=self.work / f"{name}.log",
         )
         metrics = json.loads((self.work / f"{name}.json").read_text())["metrics"]
-        print(f"    accuracy {100 * metrics['tiny_scenes/accuracy']:.1f} %", flush=True)
+        accuracy = 100 * metrics["tiny_scenes/accuracy"]
+        print(f"    {name}: accuracy {accuracy:.1f} %", flush=True)
 
     def do_blind(self):
         """Ask them again, each with the picture of another."""
@@ -385,8 +402,10 @@ class Demo:
                 folder=self.work / "llava-hf", plain_transformers=self.verified()
             ),
         )
-        whole = sum(stage.get("seconds", 0) for stage in stages)
+        whole = sum(max(map(self.seconds, group)) for group in GROUPS[:-1])
         print("\n" + format_table(*answers))
+        if self.work == ROOT / "work_dirs" / "demo":
+            self.link(ROOT)
         print(f"All stages: {whole / 60:.1f} minutes. Report: {path}")
 
 
@@ -408,6 +427,13 @@ def last_words(log, begin, count=25):
         own = [mark.sub("", line, count=1) for line in lines if mark.match(line)]
         lines = [*own, failed[0]]
     return lines[-count:]
+
+
+def side_by_side(jobs):
+    """Run functions at once on two cores, else one after the other."""
+    with ThreadPoolExecutor(num_processes()) as pool:
+        for run in [pool.submit(job) for job in jobs]:
+            run.result()
 
 
 def num_processes():

@@ -244,10 +244,26 @@ def _checkpoint_files(doctor: Doctor) -> None:
             try:
                 resolve_checkpoint(item)
             except FileNotFoundError as error:
-                doctor.report(path, str(error))
+                doctor.report(path, f"{error}{_how_to_train(item)}")
+
+
+def _how_to_train(folder: str) -> str:
+    """Return the command whose work dir a missing checkpoint would be, or nothing."""
+    from .load import find_config
+
+    parent, name = os.path.split(os.path.normpath(folder))
+    if os.path.basename(parent) != "work_dirs":
+        return ""
+    try:
+        file = find_config(name)
+    except FileNotFoundError:
+        return ""
+    return f" Train it first: python tools/train.py {os.path.relpath(file)}"
 
 
 def _dataset_files(doctor: Doctor, path: str, config: dict) -> None:
+    from mmvlm.datasets.tiny_scenes.build import maker_of
+
     root = config.get("data_root") or ""
     for key, word in (("ann_file", "file"), ("image_prefix", "folder")):
         value = config.get(key)
@@ -255,8 +271,10 @@ def _dataset_files(doctor: Doctor, path: str, config: dict) -> None:
             continue
         full = os.path.join(root, value)
         if not os.path.exists(full):
+            made = maker_of(root, value)
             doctor.report(
                 f"{path}.{key}",
-                f"no such {word} '{full}'. Put it there or set {path}.data_root.",
+                f"no such {word} '{full}'. Put it there or set {path}.data_root."
+                + (f" To write it: {made}" if made else ""),
                 value,
             )

@@ -91,6 +91,25 @@ def make_tiny_scenes(
     return summary
 
 
+def maker_of(folder: str, file: str = "") -> str | None:
+    """Return the command that writes a TinyScenes folder, with a certain file.
+
+    Args:
+        folder (str): root of the data set; None is returned when its name is not
+            that of a TinyScenes folder.
+        file (str): name of an annotation file in it.
+
+    """
+    name = os.path.basename(os.path.normpath(folder))
+    if name not in ("tiny_scenes", "tiny_scenes_fine"):
+        return None
+    options = ["--style fine --num 24000 --num-test 2000"] * name.endswith("fine")
+    if "modalities" in file:
+        options.append("--format llava densefusion modalities")
+    script = "python tools/dataset_converters/make_tiny_scenes.py"
+    return " ".join([script, *options, f"--out {folder}"])
+
+
 def _train_tokenizer(folder: Path, samples: list, chat_template: str) -> None:
     """Train the tokenizer on what is said and what the template adds."""
     template = CHAT_TEMPLATES.build(dict(type=chat_template))

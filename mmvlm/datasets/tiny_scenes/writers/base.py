@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from multiprocessing import get_context
 
 import cv2
 
 from mmvlm.datasets.tiny_scenes.samples import SceneSample
+
+#: Fewer pictures than this are drawn sooner than another process has begun.
+_SAMPLES_PER_WORKER = 2000
 
 
 class SceneWriter(ABC):
@@ -48,8 +51,14 @@ class SceneWriter(ABC):
         paths = [os.path.join(self.folder, self.image_path(s)) for s in samples]
         for parent in sorted({os.path.dirname(path) for path in paths}):
             os.makedirs(parent, exist_ok=True)
-        with ThreadPoolExecutor(2) as pool:
-            list(pool.map(self._write_image, samples, paths))
+        workers = min(len(os.sched_getaffinity(0)), len(samples) // _SAMPLES_PER_WORKER)
+        if workers < 2:
+            list(map(self._write_image, samples, paths))
+            return len(samples)
+        # Drawing holds the interpreter's lock, so threads would take turns.
+        with get_context("fork").Pool(workers, cv2.setNumThreads, (0,)) as pool:
+            jobs = zip(samples, paths, strict=True)
+            pool.starmap(self._write_image, jobs, chunksize=500)
         return len(samples)
 
     @staticmethod
