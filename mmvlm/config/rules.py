@@ -199,6 +199,7 @@ def check_build(doctor: Doctor) -> None:
         return
     except (RuntimeError, NotImplementedError, ImportError):
         return
+    _check_precision(doctor, model)
     try:
         budgets = list(sample_tokens(doctor.cfg, model))
     except LayoutError as error:
@@ -213,6 +214,26 @@ def check_build(doctor: Doctor) -> None:
                 f"a picture alone takes {tokens} tokens, so no text would fit. Raise "
                 "it, or use fewer views.",
                 limit,
+            )
+
+
+def _check_precision(doctor: Doctor, model: Any) -> None:
+    """Refuse trained weights in half precision that nothing keeps in float32."""
+    from mmvlm.engine.optimizers.float32_weights import (
+        half_precision_weights,
+        without_autocast,
+    )
+    from mmvlm.engine.optimizers.optim_wrapper import precision
+
+    wrapper = doctor.cfg.get("optim_wrapper")
+    strategy = str(_at(doctor.cfg, "strategy.type"))
+    if not isinstance(wrapper, dict) or "DeepSpeed" in strategy:  # has its own copies
+        return
+    if precision(wrapper.get("dtype")) is None:
+        found = half_precision_weights(model)
+        if found:
+            doctor.report(
+                "optim_wrapper.dtype", without_autocast(found), wrapper.get("dtype")
             )
 
 

@@ -1,5 +1,6 @@
-"""Gradients and optimizer state are spread over GPUs, weights between steps not."""
+"""Gradients and optimizer state are spread over GPUs, weights between steps.
 
-strategy = dict(
-    type="VLMFSDPStrategy", model_wrapper=dict(sharding_strategy="SHARD_GRAD_OP")
-)
+Weights are gathered once per step and kept from forward to backward.
+"""
+
+strategy = dict(type="VLMFSDPStrategy", reshard_after_forward=False)

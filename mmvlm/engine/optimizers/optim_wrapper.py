@@ -35,6 +35,14 @@ def precision(name: str | None) -> torch.dtype | None:
     return PRECISIONS[name]
 
 
+def wrapper_dtype(optim_wrapper: Any) -> torch.dtype | None:
+    """Return in which dtype steps are computed, from a wrapper or its config."""
+    if isinstance(optim_wrapper, dict):
+        return precision(optim_wrapper.get("dtype"))
+    dtype = getattr(optim_wrapper, "dtype", None)
+    return dtype if isinstance(dtype, torch.dtype) else None
+
+
 def autocast(dtype: torch.dtype | None) -> Any:
     """Return a context that computes in ``dtype`` on the run's device."""
     if dtype is None:
@@ -107,8 +115,6 @@ class VLMOptimWrapper(OptimWrapper):
         self.callbacks = StepCallbacks()
         #: Gradient norm of the last step before clipping, a tensor; None if unknown.
         self.grad_norm: torch.Tensor | None = None
-        #: ``f(max_norm, norm_type)`` where gradients are spread over ranks.
-        self.clip_over_ranks: Callable[..., torch.Tensor] | None = None
         self._losses: list[torch.Tensor] = []
         self._num_micro = accumulative_counts
         self._loss_scale = 1.0
@@ -192,9 +198,6 @@ class VLMOptimWrapper(OptimWrapper):
 
     def _clip_grad(self) -> None:
         # The parent logs the norm at once, which waits for the device.
-        if self.clip_over_ranks is not None and self.grad_name == "grad_norm":
-            self.grad_norm = self.clip_over_ranks(**self.clip_grad_kwargs).detach()
-            return
         params = [
             p
             for group in self.optimizer.param_groups
@@ -203,6 +206,8 @@ class VLMOptimWrapper(OptimWrapper):
         ]
         if params:
             norm = self.clip_func(params, **self.clip_grad_kwargs)
+            if hasattr(norm, "full_tensor"):  # of gradients spread over ranks
+                norm = norm.full_tensor()
             self.grad_norm = None if norm is None else norm.detach()
 
     @contextmanager

@@ -138,6 +138,8 @@ class LoadReport:
         unexpected (dict[str, list[str]]): in the file but not in the model.
         mismatched (dict[str, list[str]]): with both shapes.
         skipped (dict[str, int]): tensors of parts that were not asked for.
+        kept (dict[str, int]): frozen tensors that the file leaves out; the model
+            has them from the sources that its config names.
 
     """
 
@@ -147,6 +149,7 @@ class LoadReport:
     unexpected: dict[str, list[str]] = field(default_factory=dict)
     mismatched: dict[str, list[str]] = field(default_factory=dict)
     skipped: dict[str, int] = field(default_factory=dict)
+    kept: dict[str, int] = field(default_factory=dict)
 
     @property
     def is_clean(self) -> bool:
@@ -159,6 +162,9 @@ class LoadReport:
         if self.skipped:
             skipped = ", ".join(f"{part} ({n})" for part, n in self.skipped.items())
             lines.append(f"  not asked for: {skipped}")
+        if self.kept:
+            kept = ", ".join(f"{part} ({n})" for part, n in self.kept.items())
+            lines.append(f"  frozen, from the config's own sources: {kept}")
         for title in ("missing", "unexpected", "mismatched"):
             for part, keys in getattr(self, title).items():
                 more = f" and {len(keys) - 8} more" if len(keys) > 8 else ""
@@ -237,6 +243,7 @@ def load_parts(
     expected = {key for key in own if part_of(key) in chosen}
     report.skipped = dict(Counter(map(part_of, state.keys() - given)))
     report.missing = _by_part(expected - given - omitted)
+    report.kept = dict(Counter(map(part_of, sorted(omitted & own.keys() - given))))
     report.unexpected = _by_part(given - expected)
     fitting, bad = _fitting(state, own, given & expected)
     report.mismatched = _by_part(bad)
@@ -344,18 +351,25 @@ def _renamed(state: dict, meta: dict, rename: dict, path: str) -> tuple[dict, di
 def omitted_keys(model: nn.Module) -> set[str]:
     """Return the state-dict keys that a trainable-only checkpoint leaves out.
 
-    These are frozen parameters, and the buffers of parts that train nothing.
+    These are frozen parameters under whatever key the model saves them (LoRA's base
+    layers, the originals of copies that are trained, packed weights with their
+    scales), and the buffers of parts that train nothing.
     """
-    frozen, trained_parts = set(), set()
-    for name, param in model.named_parameters(remove_duplicate=False):
-        if param.requires_grad:
-            trained_parts.add(part_of(name))
-        else:
-            frozen.add(name)
-    names = {name for name, _ in model.named_parameters(remove_duplicate=False)}
-    keys = set(model.state_dict())
-    buffers = {k for k in keys - names if part_of(k) not in trained_parts}
-    return (frozen & keys) | buffers
+    named = dict(model.named_parameters(remove_duplicate=False))
+    trained_parts = {part_of(name) for name, p in named.items() if p.requires_grad}
+    trained = {id(param): param.requires_grad for param in named.values()}
+    # By identity: hooks of a module may save a tensor under another name.
+    state = model.state_dict(keep_vars=True)
+    params = {key: trained[id(v)] for key, v in state.items() if id(v) in trained}
+    omitted = set()
+    for key in state:
+        owner = key
+        while owner and owner not in params:  # of a packed weight's scales: the weight
+            owner = owner.rpartition(".")[0]
+        keep = params[owner] if owner else part_of(key) in trained_parts
+        if not keep:
+            omitted.add(key)
+    return omitted
 
 
 def fingerprint(state: dict[str, torch.Tensor]) -> dict[str, str]:

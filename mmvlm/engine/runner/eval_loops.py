@@ -6,10 +6,12 @@ from typing import Any
 
 import torch
 from mmengine.runner import TestLoop, ValLoop
+from torch.distributed.fsdp import FSDPModule
 
 from mmvlm.registry import LOOPS
 
-from ..optimizers.optim_wrapper import autocast, precision
+from ..optimizers.float32_weights import HALF
+from ..optimizers.optim_wrapper import autocast, precision, wrapper_dtype
 
 
 def is_empty(batch: Any) -> bool:
@@ -37,13 +39,29 @@ def predict(step: Any, batch: Any, dtype: torch.dtype | None) -> list:
     return [] if empty else outputs
 
 
+def validation_dtype(runner: Any, chosen: torch.dtype | None) -> torch.dtype | None:
+    """Return the autocast dtype of a validation, also one in the midst of training.
+
+    While a model trains, frozen layers in half precision stand beside trained ones
+    in float32; only the autocast that training uses lets them meet.
+    """
+    training = wrapper_dtype(runner.optim_wrapper)
+    if chosen is not None or training is None or isinstance(runner.optim_wrapper, dict):
+        return chosen
+    mixed = isinstance(runner.model, FSDPModule)  # gathers in half precision
+    mixed = mixed or any(p.dtype in HALF for p in runner.model.parameters())
+    return training if mixed else None
+
+
 @LOOPS.register_module()
 class VLMValLoop(ValLoop):
     """mmengine's validation loop for our batches.
 
     Args:
         runner, dataloader, evaluator: see mmengine.
-        dtype (str | None): ``bfloat16`` or ``float16`` autocast; None for none.
+        dtype (str | None): ``bfloat16`` or ``float16`` autocast; None for none, or
+            for that of the training around it if the model has half-precision
+            weights.
 
     """
 
@@ -53,11 +71,16 @@ class VLMValLoop(ValLoop):
         super().__init__(runner, dataloader, evaluator)
         self.dtype = precision(dtype)
 
+    def run(self) -> dict:
+        """Validate; returns the metrics."""
+        self._autocast = validation_dtype(self.runner, self.dtype)
+        return super().run()
+
     @torch.no_grad()
     def run_iter(self, idx: int, data_batch: Any) -> None:
         """Predict and score one batch."""
         self.runner.call_hook("before_val_iter", batch_idx=idx, data_batch=data_batch)
-        outputs = predict(self.runner.model.val_step, data_batch, self.dtype)
+        outputs = predict(self.runner.model.val_step, data_batch, self._autocast)
         self.evaluator.process(data_samples=outputs, data_batch=data_batch)
         self.runner.call_hook(
             "after_val_iter", batch_idx=idx, data_batch=data_batch, outputs=outputs

@@ -12,6 +12,8 @@ from torch import nn
 
 from mmvlm.registry import MODELS, RUNNERS, STRATEGIES
 
+from ..optimizers.float32_weights import train_in_float32
+from ..optimizers.optim_wrapper import wrapper_dtype
 from ..optimizers.part_constructor import record_part_sizes
 from ..optimizers.schedulers import schedulers_by_step
 from .checkpoint import omitted_keys
@@ -192,6 +194,10 @@ class VLMFlexibleRunner(FlexibleRunner):
         tell_model_about_ranks(
             self.model, self.world_size, getattr(self.strategy, "shards_weights", False)
         )
+        if components:
+            dtype = wrapper_dtype(components["optim_wrapper"])
+            masters = getattr(self.strategy, "keeps_masters", False)
+            train_in_float32(self.model, dtype, masters)
         if not self._has_loaded:
             self.strategy._init_model_weights(self.model)
             resumed = start_weights(

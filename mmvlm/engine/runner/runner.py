@@ -6,10 +6,15 @@ import functools
 import os
 from typing import Any
 
+from mmengine.device import get_device
+from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
+from torch import nn
 
 from mmvlm.registry import RUNNERS
 
+from ..optimizers.float32_weights import train_in_float32
+from ..optimizers.optim_wrapper import wrapper_dtype
 from ..optimizers.schedulers import schedulers_by_step
 from .checkpoint import omitted_keys, unwrap
 from .dataloader import build_dataloader
@@ -90,11 +95,39 @@ class VLMRunner(Runner):
         super().setup_env(env_cfg)
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: Any) -> Any:
-        """Wrap for DDP, on the CPU too."""
-        tell_model_about_ranks(unwrap(model), self.world_size, sharded=False)
+        """Leave the model bare; it is wrapped when its use is known."""
+        return model
+
+    def _place_model(self, training: bool) -> None:
+        """Move the model to its device and wrap it for DDP, on the CPU too.
+
+        Only a run that trains needs its weights in float32.
+        """
+        if is_model_wrapper(self.model):
+            return
+        model = self.model.to(get_device())
+        if training:
+            train_in_float32(model, wrapper_dtype(self.optim_wrapper))
+        tell_model_about_ranks(model, self.world_size, sharded=False)
+        options = self.cfg.get("model_wrapper_cfg")
         if self.distributed:
-            model_wrapper_cfg = ddp_options(unwrap(model), model_wrapper_cfg)
-        return super().wrap_model(model_wrapper_cfg, model)
+            options = ddp_options(model, options)
+        self.model = super().wrap_model(options, model)
+
+    def train(self) -> nn.Module:
+        """Train; returns the wrapped model."""
+        self._place_model(training=True)
+        return super().train()
+
+    def val(self) -> dict:
+        """Validate; returns the metrics."""
+        self._place_model(training=False)
+        return super().val()
+
+    def test(self) -> dict:
+        """Test; returns the metrics."""
+        self._place_model(training=False)
+        return super().test()
 
     def build_train_loop(self, loop: Any) -> Any:
         """Build the train loop, ours unless the config names one."""

@@ -57,16 +57,24 @@ class PlainStateIO:
         self.model = unwrap(model)
         self.optim_wrapper = optim_wrapper
 
+    def whole(self, value: Any) -> Any:
+        """Return nested containers with whole tensors on the CPU."""
+        return to_cpu(value)
+
+    def own_state(self, state: dict, param: nn.Parameter) -> dict:
+        """Return a parameter's saved state as this process holds it."""
+        return own_copy(state, param.device)
+
     def model_state(self) -> dict[str, torch.Tensor]:
         """Return the weights on the CPU; every rank calls, rank 0 gets them."""
-        return to_cpu(dict(self.model.state_dict()))
+        return self.whole(dict(self.model.state_dict()))
 
     def optim_state(self) -> dict:
         """Return the optimizer's state by parameter name; as :meth:`model_state`."""
         optimizer = self.optim_wrapper.optimizer
         names = {id(param): name for name, param in self.model.named_parameters()}
         state = {
-            names[id(param)]: to_cpu(dict(value))
+            names[id(param)]: self.whole(dict(value))
             for param, value in optimizer.state.items()
         }
         groups = [
@@ -86,9 +94,8 @@ class PlainStateIO:
 
         """
         optimizer = self.optim_wrapper.optimizer
-        names, devices = {}, {}
-        for name, param in self.model.named_parameters():
-            names[id(param)], devices[name] = name, param.device
+        params = dict(self.model.named_parameters())
+        names = {id(param): name for name, param in params.items()}
         own = [[names[id(p)] for p in group["params"]] for group in _groups(optimizer)]
         check_groups(own, saved["groups"])
         state, groups, count = {}, [], 0
@@ -99,7 +106,7 @@ class PlainStateIO:
             groups.append(dict(copy.deepcopy(kept), params=indices))
             for index, name in zip(indices, members, strict=True):
                 if name in saved["state"]:
-                    state[index] = own_copy(saved["state"][name], devices[name])
+                    state[index] = self.own_state(saved["state"][name], params[name])
         optimizer.load_state_dict(dict(state=state, param_groups=groups))
         load_wrapper_state(self.optim_wrapper, saved)
 

@@ -104,6 +104,9 @@ class VLMDeepSpeedStrategy(DeepSpeedStrategy):
 
     """
 
+    #: ZeRO steps on float32 copies of what it trains, whatever the weights' dtype.
+    keeps_masters = True
+
     def __init__(self, *, zero_optimization: dict | None = None, **kwargs: Any) -> None:
         try:
             import deepspeed
