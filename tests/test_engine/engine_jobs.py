@@ -5,6 +5,7 @@ from __future__ import annotations
 import mmvlm  # noqa: F401  isort: skip
 
 import json
+import math
 import os
 import sys
 import traceback
@@ -241,3 +242,86 @@ def train_half_precision(root, names):
         middle = os.path.join(work_dir, "iter_2.pth")
         cfg = strategy_config(resumed, name, resume=middle, **changes)
         build_runner(cfg).train()
+
+
+# The full configs' dtypes ------------------------------------------------------
+
+
+def twin_config(path, work_dir, strategy="none"):
+    """Return a full config's tiny twin with the full config's dtypes."""
+    full, cfg = load_config(path, check=False), load_config(path, tiny=True)
+    _copy_dtypes(full.model, cfg.model)
+    cfg.optim_wrapper.dtype = full.optim_wrapper.get("dtype")
+    # The toy data have two texts, and some samplers fill a step from one modality.
+    cfg.train_dataloader.batch_size = 1
+    cfg.default_hooks = dict(
+        logger=dict(type="ProgressHook", interval=1),
+        checkpoint=None,
+        provenance=None,
+        loss_plot=None,
+    )
+    cfg.visualizer = dict(type="Visualizer", vis_backends=[])
+    cfg.randomness = dict(seed=3)
+    cfg.work_dir = work_dir
+    if strategy != "none":
+        cfg.strategy = Config.fromfile(STRATEGIES.format(strategy)).strategy
+    return set_launcher(cfg)
+
+
+def _copy_dtypes(full, tiny):
+    for key, value in full.items():
+        if isinstance(value, dict) and isinstance(tiny.get(key), dict):
+            _copy_dtypes(value, tiny[key])
+    if full.get("torch_dtype"):
+        tiny["torch_dtype"] = full["torch_dtype"]
+
+
+def start_twins(root, cases):
+    """Train two steps of every (config, strategy); failures go to a file."""
+    failures = {}
+    for number, (path, strategy) in enumerate(cases):
+        work_dir = os.path.join(root, f"{number:03d}-{strategy}")
+        try:
+            build_runner(twin_config(path, work_dir, strategy)).train()
+            losses = read_losses(work_dir)
+            if len(losses) != 2 or not all(map(math.isfinite, losses.values())):
+                raise RuntimeError(f"losses {losses}")
+        except Exception as error:
+            traceback.print_exc()
+            text = f"{type(error).__name__}: {error!s:.500}"
+            failures[f"{os.path.basename(path)} {strategy}"] = text
+        print("DONE", number, path, strategy, flush=True)
+    with open(os.path.join(root, f"failures-{os.environ['RANK']}.json"), "w") as file:
+        json.dump(failures, file, indent=2)
+
+
+# Weights that move -------------------------------------------------------------
+
+
+def moving_config(work_dir, recipe, strategy, resume=False):
+    """A fine-tuning at 2e-5 of random towers in the full config's dtypes."""
+    cfg = twin_config(dict(full=FULL, lora=CONFIG)[recipe], work_dir, strategy)
+    cfg.train_dataloader.sampler = dict(type="RandomBatchSampler")
+    # The same samples in every step, however many processes there are.
+    cfg.train_dataloader.batch_size = 2 if cfg.launcher == "none" else 1
+    cfg.train_cfg = dict(type="VLMTrainLoop", max_iters=40)
+    cfg.param_scheduler = None
+    cfg.optim_wrapper.paramwise_cfg = None
+    cfg.optim_wrapper.optimizer = dict(type="AdamW", lr=2e-5, weight_decay=0.0)
+    if cfg.model.language_model.get("lora"):
+        cfg.model.language_model.lora.dropout = 0.0  # drawn per process
+    cfg.default_hooks.checkpoint = dict(
+        type="VLMCheckpointHook", interval=20, max_keep=-1
+    )
+    cfg.custom_hooks = [dict(type="FirstWeights")]
+    cfg.resume = resume
+    return cfg
+
+
+def train_moving(root, cases):
+    for recipe, strategy in cases:
+        work_dir = os.path.join(root, f"{recipe}-{strategy}")
+        build_runner(moving_config(work_dir, recipe, strategy)).train()
+        middle = os.path.join(work_dir, "iter_20.pth")
+        work_dir = f"{work_dir}-resumed"
+        build_runner(moving_config(work_dir, recipe, strategy, resume=middle)).train()

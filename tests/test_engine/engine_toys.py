@@ -257,3 +257,13 @@ class SampleRecorder(Hook):
         facts = dict(step=runner.iter, epoch=runner.epoch, samples=samples)
         path = os.path.join(runner.work_dir, f"samples-rank{runner.rank}.jsonl")
         append_line(path, facts)
+
+
+@HOOKS.register_module(force=True)
+class FirstWeights(Hook):
+    """Writes the weights that a run begins with, as its checkpoints would."""
+
+    def before_train(self, runner):
+        state = runner.state_io.model_state()
+        if runner.rank == 0:
+            torch.save(state, os.path.join(runner.work_dir, "first.pth"))

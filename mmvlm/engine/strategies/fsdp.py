@@ -11,41 +11,34 @@ from mmengine.dist import is_main_process
 from mmengine.model import BaseDataPreprocessor
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from mmvlm.models.language_models.base import LanguageModel
+from mmvlm.models.vision_encoders.base import VisionEncoder
 from mmvlm.registry import STRATEGIES
 
 from ..optimizers.optim_wrapper import precision, wrapper_dtype
 from ..runner.state import PlainStateIO, own_copy, to_cpu
 
 
-def repeated_blocks(model: nn.Module) -> list[nn.Module]:
-    """Return the transformer blocks of a model: members of its module lists.
+def tower_blocks(model: nn.Module) -> list[nn.Module]:
+    """Return the transformer blocks of a model's encoders and language model.
 
-    A list counts when it has two members or more, all of one class with weights;
-    of nested lists the outermost counts.
+    Their weights are used inside of their own forward only. That does not hold for
+    the layers of connectors and adapters, which read each other's weights.
     """
-    blocks: list[nn.Module] = []
-    inside: set[nn.Module] = set()
-    for module in model.modules():
-        members = list(module.children()) if isinstance(module, nn.ModuleList) else []
-        if len(members) < 2 or module in inside:
-            continue
-        same = len({type(member) for member in members}) == 1
-        if same and all(any(True for _ in m.parameters()) for m in members):
-            blocks += [member for member in members if member not in inside]
-            for member in members:
-                inside.update(member.modules())
-    return blocks
+    towers = (m for m in model.modules() if isinstance(m, VisionEncoder | LanguageModel))
+    found = [block for tower in towers for block in getattr(tower, "blocks", ())]
+    return list(dict.fromkeys(found))
 
 
 @STRATEGIES.register_module()
 class VLMFSDPStrategy(DDPStrategy):
     """Fully sharded data parallelism (FSDP2, ``fully_shard``), on any device.
 
-    Each transformer block is a unit of its own, frozen ones too; embeddings, head
-    and connector form the rest. Parts may differ in dtype and in what is trained.
+    Each transformer block of a tower is a unit of its own, frozen ones too;
+    embeddings, head, connector and adapters form the rest. Parts may differ in dtype and in what is trained.
     Trained weights are float32 shards; they are gathered in the dtype of
     ``optim_wrapper`` and their gradients summed in float32, after every micro-batch:
     gradients kept whole until the last would take what sharding saves. Checkpoints
@@ -76,9 +69,9 @@ class VLMFSDPStrategy(DDPStrategy):
     ) -> None:
         if kwargs.get("model_wrapper") is not None:
             raise ValueError(
-                f"strategy.model_wrapper={kwargs['model_wrapper']}: weights are sharded "
-                "in place, without a wrapper. Use reshard_after_forward=False for "
-                "sharding_strategy='SHARD_GRAD_OP', and mixed_precision."
+                f"strategy.model_wrapper={kwargs['model_wrapper']}: there is no wrapper, "
+                "weights are sharded in place. Use mixed_precision, and "
+                "reshard_after_forward=False for sharding_strategy='SHARD_GRAD_OP'."
             )
         precision(mixed_precision)
         super().__init__(**kwargs)
@@ -115,7 +108,7 @@ class VLMFSDPStrategy(DDPStrategy):
             reshard_after_forward=self.reshard_after_forward,
         )
         model = self.convert_model(model)
-        for block in repeated_blocks(model):
+        for block in tower_blocks(model):
             fully_shard(block, **options)
         return fully_shard(model, **options)
 
@@ -150,13 +143,21 @@ class FSDPStateIO(PlainStateIO):
             value = value.detach().full_tensor()  # every rank takes part
         return to_cpu(value) if is_main_process() else None
 
+    def reshard(self) -> None:
+        """Free what a validation has gathered: only shards have names."""
+        for module in self.model.modules():
+            if isinstance(module, FSDPModule):
+                module.reshard()
+
     def model_state(self) -> dict[str, torch.Tensor]:
         """Return the weights on the CPU; every rank calls, rank 0 gets them."""
+        self.reshard()
         state = super().model_state()
         return state if is_main_process() else {}
 
     def optim_state(self) -> dict:
         """Return the optimizer's state by parameter name; as :meth:`model_state`."""
+        self.reshard()
         state = super().optim_state()
         return state if is_main_process() else {}
 
