@@ -168,6 +168,8 @@ def _strategy(cfg: Any, gpus: int) -> str:
     name = kind if isinstance(kind, str) else kind.__name__
     if "DeepSpeed" in name:
         return f"zero{(strategy.get('zero_optimization') or {}).get('stage', 0)}"
+    if "FSDP" in name and not strategy.get("reshard_after_forward", True):
+        return "fsdp_grad_op"
     known = {"ddp": "DDP", "fsdp": "FSDP", "single": "single"}
     return next((key for key, word in known.items() if word in name), name)
 
@@ -349,12 +351,15 @@ def _max_length(cfg: Any) -> int:
 
 
 def _memory(cfg: Any, model: Any, rows: list, bits: dict, gpus: int) -> dict:
+    from mmvlm.engine.optimizers.optim_wrapper import wrapper_dtype
+
     sizes = []
     for row in rows:
         dtype = (cfg["model"].get(row.part) or {}).get("torch_dtype")
         width = bits[row.part] / 8 if row.part in bits else _DTYPE_BYTES.get(dtype, 4)
         sizes.append(PartSize(row.parameters, row.trainable, width))
-    return estimate(sizes, _activations(cfg, model, rows), gpus)
+    half = wrapper_dtype(cfg.get("optim_wrapper")) is not None
+    return estimate(sizes, _activations(cfg, model, rows), gpus, half)
 
 
 def _activations(cfg: Any, model: Any, rows: list) -> int:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 GIB = 2**30
-#: Bytes per trained weight: bf16 weight and gradient, float32 copy and two moments.
-_WEIGHT, _GRAD, _OPTIMIZER = 2, 2, 12
+#: Bytes per trained weight in float32 of a gradient, and of AdamW's two moments.
+_FLOAT, _MOMENTS = 4, 8
 
 
 @dataclass(frozen=True)
@@ -60,30 +60,42 @@ class ActivationSize:
 
 
 def estimate(
-    parts: Sequence[PartSize], activations: int, gpus: int
+    parts: Sequence[PartSize], activations: int, gpus: int, half: bool = True
 ) -> dict[str, dict[str, float]]:
     """Return GiB per GPU: strategy to ``weights``, ``gradients``, ... ``total``.
 
-    Mixed precision with AdamW is assumed; a float32 run without master copies
-    takes the same 16 bytes per trained weight. Fragmentation, communication
-    buffers and the CUDA context (one to three GiB) come on top.
+    AdamW is assumed. Outside DeepSpeed trained weights and their gradients are
+    float32, and autocast keeps a half-precision copy of the weights for backward
+    (FSDP of what is gathered, which is not counted but for ``fsdp_grad_op``).
+    DeepSpeed computes on half-precision weights, all of them, and keeps float32
+    copies beside the moments. Fragmentation, communication buffers and the CUDA
+    context (one to three GiB) come on top.
 
     Args:
         parts (Sequence[PartSize]): parts of the model.
         activations (int): bytes kept for backward.
         gpus (int): number of processes that shard.
+        half (bool): whether steps are computed in half precision.
 
     """
-    trainable = sum(part.trainable for part in parts)
-    frozen = sum((p.params - p.trainable) * p.bytes_per_param for p in parts)
-    weights = frozen + trainable * _WEIGHT
-    grads, states = trainable * _GRAD, trainable * _OPTIMIZER
+    width = 2 if half else 4
+    copy = 2 if half else 0
+    trained = sum(part.trainable for part in parts)
+    frozen = [(p.params - p.trainable, p.bytes_per_param) for p in parts]
+    own = sum(count * size for count, size in frozen)
+    cast = sum(count * min(size, width) for count, size in frozen)
+    shards = own + trained * _FLOAT
+    whole = shards + trained * copy
+    zero = cast + trained * width
+    grads, moments = trained * _FLOAT, trained * _MOMENTS
+    states = moments + trained * _FLOAT  # with DeepSpeed's float32 copies
     rows = {
-        "single": (weights, grads, states),
-        "ddp": (weights, grads * 2, states),  # gradients once more in its buckets
-        "zero2": (weights, grads / gpus, states / gpus),
-        "zero3": (weights / gpus, grads / gpus, states / gpus),
-        "fsdp": (weights / gpus, grads / gpus, states / gpus),
+        "single": (whole, grads, moments),
+        "ddp": (whole, grads * 2, moments),  # gradients once more in its buckets
+        "zero2": (zero, trained * width / gpus, states / gpus),
+        "zero3": (zero / gpus, trained * width / gpus, states / gpus),
+        "fsdp": (shards / gpus, grads / gpus, moments / gpus),
+        "fsdp_grad_op": (shards / gpus + zero, grads / gpus, moments / gpus),
     }
     table = {}
     for name, row in rows.items():

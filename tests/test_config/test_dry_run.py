@@ -71,11 +71,18 @@ def test_memory_follows_the_closed_form():
     def gib(values):
         return pytest.approx(values / GIB)
 
-    assert table["single"]["weights"] == gib(2000 + 32 + 200)
-    assert table["single"]["optimizer"] == gib(1200)
-    assert table["zero2"]["weights"] == table["single"]["weights"]
+    # Trained in float32, with autocast's copy in half precision; two moments.
+    assert table["single"]["weights"] == gib(2000 + 32 + 400 + 200)
+    assert table["single"]["gradients"] == gib(400)
+    assert table["single"]["optimizer"] == gib(800)
+    assert table["fsdp"]["weights"] == gib(2432 / 4)
+    assert table["fsdp_grad_op"]["weights"] == gib(2432 / 4 + 2232)
+    # DeepSpeed: half-precision weights, float32 copies beside the moments.
+    assert table["zero2"]["weights"] == gib(2000 + 32 + 200)
     assert table["zero2"]["optimizer"] == gib(300)
     assert table["zero3"]["weights"] == gib(2232 / 4)
+    full = estimate(parts, activations=0, gpus=1, half=False)
+    assert full["single"]["weights"] == gib(2000 + 32 + 400)
     for row in table.values():
         assert row["activations"] == 1
         assert row["total"] == pytest.approx(sum(row.values()) - row["total"])

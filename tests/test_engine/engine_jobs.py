@@ -311,7 +311,7 @@ def moving_config(work_dir, recipe, strategy, resume=False):
     if cfg.model.language_model.get("lora"):
         cfg.model.language_model.lora.dropout = 0.0  # drawn per process
     cfg.default_hooks.checkpoint = dict(
-        type="VLMCheckpointHook", interval=20, max_keep=-1
+        type="VLMCheckpointHook", interval=36, max_keep=-1
     )
     cfg.custom_hooks = [dict(type="FirstWeights")]
     cfg.resume = resume
@@ -322,6 +322,6 @@ def train_moving(root, cases):
     for recipe, strategy in cases:
         work_dir = os.path.join(root, f"{recipe}-{strategy}")
         build_runner(moving_config(work_dir, recipe, strategy)).train()
-        middle = os.path.join(work_dir, "iter_20.pth")
+        middle = os.path.join(work_dir, "iter_36.pth")
         work_dir = f"{work_dir}-resumed"
         build_runner(moving_config(work_dir, recipe, strategy, resume=middle)).train()

@@ -26,10 +26,15 @@ def tower_blocks(model: nn.Module) -> list[nn.Module]:
     """Return the transformer blocks of a model's encoders and language model.
 
     Their weights are used inside of their own forward only. That does not hold for
-    the layers of connectors and adapters, which read each other's weights.
+    the layers of connectors and adapters, which read each other's weights, nor in
+    backward for blocks that an adapter runs ahead.
     """
-    towers = (m for m in model.modules() if isinstance(m, VisionEncoder | LanguageModel))
-    found = [block for tower in towers for block in getattr(tower, "blocks", ())]
+    found: list[nn.Module] = []
+    for tower in model.modules():
+        if isinstance(tower, VisionEncoder | LanguageModel):
+            adapters = getattr(tower, "adapters", {})
+            if not any(adapter.runs_ahead for adapter in adapters.values()):
+                found += getattr(tower, "blocks", ())
     return list(dict.fromkeys(found))
 
 

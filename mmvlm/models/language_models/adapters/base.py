@@ -33,6 +33,8 @@ class LanguageModelAdapter(BaseModule):
 
     #: True for adapters that take media for cross-attention (``media_width``).
     takes_media: bool = False
+    #: True for adapters that run blocks apart and use what they find inside.
+    runs_ahead: bool = False
 
     @abstractmethod
     def attach(self, language_model: HFCausalLM) -> None:

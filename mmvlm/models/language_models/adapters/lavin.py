@@ -101,6 +101,8 @@ class LaVINAdapter(LanguageModelAdapter):
 
     """
 
+    runs_ahead = True
+
     def __init__(
         self,
         *,
