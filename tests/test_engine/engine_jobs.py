@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmvlm  # noqa: F401  isort: skip
 
+import copy
 import json
 import math
 import os
@@ -325,3 +326,39 @@ def train_moving(root, cases):
         middle = os.path.join(work_dir, "iter_36.pth")
         work_dir = f"{work_dir}-resumed"
         build_runner(moving_config(work_dir, recipe, strategy, resume=middle)).train()
+
+
+# Validation of a sharded model ---------------------------------------------------
+
+
+def add_validation(cfg):
+    """Validate with short replies to the training samples, every second step."""
+    loader = copy.deepcopy(cfg.train_dataloader)
+    loader.pop("sampler")
+    for step in loader.dataset.pipeline:
+        if step.type == "EncodeConversation":
+            step.pop("max_length", None)
+            step.mode = "generate"
+    cfg.model.generation = dict(max_new_tokens=3)
+    cfg.val_dataloader, cfg.val_cfg = loader, dict(type="VLMValLoop")
+    cfg.train_cfg.val_interval = 2
+    cfg.val_evaluator = dict(type="ExactMatchMetric", out_file=None)
+    return cfg
+
+
+def validate_sharded(root):
+    """Weights are kept gathered, so that a validation leaves them so."""
+    for name in ("whole", "again"):
+        cfg = twin_config(FULL, os.path.join(root, name), "fsdp_grad_op")
+        cfg.train_cfg.max_iters = 4
+        cfg.default_hooks.checkpoint = dict(
+            type="VLMCheckpointHook", interval=2, max_keep=-1
+        )
+        if name == "again":
+            cfg.resume = os.path.join(root, "whole", "iter_2.pth")
+        runner = build_runner(add_validation(cfg))
+        runner.train()
+        runner.state_io.reshard()
+        block = runner.model.vision_encoder.blocks[0]
+        assert all(hasattr(p, "full_tensor") for p in block.parameters())
+        assert not any(p.requires_grad for p in block.parameters())

@@ -1,11 +1,11 @@
 """Trained weights are float32 and move at the recipes' learning rates."""
 
-import copy
 import json
 from pathlib import Path
 
 import pytest
 import torch
+from engine_jobs import add_validation
 
 from mmvlm.config import ConfigError, load_config
 from mmvlm.engine.optimizers.float32_weights import train_in_float32
@@ -126,17 +126,8 @@ def validated_config(work_dir):
     cfg.model.train_parts = dict(
         vision_encoder=False, connector=True, language_model=dict(last_blocks=1)
     )
-    cfg.model.generation = dict(max_new_tokens=3)
     cfg.optim_wrapper.dtype = "bfloat16"
-    loader = copy.deepcopy(cfg.train_dataloader)
-    loader.pop("sampler")
-    for step in loader.dataset.pipeline:
-        if step.type == "EncodeConversation":
-            step.pop("max_length", None)
-            step.mode = "generate"
-    cfg.val_dataloader = loader
-    cfg.val_cfg = dict(type="VLMValLoop")
-    cfg.val_evaluator = dict(type="ExactMatchMetric", out_file=None)
+    add_validation(cfg)
     cfg.default_hooks.provenance = None
     cfg.visualizer = dict(type="Visualizer", vis_backends=[])
     cfg.work_dir = str(work_dir)

@@ -81,3 +81,10 @@ def test_bfloat16_resumes_exactly_under_ddp_and_fsdp(jobs, tmp_path):
 def test_bfloat16_resumes_exactly_under_zero2_and_zero3(jobs, tmp_path):
     pytest.importorskip("deepspeed", reason="needs the package deepspeed")
     check_half_precision(jobs, tmp_path, ["deepspeed_zero2", "deepspeed_zero3"])
+
+
+def test_options_of_the_former_fsdp_wrapper_are_refused_with_the_new_ones():
+    from mmvlm.engine.strategies.fsdp import VLMFSDPStrategy
+
+    with pytest.raises(ValueError, match="reshard_after_forward=False"):
+        VLMFSDPStrategy(model_wrapper=dict(sharding_strategy="SHARD_GRAD_OP"))

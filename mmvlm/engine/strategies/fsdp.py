@@ -74,9 +74,9 @@ class VLMFSDPStrategy(DDPStrategy):
     ) -> None:
         if kwargs.get("model_wrapper") is not None:
             raise ValueError(
-                f"strategy.model_wrapper={kwargs['model_wrapper']}: there is no wrapper, "
-                "weights are sharded in place. Use mixed_precision, and "
-                "reshard_after_forward=False for sharding_strategy='SHARD_GRAD_OP'."
+                f"strategy.model_wrapper={kwargs['model_wrapper']}: weights are sharded "
+                "without a wrapper. For sharding_strategy='SHARD_GRAD_OP' set "
+                "reshard_after_forward=False, else remove it."
             )
         precision(mixed_precision)
         super().__init__(**kwargs)

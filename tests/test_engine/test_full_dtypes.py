@@ -1,0 +1,68 @@
+"""Twins of the full configs, with the full configs' dtypes, start everywhere.
+
+``MMVLM_ALL_TWINS=1`` starts every full config; without it one of each folder.
+"""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2] / "configs"
+
+
+def full_configs():
+    """Every full config, or the first fine-tuning (else the first) of each folder."""
+    paths = sorted(
+        path
+        for path in ROOT.rglob("*.py")
+        if not {"_base_", "tiny", "tiny_scenes"} & set(path.relative_to(ROOT).parts)
+    )
+    if os.environ.get("MMVLM_ALL_TWINS"):
+        return paths
+    folders = {}
+    for path in paths:
+        folders.setdefault(path.parent, []).append(path)
+    return [
+        next((p for p in members if "-ft" in p.stem), members[0])
+        for members in folders.values()
+    ]
+
+
+def check_start(jobs, root, strategies):
+    paths = full_configs()
+    assert len(paths) > 10
+    cases = [(str(path), name) for path in paths for name in strategies]
+
+    jobs.check(root, "start_twins", str(root), cases, world=2, timeout=7200)
+
+    failures = [json.loads((root / f"failures-{r}.json").read_text()) for r in (0, 1)]
+    assert failures == [{}, {}], json.dumps(failures, indent=2)
+
+
+@pytest.mark.slow
+@pytest.mark.multiproc
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_twins_start_under_ddp_and_fsdp(jobs, tmp_path, strategy):
+    check_start(jobs, tmp_path, [strategy])
+
+
+@pytest.mark.slow
+@pytest.mark.multiproc
+@pytest.mark.optional_deepspeed
+@pytest.mark.parametrize("strategy", ["deepspeed_zero2", "deepspeed_zero3"])
+def test_twins_start_under_zero(jobs, tmp_path, strategy):
+    pytest.importorskip("deepspeed", reason="needs the package deepspeed")
+    check_start(jobs, tmp_path, [strategy])
+
+
+@pytest.mark.slow
+@pytest.mark.multiproc
+def test_a_sharded_model_is_validated_saved_and_resumed(jobs, tmp_path):
+    jobs.check(tmp_path, "validate_sharded", str(tmp_path), world=2)
+
+    whole = (tmp_path / "whole" / "scalars.jsonl").read_text().splitlines()
+    again = (tmp_path / "again" / "scalars.jsonl").read_text().splitlines()
+    rows = [[json.loads(line)["loss"] for line in lines] for lines in (whole, again)]
+    assert len(rows[0]) == 4 and rows[1] == rows[0][2:]
