@@ -43,8 +43,8 @@ class VLMFSDPStrategy(DDPStrategy):
     """Fully sharded data parallelism (FSDP2, ``fully_shard``), on any device.
 
     Each transformer block of a tower is a unit of its own, frozen ones too;
-    embeddings, head, connector and adapters form the rest. Parts may differ in dtype and in what is trained.
-    Trained weights are float32 shards; they are gathered in the dtype of
+    embeddings, head, connector and adapters form the rest. Parts may differ in dtype
+    and in what is trained. Trained weights are float32 shards; they are gathered in the dtype of
     ``optim_wrapper`` and their gradients summed in float32, after every micro-batch:
     gradients kept whole until the last would take what sharding saves. Checkpoints
     are gathered to rank 0 and look as those of one process.
@@ -74,8 +74,8 @@ class VLMFSDPStrategy(DDPStrategy):
     ) -> None:
         if kwargs.get("model_wrapper") is not None:
             raise ValueError(
-                f"strategy.model_wrapper={kwargs['model_wrapper']}: weights are sharded "
-                "without a wrapper. For sharding_strategy='SHARD_GRAD_OP' set "
+                f"strategy.model_wrapper={kwargs['model_wrapper']}: FSDP has none. "
+                "For sharding_strategy='SHARD_GRAD_OP' set "
                 "reshard_after_forward=False, else remove it."
             )
         precision(mixed_precision)
