@@ -44,10 +44,10 @@ class VLMFSDPStrategy(DDPStrategy):
 
     Each transformer block of a tower is a unit of its own, frozen ones too;
     embeddings, head, connector and adapters form the rest. Parts may differ in dtype
-    and in what is trained. Trained weights are float32 shards; they are gathered in the dtype of
-    ``optim_wrapper`` and their gradients summed in float32, after every micro-batch:
-    gradients kept whole until the last would take what sharding saves. Checkpoints
-    are gathered to rank 0 and look as those of one process.
+    and in what is trained. Trained weights are float32 shards; they are gathered in
+    the dtype of ``optim_wrapper`` and their gradients summed in float32, after every
+    micro-batch: gradients kept whole until the last would take what sharding saves.
+    Checkpoints are gathered to rank 0 and look as those of one process.
 
     Args:
         reshard_after_forward (bool): free a block's gathered weights after its
