@@ -183,10 +183,10 @@ class Demo:
         done.
         """
         command = [sys.executable, str(TOOLS / tool), *map(str, arguments)]
-        env = dict(os.environ)
+        env = dict(os.environ, MMVLM_ENDS_WITH_PARENT="1")
         if processes > 1:
             # Every line says whose it is: a crash of one makes the others complain.
-            start = "-m torch.distributed.run --standalone --redirects 3 --tee 3"
+            start = "-m mmvlm.utils.launch --standalone --redirects 3 --tee 3"
             command[1:1] = [*start.split(), "--nproc_per_node", str(processes)]
         if num_processes() > 1:  # as many as there are cores, or a stage beside it
             env["OMP_NUM_THREADS"] = "1"
