@@ -92,16 +92,7 @@ def parse_llava_conversation(
         for key, value in record.items()
         if key not in ("id", "image", "conversations") and not _is_of(key, given)
     }
-    first = next((t for t in turns if t.role != "system"), None)
-    if drop_leading_answer and first is not None and first.role == "assistant":
-        kept = [p for p in first.parts if not isinstance(p, Text)]
-        if kept:
-            name = getattr(kept[0], "modality", "image")
-            raise ValueError(
-                f"{where}: the first turn is an answer that holds an <{name}>; it "
-                "cannot be left out."
-            )
-        turns.remove(first)
+    if drop_leading_answer and _without_leading_answer(turns, where):
         meta["dropped_turns"] = 1
     others = {name: list(items) for name, items in (media or {}).items() if items}
     return Conversation(turns, list(images), str(record.get("id", "")), meta, others)
@@ -128,6 +119,22 @@ def _check_counts(
             f"{where}: {count} <image> placeholder{plural} but {len(images)} "
             f"image{'' if len(images) == 1 else 's'} ({shown})."
         )
+
+
+def _without_leading_answer(turns: list[Turn], where: str) -> bool:
+    """Take a first turn by the model out of ``turns``; tell whether there was one."""
+    first = next((t for t in turns if t.role != "system"), None)
+    if first is None or first.role != "assistant":
+        return False
+    kept = [p for p in first.parts if not isinstance(p, Text)]
+    if kept:
+        name = getattr(kept[0], "modality", "image")
+        raise ValueError(
+            f"{where}: the first turn is an answer that holds an <{name}>; it "
+            "cannot be left out."
+        )
+    turns.remove(first)
+    return True
 
 
 def _is_of(key: str, given: Mapping[str, Any]) -> bool:
