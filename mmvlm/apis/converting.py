@@ -101,10 +101,10 @@ def to_hf(
         return None
     # What was written has this dtype; both sides then compute in float32.
     model.to(dtype).float()
-    return verify(loaded, folder, image, prompt, tolerance)
+    return verify_folder(loaded, folder, image, prompt, tolerance)
 
 
-def verify(
+def verify_folder(
     loaded: LoadedModel,
     folder: str | os.PathLike,
     image: Any,
