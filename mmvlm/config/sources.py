@@ -281,7 +281,8 @@ def _new_rows(cfg: Any, sources: list[WeightSource]) -> list[tuple[str, str]]:
     loaded = any(
         s.path == "language_model" and s.source.startswith("load_from") for s in sources
     ) or _loaded_source("language_model", load_entries(cfg.get("load_from")))
-    if rule is False or loaded or _trains_tables(rule):
+    anew = cfg["model"].get("random_init")  # --tiny has dropped what it loads
+    if rule is False or loaded or anew or _trains_tables(rule):
         return []
     path = "model.language_model.num_new_tokens"
     if not isinstance(rule, dict) or "only" not in rule:

@@ -22,6 +22,7 @@ model = dict(
     ),
     connector=dict(
         type="MLPConnector",
+        random_init=True,
         depth=2,
         select_layers=[-2],
     ),

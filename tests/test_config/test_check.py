@@ -65,7 +65,10 @@ def test_keyword_kept_through_a_change_of_type_is_warned_of(chain):
 
     assert len(warnings) == 1
     assert "kept from the parent: select_layers (" in warnings[0]
-    clean = 'model = dict(connector=dict(_delete_=True, type="LinearConnector"))'
+    clean = (
+        'model = dict(connector=dict(_delete_=True, type="LinearConnector", '
+        "random_init=True))"
+    )
     assert check_config(load_config(chain.child(clean))).warnings == []
 
 

@@ -51,9 +51,9 @@ def test_rates_by_part_and_gpus():
 def test_text_only_models_have_no_token_budget(chain):
     text = (
         "model = dict(_delete_=True, type='VisionLanguageModel', language_model=dict("
-        "type='HFCausalLM', config=dict(model_type='llama', hidden_size=48, "
-        "intermediate_size=96, num_hidden_layers=1, num_attention_heads=4, "
-        "vocab_size=300)))\noptim_wrapper = dict(paramwise_cfg=None)\n"
+        "type='HFCausalLM', random_init=True, config=dict(model_type='llama', "
+        "hidden_size=48, intermediate_size=96, num_hidden_layers=1, "
+        "num_attention_heads=4, vocab_size=300)))\noptim_wrapper = dict(paramwise_cfg=None)\n"
     )
 
     result = dry_run(load_config(chain.child(text)))
