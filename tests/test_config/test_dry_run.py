@@ -53,7 +53,8 @@ def test_text_only_models_have_no_token_budget(chain):
         "model = dict(_delete_=True, type='VisionLanguageModel', language_model=dict("
         "type='HFCausalLM', random_init=True, config=dict(model_type='llama', "
         "hidden_size=48, intermediate_size=96, num_hidden_layers=1, "
-        "num_attention_heads=4, vocab_size=300)))\noptim_wrapper = dict(paramwise_cfg=None)\n"
+        "num_attention_heads=4, vocab_size=300)))\n"
+        "optim_wrapper = dict(paramwise_cfg=None)\n"
     )
 
     result = dry_run(load_config(chain.child(text)))
