@@ -1,6 +1,6 @@
 """Tiny models on a CPU: AdamW with a high rate, warm-up, cosine; bfloat16."""
 
-train_cfg = dict(type="VLMTrainLoop", max_iters=1000)
+train_cfg = dict(type="VLMTrainLoop", max_iters=1000, loss_norm="token")
 optim_wrapper = dict(
     type="VLMOptimWrapper",
     optimizer=dict(
