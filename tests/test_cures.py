@@ -16,7 +16,8 @@ SOURCES = sorted(
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z_-]*[a-z]")
 SCRIPT = re.compile(r"tools/[\w/]+\.(?:py|sh)")
 #: Options of other programs that our code calls or names.
-FOREIGN = {"--untracked-files", "--porcelain", "--standalone", "--nproc_per_node"}
+FOREIGN = {"--untracked-files", "--porcelain", "--no-deps"}  # git's and pip's
+FOREIGN |= {"--standalone", "--nproc_per_node", "--redirects", "--tee"}  # torchrun's
 
 
 def messages(path):

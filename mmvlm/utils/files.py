@@ -15,35 +15,37 @@ from pathlib import Path
 from typing import Any
 
 #: What a file system says when it does not take a file.
-_REFUSALS = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EIO, errno.EROFS)
-
-
-def _system_error(error: BaseException | None) -> OSError | None:
-    """Return the error of the system behind an error of a library."""
-    while error is not None and not isinstance(error, OSError):
-        error = error.__cause__ or error.__context__
-    return error
+_REFUSALS = (
+    *(errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EIO, errno.EROFS),
+    *(errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG),
+)
 
 
 @contextmanager
 def writing(path: str | os.PathLike) -> Iterator[None]:
-    """Name the file in what goes wrong while it is written inside a ``with``.
+    """Name the file that could not be written inside a ``with``.
 
     Raises:
-        OSError: saying which file cannot be written and why: a full disk, a limit, a
-            read-only folder. Libraries hide that behind errors of their own.
+        OSError: naming the file and the reason: a full disk, a limit, a read-only
+            folder. Libraries hide that behind errors of their own.
 
     """
     try:
         yield
     except Exception as error:
-        found = _system_error(error)
-        if found is None or found.errno is None:
+        number = refusal(error)
+        if number is None:
             raise
-        reason = f"cannot write '{os.fspath(path)}': {os.strerror(found.errno)}."
-        named = type(found)(reason)
-        named.errno = found.errno
-        raise named from error
+        raise _refused(number, path) from error
+
+
+def _refused(number: int, path: str | os.PathLike) -> OSError:
+    """Return the error of the system's number that names the file."""
+    kind = type(OSError(number, ""))
+    error = kind(f"cannot write '{os.fspath(path)}': {os.strerror(number)}.")
+    error.errno, error.filename = number, os.fspath(path)
+    error.strerror = os.strerror(number)
+    return error
 
 
 def check_writable(folder: str | os.PathLike) -> None:
@@ -85,11 +87,6 @@ def _write_atomic(path: Path, write: Any) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except Exception as error:
-        number = refusal(error)
-        if number is None:
-            raise
-        raise OSError(number, os.strerror(number), str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
     folder = os.open(path.parent, os.O_RDONLY)
@@ -154,7 +151,7 @@ def writing_into(folder: str | os.PathLike) -> Iterator[None]:
             raise
         files = [p for p in Path(folder).rglob("*") if p.is_file()]
         newest = max(files, key=lambda p: p.stat().st_mtime_ns, default=folder)
-        raise OSError(number, os.strerror(number), str(newest)) from error
+        raise _refused(number, newest) from error
 
 
 @contextmanager
@@ -196,8 +193,10 @@ def whole_folder(path: str | os.PathLike, *, replace: bool = False) -> Iterator[
 
 def _under_its_name(error: OSError, temporary: Path, path: Path) -> OSError:
     """Return the error with the name that the file would have had."""
-    name = str(error.filename or "").replace(str(temporary), str(path))
-    return type(error)(error.errno, error.strerror, name) if name else error
+    name = str(error.filename or "")
+    if str(temporary) not in name:
+        return error
+    return _refused(error.errno, name.replace(str(temporary), str(path)))
 
 
 def refusal(error: BaseException | None) -> int | None:
