@@ -36,16 +36,7 @@ def writing(path: str | os.PathLike) -> Iterator[None]:
         number = refusal(error)
         if number is None:
             raise
-        raise _refused(number, path) from error
-
-
-def _refused(number: int, path: str | os.PathLike) -> OSError:
-    """Return the error of the system's number that names the file."""
-    kind = type(OSError(number, ""))
-    error = kind(f"cannot write '{os.fspath(path)}': {os.strerror(number)}.")
-    error.errno, error.filename = number, os.fspath(path)
-    error.strerror = os.strerror(number)
-    return error
+        raise OSError(number, os.strerror(number), os.fspath(path)) from error
 
 
 def check_writable(folder: str | os.PathLike) -> None:
@@ -151,7 +142,7 @@ def writing_into(folder: str | os.PathLike) -> Iterator[None]:
             raise
         files = [p for p in Path(folder).rglob("*") if p.is_file()]
         newest = max(files, key=lambda p: p.stat().st_mtime_ns, default=folder)
-        raise _refused(number, newest) from error
+        raise OSError(number, os.strerror(number), str(newest)) from error
 
 
 @contextmanager
@@ -196,7 +187,8 @@ def _under_its_name(error: OSError, temporary: Path, path: Path) -> OSError:
     name = str(error.filename or "")
     if str(temporary) not in name:
         return error
-    return _refused(error.errno, name.replace(str(temporary), str(path)))
+    name = name.replace(str(temporary), str(path))
+    return type(error)(error.errno, error.strerror, name)
 
 
 def refusal(error: BaseException | None) -> int | None:
