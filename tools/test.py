@@ -66,6 +66,7 @@ def main(argv=None):
         cfg_options=args.cfg_options,
         tiny=args.tiny,
         check_files=("test",),
+        check_sources=False,
     )
     if cfg.get("test_dataloader") is None:
         sys.exit(f"{args.config}: no test_dataloader, nothing to test.")

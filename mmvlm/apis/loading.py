@@ -138,7 +138,7 @@ def as_config(
         raise TypeError(
             f"config: expected a path, a name or a Config, got {type(config).__name__}."
         )
-    return load_config(config, cfg_options=cfg_options, tiny=tiny)
+    return load_config(config, cfg_options=cfg_options, tiny=tiny, check_sources=False)
 
 
 def without_pretrained(model_cfg: dict, keys: Iterable[str]) -> dict:

@@ -383,6 +383,7 @@ def check_config(
     trace: ConfigTrace | None = None,
     *,
     check_files: bool | Iterable[str] = False,
+    check_sources: bool = True,
     world_size: int | None = None,
 ) -> Doctor:
     """Run the doctor over a merged config.
@@ -394,6 +395,8 @@ def check_config(
             folders and checkpoints, and load the tokenizer; names (``train``,
             ``val``, ``test``, ``load_from``) restrict it to those dataloaders and
             fields.
+        check_sources (bool): refuse parts whose weights nothing names; not where a
+            checkpoint brings them.
         world_size (int | None): processes of the run; None takes the launcher's
             environment, else the number in the config's file name.
 
@@ -417,7 +420,8 @@ def check_config(
         rules.check_files(doctor, check_files)
     if not doctor.problems:
         rules.check_build(doctor)
-        rules.check_sources(doctor)
+        if check_sources:
+            rules.check_sources(doctor)
     if check_files and not doctor.problems:
         rules.check_tokenizer(doctor)
     return doctor

@@ -24,6 +24,8 @@ def load_config(
     tiny: bool = False,
     check: bool = True,
     check_files: bool | Iterable[str] = False,
+    *,
+    check_sources: bool = True,
 ) -> Config:
     """Load a config as every entry point does.
 
@@ -38,6 +40,8 @@ def load_config(
         check (bool): run the doctor.
         check_files (bool | Iterable[str]): also look for data files; see
             :func:`mmvlm.config.check_config`.
+        check_sources (bool): refuse parts whose weights nothing names; not where a
+            checkpoint brings them.
 
     Returns:
         mmengine.Config: merged; warnings have been logged. Variables that the
@@ -63,7 +67,12 @@ def load_config(
 
         make_tiny(cfg)
     if check:
-        doctor = check_config(cfg, trace, check_files=not tiny and check_files)
+        doctor = check_config(
+            cfg,
+            trace,
+            check_files=not tiny and check_files,
+            check_sources=check_sources,
+        )
         problems += [p for p in doctor.problems if p not in problems]
         for warning in doctor.warnings if not problems and not tiny else []:
             print_log(warning, logger="current", level=logging.WARNING)

@@ -11,7 +11,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
 
-from mmvlm.registry import RUNNERS
+from mmvlm.registry import MODELS, RUNNERS
 
 from ..optimizers.float32_weights import train_in_float32
 from ..optimizers.optim_wrapper import wrapper_dtype
@@ -97,6 +97,10 @@ class VLMRunner(Runner):
         backend = (env_cfg.get("dist_cfg") or {}).get("backend")
         init_process_group(self._launcher, backend)
         super().setup_env(env_cfg)
+
+    def build_model(self, model: Any) -> Any:
+        """Build the model with our registry, which knows what all parts may say."""
+        return MODELS.build(model) if isinstance(model, dict) else model
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: Any) -> Any:
         """Leave the model bare; it is wrapped when its use is known."""
