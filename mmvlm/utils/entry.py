@@ -110,7 +110,7 @@ def _tell(error: BaseException) -> int:
 
 
 def _say(text: str) -> int:
-    print(text, file=sys.stderr)  # noqa: T201
+    sys.stderr.write(f"{text}\n")
     return 1
 
 

@@ -179,7 +179,7 @@ def test_required_keyword_and_simple_type(chain):
         ({"+load_from": [dict(pth="x")]}, r"load_from\.0\.pth='x'.*'path'"),
         ({"+model.language_model.config.hiden_size": 3}, "'hidden_size'"),
         ({"model.language_model.config.model_type": "lama"}, "'llama'"),
-        ({"+optim_wrapper.paramwise_cfg.decay": 1}, "unknown keys .'decay'."),
+        ({"+optim_wrapper.paramwise_cfg.decays": 1}, "unknown keys .'decays'."),
     ],
 )
 def test_dicts_without_type_are_checked_too(chain, options, match):

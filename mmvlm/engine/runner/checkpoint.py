@@ -254,8 +254,7 @@ def load_parts(
 
     Raises:
         ValueError: with the three lists, when ``strict`` and they are not empty;
-            always when a part that is expected got nothing, or when ``rename``
-            fits nothing.
+            always when an expected part got nothing or ``rename`` fits nothing.
 
     """
     if isinstance(path, dict):
