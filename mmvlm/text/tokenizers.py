@@ -36,14 +36,14 @@ def hf_tokenizer(
             file (see :func:`mmvlm.utils.files.pretrained_source`).
         use_fast (bool): the tokenizers-backed class; False for the Python one.
         padding_side (str): ``right`` or ``left``.
-        legacy (bool | None): Llama's ``legacy`` flag: True puts a space before
-            text behind special tokens, as old transformers did; None keeps what
-            the folder says.
+        legacy (bool | None): True puts a space before text behind special tokens,
+            as old transformers did for Llama; None keeps what the folder says.
         pad (str | None): what pads: ``unk`` (LLaVA), ``eos``, or a token to add.
         additional_special_tokens (Sequence[str]): special tokens to add.
         codec (dict | None): of ``CODECS``; its special tokens are added too.
         eos_token (str | None): another EOS, added if unknown.
-        chat_template, model_max_length: None keeps the tokenizer's own.
+        chat_template (str | None): Jinja text in place of the tokenizer's own.
+        model_max_length (int | None): None keeps the tokenizer's own.
         revision (str | None): branch, tag or commit on the hub.
         trust_remote_code (bool): allow the folder's own tokenizer class.
 
