@@ -40,11 +40,12 @@ def model_of(arrays, case, attention="segment"):
     }
     biased = any(k.endswith("query_key_value.bias") for k in official)
     rows = official["model.layers.0.self_attn.language_expert_query_key_value.weight"]
-    kv_heads = (len(rows) // sizes["hidden"] - 1) // 2 * sizes["heads"]
+    head_width = sizes["hidden"] // sizes["heads"]
+    kv_heads = (len(rows) - sizes["hidden"]) // (2 * head_width)
     model = HFCausalLM.tiny(
         hidden_size=sizes["hidden"],
         num_attention_heads=sizes["heads"],
-        num_key_value_heads=kv_heads or int(arrays["cfg/multi_query"]),
+        num_key_value_heads=kv_heads,
         intermediate_size=sizes["inter"],
         num_hidden_layers=1,
         rope_theta=ROPE[case],
