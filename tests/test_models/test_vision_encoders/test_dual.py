@@ -30,8 +30,8 @@ def state(data, prefix):
     return {k.removeprefix(prefix): v for k, v in data.items() if k.startswith(prefix)}
 
 
-@pytest.mark.golden
-def test_mining_equals_the_official_one(data):
+def mined(data):
+    """Return what the file's mining adds to its tokens."""
     low, high = data["mgm/lr"], data["mgm/hr"]
     side = int(low.shape[1] ** 0.5)
     spec = VisionEncoderSpec(
@@ -43,8 +43,13 @@ def test_mining_equals_the_official_one(data):
     fuser.load_state_dict(state(data, "mgm/sd/"), strict=True)
 
     fused = fuser(VisionFeatures((low,), (2,), (side, side), aux=high))
+    return fused.hidden_states[0] - low
 
-    added = fused.hidden_states[0] - low
+
+@pytest.mark.golden
+def test_mining_equals_the_official_one(data):
+    added = mined(data)
+
     torch.testing.assert_close(added, data["mgm/embed_feat"], atol=1e-5, rtol=1e-4)
 
 
@@ -63,17 +68,21 @@ def adapter(data, kind, prefix):
     return module
 
 
-@pytest.mark.golden
-def test_adapter_and_alignment_equal_the_official_ones(data):
-    fast = data["llava_hr/fast"]
+def mixed_and_aligned(data, case):
+    """Return what the file's adapter and final alignment give for a slow map."""
+    fast, slow = data["llava_hr/fast"], data[f"llava_hr/{case}/slow"]
     grid = (int(fast.shape[1] ** 0.5),) * 2
     mix = adapter(data, ResolutionAdapter, "llava_hr/mr_sd/")
     align = adapter(data, FinalAlignment, "llava_hr/align_sd/")
+    return mix(fast, slow, grid), align(fast, slow, grid)
+
+
+@pytest.mark.golden
+def test_adapter_and_alignment_equal_the_official_ones(data):
     close = dict(atol=1e-5, rtol=1e-4)
 
     for case in cases_of(data):
-        slow = data[f"llava_hr/{case}/slow"]
-        mixed, aligned = mix(fast, slow, grid), align(fast, slow, grid)
+        mixed, aligned = mixed_and_aligned(data, case)
 
         expected = data[f"llava_hr/{case}/mr_adapter_out"]
         torch.testing.assert_close(mixed, expected, **close, msg=case)

@@ -146,6 +146,11 @@ def _model(arrays):
     return built
 
 
+def _over_the_batch(self, hidden, layers, run=HFVisionEncoder.run_blocks):
+    states = run(self, hidden.transpose(0, 1), layers)
+    return tuple(state.transpose(0, 1) for state in states)
+
+
 @pytest.fixture
 def as_recorded(monkeypatch):
     """Let the tower's attention run over the batch, as it did in the recording.
@@ -155,13 +160,7 @@ def as_recorded(monkeypatch):
     the same position of the other samples. All else is what was released. That
     ours looks at its own sample is tested against transformers' CLIP.
     """
-    run = HFVisionEncoder.run_blocks
-
-    def over_the_batch(self, hidden, layers):
-        states = run(self, hidden.transpose(0, 1), layers)
-        return tuple(state.transpose(0, 1) for state in states)
-
-    monkeypatch.setattr(HFVisionEncoder, "run_blocks", over_the_batch)
+    monkeypatch.setattr(HFVisionEncoder, "run_blocks", _over_the_batch)
 
 
 @torch.no_grad()
@@ -225,12 +224,17 @@ def test_projection_equals_the_official_one(arrays, model, modality):
     torch.testing.assert_close(out, arrays[f"{modality}/out"], **CLOSE)
 
 
-@pytest.mark.parametrize("router", ["constant", "sparse"])
-@torch.no_grad()
-def test_routers_of_the_ablation_equal_the_golden_ones(arrays, model, router):
+def _rerouted(arrays, model, router):
     connector = _connector(arrays, model.vision_encoder.spec, router).eval()
     state = model.connector.state_dict()
     connector.load_state_dict({k: state[k] for k in connector.state_dict()})
+    return connector
+
+
+@pytest.mark.parametrize("router", ["constant", "sparse"])
+@torch.no_grad()
+def test_routers_of_the_ablation_equal_the_golden_ones(arrays, model, router):
+    connector = _rerouted(arrays, model, router)
     routed = [m for m in MODALITIES if f"{m}/out_{router}" in arrays]
     assert routed
 
@@ -258,16 +262,24 @@ def _samples(arrays, tokens):
     return samples
 
 
-@torch.no_grad()
-def test_logits_and_loss_of_the_whole_model(arrays, model, as_recorded):
+def _logits_and_loss(arrays, model):
     tokens = model.connector.token_count.tokens_per_view
     batch = make_batch(_samples(arrays, tokens), arrays["image/in"])
-
     logits = model(batch, mode="tensor").unflatten(0, (len(batch.seq_lens), -1))
-    loss = model(batch, mode="loss")["loss"]
-
     # The official logits start at the end tag, which predicts the first word.
-    torch.testing.assert_close(logits[:, tokens:], arrays["full/logits"], **CLOSE)
+    return logits[:, tokens:], model(batch, mode="loss")["loss"]
+
+
+def _logits_of_text(arrays, model):
+    batch = make_batch(_samples(arrays, 0))
+    return model(batch, mode="tensor").unflatten(0, (len(batch.seq_lens), -1))
+
+
+@torch.no_grad()
+def test_logits_and_loss_of_the_whole_model(arrays, model, as_recorded):
+    logits, loss = _logits_and_loss(arrays, model)
+
+    torch.testing.assert_close(logits, arrays["full/logits"], **CLOSE)
     torch.testing.assert_close(loss, arrays["full/loss"].view(()), **CLOSE)
     spoken = arrays["full/logits"][:, :-1].flatten(0, 1)
     plain = F.cross_entropy(
@@ -278,9 +290,7 @@ def test_logits_and_loss_of_the_whole_model(arrays, model, as_recorded):
 
 @torch.no_grad()
 def test_logits_without_a_picture(arrays, model):
-    batch = make_batch(_samples(arrays, 0))
-
-    logits = model(batch, mode="tensor").unflatten(0, (len(batch.seq_lens), -1))
+    logits = _logits_of_text(arrays, model)
 
     torch.testing.assert_close(logits, arrays["full/logits_text_only"], **CLOSE)
 

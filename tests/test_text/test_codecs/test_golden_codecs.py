@@ -268,9 +268,9 @@ def test_kosmos2_cleans_texts(golden):
 
 # ---------------------------------------------------------------------- OFA
 def test_ofa_bins(ofa):
-    bins = ofa["num_bins"]
-    official = build("OFACodec", num_bins=bins)
-    other = build("OFACodec", num_bins=bins, decode_by=bins)
+    options = dict(num_bins=ofa["num_bins"], image_size=ofa["patch_image_size"])
+    official = build("OFACodec", **options)
+    other = build("OFACodec", **options, decode_by=ofa["num_bins"])
     for record in ofa["boxes"]:
         size = (record["h"], record["w"])
         region = Region(0, Boxes(np.array([record["box"]]), size))
