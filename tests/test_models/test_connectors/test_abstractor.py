@@ -8,12 +8,11 @@ from mmvlm.models.connectors.abstractor import AbstractorConnector
 from mmvlm.structures import ViewLayout, VisionEncoderSpec, VisionFeatures
 
 
-@pytest.mark.golden
-def test_abstractor_equals_the_official_one(goldens):
-    data = np.load(goldens / "connectors_small.npz")
+def official(data):
+    """Build the file's abstractor; return it with its features."""
     state = {
         key.removeprefix("mplug/sd/"): torch.from_numpy(data[key])
-        for key in data.files
+        for key in data
         if key.startswith("mplug/sd/")
     }
     state["query_tokens"] = torch.from_numpy(data["mplug/query_tokens"])
@@ -28,12 +27,20 @@ def test_abstractor_equals_the_official_one(goldens):
         intermediate_size=hidden,
     ).eval()
     connector.load_state_dict(state, strict=True)
+    return connector, VisionFeatures((image,), (2,), (1, image.shape[1]))
 
-    out = connector(VisionFeatures((image,), (2,), (1, image.shape[1])))
+
+@pytest.mark.golden
+def test_abstractor_equals_the_official_one(goldens):
+    data = np.load(goldens / "connectors_small.npz")
+    connector, features = official(data)
+
+    out = connector(features)
 
     expected = torch.from_numpy(data["mplug/out"])
     torch.testing.assert_close(out, expected, atol=1e-5, rtol=1e-4)
-    assert torch.equal(out[:, -1:], state["vit_eos"].expand(len(out), -1, -1))
+    end = torch.from_numpy(data["mplug/sd/vit_eos"])
+    assert torch.equal(out[:, -1:], end.expand(len(out), -1, -1))
 
 
 def test_sizes_of_mplug_owl():

@@ -9,13 +9,12 @@ from mmvlm.structures import VisionEncoderSpec, VisionFeatures
 from mmvlm.testing.connector_contract import build, make_features
 
 
-@pytest.mark.golden
-def test_cformer_equals_the_official_one(goldens):
-    data = np.load(goldens / "emu_cformer.npz")
-    size = {k.removeprefix("cfg/"): int(data[k]) for k in data.files if "cfg/" in k}
+def official(data):
+    """Build the file's C-Former; return it with its features."""
+    size = {k.removeprefix("cfg/"): int(data[k]) for k in data if "cfg/" in k}
     state = {
         key.removeprefix("sd/"): torch.from_numpy(data[key])
-        for key in data.files
+        for key in data
         if key.startswith("sd/")
     }
     state.pop("cformer.embed_tokens.weight")  # no word is ever read
@@ -32,7 +31,13 @@ def test_cformer_equals_the_official_one(goldens):
         vision_norm=False,
     ).eval()
     connector.load_state_dict(state, strict=True)
-    features = VisionFeatures((image,), (2,), (1, image.shape[1]))
+    return connector, VisionFeatures((image,), (2,), (1, image.shape[1]))
+
+
+@pytest.mark.golden
+def test_cformer_equals_the_official_one(goldens):
+    data = np.load(goldens / "emu_cformer.npz")
+    connector, features = official(data)
     expected = torch.from_numpy(data["out"])
 
     earlier = connector(features)[:, :-1]

@@ -36,12 +36,25 @@ def spec_of(golden):
     return VisionEncoderSpec(width, layers - 1, 2, 2 * side)
 
 
+def options_of(golden):
+    """Layers, heads and points of the file's block.
+
+    A fresh block's points step out 1, 2, ... cells, so the last step counts them.
+    """
+    steps = golden["sd_init/cross_attn.sampling_offsets.bias"]
+    points, levels = round(steps.abs().max().item()), len(golden["out/spatial_shapes"])
+    return dict(
+        select_layers=list(range(len(golden["in/features"]))),
+        num_heads=len(steps) // (2 * levels * points),
+        num_points=points,
+    )
+
+
 def build(golden, backend=None, prefix="sd/"):
     if backend == "cpp" and (reason := compiled.load_ops()):
         pytest.skip(f"backend 'cpp' is off: {reason}")
-    spec = spec_of(golden)
-    layers = range(spec.num_layers + 1)
-    fuser = MMFuser(vision_spec=spec, select_layers=layers, backend=backend)
+    options = options_of(golden)
+    fuser = MMFuser(vision_spec=spec_of(golden), backend=backend, **options)
     fuser.load_state_dict(state(golden, prefix))
     return fuser
 
@@ -55,8 +68,8 @@ def features_of(golden, states=None):
 
 @pytest.mark.golden
 def test_initial_state_is_the_official_one(golden):
-    spec, wanted = spec_of(golden), state(golden, "sd_init/")
-    fuser = MMFuser(vision_spec=spec, select_layers=range(spec.num_layers + 1))
+    wanted = state(golden, "sd_init/")
+    fuser = MMFuser(vision_spec=spec_of(golden), **options_of(golden))
 
     own = fuser.state_dict()
 
@@ -130,19 +143,23 @@ def test_bfloat16_follows_the_official_dtype_flow(golden):
     torch.testing.assert_close(out.float(), expected, atol=6e-2, rtol=0)
 
 
+def projector_of(golden):
+    linear = [k for k in golden if re.fullmatch(r"proj_sd/\d+\.weight", k)]
+    return FusedConnector(
+        dict(type="MMFuser", **options_of(golden)),
+        dict(type="MLPConnector", depth=len(linear)),
+        vision_spec=spec_of(golden),
+        out_width=len(golden[max(linear)]),
+    )
+
+
 @pytest.mark.golden
 def test_whole_projector_equals_the_official_through_the_key_map(golden):
     from mmvlm.export.keys import MMFUSER, OURS, from_canonical, to_canonical
 
     official = state(golden, "proj_sd/")
     official = {f"model.mm_projector.{key}": v for key, v in official.items()}
-    spec, width = spec_of(golden), golden["out/proj_out"].shape[-1]
-    connector = FusedConnector(
-        dict(type="MMFuser", select_layers=list(range(spec.num_layers + 1))),
-        dict(type="MLPConnector"),
-        vision_spec=spec,
-        out_width=width,
-    )
+    connector = projector_of(golden)
     target = {f"connector.{k}": v for k, v in connector.state_dict().items()}
     canonical = to_canonical(official, MMFUSER)
 

@@ -82,37 +82,48 @@ def features_of(data, aware):
     )
 
 
-@pytest.mark.golden
-def test_instructblip_equals_the_official_projection(goldens):
-    data = arrays(goldens)
-    expected = torch.from_numpy(data["instructblip/language_projection_out"])
+def instructblip_output(data):
+    """Return the projected queries of the file's InstructBLIP."""
     state = official_state(data, "instructblip")
     for name in ("weight", "bias"):
         key = f"instructblip/sd_language_projection/{name}"
         state[f"language_projection.{name}"] = torch.from_numpy(data[key])
-    connector = connector_of(data, True, expected.shape[-1])
+    width = len(state["language_projection.bias"])
+    connector = connector_of(data, True, width)
     ours, left_out = to_ours(state, style_of(state), instruction_aware=True)
-
     connector.load_state_dict(ours, strict=True)
-    out = connector(features_of(data, True))
-
     assert left_out == []
+    return connector(features_of(data, True))
+
+
+def blip2_output(data):
+    """Return the file's BLIP-2 queries before any projection."""
+    connector = connector_of(data, False, 8)
+    state = official_state(data, "blip2")
+    ours, _ = to_ours(state, "hf", instruction_aware=False)
+    missing, unexpected = connector.load_state_dict(ours, strict=False)
+    assert (sorted(missing), unexpected) == (["proj.bias", "proj.weight"], [])
+    connector.proj = torch.nn.Identity()
+    return connector(features_of(data, False))
+
+
+@pytest.mark.golden
+def test_instructblip_equals_the_official_projection(goldens):
+    data = arrays(goldens)
+
+    out = instructblip_output(data)
+
+    expected = torch.from_numpy(data["instructblip/language_projection_out"])
     torch.testing.assert_close(out, expected, atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.golden
 def test_blip2_equals_the_official_queries(goldens):
     data = arrays(goldens)
+
+    out = blip2_output(data)
+
     expected = torch.from_numpy(data["blip2/last_hidden_state"])
-    connector = connector_of(data, False, expected.shape[-1])
-    state = official_state(data, "blip2")
-    ours, _ = to_ours(state, "hf", instruction_aware=False)
-
-    missing, unexpected = connector.load_state_dict(ours, strict=False)
-    connector.proj = torch.nn.Identity()
-
-    assert (sorted(missing), unexpected) == (["proj.bias", "proj.weight"], [])
-    out = connector(features_of(data, False))
     torch.testing.assert_close(out, expected, atol=1e-5, rtol=1e-4)
 
 

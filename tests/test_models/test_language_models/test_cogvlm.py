@@ -40,11 +40,12 @@ def model_of(arrays, case, attention="segment"):
     }
     biased = any(k.endswith("query_key_value.bias") for k in official)
     rows = official["model.layers.0.self_attn.language_expert_query_key_value.weight"]
-    kv_heads = (len(rows) // sizes["hidden"] - 1) // 2 * sizes["heads"]
+    head_width = sizes["hidden"] // sizes["heads"]
+    kv_heads = (len(rows) - sizes["hidden"]) // (2 * head_width)
     model = HFCausalLM.tiny(
         hidden_size=sizes["hidden"],
         num_attention_heads=sizes["heads"],
-        num_key_value_heads=kv_heads or int(arrays["cfg/multi_query"]),
+        num_key_value_heads=kv_heads,
         intermediate_size=sizes["inter"],
         num_hidden_layers=1,
         rope_theta=ROPE[case],
@@ -64,6 +65,19 @@ def tokens_of(arrays, case):
     return FlatTokens(kinds.flatten(), (kinds.shape[1],) * len(kinds))
 
 
+@torch.no_grad()
+def layer_outputs(arrays, case, attention="segment"):
+    """Return what the file's layer and its feed-forward part give."""
+    model, tokens = model_of(arrays, case, attention), tokens_of(arrays, case)
+    hidden, seen = arrays[f"{case}/hidden"], []
+    model.blocks[0].register_forward_hook(
+        lambda m, a, out: seen.append(out if isinstance(out, torch.Tensor) else out[0])
+    )
+    run(model, tokens, hidden.flatten(0, 1))
+    with use_layout(tokens.padded("right")):
+        return seen[0].reshape(hidden.shape), model.blocks[0].mlp(hidden)
+
+
 @pytest.mark.golden
 @pytest.mark.parametrize("case", ["v1", "v2"])
 @pytest.mark.parametrize("side", [None, "left", "right"])
@@ -81,19 +95,9 @@ def test_positions_and_routing_equal_the_official_ones(arrays, case, side):
 @pytest.mark.parametrize("case", ["v1", "v2"])
 @pytest.mark.parametrize("attention", ["segment", "padded", "eager"])
 def test_layer_equals_the_official_one(arrays, case, attention):
-    model, tokens = model_of(arrays, case, attention), tokens_of(arrays, case)
-    hidden, seen = arrays[f"{case}/hidden"], []
-    model.blocks[0].register_forward_hook(
-        lambda m, a, out: seen.append(out if isinstance(out, torch.Tensor) else out[0])
-    )
+    layer, mlp = layer_outputs(arrays, case, attention)
 
-    with torch.no_grad():
-        run(model, tokens, hidden.flatten(0, 1))
-        with use_layout(tokens.padded("right")):
-            mlp = model.blocks[0].mlp(hidden)
-
-    wanted = arrays[f"{case}/layer_out"]
-    torch.testing.assert_close(seen[0].reshape(wanted.shape), wanted, **TOLERANCE)
+    torch.testing.assert_close(layer, arrays[f"{case}/layer_out"], **TOLERANCE)
     torch.testing.assert_close(mlp, arrays[f"{case}/mlp_out"], **TOLERANCE)
 
 
@@ -244,15 +248,10 @@ def test_a_mixture_of_experts_is_refused_where_its_layers_give_a_tuple():
         torch.testing.assert_close(run(model, tokens, embeds), wanted, **TOLERANCE)
 
 
-@pytest.mark.golden
-def test_connector_equals_the_official_adapter(goldens):
-    with np.load(goldens / "connectors_small.npz") as file:
-        head = "cogvlm_glu/"
-        arrays = {
-            k.removeprefix(head): torch.from_numpy(np.array(file[k]))
-            for k in file.files
-            if k.startswith(head)
-        }
+def connector_output(arrays):
+    """Return what the file's connector gives, its marks apart."""
+    head = "cogvlm_glu/"
+    arrays = {k.removeprefix(head): v for k, v in arrays.items() if head in k}
     state = {k.removeprefix("sd/"): v for k, v in arrays.items() if k.startswith("sd/")}
     given = arrays["in"]
     hidden, width = state["gate_proj.weight"].shape
@@ -261,4 +260,14 @@ def test_connector_equals_the_official_adapter(goldens):
     marks = {k: torch.zeros(1, 1, width) for k in ("boi", "eoi")}
     connector.load_state_dict({**state, **marks}, strict=True)
 
-    torch.testing.assert_close(connector.project(given), arrays["out"], **TOLERANCE)
+    return connector.project(given)
+
+
+@pytest.mark.golden
+def test_connector_equals_the_official_adapter(goldens):
+    with np.load(goldens / "connectors_small.npz") as file:
+        arrays = {key: torch.from_numpy(np.array(file[key])) for key in file.files}
+
+    out = connector_output(arrays)
+
+    torch.testing.assert_close(out, arrays["cogvlm_glu/out"], **TOLERANCE)

@@ -41,9 +41,8 @@ def state_of(arrays, case):
     return {k.removeprefix(head): v for k, v in arrays.items() if k.startswith(head)}
 
 
-@pytest.mark.golden
-@pytest.mark.parametrize("case", ["perceiver", "perceiver_video"])
-def test_resampler_equals_the_official_one(arrays, case):
+def resampled(arrays, case):
+    """Return what the file's resampler gives for its pictures."""
     state = state_of(arrays, case)
     size = {k: int(arrays[f"cfg/{k}"]) for k in ("heads", "dim_head")}
     size["depth"] = len({k.split(".")[1] for k in state if k.startswith("layers.")})
@@ -59,8 +58,13 @@ def test_resampler_equals_the_official_one(arrays, case):
     given = arrays[f"{case}/in"]
     samples, pictures = given.shape[:2]
     place = torch.arange(pictures).repeat(samples)
+    return resampler(given.flatten(0, 1), place).unflatten(0, (samples, pictures))
 
-    out = resampler(given.flatten(0, 1), place).unflatten(0, (samples, pictures))
+
+@pytest.mark.golden
+@pytest.mark.parametrize("case", ["perceiver", "perceiver_video"])
+def test_resampler_equals_the_official_one(arrays, case):
+    out = resampled(arrays, case)
 
     torch.testing.assert_close(out, arrays[f"{case}/out"], **TOLERANCE)
 
@@ -90,34 +94,40 @@ def seen_by(layout, case):
     return allowed, None if case == "xattn_immediate" else own
 
 
+def block_outputs(arrays, case, layout="flat"):
+    """Return what the file's block reads from the media, and its output."""
+    block, tokens = block_of(arrays, case), tokens_of(arrays, case)
+    lang = arrays[f"{case}/lang"]
+    laid = tokens.flat() if layout == "flat" else tokens.padded(layout)
+    given = (lang.flatten(0, 1), tokens.media, *seen_by(laid, case))
+    return block.attn(*given).view_as(lang), block(*given).view_as(lang)
+
+
+def cached_output(arrays, case):
+    """Return the block's output for a first word behind cached media."""
+    block, tokens = block_of(arrays, case), tokens_of(arrays, case)
+    lang = arrays[f"{case}/lang"][:, :1]
+    step = tokens.padded("left").for_generation().next_step(1)
+    out = block(lang.flatten(0, 1), tokens.media, *seen_by(step, case))
+    return out.view_as(lang)
+
+
 @pytest.mark.golden
 @pytest.mark.parametrize("case", ["xattn_immediate", "xattn_all"])
 @pytest.mark.parametrize("layout", ["flat", "left", "right"])
 def test_gated_cross_attention_equals_the_official_one(arrays, case, layout):
-    block, tokens = block_of(arrays, case), tokens_of(arrays, case)
-    lang = arrays[f"{case}/lang"]
-    laid = tokens.flat() if layout == "flat" else tokens.padded(layout)
-    allowed, uniform = seen_by(laid, case)
+    read, out = block_outputs(arrays, case, layout)
 
-    read = block.attn(lang.flatten(0, 1), tokens.media, allowed, uniform)
-    out = block(lang.flatten(0, 1), tokens.media, allowed, uniform)
-
-    wanted = arrays[f"{case}/attn_out"]
-    torch.testing.assert_close(read.view_as(wanted), wanted, **TOLERANCE)
-    torch.testing.assert_close(out.view_as(wanted), arrays[f"{case}/out"], **TOLERANCE)
+    torch.testing.assert_close(read, arrays[f"{case}/attn_out"], **TOLERANCE)
+    torch.testing.assert_close(out, arrays[f"{case}/out"], **TOLERANCE)
 
 
 @pytest.mark.golden
 @pytest.mark.parametrize("case", ["xattn_immediate", "xattn_all"])
 def test_cached_media_equal_the_official_ones(arrays, case):
-    block, tokens = block_of(arrays, case), tokens_of(arrays, case)
-    lang = arrays[f"{case}/lang"][:, :1]
-    step = tokens.padded("left").for_generation().next_step(1)
+    out = cached_output(arrays, case)
 
-    out = block(lang.flatten(0, 1), tokens.media, *seen_by(step, case))
-
-    wanted = arrays[f"{case}/out_cached"]
-    torch.testing.assert_close(out.view_as(wanted), wanted, **TOLERANCE)
+    torch.testing.assert_close(out, arrays[f"{case}/out_cached"], **TOLERANCE)
 
 
 @pytest.mark.golden

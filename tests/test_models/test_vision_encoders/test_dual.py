@@ -19,8 +19,6 @@ from mmvlm.models.vision_encoders.dual import (
 from mmvlm.models.vision_encoders.hf_vision import HFVisionEncoder
 from mmvlm.structures import ViewLayout, VisionEncoderSpec, VisionFeatures
 
-CASES = ("same", "up", "pool")
-
 
 @pytest.fixture(scope="module")
 def data(goldens):
@@ -32,8 +30,8 @@ def state(data, prefix):
     return {k.removeprefix(prefix): v for k, v in data.items() if k.startswith(prefix)}
 
 
-@pytest.mark.golden
-def test_mining_equals_the_official_one(data):
+def mined(data):
+    """Return what the file's mining adds to its tokens."""
     low, high = data["mgm/lr"], data["mgm/hr"]
     side = int(low.shape[1] ** 0.5)
     spec = VisionEncoderSpec(
@@ -45,33 +43,51 @@ def test_mining_equals_the_official_one(data):
     fuser.load_state_dict(state(data, "mgm/sd/"), strict=True)
 
     fused = fuser(VisionFeatures((low,), (2,), (side, side), aux=high))
+    return fused.hidden_states[0] - low
 
-    added = fused.hidden_states[0] - low
+
+@pytest.mark.golden
+def test_mining_equals_the_official_one(data):
+    added = mined(data)
+
     torch.testing.assert_close(added, data["mgm/embed_feat"], atol=1e-5, rtol=1e-4)
+
+
+def cases_of(data):
+    """Names of the cases: slow maps of other sizes than the fast one."""
+    found = [key.split("/")[1] for key in data if key.endswith("/slow")]
+    assert found
+    return found
 
 
 def adapter(data, kind, prefix):
     weights = state(data, prefix)
-    slow, fast = data["llava_hr/same/slow"].shape[1], data["llava_hr/fast"].shape[-1]
-    module = kind(fast, slow)
+    slow = data[f"llava_hr/{cases_of(data)[0]}/slow"].shape[1]
+    module = kind(data["llava_hr/fast"].shape[-1], slow)
     module.load_state_dict(weights, strict=True)
     return module
 
 
-@pytest.mark.golden
-@pytest.mark.parametrize("case", CASES)
-def test_adapter_and_alignment_equal_the_official_ones(data, case):
+def mixed_and_aligned(data, case):
+    """Return what the file's adapter and final alignment give for a slow map."""
     fast, slow = data["llava_hr/fast"], data[f"llava_hr/{case}/slow"]
     grid = (int(fast.shape[1] ** 0.5),) * 2
     mix = adapter(data, ResolutionAdapter, "llava_hr/mr_sd/")
     align = adapter(data, FinalAlignment, "llava_hr/align_sd/")
+    return mix(fast, slow, grid), align(fast, slow, grid)
 
-    mixed, aligned = mix(fast, slow, grid), align(fast, slow, grid)
 
-    expected = data[f"llava_hr/{case}/mr_adapter_out"]
-    torch.testing.assert_close(mixed, expected, atol=1e-5, rtol=1e-4)
-    expected = data[f"llava_hr/{case}/final_align_out"]
-    torch.testing.assert_close(aligned, expected, atol=1e-5, rtol=1e-4)
+@pytest.mark.golden
+def test_adapter_and_alignment_equal_the_official_ones(data):
+    close = dict(atol=1e-5, rtol=1e-4)
+
+    for case in cases_of(data):
+        mixed, aligned = mixed_and_aligned(data, case)
+
+        expected = data[f"llava_hr/{case}/mr_adapter_out"]
+        torch.testing.assert_close(mixed, expected, **close, msg=case)
+        expected = data[f"llava_hr/{case}/final_align_out"]
+        torch.testing.assert_close(aligned, expected, **close, msg=case)
 
 
 @pytest.mark.golden

@@ -210,26 +210,30 @@ def test_visionllm_reads_and_polygons(golden):
 
 # ----------------------------------------------------------------- Kosmos-2
 def test_kosmos2_cells(kosmos):
+    bins = kosmos["bins"]
+    codec = build("Kosmos2Codec", grid=bins)
     for record in kosmos["encode"]:
-        pair = kosmos2.box_to_patches(record["box"], kosmos["bins"])
+        pair = kosmos2.box_to_patches(record["box"], bins)
         assert list(pair) == record["patch_index"]
-        box = kosmos2.patches_to_box(*pair, kosmos["bins"])
+        box = kosmos2.patches_to_box(*pair, bins)
         np.testing.assert_allclose(box, record["decoded_box"], rtol=0, atol=1e-9)
         square = Boxes(np.array([record["box"]]), (1, 1))
-        text = build("Kosmos2Codec").encode(Region(0, square))
+        text = codec.encode(Region(0, square))
         assert text == f"<object>{''.join(record['tokens'])}</object>"
     for record in kosmos["encode_out_of_range"]:
-        assert list(kosmos2.box_to_patches(record["box"])) == record["patch_index"]
+        assert (
+            list(kosmos2.box_to_patches(record["box"], bins)) == record["patch_index"]
+        )
     for record in kosmos["encode_errors"]:
         with pytest.raises(ValueError, match="has no area"):
-            kosmos2.box_to_patches(record["box"])
+            kosmos2.box_to_patches(record["box"], bins)
     for record in kosmos["decode"]:
-        box = kosmos2.patches_to_box(record["ul"], record["lr"])
+        box = kosmos2.patches_to_box(record["ul"], record["lr"], bins)
         np.testing.assert_allclose(box, record["box"], rtol=0, atol=1e-9)
 
 
 def test_kosmos2_special_tokens_are_the_released_ones(kosmos):
-    tokens = build("Kosmos2Codec").special_tokens
+    tokens = build("Kosmos2Codec", grid=kosmos["bins"]).special_tokens
 
     patches = [token for token in tokens if token.startswith("<patch_index")]
     tags = [token for token in tokens if token not in patches]
@@ -242,12 +246,13 @@ def test_kosmos2_special_tokens_are_the_released_ones(kosmos):
 
 
 def test_kosmos2_inserts_boxes(kosmos):
+    bins = kosmos["bins"]
     for record in kosmos["insert"]:
         if "error" in record:
             with pytest.raises(ValueError, match=r"phrases|area"):
-                kosmos2.insert_boxes(record["text"], record["bboxes"])
+                kosmos2.insert_boxes(record["text"], record["bboxes"], bins)
             continue
-        written = kosmos2.insert_boxes(record["text"], record["bboxes"])
+        written = kosmos2.insert_boxes(record["text"], record["bboxes"], bins)
         assert written == record["result"]
 
 
@@ -263,7 +268,9 @@ def test_kosmos2_cleans_texts(golden):
 
 # ---------------------------------------------------------------------- OFA
 def test_ofa_bins(ofa):
-    official, other = build("OFACodec"), build("OFACodec", decode_by=1000)
+    options = dict(num_bins=ofa["num_bins"], image_size=ofa["patch_image_size"])
+    official = build("OFACodec", **options)
+    other = build("OFACodec", **options, decode_by=ofa["num_bins"])
     for record in ofa["boxes"]:
         size = (record["h"], record["w"])
         region = Region(0, Boxes(np.array([record["box"]]), size))
