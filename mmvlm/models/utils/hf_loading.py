@@ -203,13 +203,13 @@ def as_dtype(name: str | torch.dtype | None) -> torch.dtype | None:
     """Return the dtype of a name.
 
     Raises:
-        ValueError: for a name that is no dtype.
+        ValueError: for a name that is no dtype of weights.
 
     """
     if name is None or isinstance(name, torch.dtype):
         return name
-    dtype = getattr(torch, name, None)
-    if not isinstance(dtype, torch.dtype):
+    dtype = getattr(torch, str(name), None)
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
         raise ValueError(
             f"torch_dtype={name!r}: expected 'float32', 'bfloat16' or 'float16'."
         )
