@@ -20,7 +20,8 @@ _debug = False
 #: Told below the help of every tool.
 _DEBUG_HELP = """
 every tool:
-  --debug               with the traceback of an error"""
+  --debug               with the traceback of an error
+"""
 #: Variable of the environment of processes that end with the one that started them.
 CHILD = "MMVLM_ENDS_WITH_PARENT"
 #: Seconds that ranks of a failed run have to leave their group.
@@ -50,7 +51,7 @@ def run_tool(main: Callable[[], Any]) -> NoReturn:
     except SystemExit as end:
         code = _exit_code(end.code)
         if code == 0 and {"-h", "--help"} & set(sys.argv[1:]):
-            print(_DEBUG_HELP)  # noqa: T201
+            sys.stdout.write(_DEBUG_HELP)
     except BaseException as error:
         code = _tell(error)
     if signals.stopped():
@@ -116,7 +117,7 @@ def _tell(error: BaseException) -> int:
 
 
 def _say(text: str) -> int:
-    print(text, file=sys.stderr)  # noqa: T201
+    sys.stderr.write(f"{text}\n")
     return 1
 
 
