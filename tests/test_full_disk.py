@@ -1,12 +1,19 @@
 """A disk that takes no more: which file, why, and nothing half-written stays."""
 
 import errno
+import json
 import resource
+import subprocess
+import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from mmvlm.utils.files import whole_folder, write_atomic, writing_into
+
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture
@@ -88,3 +95,53 @@ def test_a_folder_takes_the_place_of_an_older_one(tmp_path):
         with whole_folder(tmp_path / "hf", replace=True) as folder:
             (folder / text).write_text(text)
     assert [p.name for p in (tmp_path / "hf").iterdir()] == ["two"]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("full_disk")
+def test_the_demo_and_its_data_name_the_file(tmp_path):
+    tool, options = ROOT / "tools" / "demo.py", ("--num", "1000", "--num-test", "18")
+    done = subprocess.run(
+        [sys.executable, str(tool), "--work-dir", str(tmp_path), *options],
+        capture_output=True,
+        text=True,
+    )
+    told = done.stdout + done.stderr
+    assert done.returncode == 1 and "Traceback" not in told
+    assert f"File too large: '{tmp_path / 'data'}" in told
+    assert "make_tiny_scenes.py" in told and "Give the command again" in told
+
+
+@pytest.mark.usefixtures("full_disk")
+def test_pages_name_the_file(tmp_path):
+    from mmvlm.visualization.features import write_page
+
+    picture = np.random.default_rng(0).integers(0, 256, (256, 256, 3), np.uint8)
+    with pytest.raises(OSError, match=r"File too large.*features\.html"):
+        write_page(
+            tmp_path / "features.html",
+            title="maps " * 50_000,
+            figures=[],
+            picture=picture,
+            grid=(1, 1),
+            sampling={},
+            query=(0, 0),
+        )
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("full_disk")
+def test_figures_name_the_file(tmp_path):
+    from mmvlm.engine.hooks.loss_plot_hook import draw_scalars
+    from mmvlm.visualization.loss_curves import draw_loss_curves
+
+    rows = [dict(step=step, loss=1 / step) for step in range(1, 50)]
+    lines = "".join(f"{json.dumps(row)}\n" for row in rows)
+    (tmp_path / "scalars.jsonl").write_text(lines)
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limit))
+    with pytest.raises(OSError, match=r"File too large.*loss\.png"):
+        draw_scalars(rows, str(tmp_path / "loss.png"))
+    stages = [dict(name="stage 1", scalars=tmp_path / "scalars.jsonl")]
+    with pytest.raises(OSError, match=r"File too large.*curves\.png"):
+        draw_loss_curves(stages, tmp_path / "curves.png")

@@ -466,8 +466,10 @@ def main(argv=None):
     args = parse_args(argv)
     sys.path.insert(0, str(ROOT))
     import mmvlm  # noqa: F401
+    from mmvlm.utils.files import writing_into
 
-    Demo(args).run()
+    with writing_into(args.work_dir):
+        Demo(args).run()
 
 
 if __name__ == "__main__":

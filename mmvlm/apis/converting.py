@@ -254,6 +254,7 @@ def to_llava(
         ValueError: when the official code has no place for something.
 
     """
+    from mmvlm.config.dry_run import training_length
     from mmvlm.export.llava_config import official_config
     from mmvlm.export.to_llava import export_folder
 
@@ -263,12 +264,11 @@ def to_llava(
     cfg, pipeline = loaded.cfg.model.to_dict(), find_pipeline(loaded.cfg)
     tower = cfg["vision_encoder"]
     tower = tower.get("encoder") or tower
-    lengths = [step["max_length"] for step in pipeline if step.get("max_length")]
     fields = official_config(
         cfg,
         view_config(pipeline),
         mm_vision_tower=tower.get("name_or_path"),
-        tokenizer_model_max_length=lengths[0] if lengths else None,
+        tokenizer_model_max_length=training_length(loaded.cfg),
     )
     return export_folder(
         loaded.model.state_dict(),

@@ -413,6 +413,7 @@ def check_config(
     rules.check_parts(doctor)
     rules.check_optimizer(doctor)
     rules.check_numbers(doctor)
+    rules.check_dtypes(doctor)
     rules.check_batch(doctor, world_size)
     rules.check_template(doctor)
     rules.check_plain_dicts(doctor)

@@ -302,6 +302,12 @@ def length_limits(cfg: Any) -> Iterator[tuple[str, int]]:
                     yield f"{path}.{number}.max_length", step["max_length"]
 
 
+def training_length(cfg: Any) -> int | None:
+    """Return the most tokens of a training sample, of several sets the first's."""
+    found = (limit for path, limit in length_limits(cfg) if path.startswith("train"))
+    return next(found, None)
+
+
 def sample_tokens(cfg: Any, model: Any) -> Iterator[tuple[str, int, int]]:
     """Yield path, tokens of a picture and limit for every ``max_length``."""
     spec = getattr(model, "vision_spec", None)

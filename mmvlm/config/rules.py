@@ -17,6 +17,12 @@ if TYPE_CHECKING:
 #: Parts that a system may have; those present are keys of ``model``.
 PARTS = ("vision_encoder", "connector", "region_encoder", "language_model", "head")
 
+#: Where a config names the dtype of computing.
+_PRECISIONS = (
+    *("optim_wrapper.dtype", "strategy.mixed_precision"),
+    *("val_cfg.dtype", "test_cfg.dtype"),
+)
+
 
 def check_parts(doctor: Doctor) -> None:
     """Freezing and learning rates may only name parts that the model has."""
@@ -146,6 +152,22 @@ def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
             yield from _leaves(item, f"{path}.{number}")
     else:
         yield path, value
+
+
+def check_dtypes(doctor: Doctor) -> None:
+    """Every dtype has a name that computing, or loading, knows."""
+    from mmvlm.engine.optimizers.optim_wrapper import precision
+    from mmvlm.models.utils.hf_loading import as_dtype
+
+    named = [(path, _at(doctor.cfg, path), precision) for path in _PRECISIONS]
+    for path, value in _leaves(doctor.cfg.get("model"), "model"):
+        if path.endswith(".torch_dtype") and ".config." not in path:
+            named.append((path, value, as_dtype))
+    for path, name, known in named:
+        try:
+            known(name)
+        except ValueError as error:
+            doctor.report(path, str(error).partition(": ")[2], name)
 
 
 def check_plain_dicts(doctor: Doctor) -> None:
@@ -304,13 +326,12 @@ def _check_precision(doctor: Doctor, model: Any) -> None:
         half_precision_weights,
         without_autocast,
     )
-    from mmvlm.engine.optimizers.optim_wrapper import precision
 
     wrapper = doctor.cfg.get("optim_wrapper")
     strategy = str(_at(doctor.cfg, "strategy.type"))
     if not isinstance(wrapper, dict) or "DeepSpeed" in strategy:  # has its own copies
         return
-    if precision(wrapper.get("dtype")) is None:
+    if wrapper.get("dtype") in (None, "float32"):
         found = half_precision_weights(model)
         if found:
             doctor.report(

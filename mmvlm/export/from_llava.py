@@ -58,6 +58,7 @@ def import_llava(
     vocab_size: int | None = None,
     vision_tower: str | Path | None = None,
     view: Mapping[str, Any] | None = None,
+    max_length: int | None = None,
 ) -> Imported:
     """Read an official LLaVA checkpoint.
 
@@ -78,6 +79,8 @@ def import_llava(
             that was saved without it, as DenseFusion does; None takes the
             folder ``vision_tower`` inside ``path`` where there is one.
         view (Mapping | None): our view transform, which must be the official one.
+        max_length (int | None): tokens of a training sample; a warning tells of
+            another official one.
 
     Raises:
         FileNotFoundError: when ``path`` holds no such checkpoint.
@@ -100,7 +103,12 @@ def import_llava(
         official = read_json(config)
         has_tower = "vision_encoder" in imported.parts
         check_llava_config(
-            official, model_cfg, view, source=str(config), has_tower=has_tower
+            official,
+            model_cfg,
+            view,
+            source=str(config),
+            has_tower=has_tower,
+            max_length=max_length,
         )
         imported.meta["official_config"] = official
     else:

@@ -132,6 +132,8 @@ def save_processor(
         chat_template=jinja,
     )
     processor.save_pretrained(str(folder))
+    # transformers 5.x keeps it inside processor_config.json, where 4.x does not look.
+    processor.image_processor.save_pretrained(str(folder))
 
 
 def save_generation_config(

@@ -16,7 +16,7 @@ from mmengine.config import Config
 from mmengine.logging import print_log
 
 from mmvlm.export.importing import plain_model_cfg, projector_of
-from mmvlm.export.state import read_json
+from mmvlm.export.state import read_json, read_names
 from mmvlm.models.utils.hf_loading import make_config, plain_fields
 
 #: View transform -> ``image_aspect_ratio``; the official default crops the centre.
@@ -25,13 +25,27 @@ _ASPECTS = {
     "CenterCropSquare": "square",
     "AnyResTiles": "anyres",
 }
-#: Fields of the language model that must be equal.
+#: Fields of the language model that must be equal. Not ``vocab_size``: the rows of
+#: the weights tell it, and more of them than ours are cut, and said so. What was
+#: trained or frozen says nothing of what the weights compute.
 _LM_FIELDS = (
     *("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"),
-    *("num_key_value_heads", "rms_norm_eps", "rope_theta"),
+    *("num_key_value_heads", "rms_norm_eps", "hidden_act"),
 )
-#: Facts of the training that say nothing of what the weights compute.
-_TRAINING = ("tokenizer_model_max_length", "tune_mm_mlp_adapter", "freeze_backbone")
+#: What INF-LLaVA's code has fixed; its ``config.json`` is LLaVA's own. We write what
+#: differs under the key ``dual_perspective``.
+_DUAL = dict(
+    grid=3,
+    heads=8,
+    out_size=None,
+    pairing="code",
+    fusion="linear_concat",
+    branches="both",
+    enhance=True,
+    average_with_resized=True,
+    pooling="bilinear",
+)
+_DUAL_VIEWS = "DualPerspectiveViews"
 
 
 def check_llava_config(
@@ -93,6 +107,7 @@ def facts(model_cfg: Mapping[str, Any], view: Mapping[str, Any] | None) -> dict:
     spec, connector = model.vision_spec, model.connector
     projector, tower = projector_of(plain["connector"]), plain["vision_encoder"]
     lm = model.language_model.config
+    rope = _rope(lm.to_dict())
     found = dict(
         num_layers=spec.num_layers,
         mm_vision_select_layer=_from_zero(connector.select_layers, spec.num_layers),
@@ -102,12 +117,19 @@ def facts(model_cfg: Mapping[str, Any], view: Mapping[str, Any] | None) -> dict:
         mm_use_im_start_end=False,
         s2_scales=sorted(tower["scales"]) if tower.get("scales") else None,
         **{key: getattr(lm, key) for key in _LM_FIELDS if hasattr(lm, key)},
+        **rope,
     )
+    fuser = plain["connector"].get("fuser") or {}
+    if fuser.get("type") == "DualPerspectiveFuser":
+        given = {key: fuser[key] for key in _DUAL if fuser.get(key) is not None}
+        found.update(_dual(given))
     if name := _tower_name(tower):
         found["mm_vision_tower"] = name
     if view is not None:
         kind = view["type"]
         found["image_aspect_ratio"] = _ASPECTS.get(kind, kind)
+        if kind == _DUAL_VIEWS:
+            found["image_aspect_ratio"] = "pad" if view.get("pad") else "square"
         if kind == "AnyResTiles":
             found["image_grid_pinpoints"] = _pinpoints(view, spec.image_size)
             unpad = plain["connector"].get("unpad", True)
@@ -119,7 +141,7 @@ def facts(model_cfg: Mapping[str, Any], view: Mapping[str, Any] | None) -> dict:
 
 def _read(official: Mapping[str, Any], num_layers: int) -> dict:
     """Return an official config in the form of :func:`facts`."""
-    theirs = dict(official)
+    theirs = {**official, **_rope(official), **_dual(official.get("dual_perspective"))}
     if "mm_vision_select_layer" in theirs:
         layers = parse_layers(theirs["mm_vision_select_layer"])
         theirs["mm_vision_select_layer"] = _from_zero(layers, num_layers)
@@ -140,7 +162,25 @@ def _read(official: Mapping[str, Any], num_layers: int) -> dict:
     said = {key: v for key, v in theirs.items() if v is not None}
     if "mm_vision_tower" not in official:
         return said  # a file that somebody shortened says nothing by what it lacks
-    return {"s2_scales": None, "image_aspect_ratio": "square", **said}
+    defaults = dict(s2_scales=None, rope_scaling=None, image_aspect_ratio="square")
+    return {**defaults, **said}
+
+
+def _dual(changes: Mapping[str, Any] | None) -> dict:
+    """Return INF-LLaVA's settings as facts."""
+    settings = {**_DUAL, **(changes or {})}
+    return {f"dual_perspective.{key}": value for key, value in settings.items()}
+
+
+def _rope(fields: Mapping[str, Any]) -> dict:
+    """Return base and scaling of rotary positions, which have other names in 5.x."""
+    scaling = dict(fields.get("rope_parameters") or fields.get("rope_scaling") or {})
+    theta = scaling.pop("rope_theta", fields.get("rope_theta"))
+    kind = scaling.pop("type", None)
+    kind = scaling.pop("rope_type", kind)
+    scaled = kind not in (None, "default")
+    found = dict(rope_scaling=dict(scaling, rope_type=kind) if scaled else None)
+    return found if theta is None else dict(found, rope_theta=theta)
 
 
 def parse_layers(value: Any) -> list[int]:
@@ -186,6 +226,26 @@ def _equal(theirs: Any, ours: Any) -> bool:
 
 # The config that fits ------------------------------------------------------------
 
+_TOKENIZER_FILES = ("tokenizer_config", "special_tokens_map", "added_tokens")
+#: Word of an architecture, or of a base model's name -> template.
+_TEMPLATES = {
+    "mistral": "mistral_instruct",
+    "qwen": "qwen",
+    "vicuna": "vicuna_v1",
+    "llava-v1.5": "vicuna_v1",
+    "llama-2": "llava_llama_2",
+    "llama-3": "llama_3",
+}
+_UNKNOWN_TEMPLATE = "vicuna_v1"
+#: See configs/inf_llava/README.md.
+_INF_TEMPLATE = dict(
+    type="llama_3",
+    literal_bos="<|begin_of_text|>",
+    system="A chat between a curious user and an artificial intelligence assistant. "
+    "The assistant gives helpful, detailed, and polite answers to the user's "
+    "questions.",
+)
+
 
 def config_from_llava(official: Mapping[str, Any], folder: str | Path) -> Config:
     """Write the config that official weights fit: model, tokenizer, view.
@@ -198,6 +258,7 @@ def config_from_llava(official: Mapping[str, Any], folder: str | Path) -> Config
         ValueError: for a setting that our parts do not have.
 
     """
+    folder = Path(folder)
     kind = str(official.get("mm_projector_type", "linear"))
     layers = parse_layers(official.get("mm_vision_select_layer", -2))
     feature = official.get("mm_vision_select_feature", "patch")
@@ -212,6 +273,7 @@ def config_from_llava(official: Mapping[str, Any], folder: str | Path) -> Config
             f"{sorted(views)}, and no start and end tokens."
         )
     view = dict(type=views[aspect])
+    dual = any("spatial_embed." in name for name in read_names(folder))
     tower = _known_tower(official)
     if aspect == "anyres":
         merge = official.get("mm_patch_merge_type", "flat")
@@ -224,8 +286,12 @@ def config_from_llava(official: Mapping[str, Any], folder: str | Path) -> Config
                 connector=connector,
                 unpad=merge == "spatial_unpad",
             )
-    if len(layers) > 1:
+    if dual or len(layers) > 1:
         fuser = dict(type="MMFuser", select_layers=layers)
+        if dual:
+            fuser.update(type="DualPerspectiveFuser", grid=_DUAL["grid"])
+            fuser.update(official.get("dual_perspective") or {})
+            view = dict(type=_DUAL_VIEWS, pad=aspect == "pad")
         projector = _connector(kind, {})
         connector = dict(type="FusedConnector", fuser=fuser, projector=projector)
     if official.get("s2_scales") and official.get("s2", True):
@@ -251,7 +317,7 @@ def config_from_llava(official: Mapping[str, Any], folder: str | Path) -> Config
             tokenizer=dict(
                 type="HFTokenizer", name_or_path=str(folder), use_fast=False
             ),
-            chat_template="vicuna_v1",
+            chat_template=template_of(official, folder) or _UNKNOWN_TEMPLATE,
             test_dataloader=dict(
                 batch_size=1,
                 sampler=dict(type="SequentialBatchSampler"),
@@ -260,6 +326,53 @@ def config_from_llava(official: Mapping[str, Any], folder: str | Path) -> Config
             ),
         )
     )
+
+
+def config_text(official: Mapping[str, Any], folder: str | Path) -> str:
+    """Return the text of :func:`config_from_llava`, with what it leaves to choose."""
+    text = config_from_llava(official, folder).pretty_text
+    if template_of(official, Path(folder)) is not None:
+        return text
+    return (
+        "# chat_template: neither config.json nor the tokenizer tells with which one\n"
+        f"# these weights were trained; '{_UNKNOWN_TEMPLATE}' is LLaVA-1.5's. "
+        f"Choose it.\n{text}"
+    )
+
+
+def template_of(official: Mapping[str, Any], folder: Path) -> str | dict | None:
+    """Return the chat template that official weights were trained with.
+
+    The official code writes it nowhere; what tells is a projector of stage 1, the
+    marks that the tokenizer knows, the architecture, and the name of the model that
+    training began from.
+
+    Args:
+        official (Mapping): content of ``config.json``.
+        folder (Path): of the weights.
+
+    Returns:
+        str | dict | None: our template, None where nothing tells.
+
+    """
+    names = read_names(folder)
+    if (folder / "mm_projector.bin").is_file() and not any(
+        "layers." in name for name in names
+    ):
+        return "plain"
+    files = (folder / f"{stem}.json" for stem in _TOKENIZER_FILES)
+    marks = "".join(file.read_text("utf-8") for file in files if file.is_file())
+    kind = str(official.get("model_type"))
+    base = os.path.basename(str(official.get("_name_or_path") or "").rstrip("/"))
+    if "<|start_header_id|>" in marks:
+        dual = any("spatial_embed." in name for name in names)
+        return dict(_INF_TEMPLATE) if dual else "llama_3"
+    if "<|im_start|>" in marks:
+        return "qwen" if "qwen" in kind else "chatml_direct"
+    for word, template in _TEMPLATES.items():
+        if word in kind or word in base.lower():
+            return template
+    return "llava_llama_2" if "[INST]" in marks else None
 
 
 def _connector(kind: str, chosen: dict) -> dict:
@@ -325,6 +438,11 @@ def official_config(
     layers = [n - num_layers - 1 for n in found["mm_vision_select_layer"]]
     words = f"list{'/'.join(map(str, layers))}"  # as MMFuser writes several
     scales = found.pop("s2_scales")
+    dual = {
+        key: value
+        for key in _DUAL
+        if (value := found.pop(f"dual_perspective.{key}", _DUAL[key])) != _DUAL[key]
+    }
     with torch.device("meta"):
         lm = MODELS.build(plain_model_cfg(model_cfg)).language_model.config
     kind = {"llama": "Llama", "mistral": "Mistral", "qwen2": "Qwen"}.get(lm.model_type)
@@ -334,11 +452,22 @@ def official_config(
             "classes for llama, mistral and qwen2."
         )
     fields = {k: v for k, v in lm.to_dict().items() if not k.startswith("_")}
+    fields.pop("rope_parameters", None)
+    if scaling := found["rope_scaling"]:
+        found["rope_scaling"] = dict(scaling, type=scaling["rope_type"])
     fields.update(
         found, mm_vision_select_layer=layers[0] if len(layers) == 1 else words
     )
     if scales:
         fields.update(s2=True, s2_scales=",".join(map(str, scales)))
+    if dual:
+        fields["dual_perspective"] = dual
+        print_log(
+            f"model.connector.fuser: INF-LLaVA's code has other settings than {dual} "
+            "fixed and must be changed before it opens these weights.",
+            logger="current",
+            level=30,
+        )
     rule = (model_cfg.get("train_parts") or {}).get("vision_encoder", False)
     fields.update(
         model_type=f"llava_{kind.lower()}",

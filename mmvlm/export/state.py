@@ -42,6 +42,23 @@ def read_state(path: str | Path) -> dict[str, torch.Tensor]:
     )
 
 
+def read_names(folder: Path) -> list[str]:
+    """Return the names of the weights in a folder, empty without any."""
+    for name in _INDEXES:
+        if (folder / name).is_file():
+            return list(read_json(folder / name)["weight_map"])
+    for name in (*_SINGLES, "non_lora_trainables.bin", "mm_projector.bin"):
+        file = folder / name
+        if file.is_file() and file.suffix == ".safetensors":
+            from safetensors import safe_open
+
+            with safe_open(file, framework="pt") as opened:
+                return list(opened.keys())
+        if file.is_file():
+            return list(torch.load(file, map_location="meta", weights_only=True))
+    return []
+
+
 def read_file(path: str | Path) -> dict[str, torch.Tensor]:
     """Read one weight file; of a checkpoint its ``state_dict`` or ``model``."""
     path = Path(path)

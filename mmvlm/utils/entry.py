@@ -17,6 +17,11 @@ from . import signals
 
 _USER_ERRORS = (ValueError, OSError, KeyError, ImportError, TypeError)
 _debug = False
+#: Told below the help of every tool.
+_DEBUG_HELP = """
+every tool:
+  --debug               with the traceback of an error
+"""
 #: Variable of the environment of processes that end with the one that started them.
 CHILD = "MMVLM_ENDS_WITH_PARENT"
 #: Seconds that ranks of a failed run have to leave their group.
@@ -45,6 +50,8 @@ def run_tool(main: Callable[[], Any]) -> NoReturn:
         code = _say(f"{stop}.")
     except SystemExit as end:
         code = _exit_code(end.code)
+        if code == 0 and {"-h", "--help"} & set(sys.argv[1:]):
+            sys.stdout.write(_DEBUG_HELP)
     except BaseException as error:
         code = _tell(error)
     if signals.stopped():

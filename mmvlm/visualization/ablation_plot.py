@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from statistics import mean, stdev
 from typing import Any
 
+from mmvlm.utils.files import writing
+
 _BAR, _PARENT, _DOT = "#93b4f5", "#94a3b8", "#0f172a"
 _COLUMNS = 4
 
@@ -37,7 +39,8 @@ def draw_ablation(panels: Sequence[dict[str, Any]], path: str | os.PathLike) -> 
         _draw_panel(axes, panel)
         if number % columns:
             axes.set_yticklabels([])
-    figure.savefig(path, dpi=120)
+    with writing(path):
+        figure.savefig(path, dpi=120)
 
 
 def _draw_panel(axes: Any, panel: dict[str, Any]) -> None:

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from mmvlm.utils.files import writing
+
 _COLOURS = ("#2563eb", "#f97316", "#16a34a", "#9333ea", "#dc2626", "#0891b2", "#ca8a04")
 _GREY, _INK = "#64748b", "#0f172a"
 
@@ -50,7 +52,8 @@ def draw_lengths(members: Sequence[Any], path: str | os.PathLike) -> None:
         axes.legend(fontsize=8, frameon=False)
         _plain(axes)
         axes.set_ylabel("samples", fontsize=8.5)
-    figure.savefig(path, dpi=120)
+    with writing(path):
+        figure.savefig(path, dpi=120)
 
 
 def draw_mixture(members: Sequence[Any], path: str | os.PathLike) -> None:
@@ -83,7 +86,8 @@ def draw_mixture(members: Sequence[Any], path: str | os.PathLike) -> None:
         axes.invert_yaxis()
         axes.set_title(title, fontsize=10, loc="left", weight="bold")
         _plain(axes)
-    figure.savefig(path, dpi=120)
+    with writing(path):
+        figure.savefig(path, dpi=120)
 
 
 def _figure(width: float, height: float) -> Any:

@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from mmvlm.utils.files import write_atomic
+
 #: Colours of levels, in their order.
 LEVEL_COLOURS = ("#ef4444", "#f59e0b", "#22c55e", "#3b82f6", "#d946ef", "#14b8a6")
 #: Most numbers of sampling points that the page holds for clicking.
@@ -279,8 +281,7 @@ def write_page(
         f"<title>{html.escape(title)}</title><style>{_STYLE}</style>"
         f"<body>{''.join(parts)}<script>{_SCRIPT}</script></body></html>"
     )
-    with open(path, "w", encoding="utf-8") as file:
-        file.write(page)
+    write_atomic(path, lambda file: file.write(page.encode("utf-8")))
 
 
 def _click_data(places: Any, weights: Any, grid: Any, query: Any) -> dict:

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from mmvlm.evaluation.functional.tiny_scenes import find_box, to_pixels
+from mmvlm.utils.files import writing
 
 TRUE_COLOUR, PREDICTED_COLOUR = "#22c55e", "#f97316"
 _RIGHT, _WRONG, _GREY = "#15803d", "#c2410c", "#64748b"
@@ -126,7 +127,8 @@ def draw_grid(
         _draw_picture(figure.add_axes(area), row, image_root)
         area = ((x + side) / width, area[1], 0.01, area[3])
         _write_texts(figure.add_axes(area), row, side)
-    figure.savefig(path, dpi=120)
+    with writing(path):
+        figure.savefig(path, dpi=120)
 
 
 def _draw_picture(axes: Any, row: dict, image_root: str | os.PathLike) -> None:

@@ -8,6 +8,8 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+from mmvlm.utils.files import writing
+
 _LINE, _FAINT = "#2563eb", "#93b4f5"
 
 
@@ -80,5 +82,6 @@ def draw_loss_curves(
         axes.tick_params(labelsize=8)
         axes.grid(alpha=0.25, lw=0.6)
         axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=120)
+    with writing(path):
+        figure.savefig(path, dpi=120)
     return last

@@ -26,6 +26,28 @@ def test_misspelt_option_names_the_nearest_key(chain):
     assert "1 problem" in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [
+        ("optim_wrapper.dtype", r"\[None, 'float32', 'bfloat16', 'float16'\]"),
+        ("test_cfg.dtype", r"\[None, 'float32', 'bfloat16', 'float16'\]"),
+        ("model.vision_encoder.torch_dtype", "'float32', 'bfloat16' or 'float16'"),
+        ("model.language_model.torch_dtype", "'float32', 'bfloat16' or 'float16'"),
+    ],
+)
+@pytest.mark.parametrize("name", ["bf16", "int8"])
+def test_a_dtype_of_an_unknown_name_is_refused_with_those_that_are_known(
+    path, allowed, name
+):
+    config = "llava-clip-tiny_mlp2x_llama-tiny_1xb96-2k-ft_tiny-scenes"
+    options = {"+test_cfg.type": "VLMTestLoop", "train_cfg.max_itters": 3}
+    options[f"+{path}"] = name
+    told = rf"{re.escape(path)}='{name}' \(--cfg-options\): expected .*{allowed}"
+    with pytest.raises(ConfigError, match=told) as error:
+        load_config(config, options)
+    assert "2 problems" in str(error.value)
+
+
 def test_misspelt_branch_of_a_file_names_its_line(chain):
     path = chain.child("model = dict(\n    conector=dict(depth=3),\n)")
 

@@ -1,3 +1,6 @@
+import json
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -110,3 +113,76 @@ def test_checkpointing_keeps_less():
 )
 def test_is_offline(model, offline):
     assert is_offline(model) is offline
+
+
+TINY = "llava-clip-tiny_mlp2x_llama-tiny_1xb96-2k-ft_tiny-scenes"
+FOLDERS = {
+    "vision_encoder": dict(
+        model_type="clip_vision_model",
+        hidden_size=16,
+        intermediate_size=24,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        image_size=16,
+        patch_size=8,
+    ),
+    "language_model": dict(
+        model_type="llama",
+        vocab_size=320,
+        hidden_size=24,
+        intermediate_size=40,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+    ),
+}
+
+
+def dry_run_of_folders(folder):
+    """The tool on a config whose parts are folders, in a process of its own."""
+    options = []
+    for part in FOLDERS:
+        path = folder / f"llama-{part}"
+        options += [f"model.{part}.config=None", f"+model.{part}.name_or_path={path}"]
+    command = [sys.executable, str(ROOT / "tools/misc/dry_run.py"), TINY, "--json"]
+    return subprocess.run(
+        [*command, "--cfg-options", *options], capture_output=True, text=True
+    )
+
+
+@pytest.mark.slow
+def test_local_folders_without_config_are_read(tmp_path):
+    for part, config in FOLDERS.items():
+        (tmp_path / f"llama-{part}").mkdir()
+        path = tmp_path / f"llama-{part}" / "config.json"
+        path.write_text(json.dumps(config))
+
+    done = dry_run_of_folders(tmp_path)
+
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["widths"] == dict(vision_encoder=16, language_model=24)
+    assert [part["type"] for part in found["parts"]][::2] == [
+        "HFVisionEncoder",
+        "HFCausalLM",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (None, "No such file or directory: '.*config.json'"),
+        ("{}", "config.json has no 'model_type'"),
+        ('{"model_type": ', "Expecting value"),
+    ],
+)
+def test_a_folder_that_is_no_model_is_told_though_its_name_has_one(
+    tmp_path, text, told
+):
+    (tmp_path / "llama").mkdir()
+    if text is not None:
+        (tmp_path / "llama" / "config.json").write_text(text)
+    part = dict(type="HFCausalLM", name_or_path=str(tmp_path / "llama"))
+
+    match = f"language_model.name_or_path='.*': no model.*{told}"
+    with pytest.raises(FileNotFoundError, match=match):
+        build_on_meta(part)

@@ -236,3 +236,23 @@ def test_other_towers_export_too(kind, tokenizer, tmp_path):
     export_hf(model, context, tmp_path / "out", view=VIEW)
     report = verify_export(model, tmp_path / "out", [make_question()])
     assert report.ok, str(report)
+
+
+def test_the_image_processor_has_a_file_of_its_own(context, tmp_path, monkeypatch):
+    """As written by transformers 5.x, whose processor writes one file for all."""
+    from transformers import AutoImageProcessor, LlavaProcessor
+
+    from mmvlm.export.hf_files import add_image_token, save_processor
+
+    monkeypatch.setattr(
+        LlavaProcessor,
+        "save_pretrained",
+        lambda self, folder: self.tokenizer.save_pretrained(folder),
+    )
+    tokenizer, _ = add_image_token(context.tokenizer)
+
+    save_processor(tmp_path, context, tokenizer, dict(type="PadToSquare"), "default")
+
+    read = AutoImageProcessor.from_pretrained(tmp_path)
+    assert type(read).__name__.startswith("LlavaImageProcessor")
+    assert read.do_pad and read.crop_size["height"] == context.spec.image_size

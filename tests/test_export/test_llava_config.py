@@ -6,12 +6,15 @@ import json
 import pytest
 import torch
 
+from mmvlm.config import load_config
 from mmvlm.export.from_llava import import_llava
 from mmvlm.export.llava_config import (
     check_llava_config,
     config_from_llava,
+    config_text,
     official_config,
     parse_layers,
+    template_of,
 )
 
 CLIP = dict(
@@ -38,6 +41,11 @@ FUSED = dict(
     fuser=dict(type="MMFuser", select_layers=[1, 2, 3, 4, 5]),
     projector=dict(type="MLPConnector", depth=2),
 )
+DUAL = dict(
+    type="FusedConnector",
+    fuser=dict(type="DualPerspectiveFuser", grid=3, select_layers=[-2]),
+    projector=dict(type="MLPConnector", depth=2),
+)
 SCALED = dict(type="S2VisionEncoder", encoder=TOWER, scales=[16, 32])
 PAD, ANYRES = dict(type="PadToSquare"), dict(type="AnyResTiles")
 
@@ -57,6 +65,7 @@ SYSTEMS = {
     "mmfuser": (model(connector=FUSED), PAD),
     "densefusion": (model(tower=SCALED), PAD),
     "llava-next": (model(connector=TILED), ANYRES),
+    "inf-llava": (model(connector=DUAL), dict(type="DualPerspectiveViews", pad=True)),
 }
 
 
@@ -78,6 +87,12 @@ def test_what_we_write_is_what_we_read(name):
         ("llava", "mm_use_im_start_end", True),
         ("llava", "s2_scales", "16,32"),
         ("llava", "rms_norm_eps", 1e-5),
+        ("llava", "hidden_act", "gelu"),
+        ("llava", "rope_theta", 5e5),
+        ("llava", "rope_scaling", dict(type="linear", factor=2.0)),
+        ("inf-llava", "image_aspect_ratio", "square"),
+        ("inf-llava", "dual_perspective", dict(grid=2)),
+        ("inf-llava", "dual_perspective", dict(pairing="paper")),
         ("mmfuser", "mm_vision_select_layer", "list-6/-5/-3/-3/-2"),
         ("densefusion", "s2_scales", "16,24"),
         ("densefusion", "s2", False),
@@ -89,6 +104,8 @@ def test_another_setting_of_the_same_shapes_is_refused_by_key(name, key, value):
     cfg, view = SYSTEMS[name]
     written = dict(official_config(cfg, view), **{key: value})
     named = "s2_scales" if key == "s2" else key
+    if isinstance(value, dict) and key == "dual_perspective":
+        named = f"{key}.{next(iter(value))}"
     with pytest.raises(ValueError, match=f"{named}=.*ours.*--print-config"):
         check_llava_config(written, cfg, view)
 
@@ -132,6 +149,9 @@ def test_the_printed_config_is_the_one_that_fits(name, tmp_path):
     from mmengine.config import Config
 
     cfg, view = SYSTEMS[name]
+    if name == "inf-llava":
+        state = {"model.spatial_embed.ln_fuse.bias": torch.zeros(16)}
+        torch.save(state, tmp_path / "pytorch_model.bin")
     (tmp_path / "clip-tiny").mkdir()
     (tmp_path / "clip-tiny" / "config.json").write_text(json.dumps(CLIP))
     written = official_config(cfg, view)
@@ -156,3 +176,73 @@ def test_the_printed_config_knows_towers_by_name():
     other["mm_vision_tower"] = "nobody/knows"
     with pytest.raises(ValueError, match="give --config"):
         config_from_llava(other, "x")
+
+
+def test_what_the_official_code_of_inf_llava_has_fixed_is_held_and_written():
+    cfg = copy.deepcopy(SYSTEMS["inf-llava"][0])
+    view = dict(type="DualPerspectiveViews")
+    official = official_config(cfg, view)
+    assert official["image_aspect_ratio"] == "square"
+    assert "dual_perspective" not in official
+    cfg["connector"]["fuser"].update(grid=2, branches="both", pooling="average")
+    with pytest.raises(ValueError, match=r"dual_perspective.grid=3, ours 2"):
+        check_llava_config(official, cfg, view)
+
+    written = official_config(cfg, view)
+
+    assert written["dual_perspective"] == dict(grid=2, pooling="average")
+    check_llava_config(written, cfg, view)
+
+
+def test_another_length_of_samples_is_told_not_refused(monkeypatch):
+    from mmvlm.export import llava_config
+
+    said = []
+    monkeypatch.setattr(llava_config, "print_log", lambda text, **_: said.append(text))
+    cfg, view = SYSTEMS["llava"]
+    written = official_config(cfg, view, tokenizer_model_max_length=2048)
+    check_llava_config(written, cfg, view, max_length=2048)
+    assert said == []
+    check_llava_config(written, cfg, view, max_length=512)
+    assert "tokenizer_model_max_length=2048, the config cuts" in said[0]
+
+
+@pytest.mark.parametrize(
+    ("fields", "marks", "template"),
+    [
+        (dict(_name_or_path="lmsys/vicuna-7b-v1.5"), "", "vicuna_v1"),
+        (dict(_name_or_path="x/llava-v1.5-7b/"), "", "vicuna_v1"),
+        (dict(_name_or_path="meta-llama/Llama-2-7b-chat-hf"), "", "llava_llama_2"),
+        (dict(model_type="llava_mistral"), "[INST]", "mistral_instruct"),
+        (dict(model_type="llava_qwen"), "<|im_start|>", "qwen"),
+        ({}, "<|im_start|>", "chatml_direct"),
+        ({}, "<|start_header_id|>", "llama_3"),
+        ({}, "[INST]", "llava_llama_2"),
+        ({}, "", None),
+    ],
+)
+def test_the_printed_template_is_that_of_the_weights(tmp_path, fields, marks, template):
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(dict(marks=marks)))
+    official = dict(official_config(*SYSTEMS["llava"]), **fields)
+    official["mm_vision_tower"] = "openai/clip-vit-large-patch14-336"
+
+    assert template_of(official, tmp_path) == template
+    text = config_text(official, tmp_path)
+    assert f"chat_template = '{template or 'vicuna_v1'}'" in text
+    assert ("# chat_template: neither" in text) == (template is None)
+    compile(text, "printed", "exec")
+
+
+def test_stage_one_and_inf_llava_have_templates_of_their_own(tmp_path):
+    official = official_config(*SYSTEMS["llava"])
+    state = {"model.spatial_embed.ln_fuse.bias": torch.zeros(16)}
+    torch.save(state, tmp_path / "mm_projector.bin")
+    (tmp_path / "tokenizer_config.json").write_text('"<|start_header_id|>"')
+    assert template_of(official, tmp_path) == "plain"
+    state["model.layers.0.x"] = torch.zeros(1)
+    torch.save(state, tmp_path / "pytorch_model.bin")
+
+    template = template_of(official, tmp_path)
+
+    name = "inf-llava-clip-l14-336_dual-n3_llama3-8b_8xb8-1e-ft_llava-665k"
+    assert template == load_config(name).chat_template.to_dict()

@@ -168,6 +168,19 @@ def test_a_users_mistake_is_one_line_and_a_traceback_after_debug(kind):
     assert long[0] == 1 and "Traceback" in long[2]
 
 
+@pytest.mark.parametrize("flag", ["-h", "--help"])
+def test_the_help_of_every_tool_tells_of_debug(flag):
+    body = """
+import argparse
+run_tool(lambda: argparse.ArgumentParser(description="A tool.").parse_args())
+"""
+    code, out, err = end(start(body, flag))
+
+    assert (code, err) == (0, "") and "A tool." in out and "--debug" in out
+    code, out, err = end(start(body, "--no-such-option"))
+    assert code == 2 and out == "" and "--debug" not in err
+
+
 def test_tools_that_tell_themselves_show_tracebacks_after_debug_too():
     body = """
 def main():

@@ -27,6 +27,7 @@ from mmengine.config import DictAction
 
 from mmvlm.apis import VLMInferencer
 from mmvlm.apis.feature_maps import look_inside
+from mmvlm.utils.files import writing
 from mmvlm.visualization.features import (
     check_query,
     draw_maps,
@@ -96,7 +97,8 @@ def draw(maps, query: tuple[int, int], folder: Path) -> list[tuple[str, str]]:
     out = []
     for heading, stem, figure in figures:
         path = folder / f"{stem}.png"
-        figure.savefig(path, dpi=110)
+        with writing(path):
+            figure.savefig(path, dpi=110)
         out.append((heading, str(path)))
     return out
 

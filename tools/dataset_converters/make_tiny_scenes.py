@@ -48,7 +48,7 @@ def main(argv=None):
                 style=args.style,
             )
     except user_errors() as error:
-        return f"error: {error.args[0] if error.args else error}"
+        return f"error: {error}"
     print(
         f"{summary['num_train']} training scenes and {summary['num_test']} test "
         f"questions in {args.out} ({time.perf_counter() - start:.0f} s): "

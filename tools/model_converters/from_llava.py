@@ -46,16 +46,20 @@ def main(argv=None):
     args = parse_args(argv)
     from mmvlm.apis.loading import find_pipeline, view_config
     from mmvlm.config import load_config
+    from mmvlm.config.dry_run import training_length
     from mmvlm.export.from_llava import import_llava
-    from mmvlm.export.llava_config import config_from_llava
+    from mmvlm.export.llava_config import config_from_llava, config_text
     from mmvlm.export.state import read_json
 
     path = Path(args.path)
     try:
         folder = path.parent if path.is_file() else path
         if args.config is None or args.print_config:
-            fitting = config_from_llava(read_json(folder / "config.json"), folder)
-        cfg = fitting if args.config is None else load_config(args.config)
+            official = read_json(folder / "config.json")
+        if args.config is None:
+            cfg = config_from_llava(official, folder)
+        else:
+            cfg = load_config(args.config)
         imported = import_llava(
             args.path,
             cfg.model.to_dict(),
@@ -63,12 +67,13 @@ def main(argv=None):
             vocab_size=args.vocab_size,
             vision_tower=args.vision_tower,
             view=view_config(find_pipeline(cfg)),
+            max_length=training_length(cfg),
         )
         imported.save(args.out)
+        if args.print_config:
+            print(config_text(official, folder))
     except user_errors() as error:
         return f"error: {error}"
-    if args.print_config:
-        print(fitting.pretty_text)
     return 0
 
 

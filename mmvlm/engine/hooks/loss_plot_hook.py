@@ -9,6 +9,7 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 
 from mmvlm.registry import HOOKS
+from mmvlm.utils.files import writing
 
 from .progress_hook import read_scalars
 
@@ -51,7 +52,8 @@ def draw_scalars(rows: list[dict], path: str, title: str = "") -> None:
         axes.set(xlabel="optimizer step", ylabel=label)
         axes.grid(alpha=0.3)
     figure.suptitle(title)
-    figure.savefig(path, dpi=110)
+    with writing(path):
+        figure.savefig(path, dpi=110)
 
 
 def _smooth(points: list[tuple], memory: float = 0.9) -> tuple[list, list]:

@@ -28,7 +28,7 @@ def precision(name: str | None) -> torch.dtype | None:
         ValueError: for an unknown name.
 
     """
-    if name not in PRECISIONS:
+    if name not in list(PRECISIONS):
         raise ValueError(
             f"optim_wrapper.dtype={name!r}: expected one of {list(PRECISIONS)}."
         )

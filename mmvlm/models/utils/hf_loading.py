@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -85,6 +87,8 @@ def resolve_config(
 
     path, file = pretrained_source(name_or_path)
     try:
+        if not file and os.path.isdir(path):
+            _check_folder(Path(path))
         found = AutoConfig.from_pretrained(
             path, trust_remote_code=trust_remote_code, **file
         )
@@ -105,6 +109,17 @@ def resolve_config(
                 f"{name_or_path!r} has {got!r}. Correct one of them."
             )
     return found, not on_meta()
+
+
+def _check_folder(folder: Path) -> None:
+    """Let a folder's own file name its architecture.
+
+    transformers would take the first one that occurs in the folder's name, with
+    default sizes.
+    """
+    fields = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    if not {"model_type", "auto_map"} & set(fields):
+        raise ValueError("config.json has no 'model_type'")
 
 
 def plain_fields(config: Any) -> dict[str, Any]:
@@ -203,13 +218,13 @@ def as_dtype(name: str | torch.dtype | None) -> torch.dtype | None:
     """Return the dtype of a name.
 
     Raises:
-        ValueError: for a name that is no dtype.
+        ValueError: for a name that is no dtype of weights.
 
     """
     if name is None or isinstance(name, torch.dtype):
         return name
-    dtype = getattr(torch, name, None)
-    if not isinstance(dtype, torch.dtype):
+    dtype = getattr(torch, str(name), None)
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
         raise ValueError(
             f"torch_dtype={name!r}: expected 'float32', 'bfloat16' or 'float16'."
         )
