@@ -5,6 +5,17 @@ import json
 import pytest
 import torch
 
+from mmvlm.engine.strategies.fsdp import VLMFSDPStrategy, tower_blocks
+from mmvlm.models.language_models.hf_causal_lm import HFCausalLM
+from mmvlm.models.vision_encoders.base import VisionEncoder
+from mmvlm.registry import MODELS
+
+ENCODERS = {
+    name: cls
+    for name, cls in MODELS.module_dict.items()
+    if isinstance(cls, type) and issubclass(cls, VisionEncoder)
+}
+
 
 def losses(folder):
     rows = [json.loads(line) for line in (folder / "scalars.jsonl").open()]
@@ -84,7 +95,17 @@ def test_bfloat16_resumes_exactly_under_zero2_and_zero3(jobs, tmp_path):
 
 
 def test_options_of_the_former_fsdp_wrapper_are_refused_with_the_new_ones():
-    from mmvlm.engine.strategies.fsdp import VLMFSDPStrategy
-
     with pytest.raises(ValueError, match="reshard_after_forward=False"):
         VLMFSDPStrategy(model_wrapper=dict(sharding_strategy="SHARD_GRAD_OP"))
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_the_blocks_of_every_encoder_are_units(name):
+    model = ENCODERS[name].tiny()
+
+    assert set(model.blocks) <= set(tower_blocks(model)) <= set(model.modules())
+
+
+def test_blocks_that_an_adapter_runs_ahead_are_no_units():
+    assert tower_blocks(HFCausalLM.tiny())
+    assert not tower_blocks(HFCausalLM.tiny(adapters=[dict(type="LaVINAdapter")]))

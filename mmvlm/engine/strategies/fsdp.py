@@ -32,8 +32,7 @@ def tower_blocks(model: nn.Module) -> list[nn.Module]:
     found: list[nn.Module] = []
     for tower in model.modules():
         if isinstance(tower, VisionEncoder | LanguageModel):
-            adapters = getattr(tower, "adapters", {})
-            if not any(adapter.runs_ahead for adapter in adapters.values()):
+            if not any(getattr(m, "runs_ahead", False) for m in tower.modules()):
                 found += getattr(tower, "blocks", ())
     return list(dict.fromkeys(found))
 
