@@ -17,19 +17,24 @@ from mmengine.dist import get_rank
 from torch.utils.data import DataLoader, IterableDataset
 
 from mmvlm.registry import DATA_SAMPLERS, DATASETS, FUNCTIONS
+from mmvlm.utils import signals
 
 
-def one_thread_worker(worker_id: int, *, seed: int, num_workers: int) -> None:
+def one_thread_worker(
+    worker_id: int, *, seed: int, num_workers: int, ends_with_tool: bool = False
+) -> None:
     """Seed a worker and give it one thread, as workers are many.
 
     Args:
         worker_id (int): number of the worker on this rank.
         seed (int): of the run.
         num_workers (int): workers per rank.
+        ends_with_tool (bool): the main process heeds signals and kills its workers
+            at its end; elsewhere SIGTERM is how the loader ends one that is stuck.
 
     """
-    # A signal to the whole process group is the main process's; it ends us.
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if ends_with_tool:  # a signal to the whole process group is not ours
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
     torch.set_num_threads(1)
     try:
         import cv2
@@ -119,6 +124,7 @@ def build_dataloader(
             one_thread_worker,
             seed=seed or 0,
             num_workers=cfg.get("num_workers", 0),
+            ends_with_tool=signals.installed(),
         ),
         generator=torch.Generator(),
     )
