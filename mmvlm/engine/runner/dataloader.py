@@ -53,14 +53,19 @@ class FrozenLoader(DataLoader):
 
     A garbage collection writes into the head of every object that it visits, and a
     forked worker gets a copy of each page that is written to: 160 MB in each worker
-    of a set of 640K records. Frozen objects are not visited.
+    of a set of 640K records. Frozen objects are not visited. The parent's are so
+    only while workers are forked: what it drops later must be collected.
     """
 
     def _get_iterator(self) -> Any:
-        if self.num_workers:
-            gc.collect()
-            gc.freeze()
-        return super()._get_iterator()
+        if not self.num_workers:
+            return super()._get_iterator()
+        gc.collect()
+        gc.freeze()
+        try:
+            return super()._get_iterator()
+        finally:
+            gc.unfreeze()
 
 
 class RowLoader(FrozenLoader):
