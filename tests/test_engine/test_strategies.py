@@ -99,6 +99,16 @@ def test_options_of_the_former_fsdp_wrapper_are_refused_with_the_new_ones():
         VLMFSDPStrategy(model_wrapper=dict(sharding_strategy="SHARD_GRAD_OP"))
 
 
+def test_what_cannot_be_spread_is_refused_by_name():
+    model = torch.nn.Linear(2, 2)
+    model.scale = torch.nn.Parameter(torch.tensor(1.0))
+    with pytest.raises(ValueError, match=r"without dimensions \(scale\).*ddp\.py"):
+        VLMFSDPStrategy._wrap_model(None, model)
+    model.weight = torch.nn.Parameter(torch.ones(2, 2).char(), requires_grad=False)
+    with pytest.raises(ValueError, match=r"quantised weights \(weight\).*ddp\.py"):
+        VLMFSDPStrategy._wrap_model(None, model)
+
+
 @pytest.mark.parametrize("name", ENCODERS)
 def test_the_blocks_of_every_encoder_are_units(name):
     model = ENCODERS[name].tiny()
