@@ -119,6 +119,8 @@ def _tiny_parts(model: dict, ids: dict[str, Any], layers: int) -> dict:
                     "name_or_path."
                 )
             sizes = {**_LANGUAGE, **ids} if is_text else dict(_VISION)
+            if is_text and ids:  # new rows are those of the last ids
+                sizes["vocab_size"] -= part.get("num_new_tokens", 0)
             sizes["num_hidden_layers"] = _blocks_needed(part) if is_text else layers
             result[name] = _tiny_part(part, config, sizes)
         elif part["type"] in _OTHER_ENCODERS:

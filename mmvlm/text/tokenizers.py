@@ -97,8 +97,11 @@ def hf_tokenizer(
 
 
 def _add_specials(tokenizer: Any, tokens: list[str]) -> None:
+    known = tokenizer.get_vocab() if tokens else {}
     if tokens:
         tokenizer.add_tokens(tokens, special_tokens=True)
+    new = [token for token in tokens if token not in known]
+    tokenizer.mmvlm_new_ids = tuple(tokenizer.convert_tokens_to_ids(new))
     # Asked for by name: answers may say them, see frame_tokens.
     tokenizer.mmvlm_markup = tuple(tokens)
 

@@ -16,7 +16,8 @@ def check_vocabulary(tokenizer: Any, language_model: Any) -> None:
         language_model (Any): with ``vocab_size``, rows of the embedding table.
 
     Raises:
-        ValueError: naming both numbers and ``num_new_tokens``.
+        ValueError: naming both numbers and ``num_new_tokens``; also when ``new_rows``
+            are to learn and new tokens have rows of the old table.
 
     """
     rows = getattr(language_model, "vocab_size", None)
@@ -31,6 +32,24 @@ def check_vocabulary(tokenizer: Any, language_model: Any) -> None:
             "added, set model.language_model.num_new_tokens="
             f"{count - rows + given}; else give the model its own tokenizer."
         )
+    _check_new_rows(tokenizer, language_model, count)
+
+
+def _check_new_rows(tokenizer: Any, language_model: Any, count: int) -> None:
+    """Refuse to train ``new_rows`` where a padded table has rows for new tokens."""
+    if not hasattr(language_model, "train_new_rows"):
+        return
+    # A tokenizer from a folder does not say which of its tokens are new.
+    first = min([*getattr(tokenizer, "mmvlm_new_ids", ()), count - 1])
+    for name, module in language_model.named_modules():
+        frozen = getattr(module, "frozen_rows", 0)
+        if first < frozen:
+            raise ValueError(
+                f"'new_rows' trains the rows from {frozen} on, but the tokenizer has "
+                f"new tokens from id {first} on: the table was longer than the "
+                "vocabulary. Take num_new_tokens away if no id needs it, and train "
+                f"'{name.rpartition('.')[2]}' in place of 'new_rows'."
+            )
 
 
 def highest_id(tokenizer: Any) -> int:

@@ -24,7 +24,7 @@ every tool:
 """
 #: Variable of the environment of processes that end with the one that started them.
 CHILD = "MMVLM_ENDS_WITH_PARENT"
-#: Seconds that ranks of a failed run have to leave their group.
+#: Seconds that a rank has to wait for the others and leave their group.
 _PATIENCE = 10.0
 
 
@@ -167,13 +167,13 @@ def _leave_group(succeeded: bool) -> bool:
         return False
 
     def leave() -> None:
+        if succeeded:
+            with contextlib.suppress(Exception):
+                distributed.barrier()
         with contextlib.suppress(Exception):
             distributed.destroy_process_group()
 
-    # Ranks that are gone must not hold this one up.
-    if succeeded:
-        with contextlib.suppress(Exception):
-            distributed.barrier()
+    # Ranks that are gone, or hang, must not hold this one up.
     thread = threading.Thread(target=leave, daemon=True)
     thread.start()
     thread.join(_PATIENCE)

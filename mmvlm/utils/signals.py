@@ -52,6 +52,11 @@ class _State:
     forks_from_main = True
 
 
+def installed() -> bool:
+    """Whether this process handles signals; see :func:`install`."""
+    return _State.owner == os.getpid()
+
+
 def received() -> int:
     """Return the number of the first signal that this process got, else 0."""
     return _State.received
@@ -94,7 +99,7 @@ def install() -> None:
     Those that its parent ignores (nohup) stay ignored. Forked children leave the
     signals to this process and die with it.
     """
-    if _State.owner == os.getpid():
+    if installed():
         return
     first = not _State.owner
     _State.owner = os.getpid()

@@ -123,13 +123,13 @@ def test_longer_run_reaches_the_new_end_and_says_so(tmp_path, saved, other, capf
     assert runner.train_loop.iter == 12
 
 
-def test_longer_run_by_epochs_with_other_batches_goes_on_at_its_place(tmp_path):
+def test_longer_run_by_epochs_with_other_batches_goes_on_at_its_place(tmp_path, capfd):
     def by_epochs(name, batch, **changes):
         cfg = config(tmp_path / name, **changes)
         cfg.train_cfg = dict(type="VLMTrainLoop", max_epochs=2)
         cfg.train_dataloader.batch_size = batch
         cfg.default_hooks.checkpoint = dict(
-            type="VLMCheckpointHook", interval=10, max_keep=-1
+            type="VLMCheckpointHook", interval=2, max_keep=-1
         )
         return cfg
 
@@ -138,6 +138,10 @@ def test_longer_run_by_epochs_with_other_batches_goes_on_at_its_place(tmp_path):
 
     runner = train(by_epochs("again", 4, resume=path, resume_with_changes=True))
 
+    said = "after 15 optimizer steps, counted anew: 30 steps when it was saved."
+    assert said in "".join(capfd.readouterr())
+    (kept,) = (hook.kept for hook in runner.hooks if hasattr(hook, "kept"))
+    assert kept == [f"iter_{step}.pth" for step in range(2, 21, 2)]
     rows = read_scalars(tmp_path / "again")
     assert [row["step"] for row in rows] == [16, 17, 18, 19, 20]
     assert runner.train_loop.max_iters == runner.train_loop.iter == 20

@@ -5,11 +5,46 @@ import signal
 
 import pytest
 import torch
+from engine_toys import toy_config
+from mmengine.runner import BaseLoop
 from test_kill_and_resume import log_tails, losses, steps_logged, wait_while
 
+from mmvlm.engine.runner import build_runner
 from mmvlm.engine.runner.checkpoint import load_file
+from mmvlm.utils import signals
 
 STEPS = 12
+
+
+class Validation(BaseLoop):
+    """Notes after which epoch it runs; the first is stopped by a signal."""
+
+    epochs: list = []
+
+    def run(self):
+        self.epochs.append(self.runner.epoch)
+        if len(self.epochs) == 1:
+            raise signals.Stopped(signal.SIGTERM)
+
+
+@pytest.mark.parametrize("interval", [1, None])
+def test_a_validation_that_a_signal_stops_is_run_after_the_resume(
+    tmp_path, monkeypatch, interval
+):
+    monkeypatch.setattr(signals._State, "stopped", 0)
+    monkeypatch.setattr(Validation, "epochs", [])
+    saves = dict(type="VLMCheckpointHook", interval=interval, by_epoch=True)
+    for resume in (False, True):
+        cfg = toy_config(tmp_path, resume=resume)
+        cfg.train_cfg = dict(type="VLMTrainLoop", max_epochs=3, val_interval=1)
+        cfg.train_dataloader.dataset.size = 8
+        cfg.default_hooks.checkpoint = saves
+        runner = build_runner(cfg)
+        runner._val_loop = Validation(runner, None)
+        runner.train()
+
+        assert (runner.epoch, runner.iter) == ((3, 12) if resume else (1, 4))
+    assert Validation.epochs == [1, 1, 2, 3]
 
 
 def weights(folder):

@@ -5,6 +5,17 @@ import json
 import pytest
 import torch
 
+from mmvlm.engine.strategies.fsdp import VLMFSDPStrategy, tower_blocks
+from mmvlm.models.language_models.hf_causal_lm import HFCausalLM
+from mmvlm.models.vision_encoders.base import VisionEncoder
+from mmvlm.registry import MODELS
+
+ENCODERS = {
+    name: cls
+    for name, cls in MODELS.module_dict.items()
+    if isinstance(cls, type) and issubclass(cls, VisionEncoder)
+}
+
 
 def losses(folder):
     rows = [json.loads(line) for line in (folder / "scalars.jsonl").open()]
@@ -84,7 +95,27 @@ def test_bfloat16_resumes_exactly_under_zero2_and_zero3(jobs, tmp_path):
 
 
 def test_options_of_the_former_fsdp_wrapper_are_refused_with_the_new_ones():
-    from mmvlm.engine.strategies.fsdp import VLMFSDPStrategy
-
     with pytest.raises(ValueError, match="reshard_after_forward=False"):
         VLMFSDPStrategy(model_wrapper=dict(sharding_strategy="SHARD_GRAD_OP"))
+
+
+def test_what_cannot_be_spread_is_refused_by_name():
+    model = torch.nn.Linear(2, 2)
+    model.scale = torch.nn.Parameter(torch.tensor(1.0))
+    with pytest.raises(ValueError, match=r"without dimensions \(scale\).*ddp\.py"):
+        VLMFSDPStrategy._wrap_model(None, model)
+    model.weight = torch.nn.Parameter(torch.ones(2, 2).char(), requires_grad=False)
+    with pytest.raises(ValueError, match=r"quantised weights \(weight\).*ddp\.py"):
+        VLMFSDPStrategy._wrap_model(None, model)
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_the_blocks_of_every_encoder_are_units(name):
+    model = ENCODERS[name].tiny()
+
+    assert set(model.blocks) <= set(tower_blocks(model)) <= set(model.modules())
+
+
+def test_blocks_that_an_adapter_runs_ahead_are_no_units():
+    assert tower_blocks(HFCausalLM.tiny())
+    assert not tower_blocks(HFCausalLM.tiny(adapters=[dict(type="LaVINAdapter")]))

@@ -201,6 +201,28 @@ def test_exit_codes_are_true(result, code):
     assert end(start(f"run_tool(lambda: {result})"))[0] == code
 
 
+@pytest.mark.multiproc
+def test_a_rank_that_is_done_does_not_wait_for_one_that_hangs(tmp_path):
+    body = f"""
+import os
+import torch.distributed as dist
+from mmvlm.utils import entry
+entry._PATIENCE = 1.0
+def main():
+    rank = int(os.environ["RANK"])
+    dist.init_process_group("gloo", "file://{tmp_path}/store", None, 2, rank)
+    if rank:
+        time.sleep(600)
+run_tool(main)
+"""
+    done, hung = (start(body, RANK=rank) for rank in "01")
+    try:
+        assert end(done) == (0, "", "")
+    finally:
+        hung.kill()
+        end(hung)
+
+
 def test_an_error_of_ours_keeps_its_traceback():
     code, _, err = end(start("def main():\n    1 / 0\nrun_tool(main)\n"))
 

@@ -78,7 +78,12 @@ class VLMCheckpointHook(Hook):
         self.kept, self.best = list(state["kept"]), state["best"]
 
     def before_train(self, runner: Any) -> None:
-        """Remove what killed writers left behind."""
+        """Remove what killed writers left behind; forget files of later steps.
+
+        A run that was resumed with changes may count fewer steps than its file.
+        """
+        done = runner.train_loop.completed_steps
+        self.kept = [name for name in self.kept if int(name[5:-4]) <= done]
         if is_main_process():
             for path in Path(runner.work_dir).glob(".*.tmp"):
                 path.unlink(missing_ok=True)

@@ -301,4 +301,4 @@ def _owned(
                 continue
             seen.add(id(param))
             whole = f"{path}.{name}" if path else name
-            yield whole.replace("_fsdp_wrapped_module.", ""), param, child
+            yield whole, param, child

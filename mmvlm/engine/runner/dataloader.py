@@ -17,19 +17,24 @@ from mmengine.dist import get_rank
 from torch.utils.data import DataLoader, IterableDataset
 
 from mmvlm.registry import DATA_SAMPLERS, DATASETS, FUNCTIONS
+from mmvlm.utils import signals
 
 
-def one_thread_worker(worker_id: int, *, seed: int, num_workers: int) -> None:
+def one_thread_worker(
+    worker_id: int, *, seed: int, num_workers: int, ends_with_tool: bool = False
+) -> None:
     """Seed a worker and give it one thread, as workers are many.
 
     Args:
         worker_id (int): number of the worker on this rank.
         seed (int): of the run.
         num_workers (int): workers per rank.
+        ends_with_tool (bool): the main process heeds signals and kills its workers
+            at its end; elsewhere SIGTERM is how the loader ends one that is stuck.
 
     """
-    # A signal to the whole process group is the main process's; it ends us.
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if ends_with_tool:  # a signal to the whole process group is not ours
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
     torch.set_num_threads(1)
     try:
         import cv2
@@ -48,14 +53,19 @@ class FrozenLoader(DataLoader):
 
     A garbage collection writes into the head of every object that it visits, and a
     forked worker gets a copy of each page that is written to: 160 MB in each worker
-    of a set of 640K records. Frozen objects are not visited.
+    of a set of 640K records. Frozen objects are not visited. The parent's are so
+    only while workers are forked: what it drops later must be collected.
     """
 
     def _get_iterator(self) -> Any:
-        if self.num_workers:
-            gc.collect()
-            gc.freeze()
-        return super()._get_iterator()
+        if not self.num_workers:
+            return super()._get_iterator()
+        gc.collect()
+        gc.freeze()
+        try:
+            return super()._get_iterator()
+        finally:
+            gc.unfreeze()
 
 
 class RowLoader(FrozenLoader):
@@ -119,6 +129,7 @@ def build_dataloader(
             one_thread_worker,
             seed=seed or 0,
             num_workers=cfg.get("num_workers", 0),
+            ends_with_tool=signals.installed(),
         ),
         generator=torch.Generator(),
     )

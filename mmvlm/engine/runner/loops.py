@@ -195,6 +195,7 @@ class VLMTrainLoop(BaseLoop):
         self._epoch = 0
         self._iter = 0
         self._closing_epoch = False
+        self._to_validate = False  # an epoch is closed, what follows it is not over
         self._resumed_rng: Any = None
         self._resumed = False
         self._reader = LossReader()
@@ -229,6 +230,7 @@ class VLMTrainLoop(BaseLoop):
         return dict(
             iter=self.completed_steps,
             epoch=self._epoch + self._closing_epoch,
+            to_validate=self._to_validate,
             stream_epoch=self.stream.epoch,
             stream_position=self.stream.position,
             stream_length=self.stream.length,
@@ -280,6 +282,7 @@ class VLMTrainLoop(BaseLoop):
             self.stream.seek(state["stream_epoch"], state["stream_position"])
         self.completed_steps = self._iter
         self._epoch = state["epoch"]
+        self._to_validate = state.get("to_validate", False)
         self._resumed_rng = rng_state
         self._resumed = True
 
@@ -417,19 +420,20 @@ class VLMTrainLoop(BaseLoop):
 
     def _boundaries(self) -> None:
         """Close an epoch that is over and validate where it is due."""
-        closed = self.stream.epoch > self._epoch
         while self.stream.epoch > self._epoch:
+            self._to_validate = True
             self._close_epoch()
-        if self.runner.val_loop is None:
-            return
+        closed = self._to_validate
         at_end = self._iter >= self._max_iters
         count = self._epoch if self.by_epoch else self._iter
         due = self.val_interval is not None and count % self.val_interval == 0
         due = due and count >= self.val_begin and (closed or not self.by_epoch)
-        if due or at_end:
+        if self.runner.val_loop is not None and (due or at_end):
             try:
                 with preserved_rng():
                     self.runner.val_loop.run()
             except signals.Stopped as stop:
                 # It is run again after a resume; what is trained is not touched.
                 self.stopped_by = stop.number
+                return
+        self._to_validate = False

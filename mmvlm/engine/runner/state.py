@@ -338,9 +338,9 @@ def resume_training_state(runner: Any, content: dict, path: str) -> None:
         state = content["hooks"].get(type(hook).__name__)
         if state is not None and hasattr(hook, "load_state_dict"):
             hook.load_state_dict(state)
-    runner.logger.info(
-        f"Resumed '{path}' after {content['loop']['iter']} optimizer steps."
-    )
+    then, now = content["loop"]["iter"], runner.train_loop.iter
+    moved = f", counted anew: {then} steps when it was saved" if now != then else ""
+    runner.logger.info(f"Resumed '{path}' after {now} optimizer steps{moved}.")
 
 
 def _check_changes(runner: Any, content: dict, path: str) -> bool:

@@ -32,8 +32,7 @@ def tower_blocks(model: nn.Module) -> list[nn.Module]:
     found: list[nn.Module] = []
     for tower in model.modules():
         if isinstance(tower, VisionEncoder | LanguageModel):
-            adapters = getattr(tower, "adapters", {})
-            if not any(adapter.runs_ahead for adapter in adapters.values()):
+            if not any(getattr(m, "runs_ahead", False) for m in tower.modules()):
                 found += getattr(tower, "blocks", ())
     return list(dict.fromkeys(found))
 
@@ -58,7 +57,8 @@ class VLMFSDPStrategy(DDPStrategy):
         **kwargs: see :class:`mmengine._strategy.DDPStrategy`.
 
     Raises:
-        ValueError: for ``model_wrapper``, which FSDP2 has not, or a quantised model.
+        ValueError: for ``model_wrapper``, which FSDP2 has not, or a model with
+            quantised weights or parameters without dimensions.
 
     """
 
@@ -92,12 +92,7 @@ class VLMFSDPStrategy(DDPStrategy):
         return super().prepare(model, optim_wrapper=optim_wrapper, **kwargs)
 
     def _wrap_model(self, model: nn.Module) -> nn.Module:
-        quantised = [n for n, p in model.named_parameters() if not _is_floating(p)]
-        if quantised:
-            raise ValueError(
-                f"VLMFSDPStrategy cannot spread quantised weights ({quantised[0]}); "
-                "use configs/_base_/strategies/ddp.py or leave 'quantization' out."
-            )
+        _check_parameters(model)
         device = get_device().split(":")[0]
         for module in model.modules():
             if isinstance(module, BaseDataPreprocessor):
@@ -131,6 +126,22 @@ class VLMFSDPStrategy(DDPStrategy):
     def state_io(self, model: nn.Module, optim_wrapper: Any) -> FSDPStateIO:
         """Return what reads and writes weights and optimizer state."""
         return FSDPStateIO(model, optim_wrapper)
+
+
+def _check_parameters(model: nn.Module) -> None:
+    """Refuse what FSDP2 cannot spread."""
+    ddp = "use configs/_base_/strategies/ddp.py"
+    for name, param in model.named_parameters():
+        if not _is_floating(param):
+            raise ValueError(
+                f"VLMFSDPStrategy cannot spread quantised weights ({name}); {ddp} or "
+                "leave 'quantization' out."
+            )
+        if not param.dim():
+            raise ValueError(
+                "VLMFSDPStrategy cannot spread a parameter without dimensions "
+                f"({name}); {ddp}, or give it the shape (1,)."
+            )
 
 
 def _is_floating(param: nn.Parameter) -> bool:
