@@ -199,7 +199,7 @@ def test_members_of_a_mixture_are_told_apart(tmp_path):
 def test_large_files_are_hashed_in_pieces(tmp_path, monkeypatch):
     from mmvlm.datasets.index import fingerprint
 
-    monkeypatch.setattr(fingerprint, "_WHOLE", 2**20)
+    monkeypatch.setattr(fingerprint, "WHOLE", 2**20)
     monkeypatch.setattr(fingerprint, "_PIECE", 2**10)
     monkeypatch.setattr(fingerprint, "_NUM_PIECES", 16)
     file = tmp_path / "large"
@@ -210,6 +210,59 @@ def test_large_files_are_hashed_in_pieces(tmp_path, monkeypatch):
         opened.write(b"x")
 
     assert fingerprint.content_digest([str(file)]) != before
+
+
+def test_of_many_shards_pieces_are_read_and_all_sizes(tmp_path, monkeypatch):
+    from mmvlm.datasets.index import fingerprint
+
+    monkeypatch.setattr(fingerprint, "_PIECE", 2**10)
+    read, pieces = [], fingerprint._pieces
+    monkeypatch.setattr(
+        fingerprint,
+        "_pieces",
+        lambda *a: (read.append(piece) or piece for piece in pieces(*a)),
+    )
+    shards = [tmp_path / f"{number:03}.tar" for number in range(600)]
+    for shard in shards:
+        shard.write_bytes(bytes(2000))
+    paths = [str(shard) for shard in shards]
+    before = fingerprint.content_digest(paths, 2**20)
+
+    assert len(read) == 256 and sum(map(len, read)) <= 256 * 2**10
+    shards[1].write_bytes(bytes(2001))
+    assert fingerprint.content_digest(paths, 2**20) != before
+
+
+def test_small_members_are_read_whole_beside_a_large_one(tmp_path, monkeypatch):
+    from mmvlm.engine.runner import identity
+
+    small = make_data(tmp_path / "x")
+    large = make_data(tmp_path / "y", ["a"] * 100)
+    small.name, large.name = "small", "large"
+    seen = {}
+    monkeypatch.setattr(identity, "WHOLE", 2000)
+    monkeypatch.setattr(
+        identity, "content_digest", lambda paths, left: seen.update({paths[0]: left})
+    )
+
+    data_facts(MixtureDataset([large, small]))
+
+    size = (tmp_path / "x" / "a.json").stat().st_size
+    assert list(seen.values()) == [2000, 2000 - size]
+
+
+def test_a_run_knows_its_data_before_its_first_step(tmp_path, monkeypatch):
+    from mmvlm.engine.runner import VLMRunner
+
+    known = []
+    monkeypatch.setattr(
+        VLMRunner,
+        "call_hook",
+        lambda self, name, **k: known.append((name, self.known_identity is not None)),
+    )
+    train(config(tmp_path / "run"))
+
+    assert ("before_train", True) in known
 
 
 def test_every_setting_of_a_full_config_is_in_its_identity():

@@ -9,11 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from mmengine.dist import is_main_process
+
 from mmvlm.datasets.index.fingerprint import (
+    WHOLE,
     NoFingerprint,
     content_digest,
+    content_size,
     tokenizer_digest,
 )
+from mmvlm.utils.dist import broadcast_object
 
 #: Fields of a config that decide the steps of a run.
 _FIELDS = (
@@ -68,39 +73,60 @@ def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
         yield path, getattr(value, "__name__", type(value).__name__)
 
 
-def data_facts(dataset: Any, path: str = "data") -> dict[str, Any]:
-    """Return rows and a digest of the files of a data set and of its members."""
-    facts = {}
-    members = getattr(dataset, "datasets", None)
-    if members is not None:
-        for number, member in enumerate(members):
-            facts |= data_facts(member, f"{path}.{getattr(member, 'name', number)}")
-        return facts
-    inner = getattr(dataset, "dataset", None)
-    if inner is not None:
-        return data_facts(inner, path)
-    try:
-        facts[f"{path}.rows"] = len(dataset)
-    except TypeError:
-        pass  # a stream
-    if hasattr(dataset, "_sources"):
-        facts[f"{path}.content"] = content_digest(dataset._sources())
+def data_facts(dataset: Any) -> dict[str, Any]:
+    """Return rows and a digest of the files of a data set and of its members.
+
+    All members together are read whole up to 4 GiB, the smallest ones first; of the
+    others pieces are, see :func:`content_digest`.
+    """
+    facts, sources, left = {}, {}, WHOLE
+    for path, member in _members(dataset, "data"):
+        try:
+            facts[f"{path}.rows"] = len(member)
+        except TypeError:
+            pass  # a stream
+        if hasattr(member, "_sources"):
+            sources[path] = list(member._sources())
+    sizes = {path: content_size(files) for path, files in sources.items()}
+    for path in sorted(sizes, key=sizes.get):
+        facts[f"{path}.content"] = content_digest(sources[path], left)
+        left = max(0, left - sizes[path])
     return facts
 
 
+def _members(dataset: Any, path: str) -> Iterator[tuple[str, Any]]:
+    """Yield the data sets that a data set is made of, by dotted path."""
+    members, inner = (getattr(dataset, name, None) for name in ("datasets", "dataset"))
+    if members is not None:
+        for number, member in enumerate(members):
+            yield from _members(member, f"{path}.{getattr(member, 'name', number)}")
+    elif inner is not None:
+        yield from _members(inner, path)
+    else:
+        yield path, dataset
+
+
 def run_identity(runner: Any) -> dict[str, Any]:
-    """Return, in plain values, what a run's steps depend on besides its weights."""
+    """Return, in plain values, what a run's steps depend on besides its weights.
+
+    Every rank calls; rank 0 finds it out, once, as it reads the data.
+    """
     if runner.known_identity is None:
-        facts = dict(run_settings(runner.settings))
-        facts |= data_facts(runner.train_loop.dataloader.dataset)
-        tokenizer = getattr(runner.context, "tokenizer", None)
-        if tokenizer is not None:
-            try:
-                facts["tokenizer"] = tokenizer_digest(tokenizer)
-            except (NoFingerprint, AttributeError):
-                facts["tokenizer"] = len(tokenizer)
-        runner.known_identity = facts
+        found = _identity(runner) if is_main_process() else None
+        runner.known_identity = broadcast_object(found)
     return runner.known_identity
+
+
+def _identity(runner: Any) -> dict[str, Any]:
+    facts = run_settings(runner.settings)
+    facts |= data_facts(runner.train_loop.dataloader.dataset)
+    tokenizer = getattr(runner.context, "tokenizer", None)
+    if tokenizer is not None:
+        try:
+            facts["tokenizer"] = tokenizer_digest(tokenizer)
+        except (NoFingerprint, AttributeError):
+            facts["tokenizer"] = len(tokenizer)
+    return facts
 
 
 def identity_changes(then: dict[str, Any], now: dict[str, Any]) -> dict[str, str]:
