@@ -183,6 +183,54 @@ def test_a_config_alone_is_no_model_to_test(config_file):
     assert done.returncode == 1 and "name a checkpoint" in done.stderr
 
 
+CODE = """
+from transformers import PreTrainedTokenizerFast
+class WordsTokenizerFast(PreTrainedTokenizerFast):
+    pass
+"""
+
+
+@pytest.mark.parametrize("differs", [False, True])
+def test_a_tokenizer_with_code_of_its_own(tmp_path, monkeypatch, differs, capfd):
+    from mmengine.config import Config
+    from transformers import dynamic_module_utils
+
+    from mmvlm.config.work_dir import write_model_files
+    from mmvlm.registry import TOKENIZERS
+    from mmvlm.text.tokenizers import tiny_tokenizer
+
+    monkeypatch.setattr(dynamic_module_utils, "HF_MODULES_CACHE", str(tmp_path / "m"))
+    monkeypatch.setattr("builtins.input", lambda *a: pytest.fail("asks a person"))
+    source = tmp_path / "words"
+    tiny_tokenizer().save_pretrained(source)
+    (source / "words.py").write_text(CODE)
+    path = source / "tokenizer_config.json"
+    fields = json.loads(path.read_text()) | dict(
+        tokenizer_class="WordsTokenizerFast",
+        auto_map=dict(AutoTokenizer=[None, "words.WordsTokenizerFast"]),
+    )
+    path.write_text(json.dumps(fields))
+    part = dict(type="HFTokenizer", name_or_path=str(source), trust_remote_code=True)
+    tokenizer = TOKENIZERS.build(dict(part))
+    if differs:  # another one when it is read again
+        tokenizer._tokenizer.add_tokens(["<new>"])
+        save = type(tokenizer).save_pretrained
+        monkeypatch.setattr(
+            type(tokenizer),
+            "save_pretrained",
+            lambda self, folder: save(TOKENIZERS.build(dict(part)), folder),
+        )
+
+    write_model_files(tmp_path / "run", "", Config(dict(tokenizer=part)), tokenizer)
+
+    found = json.loads((tmp_path / "run" / "model.json").read_text())["tokenizers"]
+    assert found == ({} if differs else {"tokenizer": "tokenizer"})
+    said = "WordsTokenizerFast is another tokenizer when it is saved" in "".join(
+        capfd.readouterr()
+    )
+    assert said == differs
+
+
 def test_towers_inside_other_towers_lose_their_sources_too():
     from mmvlm.apis.loading import without_pretrained
     from mmvlm.export.importing import meta_state
