@@ -77,7 +77,7 @@ def to_jinja(template: ChatTemplate, tokenizer: Any = None) -> str:
             f"{type(template).__name__}: does not show a picture in front of the "
             "question; it has no Jinja counterpart."
         )
-    bos = leading_bos(tokenizer)
+    bos = leading_bos(tokenizer) if not template.adds_bos else ""
     fields = dict(
         first=first.removeprefix(bos),
         system_head=None if head is None else head.removeprefix(bos),

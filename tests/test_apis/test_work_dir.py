@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -154,6 +155,21 @@ def test_what_is_written_beside_the_weights(run, trained):
     assert facts["tokenizers"] == {"tokenizer": "tokenizer"}
     assert facts["configs"]["model.language_model"]["hidden_size"] == 24
     assert facts["configs"]["model.vision_encoder"]["model_type"] == "clip_vision_model"
+
+
+@pytest.mark.slow
+def test_a_work_dir_is_resumed_and_not_overwritten(run, tmp_path):
+    moved = shutil.copytree(run, tmp_path / "moved")
+    train = ROOT / "tools/train.py"
+    before = (moved / "iter_1.pth").stat().st_mtime_ns
+    with pytest.raises(AssertionError, match="add --resume to go on with it"):
+        python(train, tmp_path, "moved")
+
+    options = ["--cfg-options", "train_cfg.max_iters=2"]
+    python(train, tmp_path, "moved", "--resume", *options)
+
+    assert (moved / "iter_1.pth").stat().st_mtime_ns == before
+    assert (moved / "iter_2.pth").is_file()
 
 
 def test_options_go_over_the_own_files(run):

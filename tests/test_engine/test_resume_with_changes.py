@@ -265,6 +265,15 @@ def test_a_run_knows_its_data_before_its_first_step(tmp_path, monkeypatch):
     assert ("before_train", True) in known
 
 
+def test_a_config_that_only_one_side_writes_out_is_no_change():
+    then = {"model.tower.type": "T", "model.llm.config.depth": 2}
+    now = {"model.tower.type": "T", "model.tower.config.depth": 4}
+
+    assert identity_changes(then, now) == identity_changes(now, then) == {}
+    other = {**then, "model.llm.config.depth": 3}
+    assert set(identity_changes(then, other)) == {"model.llm.config.depth"}
+
+
 def test_every_setting_of_a_full_config_is_in_its_identity():
     from mmvlm.config import load_config
 

@@ -130,10 +130,22 @@ def _identity(runner: Any) -> dict[str, Any]:
 
 
 def identity_changes(then: dict[str, Any], now: dict[str, Any]) -> dict[str, str]:
-    """Return dotted path to ``old then, new now`` for what has changed."""
+    """Return dotted path to ``old then, new now`` for what has changed.
+
+    The ``config`` of a part that only one side writes out is none: a work dir gives
+    its parts those that lay beside their weights.
+    """
+    written = [{_config_of(key) for key in side} for side in (then, now)]
+    free = (written[0] ^ written[1]) - {None}
     changed = {}
     for key in [*then, *(key for key in now if key not in then)]:
         old, new = then.get(key, "not set"), now.get(key, "not set")
-        if old != new:
+        if old != new and _config_of(key) not in free:
             changed[key] = f"{old!r:.60} then, {new!r:.60} now"
     return changed
+
+
+def _config_of(key: str) -> str | None:
+    """Return the path of the written-out config that a setting stands in."""
+    part, found, _ = key.partition(".config.")
+    return part if found and key.startswith("model.") else None
