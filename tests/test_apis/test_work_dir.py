@@ -125,8 +125,11 @@ def test_a_moved_work_dir_is_the_model_without_its_sources(run, home, tmp_path):
         for line in python(CHAT, home, "mine.py", "run").splitlines()
         if line.startswith("reply:")
     ]
+    files = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
     tested = python(ROOT / "tools/test.py", tmp_path, run)
     assert "exact_match/num" in tested
+    assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == files
+    assert (tmp_path / "work_dirs" / f"{run.name}_test").is_dir()
 
     moved = tmp_path / "elsewhere" / "model"
     moved.parent.mkdir()
