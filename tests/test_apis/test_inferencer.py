@@ -215,6 +215,21 @@ def test_a_reply_in_the_history_shows_no_picture(talk, pictures):
     talk.chat(pictures[0], "and?", history)
 
 
+def test_prompts_do_without_what_only_training_needs(config_file):
+    from mmvlm.apis.inferencer import prompt_pipeline
+    from mmvlm.config import load_config
+    from mmvlm.engine.hooks.sample_replies_hook import prompt_steps
+
+    cfg = load_config(config_file)
+    encode = dict(type="EncodeConversation", max_length=9, count_pictures=False)
+    steps = [dict(type="PadToSquare"), encode, dict(type="PackVLMInputs")]
+    cfg.test_dataloader = dict(dataset=dict(pipeline=steps))
+
+    for pipeline in (prompt_pipeline(cfg), prompt_steps(cfg)):
+        (found,) = (s for s in pipeline if s["type"] == "EncodeConversation")
+        assert found == dict(type="EncodeConversation", mode="generate")
+
+
 def test_random_parts_are_told_also_inside_others(trained):
     from mmengine.config import Config
 
