@@ -196,6 +196,8 @@ class VLMTrainLoop(BaseLoop):
         self._epoch = 0
         self._iter = 0
         self._closing_epoch = False
+        #: Whether epochs were closed whose validation, if it is due, is not over.
+        self._unvalidated = False
         self._resumed_rng: Any = None
         self._resumed = False
         self._reader = LossReader()
@@ -230,6 +232,7 @@ class VLMTrainLoop(BaseLoop):
         return dict(
             iter=self.completed_steps,
             epoch=self._epoch + self._closing_epoch,
+            unvalidated=self._unvalidated,
             stream_epoch=self.stream.epoch,
             stream_position=self.stream.position,
             stream_length=self.stream.length,
@@ -281,6 +284,7 @@ class VLMTrainLoop(BaseLoop):
             self.stream.seek(state["stream_epoch"], state["stream_position"])
         self.completed_steps = self._iter
         self._epoch = state["epoch"]
+        self._unvalidated = state.get("unvalidated", False)
         self._resumed_rng = rng_state
         self._resumed = True
 
@@ -419,7 +423,7 @@ class VLMTrainLoop(BaseLoop):
 
     def _boundaries(self) -> None:
         """Close an epoch that is over and validate where it is due."""
-        closed = self.stream.epoch > self._epoch
+        self._unvalidated |= self.stream.epoch > self._epoch
         while self.stream.epoch > self._epoch:
             self._close_epoch()
         if self.runner.val_loop is None:
@@ -427,7 +431,8 @@ class VLMTrainLoop(BaseLoop):
         at_end = self._iter >= self._max_iters
         count = self._epoch if self.by_epoch else self._iter
         due = self.val_interval is not None and count % self.val_interval == 0
-        due = due and count >= self.val_begin and (closed or not self.by_epoch)
+        due = due and count >= self.val_begin
+        due = due and (self._unvalidated or not self.by_epoch)
         if due or at_end:
             try:
                 with preserved_rng():
@@ -435,3 +440,5 @@ class VLMTrainLoop(BaseLoop):
             except signals.Stopped as stop:
                 # It is run again after a resume; what is trained is not touched.
                 self.stopped_by = stop.number
+                return
+        self._unvalidated = False
