@@ -14,11 +14,19 @@ from mmengine.logging import print_log
 from mmvlm.utils.files import whole_folder, write_atomic
 
 CONFIG, TOKENIZER, MODEL = "config.py", "tokenizer", "model.json"
-#: Fields that name files or folders to read.
-_PATHS = (
-    *("name_or_path", "data_root", "ann_file", "image_root", "image_folder"),
-    *("checkpoint", "checkpoint_path", "load_from", "path"),
+#: Keywords that name files or folders, relative to where a run was started,
+_PATHS = frozenset(
+    "name_or_path pretrained checkpoint checkpoint_path load_from path folder "
+    "data_root".split()
 )
+#: below the ``data_root`` of the same data set if it has one,
+_DATA_PATHS = frozenset(
+    "ann_file image_prefix label_prefix image_map explanatory_file split_file "
+    "answer_file ocr_file".split()
+)
+#: beside its annotations, and what is written.
+PATH_KEYS = _PATHS | _DATA_PATHS | {"instances_file", "image_data", "also"}
+PATH_KEYS |= {"file", "cache_dir"}
 #: Text with what tokenizers treat differently: spaces, digits, marks, other scripts.
 _PROBE = "<s>  A cat's 12\n\tUSER: \u00e9 \u732b</s> <image> {}"
 
@@ -207,13 +215,21 @@ def use_own_files(cfg: Any, folder: str | os.PathLike) -> None:
 def _settle_paths(value: Any, origin: str | None) -> None:
     """Make relative paths absolute that lead somewhere from ``origin``."""
     items = value.items() if isinstance(value, dict) else enumerate(value)
+    rooted = isinstance(value, dict) and value.get("data_root")
+    own = _PATHS if rooted else _PATHS | _DATA_PATHS
     for key, item in list(items):
         if isinstance(item, dict | list):
             _settle_paths(item, origin)
-        elif origin and key in _PATHS and isinstance(item, str) and item:
+        elif origin and key in own and isinstance(item, str) and item:
             path = os.path.join(origin, os.path.expanduser(item))
             if os.path.exists(path):
                 value[key] = path
 
 
-__all__ = ["is_work_dir", "split_model", "use_own_files", "write_model_files"]
+__all__ = [
+    "PATH_KEYS",
+    "is_work_dir",
+    "split_model",
+    "use_own_files",
+    "write_model_files",
+]

@@ -175,6 +175,26 @@ def test_a_work_dir_is_resumed_and_not_overwritten(run, tmp_path):
     assert (moved / "iter_2.pth").is_file()
 
 
+def test_relative_paths_are_those_of_the_start(tmp_path):
+    from mmengine.config import Config
+
+    from mmvlm.config.work_dir import MODEL, use_own_files
+
+    for name in ("data", "a.json", "pictures"):
+        (tmp_path / name).mkdir()
+    (tmp_path / MODEL).write_text(json.dumps(dict(folder=str(tmp_path))))
+    rooted = dict(data_root="data", ann_file="a.json", image_prefix="pictures")
+    free = dict(data_root="", ann_file="a.json", image_prefix="pictures", name="data")
+    cfg = Config(dict(sets=[rooted, free]))
+
+    use_own_files(cfg, tmp_path)
+
+    at = str(tmp_path) + os.sep
+    assert cfg.sets[0] == {**rooted, "data_root": at + "data"}
+    paths = dict(ann_file=at + "a.json", image_prefix=at + "pictures")
+    assert cfg.sets[1] == {**free, **paths}
+
+
 def test_options_go_over_the_own_files(run):
     from mmvlm.config import load_config
 
