@@ -1,5 +1,6 @@
 """A run resumed with other settings: refused by name, or taken over and said."""
 
+import inspect
 import json
 import shutil
 
@@ -272,6 +273,37 @@ def test_a_config_that_only_one_side_writes_out_is_no_change():
     assert identity_changes(then, now) == identity_changes(now, then) == {}
     other = {**then, "model.llm.config.depth": 3}
     assert set(identity_changes(then, other)) == {"model.llm.config.depth"}
+
+
+def test_where_files_lie_is_free_for_every_component():
+    from mmvlm.config.work_dir import PATH_KEYS
+    from mmvlm.datasets.bad_samples import BadSamplePolicy
+    from mmvlm.registry import MODELS
+
+    components = [BadSamplePolicy, *DATASETS.module_dict.values()]
+    components += MODELS.module_dict.values()
+    ends = ("file", "_prefix", "_root", "folder", "path", "_map", "_dir", "checkpoint")
+    names = {
+        name
+        for one in components
+        if one.__module__.startswith("mmvlm.")
+        for name in inspect.signature(one).parameters
+        if name.endswith(ends)
+    }
+
+    assert {"instances_file", "label_prefix", "folder", "file"} <= names
+    assert names - PATH_KEYS == {"with_folder"}  # yes or no
+
+
+def test_text_of_a_template_is_no_path():
+    cfg = dict(
+        chat_template=dict(type="vicuna_v1", image_prefix="<Image>"),
+        train_dataloader=dict(dataset=dict(image_prefix="a", image_map="b")),
+    )
+
+    assert set(run_settings(cfg)) == {
+        "chat_template.type", "chat_template.image_prefix",
+    }  # fmt: skip
 
 
 def test_every_setting_of_a_full_config_is_in_its_identity():

@@ -11,6 +11,7 @@ from typing import Any
 
 from mmengine.dist import is_main_process
 
+from mmvlm.config.work_dir import PATH_KEYS
 from mmvlm.datasets.index.fingerprint import (
     WHOLE,
     NoFingerprint,
@@ -30,14 +31,14 @@ _FIELDS = (
     "train_dataloader",
     "randomness",
 )
-#: Keys below them that change no step: where files lie (their content is compared),
-#: how fast they are read, what is only shown or generated, how kernels compute.
+#: Keys below them that change no step, besides those that say where files lie (their
+#: content is compared): how fast they are read, what is only shown or generated, how
+#: kernels compute.
 _FREE = frozenset(
-    "data_root ann_file image_prefix name_or_path pretrained checkpoint "
-    "checkpoint_path cache_dir path num_workers persistent_workers pin_memory "
-    "prefetch_factor timeout multiprocessing_context val_interval val_begin "
-    "deterministic generation share_equal_views max_logits gradient_checkpointing "
-    "attention trust_remote_code random_init train_parts _scope_".split()
+    "num_workers persistent_workers pin_memory prefetch_factor timeout "
+    "multiprocessing_context val_interval val_begin deterministic generation "
+    "share_equal_views max_logits gradient_checkpointing attention trust_remote_code "
+    "random_init train_parts _scope_".split()
 )
 #: A run may be made longer or shorter: the schedules follow.
 LENGTH = ("train_cfg.max_iters", "train_cfg.max_epochs")
@@ -59,7 +60,9 @@ def run_settings(cfg: Any) -> dict[str, Any]:
 def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
     if isinstance(value, dict):
         for key, item in value.items():
-            if key not in _FREE:
+            # A template's image_prefix is text, no folder.
+            file = key in PATH_KEYS and not path.startswith("chat_template")
+            if key not in _FREE and not file:
                 yield from _leaves(item, f"{path}.{key}")
     elif isinstance(value, list | tuple):
         if all(isinstance(item, bool | int | float | str) for item in value):
