@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -70,6 +71,25 @@ def test_an_older_folder_stays_when_the_new_one_fails(tmp_path):
     with pytest.raises(OSError, match="File too large"):
         with whole_folder(tmp_path / "hf", replace=True) as folder:
             save_text(folder)
+    assert [p.name for p in tmp_path.iterdir()] == ["hf"]
+    assert (tmp_path / "hf" / "old").read_text() == "kept"
+
+
+def test_an_older_folder_comes_back_when_the_new_one_cannot_move(tmp_path, monkeypatch):
+    (tmp_path / "hf").mkdir()
+    (tmp_path / "hf" / "old").write_text("kept")
+    move = os.replace
+
+    def replace(source, target):
+        if str(source).endswith(".part"):
+            raise OSError(errno.EIO, "Input/output error", str(target))
+        move(source, target)
+
+    monkeypatch.setattr(os, "replace", replace)
+    with pytest.raises(OSError, match="Input/output error"):
+        with whole_folder(tmp_path / "hf", replace=True) as folder:
+            (folder / "new").write_text("new")
+
     assert [p.name for p in tmp_path.iterdir()] == ["hf"]
     assert (tmp_path / "hf" / "old").read_text() == "kept"
 

@@ -16,7 +16,9 @@ def parse_args(argv=None):
     parser.add_argument(
         "checkpoint", nargs="?", help="file, or a work dir for its newest one"
     )
-    parser.add_argument("--work-dir", help="default: work_dirs/<name of the config>")
+    parser.add_argument(
+        "--work-dir", help="default: work_dirs/<name>, of a work dir <name>_test"
+    )
     parser.add_argument("--out", metavar="RESULTS.json", help="write the metrics here")
     parser.add_argument(
         "--cfg-options",
@@ -53,7 +55,7 @@ def main(argv=None):
 
     from mmvlm.apis.loading import without_pretrained
     from mmvlm.config import load_config
-    from mmvlm.config.work_dir import split_model
+    from mmvlm.config.work_dir import is_work_dir, split_model
     from mmvlm.engine.runner import build_runner
     from mmvlm.engine.runner.checkpoint import load_file, plain, write_atomic
     from mmvlm.utils.files import check_writable
@@ -72,6 +74,10 @@ def main(argv=None):
         sys.exit(f"{args.config}: no test_dataloader, nothing to test.")
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir
+    elif is_work_dir(args.config):
+        # What a training wrote stays its own; it may be read-only or another's.
+        name = os.path.basename(os.path.abspath(args.config))
+        cfg.work_dir = os.path.join("work_dirs", f"{name}_test")
     elif cfg.get("work_dir") is None:
         name = os.path.splitext(os.path.basename(args.config))[0]
         cfg.work_dir = os.path.join("work_dirs", name)

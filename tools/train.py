@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import sys
 
 from mmvlm.utils.entry import run_tool
 
@@ -10,7 +11,7 @@ def parse_args(argv=None):
     from mmengine.config import DictAction
 
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("config", help="config file")
+    parser.add_argument("config", help="config file; with --resume also a work dir")
     parser.add_argument("--work-dir", help="default: work_dirs/<name of the config>")
     parser.add_argument(
         "--resume",
@@ -56,6 +57,7 @@ def main(argv=None):
 
     args = parse_args(argv)
     from mmvlm.config import load_config
+    from mmvlm.config.work_dir import is_work_dir
     from mmvlm.engine.runner import build_runner
     from mmvlm.utils.files import check_writable
 
@@ -67,6 +69,11 @@ def main(argv=None):
     )
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir
+    elif is_work_dir(args.config) and not (args.resume or cfg.get("resume")):
+        sys.exit(
+            f"error: {args.config} is the folder of a run: add --resume to go on with "
+            "it, or --work-dir OTHER to begin anew from its config."
+        )
     elif cfg.get("work_dir") is None:
         name = os.path.splitext(os.path.basename(args.config))[0]
         cfg.work_dir = os.path.join("work_dirs", name)

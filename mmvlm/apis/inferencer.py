@@ -12,6 +12,7 @@ from mmengine.config import Config
 
 from mmvlm.apis.loading import LoadedModel, find_pipeline, load_model, view_config
 from mmvlm.apis.streaming import stream_reply
+from mmvlm.datasets.transforms.conversation import ONLY_TRAINING
 from mmvlm.registry import INFERENCERS
 from mmvlm.structures import Conversation, VLMBatch
 
@@ -283,8 +284,7 @@ def prompt_pipeline(cfg: Config, with_vision: bool = True) -> list[dict]:
     loader = next((s for s in steps if s["type"] == "LoadImages"), None)
     encode = next((s for s in steps if s["type"] == "EncodeConversation"), None)
     asked = [s for s in steps if s["type"] == "TokenizeInstructions"]
-    dropped = ("max_length", "overflow", "mode", "drop_on_mismatch", "labels")
-    fields = {k: v for k, v in (encode or {}).items() if k not in dropped}
+    fields = {k: v for k, v in (encode or {}).items() if k not in ONLY_TRAINING}
     return [
         dict(loader or dict(type="LoadImages"), exif="apply"),
         *([view_config(steps)] if with_vision else []),

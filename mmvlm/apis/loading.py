@@ -92,7 +92,7 @@ def load_model(
         model.init_weights()
         load_initial_weights(model, cfg.get("load_from"))
         if content is None:
-            _tell_random_parts(model_cfg, cfg.get("load_from"))
+            _tell_random_parts(cfg, model)
     if content is not None:
         load_parts(model, {**content, "path": str(checkpoint)})
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -102,17 +102,15 @@ def load_model(
     return LoadedModel(cfg, model.eval(), context)
 
 
-def _tell_random_parts(model_cfg: dict, load_from: Any) -> None:
-    """Warn once when parts have the weights they were drawn with."""
-    random = [
-        name
-        for name, part in model_cfg.items()
-        if isinstance(part, dict) and "type" in part and not part.get("name_or_path")
-    ]
-    if random and not load_from:
+def _tell_random_parts(cfg: Config, model: Any) -> None:
+    """Warn once when components have the weights they were drawn with."""
+    from mmvlm.config.sources import random_parts
+
+    random = random_parts(cfg, model)
+    if random:
         print_log(
-            f"no checkpoint given and no load_from in the config: the weights of "
-            f"{random} are random.",
+            f"no checkpoint given, and neither load_from nor a part of the config "
+            f"names weights for {random}: they are random.",
             logger="current",
             level=logging.WARNING,
         )

@@ -72,6 +72,22 @@ def weight_sources(cfg: Any) -> list[WeightSource]:
     return found
 
 
+def random_parts(cfg: Any, model: Any) -> list[str]:
+    """Return the components of a built model whose weights nothing names.
+
+    Args:
+        cfg (mmengine.Config): with ``model`` and ``load_from``.
+        model (torch.nn.Module): built from it.
+
+    """
+    sources = weight_sources(cfg)
+    return [
+        one.path
+        for one in sources
+        if one.is_random and _has_weights(one, sources, model)
+    ]
+
+
 def weight_problems(
     cfg: Any, model: Any = None
 ) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:

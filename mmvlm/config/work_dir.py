@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from mmengine.logging import print_log
+
 from mmvlm.utils.files import whole_folder, write_atomic
 
 CONFIG, TOKENIZER, MODEL = "config.py", "tokenizer", "model.json"
-#: Fields that name files or folders to read.
-_PATHS = (
-    *("name_or_path", "data_root", "ann_file", "image_root", "image_folder"),
-    *("checkpoint", "checkpoint_path", "load_from", "path"),
+#: Keywords that name files or folders, relative to where a run was started,
+_PATHS = frozenset(
+    "name_or_path pretrained checkpoint checkpoint_path load_from path folder "
+    "data_root".split()
 )
+#: below the ``data_root`` of the same data set if it has one,
+_DATA_PATHS = frozenset(
+    "ann_file image_prefix label_prefix image_map explanatory_file split_file "
+    "answer_file ocr_file".split()
+)
+#: beside its annotations, and what is written.
+PATH_KEYS = _PATHS | _DATA_PATHS | {"instances_file", "image_data", "also"}
+PATH_KEYS |= {"file", "cache_dir"}
 #: Text with what tokenizers treat differently: spaces, digits, marks, other scripts.
 _PROBE = "<s>  A cat's 12\n\tUSER: \u00e9 \u732b</s> <image> {}"
 
@@ -59,17 +70,20 @@ def _write_tokenizers(folder: Path, components: list, tokenizer: Any) -> dict[st
     from mmvlm.registry import TOKENIZERS
 
     written, names = {}, {}
-    if tokenizer is not None:
-        _write_tokenizer(folder / TOKENIZER, tokenizer)
+    trust = dict(components).get("tokenizer", {}).get("trust_remote_code", False)
+    if tokenizer is not None and _write_tokenizer(folder / TOKENIZER, tokenizer, trust):
         written["tokenizer"] = TOKENIZER
     for where, part in components:
         if where == "tokenizer" or part["type"] != "HFTokenizer":
             continue
         same = json.dumps(part, sort_keys=True, default=str)
         if same not in names:
-            names[same] = f"{TOKENIZER}_{len(names) + 2}"
-            _write_tokenizer(folder / names[same], TOKENIZERS.build(dict(part)))
-        written[where] = names[same]
+            name, own = f"{TOKENIZER}_{len(names) + 2}", TOKENIZERS.build(dict(part))
+            trust = part.get("trust_remote_code", False)
+            whole = _write_tokenizer(folder / name, own, trust)
+            names[same] = name if whole else None
+        if names[same]:
+            written[where] = names[same]
     return written
 
 
@@ -89,25 +103,40 @@ def _own_config(where: str, part: dict) -> dict | None:
     )
 
 
-def _write_tokenizer(folder: Path, tokenizer: Any) -> None:
-    """Save a tokenizer, unless what would be read again is another one."""
-    from transformers import AutoTokenizer
+def _write_tokenizer(folder: Path, tokenizer: Any, trust: bool) -> bool:
+    """Save a tokenizer; whether the same one is read again.
 
+    Of one that is not, the config goes on to name the source.
+    """
     with whole_folder(folder, replace=True) as temporary:
         tokenizer.save_pretrained(str(temporary))
+        differs = _difference(temporary, tokenizer, trust)
+    if differs:
+        print_log(
+            f"{folder}: {type(tokenizer).__name__} {differs} when it is saved and read "
+            "again: whoever uses the work dir makes it as its config says.",
+            logger="current",
+            level=logging.WARNING,
+        )
+    return not differs
+
+
+def _difference(folder: Path, tokenizer: Any, trust: bool) -> str:
+    """Say how the tokenizer in a folder is not the one that was saved there."""
+    from transformers import AutoTokenizer
+
+    try:
         again = AutoTokenizer.from_pretrained(
-            str(temporary), use_fast=tokenizer.is_fast
+            str(folder), use_fast=tokenizer.is_fast, trust_remote_code=trust
         )
-        same = (
-            again.get_vocab() == tokenizer.get_vocab()
-            and again.special_tokens_map == tokenizer.special_tokens_map
-            and again(_PROBE)["input_ids"] == tokenizer(_PROBE)["input_ids"]
-        )
-        if not same:
-            raise ValueError(
-                f"{folder}: {type(tokenizer).__name__} is another tokenizer when it is "
-                "saved and read again."
-            )
+    except Exception as error:  # whatever code of others raises
+        return f"fails ({type(error).__name__}: {str(error).strip():.200})"
+    same = (
+        again.get_vocab() == tokenizer.get_vocab()
+        and again.special_tokens_map == tokenizer.special_tokens_map
+        and again(_PROBE)["input_ids"] == tokenizer(_PROBE)["input_ids"]
+    )
+    return "" if same else "is another tokenizer"
 
 
 def _components(value: Any, where: str = "") -> Iterator[tuple[str, dict]]:
@@ -186,13 +215,21 @@ def use_own_files(cfg: Any, folder: str | os.PathLike) -> None:
 def _settle_paths(value: Any, origin: str | None) -> None:
     """Make relative paths absolute that lead somewhere from ``origin``."""
     items = value.items() if isinstance(value, dict) else enumerate(value)
+    rooted = isinstance(value, dict) and value.get("data_root")
+    own = _PATHS if rooted else _PATHS | _DATA_PATHS
     for key, item in list(items):
         if isinstance(item, dict | list):
             _settle_paths(item, origin)
-        elif origin and key in _PATHS and isinstance(item, str) and item:
+        elif origin and key in own and isinstance(item, str) and item:
             path = os.path.join(origin, os.path.expanduser(item))
             if os.path.exists(path):
                 value[key] = path
 
 
-__all__ = ["is_work_dir", "split_model", "use_own_files", "write_model_files"]
+__all__ = [
+    "PATH_KEYS",
+    "is_work_dir",
+    "split_model",
+    "use_own_files",
+    "write_model_files",
+]

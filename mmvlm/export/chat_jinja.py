@@ -8,9 +8,12 @@ against the template on other conversations.
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import replace
 from functools import partial
 from typing import Any
+
+from mmengine.logging import print_log
 
 from mmvlm.structures import Conversation, Image, Text
 from mmvlm.text.templates.base import ChatTemplate, Piece
@@ -47,8 +50,8 @@ _BODY = """\
 def to_jinja(template: ChatTemplate, tokenizer: Any = None) -> str:
     """Write a chat template as Jinja text.
 
-    BOS in front is left to a tokenizer that adds it by itself, as transformers adds
-    it to rendered text once more.
+    The BOS that a template writes as a token is left to a tokenizer that adds it by
+    itself, as transformers adds it to rendered text once more.
 
     Args:
         template (ChatTemplate): to be written.
@@ -77,7 +80,19 @@ def to_jinja(template: ChatTemplate, tokenizer: Any = None) -> str:
             f"{type(template).__name__}: does not show a picture in front of the "
             "question; it has no Jinja counterpart."
         )
-    bos = leading_bos(tokenizer)
+    # A template that leaves BOS to the tokenizer writes none of its own: what opens
+    # its text is a literal one, and stays.
+    added = leading_bos(tokenizer)
+    bos = "" if template.adds_bos else added
+    if added and first.removeprefix(bos).startswith(added):
+        print_log(
+            f"{type(template).__name__}: prompts open with the tokenizer's {added!r} "
+            "and with one written out. A processor leaves one out in "
+            "apply_chat_template(tokenize=True): render the text and give that to "
+            "processor(text=...).",
+            logger="current",
+            level=logging.WARNING,
+        )
     fields = dict(
         first=first.removeprefix(bos),
         system_head=None if head is None else head.removeprefix(bos),

@@ -28,7 +28,7 @@ from mmvlm.export.keys import (
     to_hf_disk,
 )
 from mmvlm.text.context import VLMContext
-from mmvlm.utils.files import whole_folder, writing_into
+from mmvlm.utils.files import check_empty, whole_folder, writing_into
 
 EMBED = "language_model.model.embed_tokens.weight"
 HEAD = "language_model.lm_head.weight"
@@ -204,19 +204,6 @@ def export_hf(
         logger="current",
     )
     return folder
-
-
-def check_empty(folder: Path, overwrite: bool) -> None:
-    """Refuse a folder that holds something, before any work is done.
-
-    Raises:
-        FileExistsError: naming the option that replaces it.
-
-    """
-    if not overwrite and folder.exists() and any(folder.iterdir()):
-        raise FileExistsError(
-            f"{folder}: is not empty; pass --overwrite to replace it."
-        )
 
 
 def _save_weights(

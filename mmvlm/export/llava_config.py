@@ -430,9 +430,13 @@ def official_config(
         view (Mapping | None): the view transform of the pipeline.
         **more: fields on top (``mm_vision_tower``, ``tokenizer_model_max_length``).
 
+    Raises:
+        ValueError: for parts that these loaders have no place for.
+
     """
     from mmvlm.registry import MODELS
 
+    check_folder(model_cfg["vision_encoder"], view)
     found = facts(model_cfg, view)
     num_layers = found.pop("num_layers")
     layers = [n - num_layers - 1 for n in found["mm_vision_select_layer"]]
@@ -479,3 +483,30 @@ def official_config(
     )
     fields.setdefault("mm_patch_merge_type", "flat")
     return {**fields, **{k: v for k, v in more.items() if v is not None}}
+
+
+def check_folder(tower: Mapping[str, Any], view: Mapping[str, Any] | None) -> None:
+    """Refuse encoders and views that a ``config.json`` of LLaVA cannot say.
+
+    Raises:
+        ValueError: naming what it is, and what takes its weights.
+
+    """
+    from mmvlm.registry import MODELS
+
+    kinds, strays = [], []
+    while tower:
+        kind = tower["type"]
+        kinds.append((MODELS.get(kind) if isinstance(kind, str) else kind).__name__)
+        tower = tower.get("encoder")
+    if kinds not in (["HFVisionEncoder"], ["S2VisionEncoder", "HFVisionEncoder"]):
+        strays.append(f"vision_encoder {' around '.join(kinds)}")
+    if view is not None and view["type"] not in _ASPECTS:
+        strays.append(f"view transform {view['type']}")
+    if strays:
+        raise ValueError(
+            f"the official config.json has no word for {' and '.join(strays)}, only "
+            "for HFVisionEncoder, alone or in S2VisionEncoder, and for "
+            f"{list(_ASPECTS)}. Write the weights into one file: to_llava.py "
+            "CHECKPOINT OUT.bin."
+        )

@@ -20,7 +20,7 @@ from mmvlm.export.keys import (
     connector_depth,
     to_canonical,
 )
-from mmvlm.utils.files import whole_folder, writing_into
+from mmvlm.utils.files import check_empty, whole_folder, writing_into
 
 PROJECTOR = "mm_projector.bin"
 #: What a fuser must hold to be the official one: deformable, with self attention.
@@ -144,6 +144,7 @@ def export_folder(
     from huggingface_hub import save_torch_state_dict
     from transformers import GenerationConfig
 
+    check_empty(Path(folder), overwrite)
     official = {
         key: (value if dtype is None else value.to(dtype)).contiguous().clone()
         for key, value in to_official(state, source).items()

@@ -151,7 +151,8 @@ def whole_folder(path: str | os.PathLike, *, replace: bool = False) -> Iterator[
 
     Args:
         path (str | PathLike): final name; its parents are created.
-        replace (bool): an older folder of that name makes room.
+        replace (bool): an older folder of that name makes room; it stays when the
+            new one cannot take its place.
 
     Yields:
         Path: an empty folder beside it, removed again when the block fails.
@@ -177,9 +178,24 @@ def whole_folder(path: str | os.PathLike, *, replace: bool = False) -> Iterator[
         if path.exists():
             os.replace(path, old)
         os.replace(temporary, path)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
+    finally:
+        if old.exists() and not path.exists():
+            os.replace(old, path)
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def check_empty(folder: Path, overwrite: bool) -> None:
+    """Refuse a folder that holds something, before any work is done.
+
+    Raises:
+        FileExistsError: naming the option that replaces it.
+
+    """
+    if not overwrite and folder.is_dir() and any(folder.iterdir()):
+        raise FileExistsError(
+            f"{folder}: is not empty; pass --overwrite to replace it."
+        )
 
 
 def _under_its_name(error: OSError, temporary: Path, path: Path) -> OSError:

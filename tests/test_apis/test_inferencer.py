@@ -213,3 +213,37 @@ def test_a_reply_in_the_history_shows_no_picture(talk, pictures):
     history = [("q", "write <image> and </s>")]
 
     talk.chat(pictures[0], "and?", history)
+
+
+def test_prompts_do_without_what_only_training_needs(config_file):
+    from mmvlm.apis.inferencer import prompt_pipeline
+    from mmvlm.config import load_config
+    from mmvlm.engine.hooks.sample_replies_hook import prompt_steps
+
+    cfg = load_config(config_file)
+    encode = dict(type="EncodeConversation", max_length=9, count_pictures=False)
+    steps = [dict(type="PadToSquare"), encode, dict(type="PackVLMInputs")]
+    cfg.test_dataloader = dict(dataset=dict(pipeline=steps))
+
+    for pipeline in (prompt_pipeline(cfg), prompt_steps(cfg)):
+        (found,) = (s for s in pipeline if s["type"] == "EncodeConversation")
+        assert found == dict(type="EncodeConversation", mode="generate")
+
+
+def test_random_parts_are_told_also_inside_others(trained):
+    from mmengine.config import Config
+
+    from mmvlm.config.sources import random_parts
+
+    tower = dict(type="HFVisionEncoder", name_or_path="somewhere")
+    parts = dict(
+        type="VisionLanguageModel",
+        vision_encoder=dict(type="S2VisionEncoder", encoder=tower, scales=[16, 32]),
+        connector=dict(type="MLPConnector"),
+        language_model=dict(type="HFCausalLM", name_or_path="elsewhere"),
+    )
+    cfg = Config(dict(model=parts))
+    assert random_parts(cfg, trained) == ["connector"]
+    del cfg.model.vision_encoder.encoder["name_or_path"]
+    cfg.load_from = dict(path="stage_1.pth", parts=["connector"])
+    assert random_parts(cfg, trained) == ["vision_encoder.encoder"]

@@ -288,6 +288,8 @@ def test_to_llava_writes_a_folder_that_comes_back(config_file, checkpoint, tmp_p
     assert config["architectures"] == ["LlavaLlamaForCausalLM"]
     assert config["image_aspect_ratio"] == "pad"
     assert config["mm_vision_tower"] == "pretrained/gone/tower"
+    again = call("to_llava.py", checkpoint, out, "--config", config_file)
+    assert "is not empty; pass --overwrite" in again
     back = tmp_path / "back.pth"
     assert call("from_llava.py", out, back, "--config", config_file) == 0
     before = torch.load(checkpoint, weights_only=True)["state_dict"]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -124,8 +125,11 @@ def test_a_moved_work_dir_is_the_model_without_its_sources(run, home, tmp_path):
         for line in python(CHAT, home, "mine.py", "run").splitlines()
         if line.startswith("reply:")
     ]
+    files = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
     tested = python(ROOT / "tools/test.py", tmp_path, run)
     assert "exact_match/num" in tested
+    assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == files
+    assert (tmp_path / "work_dirs" / f"{run.name}_test").is_dir()
 
     moved = tmp_path / "elsewhere" / "model"
     moved.parent.mkdir()
@@ -156,6 +160,41 @@ def test_what_is_written_beside_the_weights(run, trained):
     assert facts["configs"]["model.vision_encoder"]["model_type"] == "clip_vision_model"
 
 
+@pytest.mark.slow
+def test_a_work_dir_is_resumed_and_not_overwritten(run, tmp_path):
+    moved = shutil.copytree(run, tmp_path / "moved")
+    train = ROOT / "tools/train.py"
+    before = (moved / "iter_1.pth").stat().st_mtime_ns
+    with pytest.raises(AssertionError, match="add --resume to go on with it"):
+        python(train, tmp_path, "moved")
+
+    options = ["--cfg-options", "train_cfg.max_iters=2"]
+    python(train, tmp_path, "moved", "--resume", *options)
+
+    assert (moved / "iter_1.pth").stat().st_mtime_ns == before
+    assert (moved / "iter_2.pth").is_file()
+
+
+def test_relative_paths_are_those_of_the_start(tmp_path):
+    from mmengine.config import Config
+
+    from mmvlm.config.work_dir import MODEL, use_own_files
+
+    for name in ("data", "a.json", "pictures"):
+        (tmp_path / name).mkdir()
+    (tmp_path / MODEL).write_text(json.dumps(dict(folder=str(tmp_path))))
+    rooted = dict(data_root="data", ann_file="a.json", image_prefix="pictures")
+    free = dict(data_root="", ann_file="a.json", image_prefix="pictures", name="data")
+    cfg = Config(dict(sets=[rooted, free]))
+
+    use_own_files(cfg, tmp_path)
+
+    at = str(tmp_path) + os.sep
+    assert cfg.sets[0] == {**rooted, "data_root": at + "data"}
+    paths = dict(ann_file=at + "a.json", image_prefix=at + "pictures")
+    assert cfg.sets[1] == {**free, **paths}
+
+
 def test_options_go_over_the_own_files(run):
     from mmvlm.config import load_config
 
@@ -181,6 +220,54 @@ def test_a_config_alone_is_no_model_to_test(config_file):
         text=True,
     )
     assert done.returncode == 1 and "name a checkpoint" in done.stderr
+
+
+CODE = """
+from transformers import PreTrainedTokenizerFast
+class WordsTokenizerFast(PreTrainedTokenizerFast):
+    pass
+"""
+
+
+@pytest.mark.parametrize("differs", [False, True])
+def test_a_tokenizer_with_code_of_its_own(tmp_path, monkeypatch, differs, capfd):
+    from mmengine.config import Config
+    from transformers import dynamic_module_utils
+
+    from mmvlm.config.work_dir import write_model_files
+    from mmvlm.registry import TOKENIZERS
+    from mmvlm.text.tokenizers import tiny_tokenizer
+
+    monkeypatch.setattr(dynamic_module_utils, "HF_MODULES_CACHE", str(tmp_path / "m"))
+    monkeypatch.setattr("builtins.input", lambda *a: pytest.fail("asks a person"))
+    source = tmp_path / "words"
+    tiny_tokenizer().save_pretrained(source)
+    (source / "words.py").write_text(CODE)
+    path = source / "tokenizer_config.json"
+    fields = json.loads(path.read_text()) | dict(
+        tokenizer_class="WordsTokenizerFast",
+        auto_map=dict(AutoTokenizer=[None, "words.WordsTokenizerFast"]),
+    )
+    path.write_text(json.dumps(fields))
+    part = dict(type="HFTokenizer", name_or_path=str(source), trust_remote_code=True)
+    tokenizer = TOKENIZERS.build(dict(part))
+    if differs:  # another one when it is read again
+        tokenizer._tokenizer.add_tokens(["<new>"])
+        save = type(tokenizer).save_pretrained
+        monkeypatch.setattr(
+            type(tokenizer),
+            "save_pretrained",
+            lambda self, folder: save(TOKENIZERS.build(dict(part)), folder),
+        )
+
+    write_model_files(tmp_path / "run", "", Config(dict(tokenizer=part)), tokenizer)
+
+    found = json.loads((tmp_path / "run" / "model.json").read_text())["tokenizers"]
+    assert found == ({} if differs else {"tokenizer": "tokenizer"})
+    said = "WordsTokenizerFast is another tokenizer when it is saved" in "".join(
+        capfd.readouterr()
+    )
+    assert said == differs
 
 
 def test_towers_inside_other_towers_lose_their_sources_too():

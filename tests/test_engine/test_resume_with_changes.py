@@ -1,5 +1,6 @@
 """A run resumed with other settings: refused by name, or taken over and said."""
 
+import inspect
 import json
 import shutil
 
@@ -203,7 +204,7 @@ def test_members_of_a_mixture_are_told_apart(tmp_path):
 def test_large_files_are_hashed_in_pieces(tmp_path, monkeypatch):
     from mmvlm.datasets.index import fingerprint
 
-    monkeypatch.setattr(fingerprint, "_WHOLE", 2**20)
+    monkeypatch.setattr(fingerprint, "WHOLE", 2**20)
     monkeypatch.setattr(fingerprint, "_PIECE", 2**10)
     monkeypatch.setattr(fingerprint, "_NUM_PIECES", 16)
     file = tmp_path / "large"
@@ -214,6 +215,99 @@ def test_large_files_are_hashed_in_pieces(tmp_path, monkeypatch):
         opened.write(b"x")
 
     assert fingerprint.content_digest([str(file)]) != before
+
+
+def test_of_many_shards_pieces_are_read_and_all_sizes(tmp_path, monkeypatch):
+    from mmvlm.datasets.index import fingerprint
+
+    monkeypatch.setattr(fingerprint, "_PIECE", 2**10)
+    read, pieces = [], fingerprint._pieces
+    monkeypatch.setattr(
+        fingerprint,
+        "_pieces",
+        lambda *a: (read.append(piece) or piece for piece in pieces(*a)),
+    )
+    shards = [tmp_path / f"{number:03}.tar" for number in range(600)]
+    for shard in shards:
+        shard.write_bytes(bytes(2000))
+    paths = [str(shard) for shard in shards]
+    before = fingerprint.content_digest(paths, 2**20)
+
+    assert len(read) == 256 and sum(map(len, read)) <= 256 * 2**10
+    shards[1].write_bytes(bytes(2001))
+    assert fingerprint.content_digest(paths, 2**20) != before
+
+
+def test_small_members_are_read_whole_beside_a_large_one(tmp_path, monkeypatch):
+    from mmvlm.engine.runner import identity
+
+    small = make_data(tmp_path / "x")
+    large = make_data(tmp_path / "y", ["a"] * 100)
+    small.name, large.name = "small", "large"
+    seen = {}
+    monkeypatch.setattr(identity, "WHOLE", 2000)
+    monkeypatch.setattr(
+        identity, "content_digest", lambda paths, left: seen.update({paths[0]: left})
+    )
+
+    data_facts(MixtureDataset([large, small]))
+
+    size = (tmp_path / "x" / "a.json").stat().st_size
+    assert list(seen.values()) == [2000, 2000 - size]
+
+
+def test_a_run_knows_its_data_before_its_first_step(tmp_path, monkeypatch):
+    from mmvlm.engine.runner import VLMRunner
+
+    known = []
+    monkeypatch.setattr(
+        VLMRunner,
+        "call_hook",
+        lambda self, name, **k: known.append((name, self.known_identity is not None)),
+    )
+    train(config(tmp_path / "run"))
+
+    assert ("before_train", True) in known
+
+
+def test_a_config_that_only_one_side_writes_out_is_no_change():
+    then = {"model.tower.type": "T", "model.llm.config.depth": 2}
+    now = {"model.tower.type": "T", "model.tower.config.depth": 4}
+
+    assert identity_changes(then, now) == identity_changes(now, then) == {}
+    other = {**then, "model.llm.config.depth": 3}
+    assert set(identity_changes(then, other)) == {"model.llm.config.depth"}
+
+
+def test_where_files_lie_is_free_for_every_component():
+    from mmvlm.config.work_dir import PATH_KEYS
+    from mmvlm.datasets.bad_samples import BadSamplePolicy
+    from mmvlm.registry import MODELS
+
+    components = [BadSamplePolicy, *DATASETS.module_dict.values()]
+    components += MODELS.module_dict.values()
+    ends = ("file", "_prefix", "_root", "folder", "path", "_map", "_dir", "checkpoint")
+    names = {
+        name
+        for one in components
+        if one.__module__.startswith("mmvlm.")
+        for name in inspect.signature(one).parameters
+        if name.endswith(ends)
+    }
+
+    assert {"instances_file", "label_prefix", "folder", "file"} <= names
+    assert names - PATH_KEYS == {"with_folder"}  # yes or no
+
+
+def test_text_of_a_template_is_no_path():
+    cfg = dict(
+        chat_template=dict(type="vicuna_v1", image_prefix="<Image>"),
+        train_dataloader=dict(dataset=dict(image_prefix="a", image_map="b")),
+    )
+
+    assert set(run_settings(cfg)) == {
+        "chat_template.type", "chat_template.image_prefix",
+    }  # fmt: skip
 
 
 def test_every_setting_of_a_full_config_is_in_its_identity():

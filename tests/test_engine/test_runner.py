@@ -321,3 +321,35 @@ def test_global_batch_is_compared_with_the_one_of_the_learning_rate(caplog):
     assert "= 16 samples, but the learning rate was chosen for 128" in texts[0]
     assert "accumulative_counts=16" in texts[0]
     assert texts[1] == "Global batch: 8 ranks x 16 x 1 = 128 samples."
+
+
+@pytest.mark.parametrize("length", [dict(max_epochs=2), dict(max_iters=40)])
+def test_a_validation_that_a_signal_ends_is_run_after_the_resume(
+    tmp_path, monkeypatch, length
+):
+    from mmengine.runner import BaseLoop
+
+    from mmvlm.utils import signals
+
+    class Validation(BaseLoop):
+        def __init__(self, stops):
+            self.stops, self.steps = stops, []
+
+        def run(self):
+            self.steps.append(runner.train_loop.iter)
+            if self.stops:
+                raise signals.Stopped(15)
+
+    found = []
+    monkeypatch.setattr(signals._State, "stopped", 0)
+    for stops in (True, False):
+        cfg = toy_config(tmp_path, resume="auto" if found else False)
+        interval = 1 if "max_epochs" in length else 20
+        cfg.train_cfg = dict(type="VLMTrainLoop", val_interval=interval, **length)
+        cfg.default_hooks.checkpoint = dict(type="VLMCheckpointHook", interval=100)
+        runner = build_runner(cfg)
+        runner._val_loop = Validation(stops)
+        runner.train()
+        found.append(runner.val_loop.steps)
+
+    assert found == [[20], [20, 40]]

@@ -4,6 +4,7 @@ import pytest
 from export_helpers import hf_ids
 
 from mmvlm.apis.inferencer import IMAGE_TAG
+from mmvlm.export import chat_jinja
 from mmvlm.export.hf_files import add_image_token, save_processor
 from mmvlm.registry import CHAT_TEMPLATES
 from mmvlm.structures import PatchTokenCount, VisionEncoderSpec
@@ -71,6 +72,28 @@ def test_processor_and_template_give_our_ids(name, add_bos, tmp_path):
         ours = hf_ids(context, texts, processor)
         assert ours == told(processor, texts, picture, tokenize=False)
         assert ours == told(processor, texts, picture, tokenize=True)
+
+
+@pytest.mark.parametrize("add_bos", [True, False])
+def test_a_literal_bos_stays(add_bos, tmp_path, monkeypatch):
+    from transformers import AutoProcessor
+
+    said = []
+    monkeypatch.setattr(chat_jinja, "print_log", lambda text, **k: said.append(text))
+    tokenizer = tiny_tokenizer(add_bos=add_bos)
+    template = CHAT_TEMPLATES.build(dict(type="vicuna_v1", literal_bos="<s>"))
+    context = VLMContext(tokenizer, template, SPEC, PatchTokenCount(8))
+    exported, _ = add_image_token(tokenizer)
+    save_processor(tmp_path, context, exported, dict(type="PadToSquare"), "default")
+    processor = AutoProcessor.from_pretrained(tmp_path)
+
+    for texts, picture in TALKS.values():
+        ours = hf_ids(context, texts, processor)
+        assert ours.count(tokenizer.bos_token_id) == 1 + add_bos
+        assert ours == told(processor, texts, picture, tokenize=False)
+        by_ids = told(processor, texts, picture, tokenize=True)
+        assert by_ids == ours or (said and by_ids == ours[1:])
+    assert ["render the text" in text for text in said] == [True] * add_bos
 
 
 def told(processor, texts, picture, tokenize):

@@ -78,6 +78,24 @@ def test_what_we_write_is_what_we_read(name):
 
 
 @pytest.mark.parametrize(
+    ("tower", "view", "named"),
+    [
+        (dict(type="DualVisionEncoder", slow=TOWER), PAD, "DualVisionEncoder"),
+        (dict(type="MonkeyVisionEncoder", encoder=TOWER), PAD, "Monkey.* around HF"),
+        (
+            dict(type="S2VisionEncoder", encoder=dict(type="LaVINVisionEncoder")),
+            PAD,
+            "S2VisionEncoder around LaVIN",
+        ),
+        (TOWER, dict(type="ResizeSquare"), "view transform ResizeSquare"),
+    ],
+)
+def test_what_the_official_config_cannot_say_is_refused(tower, view, named):
+    with pytest.raises(ValueError, match=rf"{named}.*to_llava\.py CHECKPOINT OUT"):
+        official_config(model(tower=tower), view)
+
+
+@pytest.mark.parametrize(
     ("name", "key", "value"),
     [
         ("llava", "mm_vision_select_layer", -3),

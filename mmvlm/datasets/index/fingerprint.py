@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
+import math
 import os
 import weakref
 from collections.abc import Iterable, Iterator, Mapping
@@ -19,8 +20,8 @@ from .arrays import digest_of
 
 #: Deeper objects are taken for endless ones.
 _DEPTH = 16
-#: Files are hashed whole up to this size in bytes; of larger ones pieces are.
-_WHOLE, _PIECE, _NUM_PIECES = 2**32, 2**20, 256
+#: Up to so many bytes are hashed whole; of more, pieces are.
+WHOLE, _PIECE, _NUM_PIECES = 2**32, 2**20, 256
 
 
 class NoFingerprint(ValueError):
@@ -86,37 +87,52 @@ def _digest_at(path: str, time: int) -> str:
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
 
 
-def content_digest(paths: Iterable[str]) -> str:
+def content_size(paths: Iterable[str]) -> int:
+    """Return the bytes of the files among ``paths``."""
+    return sum(os.path.getsize(path) for path in paths if os.path.isfile(path))
+
+
+def content_digest(paths: Iterable[str], whole: int | None = None) -> str:
     """Return a hash over what files hold, wherever they lie.
 
-    Of folders the names and sizes of the files count, of files beyond 4 GiB the size
-    and 256 pieces of 1 MiB.
+    Of folders the names and sizes of the files count. Files are read whole when they
+    have no more than ``whole`` bytes together; else their sizes count, and 256 pieces
+    of 1 MiB spread evenly over all of them.
 
     Args:
         paths (Iterable[str]): files and folders.
+        whole (int | None): None takes 4 GiB.
 
     """
-    digest = hashlib.sha256()
+    digest, paths = hashlib.sha256(), list(paths)
+    total, start = content_size(paths), 0
+    limit = max(WHOLE if whole is None else whole, _NUM_PIECES * _PIECE)
     for path in paths:
         if os.path.isdir(path):
             files = sorted(file for file in Path(path).rglob("*") if file.is_file())
             names = [(str(f.relative_to(path)), f.stat().st_size) for f in files]
             digest.update(json.dumps(names).encode())
         elif os.path.isfile(path):
-            for piece in _pieces(path):
+            size = os.path.getsize(path)
+            digest.update(str(size).encode())
+            places = range(0, size, _PIECE)
+            if total > limit:
+                spread = (total - _PIECE) / (_NUM_PIECES - 1)
+                first, last = (math.ceil(at / spread) for at in (start, start + size))
+                last = min(last, _NUM_PIECES)
+                places = [int(n * spread) - start for n in range(first, last)]
+            for piece in _pieces(path, places):
                 digest.update(piece)
+            start += size
     return digest.hexdigest()[:24]
 
 
-def _pieces(path: str) -> Iterator[bytes]:
-    size = os.path.getsize(path)
-    yield str(size).encode()
-    whole = size <= _WHOLE
-    count = -(-size // _PIECE) if whole else _NUM_PIECES
-    last = (count - 1) * _PIECE if whole else size - _PIECE
+def _pieces(path: str, places: Iterable[int]) -> Iterator[bytes]:
+    if not places:
+        return  # one of many shards, known by its size
     with open(path, "rb") as file:
-        for number in range(count):
-            file.seek(number * last // max(1, count - 1))
+        for place in places:
+            file.seek(max(0, place))
             yield file.read(_PIECE)
 
 

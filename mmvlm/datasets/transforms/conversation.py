@@ -24,6 +24,11 @@ from ..bad_samples import DATA_ERRORS
 _OVERFLOW = ("error", "drop", "truncate_text")
 _MODES = ("train", "generate")
 
+#: Options of :class:`EncodeConversation` that prompts without an answer do without.
+ONLY_TRAINING = (
+    "max_length overflow mode drop_on_mismatch labels count_pictures".split()
+)
+
 
 @TRANSFORMS.register_module()
 class EncodeConversation:

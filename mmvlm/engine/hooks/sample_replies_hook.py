@@ -13,6 +13,7 @@ import torch
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 
+from mmvlm.datasets.transforms.conversation import ONLY_TRAINING
 from mmvlm.registry import HOOKS
 from mmvlm.structures import Conversation
 
@@ -20,9 +21,6 @@ from ..optimizers.optim_wrapper import autocast
 from ..runner.rng import preserved_rng
 
 _LOADERS = ("test_dataloader", "val_dataloader", "train_dataloader")
-_ONLY_TRAINING = (
-    "max_length overflow mode drop_on_mismatch labels count_pictures".split()
-)
 
 
 def _pipelines(node: Any) -> Iterator[list]:
@@ -51,7 +49,7 @@ def prompt_steps(cfg: Any) -> list[dict]:
             if "EncodeConversation" not in kinds:
                 continue
             number = kinds.index("EncodeConversation")
-            kept = {k: v for k, v in steps[number].items() if k not in _ONLY_TRAINING}
+            kept = {k: v for k, v in steps[number].items() if k not in ONLY_TRAINING}
             steps[number] = dict(kept, mode="generate")
             return steps
     raise ValueError(

@@ -10,6 +10,7 @@ import torch
 from mmengine.runner import FlexibleRunner
 from torch import nn
 
+from mmvlm.config.work_dir import CONFIG
 from mmvlm.registry import MODELS, RUNNERS, STRATEGIES
 
 from ..optimizers.float32_weights import train_in_float32
@@ -113,6 +114,11 @@ class VLMFlexibleRunner(FlexibleRunner):
                 )
             strategy = dict(strategy, type=found)
         return super().build_strategy(strategy, **kwargs)
+
+    def dump_config(self) -> None:
+        """Write the config, but for ``config.py``: ProvenanceHook's, of a training."""
+        if os.path.basename(self.cfg.filename or "") != CONFIG:
+            super().dump_config()
 
     def get_hooks_info(self) -> str:
         """Return the names of the hooks, in order."""

@@ -9,11 +9,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from mmengine.dist import is_main_process
+
+from mmvlm.config.work_dir import PATH_KEYS
 from mmvlm.datasets.index.fingerprint import (
+    WHOLE,
     NoFingerprint,
     content_digest,
+    content_size,
     tokenizer_digest,
 )
+from mmvlm.utils.dist import broadcast_object
 
 #: Fields of a config that decide the steps of a run.
 _FIELDS = (
@@ -25,14 +31,14 @@ _FIELDS = (
     "train_dataloader",
     "randomness",
 )
-#: Keys below them that change no step: where files lie (their content is compared),
-#: how fast they are read, what is only shown or generated, how kernels compute.
+#: Keys below them that change no step, besides those that say where files lie (their
+#: content is compared): how fast they are read, what is only shown or generated, how
+#: kernels compute.
 _FREE = frozenset(
-    "data_root ann_file image_prefix name_or_path pretrained checkpoint "
-    "checkpoint_path cache_dir path num_workers persistent_workers pin_memory "
-    "prefetch_factor timeout multiprocessing_context val_interval val_begin "
-    "deterministic generation share_equal_views max_logits gradient_checkpointing "
-    "attention trust_remote_code random_init train_parts _scope_".split()
+    "num_workers persistent_workers pin_memory prefetch_factor timeout "
+    "multiprocessing_context val_interval val_begin deterministic generation "
+    "share_equal_views max_logits gradient_checkpointing attention trust_remote_code "
+    "random_init train_parts _scope_".split()
 )
 #: A run may be made longer or shorter: the schedules follow.
 LENGTH = ("train_cfg.max_iters", "train_cfg.max_epochs")
@@ -54,7 +60,9 @@ def run_settings(cfg: Any) -> dict[str, Any]:
 def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
     if isinstance(value, dict):
         for key, item in value.items():
-            if key not in _FREE:
+            # A template's image_prefix is text, no folder.
+            file = key in PATH_KEYS and not path.startswith("chat_template")
+            if key not in _FREE and not file:
                 yield from _leaves(item, f"{path}.{key}")
     elif isinstance(value, list | tuple):
         if all(isinstance(item, bool | int | float | str) for item in value):
@@ -68,46 +76,79 @@ def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
         yield path, getattr(value, "__name__", type(value).__name__)
 
 
-def data_facts(dataset: Any, path: str = "data") -> dict[str, Any]:
-    """Return rows and a digest of the files of a data set and of its members."""
-    facts = {}
-    members = getattr(dataset, "datasets", None)
-    if members is not None:
-        for number, member in enumerate(members):
-            facts |= data_facts(member, f"{path}.{getattr(member, 'name', number)}")
-        return facts
-    inner = getattr(dataset, "dataset", None)
-    if inner is not None:
-        return data_facts(inner, path)
-    try:
-        facts[f"{path}.rows"] = len(dataset)
-    except TypeError:
-        pass  # a stream
-    if hasattr(dataset, "_sources"):
-        facts[f"{path}.content"] = content_digest(dataset._sources())
+def data_facts(dataset: Any) -> dict[str, Any]:
+    """Return rows and a digest of the files of a data set and of its members.
+
+    All members together are read whole up to 4 GiB, the smallest ones first; of the
+    others pieces are, see :func:`content_digest`.
+    """
+    facts, sources, left = {}, {}, WHOLE
+    for path, member in _members(dataset, "data"):
+        try:
+            facts[f"{path}.rows"] = len(member)
+        except TypeError:
+            pass  # a stream
+        if hasattr(member, "_sources"):
+            sources[path] = list(member._sources())
+    sizes = {path: content_size(files) for path, files in sources.items()}
+    for path in sorted(sizes, key=sizes.get):
+        facts[f"{path}.content"] = content_digest(sources[path], left)
+        left = max(0, left - sizes[path])
     return facts
 
 
+def _members(dataset: Any, path: str) -> Iterator[tuple[str, Any]]:
+    """Yield the data sets that a data set is made of, by dotted path."""
+    members, inner = (getattr(dataset, name, None) for name in ("datasets", "dataset"))
+    if members is not None:
+        for number, member in enumerate(members):
+            yield from _members(member, f"{path}.{getattr(member, 'name', number)}")
+    elif inner is not None:
+        yield from _members(inner, path)
+    else:
+        yield path, dataset
+
+
 def run_identity(runner: Any) -> dict[str, Any]:
-    """Return, in plain values, what a run's steps depend on besides its weights."""
+    """Return, in plain values, what a run's steps depend on besides its weights.
+
+    Every rank calls; rank 0 finds it out, once, as it reads the data.
+    """
     if runner.known_identity is None:
-        facts = dict(run_settings(runner.settings))
-        facts |= data_facts(runner.train_loop.dataloader.dataset)
-        tokenizer = getattr(runner.context, "tokenizer", None)
-        if tokenizer is not None:
-            try:
-                facts["tokenizer"] = tokenizer_digest(tokenizer)
-            except (NoFingerprint, AttributeError):
-                facts["tokenizer"] = len(tokenizer)
-        runner.known_identity = facts
+        found = _identity(runner) if is_main_process() else None
+        runner.known_identity = broadcast_object(found)
     return runner.known_identity
 
 
+def _identity(runner: Any) -> dict[str, Any]:
+    facts = run_settings(runner.settings)
+    facts |= data_facts(runner.train_loop.dataloader.dataset)
+    tokenizer = getattr(runner.context, "tokenizer", None)
+    if tokenizer is not None:
+        try:
+            facts["tokenizer"] = tokenizer_digest(tokenizer)
+        except (NoFingerprint, AttributeError):
+            facts["tokenizer"] = len(tokenizer)
+    return facts
+
+
 def identity_changes(then: dict[str, Any], now: dict[str, Any]) -> dict[str, str]:
-    """Return dotted path to ``old then, new now`` for what has changed."""
+    """Return dotted path to ``old then, new now`` for what has changed.
+
+    The ``config`` of a part that only one side writes out is none: a work dir gives
+    its parts those that lay beside their weights.
+    """
+    written = [{_config_of(key) for key in side} for side in (then, now)]
+    free = (written[0] ^ written[1]) - {None}
     changed = {}
     for key in [*then, *(key for key in now if key not in then)]:
         old, new = then.get(key, "not set"), now.get(key, "not set")
-        if old != new:
+        if old != new and _config_of(key) not in free:
             changed[key] = f"{old!r:.60} then, {new!r:.60} now"
     return changed
+
+
+def _config_of(key: str) -> str | None:
+    """Return the path of the written-out config that a setting stands in."""
+    part, found, _ = key.partition(".config.")
+    return part if found and key.startswith("model.") else None

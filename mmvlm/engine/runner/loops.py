@@ -14,6 +14,7 @@ from mmvlm.registry import LOOPS
 from mmvlm.utils import signals
 from mmvlm.utils.dist import gather_integers, get_dist_info, sum_tensor
 
+from .identity import run_identity
 from .rng import preserved_rng, set_rng_state
 from .stream import stream_of
 
@@ -304,6 +305,7 @@ class VLMTrainLoop(BaseLoop):
         runner = self.runner
         runner.optim_wrapper.callbacks.losses_ready = self._losses_ready
         runner.optim_wrapper.callbacks.before_step = self._before_step
+        run_identity(runner)  # reads the data: not while a signal's grace runs out
         runner.call_hook("before_train")
         if self._resumed_rng is not None:
             set_rng_state(self._resumed_rng)

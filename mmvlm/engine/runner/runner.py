@@ -11,6 +11,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
 
+from mmvlm.config.work_dir import CONFIG
 from mmvlm.registry import MODELS, RUNNERS
 
 from ..optimizers.float32_weights import train_in_float32
@@ -83,6 +84,11 @@ class VLMRunner(Runner):
     def state_io(self) -> PlainStateIO:
         """Reads and writes weights and optimizer state."""
         return PlainStateIO(self.model, self.optim_wrapper)
+
+    def dump_config(self) -> None:
+        """Write the config, but for ``config.py``: ProvenanceHook's, of a training."""
+        if os.path.basename(self.cfg.filename or "") != CONFIG:
+            super().dump_config()
 
     def get_hooks_info(self) -> str:
         """Return the names of the hooks, in order."""

@@ -218,6 +218,7 @@ def save_training_state(
     weights = io.model_state()
     optimizer = io.optim_state() if save_optimizer else None
     rng = gather_objects(get_rng_state()) if save_optimizer else None
+    identity = run_identity(runner) if save_optimizer else None
     if is_main_process():
         omitted = sorted(runner.omitted_keys) if trainable_only else []
         if trainable_only:
@@ -248,7 +249,7 @@ def save_training_state(
                 param_schedulers=scheduler_states(runner.param_schedulers),
                 message_hub=hub_state(runner.message_hub),
                 loop=runner.train_loop.state_dict(),
-                identity=run_identity(runner),
+                identity=identity,
                 rng=rng,
                 hooks={
                     type(hook).__name__: hook.state_dict()
