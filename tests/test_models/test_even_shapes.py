@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from mmvlm.models.language_models.cpu_kernels import NarrowNorm, small_attention
 from mmvlm.models.language_models.hf_causal_lm import HFCausalLM
+from mmvlm.models.ops.cpu_kernels import NarrowNorm, small_attention
 from mmvlm.models.utils.even_shapes import fill_rows, on_even_rows, round_up
 
 

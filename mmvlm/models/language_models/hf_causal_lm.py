@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from mmengine.logging import print_log
 
+from mmvlm.models.ops.cpu_kernels import attach_narrow
 from mmvlm.models.utils.checkpointing import checkpoint_blocks
 from mmvlm.models.utils.even_shapes import POSITIONS, few_shapes, round_up
 from mmvlm.models.utils.hf_loading import build_causal_lm
@@ -26,7 +27,6 @@ from .attention import (
 )
 from .base import LanguageModel
 from .context_length import PositionGuard, learns_positions, num_positions
-from .cpu_kernels import attach_narrow
 from .flex_attention import FLEX_ATTENTION, register_flex_attention
 from .generation import generate_from_embeds
 from .last_block import LastBlockForward
