@@ -66,6 +66,7 @@ def main(argv=None):
         cfg_options=args.cfg_options,
         tiny=args.tiny,
         check_files=("train", "val", *([] if args.resume else ["load_from"])),
+        check_sources=not (args.resume and is_work_dir(args.config)),
     )
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir
