@@ -98,7 +98,8 @@ def merge(child: Node, base: Node | None, allow_list_keys: bool = False) -> Node
     stale = {k: o for k, o in base.stale.items() if k not in child.children}
     old_type, old, new = base.old_type, base.get("type"), child.get("type")
     if old is not None and new is not None and _differ(old, new):
-        kept = {k: n.origin for k, n in base.children.items()}
+        # Every type may say random_init.
+        kept = {k: n.origin for k, n in base.children.items() if k != "random_init"}
         stale |= {k: o for k, o in kept.items() if k not in child.children}
         old_type = old.value
     return replace(

@@ -59,6 +59,14 @@ _OTHER_ENCODERS = {
 }
 _ENCODER_OPTIONS = ("type", "mean", "std", "lora", "gradient_checkpointing")
 
+#: Stands for the template that a full tokenizer brings itself.
+_CHATML = dict(
+    special_tokens=["<|im_start|>", "<|im_end|>"],
+    chat_template="{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + "
+    "m['content'] + '<|im_end|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}",
+)
+
 
 def toy_folder() -> str:
     """Return the folder of the toy data: one per user, reused between runs."""
@@ -209,11 +217,15 @@ def _selected(part: Any) -> Iterator[int]:
 
 def _tiny_tokenizer(template: Any) -> dict:
     from mmvlm.registry import CHAT_TEMPLATES
+    from mmvlm.text.templates.tokenizer_chat import TokenizerChatTemplate
 
     special: tuple[str, ...] = ()
     if template is not None:
         config = dict(type=template) if isinstance(template, str) else dict(template)
-        special = tuple(CHAT_TEMPLATES.build(config).special_tokens)
+        built = CHAT_TEMPLATES.build(config)
+        if isinstance(built, TokenizerChatTemplate):
+            return dict(type="TinyTokenizer", **_CHATML)
+        special = tuple(built.special_tokens)
     return dict(type="TinyTokenizer", special_tokens=list(special))
 
 

@@ -231,7 +231,7 @@ class WordsTokenizerFast(PreTrainedTokenizerFast):
 
 
 @pytest.mark.parametrize("differs", [False, True])
-def test_a_tokenizer_with_code_of_its_own(tmp_path, monkeypatch, differs, capfd):
+def test_a_tokenizer_with_code_of_its_own(tmp_path, monkeypatch, differs):
     from mmengine.config import Config
     from transformers import dynamic_module_utils
 
@@ -261,13 +261,16 @@ def test_a_tokenizer_with_code_of_its_own(tmp_path, monkeypatch, differs, capfd)
             lambda self, folder: save(TOKENIZERS.build(dict(part)), folder),
         )
 
+    told = []
+    monkeypatch.setattr(
+        "mmvlm.config.work_dir.print_log", lambda text, *a, **k: told.append(text)
+    )
+
     write_model_files(tmp_path / "run", "", Config(dict(tokenizer=part)), tokenizer)
 
     found = json.loads((tmp_path / "run" / "model.json").read_text())["tokenizers"]
     assert found == ({} if differs else {"tokenizer": "tokenizer"})
-    said = "WordsTokenizerFast is another tokenizer when it is saved" in "".join(
-        capfd.readouterr()
-    )
+    said = "WordsTokenizerFast is another tokenizer when it is saved" in "".join(told)
     assert said == differs
 
 
