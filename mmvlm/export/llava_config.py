@@ -501,12 +501,12 @@ def check_folder(tower: Mapping[str, Any], view: Mapping[str, Any] | None) -> No
         tower = tower.get("encoder")
     if kinds not in (["HFVisionEncoder"], ["S2VisionEncoder", "HFVisionEncoder"]):
         strays.append(f"vision_encoder {' around '.join(kinds)}")
-    if view is not None and view["type"] not in _ASPECTS:
+    if view is not None and view["type"] not in (*_ASPECTS, _DUAL_VIEWS):
         strays.append(f"view transform {view['type']}")
     if strays:
         raise ValueError(
             f"the official config.json has no word for {' and '.join(strays)}, only "
             "for HFVisionEncoder, alone or in S2VisionEncoder, and for "
-            f"{list(_ASPECTS)}. Write the weights into one file: to_llava.py "
+            f"{[*_ASPECTS, _DUAL_VIEWS]}. Write the weights into one file: to_llava.py "
             "CHECKPOINT OUT.bin."
         )
