@@ -1,6 +1,7 @@
 """A disk that takes no more: which file, why, and nothing half-written stays."""
 
 import errno
+import functools
 import json
 import os
 import resource
@@ -17,13 +18,19 @@ from mmvlm.utils.files import whole_folder, write_atomic, writing_into
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.fixture
-def full_disk():
-    """No file may be larger than 100 kB, as on a full disk."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+def on_a_full_disk(test):
+    """Let no file grow beyond 100 kB inside a test; pytest's own output may."""
+
+    @functools.wraps(test)
+    def limited(*args, **kwargs):
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+        try:
+            test(*args, **kwargs)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    return limited
 
 
 def save_tensors(folder):
@@ -36,7 +43,7 @@ def save_text(folder):
     (folder / "model.safetensors").write_text("x" * 200_000)
 
 
-@pytest.mark.usefixtures("full_disk")
+@on_a_full_disk
 def test_a_file_is_named_with_the_reason(tmp_path):
     with pytest.raises(OSError) as caught:
         write_atomic(
@@ -48,7 +55,7 @@ def test_a_file_is_named_with_the_reason(tmp_path):
 
 
 @pytest.mark.parametrize("save", [save_tensors, save_text])
-@pytest.mark.usefixtures("full_disk")
+@on_a_full_disk
 def test_a_folder_is_whole_or_absent(tmp_path, save):
     with pytest.raises(OSError) as caught:
         with whole_folder(tmp_path / "hf") as folder:
@@ -61,7 +68,7 @@ def test_a_folder_is_whole_or_absent(tmp_path, save):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.usefixtures("full_disk")
+@on_a_full_disk
 def test_an_older_folder_stays_when_the_new_one_fails(tmp_path):
     (tmp_path / "hf").mkdir()
     (tmp_path / "hf" / "old").write_text("kept")
@@ -94,7 +101,7 @@ def test_an_older_folder_comes_back_when_the_new_one_cannot_move(tmp_path, monke
     assert (tmp_path / "hf" / "old").read_text() == "kept"
 
 
-@pytest.mark.usefixtures("full_disk")
+@on_a_full_disk
 def test_generated_data_name_the_file(tmp_path):
     with pytest.raises(OSError, match=r"File too large.*train\.json"):
         with writing_into(tmp_path):
@@ -118,7 +125,7 @@ def test_a_folder_takes_the_place_of_an_older_one(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("full_disk")
+@on_a_full_disk
 def test_the_demo_and_its_data_name_the_file(tmp_path):
     tool, options = ROOT / "tools" / "demo.py", ("--num", "1000", "--num-test", "18")
     done = subprocess.run(
@@ -132,7 +139,7 @@ def test_the_demo_and_its_data_name_the_file(tmp_path):
     assert "make_tiny_scenes.py" in told and "Give the command again" in told
 
 
-@pytest.mark.usefixtures("full_disk")
+@on_a_full_disk
 def test_pages_name_the_file(tmp_path):
     from mmvlm.visualization.features import write_page
 
@@ -150,7 +157,7 @@ def test_pages_name_the_file(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.usefixtures("full_disk")
+@on_a_full_disk
 def test_figures_name_the_file(tmp_path):
     from mmvlm.engine.hooks.loss_plot_hook import draw_scalars
     from mmvlm.visualization.loss_curves import draw_loss_curves
