@@ -49,7 +49,9 @@ def test_run_writes_weights_curves_and_provenance(tmp_path, quiet):
     assert (tmp_path / "loss.png").read_bytes()[:4] == b"\x89PNG"
     assert Config.fromfile(tmp_path / "config.py").train_cfg.max_iters == 6
     start = json.loads((tmp_path / "run.json").read_text())[0]
-    assert start["versions"]["torch"] == torch.__version__ and start["seed"] == 0
+    # The metadata of a wheel may leave out what the build is for ("+cu130").
+    assert torch.__version__.startswith(start["versions"]["torch"])
+    assert start["seed"] == 0
     assert sorted(path.name for path in tmp_path.glob("*.pth")) == [
         "iter_2.pth",
         "iter_4.pth",
