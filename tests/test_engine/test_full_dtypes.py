@@ -33,9 +33,14 @@ def full_configs():
 def check_start(jobs, root, strategies):
     paths = full_configs()
     assert len(paths) > 10
+    every = bool(os.environ.get("MMVLM_ALL_TWINS"))
+    if "deepspeed_zero3" in strategies and not every:
+        # It gathers every layer of two steps: minutes for all folders.
+        paths = [p for p in paths if p.parent.name in ("llava", "mmfuser")]
     cases = [(str(path), name) for path in paths for name in strategies]
 
-    jobs.check(root, "start_twins", str(root), cases, world=2, timeout=7200)
+    limit = 7200 if every else 600
+    jobs.check(root, "start_twins", str(root), cases, world=2, timeout=limit)
 
     failures = [json.loads((root / f"failures-{r}.json").read_text()) for r in (0, 1)]
     assert failures == [{}, {}], json.dumps(failures, indent=2)
