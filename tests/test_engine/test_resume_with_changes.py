@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import logging
 import shutil
 
 import pytest
@@ -103,8 +104,21 @@ def test_changes_are_taken_over_when_asked_for(tmp_path, saved, said):
     assert sorted(rates) == [5, 6]
 
 
+@pytest.fixture
+def said(monkeypatch):
+    """What is logged, whatever stream the logger was made with."""
+    texts, handle = [], logging.Logger.handle
+
+    def note(self, record):
+        texts.append(record.getMessage())
+        handle(self, record)
+
+    monkeypatch.setattr(logging.Logger, "handle", note)
+    return texts
+
+
 @pytest.mark.parametrize("other", [None, dict(type="LinearLR", start_factor=0.1)])
-def test_longer_run_reaches_the_new_end_and_says_so(tmp_path, saved, other, capfd):
+def test_longer_run_reaches_the_new_end_and_says_so(tmp_path, saved, other, said):
     cfg = config(tmp_path / "again", resume=saved)
     cfg.train_cfg.max_iters = 12
     if other is not None:
@@ -113,7 +127,7 @@ def test_longer_run_reaches_the_new_end_and_says_so(tmp_path, saved, other, capf
 
     runner = train(cfg)
 
-    assert "train_cfg.max_iters: 6 then, 12 now" in "".join(capfd.readouterr())
+    assert "train_cfg.max_iters: 6 then, 12 now" in "\n".join(said)
     rates = {row["step"]: row["lr"] for row in read_scalars(tmp_path / "again")}
     assert sorted(rates) == list(range(5, 13))
     if other is None:
@@ -124,7 +138,7 @@ def test_longer_run_reaches_the_new_end_and_says_so(tmp_path, saved, other, capf
     assert runner.train_loop.iter == 12
 
 
-def test_longer_run_by_epochs_with_other_batches_goes_on_at_its_place(tmp_path, capfd):
+def test_longer_run_by_epochs_with_other_batches_goes_on_at_its_place(tmp_path, said):
     def by_epochs(name, batch, **changes):
         cfg = config(tmp_path / name, **changes)
         cfg.train_cfg = dict(type="VLMTrainLoop", max_epochs=2)
@@ -140,7 +154,7 @@ def test_longer_run_by_epochs_with_other_batches_goes_on_at_its_place(tmp_path, 
     runner = train(by_epochs("again", 4, resume=path, resume_with_changes=True))
 
     said = "after 15 optimizer steps, counted anew: 30 steps when it was saved."
-    assert said in "".join(capfd.readouterr())
+    assert said in "\n".join(said)
     (kept,) = (hook.kept for hook in runner.hooks if hasattr(hook, "kept"))
     assert kept == [f"iter_{step}.pth" for step in range(2, 21, 2)]
     rows = read_scalars(tmp_path / "again")
