@@ -153,8 +153,8 @@ def test_longer_run_by_epochs_with_other_batches_goes_on_at_its_place(tmp_path, 
 
     runner = train(by_epochs("again", 4, resume=path, resume_with_changes=True))
 
-    said = "after 15 optimizer steps, counted anew: 30 steps when it was saved."
-    assert said in "\n".join(said)
+    text = "after 15 optimizer steps, counted anew: 30 steps when it was saved."
+    assert text in "\n".join(said)
     (kept,) = (hook.kept for hook in runner.hooks if hasattr(hook, "kept"))
     assert kept == [f"iter_{step}.pth" for step in range(2, 21, 2)]
     rows = read_scalars(tmp_path / "again")
