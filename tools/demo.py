@@ -2,10 +2,9 @@
 
 Writes TinyScenes, pretrains both towers, aligns them (stage 1), tunes on
 instructions (stage 2), tests with the right and with wrong pictures, talks,
-exports to transformers and writes a report. At most 14 minutes on 2 CPU cores with
-nothing beside it. What is finished is skipped when the command is given again; --fresh
-starts over. In the default work dir, the configs of configs/tiny then find data and
-checkpoints where they look.
+exports to transformers and writes a report. What is finished is skipped when the
+command is given again; --fresh starts over. In the default work dir, the configs of
+configs/tiny then find data and checkpoints where they look.
 """
 
 import argparse

@@ -212,7 +212,8 @@ def test_stop_strings_come_on_top_of_the_templates(talk, pictures):
 def test_a_reply_in_the_history_shows_no_picture(talk, pictures):
     history = [("q", "write <image> and </s>")]
 
-    talk.chat(pictures[0], "and?", history)
+    # A picture read out of the reply would be one too many, which is refused.
+    assert isinstance(talk.chat(pictures[0], "and?", history), str)
 
 
 def test_prompts_do_without_what_only_training_needs(config_file):
