@@ -93,17 +93,22 @@ def test_a_work_dir_answers_from_anywhere_after_it_was_moved(clone, tmp_path):
     picture = clone / "data" / "tiny_scenes" / "images" / "test" / "000" / "000000.png"
     shutil.copytree(clone / "work_dirs" / STAGE2, tmp_path / "moved")
     shutil.copy(picture, tmp_path / "picture.png")
+    question, options = "How many objects are there?", dict(min_new_tokens=6)
     code = (
-        "import sys, mmvlm\n"
         "from mmvlm.apis import VLMInferencer\n"
-        "talk = VLMInferencer('moved', device='cpu')\n"
-        "print(talk(['picture.png'], ['How many objects are there?'])[0])\n"
+        f"talk = VLMInferencer('moved', device='cpu', generation={options})\n"
+        f"print('answer:', talk.chat('picture.png', {question!r}))\n"
     )
-    said = run(["python", "-c", code], tmp_path, clone)
+    said = run(["python", "-c", code], tmp_path, clone).partition("answer:")[2]
     tool = ["python", clone / "tools" / "chat.py", "moved", "--image", "picture.png"]
-    chat = run([*tool, "--prompt", "How many objects are there?"], tmp_path, clone)
+    options = [
+        "--cfg-options",
+        *(f"model.generation.{k}={v}" for k, v in options.items()),
+    ]
+    chat = run([*tool, "--prompt", question, *options], tmp_path, clone)
 
-    assert said.strip() in chat
+    assert said.strip()
+    assert chat.partition(question)[2].strip() == said.strip()
 
 
 def test_the_package_is_imported_beside_the_clone():

@@ -62,12 +62,9 @@ def run_tool(main: Callable[[], Any]) -> NoReturn:
 def user_errors() -> tuple[type[Exception], ...]:
     """Return what a user can mend, to be told in one line without a traceback.
 
-    None after ``--debug``. What fails in the middle of training is rather our own
-    mistake, a full disk apart.
+    None after ``--debug``.
     """
-    if _debug:
-        return ()
-    return (OSError,) if signals.at_work() else _USER_ERRORS
+    return () if _debug else _USER_ERRORS
 
 
 def catch_signals() -> None:
@@ -107,7 +104,11 @@ def _tell(error: BaseException) -> int:
         # Whoever read our output has left; nothing can be told.
         sys.stdout = open(os.devnull, "w")
         return 1
-    if not isinstance(error, user_errors()):
+    told = user_errors()
+    if told and signals.at_work():
+        # What fails in the middle of training is our own mistake, a full disk apart.
+        told = (OSError,)
+    if not isinstance(error, told):
         traceback.print_exception(error)
         return 1
     text = error.args[0] if isinstance(error, KeyError) and error.args else error

@@ -1,10 +1,16 @@
 """Rows that fill up a matrix change no number, and shapes stay few."""
 
+from functools import partial
+
 import pytest
 import torch
 
 from mmvlm.models.language_models.hf_causal_lm import HFCausalLM
-from mmvlm.models.ops.cpu_kernels import NarrowNorm, small_attention
+from mmvlm.models.ops.cpu_kernels import (
+    NarrowAttention,
+    NarrowNorm,
+    small_attention,
+)
 from mmvlm.models.utils.even_shapes import fill_rows, on_even_rows, round_up
 
 
@@ -87,3 +93,45 @@ def test_the_narrow_norm_is_the_norm_with_its_gradients():
     for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one.float(), other, atol=3e-2, rtol=1e-2)
     torch.testing.assert_close(NarrowNorm(norm)(x), norm(x))  # without autocast
+
+
+@pytest.mark.parametrize("kv_heads", [4, 2])
+def test_narrow_attention_is_the_modules_own(kv_heads):
+    torch.manual_seed(0)
+    config = dict(
+        model_type="llama",
+        vocab_size=64,
+        hidden_size=48,
+        intermediate_size=96,
+        num_hidden_layers=1,
+        num_attention_heads=4,
+        num_key_value_heads=kv_heads,
+    )
+    model = HFCausalLM(config=config, attention="batched")
+    attention = model.blocks[0].self_attn
+    assert isinstance(attention.forward, NarrowAttention)
+    x = torch.randn(2, 7, 48)
+    positions = torch.stack([torch.arange(7), torch.arange(3, 10)])
+    goal = torch.randn(2, 7, 48)
+
+    def step(forward):
+        inputs = x.clone().requires_grad_()
+        tables = model.decoder.rotary_emb(x, positions)
+        out = forward(inputs, tables, None, segment_lengths=(7, 7))[0]
+        model.zero_grad()
+        (out.float() * goal).sum().backward()
+        weights = [p.grad.clone() for p in attention.parameters()]
+        return out, inputs.grad, *weights
+
+    expected = step(partial(type(attention).forward, attention))
+    plain = step(attention.forward)  # without autocast
+    with half():
+        found = step(attention.forward)
+
+    assert found[0].dtype == torch.bfloat16
+    for own, mine, narrow in zip(expected, plain, found, strict=True):
+        assert torch.equal(own, mine)
+        scale = own.abs().max()
+        torch.testing.assert_close(
+            narrow.float() / scale, own / scale, atol=2e-2, rtol=0
+        )

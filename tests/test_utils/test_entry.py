@@ -194,6 +194,30 @@ run_tool(main)
     assert "Traceback" in end(start(body, "--debug"))[2]
 
 
+def test_an_error_in_the_middle_of_training_comes_with_its_traceback():
+    body = """
+def main():
+    with signals.noting():
+        raise {error}
+run_tool(main)
+"""
+    code, _, ours = end(start(body.format(error="ValueError('shapes')")))
+    assert code == 1
+    assert "Traceback" in ours
+    full = end(start(body.format(error="OSError('disk full')")))
+    assert full == (1, "", "error: disk full\n")
+
+
+def test_tools_called_after_training_tell_a_users_error_all_the_same():
+    """Training in this process, as tests and notebooks do, changes nothing for them."""
+    from mmvlm.utils import entry, signals
+
+    with signals.noting():
+        pass
+
+    assert ValueError in entry.user_errors()
+
+
 @pytest.mark.parametrize(
     ("result", "code"), [("0", 0), ("3", 3), ("None", 0), ("{'a': 1}", 0), ("'no'", 1)]
 )

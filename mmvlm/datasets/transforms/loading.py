@@ -66,8 +66,8 @@ def resolve_image_path(path: str, image_root: str, data_root: str) -> str:
 
 def _inside(path: str, root: str) -> bool:
     """Whether a normalised path lies in a normalised folder (by name)."""
-    relative = os.path.relpath(os.path.abspath(path), os.path.abspath(root))
-    return relative != os.pardir and not relative.startswith(os.pardir + os.sep)
+    folder = os.path.join(os.path.abspath(root), "")
+    return os.path.join(os.path.abspath(path), "").startswith(folder)
 
 
 #: Kinds of messages that this process has logged.

@@ -92,6 +92,93 @@ class NarrowNorm:
         return _RMSNorm.apply(hidden, norm.weight, norm.variance_epsilon, dtype)
 
 
+class _Rotation(torch.autograd.Function):
+    """Rotary positions in three passes; both halves of a head turn together."""
+
+    @staticmethod
+    def forward(ctx, x, cos, sin):
+        ctx.save_for_backward(cos, sin)
+        return torch.addcmul(x * cos, _swap_halves(x), sin)
+
+    @staticmethod
+    def backward(ctx, grad):
+        cos, sin = ctx.saved_tensors
+        return (grad * cos).addcmul_(_swap_halves(grad), sin, value=-1), None, None
+
+
+def _swap_halves(x: torch.Tensor) -> torch.Tensor:
+    return torch.cat(x.chunk(2, -1)[::-1], -1)
+
+
+class NarrowAttention:
+    """A Llama attention's ``forward`` in the precision of its products.
+
+    Set as an instance attribute of the module. Other devices, runs without autocast
+    and generation with a cache get the module's own arithmetic.
+
+    Args:
+        attention (torch.nn.Module): transformers' ``LlamaAttention``.
+
+    """
+
+    def __init__(self, attention: torch.nn.Module) -> None:
+        self.attention = attention
+
+    def __call__(
+        self,
+        hidden_states: torch.Tensor,
+        position_embeddings: tuple[torch.Tensor, torch.Tensor],
+        attention_mask: torch.Tensor | None = None,
+        **kwargs: Any,
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Attend: (B, T, Dl) to (B, T, Dl)."""
+        module = self.attention
+        caches = (kwargs.get("past_key_values"), kwargs.get("past_key_value"))
+        if narrow_dtype(hidden_states) is None or any(c is not None for c in caches):
+            return type(module).forward(
+                module, hidden_states, position_embeddings, attention_mask, **kwargs
+            )
+        from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+        query, key, value = (
+            project(hidden_states).unflatten(-1, (-1, module.head_dim))
+            for project in (module.q_proj, module.k_proj, module.v_proj)
+        )
+        cos, sin = _spread(position_embeddings, query.shape[2])
+        query = _Rotation.apply(query, cos, sin)
+        heads = key.shape[2]
+        key = _Rotation.apply(key, cos[:, :, :heads], sin[:, :, :heads])
+        out, weights = ALL_ATTENTION_FUNCTIONS[module.config._attn_implementation](
+            module,
+            *(x.transpose(1, 2) for x in (query, key, value)),
+            attention_mask,
+            dropout=module.attention_dropout if module.training else 0.0,
+            scaling=module.scaling,
+            **kwargs,
+        )
+        return module.o_proj(out.flatten(2)), weights
+
+
+def _spread(
+    tables: tuple[torch.Tensor, torch.Tensor], heads: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Write (B, T, D) tables out for every head, once for all layers of a step.
+
+    The sines take the signs of the halves that they multiply.
+    """
+    cos, sin = tables
+    known = getattr(cos, "_mmvlm_spread", None)
+    if known is None or known[0].shape[2] != heads:
+        first, second = sin.chunk(2, -1)
+        signed = torch.cat([-first, second], -1)
+        known = tuple(
+            table[:, :, None].expand(-1, -1, heads, -1).contiguous()
+            for table in (cos, signed)
+        )
+        cos._mmvlm_spread = known
+    return known
+
+
 def narrow_tables(module: torch.nn.Module, args: Any, tables: Any) -> Any:
     """Forward hook of rotary embeddings: cosines and sines as queries are."""
     dtype = narrow_dtype(tables[0])
@@ -99,10 +186,12 @@ def narrow_tables(module: torch.nn.Module, args: Any, tables: Any) -> Any:
 
 
 def attach_narrow(decoder: torch.nn.Module) -> None:
-    """Give Llama-like norms and rotary embeddings of a decoder these forwards."""
+    """Give Llama-like norms, attention and rotary tables these forwards."""
     for name, module in decoder.named_modules():
         kind = type(module).__name__
         if kind.endswith("RMSNorm") and hasattr(module, "variance_epsilon"):
             module.forward = NarrowNorm(module)
+        elif kind == "LlamaAttention":
+            module.forward = NarrowAttention(module)
         elif name == "rotary_emb" and kind == "LlamaRotaryEmbedding":
             module.register_forward_hook(narrow_tables)

@@ -160,15 +160,17 @@ class ContrastiveModel(BaseModel):
             - output: (B, P), float32
         """
         if pixel_values.dtype == torch.uint8:
-            pixel_values = (pixel_values / 255 - self._mean) / self._std
+            # In place: at 192 pictures a step, copies of them are what takes time.
+            pixel_values = pixel_values.float().div_(255).sub_(self._mean)
+            pixel_values.div_(self._std)
         count = len(phrase_ids)
         phrase_ids, phrase_mask = fill_rows(phrase_ids), fill_rows(phrase_mask)
         features = self.vision_encoder(pixel_values, (self.select_layer,))
-        patches = F.normalize(self.head(features.patches()), dim=-1)
-        phrases = F.normalize(self.text_encoder(phrase_ids, phrase_mask), dim=-1)
-        cosines = torch.einsum("bnd,pd->bpn", patches, phrases)[:, :count].float()
         scale = self.log_scale.exp().clamp(max=self.max_scale)
-        return (cosines * scale).logsumexp(-1)
+        patches = F.normalize(self.head(features.patches()), dim=-1) * scale
+        phrases = F.normalize(self.text_encoder(phrase_ids, phrase_mask), dim=-1)
+        scores = torch.einsum("bnd,pd->bpn", patches, phrases)[:, :count]
+        return scores.float().logsumexp(-1)
 
     def forward(
         self, inputs: dict, data_samples: list | None = None, mode: str = "loss"
