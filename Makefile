@@ -4,6 +4,9 @@ VENV ?= .venv
 PY := $(VENV)/bin/python
 INSTALL := VENV=$(VENV) bash requirements/install.sh
 PYTEST_ARGS ?=
+# Tests run side by side, a file at a time in one process, with a thread each.
+WORKERS ?= 2
+SIDE_BY_SIDE := -n $(WORKERS) --dist loadfile
 DEMO_ARGS ?=
 
 .DEFAULT_GOAL := help
@@ -22,15 +25,17 @@ demo: ## train, test and report a miniature VLM (at most 20 min on 2 cores)
 	@$(INSTALL)
 	@$(PY) tools/demo.py $(DEMO_ARGS)
 
+test test-matrix: export OMP_NUM_THREADS ?= 1
+
 test: ## the whole suite; PYTEST_ARGS="-m 'not slow'" or a path for a part
 	@$(INSTALL) ops tests optional docs
-	@$(PY) -m pytest $(PYTEST_ARGS)
+	@$(PY) -m pytest $(SIDE_BY_SIDE) $(PYTEST_ARGS)
 
 test-matrix: ## the suite on the oldest and the newest supported set
 	@VENV=.venv-pinned bash requirements/install.sh --set pinned ops tests optional
-	@.venv-pinned/bin/python -m pytest $(PYTEST_ARGS)
+	@.venv-pinned/bin/python -m pytest $(SIDE_BY_SIDE) $(PYTEST_ARGS)
 	@VENV=.venv-newest bash requirements/install.sh --set newest ops tests optional
-	@.venv-newest/bin/python -m pytest $(PYTEST_ARGS)
+	@.venv-newest/bin/python -m pytest $(SIDE_BY_SIDE) $(PYTEST_ARGS)
 
 lint: ## ruff: rules and format
 	@$(INSTALL) tests
