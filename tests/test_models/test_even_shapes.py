@@ -135,3 +135,45 @@ def test_narrow_attention_is_the_modules_own(kv_heads):
         torch.testing.assert_close(
             narrow.float() / scale, own / scale, atol=2e-2, rtol=0
         )
+
+
+@pytest.mark.parametrize("lengths", [(5, 9, 12), (3, 16, 16, 7), (8, 8), (4,)])
+@pytest.mark.parametrize("some", [False, True])
+def test_rows_padded_inside_attention_only_give_the_same_gradients(
+    lengths, some, monkeypatch
+):
+    torch.manual_seed(0)
+    monkeypatch.setattr("mmvlm.models.ops.cpu_kernels.ROWS", 8)
+    model = HFCausalLM.tiny(attention="batched")
+    total = sum(lengths)
+    embeds, goal = torch.randn(total, 48), torch.randn(total, 48)
+    positions = torch.cat([torch.arange(length) for length in lengths])
+    offsets = torch.tensor([0, *lengths]).cumsum(0)
+    rows = torch.tensor([0, 2, total - 1]) if some else None
+    seen = set()
+    model.blocks[0].mlp.register_forward_hook(
+        lambda module, args, out: seen.add(tuple(args[0].shape))
+    )
+
+    def step(ragged):
+        model._takes_ragged_rows = ragged
+        model.zero_grad()
+        inputs = embeds.clone().requires_grad_()
+        with half():
+            out = model(inputs, positions, offsets, lengths, rows)
+        (out.float() * (goal if rows is None else goal[rows])).sum().backward()
+        weights = [p.grad.clone() for p in model.parameters() if p.grad is not None]
+        return out.float(), inputs.grad, *weights
+
+    assert model._takes_ragged_rows
+    padded, ragged = step(False), step(True)
+
+    assert len(padded) == len(ragged) > 10
+    for one, other in zip(padded, ragged, strict=True):
+        scale = one.abs().max()
+        torch.testing.assert_close(other / scale, one / scale, atol=2e-2, rtol=0)
+    count, longest = round_up(total + 1, 8), round_up(max(lengths), 8)
+    if count < len(lengths) * longest:  # else a padded batch has no more rows
+        assert (1, count, 48) in seen
+    else:
+        assert (len(lengths), longest, 48) in seen

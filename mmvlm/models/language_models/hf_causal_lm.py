@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from mmengine.logging import print_log
 
-from mmvlm.models.ops.cpu_kernels import attach_narrow
+from mmvlm.models.ops.cpu_kernels import RaggedRows, attach_narrow
 from mmvlm.models.utils.checkpointing import checkpoint_blocks
 from mmvlm.models.utils.even_shapes import POSITIONS, few_shapes, round_up
 from mmvlm.models.utils.hf_loading import build_causal_lm
@@ -30,6 +30,7 @@ from .context_length import PositionGuard, learns_positions, num_positions
 from .flex_attention import FLEX_ATTENTION, register_flex_attention
 from .generation import generate_from_embeds
 from .last_block import LastBlockForward
+from .output_head import apply_head, check_head
 from .peft import add_lora, keep_plain_keys, quantize_linears
 
 #: attention -> (padded layout?, transformers' implementation; None = its default)
@@ -127,9 +128,11 @@ class HFCausalLM(LanguageModel):
         if attention in _SEGMENTED:
             self._check_segment_support()
             self.model.config._attn_implementation = implementation
-        if attention == "batched":
-            attach_narrow(self.decoder)
-        _check_head(self.model)
+        self._takes_ragged_rows = (
+            attention == "batched"
+            and attach_narrow(self.decoder) == self.config.num_hidden_layers
+        )
+        check_head(self.model)
         self.num_new_tokens = num_new_tokens
         if num_new_tokens:
             self.resize_embeddings(num_new_tokens)
@@ -301,6 +304,10 @@ class HFCausalLM(LanguageModel):
         self, inputs_embeds, position_ids, cu_seqlens, seq_lens, rows
     ) -> torch.Tensor:
         """Run the decoder in the layout that the attention wants."""
+        if self._takes_ragged_rows and few_shapes(inputs_embeds):
+            layout = RaggedRows.of(seq_lens)
+            if layout is not None:
+                return self._forward_ragged(inputs_embeds, position_ids, layout, rows)
         if self.padded:
             return self._forward_padded(inputs_embeds, position_ids, seq_lens, rows)
         kwargs = segment_kwargs(cu_seqlens, seq_lens)
@@ -353,6 +360,15 @@ class HFCausalLM(LanguageModel):
             "language_model.attention='padded'."
         )
 
+    def _forward_ragged(
+        self, inputs_embeds, position_ids, layout: RaggedRows, rows
+    ) -> torch.Tensor:
+        """Run the decoder on rows that are padded inside attention only."""
+        kwargs = layout.decoder_inputs(inputs_embeds, position_ids)
+        hidden = self._decode_segments(kwargs, rows)[0]
+        wanted = slice(len(inputs_embeds)) if rows is None else rows
+        return hidden[wanted]
+
     def _forward_padded(
         self, inputs_embeds, position_ids, seq_lens, rows
     ) -> torch.Tensor:
@@ -388,15 +404,7 @@ class HFCausalLM(LanguageModel):
             - ``hidden_states``: (R, Dl)
             - output: (R, vocab)
         """
-        config = self.config
-        logits = self.model.get_output_embeddings()(hidden_states)
-        if (scale := getattr(config, "logit_scale", None)) is not None:
-            logits = logits * scale
-        if (divisor := getattr(config, "logits_scaling", None)) is not None:
-            logits = logits / divisor
-        if (cap := getattr(config, "final_logit_softcapping", None)) is not None:
-            logits = torch.tanh(logits / cap) * cap
-        return logits
+        return apply_head(self.model, hidden_states)
 
     def resize_embeddings(self, num_new: int) -> int:
         """Add rows, each the mean of the old ones; return the id of the first."""
@@ -502,24 +510,3 @@ _OPTIONS = frozenset(
     "torch_dtype attention gradient_checkpointing adapters lora quantization "
     "num_new_tokens".split()
 )
-# Head arithmetic that `logits` implements; any other field of this kind is refused.
-_HEAD_FIELDS = {"logit_scale", "logits_scaling", "final_logit_softcapping"}
-_HEAD_WORDS = ("logit_", "logits_", "lm_head_mult", "output_mult", "mup_")
-
-
-def _check_head(model: torch.nn.Module) -> None:
-    """Refuse a model whose config names head arithmetic that we do not apply."""
-    odd = [
-        name
-        for name, value in model.config.to_dict().items()
-        if any(word in name for word in _HEAD_WORDS)
-        and name not in _HEAD_FIELDS | {"attn_logit_softcapping", "logits_to_keep"}
-        and value not in (None, 1, 1.0, False)
-    ]
-    if odd:
-        raise ValueError(
-            f"{type(model).__name__}: config fields {odd} change the logits in a way "
-            "that HFCausalLM.logits does not implement."
-        )
-    if model.get_output_embeddings() is None:
-        raise ValueError(f"{type(model).__name__} has no language-model head.")

@@ -9,10 +9,14 @@ that its reader takes; sums are still taken in float32.
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 
+from mmvlm.models.utils.even_shapes import POSITIONS, ROWS, round_up
 from mmvlm.utils.precision import narrow_dtype
 
 
@@ -103,11 +107,83 @@ class _Rotation(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad):
         cos, sin = ctx.saved_tensors
+        grad = grad.contiguous()
         return (grad * cos).addcmul_(_swap_halves(grad), sin, value=-1), None, None
 
 
 def _swap_halves(x: torch.Tensor) -> torch.Tensor:
     return torch.cat(x.chunk(2, -1)[::-1], -1)
+
+
+class _Gather(torch.autograd.Function):
+    """Rows by an index whose gradient is a gathering too, by another index."""
+
+    @staticmethod
+    def forward(ctx, x, index, inverse):
+        ctx.save_for_backward(inverse)
+        return x.index_select(0, index)
+
+    @staticmethod
+    def backward(ctx, grad):
+        return grad.index_select(0, ctx.saved_tensors[0]), None, None
+
+
+@dataclass
+class RaggedRows:
+    """Samples one after the other for products, as a padded batch for attention.
+
+    A filler row stands behind the samples; what pads the batch is read from it, and it
+    from there. Nothing that counts reads either, so no gradient reaches them.
+
+    Args:
+        shape (tuple[int, int]): samples B and padded length L.
+        to_batch (torch.Tensor): (B * L,), a row for each place of the batch.
+        to_rows (torch.Tensor): (T',), a place of the batch for each row.
+
+    """
+
+    shape: tuple[int, int]
+    to_batch: torch.Tensor
+    to_rows: torch.Tensor
+
+    @classmethod
+    def of(cls, seq_lens: Sequence[int]) -> RaggedRows | None:
+        """Lay samples out; None when a padded batch has no more rows."""
+        total, longest = sum(seq_lens), round_up(max(seq_lens), POSITIONS)
+        count = round_up(total + 1, ROWS)
+        if count >= len(seq_lens) * longest:
+            return None
+        places = torch.arange(len(seq_lens) * longest).view(-1, longest)
+        real = torch.arange(longest) < torch.tensor(seq_lens)[:, None]
+        to_batch = torch.full_like(places, total)
+        to_batch[real] = torch.arange(total)
+        to_rows = places[~real][:1].repeat(count)
+        to_rows[:total] = places[real]
+        return cls((len(seq_lens), longest), to_batch.flatten(), to_rows)
+
+    def decoder_inputs(
+        self, embeds: torch.Tensor, position_ids: torch.Tensor
+    ) -> dict[str, Any]:
+        """Return what a decoder takes for rows (T, Dl) and positions (T,)."""
+        missing = len(self.to_rows) - len(embeds)
+        batch, longest = self.shape
+        return dict(
+            inputs_embeds=F.pad(embeds, (0, 0, 0, missing))[None],
+            position_ids=F.pad(position_ids, (0, missing))[None],
+            # What pads the batch lies behind all that counts: causality is enough.
+            attention_mask=embeds.new_zeros(1, 1, 1, 1),
+            segment_lengths=(longest,) * batch,
+            ragged_rows=self,
+        )
+
+    def batch(self, rows: torch.Tensor) -> torch.Tensor:
+        """Pad: (1, T', M, D) to (B, L, M, D)."""
+        out = _Gather.apply(rows[0], self.to_batch, self.to_rows)
+        return out.unflatten(0, self.shape)
+
+    def rows(self, batch: torch.Tensor) -> torch.Tensor:
+        """Take padding away: (B, L, M, D) to (1, T', M, D)."""
+        return _Gather.apply(batch.flatten(0, 1), self.to_rows, self.to_batch)[None]
 
 
 class NarrowAttention:
@@ -129,9 +205,11 @@ class NarrowAttention:
         hidden_states: torch.Tensor,
         position_embeddings: tuple[torch.Tensor, torch.Tensor],
         attention_mask: torch.Tensor | None = None,
+        *,
+        ragged_rows: RaggedRows | None = None,
         **kwargs: Any,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Attend: (B, T, Dl) to (B, T, Dl)."""
+        """Attend: (B, T, Dl) to (B, T, Dl); with ``ragged_rows`` (1, T', Dl)."""
         module = self.attention
         caches = (kwargs.get("past_key_values"), kwargs.get("past_key_value"))
         if narrow_dtype(hidden_states) is None or any(c is not None for c in caches):
@@ -148,14 +226,19 @@ class NarrowAttention:
         query = _Rotation.apply(query, cos, sin)
         heads = key.shape[2]
         key = _Rotation.apply(key, cos[:, :, :heads], sin[:, :, :heads])
+        states = [query, key, value]
+        if ragged_rows is not None:
+            states = map(ragged_rows.batch, states)
         out, weights = ALL_ATTENTION_FUNCTIONS[module.config._attn_implementation](
             module,
-            *(x.transpose(1, 2) for x in (query, key, value)),
+            *(state.transpose(1, 2) for state in states),
             attention_mask,
             dropout=module.attention_dropout if module.training else 0.0,
             scaling=module.scaling,
             **kwargs,
         )
+        if ragged_rows is not None:
+            out = ragged_rows.rows(out)
         return module.o_proj(out.flatten(2)), weights
 
 
@@ -185,13 +268,21 @@ def narrow_tables(module: torch.nn.Module, args: Any, tables: Any) -> Any:
     return tables if dtype is None else tuple(table.to(dtype) for table in tables)
 
 
-def attach_narrow(decoder: torch.nn.Module) -> None:
-    """Give Llama-like norms, attention and rotary tables these forwards."""
+def attach_narrow(decoder: torch.nn.Module) -> int:
+    """Give Llama-like norms, attention and rotary tables these forwards.
+
+    Returns:
+        int: attention layers that got one, and so take :class:`RaggedRows`.
+
+    """
+    count = 0
     for name, module in decoder.named_modules():
         kind = type(module).__name__
         if kind.endswith("RMSNorm") and hasattr(module, "variance_epsilon"):
             module.forward = NarrowNorm(module)
         elif kind == "LlamaAttention":
             module.forward = NarrowAttention(module)
+            count += 1
         elif name == "rotary_emb" and kind == "LlamaRotaryEmbedding":
             module.register_forward_hook(narrow_tables)
+    return count

@@ -342,13 +342,13 @@ def test_config_builds_on_meta_without_weights():
 
 
 def test_head_arithmetic_that_is_not_known_is_refused():
-    from mmvlm.models.language_models.hf_causal_lm import _check_head
+    from mmvlm.models.language_models.output_head import check_head
 
     model = HFCausalLM.tiny().model
     model.config.lm_head_multiplier = 0.5
 
     with pytest.raises(ValueError, match="lm_head_multiplier"):
-        _check_head(model)
+        check_head(model)
 
 
 def test_new_rows_learn_and_the_others_stay_to_the_last_bit():
