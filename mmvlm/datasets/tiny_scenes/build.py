@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import ExitStack
 from pathlib import Path
 
 from mmvlm.registry import CHAT_TEMPLATES, SCENE_WRITERS
 from mmvlm.text.tokenizers import train_tiny_tokenizer
 
 from .samples import test_samples, training_samples
-from .styles import PLAIN, STYLES
+from .styles import PLAIN, STYLES, SceneStyle
+from .writers.base import PictureDrawing
 from .writers.llava_json import LLaVAJSONWriter
 
 #: Ids of the tokenizer; every word of TinyScenes becomes one token.
@@ -60,20 +62,13 @@ def make_tiny_scenes(
     if style not in STYLES:
         raise KeyError(f"style='{style}': expected one of {list(STYLES)}.")
     folder, world = Path(folder), STYLES[style]
-    train = list(training_samples(num_train, seed, style=world))
-    taken = {sample.scene.key for sample in train}
-    test = list(test_samples(num_test, seed, taken=taken, style=world))
-    files: list[str] = []
-    shared = False  # whether the pictures that most formats name are written
-    for name in formats:
-        writer = SCENE_WRITERS.build(
+    writers = [
+        SCENE_WRITERS.build(
             dict(type=name, folder=str(folder), image_format=image_format)
         )
-        for split, samples in (("train", train), ("test", test)):
-            if writer.has_own_images or not shared:
-                writer.write_images(samples)
-            files += writer.write(split, samples)
-        shared = shared or not writer.has_own_images
+        for name in formats
+    ]
+    train, files = _write(writers, num_train, num_test, seed, world)
     _train_tokenizer(folder, train[:4000], chat_template)
     summary = dict(
         num_train=num_train,
@@ -89,6 +84,30 @@ def make_tiny_scenes(
     text = json.dumps(summary, indent=2) + "\n"
     (folder / "tiny_scenes.json").write_text(text, encoding="utf-8")
     return summary
+
+
+def _write(
+    writers: list, num_train: int, num_test: int, seed: int, style: SceneStyle
+) -> tuple[list, list[str]]:
+    """Write pictures and annotations; returns training samples and the files."""
+    files: list[str] = []
+    with ExitStack() as stack:
+        train = training_samples(num_train, seed, style=style)
+        # Pictures that most formats name are drawn once, and as soon as may be.
+        shared = [writer for writer in writers if not writer.has_own_images]
+        if shared:
+            drawing = PictureDrawing(shared[0], num_train + num_test)
+            train = stack.enter_context(drawing).passing(train)
+        train = list(train)
+        taken = {sample.scene.key for sample in train}
+        test = test_samples(num_test, seed, taken=taken, style=style)
+        test = list(drawing.passing(test) if shared else test)
+        for writer in writers:
+            for split, samples in (("train", train), ("test", test)):
+                if writer.has_own_images:
+                    writer.write_images(samples)
+                files += writer.write(split, samples)
+    return train, files
 
 
 def maker_of(folder: str, file: str = "") -> str | None:

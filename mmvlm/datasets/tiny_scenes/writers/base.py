@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from multiprocessing import get_context
 
 import cv2
@@ -13,6 +14,7 @@ from mmvlm.datasets.tiny_scenes.samples import SceneSample
 
 #: Fewer pictures than this are drawn sooner than another process has begun.
 _SAMPLES_PER_WORKER = 2000
+_SAMPLES_PER_JOB = 500
 
 
 class SceneWriter(ABC):
@@ -48,18 +50,15 @@ class SceneWriter(ABC):
     def write_images(self, samples: Iterable[SceneSample]) -> int:
         """Draw and write all pictures; returns how many."""
         samples = list(samples)
+        with PictureDrawing(self, len(samples)) as drawing:
+            return sum(1 for _ in drawing.passing(samples))
+
+    def write_some(self, samples: Sequence[SceneSample]) -> None:
+        """Draw and write pictures in this process."""
         paths = [os.path.join(self.folder, self.image_path(s)) for s in samples]
         for parent in sorted({os.path.dirname(path) for path in paths}):
             os.makedirs(parent, exist_ok=True)
-        workers = min(len(os.sched_getaffinity(0)), len(samples) // _SAMPLES_PER_WORKER)
-        if workers < 2:
-            list(map(self._write_image, samples, paths))
-            return len(samples)
-        # Drawing holds the interpreter's lock, so threads would take turns.
-        with get_context("fork").Pool(workers, cv2.setNumThreads, (0,)) as pool:
-            jobs = zip(samples, paths, strict=True)
-            pool.starmap(self._write_image, jobs, chunksize=500)
-        return len(samples)
+        list(map(self._write_image, samples, paths))
 
     @staticmethod
     def _write_image(sample: SceneSample, path: str) -> None:
@@ -90,3 +89,44 @@ class SceneWriter(ABC):
         from them, so that a new writer is tested without being listed.
         """
         return []
+
+
+class PictureDrawing:
+    """Draws pictures in other processes while samples are made and written.
+
+    A context manager, at whose end all pictures are there. Drawing holds the
+    interpreter's lock, so threads would take turns.
+
+    Args:
+        writer (SceneWriter): whose pictures they are.
+        num (int): pictures to come, about.
+
+    """
+
+    def __init__(self, writer: SceneWriter, num: int) -> None:
+        self.writer, self.jobs, self.pool = writer, [], None
+        workers = min(len(os.sched_getaffinity(0)), num // _SAMPLES_PER_WORKER)
+        if workers > 1:
+            fork = get_context("fork")
+            self.pool = fork.Pool(workers, cv2.setNumThreads, (0,))
+
+    def passing(self, samples: Iterable[SceneSample]) -> Iterator[SceneSample]:
+        """Pass samples on, and have their pictures drawn."""
+        samples = iter(samples)
+        while some := list(islice(samples, _SAMPLES_PER_JOB)):
+            if self.pool is None:
+                self.writer.write_some(some)
+            else:
+                job = self.pool.apply_async(self.writer.write_some, (some,))
+                self.jobs.append(job)
+            yield from some
+
+    def __enter__(self) -> PictureDrawing:
+        return self
+
+    def __exit__(self, kind: type | None, *_: object) -> None:
+        if self.pool is None:
+            return
+        with self.pool:  # ends the processes, also when something failed
+            for job in self.jobs if kind is None else ():
+                job.get()
