@@ -103,7 +103,7 @@ def test_a_work_dir_answers_from_anywhere_after_it_was_moved(clone, tmp_path):
     tool = ["python", clone / "tools" / "chat.py", "moved", "--image", "picture.png"]
     options = [
         "--cfg-options",
-        *(f"model.generation.{k}={v}" for k, v in options.items()),
+        *(f"+model.generation.{k}={v}" for k, v in options.items()),
     ]
     chat = run([*tool, "--prompt", question, *options], tmp_path, clone)
 

@@ -206,8 +206,7 @@ def _missing(cfg: Config, path: str, value: Any) -> str | None:
             choices += known
         advice = f" Prefix the path with + to add a key: +{path}."
         return (
-            f"{path}={value!r} (--cfg-options): {what}."
-            f"{nearest(key, choices) or advice}"
+            f"{path}={value!r} (--cfg-options): {what}.{nearest(key, choices)}{advice}"
         )
     return None
 

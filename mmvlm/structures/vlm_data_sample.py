@@ -13,5 +13,7 @@ class VLMDataSample(BaseDataElement):
     what the reader put into ``Conversation.meta`` under ``meta``.
 
     Data fields, all optional: ``gt_text`` (str), ``pred_text`` (str),
+    ``pred_ids`` (list[int]), ``finish`` (why the reply ended), ``pred_states`` ((C, Dl)
+    of tokens that were asked for, see :class:`Generation`),
     ``gt_boxes`` / ``pred_boxes`` (:class:`Boxes`).
     """

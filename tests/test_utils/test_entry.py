@@ -43,8 +43,8 @@ def start(body, *arguments, **env):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        # Under nohup it would be ignored, by what we start too.
-        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
+        # Under nohup, or behind a shell's "&", some would be ignored here too.
+        preexec_fn=lambda: [signal.signal(n, signal.SIG_DFL) for n in SIGNALS],
     )
 
 

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from mmengine.model import BaseModule
 
+from .generation_steps import Generation
+
 
 class LanguageModel(BaseModule):
     """A decoder over one flat token dimension.
@@ -63,8 +65,8 @@ class LanguageModel(BaseModule):
     @abstractmethod
     def generate(
         self, inputs_embeds: torch.Tensor, seq_lens: tuple[int, ...], **kwargs: Any
-    ) -> list[torch.Tensor]:
-        """Continue every sample; return B tensors of new token ids (no prompt).
+    ) -> list[Generation]:
+        """Continue every sample; return B replies (no prompt).
 
         Args:
             inputs_embeds (torch.Tensor): (T, Dl) flat prompts.

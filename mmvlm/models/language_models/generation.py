@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+
+from .generation_steps import Generation, GenerationStep, StepRecorder
 
 #: Fields of ``GenerationConfig`` that would change what a caller gets, and what to do.
 _REFUSED = {
@@ -26,11 +29,15 @@ class _StopTexts:
 
     def __init__(self, decode: Callable, stops: Sequence[str], window: int = 32):
         self.decode, self.stops, self.window = decode, tuple(stops), window
+        #: Row to the number of new tokens at which it ended so.
+        self.ends: dict[int, int] = {}
 
     def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
         # With inputs_embeds, transformers passes the new tokens only.
         tails = [self.decode(row) for row in input_ids[:, -self.window :].tolist()]
         done = [any(stop in tail for stop in self.stops) for tail in tails]
+        for row in (row for row, ended in enumerate(done) if ended):
+            self.ends.setdefault(row, input_ids.shape[1])
         return torch.tensor(done, device=input_ids.device, dtype=torch.bool)
 
 
@@ -63,8 +70,11 @@ def generate_from_embeds(
     stop_strings: Sequence[str] = (),
     decode: Callable[[list[int]], str] | None = None,
     streamer: Any = None,
+    decoder: torch.nn.Module | None = None,
+    catch: Sequence[int] = (),
+    on_step: Callable[[GenerationStep], Any] | None = None,
     **kwargs: Any,
-) -> list[torch.Tensor]:
+) -> list[Generation]:
     """Continue prompts with a transformers model; greedy unless asked otherwise.
 
     Args:
@@ -78,57 +88,76 @@ def generate_from_embeds(
         stop_strings (Sequence[str]): texts that end a reply; need ``decode``.
         decode (Callable | None): ids to text, special tokens kept.
         streamer (Any): a transformers streamer; one sample only.
+        decoder (torch.nn.Module | None): the stack of blocks with the final norm;
+            ``catch`` and ``on_step`` need it.
+        catch (Sequence[int]): tokens whose states are returned.
+        on_step (Callable | None): called with the :class:`GenerationStep` of every
+            step: it may read states, allow or forbid tokens, and feed an embedding.
         **kwargs: other fields of transformers' ``GenerationConfig``.
 
     Returns:
-        list[torch.Tensor]: new ids per sample up to and with the stop token.
+        list[Generation]: one per sample.
 
     Raises:
-        ValueError: stop strings without ``decode``, a streamer with a batch, or
-            a field that ``GenerationConfig`` does not know or that would break
-            what is returned (``num_return_sequences``, ...).
+        ValueError: stop strings without ``decode``, a streamer with a batch, beams
+            with ``catch`` or ``on_step``, or a field that ``GenerationConfig`` does
+            not know or that would break what is returned
+            (``num_return_sequences``, ...).
 
     """
     from transformers import GenerationConfig
-    from transformers.generation import StoppingCriteriaList
+    from transformers.generation import LogitsProcessorList, StoppingCriteriaList
 
     if stop_strings and decode is None:
         raise ValueError("stop_strings need 'decode' (ids to text).")
     if streamer is not None and len(seq_lens) > 1:
         raise ValueError(f"a streamer takes one sample, got {len(seq_lens)}.")
     _check_fields(kwargs, GenerationConfig())
-    own = getattr(model, "generation_config", None)
-    if stop_ids is None:
-        eos = getattr(own, "eos_token_id", None)
-        stop_ids = [] if eos is None else ([eos] if isinstance(eos, int) else list(eos))
-    pad = stop_ids[0] if stop_ids else 0
+    stop_ids = _own_stops(model) if stop_ids is None else list(stop_ids)
     config = GenerationConfig(
         max_new_tokens=max_new_tokens,
         do_sample=do_sample,
-        eos_token_id=list(stop_ids) or None,
-        pad_token_id=pad,
+        eos_token_id=stop_ids or None,
+        pad_token_id=stop_ids[0] if stop_ids else 0,
         **kwargs,
     )
-    criteria = StoppingCriteriaList()
-    if stop_strings:
-        criteria.append(_StopTexts(decode, stop_strings))
+    texts = _StopTexts(decode, stop_strings) if stop_strings else None
+    criteria = StoppingCriteriaList([texts] if texts else [])
+    recorder = None
+    if catch or on_step is not None:
+        if config.num_beams not in (None, 1):
+            raise ValueError("catch and on_step follow one reply each: num_beams=1.")
+        recorder = StepRecorder(decoder, model.get_input_embeddings(), catch, on_step)
     embeds, mask = left_pad(inputs_embeds, seq_lens)
     was_training = model.training
     model.eval()
     try:
         # The model's own sampling defaults must not leak into greedy search.
-        model.generation_config, kept = GenerationConfig(), own
-        ids = model.generate(
-            inputs_embeds=embeds,
-            attention_mask=mask,
-            generation_config=config,
-            stopping_criteria=criteria,
-            streamer=streamer,
-        )
+        kept = getattr(model, "generation_config", None)
+        model.generation_config = GenerationConfig()
+        with contextlib.nullcontext() if recorder is None else recorder.watching():
+            ids = model.generate(
+                inputs_embeds=embeds,
+                attention_mask=mask,
+                generation_config=config,
+                stopping_criteria=criteria,
+                logits_processor=LogitsProcessorList([recorder] if recorder else []),
+                streamer=streamer,
+            )
     finally:
         model.generation_config = kept
         model.train(was_training)
-    return [_cut(row, set(stop_ids)) for row in ids]
+    ends = {} if texts is None else texts.ends
+    return [
+        _finished(row, set(stop_ids), ends.get(number), number, recorder)
+        for number, row in enumerate(ids)
+    ]
+
+
+def _own_stops(model: torch.nn.Module) -> list[int]:
+    """Return the stop tokens that a model names itself."""
+    eos = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
+    return [] if eos is None else [eos] if isinstance(eos, int) else list(eos)
 
 
 def _check_fields(given: dict[str, Any], known: Any) -> None:
@@ -143,9 +172,22 @@ def _check_fields(given: dict[str, Any], known: Any) -> None:
             raise ValueError(f"generation: {name} is not taken: {_REFUSED[name]}.")
 
 
-def _cut(row: torch.Tensor, stops: set[int]) -> torch.Tensor:
-    """Cut a row behind its first stop token."""
+def _finished(
+    row: torch.Tensor,
+    stops: set[int],
+    end: int | None,
+    number: int,
+    recorder: StepRecorder | None,
+) -> Generation:
+    """Cut a row behind its end and say why it ended there."""
+    finish = "length"
+    if end is not None:
+        row, finish = row[:end], "stop_string"
     for position, token in enumerate(row.tolist()):
         if token in stops:
-            return row[: position + 1]
-    return row
+            row, finish = row[: position + 1], "stop_id"
+            break
+    if recorder is None:
+        none = row.new_zeros(0)
+        return Generation(row, finish, none, torch.zeros(0, 0))
+    return Generation(row, finish, *recorder.caught(number, row))

@@ -29,6 +29,7 @@ from .base import LanguageModel
 from .context_length import PositionGuard, learns_positions, num_positions
 from .flex_attention import FLEX_ATTENTION, register_flex_attention
 from .generation import generate_from_embeds
+from .generation_steps import Generation
 from .last_block import LastBlockForward
 from .output_head import apply_head, check_head
 from .peft import add_lora, keep_plain_keys, quantize_linears
@@ -446,8 +447,8 @@ class HFCausalLM(LanguageModel):
     @torch.no_grad()
     def generate(
         self, inputs_embeds: torch.Tensor, seq_lens: tuple[int, ...], **kwargs: Any
-    ) -> list[torch.Tensor]:
-        """Continue every sample; return B tensors of new token ids (no prompt).
+    ) -> list[Generation]:
+        """Continue every sample; return B replies (no prompt).
 
         Args:
             inputs_embeds (torch.Tensor): (T, Dl) flat prompts.
@@ -455,18 +456,22 @@ class HFCausalLM(LanguageModel):
             **kwargs: see :func:`generate_from_embeds`.
 
         """
-        if not self.adapters:
-            replies = generate_from_embeds(
-                self.model, inputs_embeds, seq_lens, **self._within(seq_lens, kwargs)
-            )
-            self.position_guard.check(
-                [n + len(row) for n, row in zip(seq_lens, replies, strict=False)],
-                "tokens of prompt and reply",
-            )
-            return replies
-        tokens = current_tokens(seq_lens, inputs_embeds.device)
-        with adapted_generation(self, tokens):
-            return generate_from_embeds(self.model, inputs_embeds, seq_lens, **kwargs)
+        if self.adapters:
+            tokens = current_tokens(seq_lens, inputs_embeds.device)
+            with adapted_generation(self, tokens):
+                return self._generate(inputs_embeds, seq_lens, kwargs)
+        options = self._within(seq_lens, kwargs)
+        replies = self._generate(inputs_embeds, seq_lens, options)
+        self.position_guard.check(
+            [n + len(reply) for n, reply in zip(seq_lens, replies, strict=False)],
+            "tokens of prompt and reply",
+        )
+        return replies
+
+    def _generate(self, inputs_embeds, seq_lens, options: dict) -> list[Generation]:
+        return generate_from_embeds(
+            self.model, inputs_embeds, seq_lens, decoder=self.decoder, **options
+        )
 
     def _within(self, seq_lens: tuple[int, ...], options: dict) -> dict:
         """End replies where learned positions end; the prompts must fit."""

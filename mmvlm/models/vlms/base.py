@@ -443,7 +443,8 @@ class VisionLanguageModel(BaseModel):
                 text or several) come on top of the template's.
 
         Returns:
-            list[VLMDataSample]: with ``pred_text`` and ``pred_ids``.
+            list[VLMDataSample]: with ``pred_text``, ``pred_ids`` and ``finish``; with
+            ``pred_states`` where tokens named by ``catch`` were said.
 
         Raises:
             RuntimeError: before :meth:`bind`.
@@ -467,8 +468,11 @@ class VisionLanguageModel(BaseModel):
             )
         if data_samples is None:
             data_samples = [VLMDataSample() for _ in replies]
-        for sample, ids in zip(data_samples, replies, strict=True):
-            sample.pred_ids = ids.tolist()
+        for sample, reply in zip(data_samples, replies, strict=True):
+            sample.pred_ids = reply.ids.tolist()
+            sample.finish = reply.finish
+            if len(reply.positions):
+                sample.pred_states = reply.states
             sample.pred_text = reply_text(self._tokenizer, sample.pred_ids, stops)
         return data_samples
 

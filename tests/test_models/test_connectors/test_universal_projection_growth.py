@@ -155,14 +155,14 @@ def test_decoding_step_by_step_equals_full_forward():
         )
         out = language.model(inputs_embeds=embeds[None], use_cache=True)
         steps = [out.logits[0, -1]]
-        for token in reply[:-1]:
+        for token in reply.ids[:-1]:
             out = language.model(
                 input_ids=token.view(1, 1),
                 past_key_values=out.past_key_values,
                 use_cache=True,
             )
             steps.append(out.logits[0, -1])
-        words = [*prompt, *reply[:-1].tolist()]
+        words = [*prompt, *reply.tolist()[:-1]]
         full = make_batch([(words, [-100] * len(words))], batch.pixel_values)
         whole = model(full, mode="tensor")[len(prompt) - 1 :]
 

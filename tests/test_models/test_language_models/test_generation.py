@@ -55,7 +55,7 @@ def test_stop_ids_and_stop_strings_end_a_reply():
     lens, ids = _prompts(4)
     embeds = model.embed(ids)
     free = model.generate(embeds, tuple(lens), max_new_tokens=8)
-    third = free[0][2].item()
+    third = free[0].tolist()[2]
 
     by_id = model.generate(embeds, tuple(lens), max_new_tokens=8, stop_ids=[third])
     by_text = model.generate(
@@ -66,7 +66,7 @@ def test_stop_ids_and_stop_strings_end_a_reply():
         decode=lambda row: "".join(f"<{token}>" for token in row),
     )
 
-    assert by_id[0].tolist() == free[0][: free[0].tolist().index(third) + 1].tolist()
+    assert by_id[0].tolist() == free[0].tolist()[: free[0].tolist().index(third) + 1]
     assert by_text[0].tolist()[: len(by_id[0])] == by_id[0].tolist()
     with pytest.raises(ValueError, match="need 'decode'"):
         model.generate(embeds, tuple(lens), stop_strings=["x"])

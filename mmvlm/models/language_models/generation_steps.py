@@ -1,0 +1,152 @@
+"""What generation gives, and a hand in each of its steps."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+
+@dataclass
+class Generation:
+    """The continuation of one prompt.
+
+    Args:
+        ids (torch.Tensor): (N,), new tokens up to and with the stop token.
+        finish (str): why it ended: ``stop_id``, ``stop_string`` or ``length``.
+        positions (torch.Tensor): (C,), places in ``ids`` of tokens that were asked for.
+        states (torch.Tensor): (C, Dl), the states after the final norm from which these
+            tokens were chosen: what a forward pass over prompt and reply gives one
+            place before each, where LISA's mask head reads ``[SEG]``.
+
+    """
+
+    ids: torch.Tensor
+    finish: str
+    positions: torch.Tensor
+    states: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def tolist(self) -> list[int]:
+        """Return the ids as integers."""
+        return self.ids.tolist()
+
+
+@dataclass
+class GenerationStep:
+    """One step of a batch of B replies, before its tokens are chosen.
+
+    Args:
+        ids (torch.Tensor): (B, n), tokens chosen so far; rows that have ended go on
+            with padding.
+        states (torch.Tensor): (B, Dl), after the final norm.
+        logits (torch.Tensor): (B, vocab), to be changed in place.
+
+    """
+
+    ids: torch.Tensor
+    states: torch.Tensor
+    logits: torch.Tensor
+    #: Row to the embedding (Dl,) that it reads next, in place of its token's own.
+    fed: dict[int, torch.Tensor] = field(default_factory=dict)
+
+    def allow(self, row: int, ids: Sequence[int]) -> None:
+        """Let a row choose among these tokens only; one token is forced.
+
+        Raises:
+            ValueError: for no token at all.
+
+        """
+        if not len(ids):
+            raise ValueError(f"row {row}: a step must be left at least one token.")
+        kept = self.logits[row, list(ids)].clone()
+        self.logits[row] = -torch.inf
+        # What is forced may have been ruled out before.
+        kept = kept.masked_fill(kept.isneginf(), torch.finfo(kept.dtype).min)
+        self.logits[row, list(ids)] = kept
+
+    def forbid(self, row: int, ids: Sequence[int]) -> None:
+        """Keep a row from choosing these tokens."""
+        self.logits[row, list(ids)] = -torch.inf
+
+    def feed(self, row: int, embedding: torch.Tensor) -> None:
+        """Let a row read an embedding (Dl,) where the token of this step stands.
+
+        The token is chosen and kept as in any step: say which by :meth:`allow`.
+        """
+        self.fed[row] = embedding
+
+
+class StepRecorder:
+    """A logits processor of transformers' ``generate`` that hands steps out.
+
+    Args:
+        decoder (torch.nn.Module): gives the states after the final norm.
+        embeddings (torch.nn.Module): the table of input embeddings.
+        catch (Sequence[int]): tokens whose states are kept.
+        on_step (Callable | None): gets every :class:`GenerationStep`.
+
+    """
+
+    def __init__(
+        self,
+        decoder: torch.nn.Module,
+        embeddings: torch.nn.Module,
+        catch: Sequence[int] = (),
+        on_step: Callable[[GenerationStep], Any] | None = None,
+    ) -> None:
+        self.decoder, self.embeddings = decoder, embeddings
+        self.catch, self.on_step = frozenset(catch), on_step
+        self._last: torch.Tensor | None = None
+        self._fed: dict[int, torch.Tensor] = {}
+        self._states: list[torch.Tensor] = []
+
+    @contextlib.contextmanager
+    def watching(self) -> Iterator[None]:
+        """Listen to the model inside a ``with``."""
+        hooks = [
+            self.decoder.register_forward_hook(self._note_states),
+            self.embeddings.register_forward_hook(self._feed),
+        ]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        """Let ``on_step`` change the logits of a step."""
+        if self.catch:
+            self._states.append(self._last)
+        if self.on_step is None:
+            return scores
+        step = GenerationStep(input_ids, self._last, scores.clone())
+        self.on_step(step)
+        self._fed = step.fed
+        return step.logits
+
+    def caught(self, row: int, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return positions (C,) and states (C, Dl) of the tokens asked for."""
+        places = [n for n, token in enumerate(ids.tolist()) if token in self.catch]
+        positions = torch.tensor(places, dtype=torch.int64, device=ids.device)
+        width = self.embeddings.weight.shape[-1]
+        if not places:
+            return positions, self.embeddings.weight.new_zeros(0, width)
+        return positions, torch.stack([self._states[n][row] for n in places])
+
+    def _note_states(self, module: Any, args: Any, output: Any) -> None:
+        self._last = output[0][:, -1]
+
+    def _feed(self, module: Any, args: tuple, output: torch.Tensor) -> Any:
+        if not self._fed:
+            return None
+        output = output.clone()
+        for row, embedding in self._fed.items():
+            output[row, -1] = embedding.to(output)
+        self._fed = {}
+        return output
