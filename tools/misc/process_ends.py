@@ -139,6 +139,7 @@ def forked_run(folder: str, steps: int, processes: int) -> list[int]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
+    arguments(folder, steps, processes)  # the config, before ranks write it at once
     children = []
     for rank in range(processes):
         child = os.fork()
@@ -152,7 +153,20 @@ def forked_run(folder: str, steps: int, processes: int) -> list[int]:
                 # Reached without a group only; with one the tool has ended us.
                 os._exit(code)
         children.append(child)
-    return [os.waitstatus_to_exitcode(os.waitpid(c, 0)[1]) for c in children]
+    return _codes(children)
+
+
+def _codes(children: list[int]) -> list[int]:
+    """Wait for ranks; those that one leaves alone would wait for it for ever."""
+    codes: dict[int, int] = {}
+    while len(codes) < len(children):
+        child, status = os.wait()
+        if child in children:
+            codes[child] = os.waitstatus_to_exitcode(status)
+            if codes[child]:
+                for other in set(children) - set(codes):
+                    os.kill(other, signal.SIGTERM)
+    return [codes[child] for child in children]
 
 
 def count_exits(args: argparse.Namespace) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -92,21 +91,19 @@ def generate_from_embeds(
             ``catch`` and ``on_step`` need it.
         catch (Sequence[int]): tokens whose states are returned.
         on_step (Callable | None): called with the :class:`GenerationStep` of every
-            step: it may read states, allow or forbid tokens, and feed an embedding.
+            step, to allow or forbid tokens and feed embeddings.
         **kwargs: other fields of transformers' ``GenerationConfig``.
 
     Returns:
         list[Generation]: one per sample.
 
     Raises:
-        ValueError: stop strings without ``decode``, a streamer with a batch, beams
-            with ``catch`` or ``on_step``, or a field that ``GenerationConfig`` does
-            not know or that would break what is returned
-            (``num_return_sequences``, ...).
+        ValueError: for options that do not go together, or that would break what is
+            returned (``num_return_sequences``, ...).
 
     """
     from transformers import GenerationConfig
-    from transformers.generation import LogitsProcessorList, StoppingCriteriaList
+    from transformers.generation import StoppingCriteriaList
 
     if stop_strings and decode is None:
         raise ValueError("stop_strings need 'decode' (ids to text).")
@@ -122,36 +119,44 @@ def generate_from_embeds(
         **kwargs,
     )
     texts = _StopTexts(decode, stop_strings) if stop_strings else None
-    criteria = StoppingCriteriaList([texts] if texts else [])
     recorder = None
     if catch or on_step is not None:
         if config.num_beams not in (None, 1):
             raise ValueError("catch and on_step follow one reply each: num_beams=1.")
         recorder = StepRecorder(decoder, model.get_input_embeddings(), catch, on_step)
     embeds, mask = left_pad(inputs_embeds, seq_lens)
-    was_training = model.training
+    ids = _run(
+        model,
+        recorder,
+        inputs_embeds=embeds,
+        attention_mask=mask,
+        generation_config=config,
+        stopping_criteria=StoppingCriteriaList([texts] if texts else []),
+        streamer=streamer,
+    )
+    ends = {} if texts is None else texts.ends
+    found = [(row, ends.get(number), number) for number, row in enumerate(ids)]
+    return [_finished(*one, set(stop_ids), recorder) for one in found]
+
+
+def _run(
+    model: torch.nn.Module, recorder: StepRecorder | None, **options: Any
+) -> torch.Tensor:
+    """Run transformers' ``generate`` in evaluation mode: new ids (B, N)."""
+    from transformers import GenerationConfig
+
+    was_training, kept = model.training, getattr(model, "generation_config", None)
     model.eval()
     try:
         # The model's own sampling defaults must not leak into greedy search.
-        kept = getattr(model, "generation_config", None)
         model.generation_config = GenerationConfig()
-        with contextlib.nullcontext() if recorder is None else recorder.watching():
-            ids = model.generate(
-                inputs_embeds=embeds,
-                attention_mask=mask,
-                generation_config=config,
-                stopping_criteria=criteria,
-                logits_processor=LogitsProcessorList([recorder] if recorder else []),
-                streamer=streamer,
-            )
+        if recorder is None:
+            return model.generate(**options)
+        with recorder.watching():
+            return model.generate(logits_processor=[recorder], **options)
     finally:
         model.generation_config = kept
         model.train(was_training)
-    ends = {} if texts is None else texts.ends
-    return [
-        _finished(row, set(stop_ids), ends.get(number), number, recorder)
-        for number, row in enumerate(ids)
-    ]
 
 
 def _own_stops(model: torch.nn.Module) -> list[int]:
@@ -174,9 +179,9 @@ def _check_fields(given: dict[str, Any], known: Any) -> None:
 
 def _finished(
     row: torch.Tensor,
-    stops: set[int],
     end: int | None,
     number: int,
+    stops: set[int],
     recorder: StepRecorder | None,
 ) -> Generation:
     """Cut a row behind its end and say why it ended there."""

@@ -13,7 +13,7 @@ END = 2
 @pytest.fixture(scope="module", params=["segment", "eager"])
 def model(request):
     torch.manual_seed(0)
-    return HFCausalLM.tiny(initializer_range=0.2, attention=request.param).eval()
+    return HFCausalLM.tiny(initializer_range=0.1, attention=request.param).eval()
 
 
 @pytest.fixture(scope="module")
