@@ -367,8 +367,9 @@ class HFCausalLM(LanguageModel):
         """Run the decoder on rows that are padded inside attention only."""
         kwargs = layout.decoder_inputs(inputs_embeds, position_ids)
         hidden = self._decode_segments(kwargs, rows)[0]
-        wanted = slice(len(inputs_embeds)) if rows is None else rows
-        return hidden[wanted]
+        if rows is None:
+            return hidden[: len(inputs_embeds)]
+        return hidden.index_select(0, rows)
 
     def _forward_padded(
         self, inputs_embeds, position_ids, seq_lens, rows

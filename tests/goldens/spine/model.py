@@ -1,4 +1,4 @@
-"""A fifth of the demo's model in every direction, for the pins of this folder."""
+"""The demo's model, a quarter as wide and half as deep, for the pins of this folder."""
 
 _base_ = [
     "../../../configs/tiny/llava-clip-tiny_mlp2x_llama-tiny_1xb96-2k-ft_tiny-scenes.py"
