@@ -40,18 +40,18 @@ def test_flat_batch_by_hand(items):
 
     assert result["bad_records"] == [bad]
     assert [s.sample_id for s in result["data_samples"]] == ["text", "two", "one"]
-    assert batch.seq_lens == (3, 7, 4) and batch.cu_seqlens.tolist() == [0, 3, 10, 14]
-    assert batch.cu_seqlens.dtype == torch.int32
-    assert batch.position_ids.tolist() == [0, 1, 2, *range(7), 0, 1, 2, 3]
+    assert batch.text.seq_lens == (3, 7, 4) and batch.text.cu_seqlens.tolist() == [0, 3, 10, 14]
+    assert batch.text.cu_seqlens.dtype == torch.int32
+    assert batch.text.position_ids.tolist() == [0, 1, 2, *range(7), 0, 1, 2, 3]
     # Pictures in the order of their index, not of their place in the text.
-    assert batch.slot_index.tolist() == [6, 7, 8, 3, 4, 11]
-    assert batch.slot_lens == (3, 2, 1) and batch.image_owner == (1, 1, 2)
-    assert batch.pixel_values[:, 0, 0, 0].tolist() == [1, 2, 2, 0]
-    assert len(batch.layouts) == 3 and batch.sample_ids == ("text", "two", "one")
+    assert batch.inputs["image"].slot_index.tolist() == [6, 7, 8, 3, 4, 11]
+    assert batch.inputs["image"].slot_lens == (3, 2, 1) and batch.inputs["image"].owner == (1, 1, 2)
+    assert batch.inputs["image"].values[:, 0, 0, 0].tolist() == [1, 2, 2, 0]
+    assert len(batch.inputs["image"].layouts) == 3 and batch.sample_ids == ("text", "two", "one")
     # The first label of a sample is never a target: no row of it comes before.
-    assert batch.target_rows.tolist() == [1, 8, 11, 12]
-    assert batch.targets.tolist() == [7, 9, 3, 4]
-    assert batch.num_target_tokens == 4 and batch.loss_denominator is None
+    assert batch.text.target_rows.tolist() == [1, 8, 11, 12]
+    assert batch.text.targets.tolist() == [7, 9, 3, 4]
+    assert batch.text.num_targets == 4 and batch.denominators["text"] is None
     for name in ("input_ids", "position_ids", "labels", "slot_index", "target_rows"):
         assert getattr(batch, name).dtype == torch.int64
 
@@ -73,7 +73,7 @@ def test_targets_equal_a_slow_loop(make):
             if labels[place + 1] != X:
                 expected.append((start + place, labels[place + 1]))
         start += len(labels)
-    found = zip(batch.target_rows.tolist(), batch.targets.tolist(), strict=True)
+    found = zip(batch.text.target_rows.tolist(), batch.text.targets.tolist(), strict=True)
     assert list(found) == expected
 
 
@@ -83,17 +83,17 @@ def test_batch_without_usable_sample_trains_nothing(given):
     batch = result["inputs"]
 
     assert result["data_samples"] == [] and result["bad_records"] == given
-    assert batch.input_ids.shape == (1,) and batch.num_target_tokens == 0
-    assert batch.seq_lens == (1,) and batch.pixel_values is None
+    assert batch.text.input_ids.shape == (1,) and batch.text.num_targets == 0
+    assert batch.text.seq_lens == (1,) and batch.inputs["image"].values is None
     assert batch.sample_ids == (EMPTY_SAMPLE_ID,)
-    assert batch.cu_seqlens.tolist() == [0, 1] and batch.labels.tolist() == [X]
+    assert batch.text.cu_seqlens.tolist() == [0, 1] and batch.text.labels.tolist() == [X]
 
 
 def test_text_only_batch_has_no_pixels(items):
     batch = collate_flat(items[:1])["inputs"]
 
-    assert batch.pixel_values is None and batch.slot_index.tolist() == []
-    assert batch.slot_index.dtype == torch.int64
+    assert batch.inputs["image"].values is None and batch.inputs["image"].slot_index.tolist() == []
+    assert batch.inputs["image"].slot_index.dtype == torch.int64
 
 
 @pytest.mark.parametrize(
@@ -166,4 +166,4 @@ def test_mmengine_builds_the_loader_by_name(llava, make, pipeline):
     batches = list(loader)
 
     assert [b["inputs"].sample_ids for b in batches] == [("id0", "id1"), ("id2", "id3")]
-    assert batches[0]["inputs"].pixel_values.shape == (1, 3, 4, 4)
+    assert batches[0]["inputs"].inputs["image"].values.shape == (1, 3, 4, 4)

@@ -182,11 +182,11 @@ def test_a_batch_without_questions_is_refused_by_name(model):
 
 def test_text_alone_runs_the_connector_where_ranks_need_it(model):
     batch = preprocessed(model, packed("t", 0))
-    model.run_vision_on_text_batches = True
+    model.touch_all_parts = True
     try:
         rows = model.embed(batch)
     finally:
-        model.run_vision_on_text_batches = False
+        model.touch_all_parts = False
 
     rows.sum().backward()
     assert model.connector.query_tokens.grad is not None

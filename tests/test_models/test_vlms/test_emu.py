@@ -82,7 +82,7 @@ def test_loss_is_the_squared_error_of_hand_made_pairs():
     plain = super(EmuVLM, emu).loss(inputs)
     torch.testing.assert_close(losses["loss"], plain["loss"])
     # Two micro-batches of one step: each counts by its share of trained tokens.
-    inputs.loss_denominator = 4 * inputs.num_target_tokens
+    inputs.denominators["text"] = 4 * inputs.text.num_targets
     shared = emu.loss(inputs)["loss_regression"]
     torch.testing.assert_close(shared, expected / 4)
 
