@@ -129,7 +129,8 @@ def test_cells_lie_under_their_token():
     fuser.mine = lambda tokens, cells: seen.append(cells) or tokens
     place = torch.arange(6 * 10.0).view(1, 1, 6, 10).expand(1, 24, 6, 10)
 
-    fuser(VisionFeatures((torch.zeros(1, 16, 32),), (2,), (3, 5), 1, maps=dict(fine=place)))
+    states = (torch.zeros(1, 16, 32),)
+    fuser(VisionFeatures(states, (2,), (3, 5), 1, maps=dict(fine=place)))
 
     # Token (1, 2) of 3 x 5 lies over rows 2-3 and columns 4-5 of 6 x 10.
     assert seen[0][0, 1 * 5 + 2, :, 0].tolist() == [24.0, 25.0, 34.0, 35.0]
