@@ -9,11 +9,12 @@ from .annotation import (
     VisualQuestion,
 )
 from .boxes import Boxes
-from .conversation import Conversation, Image, Media, Region, Text, Turn
+from .conversation import Conversation, Image, Media, Region, Text, TextMark, Turn
 from .encoded import (
     IGNORE_INDEX,
     SLOT_TOKEN_ID,
     EncodedSample,
+    Mark,
     ModalityInputs,
     Slot,
     VLMBatch,
@@ -44,6 +45,7 @@ __all__ = [
     "Instance",
     "Instructions",
     "LayoutError",
+    "Mark",
     "Media",
     "ModalityInputs",
     "ModalityLayout",
@@ -53,6 +55,7 @@ __all__ = [
     "Slot",
     "Span",
     "Text",
+    "TextMark",
     "TokenCount",
     "Turn",
     "VLMBatch",

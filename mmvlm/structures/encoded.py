@@ -18,13 +18,13 @@ SLOT_TOKEN_ID = -200
 
 @dataclass(frozen=True)
 class Slot:
-    """A run of positions that one picture (or other modality) fills.
+    """A run of positions that one picture (or other input) fills.
 
     Args:
-        index (int): which picture (or input of that modality) of the sample.
+        index (int): which picture (or input of that kind) of the sample.
         start (int): first position in ``input_ids``.
         length (int): number of positions.
-        modality (str): ``image``, or what the model's encoder names.
+        modality (str): kind of the input: ``image``, ``region``, ``audio``, ...
 
     """
 
@@ -32,6 +32,24 @@ class Slot:
     start: int
     length: int
     modality: str = "image"
+
+
+@dataclass(frozen=True)
+class Mark:
+    """Tokens of the text that a head reads.
+
+    Args:
+        kind (str): what the head learns there: ``mask``, ``box``, ...
+        index (int): which of the sample's things to learn.
+        start (int): first position in ``input_ids``.
+        stop (int): behind the last one.
+
+    """
+
+    kind: str
+    index: int
+    start: int
+    stop: int
 
 
 @dataclass
@@ -43,12 +61,14 @@ class EncodedSample:
         labels (np.ndarray): (T,) int64, ``IGNORE_INDEX`` where not trained;
             unshifted: ``labels[t] == input_ids[t]`` where trained.
         slots (list[Slot]): in order of position.
+        marks (list[Mark]): tokens that heads read, in order of position.
 
     """
 
     input_ids: np.ndarray
     labels: np.ndarray
     slots: list[Slot] = field(default_factory=list)
+    marks: list[Mark] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.input_ids)

@@ -173,6 +173,17 @@ class TokenSpans:
         starts, ends, positions = spans
         return ids, *_locate(starts, ends, [positions[cut] for cut in cuts])
 
+    def skip_prefix(self, ids: np.ndarray, start: int, stop: int) -> int:
+        """Return the first token from ``start`` on that spells something.
+
+        Where the text does not begin with a space, a piece that is a space alone is
+        what sentencepiece puts before it.
+        """
+        pieces = self.tokenizer.convert_ids_to_tokens(ids[start : stop - 1].tolist())
+        while pieces and pieces.pop(0) == _SPACE:
+            start += 1
+        return start
+
     # A token across a bound -------------------------------------------------
 
     def _encode_cut(
