@@ -58,14 +58,6 @@ class _Run:
     breaks: list[int] = field(default_factory=list)
     marks: list[TextMark] = field(default_factory=list)
 
-    @property
-    def edges(self) -> list[int]:
-        """Ends of trained spans and of marks, in order."""
-        if not self.marks:
-            return self.bounds
-        ends = (end for mark in self.marks for end in (mark.start, mark.stop))
-        return sorted({*self.bounds, *ends})
-
 
 class ConversationEncoder:
     """Encode conversations with one template and one tokenizer.
@@ -173,7 +165,7 @@ class ConversationEncoder:
             for number, run in enumerate(plan):
                 if isinstance(run, _Run) and not self._cached(run, number):
                     texts.append(run.text)
-                    bounds.append(run.edges)
+                    bounds.append(self._edges(run))
                     breaks.append(run.breaks)
         apart = [breaks] if any(breaks) else []
         encoded = iter(self._spans.encode(texts, bounds, *apart))
@@ -253,9 +245,24 @@ class ConversationEncoder:
             return False
         return len(run.text) > 1 and run.text[-2:].isspace()
 
+    def _edges(self, run: _Run) -> list[float]:
+        """Return the ends of trained spans and of marks, in order."""
+        if not run.marks:
+            return run.bounds
+        ends = {e for mark in run.marks for e in (self._start(run, mark), mark.stop)}
+        return sorted({*run.bounds, *ends})
+
+    def _start(self, run: _Run, mark: TextMark) -> float:
+        """Return where a mark begins; one of the tokenizer's tokens is left whole.
+
+        Such a token may hold a space before its characters.
+        """
+        token = run.text[mark.start : mark.stop] in self._added
+        return mark.start + 0.5 if token else mark.start
+
     def _cached(self, run: _Run, number: int) -> bool:
         """Whether the run's ids are kept; keeps constant ones from now on."""
-        if run.edges or run.breaks or (number and len(run.text) > 16):
+        if self._edges(run) or run.breaks or (number and len(run.text) > 16):
             return False
         if run.text not in self._cache:
             if len(self._cache) >= _CACHE_SIZE:
@@ -311,7 +318,7 @@ class ConversationEncoder:
         Args:
             run (_Run): text with marks.
             ids (np.ndarray): (T,) int64, its tokens.
-            index (np.ndarray): the token at each of the run's ``edges``.
+            index (np.ndarray): the token at each of the run's edges.
             lengths (Mapping): by kind, tokens of each input.
 
         Returns:
@@ -319,11 +326,10 @@ class ConversationEncoder:
             the marks with the first and the last (exclusive) of their tokens.
 
         """
-        places = dict(zip(run.edges, index.tolist(), strict=True))
+        places = dict(zip(self._edges(run), index.tolist(), strict=True))
         found = []
         for mark in run.marks:
-            stop = places[mark.stop]
-            start = self._spans.skip_prefix(ids, places[mark.start], stop)
+            start, stop = places[self._start(run, mark)], places[mark.stop]
             if mark.use == "input":
                 slot = np.full(lengths[mark.kind][mark.index], SLOT_TOKEN_ID, np.int64)
                 ids = np.concatenate([ids[:start], slot, ids[stop:]])
