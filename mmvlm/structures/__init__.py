@@ -8,6 +8,16 @@ from .annotation import (
     Span,
     VisualQuestion,
 )
+from .batch import (
+    DECODER_STREAM,
+    ENCODER_STREAM,
+    TEXT_STREAM,
+    Inputs,
+    SampleInputs,
+    Targets,
+    TokenStream,
+    VLMBatch,
+)
 from .boxes import Boxes
 from .conversation import Conversation, Image, Media, Region, Text, TextMark, Turn
 from .encoded import (
@@ -15,15 +25,14 @@ from .encoded import (
     SLOT_TOKEN_ID,
     EncodedSample,
     Mark,
-    ModalityInputs,
     Slot,
-    VLMBatch,
 )
 from .vision import (
     FixedTokenCount,
+    InputLayout,
     Instructions,
     LayoutError,
-    ModalityLayout,
+    MapSpec,
     PatchTokenCount,
     TokenCount,
     ViewLayout,
@@ -33,8 +42,11 @@ from .vision import (
 from .vlm_data_sample import VLMDataSample
 
 __all__ = [
+    "DECODER_STREAM",
+    "ENCODER_STREAM",
     "IGNORE_INDEX",
     "SLOT_TOKEN_ID",
+    "TEXT_STREAM",
     "AnnotatedImage",
     "Boxes",
     "Caption",
@@ -42,21 +54,25 @@ __all__ = [
     "EncodedSample",
     "FixedTokenCount",
     "Image",
+    "InputLayout",
+    "Inputs",
     "Instance",
     "Instructions",
     "LayoutError",
+    "MapSpec",
     "Mark",
     "Media",
-    "ModalityInputs",
-    "ModalityLayout",
     "PatchTokenCount",
     "Region",
     "Relation",
+    "SampleInputs",
     "Slot",
     "Span",
+    "Targets",
     "Text",
     "TextMark",
     "TokenCount",
+    "TokenStream",
     "Turn",
     "VLMBatch",
     "VLMDataSample",

@@ -308,7 +308,7 @@ class ConversationEncoder:
         for start, end in trained:
             labels[start:end] = input_ids[start:end]
         labels[input_ids == SLOT_TOKEN_ID] = IGNORE_INDEX
-        return EncodedSample(input_ids, labels, slots, marks)
+        return EncodedSample(input_ids, labels, slots, marks=marks)
 
     def _fill(
         self, run: _Run, ids: np.ndarray, index: np.ndarray, lengths: Mapping

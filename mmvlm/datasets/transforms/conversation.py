@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from itertools import count
 from typing import Any
@@ -15,7 +15,7 @@ from mmvlm.structures import (
     IGNORE_INDEX,
     Conversation,
     EncodedSample,
-    ModalityLayout,
+    InputLayout,
     Region,
     Text,
     TextMark,
@@ -46,8 +46,8 @@ class EncodeConversation:
     have weight 0, or LLaVA's count failed); in mode ``generate`` also ``gt_text``
     (str, the answer that was left out; ``None`` without one) and ``gt_regions`` (tuple,
     what heads read in that answer). Changed keys: ``regions`` holds what fills the
-    slots of regions and ``marked_regions`` what belongs to the marks, in their order;
-    without a model that takes regions, ``regions`` stays.
+    slots of regions and ``marked_regions`` what belongs to the marks, in their order
+    (indices of slots and marks count by kind); without a model that takes regions, ``regions`` stays.
 
     Args:
         max_length (int | None): most tokens of a sample, picture tokens counted;
@@ -232,7 +232,7 @@ class EncodeConversation:
                     "them loaded; the pipeline needs LoadMedia before "
                     "EncodeConversation."
                 )
-            layouts = [ModalityLayout(name, tuple(array.shape)) for array in arrays]
+            layouts = [InputLayout(name, tuple(array.shape)) for array in arrays]
             lengths[name] = [self.context.token_count(layout) for layout in layouts]
         return lengths
 
@@ -242,7 +242,7 @@ class EncodeConversation:
         regions = item.get("regions", ())
         shapes = [region.boxes.xyxy.shape for region in regions]
         return {
-            kind: [self.context.token_count(ModalityLayout(kind, s)) for s in shapes]
+            kind: [self.context.token_count(InputLayout(kind, s)) for s in shapes]
             for kind in sorted(kinds.intersection(self.context.modalities))
         }
 
@@ -270,11 +270,10 @@ class EncodeConversation:
                     f"max_length={limit}, it would lose the question's end. Raise "
                     "max_length."
                 )
-            return EncodedSample(
-                np.ascontiguousarray(encoded.input_ids[:limit]),
-                np.ascontiguousarray(encoded.labels[:limit]),
-                encoded.slots,
-                encoded.marks,
+            return replace(
+                encoded,
+                input_ids=np.ascontiguousarray(encoded.input_ids[:limit]),
+                labels=np.ascontiguousarray(encoded.labels[:limit]),
             )
         if lost:
             words = ", ".join(f"{n} of {tokens[k]} {k} tokens" for k, n in lost.items())
@@ -310,22 +309,24 @@ def _marked(turns: list[Turn], use: str) -> list[TextMark]:
 
 
 def _keep_regions(item: dict, encoded: EncodedSample, kinds: set[str]) -> None:
-    """Keep the regions that slots and marks stand for, and count in their order.
+    """Keep the regions that slots and marks stand for, in their order; count by kind.
 
     A template may leave a question's words out, a prompt leaves the answer out.
     """
+    numbers: Mapping = defaultdict(count)
     if kinds:
         filled = [slot for slot in encoded.slots if slot.modality in kinds]
         item["regions"] = tuple(item["regions"][slot.index] for slot in filled)
-        number = count()
+        number = {slot: next(numbers["slot", slot.modality]) for slot in filled}
         encoded.slots = [
-            replace(slot, index=next(number)) if slot.modality in kinds else slot
-            for slot in encoded.slots
+            replace(slot, index=number.get(slot, slot.index)) for slot in encoded.slots
         ]
     if "marked_regions" in item:
         regions, marks = item["marked_regions"], encoded.marks
         item["marked_regions"] = tuple(regions[mark.index] for mark in marks)
-        encoded.marks = [replace(mark, index=n) for n, mark in enumerate(marks)]
+        encoded.marks = [
+            replace(mark, index=next(numbers["mark", mark.kind])) for mark in marks
+        ]
 
 
 def _cut_answer(
