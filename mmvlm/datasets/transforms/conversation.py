@@ -47,7 +47,8 @@ class EncodeConversation:
     (str, the answer that was left out; ``None`` without one) and ``gt_regions`` (tuple,
     what heads read in that answer). Changed keys: ``regions`` holds what fills the
     slots of regions and ``marked_regions`` what belongs to the marks, in their order
-    (indices of slots and marks count by kind); without a model that takes regions, ``regions`` stays.
+    (indices of slots and marks count by kind); for a model that takes no regions,
+    ``regions`` stays.
 
     Args:
         max_length (int | None): most tokens of a sample, picture tokens counted;

@@ -3,14 +3,18 @@
 import numpy as np
 import pytest
 
+from mmvlm.datasets.collate import collate_flat
 from mmvlm.registry import CHAT_TEMPLATES, CODECS, TOKENIZERS, TRANSFORMS
 from mmvlm.structures import (
     IGNORE_INDEX,
+    SLOT_TOKEN_ID,
     Boxes,
     Conversation,
     FixedTokenCount,
     Image,
+    InputLayout,
     Region,
+    SampleInputs,
     Text,
     Turn,
     ViewLayout,
@@ -323,6 +327,30 @@ def test_slots_of_every_kind_may_count_as_one_token():
 
     assert len(item["encoded"]) == len(whole)
     assert encoder().lengths([marked_item(), marked_item()]) == [len(whole)] * 2
+
+
+def test_marks_and_slots_of_joined_samples_point_at_their_tokens():
+    encode, packed = encoder(), []
+    for rounds in (ROUNDS, ROUNDS[:2], ROUNDS):
+        item = encode(marked_item(rounds))
+        boxes = [r.boxes.xyxy.astype(np.float32) for r in item["regions"]]
+        layouts = tuple(InputLayout("region", box.shape) for box in boxes)
+        item["views"] = [np.zeros((1, 3, 4, 4), np.uint8)]
+        item["inputs"] = dict(region=SampleInputs.join(boxes, layouts))
+        item["targets"] = dict(mask=[r.boxes.xyxy[0] for r in item["marked_regions"]])
+        packed.append(TRANSFORMS.build(dict(type="PackVLMInputs"))(item))
+
+    batch = collate_flat(packed)["inputs"]
+
+    seg = encode.context.tokenizer.convert_tokens_to_ids("[SEG]")
+    ids, targets = batch.text.input_ids, batch.targets["mask"]
+    assert targets.rows.tolist() == (ids == seg).nonzero().flatten().tolist()
+    assert targets.owner == (0, 0, 0, 1, 2, 2, 2)
+    learnt = [tuple(row) for row in targets.values.values.tolist()]
+    assert learnt == [DOG, CAT, DOG, DOG, DOG, CAT, DOG]
+    filled = [batch.inputs[kind].slot_index for kind in ("image", "region")]
+    places = sorted(int(place) for index in filled for place in index)
+    assert places == (ids == SLOT_TOKEN_ID).nonzero().flatten().tolist()
 
 
 def test_generation_keeps_the_answer_and_its_boxes():
