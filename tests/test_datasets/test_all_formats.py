@@ -22,13 +22,13 @@ from format_helpers import (
     tiny_context,
     write_format,
 )
+from fuzzing.fuzz import fuzz, replaced, sources_of, walk, watchdog
 from torch.utils.data import DataLoader
 
 from mmvlm.apis.data_doctor import check_data
 from mmvlm.apis.sample_browser import collect_card
 from mmvlm.datasets.bad_samples import BadRecord
 from mmvlm.structures import Region, Text
-from mmvlm.testing.fuzz_readers import fuzz, replaced, sources_of, walk, watchdog
 from mmvlm.visualization.sample_page import write_sample_page
 
 over_cases = pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from mmvlm.testing.plain_tokenise import llava_rule, xtuner_rule
+from benchmarks.plain_tokenise import llava_rule, xtuner_rule
 from mmvlm.text.templates.vicuna import SYSTEM_USER
 
 #: Variant -> (baseline, least ratio of its time).

@@ -1,9 +1,9 @@
 """Our step equals the plain padded step in loss and gradients."""
 
 import pytest
+from benchmarks.plain_llava import PlainLlavaStep, pad_batch
 
 from mmvlm.testing import tiny_batch, tiny_vlm
-from mmvlm.testing.plain_llava import PlainLlavaStep, pad_batch
 
 STAGES = {
     "stage1": dict(vision_encoder=False, connector=True, language_model=False),

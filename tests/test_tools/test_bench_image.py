@@ -5,8 +5,7 @@ import json
 
 import pytest
 import torch
-
-from mmvlm.testing import bench_image
+from benchmarks import image as bench_image
 
 
 def _args(*options):

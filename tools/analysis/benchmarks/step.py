@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import gc
 import json
-import os
 import re
 import statistics
 import subprocess
@@ -25,7 +24,10 @@ from typing import Any
 
 import torch
 
+from benchmarks import child_environment
+from benchmarks.plain_llava import PlainLlavaStep, pad_batch
 from mmvlm.structures import IGNORE_INDEX, SLOT_TOKEN_ID, VLMBatch
+from mmvlm.testing import make_batch
 
 #: The head's share of the language model's matrix parameters.
 HEADS = {"small": 0.04, "large": 0.4}
@@ -64,8 +66,6 @@ def make_samples(kind: str, batch: int, vocab: int, seed: int = 0) -> VLMBatch:
 
     The last 30 % of the text is trained, 16-19 % of all positions.
     """
-    from mmvlm.testing import make_batch
-
     generator = torch.Generator().manual_seed(seed)
     least, most = LENGTHS[kind]
     samples = []
@@ -135,8 +135,6 @@ def make_step(
     args: argparse.Namespace, variant: str, vocab: int, batch: VLMBatch
 ) -> tuple[Any, Callable[[], float]]:
     """Return a variant's model and a function that runs one step of it."""
-    from mmvlm.testing.plain_llava import PlainLlavaStep, pad_batch
-
     checkpointing = variant.endswith("+checkpointing")
     if variant.startswith("ours"):
         every = "all" if checkpointing else "off"
@@ -193,7 +191,7 @@ def _memory_in_child(args, head: str, lengths: str, variant: str) -> float | Non
     for name in ("stage", "dtype", "batch", "width", "layers"):
         options += [f"--{name}", str(getattr(args, name))]
     code = (
-        "import argparse, mmvlm; from mmvlm.testing import bench_step as b;"
+        "import argparse, mmvlm; from benchmarks import step as b;"
         "p = argparse.ArgumentParser(); b.add_arguments(p);"
         "import sys; sys.stdout.write(str(next(b.run(p.parse_args()))['mib']))"
     )
@@ -203,7 +201,7 @@ def _memory_in_child(args, head: str, lengths: str, variant: str) -> float | Non
         capture_output=True,
         text=True,
         check=False,
-        env={**os.environ, **_EXACT_MALLOC},
+        env=child_environment(**_EXACT_MALLOC),
     )
     if done.returncode:
         raise RuntimeError(f"memory of {variant} failed: {done.stderr[-800:]}")

@@ -5,8 +5,7 @@ import json
 
 import numpy as np
 import pytest
-
-from mmvlm.testing import bench_batching
+from benchmarks import batching as bench_batching
 
 
 def _args(*options):

@@ -5,9 +5,9 @@ import json
 
 import pytest
 import torch
+from benchmarks import deform as bench_deform
 
 from mmvlm.models.ops import compiled
-from mmvlm.testing import bench_deform
 
 
 def _args(*options):

@@ -4,9 +4,9 @@ import argparse
 import json
 
 import pytest
+from benchmarks import data as bench_data
 
 from mmvlm.datasets.index import records
-from mmvlm.testing import bench_data
 
 
 def _args(*options):

@@ -27,6 +27,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from benchmarks import child_environment
+
 #: Name -> file, reader.
 FILES = {
     "llava": ("llava.json", "LLaVADataset"),
@@ -208,7 +210,7 @@ def measure(kind: str, path: str, way: str, options: dict) -> dict[str, float]:
 def _child(kind: str, path: str, way: str, args: argparse.Namespace) -> dict:
     options = dict(accesses=args.accesses, workers=args.workers)
     command = [sys.executable, "-m", __name__, json.dumps([kind, path, way, options])]
-    environment = {**os.environ, "MMVLM_CACHE": _cache_of(path)}
+    environment = child_environment(MMVLM_CACHE=_cache_of(path))
     done = subprocess.run(
         command, env=environment, capture_output=True, text=True, check=False
     )

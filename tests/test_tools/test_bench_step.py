@@ -4,8 +4,7 @@ import argparse
 import json
 
 import pytest
-
-from mmvlm.testing import bench_step
+from benchmarks import step as bench_step
 
 
 def _args(*options):

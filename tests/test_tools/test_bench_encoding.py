@@ -5,8 +5,8 @@ import json
 
 import numpy as np
 import pytest
+from benchmarks import encoding as bench_encoding
 
-from mmvlm.testing import bench_tokenize
 from mmvlm.text.tokenizers import hf_tokenizer
 
 
@@ -22,14 +22,14 @@ def tokenizers(goldens):
 
 @pytest.fixture(scope="module")
 def records():
-    words = bench_tokenize.make_words(300, np.random.default_rng(0))
-    return bench_tokenize.make_records(24, words)
+    words = bench_encoding.make_words(300, np.random.default_rng(0))
+    return bench_encoding.make_records(24, words)
 
 
 def test_records_are_llavas_and_seeded(records):
-    words = bench_tokenize.make_words(300, np.random.default_rng(0))
+    words = bench_encoding.make_words(300, np.random.default_rng(0))
 
-    assert bench_tokenize.make_records(24, words) == records
+    assert bench_encoding.make_records(24, words) == records
     assert len(set(words)) == 300
     with_picture = [record for record in records if "image" in record]
     assert 0 < len(with_picture) < len(records)
@@ -40,9 +40,9 @@ def test_records_are_llavas_and_seeded(records):
 
 
 def test_all_ways_give_the_same_ids_and_labels(tokenizers, records):
-    made, equal = bench_tokenize.variants(*tokenizers, batch=5)
+    made, equal = bench_encoding.variants(*tokenizers, batch=5)
 
-    facts = bench_tokenize.check_equal(made, equal, records)
+    facts = bench_encoding.check_equal(made, equal, records)
 
     assert set(equal.values()) <= set(made) and len(made) >= 5
     assert 0.2 < facts["trained"] < 0.9 and facts["tokens"] > 50
@@ -54,7 +54,7 @@ def test_all_ways_give_the_same_ids_and_labels(tokenizers, records):
 
 
 def test_a_way_that_differs_is_an_error(tokenizers, records):
-    made, equal = bench_tokenize.variants(*tokenizers, batch=5)
+    made, equal = bench_encoding.variants(*tokenizers, batch=5)
     right = made["ours, batch"]
 
     def wrong(some):
@@ -65,30 +65,30 @@ def test_a_way_that_differs_is_an_error(tokenizers, records):
     with pytest.raises(
         RuntimeError, match=r"'ours, batch' and 'LLaVA, .*' disagree on sample '3'"
     ):
-        bench_tokenize.check_equal({**made, "ours, batch": wrong}, equal, records)
+        bench_encoding.check_equal({**made, "ours, batch": wrong}, equal, records)
 
 
 def test_rows_hold_ratios_and_the_table_shows_the_musts(tokenizers, monkeypatch):
-    monkeypatch.setattr(bench_tokenize, "train_tokenizers", lambda *args: tokenizers)
+    monkeypatch.setattr(bench_encoding, "train_tokenizers", lambda *args: tokenizers)
     monkeypatch.delenv("TOKENIZERS_PARALLELISM", raising=False)
     parser = argparse.ArgumentParser()
-    bench_tokenize.add_arguments(parser)
+    bench_encoding.add_arguments(parser)
     args = parser.parse_args(["--samples", "6", "--vocab", "200", "--repeats", "1"])
 
-    rows = list(bench_tokenize.run(args))
+    rows = list(bench_encoding.run(args))
 
     assert json.dumps(rows)
     by_name = {row["variant"]: row for row in rows}
     assert by_name["LLaVA, slow tokenizer"]["ratio"] == 1.0
     assert by_name["ours, batch"]["must"] == 3.5
-    assert "ours, one by one" in "\n".join(bench_tokenize.table(rows))
+    assert "ours, one by one" in "\n".join(bench_encoding.table(rows))
 
 
 @pytest.mark.slow
 def test_a_trained_model_keeps_spaces_as_llama_does(tmp_path):
-    words = bench_tokenize.make_words(200, np.random.default_rng(0))
+    words = bench_encoding.make_words(200, np.random.default_rng(0))
 
-    slow, fast = bench_tokenize.train_tokenizers(words * 3, 600, str(tmp_path))
+    slow, fast = bench_encoding.train_tokenizers(words * 3, 600, str(tmp_path))
 
     text = f" {words[0]}  {words[1]} "
     assert slow.tokenize(text) == fast.tokenize(text)

@@ -3,8 +3,7 @@
 from argparse import ArgumentParser
 
 import pytest
-
-from mmvlm.testing import bench_memory
+from benchmarks import memory as bench_memory
 
 
 def rows(*mib):
