@@ -10,9 +10,9 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
+from feature_maps import look_inside
 
 from mmvlm.apis import VLMInferencer
-from mmvlm.apis.feature_maps import look_inside
 from mmvlm.apis.loading import LoadedModel
 from mmvlm.models.connectors.fused import FusedConnector
 from mmvlm.models.connectors.universal_projection import UniversalProjectionConnector

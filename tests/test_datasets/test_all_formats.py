@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from data_doctor import check_data
 from format_helpers import (
     CASES,
     FORMATS,
@@ -23,10 +24,9 @@ from format_helpers import (
     write_format,
 )
 from fuzzing.fuzz import fuzz, replaced, sources_of, walk, watchdog
+from sample_browser import collect_card
 from torch.utils.data import DataLoader
 
-from mmvlm.apis.data_doctor import check_data
-from mmvlm.apis.sample_browser import collect_card
 from mmvlm.datasets.bad_samples import BadRecord
 from mmvlm.structures import Region, Text
 from mmvlm.visualization.sample_page import write_sample_page

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 import pytest
+from data_doctor import check_data, render_report, write_files
+from data_loading import build_dataset, open_config_data, parse_dict
 from dataset_helpers import EncodeStub, record, turn
 from torch.utils.data import DataLoader
 
-from mmvlm.apis.data_doctor import check_data, render_report, write_files
-from mmvlm.apis.data_loading import build_dataset, open_config_data, parse_dict
 from mmvlm.datasets.annotated import AnnotatedImageDataset
 from mmvlm.datasets.bad_samples import BadSampleCounter
 from mmvlm.datasets.collate import collate_flat

@@ -23,10 +23,10 @@ if __name__ == "__main__":
 
 import mmvlm  # noqa: F401  isort: skip
 
+from feature_maps import look_inside
 from mmengine.config import DictAction
 
 from mmvlm.apis import VLMInferencer
-from mmvlm.apis.feature_maps import look_inside
 from mmvlm.utils.files import writing
 from mmvlm.visualization.features import (
     check_query,

@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from mmvlm.apis.inferencer import VLMInferencer
 from mmvlm.models.utils.observing import RoutingWeights, SamplingPoints, observe
 from mmvlm.structures import VisionFeatures
 from mmvlm.structures.slices import unpacked
-
-from .inferencer import VLMInferencer
 
 
 @dataclass

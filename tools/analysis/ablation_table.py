@@ -11,11 +11,11 @@ from pathlib import Path
 from statistics import mean, median, stdev
 from typing import Any
 
+from ablation_runs import Ablation, Run
+
 from mmvlm.config import diff_configs
 from mmvlm.config.flops import count_flops
 from mmvlm.engine.hooks.progress_hook import read_scalars
-
-from .ablation import Ablation, Run
 
 #: Differences of these say nothing about the model.
 _IGNORED = ("load_from", "work_dir", "resume")
@@ -266,7 +266,7 @@ def write_tables(
         dict[str, Path]: kind to file.
 
     """
-    from mmvlm.visualization.ablation_plot import draw_ablation
+    from ablation_plot import draw_ablation
 
     folder = ablation.work_dir
     folder.mkdir(parents=True, exist_ok=True)
