@@ -54,8 +54,8 @@ API_PAGES = {
     ),
     "text": "mmvlm.text.encoding mmvlm.text.templates.base mmvlm.text.context",
     "datasets": (
-        "mmvlm.datasets.base mmvlm.datasets.llava mmvlm.datasets.densefusion "
-        + below("mmvlm.datasets.transforms")
+        "mmvlm.datasets.base mmvlm.datasets.readers.llava "
+        "mmvlm.datasets.readers.densefusion " + below("mmvlm.datasets.transforms")
     ),
     "models": (
         "mmvlm.models.vlms.base mmvlm.models.vlms.emu "

@@ -17,8 +17,8 @@ from torch.utils.data import DataLoader
 from mmvlm.datasets.annotated import AnnotatedImageDataset
 from mmvlm.datasets.bad_samples import BadSampleCounter
 from mmvlm.datasets.collate import collate_flat
-from mmvlm.datasets.llava import LLaVADataset
 from mmvlm.datasets.mixture import MixtureDataset
+from mmvlm.datasets.readers.llava import LLaVADataset
 from mmvlm.datasets.tasks.base import DataTask, NothingToAsk, region
 from mmvlm.datasets.validation.rule import Rule, all_rules, rule
 from mmvlm.structures import AnnotatedImage, Caption, Instance, Text, Turn
