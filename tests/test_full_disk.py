@@ -141,7 +141,7 @@ def test_the_demo_and_its_data_name_the_file(tmp_path):
 
 @on_a_full_disk
 def test_pages_name_the_file(tmp_path):
-    from mmvlm.visualization.features import write_page
+    from feature_page import write_page
 
     picture = np.random.default_rng(0).integers(0, 256, (256, 256, 3), np.uint8)
     with pytest.raises(OSError, match=r"File too large.*features\.html"):

@@ -11,6 +11,7 @@ import PIL.Image
 import pytest
 import torch
 from feature_maps import look_inside
+from feature_page import draw_sampling, mean_range, pca_colours
 
 from mmvlm.apis import VLMInferencer
 from mmvlm.apis.loading import LoadedModel
@@ -25,7 +26,6 @@ from mmvlm.models.utils.observing import (
     report,
 )
 from mmvlm.structures import VisionFeatures
-from mmvlm.visualization.features import draw_sampling, mean_range, pca_colours
 
 ROOT = Path(__file__).parents[2]
 

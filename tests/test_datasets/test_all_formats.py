@@ -25,11 +25,11 @@ from format_helpers import (
 )
 from fuzzing.fuzz import fuzz, replaced, sources_of, walk, watchdog
 from sample_browser import collect_card
+from sample_page import write_sample_page
 from torch.utils.data import DataLoader
 
 from mmvlm.datasets.bad_samples import BadRecord
 from mmvlm.structures import Region, Text
-from mmvlm.visualization.sample_page import write_sample_page
 
 over_cases = pytest.mark.parametrize(
     ("name", "split"), CASES, ids=[f"{name}-{split}" for name, split in CASES]

@@ -24,17 +24,17 @@ if __name__ == "__main__":
 import mmvlm  # noqa: F401  isort: skip
 
 from feature_maps import look_inside
-from mmengine.config import DictAction
-
-from mmvlm.apis import VLMInferencer
-from mmvlm.utils.files import writing
-from mmvlm.visualization.features import (
+from feature_page import (
     check_query,
     draw_maps,
     draw_routing,
     draw_sampling,
     write_page,
 )
+from mmengine.config import DictAction
+
+from mmvlm.apis import VLMInferencer
+from mmvlm.utils.files import writing
 
 
 def pair(text: str) -> tuple[float, float]:

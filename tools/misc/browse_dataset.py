@@ -21,9 +21,8 @@ if __name__ == "__main__":
 from data_loading import add_data_arguments, open_from_arguments
 from rich.console import Console
 from sample_browser import choose_samples, collect_card
-
-from mmvlm.visualization.sample_page import write_sample_page
-from mmvlm.visualization.sample_terminal import render_card
+from sample_page import write_sample_page
+from sample_terminal import render_card
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:

@@ -6,9 +6,10 @@ import os
 from collections.abc import Iterable
 from typing import Any
 
+from data_figures import draw_lengths, draw_mixture
+
 from mmvlm.datasets.validation.checker import DataChecker
 from mmvlm.datasets.validation.report import DataReport
-from mmvlm.visualization.data_report import draw_lengths, draw_mixture
 
 _MARKS = {"problem": "bold red", "warning": "yellow", "note": "cyan"}
 

@@ -8,11 +8,11 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
+from sample_card import SampleCard, token_runs
 
 from mmvlm.datasets.bad_samples import leaf_datasets, reason_of
 from mmvlm.datasets.transforms.loading import LoadImages
 from mmvlm.text.context import VLMContext
-from mmvlm.visualization.sample_card import SampleCard, token_runs
 
 
 def collect_card(

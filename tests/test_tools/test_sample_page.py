@@ -5,6 +5,14 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from sample_card import (
+    SampleCard,
+    mask_outlines,
+    token_runs,
+    visible,
+)
+from sample_page import as_json, write_sample_page
+from sample_terminal import render_card
 
 from mmvlm.structures import (
     AnnotatedImage,
@@ -20,14 +28,6 @@ from mmvlm.structures import (
     ViewLayout,
 )
 from mmvlm.text.tokenizers import train_tiny_tokenizer
-from mmvlm.visualization.sample_card import (
-    SampleCard,
-    mask_outlines,
-    token_runs,
-    visible,
-)
-from mmvlm.visualization.sample_page import as_json, write_sample_page
-from mmvlm.visualization.sample_terminal import render_card
 
 HOSTILE = (
     "</span><script>alert(1)</script><img src=x onerror=alert(2)>\"' &amp; "

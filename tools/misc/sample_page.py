@@ -13,18 +13,17 @@ from typing import Any
 
 import cv2
 import numpy as np
-
-from mmvlm.structures import Image, Media, Region, Text
-from mmvlm.structures.slices import unpacked
-from mmvlm.utils.files import write_atomic
-
-from .sample_card import (
+from sample_card import (
     SampleCard,
     colour_of,
     mask_outlines,
     region_outlines,
     visible,
 )
+
+from mmvlm.structures import Image, Media, Region, Text
+from mmvlm.structures.slices import unpacked
+from mmvlm.utils.files import write_atomic
 
 _STYLE = """
 :root { color-scheme: light dark; --ground: #f8fafc; --card: #ffffff; --ink: #0f172a;

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from sample_card import SampleCard, TokenRun, colour_of, visible
+
 from mmvlm.structures import Region
 from mmvlm.structures import Text as TextPart
-
-from .sample_card import SampleCard, TokenRun, colour_of, visible
 
 _ROLES = {"system": "magenta", "user": "cyan", "assistant": "green"}
 
