@@ -93,8 +93,14 @@ def test_a_name_agrees_with_the_fields(path):
         assert name.gpus * name.batch * steps == cfg.base_batch_size
 
 
+#: What models are made of: a tower or a language model, which makes no chain longer.
+PARTS = ("vision_encoders", "language_models")
+
+
 def _depth(path: Path) -> int:
-    """Number of files from here to the farthest base."""
+    """Number of files from here to the farthest base, the parts of models aside."""
+    if path.parent.name in PARTS:
+        return 0
     for item in ast.parse(path.read_text()).body:
         if isinstance(item, ast.Assign) and getattr(item.targets[0], "id", "") == (
             "_base_"
@@ -118,6 +124,19 @@ def test_a_config_is_short_and_its_chain_too(path):
     command = re.search(r"Command: (.*)", docstring).group(1)
     assert path.name in command
     assert "Expected:" in docstring or "not measured" in docstring
+
+
+def test_parts_of_models_are_written_once():
+    """What several models share stands in one file of ``_base_``."""
+    seen = {}
+    for path in BASES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and ast.unparse(node).startswith(
+                "dict(model_type="
+            ):
+                seen.setdefault(ast.unparse(node), []).append(path.name)
+    assert seen
+    assert [names for names in seen.values() if len(names) > 1] == []
 
 
 @pytest.mark.parametrize("path", [*FILES, *BASES], ids=_ids([*FILES, *BASES]))
