@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import mmvlm.registry
 from mmvlm.config import ConfigTrace, check_config, load_config
 from mmvlm.config.dry_run import dry_run
 from mmvlm.config.names import parse_name
@@ -124,6 +125,25 @@ def test_a_config_is_short_and_its_chain_too(path):
     command = re.search(r"Command: (.*)", docstring).group(1)
     assert path.name in command
     assert "Expected:" in docstring or "not measured" in docstring
+
+
+@pytest.mark.parametrize("node", ["DATASETS", "DATA_TASKS", "CODECS", "METRICS"])
+def test_every_component_of_the_data_is_used_by_a_config(node):
+    registry = getattr(mmvlm.registry, node)
+    registry.import_from_location()
+    names = {
+        name
+        for name, value in registry.module_dict.items()
+        if value.__module__.startswith("mmvlm.")
+    }
+    used = {
+        item.value
+        for path in [*FILES, *BASES]
+        for item in ast.walk(ast.parse(path.read_text()))
+        if isinstance(item, ast.Constant) and isinstance(item.value, str)
+    }
+
+    assert names and names - used == set()
 
 
 def test_parts_of_models_are_written_once():
