@@ -14,6 +14,8 @@ import numpy as np
 from mmvlm.evaluation.functional.tiny_scenes import find_box, to_pixels
 from mmvlm.utils.files import writing
 
+from .page import new_figure
+
 TRUE_COLOUR, PREDICTED_COLOUR = "#22c55e", "#f97316"
 _RIGHT, _WRONG, _GREY = "#15803d", "#c2410c", "#64748b"
 # Inches of one cell; the picture fills its height but for the margin.
@@ -111,14 +113,10 @@ def draw_grid(
         columns (int): cells per line.
 
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     columns = min(columns, max(len(rows), 1))
     lines = max(math.ceil(len(rows) / columns), 1)
     width, height = columns * _CELL_W + _MARGIN, lines * _CELL_H + _MARGIN
-    figure = Figure(figsize=(width, height), facecolor="white")
-    FigureCanvasAgg(figure)
+    figure = new_figure(width, height, layout=None)
     side = _CELL_H - _MARGIN
     for number, row in enumerate(rows):
         x = (number % columns) * _CELL_W + _MARGIN

@@ -10,6 +10,8 @@ from typing import Any
 
 from mmvlm.utils.files import writing
 
+from .page import new_figure
+
 _LINE, _FAINT = "#2563eb", "#93b4f5"
 
 
@@ -56,13 +58,9 @@ def draw_loss_curves(
         list[float]: the last smoothed loss of every stage.
 
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     columns = min(len(stages), 2)
     lines = math.ceil(len(stages) / columns)
-    figure = Figure(figsize=(5.6 * columns, 2.9 * lines), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(5.6 * columns, 2.9 * lines)
     last = []
     for number, stage in enumerate(stages, 1):
         steps, losses = zip(*read_losses(stage["scalars"]), strict=True)

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import base64
-import html
-import mimetypes
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +11,7 @@ from mmvlm.utils.files import write_atomic
 
 from .grid import boxes_of, draw_grid, image_path, select_rows
 from .loss_curves import draw_loss_curves
+from .page import data_uri, render, write_page
 from .results import (
     Answers,
     ResultLine,
@@ -26,16 +24,8 @@ from .results import (
 __all__ = ["format_table", "write_report"]
 
 _STYLE = """
-:root { color-scheme: light dark; --ground: #f8fafc; --card: #ffffff; --ink: #0f172a;
-  --dim: #64748b; --rule: #e2e8f0; --good: #15803d; --bad: #c2410c; --bar: #2563eb; }
-@media (prefers-color-scheme: dark) { :root { --ground: #0b1120; --card: #151e31;
-  --ink: #e2e8f0; --dim: #94a3b8; --rule: #27344d; --good: #4ade80; --bad: #fb923c;
-  --bar: #60a5fa; } }
-* { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 1120px; padding: 32px 20px 64px; color: var(--ink);
-  background: var(--ground); font: 15px/1.5 system-ui, "DejaVu Sans", sans-serif; }
-h1 { font-size: 26px; margin: 0 0 20px; } h2 { font-size: 18px; margin: 40px 0 12px; }
-p.note { color: var(--dim); margin: 8px 0; font-size: 13px; }
+h2 { font-size: 18px; margin: 40px 0 12px; }
+p.note { margin: 8px 0; font-size: 13px; }
 .tiles { display: flex; flex-wrap: wrap; gap: 12px; }
 .tile, .card, .panel { background: var(--card); border: 1px solid var(--rule);
   border-radius: 10px; }
@@ -67,6 +57,88 @@ td.wide { width: 26%; } .good { color: var(--good); } .bad { color: var(--bad); 
 .picture-frame div { position: absolute; border: 3px solid; }
 .picture-frame div.predicted { border-style: dashed; }
 pre { white-space: pre-wrap; font-size: 13px; }
+"""
+
+
+_BODY = """
+{% macro bar(share, mark) -%}
+<div class="bar"><i style="width:{{ percent(share, 2) }}"></i>
+  {%- if mark is not none %}<u style="left:{{ percent(mark, 2) }}"></u>{% endif %}</div>
+{%- endmacro %}
+{% macro frame(row) -%}
+{% if row.get("image") %}<div class="picture-frame"><img alt="" src="{{ uri_of(row) }}">
+  {%- for name, colour, area in boxes_of(row) %}
+  <div class="{{ name }}" style="border-color:{{ colour }};{{ area }}"></div>
+  {%- endfor %}</div>{% endif %}
+{%- endmacro %}
+<div class="tiles">
+{% for value, words in tiles %}
+<div class="tile"><b>{{ value }}</b><span>{{ words }}</span></div>
+{% endfor %}
+</div>
+<h2>Results</h2>
+<div class="panel"><table>
+<tr><th>task</th><th>questions</th><th>accuracy</th><th></th><th>lenient</th>
+  <th>blind</th><th>chance</th><th>unparsed</th><th>mark</th></tr>
+{% for line in lines %}
+<tr{% if line.task == "overall" %} class="total"{% endif %}>
+  <td>{{ line.task }}</td><td>{{ line.num }}</td><td>{{ percent(line.accuracy) }}</td>
+  <td class="wide">{{ bar(line.accuracy, [line.chance, 0.99] | min) }}</td>
+  <td>{{ percent(line.lenient) }}</td><td>{{ percent(line.blind) }}</td>
+  <td>{{ percent(line.chance) }}</td><td>{{ line.parse_failures }}</td>
+  {% if line.passed %}<td class="good">reached</td>
+  {% else %}<td class="bad">missed</td>{% endif %}</tr>
+{% endfor %}
+</table></div>
+<p class="note">{{ marks }} The upright line in a bar is chance. Lenient reads answers
+  with good will; unparsed answers lack the form of one.</p>
+<h2>Held-out pictures</h2>
+<p class="note">Chosen so that every task appears, with {{ chosen | rejectattr("strict")
+  | list | length }} of the {{ rows | rejectattr("strict") | list | length }} wrong
+  answers among {{ rows | length }}. Boxes: true green, predicted orange and dashed.</p>
+<div class="cards">
+{% for row in chosen %}
+{% set mark = "right" if row.strict else "wrong" %}
+<div class="card {{ mark }}">{{ frame(row) }}
+  <small>{{ row.task }}</small><b>{{ row.question }}</b>
+  <div class="says">truth: {{ row.gt }}</div>
+  <div class="says {{ "good" if row.strict else "bad" }}">{{ mark }}: {{ row.pred }}
+  </div></div>
+{% endfor %}
+</div>
+{% if curves %}
+<h2>Loss</h2>
+<div class="panel picture"><img alt="loss curves" src="{{ data_uri(curves) }}"></div>
+{% endif %}
+{% if timed %}
+<h2>Time</h2>
+<div class="panel"><table>
+{% for name, seconds in timed %}
+<tr{% if loop.last %} class="total"{% endif %}><td>{{ name }}</td>
+  <td>{{ duration(seconds) }}</td>
+  <td class="wide">{{ bar(seconds / timed[-1][1] if seconds else 0, none) }}</td></tr>
+{% endfor %}
+</table></div>
+{% endif %}
+{% if chat %}
+<h2>Chat</h2>
+{% if chat is string %}<div class="panel"><pre>{{ chat }}</pre></div>{% else %}
+<div class="cards">
+{% for talk in chat %}
+<div class="card plain">{{ frame(talk) }}<b>{{ talk.question }}</b>
+  <div class="says">{{ talk.answer }}</div></div>
+{% endfor %}
+</div>
+{% endif %}
+{% endif %}
+{% if export %}
+<h2>Export</h2>
+<div class="panel"><table>
+{% for name, value in export.items() %}
+<tr><td>{{ name }}</td><td>{{ value }}</td></tr>
+{% endfor %}
+</table></div>
+{% endif %}
 """
 
 
@@ -114,168 +186,61 @@ def write_report(
     rows = load_answers(answers)
     lines = result_lines(rows, blind_answers)
     table = format_table(rows, blind_answers)
-    write_atomic(folder / "results.txt", lambda f: f.write(f"{table}\n".encode()))
+    write_atomic(folder / "results.txt", f"{table}\n")
     chosen = select_rows(rows, num_pictures)
     draw_grid(chosen, folder / "grid.png", image_root=image_root)
-    parts = [_tiles(lines[-1], stages), _section("Results", _results(lines))]
-    parts.append(_section("Held-out pictures", _cards(chosen, rows, image_root)))
     trained = [stage for stage in stages if stage.get("scalars")]
-    if trained:
-        path = folder / "loss_curves.png"
-        draw_loss_curves(trained, path)
-        picture = f'<img alt="loss curves" src="{_data_uri(path)}">'
-        body = f'<div class="panel picture">{picture}</div>'
-        parts.append(_section("Loss", body))
-    if any("seconds" in stage for stage in stages):
-        parts.append(_section("Time", _times(stages)))
-    if chat:
-        parts.append(_section("Chat", _chat(chat, image_root)))
-    if export:
-        parts.append(_section("Export", _facts(export)))
-    path = folder / "report.html"
-    page = _page(title, "\n".join(parts))
-    write_atomic(path, lambda file: file.write(page.encode("utf-8")))
-    return str(path)
-
-
-def _page(title: str, body: str) -> str:
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{html.escape(title)}</title>\n<style>{_STYLE}</style>\n</head>\n"
-        f"<body>\n<h1>{html.escape(title)}</h1>\n{body}\n</body>\n</html>\n"
+    curves = folder / "loss_curves.png" if trained else None
+    if curves:
+        draw_loss_curves(trained, curves)
+    timed = [(s["name"], s["seconds"]) for s in stages if "seconds" in s]
+    if timed:
+        timed.append(("all", sum(seconds for _, seconds in timed)))
+    body = render(
+        _BODY,
+        tiles=_tiles(lines[-1], timed),
+        lines=lines,
+        marks=marks_text(),
+        chosen=chosen,
+        rows=rows,
+        curves=curves,
+        timed=timed,
+        chat=chat,
+        export=export,
+        uri_of=lambda row: data_uri(image_path(row, image_root)),
+        boxes_of=_placed_boxes,
+        percent=_percent,
+        duration=_duration,
     )
+    return write_page(folder / "report.html", title=title, body=body, style=_STYLE)
 
 
-def _section(title: str, body: str) -> str:
-    return f"<section>\n<h2>{title}</h2>\n{body}\n</section>"
+def _percent(share: float | None, digits: int = 1) -> str:
+    return "-" if share is None else f"{share:.{digits}%}"
 
 
-def _tiles(total: ResultLine, stages: Sequence[dict]) -> str:
-    tiles = [
-        (f"{total.accuracy:.1%}", f"of {total.num} held-out questions right"),
-        (f"{total.chance:.1%}", "chance: the best constant answer"),
-    ]
+def _tiles(total: ResultLine, timed: Sequence[tuple]) -> list[tuple[str, str]]:
+    tiles = [(_percent(total.accuracy), f"of {total.num} held-out questions right")]
     if total.blind is not None:
-        tiles.insert(1, (f"{total.blind:.1%}", "blind: pictures shuffled"))
-    seconds = [stage["seconds"] for stage in stages if "seconds" in stage]
-    if seconds:
-        tiles.append((_duration(sum(seconds)), "for the whole"))
-    cells = (f'<div class="tile"><b>{a}</b><span>{b}</span></div>' for a, b in tiles)
-    return f'<div class="tiles">{"".join(cells)}</div>'
+        tiles.append((_percent(total.blind), "blind: pictures shuffled"))
+    tiles.append((_percent(total.chance), "chance: the best constant answer"))
+    if timed:
+        tiles.append((_duration(timed[-1][1]), "for the whole"))
+    return tiles
 
 
-def _results(lines: Sequence[ResultLine]) -> str:
-    heads = ("task", "questions", "accuracy", "", "lenient", "blind", "chance")
-    heads = (*heads, "unparsed", "mark")
-    out = [f"<tr>{''.join(f'<th>{head}</th>' for head in heads)}</tr>"]
-    for line in lines:
-        bar = (
-            f'<div class="bar"><i style="width:{line.accuracy:.2%}"></i>'
-            f'<u style="left:{min(line.chance, 0.99):.2%}"></u></div>'
-        )
-        passed = "reached" if line.passed else "missed"
-        blind = "-" if line.blind is None else f"{line.blind:.1%}"
-        cells = (
-            f"<td>{html.escape(line.task)}</td><td>{line.num}</td>"
-            f'<td>{line.accuracy:.1%}</td><td class="wide">{bar}</td>'
-            f"<td>{line.lenient:.1%}</td><td>{blind}</td><td>{line.chance:.1%}</td>"
-            f"<td>{line.parse_failures}</td>"
-            f'<td class="{"good" if line.passed else "bad"}">{passed}</td>'
-        )
-        kind = ' class="total"' if line.task == "overall" else ""
-        out.append(f"<tr{kind}>{cells}</tr>")
-    note = (
-        f"{marks_text()} The upright line in a bar is chance. Lenient reads answers "
-        "with good will; unparsed answers lack the form of one."
-    )
-    return (
-        f'<div class="panel"><table>{"".join(out)}</table></div>'
-        f'<p class="note">{html.escape(note)}</p>'
-    )
-
-
-def _cards(
-    chosen: Sequence[dict], rows: Sequence[dict], image_root: str | os.PathLike
-) -> str:
-    shown = sum(not row["strict"] for row in chosen)
-    wrong = sum(not row["strict"] for row in rows)
-    note = (
-        f"Chosen so that every task appears, with {shown} of the {wrong} wrong "
-        f"answers among {len(rows)}. Boxes: true green, predicted orange and dashed."
-    )
-    cards = []
-    for row in chosen:
-        kind, mark = ("good", "right") if row["strict"] else ("bad", "wrong")
-        words = (
-            f"<small>{html.escape(row['task'])}</small>"
-            f"<b>{html.escape(row['question'])}</b>"
-            f'<div class="says">truth: {html.escape(row["gt"])}</div>'
-            f'<div class="says {kind}">{mark}: {html.escape(row["pred"])}</div>'
-        )
-        frame = _frame(row, image_root) if row.get("image") else ""
-        cards.append(f'<div class="card {mark}">{frame}{words}</div>')
-    return f'<p class="note">{note}</p><div class="cards">{"".join(cards)}</div>'
-
-
-def _frame(row: dict, image_root: str | os.PathLike) -> str:
-    """Return a picture with its boxes."""
-    boxes = []
+def _placed_boxes(row: dict) -> Iterator[tuple[str, str, str]]:
+    """Yield name, colour and place (as CSS) of a row's boxes."""
     for name, colour, (x1, y1, x2, y2) in boxes_of(row):
         height, width = row["size"]
-        boxes.append(
-            f'<div class="{name}" style="border-color:{colour};'
+        yield (
+            name,
+            colour,
             f"left:{x1 / width:.2%};top:{y1 / height:.2%};"
-            f'width:{(x2 - x1) / width:.2%};height:{(y2 - y1) / height:.2%}"></div>'
+            f"width:{(x2 - x1) / width:.2%};height:{(y2 - y1) / height:.2%}",
         )
-    source = _data_uri(image_path(row, image_root))
-    picture = f'<img alt="" src="{source}">'
-    return f'<div class="picture-frame">{picture}{"".join(boxes)}</div>'
-
-
-def _times(stages: Sequence[dict]) -> str:
-    timed = [(str(s["name"]), s["seconds"]) for s in stages if "seconds" in s]
-    whole = sum(seconds for _, seconds in timed)
-    timed.append(("all", whole))
-    lines = []
-    for number, (name, seconds) in enumerate(timed, 1):
-        share = seconds / whole if whole else 0.0
-        kind = ' class="total"' if number == len(timed) else ""
-        bar = f'<div class="bar"><i style="width:{share:.2%}"></i></div>'
-        lines.append(
-            f"<tr{kind}><td>{html.escape(name)}</td><td>{_duration(seconds)}</td>"
-            f'<td class="wide">{bar}</td></tr>'
-        )
-    return f'<div class="panel"><table>{"".join(lines)}</table></div>'
-
-
-def _chat(chat: str | Sequence[dict], image_root: str | os.PathLike) -> str:
-    if isinstance(chat, str):
-        return f'<div class="panel"><pre>{html.escape(chat)}</pre></div>'
-    cards = []
-    for talk in chat:
-        frame = _frame(talk, image_root) if talk.get("image") else ""
-        cards.append(
-            f'<div class="card plain">{frame}<b>{html.escape(talk["question"])}</b>'
-            f'<div class="says">{html.escape(talk["answer"])}</div></div>'
-        )
-    return f'<div class="cards">{"".join(cards)}</div>'
-
-
-def _facts(facts: dict[str, Any]) -> str:
-    lines = "".join(
-        f"<tr><td>{html.escape(str(k))}</td><td>{html.escape(str(v))}</td></tr>"
-        for k, v in facts.items()
-    )
-    return f'<div class="panel"><table>{lines}</table></div>'
 
 
 def _duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
-
-
-def _data_uri(path: str | os.PathLike) -> str:
-    kind = mimetypes.guess_type(str(path))[0] or "image/png"
-    content = base64.b64encode(Path(path).read_bytes()).decode("ascii")
-    return f"data:{kind};base64,{content}"

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mmvlm.evaluation.functional.tiny_scenes import aggregate, score_rows
+from mmvlm.utils.text_table import text_table
 
 #: Least accuracy of the whole and of every task (fractions 0-1).
 MIN_OVERALL = 0.95
@@ -129,28 +130,15 @@ def format_table(answers: Answers, blind_answers: Answers | None = None) -> str:
         blind_answers (str | PathLike | Sequence[dict] | None): likewise.
 
     """
-    heads = ("questions", "accuracy", "lenient", "blind", "chance", "unparsed")
-    lines = result_lines(answers, blind_answers)
-    width = max(len(line.task) for line in lines) + 2
-    text = ["task".ljust(width) + "".join(f"{head:>11}" for head in heads)]
-    rule = "-" * len(text[0])
-    text.append(rule)
-    for line in lines:
-        if line.task == "overall":
-            text.append(rule)
-        cells = (
-            str(line.num),
-            f"{line.accuracy:.1%}",
-            f"{line.lenient:.1%}",
-            "-" if line.blind is None else f"{line.blind:.1%}",
-            f"{line.chance:.1%}",
-            str(line.parse_failures),
-        )
-        row = line.task.ljust(width) + "".join(f"{cell:>11}" for cell in cells)
-        text.append(row if line.passed else f"{row}  below its mark")
-    text.append(rule)
-    text.append(marks_text())
-    return "\n".join(text)
+    heads = ("questions", "accuracy", "lenient", "blind", "chance", "unparsed", "")
+    lines = [("task", *heads)]
+    for line in result_lines(answers, blind_answers):
+        blind = "-" if line.blind is None else f"{line.blind:.1%}"
+        shares = (f"{line.accuracy:.1%}", f"{line.lenient:.1%}", blind)
+        mark = "" if line.passed else "below its mark"
+        counts = (f"{line.chance:.1%}", line.parse_failures, mark)
+        lines.append((line.task, line.num, *shares, *counts))
+    return f"{text_table(lines, rules=[1, len(lines) - 1])}\n{marks_text()}"
 
 
 def marks_text() -> str:

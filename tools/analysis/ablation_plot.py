@@ -9,6 +9,7 @@ from statistics import mean, stdev
 from typing import Any
 
 from mmvlm.utils.files import writing
+from mmvlm.visualization.page import new_figure
 
 _BAR, _PARENT, _DOT = "#93b4f5", "#94a3b8", "#0f172a"
 _COLUMNS = 4
@@ -26,14 +27,10 @@ def draw_ablation(panels: Sequence[dict[str, Any]], path: str | os.PathLike) -> 
         path (str | PathLike): of the picture.
 
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     columns = min(len(panels), _COLUMNS)
     lines = math.ceil(len(panels) / columns)
     height = 0.9 + 0.32 * max(len(panel["bars"]) for panel in panels)
-    figure = Figure(figsize=(3.4 * columns + 0.8, height * lines), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(3.4 * columns + 0.8, height * lines)
     for number, panel in enumerate(panels):
         axes = figure.add_subplot(lines, columns, number + 1)
         _draw_panel(axes, panel)

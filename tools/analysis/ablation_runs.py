@@ -315,7 +315,7 @@ class Ablation:
         mark = json.dumps(
             dict(fingerprint=self.fingerprint(run), config=run.variant.path)
         )
-        write_atomic(run.folder / STARTED, lambda file: file.write(mark.encode()))
+        write_atomic(run.folder / STARTED, mark)
         start = time.perf_counter()
         for command, stage in zip(self.commands(run), ("train", "test"), strict=False):
             log = run.folder / f"{stage}.log"
@@ -333,7 +333,7 @@ class Ablation:
             metrics = (run.folder / METRICS).read_text(encoding="utf-8")
             content["metrics"] = json.loads(metrics)["metrics"]
         text = json.dumps(content, indent=2)
-        write_atomic(run.folder / FINISHED, lambda file: file.write(text.encode()))
+        write_atomic(run.folder / FINISHED, text)
         run.status = "finished"
         tell(f"{name}: finished after {seconds:.0f} s")
 

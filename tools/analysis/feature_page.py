@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import html
-import json
 import os
 from collections.abc import Sequence
 from io import BytesIO
@@ -12,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from mmvlm.utils.files import write_atomic
+from mmvlm.visualization.page import new_figure, render, write_page
 
 #: Colours of levels, in their order.
 LEVEL_COLOURS = ("#ef4444", "#f59e0b", "#22c55e", "#3b82f6", "#d946ef", "#14b8a6")
@@ -67,7 +64,7 @@ def draw_maps(maps: Sequence[tuple[str, np.ndarray]], picture: np.ndarray) -> An
         matplotlib.figure.Figure: to be saved.
 
     """
-    figure = _figure(_SIDE * (len(maps) + 1) + 0.6, 2 * _SIDE + 0.9)
+    figure = new_figure(_SIDE * (len(maps) + 1) + 0.6, 2 * _SIDE + 0.9)
     grid = figure.add_gridspec(2, len(maps) + 1)
     axes = figure.add_subplot(grid[0, 0])
     axes.imshow(picture)
@@ -118,7 +115,7 @@ def draw_sampling(
     places, weights = (x[query[0] * grid[1] + query[1]] for x in sampling)
     height, width = picture.shape[:2]
     levels = places.shape[1]
-    figure = _figure(levels * 2.4 + 0.2, 2.9)
+    figure = new_figure(levels * 2.4 + 0.2, 2.9)
     gap = ", " if levels > 1 else "\n"  # one panel is too narrow for one line
     place = f"query row {query[0]}, column {query[1]}"
     figure.suptitle(f"{title}{gap}{place}", fontsize=9)
@@ -146,7 +143,7 @@ def draw_routing(weights: np.ndarray, title: str) -> Any:
     Shape:
         - ``weights``: (N, K), 0-1
     """
-    figure = _figure(7.0, 0.9 + 0.35 * weights.shape[1])
+    figure = new_figure(7.0, 0.9 + 0.35 * weights.shape[1])
     axes = figure.add_subplot(1, 1, 1)
     image = axes.imshow(
         weights.T,
@@ -180,15 +177,6 @@ def check_query(query: tuple[int, int], grid: tuple[int, int]) -> None:
         )
 
 
-def _figure(width: float, height: float) -> Any:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)
-    return figure
-
-
 def _bare(axes: Any) -> None:
     axes.set_xticks([])
     axes.set_yticks([])
@@ -197,9 +185,7 @@ def _bare(axes: Any) -> None:
 # The page --------------------------------------------------------------------
 
 _STYLE = """
-body { margin: 24px auto; max-width: 1200px; padding: 0 16px; color: #0f172a;
-  background: #f8fafc; font: 15px/1.5 system-ui, sans-serif; }
-img { max-width: 100%; border: 1px solid #e2e8f0; border-radius: 8px; }
+img { max-width: 100%; border: 1px solid var(--rule); border-radius: 8px; }
 .click { position: relative; width: 480px; cursor: crosshair; }
 .click img { width: 100%; display: block; image-rendering: pixelated; }
 .click svg { position: absolute; inset: 0; width: 100%; height: 100%; }
@@ -231,9 +217,25 @@ for (const box of document.querySelectorAll(".click")) {
   show(box, ...box.data.query);
 }
 """
+_BODY = """
+{% for heading, file in figures %}
+<h2>{{ heading }}</h2><img src="{{ data_uri(file) }}">
+{% endfor %}
+{% for name, data in clickable.items() %}
+<h2>{{ name }}: click a place</h2>
+{% if data is number %}
+<p>{{ "{:,}".format(data) }} numbers are too many for a page.</p>
+{% else %}
+<div class="click"><img src="{{ data_uri(picture) }}"><svg viewBox="0 0 1000 1000"
+  preserveAspectRatio="none"></svg><script type="application/json">
+{{- data | tojson }}</script></div>
+{% endif %}
+{% endfor %}
+<script>{{ code | safe }}</script>
+"""
 
 
-def write_page(
+def write_feature_page(
     path: str | os.PathLike,
     *,
     title: str,
@@ -258,30 +260,16 @@ def write_page(
         query (tuple[int, int]): row and column that is shown first.
 
     """
-    parts = [f"<h1>{html.escape(title)}</h1>"]
-    for heading, file in figures:
-        with open(file, "rb") as stream:
-            source = _data_uri(stream.read())
-        parts.append(f'<h2>{html.escape(heading)}</h2><img src="{source}">')
-    for name, (places, weights) in sampling.items():
-        parts.append(f"<h2>{html.escape(name)}: click a place</h2>")
-        if places.size + weights.size > MAX_NUMBERS:
-            numbers = places.size + weights.size
-            parts.append(f"<p>{numbers:,} numbers are too many for a page.</p>")
-            continue
-        data = _click_data(places, weights, grid, query)
-        source = _data_uri(_png(picture))
-        parts.append(
-            f'<div class="click"><img src="{source}"><svg viewBox="0 0 1000 1000" '
-            'preserveAspectRatio="none"></svg><script type="application/json">'
-            f"{json.dumps(data, separators=(',', ':'))}</script></div>"
-        )
-    page = (
-        '<!doctype html><html lang="en"><meta charset="utf-8">'
-        f"<title>{html.escape(title)}</title><style>{_STYLE}</style>"
-        f"<body>{''.join(parts)}<script>{_SCRIPT}</script></body></html>"
+    clickable = {
+        name: _click_data(places, weights, grid, query)
+        if (numbers := places.size + weights.size) <= MAX_NUMBERS
+        else numbers
+        for name, (places, weights) in sampling.items()
+    }
+    body = render(
+        _BODY, figures=figures, clickable=clickable, picture=_png(picture), code=_SCRIPT
     )
-    write_atomic(path, lambda file: file.write(page.encode("utf-8")))
+    write_page(path, title=title, body=body, style=_STYLE)
 
 
 def _click_data(places: Any, weights: Any, grid: Any, query: Any) -> dict:
@@ -306,7 +294,3 @@ def _png(picture: np.ndarray) -> bytes:
     stream = BytesIO()
     PIL.Image.fromarray(picture).save(stream, "PNG")
     return stream.getvalue()
-
-
-def _data_uri(content: bytes) -> str:
-    return f"data:image/png;base64,{base64.b64encode(content).decode()}"

@@ -29,7 +29,7 @@ from feature_page import (
     draw_maps,
     draw_routing,
     draw_sampling,
-    write_page,
+    write_feature_page,
 )
 from mmengine.config import DictAction
 
@@ -124,7 +124,7 @@ def main(argv: list[str] | None = None) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     figures = draw(maps, query, folder)
     page = folder / "features.html"
-    write_page(
+    write_feature_page(
         page,
         title=f"{Path(args.config).stem}: {maps.output_name}",
         figures=figures,

@@ -277,7 +277,7 @@ class _Work:
         except Unreachable as error:
             tries = self.fetcher.tries
             return Result(row, FAILED, name, url, tries=tries, reason=str(error))
-        write_atomic(path, lambda file: file.write(data))
+        write_atomic(path, data)
         return Result(row, OK, name, url, len(data), tries)
 
     def _path(self, name: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from mmvlm.utils.files import writing
+from mmvlm.visualization.page import new_figure
 
 _COLOURS = ("#2563eb", "#f97316", "#16a34a", "#9333ea", "#dc2626", "#0891b2", "#ca8a04")
 _GREY, _INK = "#64748b", "#0f172a"
@@ -26,7 +27,7 @@ def draw_lengths(members: Sequence[Any], path: str | os.PathLike) -> None:
 
     """
     shown = [m for m in members if m.tokens or m.words][:12]
-    figure = _figure(7.2, 0.5 + 1.9 * max(1, len(shown)))
+    figure = new_figure(7.2, 0.5 + 1.9 * max(1, len(shown)))
     for number, member in enumerate(shown, 1):
         axes = figure.add_subplot(len(shown), 1, number)
         values, unit = (
@@ -70,7 +71,7 @@ def draw_mixture(members: Sequence[Any], path: str | os.PathLike) -> None:
     panels = [("samples per epoch", samples)]
     if all(count is not None for count in tokens):
         panels.append(("tokens per epoch", tokens))
-    figure = _figure(7.2, 1.0 + 0.34 * len(members))
+    figure = new_figure(7.2, 1.0 + 0.34 * len(members))
     for number, (title, counts) in enumerate(panels, 1):
         axes = figure.add_subplot(1, len(panels), number)
         whole = sum(counts) or 1
@@ -88,15 +89,6 @@ def draw_mixture(members: Sequence[Any], path: str | os.PathLike) -> None:
         _plain(axes)
     with writing(path):
         figure.savefig(path, dpi=120)
-
-
-def _figure(width: float, height: float) -> Any:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)
-    return figure
 
 
 def _edges(values: Sequence[int]) -> np.ndarray:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import html
 import json
 import os
@@ -13,6 +12,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from markupsafe import Markup
 from sample_card import (
     SampleCard,
     colour_of,
@@ -23,21 +23,15 @@ from sample_card import (
 
 from mmvlm.structures import Image, Media, Region, Text
 from mmvlm.structures.slices import unpacked
-from mmvlm.utils.files import write_atomic
+from mmvlm.visualization.page import data_uri, write_page
 
 _STYLE = """
-:root { color-scheme: light dark; --ground: #f8fafc; --card: #ffffff; --ink: #0f172a;
-  --dim: #64748b; --rule: #e2e8f0; --trained: #15803d; --trained-ground: #dcfce7;
-  --slot: #1d4ed8; --slot-ground: #dbeafe; --bad: #c2410c; --bad-ground: #ffedd5;
-  --token: #f1f5f9; }
-@media (prefers-color-scheme: dark) { :root { --ground: #0b1120; --card: #151e31;
-  --ink: #e2e8f0; --dim: #94a3b8; --rule: #27344d; --trained: #4ade80;
-  --trained-ground: #14341f; --slot: #93c5fd; --slot-ground: #1c2f55; --bad: #fb923c;
+:root { --trained: #15803d; --trained-ground: #dcfce7; --slot: #1d4ed8;
+  --slot-ground: #dbeafe; --bad-ground: #ffedd5; --token: #f1f5f9; }
+@media (prefers-color-scheme: dark) { :root { --trained: #4ade80;
+  --trained-ground: #14341f; --slot: #93c5fd; --slot-ground: #1c2f55;
   --bad-ground: #3d2412; --token: #1e293b; } }
-* { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 1160px; padding: 28px 20px 64px; color: var(--ink);
-  background: var(--ground); font: 15px/1.5 system-ui, "DejaVu Sans", sans-serif; }
-h1 { font-size: 24px; margin: 0 0 6px; } p.note { color: var(--dim); margin: 0 0 18px; }
+p.note { margin: 0 0 18px; }
 article { background: var(--card); border: 1px solid var(--rule); border-radius: 10px;
   border-top: 4px solid var(--trained); padding: 14px 18px 16px; margin: 0 0 18px;
   overflow-wrap: anywhere; } article.bad { border-top-color: var(--bad); }
@@ -107,14 +101,8 @@ def write_sample_page(
     said = [f"{len(cards)} samples ({told}), {bad} of them bad or left out.", *notes]
     lines = "".join(f'<p class="note">{_text(line)}</p>' for line in said)
     body = "\n".join(map(_article, cards))
-    page = (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{_text(title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n"
-        f"<h1>{_text(title)}</h1>\n{lines}{key}\n{body}\n</body>\n</html>\n"
-    )
-    write_atomic(path, lambda file: file.write(page.encode("utf-8")))
-    return str(path)
+    body = Markup(f"{lines}{key}\n{body}")
+    return write_page(path, title=visible(title), body=body, style=_STYLE)
 
 
 def _text(value: Any) -> str:
@@ -252,7 +240,7 @@ def picture_uri(pixels: np.ndarray) -> str:
         kind, options = "jpeg", [cv2.IMWRITE_JPEG_QUALITY, 90]
     pixels = np.ascontiguousarray(pixels[..., ::-1])
     _, data = cv2.imencode(f".{kind}", pixels, options)
-    return f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"
+    return data_uri(data.tobytes(), f"image/{kind}")
 
 
 # --------------------------------------------------------------------- texts

@@ -193,7 +193,7 @@ class Arrays:
             write_atomic(path, lambda out, array=array: np.save(out, array))
             table["arrays"][name] = [file, _checksum(path)]
         content = json.dumps(table, indent=1).encode()
-        write_atomic(os.path.join(folder, _TABLE), lambda out: out.write(content))
+        write_atomic(os.path.join(folder, _TABLE), content)
         named = {facts[0] for facts in table["arrays"].values()}
         for file in set(os.listdir(folder)) - named - {_TABLE}:
             if os.path.isfile(os.path.join(folder, file)):

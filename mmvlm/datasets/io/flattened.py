@@ -99,7 +99,7 @@ def _write(
 
     write_atomic(path, write)
     facts = json.dumps(source_facts(path)[1:]).encode()
-    write_atomic(f"{path}.facts", lambda file: file.write(facts))
+    write_atomic(f"{path}.facts", facts)
 
 
 def _line_of(row: dict) -> bytes:

@@ -171,9 +171,9 @@ class DataReport:
             for finding in self.bad_samples()
         )
         text = json.dumps(self.to_dict(), indent=2) + "\n"
-        write_atomic(paths[0], lambda file: file.write(text.encode()))
+        write_atomic(paths[0], text)
         lines = "".join(json.dumps(row) + "\n" for row in rows)
-        write_atomic(paths[1], lambda file: file.write(lines.encode()))
+        write_atomic(paths[1], lines)
         return paths
 
 

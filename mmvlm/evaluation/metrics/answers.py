@@ -125,4 +125,4 @@ def last_question(conversation: Any) -> str:
 def write_json_lines(path: str, rows: Sequence[dict]) -> None:
     """Write one JSON object per line; the file appears only when whole."""
     text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    write_atomic(path, lambda file: file.write(text.encode()))
+    write_atomic(path, text)
