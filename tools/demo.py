@@ -427,7 +427,6 @@ def last_words(log, begin, count=25):
         log (str | Path): of one or more tries.
         begin (int): where the try begins in it.
         count (int): lines at most.
-
     """
     with open(log, "rb") as file:
         file.seek(begin)

@@ -20,7 +20,6 @@ def tiny_vlm(seed: int = 0, *, lm: dict | None = None, **kwargs: Any) -> Any:
 
     Returns:
         VisionLanguageModel: in eval mode, every part trainable.
-
     """
     from mmvlm.models.language_models.hf_causal_lm import HFCausalLM
     from mmvlm.models.vision_encoders.hf_vision import HFVisionEncoder
@@ -55,7 +54,6 @@ def make_batch(
             run of slot ids as one picture.
         layouts (Sequence[ViewLayout] | None): None takes one view per picture.
         **fields: over the fields of the batch.
-
     """
     ids = [torch.tensor(list(s), dtype=torch.long) for s, _ in samples]
     labels = [torch.tensor(list(t), dtype=torch.long) for _, t in samples]
@@ -116,7 +114,6 @@ def tiny_batch(
         tokens_per_image (int): positions of a picture.
         image_size (int): side of a view in pixels.
         vocab_size (int): ids are drawn from 3 .. vocab_size - 1.
-
     """
     generator = torch.Generator().manual_seed(seed)
     samples = []

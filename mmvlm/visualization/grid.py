@@ -39,7 +39,6 @@ def select_rows(
 
     Returns:
         list[dict]: in the order of tasks, right answers first.
-
     """
     right = _deal([row for row in rows if row["strict"]])
     wrong = _deal([row for row in rows if not row["strict"]])
@@ -71,7 +70,6 @@ def image_path(row: dict[str, Any], image_root: str | os.PathLike = "") -> str:
 
     Raises:
         FileNotFoundError: naming the sample, when it is missing.
-
     """
     path = os.path.join(image_root, row["image"])
     if not os.path.isfile(path):
@@ -111,7 +109,6 @@ def draw_grid(
         path (str | PathLike): of the PNG.
         image_root (str | PathLike): joined before relative picture paths.
         columns (int): cells per line.
-
     """
     columns = min(columns, max(len(rows), 1))
     lines = max(math.ceil(len(rows) / columns), 1)
@@ -187,7 +184,6 @@ def read_rgb(path: str | os.PathLike) -> np.ndarray:
 
     Raises:
         ValueError: when the file is no picture.
-
     """
     pixels = cv2.imread(str(path), cv2.IMREAD_COLOR)
     if pixels is None:

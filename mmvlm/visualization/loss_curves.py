@@ -21,7 +21,6 @@ def read_losses(path: str | os.PathLike) -> list[tuple[int, float]]:
     Raises:
         FileNotFoundError: when the file is missing.
         ValueError: when it holds no loss.
-
     """
     if not os.path.isfile(path):
         raise FileNotFoundError(
@@ -56,7 +55,6 @@ def draw_loss_curves(
 
     Returns:
         list[float]: the last smoothed loss of every stage.
-
     """
     columns = min(len(stages), 2)
     lines = math.ceil(len(stages) / columns)

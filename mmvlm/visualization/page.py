@@ -47,7 +47,6 @@ def render(template: str, **values: Any) -> str:
 
     Raises:
         jinja2.UndefinedError: for a name without a value.
-
     """
     import jinja2
     from markupsafe import Markup
@@ -68,7 +67,6 @@ def write_page(
         title (str): escaped.
         body (str): of :func:`render`, behind the title.
         style (str): CSS beside what all pages share.
-
     """
     from markupsafe import Markup
 
@@ -83,7 +81,6 @@ def data_uri(source: bytes | str | os.PathLike, kind: str | None = None) -> str:
     Args:
         source (bytes | str | PathLike): what the file holds, or its path.
         kind (str | None): ``image/jpeg``; None goes by the name of the file, else PNG.
-
     """
     if not isinstance(source, bytes):
         kind = kind or mimetypes.guess_type(str(source))[0]

@@ -179,7 +179,6 @@ def write_report(
     Raises:
         FileNotFoundError: when a file that was named is missing.
         ValueError: when there are no answers, or the blind run has other questions.
-
     """
     folder = Path(out_dir)
     folder.mkdir(parents=True, exist_ok=True)

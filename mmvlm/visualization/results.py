@@ -32,7 +32,6 @@ class ResultLine:
         blind (float | None): accuracy with shuffled pictures; None without a run.
         chance (float): of the best constant answer, 0-1.
         parse_failures (int): answers without the form of one.
-
     """
 
     task: str
@@ -65,7 +64,6 @@ def load_answers(answers: Answers) -> list[dict[str, Any]]:
     Raises:
         FileNotFoundError: when the file is missing.
         ValueError: when there are no answers.
-
     """
     if isinstance(answers, str | os.PathLike):
         if not os.path.isfile(answers):
@@ -94,7 +92,6 @@ def result_lines(
 
     Raises:
         ValueError: when the blind run has other questions.
-
     """
     rows = load_answers(answers)
     table, blind = aggregate(rows), None
@@ -128,7 +125,6 @@ def format_table(answers: Answers, blind_answers: Answers | None = None) -> str:
     Args:
         answers (str | PathLike | Sequence[dict]): see :func:`result_lines`.
         blind_answers (str | PathLike | Sequence[dict] | None): likewise.
-
     """
     heads = ("questions", "accuracy", "lenient", "blind", "chance", "unparsed", "")
     lines = [("task", *heads)]

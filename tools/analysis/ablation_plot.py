@@ -25,7 +25,6 @@ def draw_ablation(panels: Sequence[dict[str, Any]], path: str | os.PathLike) -> 
             are shown in percent), ``bars``: (label, values by seed); a bar without
             values stays empty.
         path (str | PathLike): of the picture.
-
     """
     columns = min(len(panels), _COLUMNS)
     lines = math.ceil(len(panels) / columns)

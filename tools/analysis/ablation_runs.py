@@ -36,7 +36,6 @@ class Variant:
         cfg (Config): checked, with the command line's options.
         loads (dict[str, str]): option that names start weights -> name of the
             variant that they come from.
-
     """
 
     name: str
@@ -57,7 +56,6 @@ class Run:
         status (str): ``new``, ``interrupted``, ``finished``, ``failed`` or
             ``blocked`` (by the failure of a run that it loads).
         message (str): why it failed.
-
     """
 
     variant: Variant
@@ -88,7 +86,6 @@ def find_configs(paths: Sequence[str | os.PathLike]) -> list[str]:
     Raises:
         FileNotFoundError: for a folder without configs.
         ValueError: when two files have one name.
-
     """
     files: list[str] = []
     for path in paths:
@@ -140,7 +137,6 @@ class Ablation:
         ConfigError: for a config that the doctor refuses.
         ValueError: for an unknown parent, stages in a circle, or a run that was
             started with another config.
-
     """
 
     def __init__(
@@ -264,7 +260,6 @@ class Ablation:
 
         Returns:
             list[Run]: those that failed or were blocked.
-
         """
         if jobs < 1:
             raise ValueError(f"jobs={jobs}: expected 1 or more.")

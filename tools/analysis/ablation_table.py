@@ -30,7 +30,6 @@ class Score:
         std (float | None): of a sample; None for a single seed.
         delta (float | None): to the parent, mean over the seeds that both have.
         delta_std (float | None): of those differences, seed by seed.
-
     """
 
     mean: float
@@ -52,7 +51,6 @@ class Line:
         step_seconds, memory_gib (float | None): median and peak of its training.
         scores (dict[str, Score]): by metric.
         values (dict[str, dict[int, float]]): metric to seed to number.
-
     """
 
     name: str
@@ -73,7 +71,6 @@ def collect(ablation: Ablation) -> list[Line]:
 
     Args:
         ablation (Ablation): its finished runs are read.
-
     """
     names = [ablation.parent, *(n for n in ablation.results if n != ablation.parent)]
     lines = [_line(ablation, name) for name in names]
@@ -145,7 +142,6 @@ def choose_metrics(lines: Sequence[Line], patterns: Sequence[str] = ()) -> list[
 
     Raises:
         ValueError: for a pattern that fits no metric, when there are any.
-
     """
     known = list(dict.fromkeys(metric for line in lines for metric in line.values))
     if not patterns:
@@ -181,7 +177,6 @@ def markdown(lines: Sequence[Line], metrics: Sequence[str], missing: int = 0) ->
         lines (Sequence[Line]): the parent first.
         metrics (Sequence[str]): columns.
         missing (int): runs that are not finished, which is said.
-
     """
     short = _short_names(metrics)
     shares = {m: _is_share(lines, m) for m in metrics}
@@ -264,7 +259,6 @@ def write_tables(
 
     Returns:
         dict[str, Path]: kind to file.
-
     """
     from ablation_plot import draw_ablation
 

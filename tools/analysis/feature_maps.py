@@ -31,7 +31,6 @@ class FeatureMaps:
         sampling (dict[str, tuple]): module to locations (Q, M, L, K, 2) in 0-1 and
             weights (Q, M, L, K).
         routing (dict[str, np.ndarray]): module to weights (N, K).
-
     """
 
     picture: np.ndarray
@@ -65,7 +64,6 @@ def look_inside(
 
     Raises:
         ValueError: without a vision encoder, or for a view that does not exist.
-
     """
     model = talk.model
     if talk.context.spec is None:

@@ -29,7 +29,6 @@ def pca_colours(maps: Sequence[np.ndarray]) -> list[np.ndarray]:
 
     Shape:
         - ``maps[i]``: (H, W, D); output: (H, W, 3), 0-1
-
     """
     flat = [m.reshape(-1, m.shape[-1]).astype(np.float64) for m in maps]
     rows = np.concatenate([values - values.mean(0) for values in flat])
@@ -62,7 +61,6 @@ def draw_maps(maps: Sequence[tuple[str, np.ndarray]], picture: np.ndarray) -> An
 
     Returns:
         matplotlib.figure.Figure: to be saved.
-
     """
     figure = new_figure(_SIDE * (len(maps) + 1) + 0.6, 2 * _SIDE + 0.9)
     grid = figure.add_gridspec(2, len(maps) + 1)
@@ -109,7 +107,6 @@ def draw_sampling(
 
     Raises:
         ValueError: for a query outside of the grid.
-
     """
     check_query(query, grid)
     places, weights = (x[query[0] * grid[1] + query[1]] for x in sampling)
@@ -168,7 +165,6 @@ def check_query(query: tuple[int, int], grid: tuple[int, int]) -> None:
 
     Raises:
         ValueError: with the grid.
-
     """
     if not (0 <= query[0] < grid[0] and 0 <= query[1] < grid[1]):
         raise ValueError(
@@ -258,7 +254,6 @@ def write_feature_page(
         grid (tuple[int, int]): rows and columns of queries.
         sampling (dict): module to locations (Q, M, L, K, 2) and weights.
         query (tuple[int, int]): row and column that is shown first.
-
     """
     clickable = {
         name: _click_data(places, weights, grid, query)

@@ -63,7 +63,6 @@ def probe_layers(
 
     Raises:
         ValueError: when the tower's map has an odd number of rows or columns.
-
     """
     spec = encoder.spec
     chosen = range(spec.num_layers + 1) if layers is None else layers

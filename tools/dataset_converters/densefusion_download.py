@@ -43,7 +43,6 @@ class Result:
         size (int): bytes of the file.
         tries (int): requests; 0 for a file that was there.
         reason (str): why it is not ``ok``.
-
     """
 
     row: int
@@ -65,7 +64,6 @@ class Summary:
         refused (int): rows without hope.
         failed (int): rows that another run may get.
         fetched (int): of ``ok``, files that this run fetched.
-
     """
 
     total: int
@@ -94,7 +92,6 @@ class Journal:
 
     Args:
         path (str): is made with the first result.
-
     """
 
     def __init__(self, path: str) -> None:
@@ -131,7 +128,6 @@ def check_picture(data: bytes) -> None:
     Raises:
         Refused: when the bytes are no picture, or one that is too large.
         Unreachable: when a picture begins and cannot be decoded to its end.
-
     """
     try:
         PIL.Image.open(io.BytesIO(data)).close()
@@ -181,7 +177,6 @@ def download(
 
     Raises:
         ValueError: for a damaged ``json_file``.
-
     """
     if num_workers < 1:
         raise ValueError(f"num_workers={num_workers}: expected at least 1.")

@@ -36,7 +36,6 @@ def check_data(
         ignore (Iterable[str]): names of rules to leave out.
         limit (int | None): samples per data set.
         console (rich.console.Console | None): shows the progress; None shows none.
-
     """
     checker = DataChecker(
         dataset,
@@ -79,7 +78,6 @@ def render_report(report: DataReport, console: Any, examples: int = 3) -> None:
         report (DataReport): of :func:`check_data`.
         console (rich.console.Console): to print on.
         examples (int): per rule.
-
     """
     from rich.table import Table
     from rich.text import Text
@@ -146,7 +144,6 @@ def write_files(report: DataReport, folder: str | os.PathLike) -> list[str]:
     Args:
         report (DataReport): of :func:`check_data`.
         folder (str | PathLike): made when missing.
-
     """
     os.makedirs(folder, exist_ok=True)
     paths = report.write(folder)

@@ -24,7 +24,6 @@ def draw_lengths(members: Sequence[Any], path: str | os.PathLike) -> None:
         members (Sequence): each with ``name``, ``tokens``, ``trained``, ``words``
             (per sample), and ``max_length``, drawn as a line where it is near.
         path (str | PathLike): of the picture.
-
     """
     shown = [m for m in members if m.tokens or m.words][:12]
     figure = new_figure(7.2, 0.5 + 1.9 * max(1, len(shown)))
@@ -64,7 +63,6 @@ def draw_mixture(members: Sequence[Any], path: str | os.PathLike) -> None:
         members (Sequence): each with ``name``, ``per_epoch`` (samples) and
             ``tokens_per_epoch`` (None without a tokenizer).
         path (str | PathLike): of the picture.
-
     """
     samples = [m.per_epoch for m in members]
     tokens = [m.tokens_per_epoch for m in members]

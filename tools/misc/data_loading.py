@@ -23,7 +23,6 @@ class OpenedData:
         training (bool): whether their answers are trained.
         context (VLMContext | None): what they are bound to.
         notes (list[str]): why they are not, where they are not.
-
     """
 
     datasets: list[Any]
@@ -53,7 +52,6 @@ def open_data(
     Raises:
         ConfigError: naming what is wrong with the config.
         ValueError: when a text is no dict, or a file cannot be read.
-
     """
     if dataset is None:
         return open_config_data(
@@ -78,7 +76,6 @@ def open_config_data(cfg: Any, split: str = "train") -> OpenedData:
     Raises:
         ValueError: without such a loader, or when a file cannot be read.
         FileNotFoundError: when a file is missing.
-
     """
     loaders = cfg.get(f"{split}_dataloader")
     if not loaders:
@@ -97,7 +94,6 @@ def build_dataset(cfg: Any) -> Any:
 
     Raises:
         ValueError: when it is no config, or a file cannot be read.
-
     """
     from mmvlm.registry import DATASETS
 
@@ -138,7 +134,6 @@ def open_from_arguments(args: argparse.Namespace) -> OpenedData:
     Raises:
         ValueError: for a config and ``--dataset``, or neither; also as
             :func:`open_data`.
-
     """
     if (args.config is None) == (args.dataset is None):
         raise ValueError("give a config, or --dataset.")
@@ -156,7 +151,6 @@ def parse_dict(text: str) -> dict:
 
     Raises:
         ValueError: for anything but calls of ``dict`` and literals.
-
     """
     try:
         value = _value(ast.parse(text.strip(), mode="eval").body)

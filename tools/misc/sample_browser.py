@@ -26,7 +26,6 @@ def collect_card(
         dataset (ConversationDataset): bound to ``context``, if there is one.
         position (int): among its samples.
         context (VLMContext | None): without one only pictures are loaded.
-
     """
     facts = dataset.facts_at(position)
     card = SampleCard(
@@ -97,7 +96,6 @@ def choose_samples(
 
     Raises:
         ValueError: when an id is not found, or the file lists nothing here.
-
     """
     leaves = [leaf for dataset in datasets for leaf in leaf_datasets(dataset)]
     if quarantine is not None:

@@ -40,7 +40,6 @@ class TokenRun:
         pieces (tuple[str, ...]): text of every token; of a slot its name.
         count (int): positions.
         start (int): first position.
-
     """
 
     kind: str
@@ -66,7 +65,6 @@ class SampleCard:
         layouts (list[ViewLayout]): per picture.
         runs (list[TokenRun]): of the encoded sample.
         reason (str | None): why the sample is bad or left out.
-
     """
 
     dataset: str
@@ -171,7 +169,6 @@ def mask_outlines(
         polygons (Sequence): flat rings.
         rle (dict | None): takes the place of ``polygons``.
         size (tuple[int, int] | None): height and width of the picture.
-
     """
     if rle is None:
         rings = [np.asarray(ring, float) for ring in polygons]

@@ -88,7 +88,6 @@ def write_sample_page(
 
     Returns:
         str: the path.
-
     """
     bad = sum(card.reason is not None for card in cards)
     names = Counter(card.dataset for card in cards)

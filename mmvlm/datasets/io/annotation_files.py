@@ -28,7 +28,6 @@ def read_json(path: str, expected: type = dict) -> Any:
     Raises:
         ValueError: naming the file, when it is cut, no JSON, not UTF-8, or holds
             something else than ``expected``.
-
     """
     try:
         with open(path, encoding="utf-8-sig") as file:
@@ -59,7 +58,6 @@ def stream_json_array(path: str) -> Iterator[Any]:
     Raises:
         ValueError: naming file and place, where it is cut, no JSON, not UTF-8 or no
             list.
-
     """
     with open(path, "rb") as file:
         for found in scan_list(path):
@@ -78,7 +76,6 @@ def need(record: Any, field: str, kind: type | tuple[type, ...]) -> Any:
     Raises:
         ValueError: when the record is no object, lacks the field, or holds
             something of another kind there.
-
     """
     if not isinstance(record, dict):
         raise ValueError(f"expected a record (JSON object), got {record!r:.80}.")
@@ -122,7 +119,6 @@ def pixel_box(
     Raises:
         BoxError: for something else than four finite numbers, no extent, or a box
             outside of the picture.
-
     """
     if not isinstance(value, list | tuple) or len(value) != 4:
         raise BoxError("no box", f"'{what}' must be four numbers, got {value!r:.80}.")
@@ -158,7 +154,6 @@ def beside(path: str, name: str) -> str:
 
     Raises:
         ValueError: when there is none.
-
     """
     full = os.path.join(os.path.dirname(path), name)
     if not os.path.isfile(full):
@@ -176,7 +171,6 @@ class InstanceList:
         size (tuple[int, int]): height and width of the picture.
         strict (bool): a box that cannot be used is an error, where nothing would be
             left to say without it.
-
     """
 
     def __init__(self, size: tuple[int, int], strict: bool = False) -> None:

@@ -29,7 +29,6 @@ class ArrowRows:
     Raises:
         ValueError: naming the file, when one is cut, of another kind, or has other
             columns than the first.
-
     """
 
     def __init__(self, files: Sequence[str]) -> None:
@@ -101,7 +100,6 @@ class ArrowRows:
 
         Raises:
             ValueError: naming the file, when the row cannot be decoded.
-
         """
         number = int(np.searchsorted(self._ends, row, side="right"))
         place = row - (int(self._ends[number - 1]) if number else 0)

@@ -12,7 +12,6 @@ class DerivedRecords:
     Args:
         rows (Sized): what the records are made of.
         make (Callable): gives the record of a number; must not fail on damage.
-
     """
 
     def __init__(self, rows: Sized, make: Callable[[int], Any]) -> None:

@@ -23,7 +23,6 @@ def expand_files(root: str, pattern: str, suffixes: tuple[str, ...]) -> list[str
     Raises:
         FileNotFoundError: when nothing is found, or a file of a range is missing.
         ValueError: for a range that runs backwards.
-
     """
     if os.path.isdir(os.path.join(root, pattern)):
         found = [

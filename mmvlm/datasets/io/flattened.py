@@ -47,7 +47,6 @@ def flatten_once(
     Raises:
         ValueError: when there is no row.
         OSError: when rows can be written to no cache folder.
-
     """
     sources = list(sources)
     key = [kind, options or {}, [source_facts(path) for path in sources]]

@@ -19,7 +19,6 @@ class SectionItem(NamedTuple):
         value (Any): the item.
         start (int): its first byte in the file.
         end (int): the byte behind it.
-
     """
 
     section: str
@@ -45,7 +44,6 @@ def scan_sections(
         ValueError: naming file and byte, when the file is cut, no JSON object, not
             UTF-8, lacks one of the tables, has one twice, or holds something else
             in place of a list.
-
     """
     with open(path, "rb") as file:
         reader = _Reader(file, path, chunk)

@@ -20,7 +20,6 @@ def load_table(path: str, kind: type, *tables: str) -> Any:
         FileNotFoundError: when there is no such file.
         ValueError: naming the file, when it is empty, cut, no UTF-8 text, no JSON,
             or holds something else.
-
     """
     if not os.path.isfile(path):
         raise FileNotFoundError(f"annotation file '{path}' does not exist.")
@@ -39,7 +38,6 @@ def record_of(value: Any) -> dict:
 
     Raises:
         ValueError: when it is no JSON object.
-
     """
     if not isinstance(value, dict):
         raise ValueError(
@@ -54,7 +52,6 @@ def texts_of(record: dict, field: str) -> list[str]:
 
     Raises:
         ValueError: naming the field, when it is missing or something else.
-
     """
     value = need(record, field, list)
     if not all(isinstance(text, str) for text in value):
@@ -67,7 +64,6 @@ def key_of(record: dict, field: str) -> int | str:
 
     Raises:
         ValueError: naming the field, when it is missing or something else.
-
     """
     value = need(record, field, (int, str))
     if isinstance(value, str) and not value.strip():
@@ -80,7 +76,6 @@ def index_of(record: dict, field: str, size: int) -> int:
 
     Raises:
         ValueError: naming the field, when it is missing, no number or outside.
-
     """
     value = need(record, field, int)
     if not 0 <= value < size:

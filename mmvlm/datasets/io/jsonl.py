@@ -21,7 +21,6 @@ class JSONLines(JSONRecords):
     Raises:
         ValueError: naming the file, when it is empty, holds something else, or was
             cut inside its last line.
-
     """
 
     def __init__(

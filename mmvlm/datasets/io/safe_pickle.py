@@ -100,7 +100,6 @@ def load_plain_pickle(path: str | os.PathLike) -> Any:
     Raises:
         ValueError: naming the file, and the class that it asks for, when it holds
             anything else, is cut or is no pickle.
-
     """
     with open(path, "rb") as file:
         try:

@@ -20,7 +20,6 @@ class ShardSample:
         members (dict[str, tuple[int, int]]): extension (``jpg``, ``seg.png``) to first
             byte and size.
         reason (str | None): why it cannot be used.
-
     """
 
     key: str
@@ -37,7 +36,6 @@ def scan_shard(path: str) -> Iterator[ShardSample]:
 
     Raises:
         ValueError: naming the shard, when it is cut, no tar, or compressed.
-
     """
     try:
         with tarfile.open(path, "r:") as shard:
@@ -88,7 +86,6 @@ class ShardFiles:
 
     Args:
         paths (list[str]): the files.
-
     """
 
     def __init__(self, paths: list[str]) -> None:
@@ -100,7 +97,6 @@ class ShardFiles:
 
         Raises:
             ValueError: when the file is shorter than when it was indexed.
-
         """
         handle = self._open.pop(number, None)
         if handle is None:

@@ -31,7 +31,6 @@ class ADE20KDataset(LabelMapDataset):
 
     Raises:
         ValueError: for another kind of class list.
-
     """
 
     label_folder = "annotations/training"

@@ -36,7 +36,6 @@ class AOKVQADataset(QuestionDataset):
     Args:
         ann_file (str): annotation file.
         **kwargs: see :class:`QuestionDataset`.
-
     """
 
     default_task: ClassVar[dict] = dict(type="MultipleChoice", suffix=OPTION_LETTER)

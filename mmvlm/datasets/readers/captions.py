@@ -34,7 +34,6 @@ class CaptionDataset(AnnotatedImageDataset):
 
     Raises:
         ValueError: for an unknown ``group``.
-
     """
 
     default_task: ClassVar[dict] = dict(type="ImageCaption", prompts=[ONE_SENTENCE])
@@ -51,7 +50,6 @@ class CaptionDataset(AnnotatedImageDataset):
 
         Raises:
             ValueError: naming the file, when it cannot be read at all.
-
         """
 
     @abstractmethod
@@ -60,7 +58,6 @@ class CaptionDataset(AnnotatedImageDataset):
 
         Raises:
             ValueError: naming the field, when the record is damaged.
-
         """
 
     def _row_options(self) -> dict:

@@ -31,7 +31,6 @@ class CC3MDataset(CaptionDataset):
 
     Raises:
         ValueError: for another ``field``; naming a file that cannot be read.
-
     """
 
     default_task: ClassVar[dict] = dict(type="ImageCaption")

@@ -31,7 +31,6 @@ class COCOCaptionsDataset(CaptionDataset):
 
     Raises:
         ValueError: naming a file that cannot be read.
-
     """
 
     def _records_of_file(self) -> Iterator[tuple[Any, Any]]:

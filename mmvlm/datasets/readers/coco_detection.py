@@ -58,7 +58,6 @@ class CocoDetectionDataset(AnnotatedImageDataset):
     Raises:
         ValueError: for another ``bad_instances``; naming the file, when it is cut, no
             JSON, not UTF-8 or lacks a table, or when a category is damaged.
-
     """
 
     default_task: ClassVar[dict] = dict(type="CategoryDetection")
@@ -226,7 +225,6 @@ class _Tables:
         Args:
             row_of (Callable): makes a row of an entry of ``images``; what it raises
                 as ValueError makes the row a damaged one.
-
         """
         file = _SourceFile(self.path)
         owners = self._owners.look_up(self._order)
@@ -291,7 +289,6 @@ class _SourceFile:
 
         Raises:
             ValueError: naming the file, when it is not what it was.
-
         """
         if self._handle is None:
             self._handle = os.open(self.path, os.O_RDONLY)

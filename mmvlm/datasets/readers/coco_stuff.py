@@ -30,7 +30,6 @@ class COCOStuffDataset(LabelMapDataset):
 
     Raises:
         ValueError: when a line of the class list has no ``": "``.
-
     """
 
     label_folder = "stuffthingmaps/train2017"

@@ -36,7 +36,6 @@ class ColumnMapper:
     Raises:
         ValueError: for unknown names, none or several of ``conversations``,
             ``caption`` and ``question``, or a task for written conversations.
-
     """
 
     def __init__(
@@ -71,7 +70,6 @@ class ColumnMapper:
 
         Raises:
             ValueError: naming the column that is damaged.
-
         """
         meta = dict(cells.get("meta") or {})
         if self.kind == "conversations":
@@ -116,7 +114,6 @@ class ColumnDataset(ConversationDataset):
 
     Raises:
         ValueError: see :class:`ColumnMapper`.
-
     """
 
     def __init__(
@@ -139,7 +136,6 @@ class ColumnDataset(ConversationDataset):
 
         Raises:
             ValueError: when it cannot be read.
-
         """
 
     # What the base class needs ---------------------------------------------

@@ -25,7 +25,6 @@ def row_of(line: JSONLine, path: str) -> dict:
 
     Raises:
         ValueError: naming file and line, when it is no JSON object.
-
     """
     if line.reason is not None:
         raise ValueError(line.reason)
@@ -48,7 +47,6 @@ def picture_of(row: dict, field: str, where: str) -> str:
 
     Raises:
         ValueError: when the row has no such field, or no path in it.
-
     """
     if field == "auto":
         field = "image" if "image" in row else "image_path"
@@ -89,7 +87,6 @@ class DenseFusionDataset(ConversationDataset):
 
     Raises:
         ValueError: for another ``image_field``.
-
     """
 
     def __init__(
@@ -162,7 +159,6 @@ def to_llava(
     Raises:
         ValueError: for a damaged row, or a caption that holds the picture's tag,
             which LLaVA's format cannot tell from a picture.
-
     """
     caption = _text(row, "caption", where)
     if IMAGE_TAG in caption:
@@ -207,7 +203,6 @@ def convert_to_llava(
 
     Raises:
         ValueError: naming file and line of a damaged row.
-
     """
     lines = JSONLines(json_file)
     counts = [0, 0]

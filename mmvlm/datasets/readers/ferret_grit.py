@@ -71,7 +71,6 @@ class FerretGRITDataset(LLaVADataset):
     Raises:
         ValueError: for a share outside 0-1, an unknown ``point``, or ``uniform``
             without masks.
-
     """
 
     def __init__(

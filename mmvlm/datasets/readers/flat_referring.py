@@ -38,7 +38,6 @@ class Dialect:
         form (str): of the box: ``xyxy`` or ``xywh``.
         columns (tuple[str, ...]): names of the columns of a table with tabs, which
             has no names of its own; empty for JSON.
-
     """
 
     image: str
@@ -88,7 +87,6 @@ class FlatReferringDataset(AnnotatedImageDataset):
 
     Raises:
         ValueError: for an unknown dialect, or a file that cannot be read, naming it.
-
     """
 
     default_task: ClassVar[dict] = dict(type="ReferringComprehension")

@@ -61,7 +61,6 @@ class Flickr30kEntitiesDataset(AnnotatedImageDataset):
 
     Raises:
         ValueError: for an unknown option, or a split file that is no list of ids.
-
     """
 
     default_task: ClassVar[dict] = dict(type="PhraseGrounding")
@@ -245,7 +244,6 @@ def parse_sentence(line: str) -> dict:
         >>> found = parse_sentence("[/EN#1/people A man] in [/EN#2/scene the yard] .")
         >>> found["sentence"], found["phrases"][1]["phrase_id"]
         ('A man in the yard .', '2')
-
     """
     words: list[str] = []
     phrases: list[dict] = []
@@ -283,7 +281,6 @@ def read_sentences(path: str) -> list[dict]:
     Raises:
         ValueError: naming file and line.
         OSError: when there is no such file.
-
     """
     found = []
     with open(path, encoding="utf-8-sig") as file:
@@ -311,7 +308,6 @@ def read_annotation(path: str) -> dict:
     Raises:
         ValueError: naming the file.
         OSError: when there is no such file.
-
     """
     with open(path, "rb") as file:
         data = file.read()

@@ -43,7 +43,6 @@ class GQADataset(QuestionDataset):
         FileNotFoundError: when no file is found.
         ValueError: for an unknown ``subset`` or ``answer``; naming a file that cannot
             be read.
-
     """
 
     default_image_name = "{image_id}.jpg"

@@ -47,7 +47,6 @@ class HFFolderDataset(ColumnDataset):
         FileNotFoundError: when folder or files are missing.
         ValueError: naming a file that is cut or of another kind, splits that there
             are, or columns that there are.
-
     """
 
     def __init__(

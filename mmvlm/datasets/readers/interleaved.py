@@ -38,7 +38,6 @@ class Document:
         left_out (Counter): pictures that the reader left out, by reason.
         id (str): of the document.
         meta (dict): what else the file says.
-
     """
 
     items: list[tuple[str, str]]
@@ -71,7 +70,6 @@ class InterleavedDataset(ConversationDataset):
 
     Raises:
         ValueError: for an unknown ``missing_images``, or numbers that do not fit.
-
     """
 
     def __init__(
@@ -106,7 +104,6 @@ class InterleavedDataset(ConversationDataset):
 
         Raises:
             ValueError: naming the file, when it cannot be read at all.
-
         """
 
     @abstractmethod
@@ -115,7 +112,6 @@ class InterleavedDataset(ConversationDataset):
 
         Raises:
             ValueError: when it cannot be read.
-
         """
 
     @abstractmethod
@@ -124,7 +120,6 @@ class InterleavedDataset(ConversationDataset):
 
         Raises:
             ValueError: naming the field, when it is damaged.
-
         """
 
     # What the base class needs ---------------------------------------------
@@ -212,7 +207,6 @@ class ChainedLines:
 
     Raises:
         ValueError: naming the file that cannot be read.
-
     """
 
     def __init__(self, paths: list[str]) -> None:
@@ -228,7 +222,6 @@ class ChainedLines:
 
         Raises:
             ValueError: naming file and line, when it is no JSON object.
-
         """
         number = int(np.searchsorted(self._ends, row, side="right"))
         line = self.files[number][row - (int(self._ends[number - 1]) if number else 0)]

@@ -64,7 +64,6 @@ class Kosmos2GRITDataset(AnnotatedImageDataset):
     Raises:
         ValueError: for an unknown option or field of the pattern, or a file that
             cannot be read, naming it.
-
     """
 
     default_task: ClassVar[dict] = dict(type="GroundedCaption")

@@ -40,7 +40,6 @@ class LabelMapDataset(AnnotatedImageDataset):
     Raises:
         ValueError: naming the file, when the list of classes cannot be read or names
             none, or a folder is missing.
-
     """
 
     default_task: ClassVar[dict] = dict(type="SemanticSegmentation")
@@ -156,7 +155,6 @@ def read_label_map(path: str, size: tuple[int, int]) -> np.ndarray:
     Raises:
         ValueError: naming the file, when it cannot be decoded, is a colour picture,
             or has another size.
-
     """
     try:
         with PIL.Image.open(path) as picture:

@@ -52,7 +52,6 @@ class LLaVADataset(ConversationDataset):
         drop_leading_answer (bool): leave out a first turn by ``gpt``, as LLaVA does
             (counted per sample in ``meta['dropped_turns']``).
         **kwargs: see :class:`ConversationDataset`.
-
     """
 
     media_names = MEDIA_FIELDS
@@ -174,7 +173,6 @@ def _field(record: dict, name: str) -> tuple[str, Any]:
 
     Raises:
         ValueError: when both are there and say different things.
-
     """
     one, many = record.get(name), record.get(f"{name}s")
     if one is None and many is not None:

@@ -29,7 +29,6 @@ class MapillaryVistasDataset(LabelMapDataset):
     Raises:
         ValueError: when the configuration has no list ``labels`` of objects with
             ``readable``.
-
     """
 
     label_folder = "training/v2.0/labels"

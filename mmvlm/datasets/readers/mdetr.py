@@ -48,7 +48,6 @@ class MDETRDataset(AnnotatedImageDataset):
 
     Raises:
         ValueError: for an unknown kind, or a file that cannot be read, naming it.
-
     """
 
     default_task: ClassVar[dict] = dict(type="ReferringComprehension")
@@ -163,7 +162,6 @@ def _pieces(value: Any, text: str, field: str) -> list[tuple[int, int]]:
 
     Raises:
         ValueError: for a piece outside of the text.
-
     """
     found = []
     for piece in value if isinstance(value, list) else [value]:

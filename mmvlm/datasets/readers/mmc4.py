@@ -35,7 +35,6 @@ class MMC4Dataset(InterleavedDataset):
     Raises:
         FileNotFoundError: when files are missing.
         ValueError: for an unknown ``image_place``; naming a file that cannot be read.
-
     """
 
     def __init__(

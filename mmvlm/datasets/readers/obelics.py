@@ -39,7 +39,6 @@ class OBELICSDataset(InterleavedDataset):
     Raises:
         FileNotFoundError: when files are missing.
         ValueError: naming a file that cannot be read, or lacks ``images`` or ``texts``.
-
     """
 
     def __init__(

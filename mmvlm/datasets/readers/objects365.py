@@ -36,7 +36,6 @@ class Objects365Dataset(CocoDetectionDataset):
 
     Raises:
         ValueError: for another ``release``.
-
     """
 
     def __init__(self, ann_file: str, *, release: str = "v2", **kwargs) -> None:

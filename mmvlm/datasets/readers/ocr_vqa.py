@@ -35,7 +35,6 @@ class OCRVQADataset(QuestionDataset):
 
     Raises:
         ValueError: for an unknown ``split``; naming a file that cannot be read.
-
     """
 
     default_image_name = "{image_id}.jpg"

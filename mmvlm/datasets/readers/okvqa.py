@@ -27,7 +27,6 @@ class OKVQADataset(VQAv2Dataset):
 
     Raises:
         ValueError: for another ``answer_field``.
-
     """
 
     def __init__(

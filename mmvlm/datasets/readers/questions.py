@@ -48,7 +48,6 @@ class QuestionDataset(AnnotatedImageDataset):
 
     Raises:
         ValueError: for an unknown ``group`` or an ``image_name`` that is no pattern.
-
     """
 
     default_task: ClassVar[dict] = dict(
@@ -83,7 +82,6 @@ class QuestionDataset(AnnotatedImageDataset):
 
         Raises:
             ValueError: naming the file, when it cannot be read at all.
-
         """
 
     @abstractmethod
@@ -92,7 +90,6 @@ class QuestionDataset(AnnotatedImageDataset):
 
         Raises:
             ValueError: naming the field, when the record is damaged.
-
         """
 
     # Rows -------------------------------------------------------------------
@@ -109,7 +106,6 @@ class QuestionDataset(AnnotatedImageDataset):
 
         Raises:
             FileNotFoundError: when it is missing.
-
         """
         path = os.path.join(self.data_root, file)
         if not os.path.isfile(path):
@@ -176,7 +172,6 @@ def picture_name(pattern: str, image_id: int | str) -> str:
 
     Raises:
         ValueError: when pattern and id do not fit.
-
     """
     as_number = re.search(r"\{image_id:\d*d\}", pattern)
     if as_number and isinstance(image_id, str) and image_id.isdecimal():

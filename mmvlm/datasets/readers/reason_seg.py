@@ -50,7 +50,6 @@ class ReasonSegDataset(AnnotatedImageDataset):
     Raises:
         FileNotFoundError: when the folder or the explanatory file is missing.
         ValueError: when the explanatory file is damaged, or the folder has no JSON.
-
     """
 
     reads_folder = True
@@ -153,7 +152,6 @@ def draw_shapes(shapes: list[dict], size: tuple[int, int]) -> np.ndarray:
     Args:
         shapes (list[dict]): with ``label`` and ``points``, pairs x, y.
         size (tuple[int, int]): height and width.
-
     """
     kept = [shape for shape in shapes if shape["label"].lower() != "flag"]
     areas = []

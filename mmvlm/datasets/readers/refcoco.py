@@ -57,7 +57,6 @@ class RefCOCODataset(AnnotatedImageDataset):
     Raises:
         ValueError: for an unknown ``per`` or ``text_field``, no ref in the split, or
             a file that cannot be read, naming it.
-
     """
 
     default_task: ClassVar[dict] = dict(type="ReferringComprehension")
@@ -209,7 +208,6 @@ def in_split(given: str, wanted: str) -> bool:
         (True, True)
         >>> in_split("train", "val")
         False
-
     """
     if given == wanted:
         return True
@@ -229,7 +227,6 @@ def masks_of(
 
     Raises:
         ValueError: when they are damaged.
-
     """
     if not segmentation:
         return (), None

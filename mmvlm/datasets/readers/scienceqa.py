@@ -47,7 +47,6 @@ class ScienceQADataset(QuestionDataset):
     Raises:
         FileNotFoundError: when a file is missing.
         ValueError: naming a file that cannot be read, or the splits that there are.
-
     """
 
     default_task: ClassVar[dict] = dict(type="ScienceQuestion")

@@ -36,7 +36,6 @@ class ShikraFlickr30kDataset(AnnotatedImageDataset):
 
     Raises:
         ValueError: for a file that cannot be read, naming it.
-
     """
 
     default_task: ClassVar[dict] = dict(type="GroundedCaption")
@@ -111,7 +110,6 @@ def unmark(sentence: str) -> tuple[str, list[tuple[int, int]]]:
     Example:
         >>> unmark("<ph_st>Two men<ph_ed> in a yard .")
         ('Two men in a yard .', [(0, 7)])
-
     """
     marks, pieces = _MARK.findall(sentence), _MARK.split(sentence)
     if marks != ["<ph_st>", "<ph_ed>"] * (len(marks) // 2):

@@ -60,7 +60,6 @@ class StreamingDataset(IterableDataset):
 
     Raises:
         ValueError: for numbers below 1, or columns that do not fit.
-
     """
 
     def __init__(
@@ -123,7 +122,6 @@ class StreamingDataset(IterableDataset):
         Args:
             num_batches (int): batches that each rank has had since the epoch's begin,
                 or since :meth:`load_state_dict`.
-
         """
         return self.place_of(self.epoch, int(self._state[1]) + num_batches)
 
@@ -147,7 +145,6 @@ class StreamingDataset(IterableDataset):
         Raises:
             ValueError: for another seed, or a place inside of a round (another batch
                 size or number of ranks).
-
         """
         if state["seed"] != self.seed or state["rows"] % self.round_size:
             raise ValueError(

@@ -38,7 +38,6 @@ class TextCapsDataset(CaptionDataset):
     Raises:
         ValueError: naming a file that cannot be read; for an ``image_name`` that is no
             pattern.
-
     """
 
     def __init__(

@@ -42,7 +42,6 @@ class TextVQADataset(QuestionDataset):
     Raises:
         FileNotFoundError: when a file is missing.
         ValueError: naming a file that cannot be read.
-
     """
 
     default_task: ClassVar[dict] = dict(

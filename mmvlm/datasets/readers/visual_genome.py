@@ -66,7 +66,6 @@ class VisualGenomeDataset(AnnotatedImageDataset):
     Raises:
         ValueError: for an unknown option, files that are damaged or not in the same
             order, naming file and item.
-
     """
 
     default_task: ClassVar[dict] = dict(type="RegionCaption")

@@ -29,7 +29,6 @@ class VizWizDataset(QuestionDataset):
     Args:
         ann_file (str): annotation file.
         **kwargs: see :class:`QuestionDataset`.
-
     """
 
     default_task: ClassVar[dict] = dict(

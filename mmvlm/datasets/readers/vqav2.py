@@ -43,7 +43,6 @@ class VQAv2Dataset(QuestionDataset):
         FileNotFoundError: when a file is missing.
         ValueError: naming the file, when it cannot be read, or tells no
             ``data_subtype`` and ``image_name`` is None.
-
     """
 
     def __init__(

@@ -49,7 +49,6 @@ class WebShardDataset(ColumnDataset):
     Raises:
         FileNotFoundError: when a shard is missing.
         ValueError: naming the shard, when one is cut, compressed or no tar.
-
     """
 
     def __init__(

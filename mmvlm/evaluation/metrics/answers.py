@@ -25,7 +25,6 @@ class AnswersMetric(BaseMetric):
         out_file (str | None): JSON lines, one row per question; None writes none.
         collect_device (str): see mmengine.
         prefix (str | None): of the metrics' names; None takes the class's own.
-
     """
 
     def __init__(
@@ -56,7 +55,6 @@ class AnswersMetric(BaseMetric):
         Raises:
             KeyError: naming the sample, when it lacks an answer or what the metric
                 needs to know about it.
-
         """
         for sample in data_samples:
             missing = {"sample_id", "index", "gt_text", "pred_text"} - set(sample)

@@ -26,7 +26,6 @@ class TinyScenesMetric(AnswersMetric):
         out_file (str | None): JSON lines with question, ``gt``, ``pred`` and
             judgement of every sample; None writes none.
         **kwargs: see :class:`AnswersMetric`.
-
     """
 
     default_prefix = "tiny_scenes"

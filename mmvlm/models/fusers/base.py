@@ -26,7 +26,6 @@ class Fuser(BaseModule):
         vision_spec (VisionEncoderSpec): filled in from the encoder.
         select_layers (Sequence[int]): hidden states that the fuser wants.
         init_cfg (dict | list | None): mmengine initialisation.
-
     """
 
     def __init__(
@@ -62,7 +61,6 @@ class Fuser(BaseModule):
 
         Args:
             size (tuple[int, int]): height and width of one view in pixels.
-
         """
         return ViewLayout(size, size)
 

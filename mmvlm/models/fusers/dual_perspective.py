@@ -43,7 +43,6 @@ class OneViewLayout:
         views (DualPerspective): the views that a picture must have.
         view_size (tuple[int, int] | None): pixels that the fused view stands for;
             None keeps those of one view.
-
     """
 
     views: DualPerspective
@@ -54,7 +53,6 @@ class OneViewLayout:
 
         Raises:
             LayoutError: when the picture has other views.
-
         """
         if DualPerspective.of(layout) != self.views:
             raise LayoutError(
@@ -79,7 +77,6 @@ class PostNormAttention(nn.Module):
         heads (int): heads; C must be a multiple.
 
     Parameters: 4 * (C*C + C) + 2*C.
-
     """
 
     def __init__(self, width: int, heads: int) -> None:
@@ -169,7 +166,6 @@ class DualPerspectiveFuser(Fuser):
         >>> features = VisionFeatures((views,), (2,), (4, 4), 1, (layout,))
         >>> fuser(features).hidden_states[0].shape
         torch.Size([1, 16, 32])
-
     """
 
     def __init__(
@@ -283,7 +279,6 @@ class DualPerspectiveFuser(Fuser):
 
         Raises:
             LayoutError: when the pictures have other views.
-
         """
         layouts = tuple(self.out_layout(layout) for layout in features.layouts)
         patches = features.patches(0)

@@ -30,7 +30,6 @@ class FPNFuser(Fuser):
         init_cfg (dict | list | None): mmengine initialisation.
 
     Trainable parameters: with L layers L*(C*C + C) + 9*C*C + C.
-
     """
 
     def __init__(

@@ -33,7 +33,6 @@ class LayerMeanFuser(Fuser):
         init_cfg (dict | list | None): mmengine initialisation.
 
     Trainable parameters: number of layers when ``learned``, else 0.
-
     """
 
     def __init__(
@@ -84,7 +83,6 @@ class LayerConcatFuser(Fuser):
         init_cfg (dict | list | None): mmengine initialisation.
 
     Trainable parameters: 0.
-
     """
 
     def __init__(

@@ -70,7 +70,6 @@ class MMFuser(Fuser):
         >>> spec = VisionEncoderSpec(1024, 24, 14, 336, num_prefix_tokens=1)
         >>> sum(p.numel() for p in MMFuser(vision_spec=spec).parameters())
         5190592
-
     """
 
     def __init__(

@@ -20,7 +20,6 @@ class StackedLayout:
 
     Args:
         stacked (int): grids per view.
-
     """
 
     stacked: int
@@ -49,7 +48,6 @@ class PatchInfoMiningFuser(Fuser):
 
     Trainable parameters: with C = Dv and A = ``aux_width``,
         2*C + C*C + C + 2*(2*A + A*C + C).
-
     """
 
     def __init__(

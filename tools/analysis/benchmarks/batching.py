@@ -41,7 +41,6 @@ class SyntheticMixture:
         picture (int): tokens of a picture.
         cap (int): most tokens of a sample.
         seed (int): of the draw.
-
     """
 
     def __init__(

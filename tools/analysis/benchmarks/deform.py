@@ -135,7 +135,6 @@ def check_equal(
 
     Raises:
         RuntimeError: naming the variant and what differs.
-
     """
 
     def run(sample: Sample) -> list[torch.Tensor]:
@@ -201,7 +200,6 @@ def run(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
 
     Raises:
         RuntimeError: when a variant's results differ from the plain loop's.
-
     """
     torch.set_num_threads(1)
     samples = variants(args)

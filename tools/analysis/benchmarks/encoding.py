@@ -170,7 +170,6 @@ def check_equal(
 
     Raises:
         RuntimeError: naming the variant and the sample that differ.
-
     """
     wanted = {name: made[name](records) for name in set(equal.values())}
     for name, run in made.items():
@@ -213,7 +212,6 @@ def run(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
 
     Raises:
         RuntimeError: when ids or labels of two ways differ.
-
     """
     # One thread for all: the fast tokenizer would take every core for a batch.
     os.environ["TOKENIZERS_PARALLELISM"] = "false"

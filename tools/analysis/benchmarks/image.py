@@ -190,7 +190,6 @@ def errors(
 
     Raises:
         RuntimeError: when a variant is farther from them than it may be.
-
     """
     found: dict[str, list[np.ndarray]] = {name: [] for name in made}
     for name in names:
@@ -233,7 +232,6 @@ def run(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
 
     Raises:
         RuntimeError: when pixels differ by more than they may.
-
     """
     import cv2
 

@@ -23,7 +23,6 @@ def pad_batch(batch: VLMBatch) -> dict[str, torch.Tensor]:
         dict: ``input_ids`` (B, L) with -200 once per picture, ``labels``,
         ``attention_mask``, and ``pixel_values`` with one zero picture for each
         sample without one.
-
     """
     ids, labels, pixels, seen = [], [], [], 0
     for number, (row, goal) in enumerate(
@@ -66,7 +65,6 @@ class PlainLlavaStep:
             must be built with ``attention='sdpa'`` or ``'eager'``.
         checkpointing (bool): recompute every decoder block in backward, as the
             published recipe does.
-
     """
 
     def __init__(self, model: Any, checkpointing: bool = False) -> None:

@@ -70,7 +70,6 @@ def xtuner_rule(tokenizer: Any, instruction: str, separator: str = "") -> Encode
         tokenizer (Any): a transformers tokenizer.
         instruction (str): the template's INSTRUCTION, with ``{input}``.
         separator (str): the template's SEP, behind every answer.
-
     """
     bos, eos = tokenizer.bos_token_id, tokenizer.eos_token_id
 

@@ -234,7 +234,6 @@ def run(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
 
     Raises:
         RuntimeError: when the variants' losses disagree.
-
     """
     torch.set_num_threads(1)
     if args.memory_of:

@@ -66,7 +66,6 @@ class Outcome:
         refused (bool): whether opening raised as documented.
         fewer (str | None): what was damaged, when less was seen than was written.
         failure (str | None): what went wrong.
-
     """
 
     seen: int = 0
@@ -150,7 +149,6 @@ def walk(
         config (dict): of ``SceneWriter.readers``.
         pipeline (Sequence): transforms.
         names (Sequence[str]): of files, one of which a refusal must name.
-
     """
     outcome = Outcome()
     try:
@@ -176,7 +174,6 @@ def fetch(dataset: Any, position: int, outcome: Outcome) -> None:
 
     Raises:
         TypeError: when something else than an item or a bad record comes.
-
     """
     from mmvlm.datasets.bad_samples import BadRecord
 
@@ -196,7 +193,6 @@ def check_item(item: dict) -> None:
 
     Raises:
         RuntimeError: when it breaks it, as then the reader let damage through.
-
     """
     from mmvlm.structures import Region, Text
 
@@ -234,7 +230,6 @@ class FormatFuzzer:
         name (str): in ``SCENE_WRITERS``.
         folder (str): to write into.
         num_scenes (int): of each split.
-
     """
 
     def __init__(self, name: str, folder: str, num_scenes: int = 2) -> None:
@@ -380,7 +375,6 @@ def fuzz(
 
     Raises:
         KeyError: for an unknown format.
-
     """
     from mmvlm.registry import SCENE_WRITERS
 
