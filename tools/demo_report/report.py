@@ -7,12 +7,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from mmvlm.utils.files import write_atomic
-
-from .grid import boxes_of, draw_grid, image_path, select_rows
-from .loss_curves import draw_loss_curves
-from .page import data_uri, render, write_page
-from .results import (
+from demo_report.grid import boxes_of, draw_grid, image_path, select_rows
+from demo_report.loss_curves import draw_loss_curves
+from demo_report.results import (
     Answers,
     ResultLine,
     format_table,
@@ -20,6 +17,8 @@ from .results import (
     marks_text,
     result_lines,
 )
+from mmvlm.utils.files import write_atomic
+from mmvlm.visualization.page import data_uri, render, write_page
 
 __all__ = ["format_table", "write_report"]
 

@@ -9,8 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mmvlm.utils.files import writing
-
-from .page import new_figure
+from mmvlm.visualization.page import new_figure
 
 _LINE, _FAINT = "#2563eb", "#93b4f5"
 

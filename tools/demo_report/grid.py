@@ -13,8 +13,7 @@ import numpy as np
 
 from mmvlm.evaluation.functional.tiny_scenes import find_box, to_pixels
 from mmvlm.utils.files import writing
-
-from .page import new_figure
+from mmvlm.visualization.page import new_figure
 
 TRUE_COLOUR, PREDICTED_COLOUR = "#22c55e", "#f97316"
 _RIGHT, _WRONG, _GREY = "#15803d", "#c2410c", "#64748b"

@@ -5,11 +5,10 @@ import re
 import cv2
 import numpy as np
 import pytest
-
-from mmvlm.visualization.grid import boxes_of, draw_grid, select_rows
-from mmvlm.visualization.loss_curves import draw_loss_curves, read_losses, smooth
-from mmvlm.visualization.report import format_table, write_report
-from mmvlm.visualization.results import load_answers, result_lines
+from demo_report.grid import boxes_of, draw_grid, select_rows
+from demo_report.loss_curves import draw_loss_curves, read_losses, smooth
+from demo_report.report import format_table, write_report
+from demo_report.results import load_answers, result_lines
 
 BLACK = (0, 0, 0)
 TRUE_BGR, PREDICTED_BGR = (0x5E, 0xC5, 0x22), (0x16, 0x73, 0xF9)
