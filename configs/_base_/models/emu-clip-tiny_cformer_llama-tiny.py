@@ -10,7 +10,7 @@ _base_ = [
 
 chat_template = dict(image_prefix="(", image_suffix=")")
 model = dict(
-    type="EmuVLM",
+    type="VisionLanguageModel",
     vision_encoder=dict(
         type="HFVisionEncoder",
         random_init=True,
@@ -27,6 +27,5 @@ model = dict(
         dropout=0.0,
         select_layers=[-1],
     ),
-    head=dict(type="VisualRegressionHead"),
-    regression_weight=1.0,
+    heads=dict(head=dict(type="VisualRegressionHead", weight=1.0)),
 )
