@@ -152,7 +152,7 @@ def test_parts_of_models_are_written_once():
     for path in BASES:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and ast.unparse(node).startswith(
-                "dict(model_type="
+                "dict(type='HF"
             ):
                 seen.setdefault(ast.unparse(node), []).append(path.name)
     assert seen
