@@ -231,8 +231,10 @@ def _selected(part: Any) -> Iterator[int]:
         return
     layers = part.get("select_layers")
     if layers is None and isinstance(part.get("type"), str):
-        accepted = inspect.signature(MODELS.get(part["type"])).parameters
-        layers = getattr(accepted.get("select_layers"), "default", ())
+        part_class = MODELS.get(part["type"])
+        accepted = inspect.signature(part_class).parameters
+        layers = getattr(accepted.get("select_layers"), "default", None)
+        layers = layers or getattr(part_class, "default_layers", ())
     yield from layers or ()
     for value in part.values():
         yield from _selected(value)
