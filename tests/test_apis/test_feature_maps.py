@@ -10,9 +10,10 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
+from feature_maps import look_inside
+from feature_page import draw_sampling, mean_range, pca_colours
 
 from mmvlm.apis import VLMInferencer
-from mmvlm.apis.feature_maps import look_inside
 from mmvlm.apis.loading import LoadedModel
 from mmvlm.models.connectors.fused import FusedConnector
 from mmvlm.models.connectors.universal_projection import UniversalProjectionConnector
@@ -25,7 +26,6 @@ from mmvlm.models.utils.observing import (
     report,
 )
 from mmvlm.structures import VisionFeatures
-from mmvlm.visualization.features import draw_sampling, mean_range, pca_colours
 
 ROOT = Path(__file__).parents[2]
 

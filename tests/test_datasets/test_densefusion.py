@@ -10,9 +10,9 @@ from dataset_helpers import identity
 from torch.utils.data import DataLoader
 
 from mmvlm.datasets.bad_samples import BadRecord, DataError
-from mmvlm.datasets.densefusion import DenseFusionDataset, convert_to_llava
-from mmvlm.datasets.jsonl import JSONLines
-from mmvlm.datasets.llava import LLaVADataset
+from mmvlm.datasets.io.jsonl import JSONLines
+from mmvlm.datasets.readers.densefusion import DenseFusionDataset, convert_to_llava
+from mmvlm.datasets.readers.llava import LLaVADataset
 from mmvlm.structures import Image
 from mmvlm.text.templates.plain import PlainTemplate
 

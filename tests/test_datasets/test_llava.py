@@ -7,7 +7,7 @@ from dataset_helpers import identity
 from torch.utils.data import DataLoader
 
 from mmvlm.datasets.bad_samples import DataError
-from mmvlm.datasets.llava import LLaVADataset
+from mmvlm.datasets.readers.llava import LLaVADataset
 from mmvlm.registry import DATASETS
 
 

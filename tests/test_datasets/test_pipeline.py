@@ -5,7 +5,7 @@ from torch.utils.data import DataLoader
 
 from mmvlm.datasets.bad_samples import DataError
 from mmvlm.datasets.collate import collate_flat
-from mmvlm.datasets.llava import LLaVADataset
+from mmvlm.datasets.readers.llava import LLaVADataset
 from mmvlm.datasets.samplers.modality_length import ModalityLengthSampler
 from mmvlm.registry import CHAT_TEMPLATES, TOKENIZERS
 from mmvlm.structures import PatchTokenCount, VisionEncoderSpec

@@ -12,7 +12,7 @@ from mmvlm.datasets.bad_samples import BadRecord
 from mmvlm.datasets.index import arrays, token_lengths
 from mmvlm.datasets.index.fingerprint import NoFingerprint, fingerprint
 from mmvlm.datasets.index.token_lengths import WatchedRandom
-from mmvlm.datasets.llava import LLaVADataset
+from mmvlm.datasets.readers.llava import LLaVADataset
 from mmvlm.registry import CHAT_TEMPLATES, TOKENIZERS
 from mmvlm.structures import (
     AnnotatedImage,

@@ -34,7 +34,6 @@ class WatchedRandom:
 
     Args:
         seed (tuple[int, ...]): of :func:`numpy.random.default_rng`.
-
     """
 
     def __init__(self, seed: tuple[int, ...]) -> None:
@@ -74,7 +73,6 @@ class TokenLengths:
 
     Args:
         dataset (ConversationDataset): bound to a tokenizer.
-
     """
 
     def __init__(self, dataset: ConversationDataset) -> None:

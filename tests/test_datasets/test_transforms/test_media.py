@@ -10,7 +10,7 @@ import torch
 from transformers import ASTFeatureExtractor
 
 from mmvlm.datasets.collate import collate_flat
-from mmvlm.datasets.llava import LLaVADataset
+from mmvlm.datasets.readers.llava import LLaVADataset
 from mmvlm.datasets.transforms.audio import kaldi_fbank
 from mmvlm.datasets.transforms.image import RandomResizedCropSquare
 from mmvlm.datasets.transforms.media import (
