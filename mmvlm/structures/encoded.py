@@ -43,15 +43,34 @@ class EncodedSample:
         labels (np.ndarray): (T,) int64, ``IGNORE_INDEX`` where not trained;
             unshifted: ``labels[t] == input_ids[t]`` where trained.
         slots (list[Slot]): in order of position.
+        answer (EncodedSample | None): what the decoder of an encoder-decoder reads and
+            learns; all else is then what its encoder reads.
 
     """
 
     input_ids: np.ndarray
     labels: np.ndarray
     slots: list[Slot] = field(default_factory=list)
+    answer: EncodedSample | None = None
 
     def __len__(self) -> int:
-        return len(self.input_ids)
+        return len(self.input_ids) + (0 if self.answer is None else len(self.answer))
+
+    @property
+    def text(self) -> EncodedSample:
+        """The stream that is trained and continued."""
+        return self if self.answer is None else self.answer
+
+    def cut(self, length: int) -> EncodedSample:
+        """Return the sample without the tokens behind the first ``length``."""
+        if self.answer is not None:
+            rest = max(0, length - len(self.input_ids))
+            return dataclasses.replace(self, answer=self.answer.cut(rest))
+        return dataclasses.replace(
+            self,
+            input_ids=np.ascontiguousarray(self.input_ids[:length]),
+            labels=np.ascontiguousarray(self.labels[:length]),
+        )
 
 
 @dataclass

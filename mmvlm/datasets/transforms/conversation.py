@@ -6,8 +6,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
 from mmvlm.registry import TRANSFORMS
 from mmvlm.structures import (
     IGNORE_INDEX,
@@ -18,6 +16,7 @@ from mmvlm.structures import (
     Text,
 )
 from mmvlm.text.encoding import ConversationEncoder, SampleDropped
+from mmvlm.text.seq2seq_encoding import Seq2SeqEncoder
 
 from ..bad_samples import DATA_ERRORS
 
@@ -36,7 +35,7 @@ class EncodeConversation:
 
     Keys used: ``conversation``, ``layouts`` (samples with pictures), ``media``
     (samples with other inputs); ``dataset`` and ``index`` for messages. Keys
-    added: ``encoded`` (:class:`EncodedSample`),
+    added: ``encoded`` (:class:`EncodedSample`, with ``answer`` for encoder-decoders),
     ``truncated_tokens`` (int, tokens that were cut off), ``dropped_labels`` (bool,
     nothing is trained: the answers are empty or have weight 0, or LLaVA's count
     failed); in mode ``generate`` also
@@ -96,7 +95,9 @@ class EncodeConversation:
 
         """
         self.context = context
-        self._encoder = ConversationEncoder(
+        two_streams = context.template.is_encoder_decoder
+        kind = Seq2SeqEncoder if two_streams else ConversationEncoder
+        self._encoder = kind(
             context.template,
             context.tokenizer,
             drop_on_mismatch=self.drop_on_mismatch,
@@ -176,7 +177,7 @@ class EncodeConversation:
     ) -> dict:
         """Hold a sample against the limits; return the item with ``encoded``."""
         where, generate = _where(item), self.mode == "generate"
-        trains = bool((encoded.labels != IGNORE_INDEX).any())
+        trains = bool((encoded.text.labels != IGNORE_INDEX).any())
         roles = [turn.role for turn in conversation.turns]
         item["dropped_labels"] = not generate and not trains
         item["truncated_tokens"] = 0
@@ -186,7 +187,7 @@ class EncodeConversation:
         if limit is not None and len(encoded) > limit:
             item["truncated_tokens"] = len(encoded) - limit
             encoded = self._shorten(encoded, limit, where)
-            if not generate and trains and (encoded.labels == IGNORE_INDEX).all():
+            if not generate and trains and (encoded.text.labels == IGNORE_INDEX).all():
                 raise SampleDropped(
                     f"{where}: max_length={limit} leaves no trained token."
                 )
@@ -250,11 +251,7 @@ class EncodeConversation:
                     f"max_length={limit}, it would lose the question's end. Raise "
                     "max_length."
                 )
-            return EncodedSample(
-                np.ascontiguousarray(encoded.input_ids[:limit]),
-                np.ascontiguousarray(encoded.labels[:limit]),
-                encoded.slots,
-            )
+            return encoded.cut(limit)
         if lost:
             raise ValueError(
                 f"max_length={limit} would cut {lost} of {pictures} image tokens of "
