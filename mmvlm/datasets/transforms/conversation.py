@@ -11,7 +11,7 @@ from mmvlm.structures import (
     IGNORE_INDEX,
     Conversation,
     EncodedSample,
-    ModalityLayout,
+    InputLayout,
     Region,
     Text,
 )
@@ -35,7 +35,8 @@ class EncodeConversation:
 
     Keys used: ``conversation``, ``layouts`` (samples with pictures), ``media``
     (samples with other inputs); ``dataset`` and ``index`` for messages. Keys
-    added: ``encoded`` (:class:`EncodedSample`, with ``answer`` for encoder-decoders),
+    added: ``encoded`` (:class:`EncodedSample`; with a template for encoder-decoders
+    what the encoder reads, beside ``encoded_answer``, the decoder's),
     ``truncated_tokens`` (int, tokens that were cut off), ``dropped_labels`` (bool,
     nothing is trained: the answers are empty or have weight 0, or LLaVA's count
     failed); in mode ``generate`` also
@@ -145,7 +146,7 @@ class EncodeConversation:
             done = None
             if sample is not None:
                 done = _tried(self._finish, item, one[0], sample)
-            lengths.append(None if done is None else len(done["encoded"]))
+            lengths.append(None if done is None else num_tokens(done))
         return lengths
 
     def _prepare(self, item: dict) -> tuple[Conversation, list[int], dict]:
@@ -192,6 +193,8 @@ class EncodeConversation:
                     f"{where}: max_length={limit} leaves no trained token."
                 )
         item["encoded"] = encoded
+        if encoded.answer is not None:
+            item["encoded"], item["encoded_answer"] = encoded.split()
         return item
 
     def _image_lengths(self, item: dict, where: str) -> list[int]:
@@ -224,7 +227,7 @@ class EncodeConversation:
                     "them loaded; the pipeline needs LoadMedia before "
                     "EncodeConversation."
                 )
-            layouts = [ModalityLayout(name, tuple(array.shape)) for array in arrays]
+            layouts = [InputLayout(name, tuple(array.shape)) for array in arrays]
             lengths[name] = [self.context.token_count(layout) for layout in layouts]
         return lengths
 
@@ -271,6 +274,11 @@ def _tried(function: Callable, *given: Any) -> Any:
         return function(*given)
     except (*DATA_ERRORS, SampleDropped):
         return None
+
+
+def num_tokens(item: dict) -> int:
+    """Return the tokens of an encoded sample, both streams counted."""
+    return len(item["encoded"]) + len(item.get("encoded_answer", ()))
 
 
 def _where(item: dict) -> str:
