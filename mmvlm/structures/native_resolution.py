@@ -1,24 +1,26 @@
 """Images at their own resolution: sizes, patches and positions on three axes.
 
-They come as patches one after the other, those of all images of a batch in one
-tensor, with a grid (t, h, w) of patches per image; t counts pairs of video frames and
-is 1 for an image. Patches of a block of ``merge`` x ``merge``, which the encoder joins
-to one token, are neighbours.
+Their views are patches, one after the other, those of all images of a batch in one
+tensor; the layout of an image has one grid (t, h, w) of patches, where t counts steps
+in time and is 1 for an image. Patches of a block of ``merge`` x ``merge``, which the
+encoder joins to one token, are neighbours.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from .encoded import EncodedSample
-from .vision import ViewLayout
+from .vision import LayoutError, ViewLayout
 
 #: ``ViewLayout.kind`` of images that come as patches.
 NATIVE = "native"
 Grid = tuple[int, int, int]
+Size = tuple[int, int]
 
 
 def native_size(
@@ -78,11 +80,51 @@ def from_patches(patches: np.ndarray, grid: Grid, merge: int) -> np.ndarray:
     return parts.reshape(rows * patch, cols * patch, 3)
 
 
-def num_values(layout: ViewLayout) -> int:
-    """Return how many rows of the pixel tensor an image has: views, or patches."""
-    if layout.kind != NATIVE:
-        return layout.num_views
-    return sum(math.prod(grid) for grid in layout.grids)
+def native_layout(grid: Grid, patch: int, original_size: Size) -> ViewLayout:
+    """Return the layout of an image of so many patches.
+
+    Args:
+        grid (Grid): patches (t, h, w).
+        patch (int): pixels per side of a patch.
+        original_size (Size): height and width of the image in pixels.
+
+    """
+    _, rows, cols = grid
+    height, width = original_size
+    return ViewLayout(
+        original_size=original_size,
+        view_size=(patch, patch),
+        num_views=math.prod(grid),
+        kind=NATIVE,
+        scale=(cols * patch / width, rows * patch / height),
+        grids=(grid,),
+    )
+
+
+@dataclass(frozen=True)
+class BlockTokenCount:
+    """One token per block of patches.
+
+    Args:
+        merge (int): patches per side of a block.
+
+    """
+
+    merge: int
+
+    def __call__(self, layout: ViewLayout) -> int:
+        """Return the LLM positions of one image.
+
+        Raises:
+            LayoutError: for an image that does not come as patches.
+
+        """
+        if layout.kind != NATIVE:
+            raise LayoutError(
+                f"an image of {layout.num_views} views ('{layout.kind}') for an "
+                "encoder of patches; put NativeResolution into the pipeline."
+            )
+        return layout.num_views // self.merge**2
 
 
 def axis_positions(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,8 +10,8 @@ import numpy as np
 from mmvlm.registry import TRANSFORMS
 from mmvlm.structures import ViewLayout
 from mmvlm.structures.native_resolution import (
-    NATIVE,
     axis_positions,
+    native_layout,
     native_size,
     to_patches,
 )
@@ -22,9 +23,9 @@ from .image import ViewTransform
 class NativeResolution(ViewTransform):
     """Resize to whole blocks of patches with the image's aspect ratio (Qwen2-VL).
 
-    An image becomes patches (P, 3, patch, patch), block by block, and its layout's
-    ``grids`` has one entry (1, h, w). The layout's ``scale`` maps points into the
-    resized image before it is cut.
+    The views of an image are its patches, block by block, and its layout's ``grids``
+    has one entry (1, h, w). The layout's ``scale`` maps points into the resized image
+    before it is cut.
 
     Paper: Wang et al., "Qwen2-VL: Enhancing Vision-Language Model's Perception of the
     World at Any Resolution", 2024, arXiv 2409.12191. Deviations: none.
@@ -81,9 +82,9 @@ class NativeResolution(ViewTransform):
             - views: (P, 3, patch, patch), uint8
         """
         layout = self.layout(*image.shape[:2])
-        height, width = layout.view_size
-        large = self._resize(image, width, height)
-        return to_patches(large, self.size // self.merge, self.merge), layout
+        patch, (_, rows, cols) = self.size // self.merge, layout.grids[0]
+        large = self._resize(image, cols * patch, rows * patch)
+        return to_patches(large, patch, self.merge), layout
 
     def layout(
         self, height: int, width: int, rng: np.random.Generator | None = None
@@ -93,21 +94,15 @@ class NativeResolution(ViewTransform):
             height, width, self.size, self.min_pixels, self.max_pixels
         )
         patch = self.size // self.merge
-        return ViewLayout(
-            original_size=(height, width),
-            view_size=(rows, cols),
-            kind=NATIVE,
-            scale=(cols / width, rows / height),
-            grids=((1, rows // patch, cols // patch),),
-        )
+        return native_layout((1, rows // patch, cols // patch), patch, (height, width))
 
 
 @TRANSFORMS.register_module()
 class AddAxisPositions:
     """Give the tokens positions in time, height and width (M-RoPE).
 
-    Required keys: ``encoded``, ``layouts`` of :class:`NativeResolution`. Added key:
-    ``position_ids``, (3, T) int64; see :func:`axis_positions`.
+    Required keys: ``encoded``, ``layouts`` of :class:`NativeResolution`. Changed key:
+    ``encoded`` gets ``position_ids``, (3, T) int64; see :func:`axis_positions`.
 
     Args:
         merge (int): patches per side that the encoder joins to one token.
@@ -118,7 +113,7 @@ class AddAxisPositions:
         self.merge = merge
 
     def __call__(self, item: dict) -> dict:
-        """Return the item with ``position_ids``.
+        """Return the item with positions.
 
         Raises:
             ValueError: naming the sample, when a slot does not fit its grid.
@@ -132,7 +127,7 @@ class AddAxisPositions:
                 f"sample '{item['conversation'].id}': {error} AddAxisPositions needs "
                 "NativeResolution in the pipeline."
             ) from error
-        return {**item, "position_ids": positions}
+        return {**item, "encoded": replace(item["encoded"], position_ids=positions)}
 
     def plan(self, item: dict) -> dict:
         """Return the item: positions change no length."""

@@ -13,9 +13,9 @@ from mmvlm.models.language_models.hf_causal_lm import HFCausalLM
 from mmvlm.models.vision_encoders.qwen2_vl import Qwen2VLVisionEncoder
 from mmvlm.structures import SLOT_TOKEN_ID, EncodedSample, Slot
 from mmvlm.structures.native_resolution import (
+    BlockTokenCount,
     axis_positions,
     from_patches,
-    num_values,
 )
 
 IMAGE, START, VIDEO = 120, 121, 122
@@ -179,13 +179,15 @@ def test_images_are_cut_as_the_official_processor_does():
         views, layout = ours.view(image)
         theirs = official(image, return_tensors="np")
         assert layout.grids == tuple(map(tuple, theirs["image_grid_thw"]))
-        assert len(views) == num_values(layout)
+        assert len(views) == layout.num_views
+        assert len(views) // 4 == BlockTokenCount(2)(layout)
         found = (views / 255 - mean) / std
         expected = theirs["pixel_values"].reshape(-1, 3, 2, 14, 14)
         assert np.abs(found - expected[:, :, 0]).max() < 1e-5
         assert np.abs(found - expected[:, :, 1]).max() < 1e-5
         whole = from_patches(views, layout.grids[0], 2)
-        assert whole.shape[:2] == layout.view_size
+        size = np.array(layout.scale[::-1]) * (height, width)
+        assert np.allclose(whole.shape[:2], size)
 
 
 def _norm(spec):
