@@ -100,8 +100,6 @@ def generate_from_embeds(
 
     if stop_strings and decode is None:
         raise ValueError("stop_strings need 'decode' (ids to text).")
-    if streamer is not None and len(seq_lens) > 1:
-        raise ValueError(f"a streamer takes one sample, got {len(seq_lens)}.")
     stop_ids = _own_stops(model) if stop_ids is None else list(stop_ids)
     config = _config(model, stop_ids, kwargs)
     follows = bool(catch) or on_step is not None
@@ -110,7 +108,6 @@ def generate_from_embeds(
             "catch, on_step and share_prefix follow one reply each: num_beams=1."
         )
     start = int(model.config.is_encoder_decoder)
-    streamer = _Replies(streamer) if streamer is not None and start else streamer
     texts = _StopTexts(decode, stop_strings, start) if stop_strings else None
     recorder = StepRecorder(decoder, catch, on_step, start) if follows else None
     table = None
@@ -124,11 +121,18 @@ def generate_from_embeds(
                 generation_config=config,
                 logits_processor=processors,
                 stopping_criteria=StoppingCriteriaList([texts] if texts else []),
-                streamer=streamer,
+                streamer=_checked(streamer, seq_lens, start),
             )[:, start:]
     ends = {} if texts is None else texts.ends
     found = [(row, ends.get(number), number) for number, row in enumerate(ids)]
     return [_finished(*one, set(stop_ids), recorder) for one in found]
+
+
+def _checked(streamer: Any, seq_lens: Sequence[int], start: int) -> Any:
+    """Return a streamer that sees replies alone, or None."""
+    if streamer is not None and len(seq_lens) > 1:
+        raise ValueError(f"a streamer takes one sample, got {len(seq_lens)}.")
+    return _Replies(streamer) if streamer is not None and start else streamer
 
 
 class _Replies:
@@ -138,10 +142,12 @@ class _Replies:
         self.streamer, self.begun = streamer, False
 
     def put(self, value: torch.Tensor) -> None:
+        """Take new tokens: the first call brings what opens the reply."""
         self.streamer.put(value if self.begun else value[:, 1:])
         self.begun = True
 
     def end(self) -> None:
+        """Take the end of the reply."""
         self.streamer.end()
 
 
