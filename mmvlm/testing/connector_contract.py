@@ -52,7 +52,6 @@ class FuserCase:
 
     Args:
         fuser (type[Fuser]): the class to check.
-
     """
 
     def __init__(self, fuser: type[Fuser]) -> None:

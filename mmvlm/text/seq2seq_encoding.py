@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import zip_longest
 
 from mmvlm.structures import Conversation, EncodedSample
 
-from .encoding import ConversationEncoder
+from .encoding import ConversationEncoder, Lengths
 
 
 class Seq2SeqEncoder(ConversationEncoder):
@@ -24,10 +24,9 @@ class Seq2SeqEncoder(ConversationEncoder):
     def __call__(
         self,
         conversations: Sequence[Conversation],
-        image_lengths: Sequence[Sequence[int]],
+        lengths: Sequence[Lengths],
         *,
         add_generation_prompt: bool = False,
-        media_lengths: Sequence[Mapping[str, Sequence[int]]] | None = None,
     ) -> list[EncodedSample]:
         """Encode a batch; see :meth:`ConversationEncoder.__call__`.
 
@@ -45,13 +44,8 @@ class Seq2SeqEncoder(ConversationEncoder):
         if not add_generation_prompt:
             prompts = [_part(c, slice(None, -1)) for c in conversations]
             answers = [_part(c, slice(-1, None)) for c in conversations]
-        encoded = super().__call__(
-            prompts,
-            image_lengths,
-            add_generation_prompt=True,
-            media_lengths=media_lengths,
-        )
-        written = super().__call__(answers, [[]] * len(answers))
+        encoded = super().__call__(prompts, lengths, add_generation_prompt=True)
+        written = super().__call__(answers, [{}] * len(answers))
         return [
             replace(sample.cut(len(sample) - 1), answer=answer or _opening(sample))
             for sample, answer in zip_longest(encoded, written)
