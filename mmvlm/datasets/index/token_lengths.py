@@ -201,7 +201,7 @@ class TokenLengths:
             elif "inputs" in item:
                 yield sum(map(len, item["inputs"]["streams"].values()))
             elif "encoded" in item:
-                yield len(item["encoded"])
+                yield len(item["encoded"]) + len(item.get("encoded_answer", ()))
             else:
                 raise RuntimeError(
                     f"dataset '{self.dataset.name}': its pipeline encodes nothing "
