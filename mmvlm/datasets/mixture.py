@@ -92,7 +92,7 @@ class MixtureDataset(Dataset):
         self._counts: list[int] | None = None
         self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()
         self._drawn: tuple[int, list[np.ndarray], list[np.ndarray]] | None = None
-        self._told_tokens = False
+        self._logged_tokens = False
         if by != "tokens":
             print_log(self.describe(), logger="current", level=logging.INFO)
 
@@ -250,8 +250,8 @@ class MixtureDataset(Dataset):
 
         """
         parts = self._tokens_at(epoch, repeat)
-        if not self._told_tokens:
-            self._told_tokens = True
+        if not self._logged_tokens:
+            self._logged_tokens = True
             print_log(self.describe(epoch), logger="current", level=logging.INFO)
         return np.concatenate(parts)
 

@@ -62,7 +62,7 @@ def main():
                     part["image"] = Image.open(part.pop("path")).convert("RGB")
                     pictures.append(part["image"])
         text = processor.apply_chat_template(messages, add_generation_prompt=True)
-        told = processor(images=pictures or None, text=text, return_tensors="pt")
+        processed = processor(images=pictures or None, text=text, return_tensors="pt")
         template = processor.apply_chat_template(
             messages,
             add_generation_prompt=True,
@@ -73,7 +73,7 @@ def main():
         answer = pipe(text=messages, return_full_text=False, generate_kwargs=options)
         replies.append(
             {
-                "generate(**processor(...))": generate(told),
+                "generate(**processor(...))": generate(processed),
                 "apply_chat_template(tokenize=True)": generate(template),
                 "pipeline": cut(answer[0]["generated_text"]),
             }

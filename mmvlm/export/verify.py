@@ -178,8 +178,8 @@ def compare_replies(
             cwd=pictures,
         )
     if done.returncode:
-        told = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-        report.replies.append(f"plain transformers cannot answer: {told[-1]:.300}")
+        errors = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        report.replies.append(f"plain transformers cannot answer: {errors[-1]:.300}")
         return
     for (_, question, history), mine, theirs in zip(
         asked, ours, json.loads(done.stdout.splitlines()[-1]), strict=True

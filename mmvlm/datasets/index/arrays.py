@@ -75,14 +75,14 @@ class Progress:
     def __init__(self, label: str, total: int, unit: str = "records") -> None:
         self.label, self.total, self.unit = label, total, unit
         self._start = self._last = time.monotonic()
-        self.told = False
+        self.reported = False
 
     def at(self, done: int, count: int) -> None:
         """Tell that so many steps are done, which gave so many things."""
         now = time.monotonic()
         if now - self._last < self.every:
             return
-        self._last, self.told = now, True
+        self._last, self.reported = now, True
         if not self.total:
             say(f"{self.label}: {count} {self.unit}.")
             return

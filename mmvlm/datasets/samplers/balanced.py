@@ -188,14 +188,14 @@ class BalancedBatchSampler(RandomBatchSampler):
 
     def _no_room(self, error: NoRoom, limits: list, epoch: int, first_step: int) -> str:
         costs = [(c[error.row, error.sample], c[error.row].sum()) for c, _ in limits]
-        told = zip(costs, [most for _, most in limits], strict=True)
+        bounded = zip(costs, [most for _, most in limits], strict=True)
         return (
             f"BalancedBatchSampler: in epoch {epoch}, step {first_step + error.row} a "
             f"sample fits into none of the {self._step_batches} micro-batches: "
             + "; ".join(
                 f"it needs {own} of the {most} that a micro-batch may hold, the whole "
                 f"step {total}"
-                for (own, total), most in told
+                for (own, total), most in bounded
             )
             + f" (max_tokens={self.max_tokens}, max_images={self.max_images}). Raise "
             "the limit, lower batch_size, or accumulate more micro-batches."

@@ -158,14 +158,14 @@ def walk(
             except (ValueError, FileNotFoundError) as error:
                 outcome.refused = True
                 if names and not any(name in str(error) for name in names):
-                    outcome.failure = f"refused, but no file named: {_told(error)}"
+                    outcome.failure = f"refused, but no file named: {_described(error)}"
                 return outcome
             if not len(dataset.lengths) == len(dataset.modalities) == len(dataset):
                 raise RuntimeError("lengths or modalities are not one per sample")
             for position in range(len(dataset)):
                 fetch(dataset, position, outcome)
     except (Exception, Hang) as error:
-        outcome.failure = _told(error)
+        outcome.failure = _described(error)
     return outcome
 
 
@@ -213,7 +213,7 @@ def check_item(item: dict) -> None:
                 )
 
 
-def _told(error: BaseException) -> str:
+def _described(error: BaseException) -> str:
     """Return kind, words and place of an error."""
     root = error.__cause__ or error
     frames = traceback.extract_tb(root.__traceback__)
@@ -278,7 +278,7 @@ class FormatFuzzer:
             with watchdog():
                 fetch(dataset, row, outcome)
         except (Exception, Hang) as error:
-            outcome.failure = f"{_told(error)}; record {mutated!r:.300}"
+            outcome.failure = f"{_described(error)}; record {mutated!r:.300}"
         finally:
             del dataset._record
         return outcome
@@ -302,7 +302,7 @@ class FormatFuzzer:
                 with watchdog():
                     fetch(dataset, position, outcome)
             except (Exception, Hang) as error:
-                outcome.failure = _told(error)
+                outcome.failure = _described(error)
         return outcome
 
     def _damaged(
