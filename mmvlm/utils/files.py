@@ -248,7 +248,7 @@ class FileLock:
         return os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
 
     @contextmanager
-    def held(self, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
+    def acquire(self, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
         """Hold the lock inside a ``with``; ``waiting`` is called if it is taken.
 
         On a file system without locks nobody waits: what is written under the lock

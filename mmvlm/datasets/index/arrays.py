@@ -266,7 +266,9 @@ def kept_arrays(
         except OSError as error:
             say(f"{label}: cannot be kept in '{folder}': {error}.", logging.WARNING)
             continue
-        with lock.held(lambda: say(f"{label}: waits for the process that makes it.")):
+        with lock.acquire(
+            lambda: say(f"{label}: waits for the process that makes it.")
+        ):
             try:
                 return opened(folder)
             except FileNotFoundError:

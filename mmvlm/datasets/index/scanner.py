@@ -71,7 +71,7 @@ def whole_object(path: str) -> str | None:
         return None
     if not isinstance(value, dict):
         return None
-    lists = [key for key, held in value.items() if isinstance(held, list)]
+    lists = [key for key, content in value.items() if isinstance(content, list)]
     said = f"one JSON object over several lines (keys {list(value)[:8]})"
     hold = "".join(f" Its '{key}' holds a list." for key in lists[:3])
     return (

@@ -55,11 +55,11 @@ def deal_longest_first(
     order = np.argsort(-sizes, axis=1, kind="stable")
     rows = np.arange(len(sizes))
     loads = np.zeros((len(sizes), num_bins), dtype=np.int64)
-    held = [np.zeros_like(loads) for _ in limits]
+    sums = [np.zeros_like(loads) for _ in limits]
     chosen = np.empty_like(order)
     for samples in order.T:
         open_loads = loads
-        for (costs, most), used in zip(limits, held, strict=True):
+        for (costs, most), used in zip(limits, sums, strict=True):
             full = used + costs[rows, samples][:, None] > most
             open_loads = np.where(full, _FULL, open_loads)
         bins = open_loads.argmin(1)
@@ -69,7 +69,7 @@ def deal_longest_first(
             raise NoRoom(row, int(samples[row]))
         chosen[rows, samples] = bins
         loads[rows, bins] += sizes[rows, samples]
-        for (costs, _), used in zip(limits, held, strict=True):
+        for (costs, _), used in zip(limits, sums, strict=True):
             used[rows, bins] += costs[rows, samples]
     return chosen
 
