@@ -26,8 +26,8 @@ def main():
     import transformers
     from PIL import Image
 
-    asked = json.load(sys.stdin)
-    folder, stops = asked["folder"], asked["stop_strings"]
+    request = json.load(sys.stdin)
+    folder, stops = request["folder"], request["stop_strings"]
     model = transformers.AutoModelForImageTextToText.from_pretrained(
         folder, torch_dtype=torch.float32
     ).eval()
@@ -35,7 +35,7 @@ def main():
     pipe = transformers.pipeline(
         "image-text-to-text", model=model, processor=processor, device="cpu"
     )
-    options = dict(max_new_tokens=asked["max_new_tokens"], do_sample=False)
+    options = dict(max_new_tokens=request["max_new_tokens"], do_sample=False)
     if stops:
         options.update(stop_strings=stops, tokenizer=processor.tokenizer)
 
@@ -54,7 +54,7 @@ def main():
         return words(ids, inputs["input_ids"].shape[1])
 
     replies = []
-    for messages in asked["questions"]:
+    for messages in request["questions"]:
         pictures = []
         for message in messages:
             for part in message["content"]:

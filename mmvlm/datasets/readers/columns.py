@@ -216,8 +216,8 @@ def _texts(cells: dict, name: str) -> list[str]:
 def _questions(cells: dict, sample: str) -> list[VisualQuestion]:
     if "question" not in cells:
         return []
-    asked = _texts(cells, "question")
-    if len(asked) != 1:
+    questions = _texts(cells, "question")
+    if len(questions) != 1:
         raise ValueError(f"'question' must be a text, got {cells['question']!r:.80}.")
     choices = _texts(cells, "choices")
     choice = cells.get("choice")
@@ -232,7 +232,7 @@ def _questions(cells: dict, sample: str) -> list[VisualQuestion]:
             )
     return [
         VisualQuestion(
-            asked[0],
+            questions[0],
             answers=tuple(_texts(cells, "answer")),
             choices=tuple(choices),
             choice=choice,

@@ -73,7 +73,7 @@ class MultiTurn(DataTask):
         wanted = 1 + draws.integer(self.max_rounds) if self.vary else self.max_rounds
         able = list(range(len(self.tasks)))
         turns: list[Turn] = []
-        asked: set[str] = set()
+        seen: set[str] = set()
         reasons: list[str] = []
         for _ in range(wanted * _TRIES_PER_ROUND):
             if not able or len(turns) >= 2 * wanted:
@@ -87,8 +87,8 @@ class MultiTurn(DataTask):
                 continue
             for question, answer in _rounds(rounds):
                 words = _words(question)
-                if words not in asked and len(turns) < 2 * wanted:
-                    asked.add(words)
+                if words not in seen and len(turns) < 2 * wanted:
+                    seen.add(words)
                     turns += [question, answer]
         if not turns:
             raise NothingToAsk(" ".join(reasons))

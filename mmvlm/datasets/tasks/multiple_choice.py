@@ -85,14 +85,14 @@ class MultipleChoice(DataTask):
             ValueError: for more choices than letters, or an answer that is hidden
                 before the end of the dialogue.
         """
-        asked = draw_questions(
+        questions = draw_questions(
             [q for q in annotation.questions if q.choices], self.max_questions, rng
         )
-        if not asked:
+        if not questions:
             raise NothingToAsk("no question with choices.")
         pairs = []
-        for number, question in enumerate(asked):
-            with_suffix = said_at(self.suffix_on, number, len(asked))
+        for number, question in enumerate(questions):
+            with_suffix = said_at(self.suffix_on, number, len(questions))
             suffix = self.suffix if with_suffix else None
             pairs.append(self._pair(question, suffix, rng))
         return dialogue(pairs)

@@ -82,10 +82,12 @@ class PointQA(DataTask):
         """Return a question with a point and its answer."""
         draws = draws_of(rng)
         things = boxed(annotation)
-        asked = [(q, _targets(q, annotation)) for q in annotation.questions]
-        asked = [(q, targets) for q, targets in asked if targets and q.answers]
-        if asked:
-            question, targets = draws.choice(asked)
+        candidates = [(q, _targets(q, annotation)) for q in annotation.questions]
+        candidates = [
+            (q, targets) for q, targets in candidates if targets and q.answers
+        ]
+        if candidates:
+            question, targets = draws.choice(candidates)
             target = draws.choice(targets)
             shown = shown_region(target, annotation.size, draws, self.kind, self.where)
             asking = Text(question.question, "question")

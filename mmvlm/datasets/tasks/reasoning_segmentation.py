@@ -82,18 +82,18 @@ class ReasoningSegmentation(DataTask):
     def turns(self, annotation: AnnotatedImage, rng: np.random.Generator) -> list[Turn]:
         """Return a question and an answer for each of some texts."""
         masked = [has_mask(instance) for instance in annotation.instances]
-        asked = [
+        questions = [
             question
             for question in annotation.questions
             if question.instances and all(masked[i] for i in question.instances)
         ]
-        if not asked:
+        if not questions:
             raise NothingToAsk("no question whose answer is a mask.")
         draws = draws_of(rng)
         if self.take == "random":
-            asked = draws.sample(asked, self.max_questions)
+            questions = draws.sample(questions, self.max_questions)
         turns: list[Turn] = []
-        for question in asked[: self.max_questions]:
+        for question in questions[: self.max_questions]:
             turns += self._ask(question, annotation, draws)
         return turns
 

@@ -77,10 +77,10 @@ class ScienceQuestion(DataTask):
             ValueError: for more choices than letters, or an answer that is hidden
                 before the end of the dialogue.
         """
-        asked = [question for question in annotation.questions if question.choices]
-        if not asked:
+        questions = [question for question in annotation.questions if question.choices]
+        if not questions:
             raise NothingToAsk("no question with choices.")
-        return dialogue([(self._ask(q), self._answer(q)) for q in asked])
+        return dialogue([(self._ask(q), self._answer(q)) for q in questions])
 
     def _ask(self, question: VisualQuestion) -> str:
         if len(question.choices) > len(string.ascii_uppercase):

@@ -86,7 +86,7 @@ def _check(
 
 # ------------------------------------------------------------------ choice
 @torch.compiler.assume_constant_result
-def choose_backend(device: str, asked: str | None = None) -> str:
+def choose_backend(device: str, backend: str | None = None) -> str:
     """Return the backend to use, telling it once per device.
 
     On a GPU mmcv's kernel, else ``bag``; on a CPU our C++ operator where it is
@@ -100,19 +100,19 @@ def choose_backend(device: str, asked: str | None = None) -> str:
         ValueError: for an unknown name.
         RuntimeError: when the backend asked for cannot run on the device.
     """
-    if asked is None:
+    if backend is None:
         return _automatic(device)
-    if asked not in BACKENDS:
+    if backend not in BACKENDS:
         raise ValueError(
-            f"deformable attention: backend {asked!r}, expected one of "
+            f"deformable attention: backend {backend!r}, expected one of "
             f"{list(BACKENDS)} or None."
         )
-    reason = _why_not(asked, device)
+    reason = _why_not(backend, device)
     if reason is not None:
         raise RuntimeError(
-            f"deformable attention: backend '{asked}' cannot run on {device}: {reason}."
+            f"deformable attention: backend '{backend}' cannot run on {device}: {reason}."
         )
-    return asked
+    return backend
 
 
 @functools.cache

@@ -70,11 +70,11 @@ def make_records(number: int, words: list[str], seed: int = 0) -> list[dict]:
     for index in range(number):
         turns = []
         for turn in range(int(rng.integers(1, 7))):
-            asked = text(4, 18) + "?"
+            question = text(4, 18) + "?"
             if turn == 0 and index % 5:
-                tagged = (f"<image>\n{asked}", f"{asked}\n<image>")
-                asked = tagged[int(rng.integers(2))]
-            turns.append({"from": "human", "value": asked})
+                tagged = (f"<image>\n{question}", f"{question}\n<image>")
+                question = tagged[int(rng.integers(2))]
+            turns.append({"from": "human", "value": question})
             turns.append({"from": "gpt", "value": text(3, 60) + "."})
         record = {"id": str(index), "conversations": turns}
         if index % 5:
