@@ -107,8 +107,8 @@ class MixtureDataset(Dataset):
 
         """
         if self._counts is None:
-            wanted = self._wanted()
-            capped = zip(wanted, self.limits, strict=True)
+            ideal = self._ideal_counts()
+            capped = zip(ideal, self.limits, strict=True)
             self._counts = [
                 max(1, round(n if most is None else min(n, most))) for n, most in capped
             ]
@@ -118,7 +118,7 @@ class MixtureDataset(Dataset):
     def _ends(self) -> np.ndarray:
         return np.cumsum(self.counts)
 
-    def _wanted(self) -> list[float]:
+    def _ideal_counts(self) -> list[float]:
         """Return the samples that the weights ask for."""
         lengths = [len(d) for d in self.datasets]
         if self.by == "epochs":

@@ -50,8 +50,8 @@ def import_hf(
             model_cfg["language_model"]["config"]["vocab_size"] = vocab_size
     else:
         model_cfg = plain_model_cfg(model_cfg)
-        wanted = (model_cfg["language_model"].get("config") or {}).get("vocab_size")
-        vocab_size = wanted if vocab_size is None else vocab_size
+        configured = (model_cfg["language_model"].get("config") or {}).get("vocab_size")
+        vocab_size = configured if vocab_size is None else vocab_size
         _check_facts(config, model_cfg, folder)
     state = read_state(folder)
     layout = detect_layout(state, str(folder))

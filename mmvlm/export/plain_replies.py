@@ -39,8 +39,8 @@ def main():
     if stops:
         options.update(stop_strings=stops, tokenizer=processor.tokenizer)
 
-    def words(ids, given):
-        text = processor.decode(ids[0, given:], skip_special_tokens=True)
+    def words(ids, length):
+        text = processor.decode(ids[0, length:], skip_special_tokens=True)
         return cut(text)
 
     def cut(text):

@@ -151,7 +151,7 @@ def compare_replies(
     Args:
         report (VerifyReport): gets the differences.
         folder (str | Path): what :func:`export_hf` wrote.
-        asked (list[tuple]): picture ((H, W, 3), uint8) or None, question, and the
+        turns (list[tuple]): picture ((H, W, 3), uint8) or None, question, and the
             questions and answers before it.
         ours (list[str]): what our model says to each.
         max_new_tokens (int): limit of a reply.

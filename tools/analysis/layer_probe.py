@@ -76,11 +76,11 @@ def probe_layers(
         progress(f"probing {'small' if kind[1] else 'large'} {kind[0]}s")
         if not known[kind] or not tested[kind]:
             continue
-        names, wanted = _names(known[kind]), _names(tested[kind])
+        names, targets = _names(known[kind]), _names(tested[kind])
         views = _joined(tested[kind])
         for source, tokens in _joined(known[kind]).items():
             table[source][kind] = _score(
-                tokens, names, views[source], wanted, epochs, seed
+                tokens, names, views[source], targets, epochs, seed
             )
     return dict(table)
 
@@ -197,7 +197,7 @@ def _score(
     known: torch.Tensor,
     names: torch.Tensor,
     tested: torch.Tensor,
-    wanted: torch.Tensor,
+    targets: torch.Tensor,
     epochs: int,
     seed: int,
     batch: int = 128,
@@ -226,5 +226,5 @@ def _score(
                 optimizer.step()
                 schedule.step()
     with torch.no_grad():
-        said = probe.eval()(tested).argmax(1)
-    return (said == wanted).float().mean().item()
+        predicted = probe.eval()(tested).argmax(1)
+    return (predicted == targets).float().mean().item()

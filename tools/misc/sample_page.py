@@ -97,8 +97,11 @@ def write_sample_page(
         '<span class="trained">trained</span> <span class="slot">picture</span>. '
         "Boxes in colour stand in the conversation, dashed ones in the annotation.</p>"
     )
-    said = [f"{len(cards)} samples ({counts}), {bad} of them bad or left out.", *notes]
-    lines = "".join(f'<p class="note">{_text(line)}</p>' for line in said)
+    summary = [
+        f"{len(cards)} samples ({counts}), {bad} of them bad or left out.",
+        *notes,
+    ]
+    lines = "".join(f'<p class="note">{_text(line)}</p>' for line in summary)
     body = "\n".join(map(_article, cards))
     body = Markup(f"{lines}{key}\n{body}")
     return write_page(path, title=visible(title), body=body, style=_STYLE)

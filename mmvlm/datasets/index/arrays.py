@@ -14,6 +14,7 @@ import tempfile
 import time
 import zlib
 from collections.abc import Callable
+from functools import partial
 from hashlib import sha256
 from typing import Any
 
@@ -266,9 +267,8 @@ def kept_arrays(
         except OSError as error:
             say(f"{label}: cannot be kept in '{folder}': {error}.", logging.WARNING)
             continue
-        with lock.acquire(
-            lambda: say(f"{label}: waits for the process that makes it.")
-        ):
+        waiting = f"{label}: waits for the process that makes it."
+        with lock.acquire(partial(say, waiting)):
             try:
                 return opened(folder)
             except FileNotFoundError:

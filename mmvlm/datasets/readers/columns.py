@@ -141,8 +141,8 @@ class ColumnDataset(ConversationDataset):
     # What the base class needs ---------------------------------------------
 
     def _record_id(self, record: dict) -> str:
-        given = record["cells"].get("id")
-        return str(record["row"] if given is None else given)
+        own_id = record["cells"].get("id")
+        return str(record["row"] if own_id is None else own_id)
 
     def _image_keys(self, record: dict) -> tuple:
         keys = tuple(record["pictures"])

@@ -241,12 +241,12 @@ class StreamingDataset(IterableDataset):
             raise ValueError(f"expected a row (mapping), got {row!r:.80}.")
         cells: dict[str, Any] = {}
         for name, column in self.mapper.columns.items():
-            wanted = [column] if isinstance(column, str) else list(column)
-            missing = [one for one in wanted if one not in row]
+            needed = [column] if isinstance(column, str) else list(column)
+            missing = [one for one in needed if one not in row]
             if missing:
                 raise ValueError(f"no columns {missing}; it has {sorted(row)[:12]}.")
-            values = {one: row[one] for one in wanted}
-            cells[name] = values if name == "meta" else values[wanted[0]]
+            values = {one: row[one] for one in needed}
+            cells[name] = values if name == "meta" else values[needed[0]]
         return cells
 
 

@@ -235,8 +235,8 @@ def _same_picture(items: tuple, number: int, paths: Sequence[str]) -> int | None
             for one, path in zip(found, paths, strict=True)
         )
         raise ValueError(
-            f"item {number} is about different pictures: {listing}. The files must have "
-            "the same pictures in the same order; take them from one release."
+            f"item {number} is about different pictures: {listing}. The files must "
+            "have the same pictures in the same order; take them from one release."
         )
     return found[0]
 

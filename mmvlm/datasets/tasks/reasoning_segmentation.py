@@ -106,15 +106,15 @@ class ReasoningSegmentation(DataTask):
                 Turn("user", (Text(question.question),)),
                 Turn("assistant", (Text(reason),)),
             ]
-        wanted = self._question(question, draws)
+        request = self._question(question, draws)
         instances = [annotation.instances[i] for i in question.instances]
         named = None if _is_sentence(question) else question.question
         mask = mask_region(instances, annotation.size, named)
         answer = self.answers.draw(draws, mask=mask)
         if reason and draws.integer(2):
-            wanted = (*wanted, Text(" "), *self.reasons.draw(draws))
+            request = (*request, Text(" "), *self.reasons.draw(draws))
             answer = (*answer, Text(f" {reason}"))
-        return [Turn("user", wanted), Turn("assistant", answer)]
+        return [Turn("user", request), Turn("assistant", answer)]
 
     def _question(self, question: VisualQuestion, draws: Draws) -> tuple[Part, ...]:
         if _is_sentence(question):

@@ -12,6 +12,7 @@ from mmvlm.structures import AnnotatedImage, Turn, VisualQuestion
 from .answers import (
     PLACES,
     RULES,
+    applies_at,
     check_options,
     check_wordings,
     choose_answer,
@@ -19,7 +20,6 @@ from .answers import (
     draw,
     draw_questions,
     lines,
-    said_at,
 )
 from .base import DataTask, NothingToAsk
 
@@ -91,7 +91,7 @@ class VisualQuestionAnswering(DataTask):
             hint = None
             if self.hint_line is not None and question.hint:
                 hint = self.hint_line.format(hint=question.hint)
-            with_suffix = said_at(self.suffix_on, number, len(questions))
+            with_suffix = applies_at(self.suffix_on, number, len(questions))
             text = draw(self.prompts, rng).format(question=question.question)
             text = lines(text, hint, self.suffix if with_suffix else None)
             pairs.append((text, self._answer(question, rng)))

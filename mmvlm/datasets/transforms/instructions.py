@@ -91,8 +91,8 @@ class TokenizeInstructions:
         return item
 
     def _text(self, turn: Turn, questions: list[Turn], sample: str) -> str:
-        said = questions if self.turns == "all" else [turn]
-        text = " ".join(one.text.strip() for one in said).strip()
+        used = questions if self.turns == "all" else [turn]
+        text = " ".join(one.text.strip() for one in used).strip()
         if not text:
             raise ValueError(
                 f"sample '{sample}': a picture without a question, but the connector "

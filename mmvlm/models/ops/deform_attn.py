@@ -70,11 +70,11 @@ def _check(
 ) -> None:
     total = sum(height * width for height, width in shapes)
     batch, count, heads, _ = value.shape
-    wanted = (batch, locations.shape[1], heads, len(shapes), locations.shape[4])
+    expected = (batch, locations.shape[1], heads, len(shapes), locations.shape[4])
     if (
         count != total
-        or tuple(locations.shape) != (*wanted, 2)
-        or tuple(weights.shape) != wanted
+        or tuple(locations.shape) != (*expected, 2)
+        or tuple(weights.shape) != expected
     ):
         raise ValueError(
             f"deform_attn_sample: value {tuple(value.shape)}, locations "
@@ -94,7 +94,7 @@ def choose_backend(device: str, backend: str | None = None) -> str:
 
     Args:
         device (str): type of the device, such as ``cpu``.
-        asked (str | None): a backend's name; None chooses.
+        backend (str | None): a backend's name; None chooses.
 
     Raises:
         ValueError: for an unknown name.
@@ -110,7 +110,8 @@ def choose_backend(device: str, backend: str | None = None) -> str:
     reason = _why_not(backend, device)
     if reason is not None:
         raise RuntimeError(
-            f"deformable attention: backend '{backend}' cannot run on {device}: {reason}."
+            f"deformable attention: backend '{backend}' cannot run on {device}: "
+            f"{reason}."
         )
     return backend
 

@@ -141,10 +141,10 @@ def check_equal(
         out = sample(leaves[0], shapes, *leaves[1:])
         return [out.detach(), *torch.autograd.grad(out, leaves, grad)]
 
-    wanted = run(samples["plain"])
+    expected = run(samples["plain"])
     names = ("output", "gradient of value", "of locations", "of weights")
     for variant, sample in samples.items():
-        for name, got, want in zip(names, run(sample), wanted, strict=True):
+        for name, got, want in zip(names, run(sample), expected, strict=True):
             most = TOLERANCES[0]
             if name != "output":
                 most = TOLERANCES[1] * want.abs().max().item()

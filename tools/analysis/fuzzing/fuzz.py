@@ -312,11 +312,11 @@ class FormatFuzzer:
         names += [os.path.basename(self._opened[number].ann_file.rstrip("/"))]
         with replaced(path, lambda data: damage(path, data, rng)) as changed:
             outcome = walk(self.configs[number], self.pipeline, names)
-            said = f"{os.path.relpath(path, self.folder)}: {difference(*changed)}"
+            change = f"{os.path.relpath(path, self.folder)}: {difference(*changed)}"
             if outcome.failure is not None:
-                outcome.failure += f"; {said}"
+                outcome.failure += f"; {change}"
             elif not outcome.refused and outcome.seen < len(self._rows[number]):
-                outcome.fewer = f"{outcome.seen} of {len(self._rows[number])}; {said}"
+                outcome.fewer = f"{outcome.seen} of {len(self._rows[number])}; {change}"
         return outcome
 
 

@@ -62,7 +62,7 @@ class LLaVAMixWriter(OwnPicturesWriter):
         return self.image_path(sample).removeprefix("playground/data/")
 
     def _pair(self, first: SceneSample, second: SceneSample) -> dict:
-        said = [
+        conversation = [
             {
                 "from": "human",
                 "value": "First: <image> Second: <image>\nWhat is first?",
@@ -74,7 +74,7 @@ class LLaVAMixWriter(OwnPicturesWriter):
         return dict(
             id=f"{first.id}-{second.id}",
             image=[self._image(first), self._image(second)],
-            conversations=said,
+            conversations=conversation,
             data_source="tiny_scenes",
         )
 
