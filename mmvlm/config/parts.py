@@ -75,8 +75,11 @@ def part_configs(model: Any) -> dict[str, PartConfig]:
         except UnknownName:
             kind = None
     found = {}
-    for key, (base, several) in (part_fields(kind) if kind else {}).items():
-        value = model.get(key)
+    fields = part_fields(kind) if kind else {}
+    for key, value in model.items() if fields else ():
+        base, several = fields.get(key, (None, False))
+        if base is None:
+            continue
         if several and isinstance(value, Mapping):
             for name, one in value.items():
                 found[name] = PartConfig(f"{key}.{name}", one, base)

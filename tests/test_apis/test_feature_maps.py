@@ -70,7 +70,7 @@ def test_maps_are_those_that_the_modules_saw(fused_talk, picture_file):
 
     model = fused_talk.model
     batch = fused_talk.encode([fused_talk.conversation(picture_file, "")])
-    features = model.vision_encoder(batch.pixel_values, (1, -2))
+    features = model.vision_encoder(batch.inputs["image"].values, (1, -2))
     for place, layer in enumerate((1, 2)):
         want = features.patches(place)[0].reshape(4, 4, -1)
         np.testing.assert_allclose(maps.layers[layer], want.detach(), atol=1e-6)

@@ -20,12 +20,12 @@ def _args(*options):
 def test_batches_have_the_stated_padding_and_trained_share(kind, least, most):
     batch = bench_step.make_samples(kind, 8, 500)
 
-    padding = 1 - len(batch.input_ids) / (max(batch.seq_lens) * 8)
-    trained = batch.num_target_tokens / len(batch.input_ids)
+    padding = 1 - len(batch.text.input_ids) / (max(batch.text.seq_lens) * 8)
+    trained = batch.text.num_targets / len(batch.text.input_ids)
 
     assert least <= padding <= most
     assert 0.16 <= trained <= 0.19
-    assert set(batch.slot_lens) == {144}
+    assert set(batch.inputs["image"].slot_lens) == {144}
 
 
 @pytest.mark.parametrize("head, share", [("small", 0.04), ("large", 0.4)])

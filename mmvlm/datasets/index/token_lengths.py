@@ -199,7 +199,7 @@ class TokenLengths:
             if item is None:
                 yield None
             elif "inputs" in item:
-                yield len(item["inputs"]["input_ids"])
+                yield sum(map(len, item["inputs"]["streams"].values()))
             elif "encoded" in item:
                 yield len(item["encoded"])
             else:
