@@ -152,6 +152,7 @@ OPAQUE = {"config_overrides", "meta", "metainfo", "rope_scaling"}
 #: Dicts without ``type``, by key: the functions whose keywords they are.
 KEYWORDS_OF: dict[str, tuple[str, ...]] = {
     "lora": ("mmvlm.models.language_models.peft.add_lora", "peft.LoraConfig"),
+    "new_tokens": ("mmvlm.models.language_models.new_tokens.NewTokens",),
     "quantization": ("mmvlm.models.language_models.peft.quantize_linears",),
     "clip_grad": (
         "torch.nn.utils.clip_grad_norm_",

@@ -248,14 +248,20 @@ def _template_name(doctor: Doctor) -> Any:
 
 def check_tokenizer(doctor: Doctor) -> None:
     """Load the tokenizer and let the template look at it."""
+    from mmvlm.models.language_models.new_tokens import NewTokens
     from mmvlm.registry import TOKENIZERS
-    from mmvlm.text.vocabulary import check_vocabulary, foreign_vocabulary
+    from mmvlm.text.vocabulary import (
+        add_new_tokens,
+        check_vocabulary,
+        foreign_vocabulary,
+    )
 
     config, template = doctor.cfg.get("tokenizer"), build_template(doctor)
     if not isinstance(config, dict) or template is None:
         return
     try:
         tokenizer = TOKENIZERS.build(dict(config))
+        add_new_tokens(tokenizer, NewTokens.of(doctor.cfg.get("model")))
     except (ValueError, OSError, ImportError) as error:
         doctor.report("tokenizer", str(error))
         return

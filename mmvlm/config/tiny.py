@@ -92,7 +92,7 @@ def make_tiny(cfg: Config, max_iters: int = 2, folder: str | None = None) -> Con
 
     """
     if cfg.get("tokenizer") is not None:
-        cfg.tokenizer = _tiny_tokenizer(cfg.get("chat_template"))
+        cfg.tokenizer = _tiny_tokenizer(cfg)
     if cfg.get("model") is not None:
         cfg.model = tiny_model(cfg.model, _special_ids(cfg.get("tokenizer")))
     _tiny_data(cfg, folder or toy_folder())
@@ -177,6 +177,8 @@ def _tiny_part(part: dict, config: dict, sizes: dict) -> dict:
     result["config"] = {**kept, **sizes}
     if part.get("attention") == "flash_attention_2":
         result["attention"] = "segment"
+    if part.get("new_tokens"):  # a tiny table has no rows to spare
+        result["new_tokens"] = {**part["new_tokens"], "first_id": None}
     if part.get("lora"):
         result["lora"] = {**part["lora"], "r": 4, "alpha": 8}
     return result
@@ -215,10 +217,12 @@ def _selected(part: Any) -> Iterator[int]:
         yield from _selected(value)
 
 
-def _tiny_tokenizer(template: Any) -> dict:
+def _tiny_tokenizer(cfg: Config) -> dict:
+    from mmvlm.models.language_models.new_tokens import NewTokens
     from mmvlm.registry import CHAT_TEMPLATES
     from mmvlm.text.templates.tokenizer_chat import TokenizerChatTemplate
 
+    template, new = cfg.get("chat_template"), NewTokens.of(cfg.get("model"))
     special: tuple[str, ...] = ()
     if template is not None:
         config = dict(type=template) if isinstance(template, str) else dict(template)
@@ -226,6 +230,8 @@ def _tiny_tokenizer(template: Any) -> dict:
         if isinstance(built, TokenizerChatTemplate):
             return dict(type="TinyTokenizer", **_CHATML)
         special = tuple(built.special_tokens)
+    new_names = () if new is None else new.names  # the model brings them
+    special = tuple(token for token in special if token not in new_names)
     return dict(type="TinyTokenizer", special_tokens=list(special))
 
 

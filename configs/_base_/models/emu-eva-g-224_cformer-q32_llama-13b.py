@@ -41,7 +41,10 @@ model = dict(
         ),
         torch_dtype="bfloat16",
         gradient_checkpointing="all",
-        num_new_tokens=6,
+        new_tokens=dict(
+            tokens=["[PAD]", "[IMG]", "[/IMG]", "<image>", "[USER]", "[ASSISTANT]"],
+            train=None,
+        ),
     ),
     head=dict(type="VisualRegressionHead"),
     regression_weight=1.0,
@@ -51,12 +54,4 @@ tokenizer = dict(
     type="HFTokenizer",
     name_or_path="huggyllama/llama-13b",
     use_fast=False,
-    additional_special_tokens=[
-        "[PAD]",
-        "[IMG]",
-        "[/IMG]",
-        "<image>",
-        "[USER]",
-        "[ASSISTANT]",
-    ],
 )

@@ -20,6 +20,7 @@ from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
 from torch import nn
 
+from mmvlm.models.language_models.new_tokens import join_tables
 from mmvlm.models.language_models.peft import is_lora_parameter
 from mmvlm.utils.files import write_atomic
 
@@ -307,14 +308,14 @@ def load_parts(
 
 
 def _complete(model: nn.Module, state: dict, parts: set, path: str) -> None:
-    """Let modules start what a checkpoint was made without (adapters)."""
+    """Let modules start what a checkpoint was made without (adapters, new rows)."""
     for name, module in model.named_modules():
         asked = part_of(f"{name}.") in parts
         complete = getattr(module, "complete_state", None) if asked else None
         added = complete(state, f"{name}.") if complete else None
         if added:
             print_log(
-                f"'{path}' was made without {name}.adapters {added}: they start anew.",
+                f"'{path}' was made without {added} of {name}: they start anew.",
                 "current",
                 logging.INFO,
             )
@@ -424,6 +425,7 @@ def omitted_keys(model: nn.Module) -> set[str]:
     trained = {id(param): param.requires_grad for param in named.values()}
     # By identity: hooks of a module may save a tensor under another name.
     state = model.state_dict(keep_vars=True)
+    join_tables(model, state)
     params = {key: trained[id(v)] for key, v in state.items() if id(v) in trained}
     omitted = set()
     for key in state:

@@ -12,7 +12,6 @@ from torch import nn
 
 from mmvlm.config.sources import weight_problems
 from mmvlm.text.context import VLMContext
-from mmvlm.text.vocabulary import check_vocabulary
 
 from .checkpoint import find_last, load_file, load_parts, resolve_checkpoint, unwrap
 from .state import read_resumable, resume_weights
@@ -70,7 +69,6 @@ def make_context(cfg: Any, model: nn.Module) -> VLMContext | None:
         return None
     model = unwrap(model)
     context = VLMContext.from_config(cfg, model)
-    check_vocabulary(context.tokenizer, getattr(model, "language_model", None))
     if hasattr(model, "bind"):
         model.bind(context)
     return context

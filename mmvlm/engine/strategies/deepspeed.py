@@ -15,6 +15,11 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import OPTIMIZERS as ROOT_OPTIMIZERS
 from torch import nn
 
+from mmvlm.models.language_models.new_tokens import (
+    divide_optim_state,
+    divide_tables,
+    join_tables,
+)
 from mmvlm.registry import OPTIM_WRAPPERS, STRATEGIES
 
 from ..optimizers.optim_wrapper import StepCallbacks, precision
@@ -240,6 +245,7 @@ class DeepSpeedStateIO:
                 whole = value.detach().cpu().clone()
             if keep:
                 state[name] = aliases[id(value)] = whole.clone()
+        join_tables(self.module, state)
         return state
 
     def optim_state(self) -> dict:
@@ -278,6 +284,7 @@ class DeepSpeedStateIO:
             ValueError: when other parameters were trained.
 
         """
+        saved = divide_optim_state(self.module, saved)
         check_groups(self.group_names, saved["groups"])
         for group, values in zip(self._zero.param_groups, saved["groups"], strict=True):
             group.update({k: v for k, v in values.items() if k != "names"})
@@ -297,6 +304,8 @@ class DeepSpeedStateIO:
             state_dict (dict): whole weights of a checkpoint.
 
         """
+        state_dict = dict(state_dict)
+        divide_tables(self.module, state_dict)
         for name, param in self._trained().items():
             if name in state_dict and self.stage > 0:
                 self._set(param, None, state_dict[name].float())

@@ -15,6 +15,7 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from mmvlm.models.language_models.base import LanguageModel
+from mmvlm.models.language_models.new_tokens import join_tables
 from mmvlm.models.vision_encoders.base import VisionEncoder
 from mmvlm.registry import STRATEGIES
 
@@ -169,7 +170,10 @@ class FSDPStateIO(PlainStateIO):
         """Return the weights on the CPU; every rank calls, rank 0 gets them."""
         self.reshard()
         state = super().model_state()
-        return state if is_main_process() else {}
+        if not is_main_process():
+            return {}
+        join_tables(self.model, state)
+        return state
 
     def optim_state(self) -> dict:
         """Return the optimizer's state by parameter name; as :meth:`model_state`."""

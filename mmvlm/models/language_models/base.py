@@ -9,6 +9,7 @@ import torch
 from mmengine.model import BaseModule
 
 from .generation_steps import Generation
+from .new_tokens import NewTokens
 
 
 class LanguageModel(BaseModule):
@@ -16,6 +17,11 @@ class LanguageModel(BaseModule):
 
     Samples lie one after the other in T; attention stays inside each.
     """
+
+    #: Tokens that the tokenizer must get for it.
+    new_tokens: NewTokens | None = None
+    #: Id of the first of them.
+    first_new_id: int | None = None
 
     @property
     @abstractmethod

@@ -31,6 +31,7 @@ from .flex_attention import FLEX_ATTENTION, register_flex_attention
 from .generation import generate_from_embeds
 from .generation_steps import Generation
 from .last_block import LastBlockForward
+from .new_tokens import NewTokens, split_tables, train_tables
 from .output_head import apply_head, check_head
 from .peft import add_lora, keep_plain_keys, quantize_linears
 
@@ -74,8 +75,10 @@ class HFCausalLM(LanguageModel):
         lora (dict | None): ``r, alpha, dropout, target_modules``; see
             :func:`add_lora`. Named targets may also lie in the adapters.
         quantization (dict | None): ``bits`` 4 or 8; see :func:`quantize_linears`.
-        num_new_tokens (int): rows added to the embeddings, each the mean of the
-            old ones.
+        new_tokens (dict | None): tokens that the tokenizer and the tables get; see
+            :class:`NewTokens`.
+        num_new_tokens (int): former key, rows for tokens that the tokenizer's own
+            config adds; they begin as the mean of the old rows.
         trust_remote_code (bool): run model code from the hub.
         init_cfg (dict | list | None): mmengine initialisation.
 
@@ -103,6 +106,7 @@ class HFCausalLM(LanguageModel):
         adapters: Sequence[dict | LanguageModelAdapter] = (),
         lora: dict | None = None,
         quantization: dict | None = None,
+        new_tokens: dict | None = None,
         num_new_tokens: int = 0,
         trust_remote_code: bool = False,
         init_cfg: dict | list | None = None,
@@ -134,9 +138,9 @@ class HFCausalLM(LanguageModel):
             and attach_narrow(self.decoder) == self.config.num_hidden_layers
         )
         check_head(self.model)
-        self.num_new_tokens = num_new_tokens
-        if num_new_tokens:
-            self.resize_embeddings(num_new_tokens)
+        self.new_tokens = NewTokens.read(new_tokens, num_new_tokens)
+        if self.new_tokens is not None:
+            self.first_new_id = self.new_tokens.grow(self.model)
         if quantization:
             quantize_linears(self.decoder, **quantization)
         self.adapters = attach_adapters(self, adapters)
@@ -145,6 +149,7 @@ class HFCausalLM(LanguageModel):
             named = lora.get("target_modules", "all-linear") != "all-linear"
             add_lora(self if named and self.adapters else self.decoder, **lora)
             keep_plain_keys(self)
+        self.train_new_tokens()
         self.position_guard = PositionGuard(
             num_positions(self.config),
             learns_positions(self.decoder, self.model.get_input_embeddings()),
@@ -214,37 +219,26 @@ class HFCausalLM(LanguageModel):
             - ``input_ids``: (T,), int64
             - output: (T, Dl)
         """
-        table = self.model.get_input_embeddings()
-        embeds = table(input_ids)
-        frozen = getattr(table, "frozen_rows", 0)
-        if frozen and torch.is_grad_enabled():
-            # In the forward, so that it holds however gradients are gathered.
-            old = (input_ids < frozen)[..., None]
-            embeds = torch.where(old, embeds.detach(), embeds)
-        return embeds
+        return self.model.get_input_embeddings()(input_ids)
+
+    def train_new_tokens(self, rule: Any = None) -> None:
+        """Let the tables learn as ``new_tokens`` says, see :func:`train_tables`."""
+        if self.new_tokens is not None:
+            train_tables(self.model, self.new_tokens.train, rule)
 
     def train_new_rows(self) -> None:
         """Let the rows of ``num_new_tokens`` learn in the input embeddings alone.
 
-        The other rows get no gradient and no weight decay, so they stay what they
-        are to the last bit.
-
         Raises:
-            ValueError: without new rows, or when the head shares the table and so
-                would train all of them.
+            ValueError: without new rows.
 
         """
-        table = self.model.get_input_embeddings()
-        head = self.model.get_output_embeddings()
-        if not self.num_new_tokens:
+        if self.new_tokens is None:
             raise ValueError("'new_rows' is trained, but num_new_tokens is 0.")
-        if head is not None and head.weight is table.weight:
-            raise ValueError(
-                "'new_rows' is trained, but the head shares the table of embeddings "
-                "and would train every row. Set config=dict(tie_word_embeddings=False)."
-            )
-        table.frozen_rows = self.vocab_size - self.num_new_tokens
-        table.weight.requires_grad_(True)
+        if self.new_tokens.train is None:
+            self.new_tokens = self.new_tokens.in_input_rows()
+            count = len(self.new_tokens.tokens)
+            split_tables(self.model, self.first_new_id, count, head=False)
 
     def forward(
         self,
@@ -408,30 +402,15 @@ class HFCausalLM(LanguageModel):
         """
         return apply_head(self.model, hidden_states)
 
-    def resize_embeddings(self, num_new: int) -> int:
-        """Add rows, each the mean of the old ones; return the id of the first."""
-        old = self.vocab_size
-        head = self.model.get_output_embeddings()
-        self.model.resize_token_embeddings(old + num_new, mean_resizing=False)
-        tables = [self.model.get_input_embeddings()]
-        if head is not None:
-            tables.append(self.model.get_output_embeddings())
-        with torch.no_grad():
-            for table in tables:
-                table.weight[old:] = table.weight[:old].mean(0)
-                if getattr(table, "bias", None) is not None:
-                    table.bias[old:] = table.bias[:old].mean()
-        return old
-
     def complete_state(self, state: dict[str, torch.Tensor], prefix: str) -> list[str]:
-        """Add the start of adapters that a checkpoint was made without.
+        """Add the start of adapters and new rows that a checkpoint was made without.
 
         Args:
             state (dict): changed in place, if it holds a language model.
             prefix (str): of this module's keys in it.
 
         Returns:
-            list[str]: names of these adapters.
+            list[str]: what was added.
 
         """
         if not any(key.startswith(f"{prefix}model.") for key in state):
@@ -442,7 +421,11 @@ class HFCausalLM(LanguageModel):
             if not any(key.startswith(head) for key in state):
                 start = adapter.start_state(state, prefix)
                 state.update({f"{head}{key}": value for key, value in start.items()})
-                added.append(name)
+                added.append(f"adapters.{name}")
+        if self.new_tokens is not None:
+            first, inner = self.first_new_id, f"{prefix}model."
+            if self.new_tokens.complete(self.model, first, state, inner):
+                added.append("new_tokens")
         return added
 
     @torch.no_grad()
@@ -514,5 +497,5 @@ class HFCausalLM(LanguageModel):
 
 _OPTIONS = frozenset(
     "torch_dtype attention gradient_checkpointing adapters lora quantization "
-    "num_new_tokens".split()
+    "new_tokens num_new_tokens".split()
 )

@@ -17,6 +17,9 @@ _CHOICES = (
 def freeze_part(part: torch.nn.Module, rule: Any, name: str) -> None:
     """Set ``requires_grad`` of every parameter of a part.
 
+    What learns of a language model's tables is said by its ``new_tokens``, if that
+    names any, whatever the rule.
+
     Args:
         part (torch.nn.Module): an encoder, connector or language model.
         rule (bool | str | dict): ``False`` nothing; ``True`` everything;
@@ -24,7 +27,7 @@ def freeze_part(part: torch.nn.Module, rule: Any, name: str) -> None:
             language model's ``adapters`` only; ``dict(only=[...])`` parameters below
             these names (endings of dotted names at which a module or parameter
             stands, such as ``adapters`` or ``embed_tokens``; ``lora`` for LoRA
-            weights; ``new_rows`` for a language model's ``num_new_tokens``);
+            weights);
             ``dict(frozen=[...])`` everything but those;
             ``dict(last_blocks=k)`` the last k blocks;
             ``dict(from_block=k)`` blocks k, k + 1, ... counted from 0, -1
@@ -37,6 +40,12 @@ def freeze_part(part: torch.nn.Module, rule: Any, name: str) -> None:
             name that does not exist, or ``True`` for a part with LoRA.
 
     """
+    _apply(part, rule, name)
+    if hasattr(part, "train_new_tokens"):
+        part.train_new_tokens(rule)
+
+
+def _apply(part: torch.nn.Module, rule: Any, name: str) -> None:
     lora = [p for n, p in part.named_parameters() if is_lora_parameter(n)]
     where = f"train_parts.{name}"
     if rule is True and lora:
@@ -83,7 +92,7 @@ def _set_named(part: torch.nn.Module, rule: dict[str, Any], where: str) -> None:
     # A table that head and embeddings share has two names.
     named = list(part.named_parameters(remove_duplicate=False))
     for wanted in [names] if isinstance(names, str) else names:
-        if wanted == "new_rows" and word == "only":
+        if wanted == "new_rows" and word == "only":  # former word
             part.train_new_rows()
             continue
         found = [p for n, p in named if _below(n, wanted)]
