@@ -4,6 +4,7 @@ import pytest
 
 from mmvlm.config import load_config
 from mmvlm.config.check import check_config
+from mmvlm.config.old_keys import rename_old_keys
 from mmvlm.engine.runner.setup import make_context
 from mmvlm.models.language_models.hf_causal_lm import HFCausalLM
 from mmvlm.models.utils.freezing import freeze_part
@@ -141,3 +142,17 @@ def test_doctor_and_run_see_new_tokens():
     cfg.model.language_model.new_tokens.tokns = ["<x>"]
     problems = check_config(cfg).problems
     assert any("tokns" in problem and "'tokens'" in problem for problem in problems)
+
+
+def test_former_keys_are_named_with_the_new_ones():
+    text = dict(type="HFCausalLM", num_new_tokens=2)
+    rule = dict(only=["new_rows"])
+    lines = rename_old_keys(
+        dict(model=dict(language_model=text, train_parts=dict(language_model=rule)))
+    )
+
+    assert len(lines) == 2
+    assert all("new_tokens=dict(tokens=[...], train=" in line for line in lines)
+    assert not rename_old_keys(
+        dict(model=dict(language_model=dict(text, num_new_tokens=0)))
+    )

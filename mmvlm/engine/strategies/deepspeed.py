@@ -229,11 +229,13 @@ class DeepSpeedStateIO:
         keep = is_main_process()
         trained = self._trained() if self.optim_wrapper is not None else {}
         state: dict[str, torch.Tensor] = {}
-        aliases: dict[int, torch.Tensor] = {}
+        seen: dict[int, str] = {}  # every rank gathers a tensor of two names once
         named = dict(self.module.named_parameters(remove_duplicate=False))
         for name, value in self.module.state_dict(keep_vars=True).items():
-            if id(value) in aliases:
-                state[name] = aliases[id(value)]
+            first = seen.setdefault(id(value), name)
+            if first != name:
+                if keep:
+                    state[name] = state[first]
                 continue
             param = named.get(name)
             if param is not None and name in trained and self.stage > 0:
@@ -244,7 +246,7 @@ class DeepSpeedStateIO:
             else:
                 whole = value.detach().cpu().clone()
             if keep:
-                state[name] = aliases[id(value)] = whole.clone()
+                state[name] = whole.clone()
         join_tables(self.module, state)
         return state
 

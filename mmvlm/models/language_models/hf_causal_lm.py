@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -236,7 +237,7 @@ class HFCausalLM(LanguageModel):
         if self.new_tokens is None:
             raise ValueError("'new_rows' is trained, but num_new_tokens is 0.")
         if self.new_tokens.train is None:
-            self.new_tokens = self.new_tokens.in_input_rows()
+            self.new_tokens = replace(self.new_tokens, train="input_rows")
             count = len(self.new_tokens.tokens)
             split_tables(self.model, self.first_new_id, count, head=False)
 

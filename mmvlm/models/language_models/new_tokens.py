@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from mmengine.logging import print_log
 from torch import nn
-
-from mmvlm.models.utils.hf_loading import on_meta
 
 _INITS = ("mean", "normal")
 _TRAINED = ("rows", "input_rows", "all", None)
@@ -55,6 +51,7 @@ class NewTokens:
             from mmvlm.registry import CODECS
 
             tokens += CODECS.build(dict(self.codec)).special_tokens
+            object.__setattr__(self, "codec", None)
         object.__setattr__(self, "tokens", tuple(tokens))
         where = "language_model.new_tokens"
         if not tokens or "" in tokens or len(set(self.names)) != len(self.names):
@@ -85,20 +82,7 @@ class NewTokens:
             return None if settings is None else cls(**settings)
         if settings is not None:
             raise ValueError("language_model: give new_tokens or num_new_tokens.")
-        _deprecated(
-            f"model.language_model.num_new_tokens={number} is the former key. Move the "
-            "tokens from tokenizer.additional_special_tokens to model.language_model."
-            "new_tokens=dict(tokens=[...], train=None)."
-        )
         return cls(tokens=[None] * number, train=None)
-
-    def in_input_rows(self) -> NewTokens:
-        """Return these tokens as ``only=['new_rows']`` trains them."""
-        _deprecated(
-            "train_parts.language_model: only=['new_rows'] is the former word for "
-            "model.language_model.new_tokens=dict(tokens=[...], train='input_rows')."
-        )
-        return replace(self, codec=None, train="input_rows")
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -165,11 +149,6 @@ class NewTokens:
                     state[f"{prefix}{name}.{leaf}"] = torch.cat([old, rows])
                     found = True
         return found
-
-
-def _deprecated(text: str) -> None:
-    if not on_meta():  # the doctor's model, which the run builds again
-        print_log(text, "current", logging.WARNING)
 
 
 def _deviation(model: nn.Module) -> float:

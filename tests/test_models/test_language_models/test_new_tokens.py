@@ -69,6 +69,18 @@ def test_split_tables_compute_what_one_table_does(first, tied):
     assert torch.equal(ours, theirs)
 
 
+@pytest.mark.parametrize("train", ["rows", "input_rows", "all", None])
+def test_new_rows_are_the_mean_of_the_old_ones(train):
+    torch.manual_seed(0)
+    plain = HFCausalLM.tiny().state_dict()
+    tables = build(train=train).state_dict()
+
+    for key in (EMBED, HEAD):
+        assert torch.equal(tables[key][:OLD], plain[key])
+        expected = plain[key].mean(0).expand(3, -1)
+        torch.testing.assert_close(tables[key][OLD:], expected)
+
+
 @pytest.mark.parametrize("tied", [False, True])
 @pytest.mark.parametrize("rule", [True, False, "lora"])
 def test_fifty_steps_leave_the_old_rows_to_the_last_bit(tied, rule):
@@ -96,15 +108,15 @@ def test_fifty_steps_leave_the_old_rows_to_the_last_bit(tied, rule):
         assert after[EMBED] is after[HEAD]
 
 
-def test_only_the_rows_have_gradients_and_none_decays():
-    model = build(rule=False)
-    groups = PartOptimWrapperConstructor(dict(optimizer=dict(type="SGD"))).groups(
-        torch.nn.ModuleDict(dict(language_model=model)), 0.1, 0.5
-    )
+@pytest.mark.parametrize("decay", [{}, {"*.new_weight": True}])
+def test_only_the_rows_have_gradients_and_decay_if_a_pattern_says_so(decay):
+    model = torch.nn.ModuleDict(dict(language_model=build(rule=False)))
+    cfg = dict(optimizer=dict(type="SGD"))
+    groups = PartOptimWrapperConstructor(cfg, dict(decay=decay)).groups(model, 0.1, 0.5)
 
     shapes = [tuple(p.shape) for group in groups for p in group["params"]]
     assert shapes == [(3, 48), (3, 48)]
-    assert [group["weight_decay"] for group in groups] == [0.0]
+    assert [group["weight_decay"] for group in groups] == [0.5 if decay else 0.0]
 
 
 @pytest.mark.parametrize(
@@ -241,3 +253,17 @@ def test_optimizer_state_of_the_former_key_is_that_of_the_rows():
     (state,) = found["state"].values()
     assert torch.equal(state["exp_avg"], moment[OLD:]) and state["step"] == 3
     assert found["scaler"] == 1 and saved["groups"][0]["names"][1] == EMBED
+
+
+@pytest.mark.optional_bitsandbytes
+def test_rows_learn_beside_quantised_weights():
+    pytest.importorskip("bitsandbytes", reason="needs the package bitsandbytes")
+    options = dict(quantization=dict(bits=4), lora=dict(r=2), rule="lora")
+    model = build(tie_word_embeddings=True, **options).to("cpu")  # quantises
+
+    loss_of(model, torch.tensor([3, OLD, 5, OLD + 1, 7])).backward()
+
+    named = [n for n, p in model.named_parameters() if p.grad is not None]
+    assert "model.model.embed_tokens.new_weight" in named
+    assert all("lora" in name or "new_weight" in name for name in named)
+    assert model.state_dict()[EMBED].shape == (OLD + 3, 48)
