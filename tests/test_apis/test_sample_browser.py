@@ -8,9 +8,9 @@ from pathlib import Path
 
 import PIL.Image
 import pytest
+from sample_browser import choose_samples, collect_card
 
-from mmvlm.apis.sample_browser import choose_samples, collect_card
-from mmvlm.datasets.llava import LLaVADataset
+from mmvlm.datasets.readers.llava import LLaVADataset
 from mmvlm.registry import CHAT_TEMPLATES
 from mmvlm.structures import PatchTokenCount, VisionEncoderSpec
 from mmvlm.text.context import VLMContext

@@ -15,6 +15,7 @@ from torch import nn
 
 from mmvlm.models.language_models.new_tokens import SplitEmbedding, SplitHead
 from mmvlm.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS, OPTIMIZERS
+from mmvlm.utils.text_table import text_table
 
 _PART_KEYS = ("lr", "weight_decay")
 
@@ -97,8 +98,7 @@ def part_table(rows: list[dict]) -> str:
             ``lr`` and ``weight_decay`` (None where nothing is trained).
 
     """
-    header = ("part", "parameters", "trainable", "lr", "weight decay")
-    lines = [header]
+    lines = [("part", "parameters", "trainable", "lr", "weight decay")]
     for row in rows:
         lr, decay = row["lr"], row["weight_decay"]
         lines.append(
@@ -110,16 +110,7 @@ def part_table(rows: list[dict]) -> str:
                 "-" if decay is None else f"{decay:g}",
             )
         )
-    widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
-    text = [
-        "  ".join(
-            cell.ljust(width) if i == 0 else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
-        )
-        for line in lines
-    ]
-    text.insert(1, "  ".join("-" * width for width in widths))
-    return "\n".join(text)
+    return text_table(lines, rules=[1])
 
 
 def is_norm_or_bias(name: str, module: nn.Module) -> bool:
