@@ -51,8 +51,7 @@ def test_under_strategies(jobs, tmp_path, strategy):
         tmp_path,
         [
             (strategy, False, False, None),
-            (strategy, True, True, None),
-            (strategy, False, True, "bfloat16"),
+            (strategy, True, True, "bfloat16"),
         ],
     )
 
@@ -67,7 +66,6 @@ def test_under_zero3(jobs, tmp_path):
         tmp_path,
         [
             ("deepspeed_zero3", False, False, None),
-            ("deepspeed_zero3", True, True, None),
-            ("deepspeed_zero3", False, True, "bfloat16"),
+            ("deepspeed_zero3", True, True, "bfloat16"),
         ],
     )

@@ -65,10 +65,13 @@ class NewTokens:
 
     @classmethod
     def of(cls, model: Any) -> NewTokens | None:
-        """Return what a ``model`` of a config names, if it does."""
+        """Return what a ``model`` of a config names; None also for what is wrong."""
         part = model.get("language_model") if isinstance(model, dict) else None
         settings = part.get("new_tokens") if isinstance(part, dict) else None
-        return None if settings is None else cls(**settings)
+        try:
+            return None if settings is None else cls(**settings)
+        except (KeyError, TypeError, ValueError):  # the doctor says why
+            return None
 
     @classmethod
     def read(cls, settings: dict | None, number: int) -> NewTokens | None:
