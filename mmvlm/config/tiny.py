@@ -92,7 +92,10 @@ def make_tiny(cfg: Config, max_iters: int = 2, folder: str | None = None) -> Con
 
     """
     if cfg.get("tokenizer") is not None:
+        codec = cfg.tokenizer.get("codec")  # its tokens stay: the model has their rows
         cfg.tokenizer = _tiny_tokenizer(cfg)
+        if codec:
+            cfg.tokenizer["codec"] = codec
     if cfg.get("model") is not None:
         cfg.model = tiny_model(cfg.model, _special_ids(cfg.get("tokenizer")))
     _tiny_data(cfg, folder or toy_folder())
@@ -234,6 +237,8 @@ def _selected(part: Any) -> Iterator[int]:
     layers = part.get("select_layers")
     if layers is None and isinstance(part.get("type"), str):
         part_class = MODELS.get(part["type"])
+        if part_class is None:  # a codec of new tokens
+            return
         accepted = inspect.signature(part_class).parameters
         layers = getattr(accepted.get("select_layers"), "default", None)
         layers = layers or getattr(part_class, "default_layers", ())

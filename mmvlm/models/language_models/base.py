@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from mmengine.model import BaseModule
 
 from .generation_steps import Generation
-from .new_tokens import NewTokens
+from .new_tokens import NewTokens, train_tables
+
+if TYPE_CHECKING:
+    from mmvlm.structures import TokenStream
 
 
 class LanguageModel(BaseModule):
-    """A decoder over one flat token dimension.
+    """A decoder over one flat token dimension, with or without an encoder before it.
 
     Samples lie one after the other in T; attention stays inside each.
     """
@@ -22,6 +25,9 @@ class LanguageModel(BaseModule):
     new_tokens: NewTokens | None = None
     #: Id of the first of them.
     first_new_id: int | None = None
+    #: Whether prompts are read by an encoder; what is trained and continued is then a
+    #: stream of its own.
+    is_encoder_decoder: bool = False
 
     @property
     @abstractmethod
@@ -50,19 +56,45 @@ class LanguageModel(BaseModule):
 
         Args:
             inputs_embeds (torch.Tensor): samples one after the other.
-            position_ids (torch.Tensor): restart with every sample.
+            position_ids (torch.Tensor): restart with every sample; on several axes
+                for decoders with such positions (Qwen2-VL).
             cu_seqlens (torch.Tensor): offsets of the samples.
             seq_lens (tuple[int, ...]): their lengths.
             rows (torch.Tensor | None): positions whose output is wanted; what only
                 others need may be left out.
 
         Shape:
-            - ``inputs_embeds``: (T, Dl); ``position_ids``: (T,)
+            - ``inputs_embeds``: (T, Dl); ``position_ids``: (T,) or (3, T)
             - ``cu_seqlens``: (B + 1,) int32; ``seq_lens``: B host integers
             - ``rows``: (R,), int64
             - output: (T, Dl), or (R, Dl) with ``rows``
 
         """
+
+    def hidden_states(
+        self,
+        inputs_embeds: torch.Tensor,
+        prompt: TokenStream,
+        text: TokenStream,
+        rows: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Run the model over the streams of a batch, up to its final norm.
+
+        Args:
+            inputs_embeds (torch.Tensor): the prompt, its slots filled.
+            prompt (TokenStream): the stream that was embedded.
+            text (TokenStream): the stream that is trained and continued: the prompt
+                itself without an encoder.
+            rows (torch.Tensor | None): positions of ``text`` whose output is wanted.
+
+        Shape:
+            - ``inputs_embeds``: (Tp, Dl), Tp tokens of ``prompt``
+            - output: (T, Dl), T tokens of ``text``, or (R, Dl) with ``rows``
+
+        """
+        return self(
+            inputs_embeds, text.position_ids, text.cu_seqlens, text.seq_lens, rows
+        )
 
     @abstractmethod
     def logits(self, hidden_states: torch.Tensor) -> torch.Tensor:
@@ -77,9 +109,31 @@ class LanguageModel(BaseModule):
         Args:
             inputs_embeds (torch.Tensor): (T, Dl) flat prompts.
             seq_lens (tuple[int, ...]): their lengths.
-            **kwargs: transformers generation arguments.
+            **kwargs: see :func:`generate_from_embeds`; ``position_ids`` of the prompts
+                where they have several axes.
 
         """
+
+    def train_new_tokens(self, rule: Any = None) -> None:
+        """Let the tables learn as ``new_tokens`` says, see :func:`train_tables`."""
+        if self.new_tokens is not None:
+            train_tables(self.model, self.new_tokens.train, rule)
+
+    def complete_state(self, state: dict[str, torch.Tensor], prefix: str) -> list[str]:
+        """Add the start of what a checkpoint was made without, such as new rows.
+
+        Args:
+            state (dict): changed in place, if it holds a language model.
+            prefix (str): of this module's keys in it.
+
+        Returns:
+            list[str]: what was added.
+
+        """
+        new, first = self.new_tokens, self.first_new_id
+        if new is None or not new.complete(self.model, first, state, f"{prefix}model."):
+            return []
+        return ["new_tokens"]
 
     @classmethod
     @abstractmethod

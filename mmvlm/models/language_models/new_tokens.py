@@ -74,7 +74,7 @@ class NewTokens:
             return None
 
     @classmethod
-    def read(cls, settings: dict | None, number: int) -> NewTokens | None:
+    def read(cls, settings: dict | None, number: int = 0) -> NewTokens | None:
         """Return what ``new_tokens`` or the former ``num_new_tokens`` says.
 
         Raises:

@@ -11,6 +11,7 @@ from mmvlm.engine.runner.checkpoint import load_parts, omitted_keys
 from mmvlm.export.merge_lora import merge_lora
 from mmvlm.models.language_models.hf_causal_lm import HFCausalLM
 from mmvlm.models.language_models.new_tokens import divide_optim_state
+from mmvlm.models.language_models.seq2seq import Seq2SeqLM
 from mmvlm.models.utils.freezing import freeze_part
 
 EMBED, HEAD = "model.model.embed_tokens.weight", "model.lm_head.weight"
@@ -267,3 +268,24 @@ def test_rows_learn_beside_quantised_weights():
     assert "model.model.embed_tokens.new_weight" in named
     assert all("lora" in name or "new_weight" in name for name in named)
     assert model.state_dict()[EMBED].shape == (OLD + 3, 48)
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_encoder_decoders_have_them_too(tied):
+    torch.manual_seed(0)
+    options = dict(tie_word_embeddings=tied, vocab_size=OLD)
+    model = Seq2SeqLM.tiny(new_tokens=dict(tokens=TOKENS, init="normal"), **options)
+    plain = Seq2SeqLM.tiny(**{**options, "vocab_size": OLD + 3})
+    assert set(model.state_dict()) == set(plain.state_dict())
+    plain.load_state_dict(model.state_dict())
+    ids = torch.tensor([3, OLD, 5, OLD + 2, 1])
+    freeze_part(model, False, "language_model")
+
+    named = [n for n, p in model.named_parameters() if p.requires_grad]
+    assert len(named) == 2 - tied and all("new_weight" in name for name in named)
+    replies = [
+        m.generate(m.embed(ids), (5,), stop_ids=[])[0].ids for m in (model, plain)
+    ]
+    assert torch.equal(*replies)
+    hidden = torch.randn(4, 48)
+    torch.testing.assert_close(model.logits(hidden), plain.logits(hidden))
