@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from mmengine.model import BaseModule
 
-from .generation_steps import Generation
+if TYPE_CHECKING:
+    from .generation_steps import Generation
 
 if TYPE_CHECKING:
     from mmvlm.structures import TokenStream
