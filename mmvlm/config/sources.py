@@ -250,7 +250,7 @@ def _left_out(path: Any) -> set[str]:
     """
     from mmengine.config import Config
 
-    from .load import find_config
+    from .find import find_config
 
     if not isinstance(path, str) or path.endswith((".pth", ".safetensors", ".bin")):
         return set()

@@ -24,6 +24,7 @@ from mmvlm.registry import OPTIM_WRAPPERS, STRATEGIES
 
 from ..optimizers.optim_wrapper import StepCallbacks, precision
 from ..runner.state import check_groups, load_wrapper_state, to_cpu, wrapper_state
+from .base import VLMStrategy
 
 
 @OPTIM_WRAPPERS.register_module()
@@ -94,7 +95,7 @@ def _register_optimizers_once() -> list[str]:
 
 
 @STRATEGIES.register_module()
-class VLMDeepSpeedStrategy(DeepSpeedStrategy):
+class VLMDeepSpeedStrategy(VLMStrategy, DeepSpeedStrategy):
     """mmengine's DeepSpeedStrategy, on any device and with whole checkpoints.
 
     It takes the same ``optim_wrapper`` as the other strategies: accumulation,
@@ -109,8 +110,7 @@ class VLMDeepSpeedStrategy(DeepSpeedStrategy):
 
     """
 
-    #: ZeRO steps on float32 copies of what it trains, whatever the weights' dtype.
-    keeps_masters = True
+    keeps_masters = True  # whatever the dtype of the weights
 
     def __init__(self, *, zero_optimization: dict | None = None, **kwargs: Any) -> None:
         try:
@@ -138,7 +138,7 @@ class VLMDeepSpeedStrategy(DeepSpeedStrategy):
 
     @property
     def shards_weights(self) -> bool:
-        """Whether weights are gathered when a part runs."""
+        """Whether weights are gathered when a part runs: stage 3 does."""
         return self.stage == 3
 
     def build_optim_wrapper(

@@ -21,6 +21,7 @@ from mmvlm.registry import STRATEGIES
 
 from ..optimizers.optim_wrapper import precision, wrapper_dtype
 from ..runner.state import PlainStateIO, own_copy, to_cpu
+from .base import VLMStrategy
 
 
 def tower_blocks(model: nn.Module) -> list[nn.Module]:
@@ -39,7 +40,7 @@ def tower_blocks(model: nn.Module) -> list[nn.Module]:
 
 
 @STRATEGIES.register_module()
-class VLMFSDPStrategy(DDPStrategy):
+class VLMFSDPStrategy(VLMStrategy, DDPStrategy):
     """Fully sharded data parallelism (FSDP2, ``fully_shard``), on any device.
 
     Each transformer block of a tower is a unit of its own, frozen ones too;
@@ -63,7 +64,6 @@ class VLMFSDPStrategy(DDPStrategy):
 
     """
 
-    #: Weights are gathered when a part runs.
     shards_weights = True
 
     def __init__(

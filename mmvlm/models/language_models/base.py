@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from mmengine.model import BaseModule
 
-from .generation_steps import Generation
 from .new_tokens import NewTokens, train_tables
 
 if TYPE_CHECKING:
     from mmvlm.structures import TokenStream
+
+    from .generation_steps import Generation
 
 
 class LanguageModel(BaseModule):

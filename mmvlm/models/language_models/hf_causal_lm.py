@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from mmengine.logging import print_log
@@ -19,8 +19,8 @@ from mmvlm.models.utils.token_context import PAD, current_tokens, use_layout
 from mmvlm.registry import MODELS
 
 from .adapters.base import LanguageModelAdapter
-from .adapters.running import adapted_generation, attach_adapters
 from .attention import (
+    FLEX_ATTENTION,
     SEGMENT_ATTENTION,
     record_segment_calls,
     register_segment_attention,
@@ -28,14 +28,13 @@ from .attention import (
 )
 from .base import LanguageModel
 from .context_length import PositionGuard, learns_positions, num_positions
-from .flex_attention import FLEX_ATTENTION, register_flex_attention
-from .generation import generate_from_embeds
-from .generation_steps import Generation
 from .last_block import LastBlockForward
 from .new_tokens import NewTokens, split_tables
 from .output_head import apply_head, check_head
 from .padding import RightPadding
-from .peft import add_lora, keep_plain_keys, quantize_linears
+
+if TYPE_CHECKING:
+    from .generation_steps import Generation
 
 #: attention -> (padded layout?, transformers' implementation; None = its default)
 _ATTENTION = {
@@ -120,7 +119,10 @@ class HFCausalLM(LanguageModel):
                 f"{sorted(_ATTENTION)}."
             )
         register_segment_attention()
-        register_flex_attention()
+        if attention == "flex":
+            from .flex_attention import register_flex_attention
+
+            register_flex_attention()
         if attention == "batched" and adapters:
             attention = "eager"  # adapters read and change the mask of the batch
         self.attention = attention
@@ -145,10 +147,18 @@ class HFCausalLM(LanguageModel):
         if self.new_tokens is not None:
             self.first_new_id = self.new_tokens.grow(self.model)
         if quantization:
+            from .peft import quantize_linears
+
             quantize_linears(self.decoder, **quantization)
-        self.adapters = attach_adapters(self, adapters)
+        self.adapters = torch.nn.ModuleDict()
+        if adapters:
+            from .adapters.running import attach_adapters
+
+            self.adapters = attach_adapters(self, adapters)
         self.lora = dict(lora) if lora else None
         if lora:
+            from .peft import add_lora, keep_plain_keys
+
             named = lora.get("target_modules", "all-linear") != "all-linear"
             add_lora(self if named and self.adapters else self.decoder, **lora)
             keep_plain_keys(self)
@@ -421,26 +431,26 @@ class HFCausalLM(LanguageModel):
             **kwargs: see :func:`generate_from_embeds`.
 
         """
+        from .generation import generate_from_embeds
+
+        prompts = (self.model, inputs_embeds, seq_lens)
         if self.adapters:
             if kwargs.pop("share_prefix", False):
                 raise ValueError(
                     "share_prefix: adapters see every prompt as a whole; set it False."
                 )
+            from .adapters.running import adapted_generation
+
             tokens = current_tokens(seq_lens, inputs_embeds.device)
             with adapted_generation(self, tokens):
-                return self._generate(inputs_embeds, seq_lens, kwargs)
+                return generate_from_embeds(*prompts, decoder=self.decoder, **kwargs)
         options = self._within(seq_lens, kwargs)
-        replies = self._generate(inputs_embeds, seq_lens, options)
+        replies = generate_from_embeds(*prompts, decoder=self.decoder, **options)
         self.position_guard.check(
             [n + len(reply) for n, reply in zip(seq_lens, replies, strict=False)],
             "tokens of prompt and reply",
         )
         return replies
-
-    def _generate(self, inputs_embeds, seq_lens, options: dict) -> list[Generation]:
-        return generate_from_embeds(
-            self.model, inputs_embeds, seq_lens, decoder=self.decoder, **options
-        )
 
     def _within(self, seq_lens: tuple[int, ...], options: dict) -> dict:
         """End replies where learned positions end; the prompts must fit."""

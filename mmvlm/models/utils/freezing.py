@@ -6,12 +6,15 @@ from typing import Any
 
 import torch
 
-from mmvlm.models.language_models.peft import is_lora_parameter
-
 _CHOICES = (
     "False, True, 'lora', 'adapters', dict(only=[names]), dict(frozen=[names]), "
     "dict(last_blocks=k) or dict(from_block=k)"
 )
+
+
+def is_lora_parameter(name: str) -> bool:
+    """Whether a parameter name belongs to a LoRA adapter."""
+    return any(part.startswith("lora_") for part in name.split("."))
 
 
 def freeze_part(part: torch.nn.Module, rule: Any, name: str) -> None:
