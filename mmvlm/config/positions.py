@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -143,6 +144,7 @@ OPAQUE = {"config_overrides", "meta", "metainfo", "rope_scaling"}
 #: Dicts without ``type``, by key: the functions whose keywords they are.
 KEYWORDS_OF: dict[str, tuple[str, ...]] = {
     "lora": ("mmvlm.models.language_models.peft.add_lora", "peft.LoraConfig"),
+    "new_tokens": ("mmvlm.models.language_models.new_tokens.NewTokens",),
     "quantization": ("mmvlm.models.language_models.peft.quantize_linears",),
     "clip_grad": (
         "torch.nn.utils.clip_grad_norm_",
@@ -162,17 +164,23 @@ _ROOT_MODULES = ("mmengine.runner", "mmengine._strategy", "mmengine.dataset")
 SCOPES = ("mmengine", "mmcv", "mmpretrain", "xtuner", "mmdet", "mmseg", "mmvlm")
 
 
-def names_in(registry: Registry) -> dict[str, Any]:
-    """Return every name that an unprefixed ``type`` may use at a registry."""
-    found: dict[str, Any] = {}
+def _nodes(registry: Registry) -> Iterator[Any]:
+    """Yield a registry and those above it, filled."""
     node = registry
     while node is not None:
         node.import_from_location()
         if node.parent is None and node.scope == "mmengine":
             for module in _ROOT_MODULES:
                 _importable(module)
-        found = {**node.module_dict, **found}
+        yield node
         node = node.parent
+
+
+def names_in(registry: Registry) -> dict[str, Any]:
+    """Return every name that an unprefixed ``type`` may use at a registry."""
+    found: dict[str, Any] = {}
+    for node in _nodes(registry):
+        found = {**node.module_dict, **found}
     return found
 
 
@@ -190,13 +198,12 @@ def resolve(registry: Registry, name: str) -> Any:
         UnknownName: saying what is unknown, the scope or the name.
 
     """
-    registry.import_from_location()
     if name in registry.module_dict:
         return registry.module_dict[name]
     if "." not in name:
-        known = names_in(registry)
-        if name in known:
-            return known[name]
+        for node in _nodes(registry):
+            if name in node.module_dict:
+                return node.module_dict[name]
         raise UnknownName("unregistered")
     scope, _, rest = name.partition(".")
     if scope == registry.scope:

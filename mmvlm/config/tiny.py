@@ -93,7 +93,7 @@ def make_tiny(cfg: Config, max_iters: int = 2, folder: str | None = None) -> Con
     """
     if cfg.get("tokenizer") is not None:
         codec = cfg.tokenizer.get("codec")  # its tokens stay: the model has their rows
-        cfg.tokenizer = _tiny_tokenizer(cfg.get("chat_template"))
+        cfg.tokenizer = _tiny_tokenizer(cfg)
         if codec:
             cfg.tokenizer["codec"] = codec
     if cfg.get("model") is not None:
@@ -203,6 +203,8 @@ def _tiny_part(part: dict, config: dict, sizes: dict) -> dict:
     result["config"] = {**kept, **sizes}
     if part.get("attention") == "flash_attention_2":
         result["attention"] = "segment"
+    if part.get("new_tokens"):  # a tiny table has no rows to spare
+        result["new_tokens"] = {**part["new_tokens"], "first_id": None}
     if part.get("lora"):
         result["lora"] = {**part["lora"], "r": 4, "alpha": 8}
     return result
@@ -235,6 +237,8 @@ def _selected(part: Any) -> Iterator[int]:
     layers = part.get("select_layers")
     if layers is None and isinstance(part.get("type"), str):
         part_class = MODELS.get(part["type"])
+        if part_class is None:  # a codec of new tokens
+            return
         accepted = inspect.signature(part_class).parameters
         layers = getattr(accepted.get("select_layers"), "default", None)
         layers = layers or getattr(part_class, "default_layers", ())
@@ -243,10 +247,12 @@ def _selected(part: Any) -> Iterator[int]:
         yield from _selected(value)
 
 
-def _tiny_tokenizer(template: Any) -> dict:
+def _tiny_tokenizer(cfg: Config) -> dict:
+    from mmvlm.models.language_models.new_tokens import NewTokens
     from mmvlm.registry import CHAT_TEMPLATES
     from mmvlm.text.templates.tokenizer_chat import TokenizerChatTemplate
 
+    template, new = cfg.get("chat_template"), NewTokens.of(cfg.get("model"))
     special: tuple[str, ...] = ()
     if template is not None:
         config = dict(type=template) if isinstance(template, str) else dict(template)
@@ -254,6 +260,8 @@ def _tiny_tokenizer(template: Any) -> dict:
         if isinstance(built, TokenizerChatTemplate):
             return dict(type="TinyTokenizer", **_CHATML)
         special = tuple(built.special_tokens)
+    new_names = () if new is None else new.names  # the model brings them
+    special = tuple(token for token in special if token not in new_names)
     return dict(type="TinyTokenizer", special_tokens=list(special))
 
 

@@ -232,3 +232,39 @@ __all__ = [
     "use_own_files",
     "write_model_files",
 ]
+
+
+def find_last(folder: str | os.PathLike) -> str | None:
+    """Return the newest checkpoint of a folder, None when there is none."""
+    note = Path(folder) / "last_checkpoint"
+    if not note.is_file():
+        return None
+    path = Path(folder) / note.read_text().strip()
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"'{note}' names '{path.name}', which is not there. Name a checkpoint "
+            f"itself, or delete '{note}' to start anew."
+        )
+    return str(path)
+
+
+def resolve_checkpoint(path: str | os.PathLike) -> Path:
+    """Return the file that a path means; a work dir means its newest checkpoint.
+
+    Raises:
+        FileNotFoundError: naming the path and what lies in its folder.
+
+    """
+    path = Path(path).expanduser()
+    if path.is_file():
+        return path
+    if path.is_dir():
+        newest = find_last(path)
+        if newest is not None:
+            return Path(newest)
+        what = f"'{path}' holds no checkpoint of a run: it has no file last_checkpoint"
+        folder = path
+    else:
+        what, folder = f"checkpoint '{path}' does not exist", path.parent
+    near = sorted(p.name for p in folder.glob("*.pth")) if folder.is_dir() else []
+    raise FileNotFoundError(f"{what}. Checkpoints in that folder: {near or 'none'}.")

@@ -400,7 +400,7 @@ def _text_config(official: Mapping[str, Any]) -> dict:
 
 def _known_tower(official: Mapping[str, Any]) -> dict:
     """Return the config of a tower by its name: a folder, or one that we ship."""
-    from mmvlm.config.load import config_roots
+    from mmvlm.config.find import config_roots
 
     path = str(official.get("mm_vision_tower") or "")
     name = os.path.basename(path.rstrip("/"))

@@ -46,19 +46,29 @@ class VLMContext:
             cfg (mmengine.Config): holds ``tokenizer`` and ``chat_template``,
                 dicts or built objects (``chat_template`` may be a name).
             model (torch.nn.Module): offers ``vision_spec``, ``token_count`` and
-                ``asked_views``, all None without pictures.
+                ``asked_views``, all None without pictures; its language model's
+                ``new_tokens`` are added to the tokenizer.
+
+        Raises:
+            ValueError: when the tokenizer has not what the template writes, or has
+                ids that the language model has no rows for.
 
         """
         from mmvlm.registry import CHAT_TEMPLATES, TOKENIZERS
 
+        from .vocabulary import add_new_tokens, check_vocabulary
+
         tokenizer, template = cfg["tokenizer"], cfg["chat_template"]
         if isinstance(tokenizer, dict):
             tokenizer = TOKENIZERS.build(tokenizer)
+        language_model = getattr(model, "language_model", None)
+        add_new_tokens(tokenizer, getattr(language_model, "new_tokens", None))
         if isinstance(template, str):
             template = dict(type=template)
         if isinstance(template, dict):
             template = CHAT_TEMPLATES.build(template)
         template.check_tokenizer(tokenizer)
+        check_vocabulary(tokenizer, language_model)
         return cls(
             tokenizer=tokenizer,
             template=template,

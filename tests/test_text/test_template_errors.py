@@ -56,7 +56,7 @@ def test_context_refuses_a_tokenizer_without_the_end_mark():
     with pytest.raises(
         ValueError,
         match=r"chat template 'llama_3': special token '<\|start_header_id\|>' is not "
-        r"one token of the tokenizer .*\.additional_special_tokens=",
+        r"one token of the tokenizer .*\.new_tokens=dict\(tokens=\[",
     ):
         VLMContext.from_config(cfg, model=None)
 
