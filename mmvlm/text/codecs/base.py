@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from mmvlm.structures import Boxes, Region, Text
 from mmvlm.structures.conversation import Part
 
 GEOMETRIES = ("stretch", "square_pad")
+#: What is read so many times the picture's size away from it is no place in it.
+_FARTHEST = 1e6
 
 
 @dataclass(frozen=True)
@@ -102,6 +105,8 @@ class GroundingCodec(ABC):
     special_tokens: tuple[str, ...] = ()
     #: Token that stands for the features of one region, filled by the model.
     feature_token: str | None = None
+    #: Where in its cell a number is read; None: where the official code reads it.
+    decode_at: str | None = "centre"
 
     def __init__(self, geometry: str = "stretch") -> None:
         if geometry not in GEOMETRIES:
@@ -196,8 +201,9 @@ class GroundingCodec(ABC):
                 problems.append(f"character {found.start}: {found.reason}")
                 continue
             rows = np.asarray(found.values, dtype=np.float64)
-            if not np.isfinite(rows).all():
-                problems.append(f"character {found.start}: {rows.tolist()} not finite")
+            if not (np.abs(rows) < _FARTHEST).all():
+                shown = str(rows.tolist())[:80]
+                problems.append(f"character {found.start}: {shown} is no place")
                 continue
             if found.kind == "point":
                 rows = np.concatenate([rows, rows], axis=1)
@@ -205,6 +211,18 @@ class GroundingCodec(ABC):
             regions.append(Region(0, boxes, found.kind, found.phrase))
             spans.append((found.start, found.end))
         return Decoding(tuple(regions), tuple(spans), tuple(problems))
+
+    def centred(self) -> GroundingCodec:
+        """Return the codec that reads every number in the middle of its cell.
+
+        Official codes read some at an edge, and their scores with them. Where the
+        config chose ``decode_at`` itself, the codec is returned as it is.
+        """
+        if self.decode_at is not None:
+            return self
+        codec = copy.copy(self)
+        codec.decode_at = "centre"
+        return codec
 
     # Geometry ---------------------------------------------------------------
 
@@ -249,6 +267,6 @@ def leftovers(text: str, spans: Iterable[tuple[int, int]], suspect: Any) -> list
     for start, end in spans:
         blank[start:end] = " " * (end - start)
     return [
-        Problem(match.start(), f"cannot read {text[match.start() :][:40]!r}")
-        for match in suspect.finditer("".join(blank))
+        Problem(at, f"cannot read {text[at : at + 40]!r}")
+        for at in (match.start() for match in suspect.finditer("".join(blank)))
     ]

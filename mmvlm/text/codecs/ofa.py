@@ -12,7 +12,7 @@ from mmvlm.structures import Boxes, Region
 
 from .base import Found, GroundingCodec, Problem, leftovers
 
-_BOX = re.compile(r"\s*".join([r"<bin_(\d+)>"] * 4))
+_BOX = re.compile(r"\s*".join([r"<bin_(\d{1,9})>"] * 4))
 
 
 @CODECS.register_module()

@@ -31,8 +31,9 @@ class QwenVLCodec(GroundingCodec):
     Args:
         geometry (str): see :class:`GroundingCodec`.
         mark_expressions (bool): put ``<ref>`` around expressions in questions.
-        decode_at (str): ``eval``: n / 999, as the evaluation reads; ``draw``:
-            n / 1000, as boxes are drawn; ``centre``: the middle of the bin.
+        decode_at (str | None): ``eval``: n / 999, as the evaluation reads; ``draw``:
+            n / 1000, as boxes are drawn; ``centre``: the middle of the bin; None:
+            ``eval``, but the middle in replies.
 
     Raises:
         ValueError: for another ``decode_at``.
@@ -45,10 +46,10 @@ class QwenVLCodec(GroundingCodec):
         self,
         geometry: str = "stretch",
         mark_expressions: bool = True,
-        decode_at: str = "eval",
+        decode_at: str | None = None,
     ) -> None:
         super().__init__(geometry)
-        if decode_at not in _SCALE:
+        if decode_at not in (None, *_SCALE):
             raise ValueError(
                 f"QwenVLCodec: decode_at='{decode_at}', expected one of {list(_SCALE)}."
             )
@@ -110,7 +111,7 @@ class QwenVLCodec(GroundingCodec):
         if status != "ok":
             return None
         shift = 0.5 if self.decode_at == "centre" else 0.0
-        return [(value + shift) / _SCALE[self.decode_at] for value in box]
+        return [(value + shift) / _SCALE[self.decode_at or "eval"] for value in box]
 
 
 def eval_box(text: str) -> tuple[list[float], str]:

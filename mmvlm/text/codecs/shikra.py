@@ -14,7 +14,7 @@ from .base import Found, GroundingCodec, Problem, leftovers, points_or_boxes
 
 _NUMBER = r"\d(?:\.\d*)?"
 _BRACKETS = {"square": "[]", "round": "()"}
-_BIN = r"<bin_(\d*)>"
+_BIN = r"<bin_(\d{0,9})>"
 _TOKENS = {
     "box": ("<b_st>", "<b_sep>", "<b_ed>", 4),
     "point": ("<p_st>", "<p_sep>", "<p_ed>", 2),
@@ -142,7 +142,7 @@ def read_tokens(
     """
     first, between, last, count = _TOKENS[kind]
     space = r"\s*" if kind == "box" or spaces_in_points else ""
-    row = space.join([r"<bin_\d*>"] * count)
+    row = space.join([r"<bin_\d{0,9}>"] * count)
     rows = f"{space}{row}{space}(?:{between}{space}{row}{space})*"
     found: list[Found | Problem] = []
     for match in re.finditer(f"{first}{rows}{last}", text):

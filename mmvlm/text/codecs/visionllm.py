@@ -14,7 +14,7 @@ from .base import Found, GroundingCodec, Problem, leftovers
 
 RANGE = 512
 NUM_CLASSES = 512
-_OBJECT = re.compile(r"<c(\d+)>" + r"\s*<p(-?\d+)>" * 4)
+_OBJECT = re.compile(r"<c(\d{1,9})>" + r"\s*<p(-?\d{1,9})>" * 4)
 
 
 @CODECS.register_module()
