@@ -60,7 +60,7 @@ def fused_talk(talk):
     model = copy.deepcopy(talk.model)
     fuser = LookRight(vision_spec=model.vision_spec, select_layers=(1, -2))
     model.connector = FusedConnector.around(fuser, model.connector.out_width)
-    context = copy.copy(talk.context)
+    context = copy.copy(talk.processor)
     context.token_count = model.token_count
     return VLMInferencer.from_loaded(LoadedModel(talk.cfg, model, context))
 
@@ -141,7 +141,7 @@ def _with_connector(talk, connector):
     model = copy.deepcopy(talk.model)
     spec, width = model.vision_spec, model.connector.out_width
     model.connector = connector(spec, width)
-    context = copy.copy(talk.context)
+    context = copy.copy(talk.processor)
     context.token_count = model.token_count
     return VLMInferencer.from_loaded(LoadedModel(talk.cfg, model, context))
 
@@ -223,7 +223,7 @@ def test_a_packed_view_is_shown_in_its_own_shape(talk, tmp_path):
         vision_spec=spec,
         out_width=model.connector.out_width,
     ).eval()
-    cfg, context = copy.deepcopy(talk.cfg), copy.copy(talk.context)
+    cfg, context = copy.deepcopy(talk.cfg), copy.copy(talk.processor)
     views = dict(type="SliceViews", keep_aspect=True)
     cfg.test_dataloader.dataset.pipeline[1] = views
     context.token_count = model.token_count

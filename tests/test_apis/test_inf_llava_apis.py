@@ -121,7 +121,7 @@ def test_the_released_loader_gives_other_pictures(folder, talk, picture):
 
     assert views(legacy).shape == views(talk).shape
     assert not torch.equal(views(legacy), views(talk))
-    small = PadToSquare(28, talk.context.spec.mean, "bicubic").view(picture)[0]
+    small = PadToSquare(28, talk.processor.spec.mean, "bicubic").view(picture)[0]
     normalize = talk.model.data_preprocessor.normalize
     assert torch.equal(views(legacy)[-1:], normalize(torch.from_numpy(small)))
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from grounding_helpers import write_scenes
 
+from mmvlm.datasets.processor import VLMProcessor
 from mmvlm.datasets.transforms.image import ViewTransform
 from mmvlm.registry import (
     CHAT_TEMPLATES,
@@ -13,7 +14,6 @@ from mmvlm.registry import (
     TRANSFORMS,
 )
 from mmvlm.structures import FixedTokenCount, VisionEncoderSpec
-from mmvlm.text.context import VLMContext
 from mmvlm.text.decoding import decode
 
 CODECS.import_from_location()
@@ -83,7 +83,7 @@ def test_a_box_comes_back_to_half_a_pixel_or_half_of_its_cell(name, view, reader
             ],
         )
     )
-    data.bind(VLMContext(tokenizer, template, SPEC, FixedTokenCount(2)))
+    data.bind(VLMProcessor(tokenizer, template, SPEC, FixedTokenCount(2)))
     codec = CODECS.build(codec)
 
     for position in range(min(len(data), 6)):

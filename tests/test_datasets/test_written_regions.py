@@ -5,6 +5,7 @@ from grounding_helpers import write_scenes
 
 from mmvlm.datasets.annotated import AnnotatedImageDataset
 from mmvlm.datasets.bad_samples import BadRecord
+from mmvlm.datasets.processor import VLMProcessor
 from mmvlm.registry import (
     CHAT_TEMPLATES,
     CODECS,
@@ -13,7 +14,6 @@ from mmvlm.registry import (
     TOKENIZERS,
 )
 from mmvlm.structures import IGNORE_INDEX, PatchTokenCount, Region
-from mmvlm.text.context import VLMContext
 
 SCENE_WRITERS.import_from_location()
 DATASETS.import_from_location()
@@ -90,7 +90,7 @@ def bound_refcoco(folder, codec, task, *steps):
             ],
         )
     )
-    data.bind(VLMContext(tokenizer, template, token_count=PatchTokenCount(12)))
+    data.bind(VLMProcessor(tokenizer, template, token_count=PatchTokenCount(12)))
     return data
 
 

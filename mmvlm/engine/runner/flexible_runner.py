@@ -27,7 +27,7 @@ from .setup import (
     hooks_summary,
     init_process_group,
     load_trained,
-    make_context,
+    make_processor,
     start_weights,
     tell_model_about_ranks,
     warn_random_weights,
@@ -63,7 +63,7 @@ class VLMFlexibleRunner(FlexibleRunner):
         launcher: str | None = None,
         **kwargs: Any,
     ) -> None:
-        self.context = None
+        self.processor = None
         self.frozen_fingerprint: dict | None = None
         self.known_identity: dict | None = None
         settings = dict(kwargs, model=model, param_scheduler=param_scheduler)
@@ -86,7 +86,7 @@ class VLMFlexibleRunner(FlexibleRunner):
         if isinstance(self.model, dict):
             self.model = MODELS.build(self.model)
         self._model_name = type(self.model).__name__
-        self.context = make_context(self.cfg, self.model)
+        self.processor = make_processor(self.cfg, self.model)
         self.omitted_keys = omitted_keys(self.model)
         record_part_sizes(self.model)
         check_batch_size(
@@ -143,11 +143,11 @@ class VLMFlexibleRunner(FlexibleRunner):
     def build_dataloader(
         self, dataloader: Any, seed: int | None = None, diff_rank_seed: bool = False
     ) -> Any:
-        """Build a loader around our batch samplers and bind the context."""
+        """Build a loader around our batch samplers and bind the processor."""
         return build_dataloader(
             dataloader,
             seed=seed,
-            context=self.context,
+            processor=self.processor,
             accumulation=self.accumulation,
             training=dataloader is self._train_dataloader,
         )

@@ -28,7 +28,7 @@ from .setup import (
     hooks_summary,
     init_process_group,
     load_trained,
-    make_context,
+    make_processor,
     start_weights,
     tell_model_about_ranks,
     warn_random_weights,
@@ -59,7 +59,7 @@ class VLMRunner(Runner):
         param_scheduler: Any = None,
         **kwargs: Any,
     ) -> None:
-        self.context = None
+        self.processor = None
         self.frozen_fingerprint: dict | None = None
         self.known_identity: dict | None = None
         settings = dict(kwargs, param_scheduler=param_scheduler)
@@ -69,7 +69,7 @@ class VLMRunner(Runner):
         )
         self._load_from, self._resume = load_from, resume
         self.accumulation = accumulation_of(self.optim_wrapper)
-        self.context = make_context(self.cfg, self.model)
+        self.processor = make_processor(self.cfg, self.model)
         self.omitted_keys = omitted_keys(unwrap(self.model))
         check_batch_size(
             self.cfg, self._train_dataloader, self.accumulation, self.world_size
@@ -158,11 +158,11 @@ class VLMRunner(Runner):
     def build_dataloader(
         self, dataloader: Any, seed: int | None = None, diff_rank_seed: bool = False
     ) -> Any:
-        """Build a loader around our batch samplers and bind the context."""
+        """Build a loader around our batch samplers and bind the processor."""
         return build_dataloader(
             dataloader,
             seed=seed,
-            context=self.context,
+            processor=self.processor,
             accumulation=self.accumulation,
             training=dataloader is self._train_dataloader,
         )

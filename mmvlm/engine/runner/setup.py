@@ -11,7 +11,7 @@ from mmengine.logging import print_log
 from torch import nn
 
 from mmvlm.config.sources import weight_problems
-from mmvlm.text.context import VLMContext
+from mmvlm.datasets.processor import VLMProcessor
 from mmvlm.text.vocabulary import check_vocabulary
 
 from .checkpoint import find_last, load_file, load_parts, resolve_checkpoint, unwrap
@@ -61,19 +61,19 @@ def hooks_summary(hooks: list) -> str:
     return ", ".join(type(hook).__name__ for hook in hooks)
 
 
-def make_context(cfg: Any, model: nn.Module) -> VLMContext | None:
-    """Build the context and bind it to the model.
+def make_processor(cfg: Any, model: nn.Module) -> VLMProcessor | None:
+    """Build the processor and bind it to the model, and the model to it.
 
     None for configs that name no tokenizer (towers trained without text).
     """
-    if not cfg or cfg.get("tokenizer") is None or cfg.get("chat_template") is None:
-        return None
     model = unwrap(model)
-    context = VLMContext.from_config(cfg, model)
-    check_vocabulary(context.tokenizer, getattr(model, "language_model", None))
+    processor = VLMProcessor.from_config(cfg, model) if cfg else None
+    if processor is None:
+        return None
+    check_vocabulary(processor.tokenizer, getattr(model, "language_model", None))
     if hasattr(model, "bind"):
-        model.bind(context)
-    return context
+        model.bind(processor)
+    return processor
 
 
 def load_initial_weights(model: nn.Module, load_from: Any) -> None:

@@ -37,7 +37,7 @@ from mmvlm.structures import (
     VLMBatch,
     VLMDataSample,
 )
-from mmvlm.text.replies import reply_text, split_stops, stop_strings
+from mmvlm.text.replies import split_stops, stop_strings
 
 
 @MODELS.register_module()
@@ -168,10 +168,11 @@ class VisionLanguageModel(BaseModel):
         """Take tokenizer and stop strings from the run's context.
 
         Args:
-            context (VLMContext): offers ``tokenizer`` and ``template``.
+            context (VLMProcessor): offers ``tokenizer``, ``template`` and
+                ``read_reply``.
 
         """
-        self._tokenizer = context.tokenizer
+        self._processor, self._tokenizer = context, context.tokenizer
         self._stop_strings = tuple(getattr(context.template, "stop_strings", ()))
 
     def _freeze(self) -> None:
@@ -443,8 +444,9 @@ class VisionLanguageModel(BaseModel):
                 text or several) come on top of the template's.
 
         Returns:
-            list[VLMDataSample]: with ``pred_text``, ``pred_ids`` and ``finish``; with
-            ``pred_states`` where tokens named by ``catch`` were said.
+            list[VLMDataSample]: with ``pred_text``, ``pred_regions``, ``problems``,
+            ``pred_ids`` and ``finish``; with ``pred_states`` where tokens named by
+            ``catch`` were said.
 
         Raises:
             RuntimeError: before :meth:`bind`.
@@ -473,7 +475,7 @@ class VisionLanguageModel(BaseModel):
             sample.finish = reply.finish
             if len(reply.positions):
                 sample.pred_states = reply.states
-            sample.pred_text = reply_text(self._tokenizer, sample.pred_ids, stops)
+            self._processor.read_reply(sample, stops)
         return data_samples
 
     def _stop_ids(self, marks: Sequence[int]) -> list[int] | None:
