@@ -19,7 +19,7 @@ _base_ = [
 
 model = dict(
     connector=dict(random_init=True),
-    head=dict(random_init=True),
+    heads=dict(head=dict(random_init=True)),
     train_parts=dict(
         # The tower's last norm is not used, so nothing could train it.
         vision_encoder=dict(only=["vision_model.embeddings", "vision_model.encoder"]),

@@ -23,7 +23,7 @@ model = dict(
     train_parts=dict(
         vision_encoder=False, connector=False, language_model="lora", head=False
     ),
-    regression_weight=0.0,
+    heads=dict(head=dict(weight=0.0)),
 )
 chat_template = "emu"
 train_dataloader = dict(

@@ -72,7 +72,8 @@ def look_inside(
     if talk.processor.spec is None:
         raise ValueError("the model has no vision encoder, so no maps to show.")
     batch = talk.encode([talk.conversation(image, prompt)])
-    pixels = batch.pixel_values
+    images = batch.inputs["image"]
+    pixels = images.values
     if not 0 <= view < len(pixels):
         raise ValueError(f"view={view}: the picture has {len(pixels)} views.")
     connector = model.connector
@@ -106,7 +107,7 @@ def look_inside(
         difference = fused - last if fused.shape == last.shape else None
     picture = _as_picture(pixels[view], talk.processor.spec).transpose(2, 0, 1)
     result = FeatureMaps(
-        picture=unpacked(picture, batch.layouts[0], view).transpose(1, 2, 0),
+        picture=unpacked(picture, images.layouts[0], view).transpose(1, 2, 0),
         grid=own,
         layers=maps,
         output=fused,

@@ -184,41 +184,34 @@ def _refusing_values(model: Any) -> Iterator[None]:
 
 def _batch(model: Any, layout: Any, image: int, prompt: int, answer: int) -> Any:
     """Return a sample: picture, prompt, answer."""
+    import numpy as np
     import torch
 
-    from mmvlm.structures import VLMBatch
-
-    length = image + prompt + answer
-    pixels = None
-    if layout is not None:
-        pixels = torch.zeros(layout.num_views, 3, *layout.view_size)
-    rows = torch.arange(length)
-    return VLMBatch(
-        input_ids=torch.zeros(length, dtype=torch.int64),
-        position_ids=rows,
-        labels=torch.zeros(length, dtype=torch.int64),
-        cu_seqlens=torch.tensor([0, length], dtype=torch.int32),
-        target_rows=rows[length - answer - 1 : -1],
-        targets=torch.zeros(len(rows[length - answer - 1 : -1]), dtype=torch.int64),
-        slot_index=rows[:image],
-        pixel_values=pixels,
-        seq_lens=(length,),
-        slot_lens=() if layout is None else (image,),
-        image_owner=() if layout is None else (0,),
-        layouts=() if layout is None else (layout,),
-        sample_ids=("sample",),
-        **_question(model, prompt),
+    from mmvlm.models.utils.feed import parse_source
+    from mmvlm.structures import (
+        IGNORE_INDEX,
+        EncodedSample,
+        Inputs,
+        TokenStream,
+        VLMBatch,
     )
 
-
-def _question(model: Any, prompt: int) -> dict[str, Any]:
-    """Return the prompt's ids for a connector that reads it."""
-    import torch
-
-    if not getattr(getattr(model, "connector", None), "needs_text", False):
-        return {}
-    words = torch.ones(1, max(prompt, 1), dtype=torch.int64)
-    return dict(instruction_ids=words, instruction_mask=words)
+    length = image + prompt + answer
+    labels = np.full(length, IGNORE_INDEX)
+    labels[length - answer :] = 0
+    stream = TokenStream.join([EncodedSample(np.zeros(length, np.int64), labels)])
+    inputs = {}
+    if layout is not None:
+        pixels = torch.zeros(layout.num_views, 3, *layout.view_size)
+        slots = torch.arange(image)
+        inputs["image"] = Inputs(pixels, (0,), (layout,), slots, (image,))
+        reads = [
+            parse_source(one)[0] for c in model.connectors.values() for one in c.reads
+        ]
+        if "question" in reads:
+            words = torch.ones(1, max(prompt, 1), dtype=torch.int64)
+            inputs["question"] = Inputs(words, (0,), parent=(0,))
+    return VLMBatch(dict(text=stream), inputs, sample_ids=("sample",))
 
 
 class _Marks:

@@ -12,6 +12,7 @@ from mmengine.config import Config
 from mmengine.logging import print_log
 
 from .check import check_config
+from .old_keys import rename_old_keys
 from .origin import ConfigTrace, shown_path
 from .positions import DATALOADERS, FIELDS, PLAIN_FIELDS
 from .problems import ConfigError, nearest
@@ -60,6 +61,8 @@ def load_config(
     if folder is not None:
         use_own_files(cfg, folder)
     problems = _apply_options(cfg, trace, cfg_options or {})
+    for line in rename_old_keys(cfg._cfg_dict):
+        print_log(f"deprecated: {line}", logger="current", level=logging.WARNING)
     if "lazy" not in trace.dialects.values():
         _drop_delete_marks(cfg._cfg_dict)
     if tiny and not problems:

@@ -137,7 +137,7 @@ CONSUMED: dict[str, set[str]] = {
 
 #: Required keywords that the machinery fills in.
 FILLED: dict[str, set[str]] = {
-    "model": {"vision_spec", "out_width", "media_width", "width"},
+    "model": {"vision_spec", "out_width", "in_width", "specs", "media_width", "width"},
     "data sampler": {"dataset", "batch_size", "sampler", "drop_last", "seed"},
     "loop": {"runner", "dataloader", "evaluator"},
     "optimizer": {"params"},

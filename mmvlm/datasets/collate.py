@@ -12,12 +12,16 @@ from mmvlm.registry import FUNCTIONS
 from mmvlm.structures import (
     IGNORE_INDEX,
     SLOT_TOKEN_ID,
-    ModalityInputs,
+    TEXT_STREAM,
+    EncodedSample,
+    Inputs,
+    Targets,
+    TokenStream,
     VLMBatch,
 )
 
 from .bad_samples import BadRecord
-from .transforms.formatting import check_media_slots, check_slots
+from .transforms.formatting import check_inputs
 
 #: ``sample_ids`` of the one-token sample that stands for an empty batch.
 EMPTY_SAMPLE_ID = "<no usable sample>"
@@ -42,9 +46,9 @@ def collate_flat(items: Sequence[dict | BadRecord]) -> dict:
         and ``bad_records`` (list).
 
     Raises:
-        ValueError: naming the sample, when its slots and pictures do not agree,
-            when its views have another size than the batch's, or when a picture
-            position would be trained.
+        ValueError: naming the sample, when slots and inputs do not agree, marks and
+            targets of a head do not agree, or the position of an input would be
+            trained.
 
     """
     bad_records = [item for item in items if isinstance(item, BadRecord)]
@@ -57,152 +61,168 @@ def collate_flat(items: Sequence[dict | BadRecord]) -> dict:
 
 
 def _nothing() -> VLMBatch:
-    empty = torch.zeros(0, dtype=torch.int64)
+    """Return one token that trains nothing."""
+    sample = EncodedSample(np.zeros(1, np.int64), np.full(1, IGNORE_INDEX, np.int64))
     return VLMBatch(
-        input_ids=torch.zeros(1, dtype=torch.int64),
-        position_ids=torch.zeros(1, dtype=torch.int64),
-        labels=torch.full((1,), IGNORE_INDEX, dtype=torch.int64),
-        cu_seqlens=torch.tensor([0, 1], dtype=torch.int32),
-        target_rows=empty,
-        targets=empty.clone(),
-        slot_index=empty.clone(),
-        pixel_values=None,
-        seq_lens=(1,),
+        {TEXT_STREAM: _stream([sample], (EMPTY_SAMPLE_ID,))},
         sample_ids=(EMPTY_SAMPLE_ID,),
     )
 
 
 def _flat(samples: list[dict]) -> VLMBatch:
-    inputs = [sample["inputs"] for sample in samples]
+    packed = [sample["inputs"] for sample in samples]
     ids = tuple(str(sample["data_samples"].sample_id) for sample in samples)
-    seq_lens = np.array([len(one["input_ids"]) for one in inputs])
-    cu_seqlens = np.concatenate([[0], np.cumsum(seq_lens)])
-    input_ids = torch.cat([torch.as_tensor(one["input_ids"]) for one in inputs])
-    labels = torch.cat([torch.as_tensor(one["labels"]) for one in inputs])
-
-    for one, sample_id in zip(inputs, ids, strict=True):
-        check_slots(sample_id, one["slots"], one["layouts"], one["pixel_values"])
-        check_media_slots(sample_id, one["slots"], one.get("media", {}))
-    slot_index, slot_lens, owner = _slots(inputs, cu_seqlens, "image")
-    media = _media(inputs, cu_seqlens, ids)
-    others = [entry.slot_index.numpy() for entry in media.values()]
-    filled = np.concatenate([slot_index, *others])
-    _check_slot_ids(input_ids.numpy(), filled, cu_seqlens, ids)
-
-    rows, targets = _targets(labels.numpy(), cu_seqlens)
-    if len(targets) and targets.min() < 0:
-        number = np.searchsorted(cu_seqlens, rows[targets.argmin()], side="right") - 1
-        raise ValueError(
-            f"sample '{ids[number]}': label {targets.min()} is to be trained; only "
-            f"token ids (0 and above) and {IGNORE_INDEX} are labels."
-        )
-    instruction_ids, instruction_mask = _instructions(inputs, ids)
-    positions = np.arange(cu_seqlens[-1]) - np.repeat(cu_seqlens[:-1], seq_lens)
+    names = list(packed[0]["streams"])
+    for one, sample_id in zip(packed, ids, strict=True):
+        if list(one["streams"]) != names:
+            raise ValueError(
+                f"sample '{sample_id}': streams {list(one['streams'])}, but sample "
+                f"'{ids[0]}' of the same batch has {names}."
+            )
+        prompt = next(iter(one["streams"].values()))
+        check_inputs(sample_id, prompt.slots, one["inputs"])
+    prompts, *_ = texts = [[one["streams"][name] for one in packed] for name in names]
+    starts = _starts(prompts)
+    kinds = dict.fromkeys(kind for one in packed for kind in one["inputs"])
+    inputs = {kind: _join(kind, packed, prompts, starts, ids) for kind in kinds}
+    for entry in inputs.values():
+        if entry.parent:
+            entry.parent = _parents(entry, inputs.get("image"))
+    filled = [e.slot_index.numpy() for e in inputs.values() if e.slot_lens]
+    filled = np.concatenate([np.zeros(0, np.int64), *filled])
+    flat_ids = np.concatenate([sample.input_ids for sample in prompts])
+    _check_slot_ids(flat_ids, filled, starts, ids)
+    streams = [_stream(stream, ids) for stream in texts]
     return VLMBatch(
-        input_ids=input_ids.long(),
-        position_ids=torch.from_numpy(positions),
-        labels=labels.long(),
-        cu_seqlens=torch.from_numpy(cu_seqlens.astype(np.int32)),
-        target_rows=torch.from_numpy(rows),
-        targets=torch.from_numpy(targets.astype(np.int64)),
-        slot_index=torch.from_numpy(slot_index),
-        pixel_values=_stack_views(inputs, ids),
-        seq_lens=tuple(seq_lens.tolist()),
-        slot_lens=slot_lens,
-        image_owner=owner,
-        layouts=tuple(layout for one in inputs for layout in one["layouts"]),
-        sample_ids=ids,
-        instruction_ids=instruction_ids,
-        instruction_mask=instruction_mask,
-        modality_inputs=media,
+        dict(zip(names, streams, strict=True)),
+        inputs,
+        _targets(packed, texts[-1], ids),
+        ids,
     )
 
 
-def _slots(
-    inputs: list[dict], cu_seqlens: np.ndarray, modality: str
-) -> tuple[np.ndarray, tuple[int, ...], tuple[int, ...]]:
-    """Return flat positions, lengths and owners of one modality's slots."""
-    starts, lengths, owner = [], [], []
-    for number, one in enumerate(inputs):
-        own = [slot for slot in one["slots"] if slot.modality == modality]
-        for slot in sorted(own, key=lambda slot: slot.index):
-            starts.append(cu_seqlens[number] + slot.start)
-            lengths.append(slot.length)
-            owner.append(number)
-    index = _runs(np.array(starts, np.int64), np.array(lengths, np.int64))
-    return index, tuple(lengths), tuple(owner)
+def _starts(stream: list[EncodedSample]) -> np.ndarray:
+    """Return the offsets of the samples in their flat batch: (B + 1,)."""
+    return np.cumsum([0, *map(len, stream)])
 
 
-def _media(
-    inputs: list[dict], cu_seqlens: np.ndarray, ids: tuple
-) -> dict[str, ModalityInputs]:
-    """Join what is no picture, modality by modality."""
-    names = {name: None for one in inputs for name in one.get("media", {})}
-    joined = {}
-    for name in names:
-        given = [
-            (one["media"][name], sample_id)
-            for one, sample_id in zip(inputs, ids, strict=True)
-            if name in one.get("media", {})
-        ]
-        first, first_id = given[0]
-        for values, sample_id in given:
-            if values.shape[1:] != first.shape[1:] or values.dtype != first.dtype:
-                raise ValueError(
-                    f"sample '{sample_id}': {name} of {tuple(values.shape[1:])} "
-                    f"{values.dtype}, but sample '{first_id}' of the same batch has "
-                    f"{tuple(first.shape[1:])} {first.dtype}."
-                )
-        index, lengths, owner = _slots(inputs, cu_seqlens, name)
-        layouts = [
-            layout
-            for one in inputs
-            for layout in one.get("media_layouts", {}).get(name, ())
-        ]
-        values = torch.cat([values for values, _ in given])
-        joined[name] = ModalityInputs(
-            values, torch.from_numpy(index), lengths, owner, tuple(layouts)
+def _stream(samples: list[EncodedSample], ids: tuple[str, ...]) -> TokenStream:
+    """Join the texts of all samples.
+
+    Raises:
+        ValueError: naming the sample, for a label that is no token.
+
+    """
+    stream = TokenStream.join(samples)
+    wrong = stream.target_rows[stream.targets < 0]
+    if len(wrong):
+        number = int(torch.searchsorted(stream.cu_seqlens, wrong[0], right=True)) - 1
+        raise ValueError(
+            f"sample '{ids[number]}': label {int(stream.targets.min())} is to be "
+            f"trained; only token ids (0 and above) and {IGNORE_INDEX} are labels."
         )
-    return joined
+    return stream
 
 
-def _instructions(inputs: list[dict], ids: tuple) -> tuple:
-    """Pad the questions of all pictures to (I, L); None and None without any."""
-    if not any("instructions" in one for one in inputs):
-        return None, None
-    rows: list[list[int]] = []
-    for one, sample_id in zip(inputs, ids, strict=True):
-        given = one.get("instructions", [])
-        if len(given) != len(one["layouts"]):
+def _join(
+    kind: str,
+    packed: list[dict],
+    prompts: list[EncodedSample],
+    starts: np.ndarray,
+    ids: tuple[str, ...],
+) -> Inputs:
+    """Join the inputs of one kind, and find the flat positions that they fill."""
+    found = [
+        (number, one["inputs"][kind])
+        for number, one in enumerate(packed)
+        if kind in one["inputs"]
+    ]
+    values, shapes = _values(kind, found, ids)
+    parents = [(n, parent) for n, own in found for parent in own.parent]
+    begin, length = [], []
+    for number, prompt in enumerate(prompts):
+        own = [slot for slot in prompt.slots if slot.modality == kind]
+        for slot in sorted(own, key=lambda slot: slot.index):
+            begin.append(starts[number] + slot.start)
+            length.append(slot.length)
+    index = _runs(np.array(begin, np.int64), np.array(length, np.int64))
+    return Inputs(
+        values,
+        owner=tuple(number for number, own in found for _ in range(len(own))),
+        layouts=tuple(layout for _, own in found for layout in own.layouts),
+        slot_index=torch.from_numpy(index) if found[0][1].fills_slots else None,
+        slot_lens=tuple(length),
+        parent=tuple(parents),
+        shapes=shapes,
+    )
+
+
+def _values(kind: str, found: list[tuple], ids: tuple[str, ...]) -> tuple:
+    """Stack entries of one shape; lay others out flat, with their shapes."""
+    for number, own in found:
+        first = found[0][1]
+        if own.values[0].dtype != first.values[0].dtype:
             raise ValueError(
-                f"sample '{sample_id}': {len(given)} instructions for "
-                f"{len(one['layouts'])} pictures; TokenizeInstructions must stand in "
-                "the pipeline of every dataset of the batch."
+                f"sample '{ids[number]}': its inputs of '{kind}' are "
+                f"{own.values[0].dtype}, but those of sample '{ids[found[0][0]]}' of "
+                f"the same batch are {first.values[0].dtype}."
             )
-        rows += given
-    length = max(map(len, rows), default=0)
-    padded = torch.zeros(2, len(rows), length, dtype=torch.int64)
-    for row, tokens in enumerate(rows):
-        padded[0, row, : len(tokens)] = torch.as_tensor(tokens)
-        padded[1, row, : len(tokens)] = 1
-    return padded[0], padded[1]
+    shapes = [tuple(entry.shape) for _, own in found for entry in own.values]
+    if len(set(shapes)) > 1:
+        entries = [entry.flatten() for _, own in found for entry in own.values]
+        return torch.cat(entries), tuple(shapes)
+    stacked = [
+        own.values if isinstance(own.values, torch.Tensor) else torch.stack(own.values)
+        for _, own in found
+    ]
+    return torch.cat(stacked), ()
+
+
+def _parents(entry: Inputs, images: Inputs | None) -> tuple[int, ...]:
+    """Turn (sample, image of the sample) into images of the batch."""
+    owner = () if images is None else images.owner
+    return tuple(owner.index(sample) + number for sample, number in entry.parent)
+
+
+def _targets(
+    packed: list[dict], text: list[EncodedSample], ids: tuple[str, ...]
+) -> dict[str, Targets]:
+    """Join what heads learn, by the marks that they read."""
+    starts = _starts(text)
+    heads = dict.fromkeys(head for one in packed for head in one["targets"])
+    joined = {}
+    for head in heads:
+        rows, owner, values = [], [], []
+        for number, (one, sample) in enumerate(zip(packed, text, strict=True)):
+            own = one["targets"].get(head, ())
+            marks = [mark for mark in sample.marks if mark.kind == head]
+            if len(own) != len(marks):
+                raise ValueError(
+                    f"sample '{ids[number]}': {len(marks)} marks that head '{head}' "
+                    f"reads in the text, but {len(own)} targets."
+                )
+            for mark in sorted(marks, key=lambda mark: mark.index):
+                if mark.start < 1:
+                    raise ValueError(
+                        f"sample '{ids[number]}': the token that head '{head}' reads "
+                        "stands first, so that no state chooses it."
+                    )
+                rows.append(int(starts[number]) + mark.start)
+                owner.append(number)
+                values.append(torch.as_tensor(own[mark.index]))
+        shapes = tuple(tuple(value.shape) for value in values)
+        same = len(set(shapes)) < 2
+        flat = torch.stack(values) if same else torch.cat([v.flatten() for v in values])
+        learnt = Inputs(flat, tuple(owner), shapes=() if same else shapes)
+        places = torch.tensor(rows, dtype=torch.int64)
+        joined[head] = Targets(places, tuple(owner), learnt)
+    return joined
 
 
 def _runs(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     """Return ``start .. start + length - 1`` of all runs, one after the other."""
     before = np.cumsum(lengths) - lengths
     return np.arange(lengths.sum()) + np.repeat(starts - before, lengths)
-
-
-def _targets(labels: np.ndarray, cu_seqlens: np.ndarray) -> tuple:
-    """Return rows whose output predicts a trained token, and those tokens.
-
-    Row p predicts label p + 1; the first label of a sample has no row.
-    """
-    trained = labels != IGNORE_INDEX
-    trained[cu_seqlens[:-1]] = False
-    places = np.flatnonzero(trained)
-    return places - 1, labels[places]
 
 
 def _check_slot_ids(
@@ -223,23 +243,3 @@ def _check_slot_ids(
             f"positions, but {int((input_ids[span] == SLOT_TOKEN_ID).sum())} "
             f"positions hold the placeholder {SLOT_TOKEN_ID} (or they lie elsewhere)."
         )
-
-
-def _stack_views(inputs: list[dict], ids: tuple) -> torch.Tensor | None:
-    given = [
-        (one["pixel_values"], sample_id)
-        for one, sample_id in zip(inputs, ids, strict=True)
-        if one["pixel_values"] is not None
-    ]
-    if not given:
-        return None
-    first, first_id = given[0]
-    for views, sample_id in given:
-        if views.shape[1:] != first.shape[1:] or views.dtype != first.dtype:
-            raise ValueError(
-                f"sample '{sample_id}': views of {tuple(views.shape[1:])} "
-                f"{views.dtype}, but sample '{first_id}' of the same batch has "
-                f"{tuple(first.shape[1:])} {first.dtype}; all views of a batch must "
-                "have one size. Give the view transform a fixed size."
-            )
-    return torch.cat([views for views, _ in given])

@@ -118,7 +118,7 @@ def verify_export(
         values = info.get(name) or []
         report.loading += [f"{name}: {value}" for value in sorted(map(str, values))]
     report.weights = _compare_weights(model, llava)
-    llava = llava.eval().to(batches[0].input_ids.device)
+    llava = llava.eval().to(batches[0].text.input_ids.device)
     for batch in batches:
         ours = model(batch, None, mode="tensor").float()
         theirs = llava(**hf_inputs(batch, llava.config)).logits[0].float()
@@ -213,12 +213,12 @@ def hf_inputs(batch: VLMBatch, config: Any) -> dict[str, torch.Tensor]:
     Shape:
         - ``input_ids``: (1, T); ``pixel_values``: (V, 3, H, W)
     """
-    ids = batch.input_ids
+    ids = batch.text.input_ids
     image_token = config.image_token_index
     inputs = dict(input_ids=ids.masked_fill(ids == SLOT_TOKEN_ID, image_token)[None])
     inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
-    if batch.pixel_values is not None:
-        inputs["pixel_values"] = batch.pixel_values
+    if "image" in batch.inputs:
+        inputs["pixel_values"] = batch.inputs["image"].values
     return inputs
 
 

@@ -8,21 +8,30 @@ from .annotation import (
     Span,
     VisualQuestion,
 )
+from .batch import (
+    DECODER_STREAM,
+    ENCODER_STREAM,
+    TEXT_STREAM,
+    Inputs,
+    SampleInputs,
+    Targets,
+    TokenStream,
+    VLMBatch,
+)
 from .boxes import Boxes
 from .conversation import Conversation, Image, Media, Region, Text, Turn
 from .encoded import (
     IGNORE_INDEX,
     SLOT_TOKEN_ID,
     EncodedSample,
-    ModalityInputs,
     Slot,
-    VLMBatch,
 )
 from .vision import (
     FixedTokenCount,
+    InputLayout,
     Instructions,
     LayoutError,
-    ModalityLayout,
+    MapSpec,
     PatchTokenCount,
     TokenCount,
     ViewLayout,
@@ -32,8 +41,11 @@ from .vision import (
 from .vlm_data_sample import VLMDataSample
 
 __all__ = [
+    "DECODER_STREAM",
+    "ENCODER_STREAM",
     "IGNORE_INDEX",
     "SLOT_TOKEN_ID",
+    "TEXT_STREAM",
     "AnnotatedImage",
     "Boxes",
     "Caption",
@@ -41,19 +53,23 @@ __all__ = [
     "EncodedSample",
     "FixedTokenCount",
     "Image",
+    "InputLayout",
+    "Inputs",
     "Instance",
     "Instructions",
     "LayoutError",
+    "MapSpec",
     "Media",
-    "ModalityInputs",
-    "ModalityLayout",
     "PatchTokenCount",
     "Region",
     "Relation",
+    "SampleInputs",
     "Slot",
     "Span",
+    "Targets",
     "Text",
     "TokenCount",
+    "TokenStream",
     "Turn",
     "VLMBatch",
     "VLMDataSample",

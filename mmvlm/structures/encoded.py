@@ -1,14 +1,10 @@
-"""Encoded samples and the flat batch that the model takes."""
+"""Encoded samples: token ids, labels and the places that inputs fill."""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
-import torch
 
 #: Label of a position that is not trained.
 IGNORE_INDEX = -100
@@ -43,114 +39,14 @@ class EncodedSample:
         labels (np.ndarray): (T,) int64, ``IGNORE_INDEX`` where not trained;
             unshifted: ``labels[t] == input_ids[t]`` where trained.
         slots (list[Slot]): in order of position.
+        position_ids (np.ndarray | None): (T,) or (3, T) int64; None counts from 0.
 
     """
 
     input_ids: np.ndarray
     labels: np.ndarray
     slots: list[Slot] = field(default_factory=list)
+    position_ids: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.input_ids)
-
-
-@dataclass
-class ModalityInputs:
-    """The inputs of one modality in a batch; pictures have their own fields.
-
-    Shape:
-        - ``values``: (M, ...), uint8 (pixels) or float, one entry per input
-        - ``slot_index``: (S,), int64, flat positions that they fill
-
-    Args:
-        slot_lens (tuple[int, ...]): positions per input, on the host.
-        owner (tuple[int, ...]): which sample each input belongs to.
-        layouts (tuple): one ``ModalityLayout`` per input.
-
-    """
-
-    values: torch.Tensor
-    slot_index: torch.Tensor
-    slot_lens: tuple[int, ...]
-    owner: tuple[int, ...]
-    layouts: tuple = ()
-
-    def map(self, function: Callable) -> ModalityInputs:
-        """Return a copy with ``function`` applied to both tensors."""
-        return dataclasses.replace(
-            self, values=function(self.values), slot_index=function(self.slot_index)
-        )
-
-
-@dataclass
-class VLMBatch:
-    """One flat token dimension for all samples of a batch; no padding.
-
-    Shape:
-        - ``input_ids``, ``position_ids``, ``labels``: (T,), int64; positions
-          restart at 0 with every sample
-        - ``cu_seqlens``: (B + 1,), int32, offsets of the samples in T
-        - ``pixel_values``: (V, 3, H, W), uint8 (normalised on the device) or
-          float; None when the batch has no picture
-        - ``slot_index``: (S,), int64, flat positions that picture embeddings
-          fill, in the order of the pictures
-        - ``target_rows``: (R,), int64, flat positions whose output predicts a
-          trained token; ``targets``: (R,), int64, those tokens
-        - ``instruction_ids``, ``instruction_mask``: (I, L), int64, the question
-          about each of the I pictures for connectors that read it; else None
-
-    Args:
-        seq_lens (tuple[int, ...]): B lengths, on the host.
-        slot_lens (tuple[int, ...]): positions per picture, on the host.
-        image_owner (tuple[int, ...]): which sample each picture belongs to.
-        layouts (tuple): one ``ViewLayout`` per picture.
-        sample_ids (tuple[str, ...]): for error messages.
-        loss_denominator (torch.Tensor | float | None): what the summed token loss
-            is divided by. The train loop sets it to the trained tokens of the
-            whole optimizer step; None means this batch's own count.
-        modality_inputs (dict[str, ModalityInputs]): everything that is no picture,
-            by modality; empty for pictures and text.
-
-    """
-
-    input_ids: torch.Tensor
-    position_ids: torch.Tensor
-    labels: torch.Tensor
-    cu_seqlens: torch.Tensor
-    target_rows: torch.Tensor
-    targets: torch.Tensor
-    slot_index: torch.Tensor
-    pixel_values: torch.Tensor | None
-    seq_lens: tuple[int, ...]
-    slot_lens: tuple[int, ...] = ()
-    image_owner: tuple[int, ...] = ()
-    layouts: tuple = ()
-    sample_ids: tuple[str, ...] = ()
-    loss_denominator: Any = None
-    instruction_ids: torch.Tensor | None = None
-    instruction_mask: torch.Tensor | None = None
-    modality_inputs: dict[str, ModalityInputs] = field(default_factory=dict)
-
-    @property
-    def num_target_tokens(self) -> int:
-        """Number of trained tokens R; known on the host without a sync."""
-        return self.targets.numel()
-
-    def to(self, *args: Any, **kwargs: Any) -> VLMBatch:
-        """Return a copy whose tensors went through ``Tensor.to`` (dtype kept)."""
-        return self._map(lambda tensor: tensor.to(*args, **kwargs))
-
-    def pin_memory(self) -> VLMBatch:
-        """Return a copy in pinned host memory (called by the DataLoader)."""
-        return self._map(lambda tensor: tensor.pin_memory())
-
-    def _map(self, function: Callable) -> VLMBatch:
-        changed: dict[str, Any] = {
-            f.name: function(value)
-            for f in dataclasses.fields(self)
-            if isinstance(value := getattr(self, f.name), torch.Tensor)
-        }
-        changed["modality_inputs"] = {
-            name: inputs.map(function) for name, inputs in self.modality_inputs.items()
-        }
-        return dataclasses.replace(self, **changed)

@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     import torch
+
+
+@dataclass(frozen=True)
+class MapSpec:
+    """A named feature map that an encoder gives beside its hidden states.
+
+    Args:
+        name (str): key in ``VisionFeatures.maps``.
+        width (int): channels.
+        cells (int): its cells per side of a patch.
+
+    """
+
+    name: str
+    width: int
+    cells: int = 1
 
 
 @dataclass(frozen=True)
@@ -24,8 +40,7 @@ class VisionEncoderSpec:
         num_prefix_tokens (int): class and register tokens before the patches.
         mean, std (tuple[float, float, float]): normalisation of RGB in 0-1.
         resample (str): filter of the reference preprocessing.
-        aux_width (int): channels of a second, finer feature map; 0 without one.
-        aux_cells (int): its cells per side of a patch.
+        maps (tuple[MapSpec, ...]): further feature maps of every view.
         stacked (int): patch grids that a view gives, one on top of the other.
 
     """
@@ -38,8 +53,7 @@ class VisionEncoderSpec:
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
     std: tuple[float, float, float] = (0.5, 0.5, 0.5)
     resample: str = "bicubic"
-    aux_width: int = 0
-    aux_cells: int = 0
+    maps: tuple[MapSpec, ...] = ()
     stacked: int = 1
 
     def grid(self, height: int, width: int) -> tuple[int, int]:
@@ -98,12 +112,12 @@ class LayoutError(ValueError):
 
 
 @dataclass(frozen=True)
-class ModalityLayout:
-    """What is known of an input that is no picture before it is encoded.
+class InputLayout:
+    """What is known of an input that is no image before it is encoded.
 
     Args:
-        modality (str): ``audio``, ``video``, ``rgbd``, ...
-        shape (tuple[int, ...]): of the array that the encoder takes.
+        modality (str): its kind: ``audio``, ``video``, ``region``, ...
+        shape (tuple[int, ...]): of its array.
         num_views (int): 1: it is encoded as a whole.
 
     """
@@ -116,7 +130,7 @@ class ModalityLayout:
 class TokenCount(Protocol):
     """Picklable answer to "how many tokens does a picture of this layout take?"."""
 
-    def __call__(self, layout: ViewLayout | ModalityLayout) -> int:
+    def __call__(self, layout: ViewLayout | InputLayout) -> int:
         """Return the number of LLM positions of one picture or other input."""
 
 
@@ -154,7 +168,7 @@ class FixedTokenCount:
 
     tokens_per_view: int
 
-    def __call__(self, layout: ViewLayout | ModalityLayout) -> int:
+    def __call__(self, layout: ViewLayout | InputLayout) -> int:
         """Return ``num_views * tokens_per_view``."""
         return layout.num_views * self.tokens_per_view
 
@@ -210,8 +224,8 @@ class VisionFeatures:
         instructions (Instructions | None): one per picture, for connectors that
             read the question.
         modality (str): what was encoded.
-        aux (torch.Tensor | None): (V, C, p*H, p*W), a second encoder's map with p x
-            p cells under every patch.
+        maps (dict[str, torch.Tensor]): (V, C, p*H, p*W) each, with p x p cells under
+            every patch, as ``VisionEncoderSpec.maps`` names them.
         grids (Sequence[tuple[int, int]]): patch rows and columns of every view by
             itself; the first of its N tokens are these, the others nothing. Empty
             when ``grid`` is that of all.
@@ -225,9 +239,35 @@ class VisionFeatures:
     layouts: Sequence[ViewLayout] = field(default_factory=tuple)
     instructions: Instructions | None = None
     modality: str = "image"
-    aux: torch.Tensor | None = None
+    maps: dict[str, torch.Tensor] = field(default_factory=dict)
     grids: Sequence[tuple[int, int]] = ()
 
     def patches(self, position: int = -1) -> torch.Tensor:
         """Return (V, N, Dv) of the selected layer at ``position``, prefix off."""
         return self.hidden_states[position][:, self.num_prefix_tokens :]
+
+    def patch_map(self, position: int = -1) -> torch.Tensor:
+        """Return (V, Dv, H, W) of the selected layer at ``position``."""
+        return self.patches(position).transpose(1, 2).unflatten(-1, tuple(self.grid))
+
+    def map(self, function: Callable[[torch.Tensor], torch.Tensor]) -> VisionFeatures:
+        """Return a copy with ``function`` applied to hidden states and maps."""
+        return replace(
+            self,
+            hidden_states=tuple(function(state) for state in self.hidden_states),
+            maps={name: function(one) for name, one in self.maps.items()},
+        )
+
+    def select(self, layers: Sequence[int]) -> VisionFeatures:
+        """Return the features of some of the layers, by resolved index."""
+        places = [self.layers.index(layer) for layer in layers]
+        states = tuple(self.hidden_states[place] for place in places)
+        return replace(self, hidden_states=states, layers=tuple(layers))
+
+    def of_image(self, number: int) -> VisionFeatures:
+        """Return the features of the views of one image."""
+        counts = [layout.num_views for layout in self.layouts]
+        views = slice(sum(counts[:number]), sum(counts[: number + 1]))
+        one = self.map(lambda tensor: tensor[views])
+        grids = self.grids[views] if self.grids else ()
+        return replace(one, layouts=(self.layouts[number],), grids=grids)

@@ -225,9 +225,9 @@ def measure_time(args: argparse.Namespace, head: str, lengths: str) -> dict[str,
     return dict(
         seconds={v: statistics.median(times) for v, times in seconds.items()},
         losses=losses,
-        tokens=len(batch.input_ids),
-        padding=1 - len(batch.input_ids) / (max(batch.seq_lens) * args.batch),
-        trained=batch.num_target_tokens / len(batch.input_ids),
+        tokens=len(batch.text),
+        padding=1 - len(batch.text) / (max(batch.text.seq_lens) * args.batch),
+        trained=batch.text.num_targets / len(batch.text),
     )
 
 

@@ -5,9 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
-from mmvlm.structures import IGNORE_INDEX, SLOT_TOKEN_ID, ViewLayout, VLMBatch
+from mmvlm.structures import (
+    IGNORE_INDEX,
+    SLOT_TOKEN_ID,
+    EncodedSample,
+    Inputs,
+    TokenStream,
+    ViewLayout,
+    VLMBatch,
+)
 
 
 def tiny_vlm(seed: int = 0, *, lm: dict | None = None, **kwargs: Any) -> Any:
@@ -57,17 +66,10 @@ def make_batch(
         **fields: over the fields of the batch.
 
     """
-    ids = [torch.tensor(list(s), dtype=torch.long) for s, _ in samples]
-    labels = [torch.tensor(list(t), dtype=torch.long) for _, t in samples]
-    lens = tuple(len(s) for s in ids)
-    input_ids, flat_labels = torch.cat(ids), torch.cat(labels)
-    shifted = [torch.cat([t[1:], t.new_tensor([IGNORE_INDEX])]) for t in labels]
-    goals = torch.cat(shifted)
-    rows = (goals != IGNORE_INDEX).nonzero().flatten()
     owner, runs = [], []
-    for number, sample in enumerate(ids):
+    for number, (ids, _) in enumerate(samples):
         before = False
-        for token in sample.tolist():
+        for token in ids:
             if token == SLOT_TOKEN_ID and before:
                 runs[-1] += 1
             elif token == SLOT_TOKEN_ID:
@@ -77,21 +79,20 @@ def make_batch(
     if pixel_values is not None and layouts is None:
         size = tuple(pixel_values.shape[-2:])
         layouts = [ViewLayout(size, size)] * len(pixel_values)
-    values = dict(
-        input_ids=input_ids,
-        position_ids=torch.cat([torch.arange(n) for n in lens]),
-        labels=flat_labels,
-        cu_seqlens=torch.tensor([0, *lens]).cumsum(0).int(),
-        target_rows=rows,
-        targets=goals[rows],
-        slot_index=(input_ids == SLOT_TOKEN_ID).nonzero().flatten(),
-        pixel_values=pixel_values,
-        seq_lens=lens,
-        slot_lens=tuple(slot_lens if slot_lens is not None else runs),
-        image_owner=tuple(owner),
-        layouts=tuple(layouts or ()),
-        sample_ids=tuple(f"sample-{i}" for i in range(len(lens))),
+    stream = TokenStream.join(
+        [EncodedSample(np.array(ids), np.array(labels)) for ids, labels in samples]
     )
+    inputs = {}
+    if pixel_values is not None:
+        inputs["image"] = Inputs(
+            pixel_values,
+            tuple(owner),
+            tuple(layouts or ()),
+            (stream.input_ids == SLOT_TOKEN_ID).nonzero().flatten(),
+            tuple(slot_lens if slot_lens is not None else runs),
+        )
+    names = tuple(f"sample-{number}" for number in range(len(samples)))
+    values = dict(streams=dict(text=stream), inputs=inputs, sample_ids=names)
     return VLMBatch(**{**values, **fields})
 
 

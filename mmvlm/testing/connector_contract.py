@@ -100,19 +100,21 @@ def make_features(
         torch.randn(shape, generator=generator).to(dtype).requires_grad_(requires_grad)
         for _ in layers
     )
-    aux = None
-    if spec.aux_width:
-        sides = (side * spec.aux_cells for side in grid)
-        shape = (shape[0], spec.aux_width, *sides)
-        aux = torch.randn(shape, generator=generator).to(dtype)
+    maps = {}
+    for one in spec.maps:
+        sides = (side * one.cells for side in grid)
+        shape = (shape[0], one.width, *sides)
+        maps[one.name] = torch.randn(shape, generator=generator).to(dtype)
     return VisionFeatures(
         states,
         layers,
         grid,
         spec.num_prefix_tokens,
         (layout,) * pictures,
-        instructions=_questions(pictures, generator) if connector.needs_text else None,
-        aux=aux,
+        instructions=_questions(pictures, generator)
+        if "question" in connector.reads
+        else None,
+        maps=maps,
     )
 
 
@@ -131,13 +133,8 @@ def _only(features: VisionFeatures, picture: int) -> VisionFeatures:
     asked = features.instructions
     if asked is not None:
         asked = Instructions(asked.input_ids[row], asked.attention_mask[row])
-    return replace(
-        features,
-        hidden_states=tuple(state[span] for state in features.hidden_states),
-        layouts=features.layouts[row],
-        instructions=asked,
-        aux=None if features.aux is None else features.aux[span],
-    )
+    one = features.map(lambda tensor: tensor[span])
+    return replace(one, layouts=features.layouts[row], instructions=asked)
 
 
 def _layout(connector: Connector, grid: tuple[int, int]) -> ViewLayout:
@@ -189,7 +186,7 @@ def check_zero_views(cls: type[Connector]) -> None:
     """No view gives no token, and no error."""
     connector = build(cls)
     out = connector(make_features(connector, pictures=0))
-    width = connector.media_width if connector.gives_media else _WIDTH
+    width = connector.memory_width or _WIDTH
     _expect(out.shape[0] == 0 and out.shape[-1] == width, cls, f"{tuple(out.shape)}")
     rows = connector.merge_views(out, ())
     _expect(tuple(rows.shape) == (0, _WIDTH), cls, f"merged {tuple(rows.shape)}")

@@ -26,28 +26,30 @@ def pad_batch(batch: VLMBatch) -> dict[str, torch.Tensor]:
 
     """
     ids, labels, pixels, seen = [], [], [], 0
+    text, images = batch.text, batch.inputs.get("image")
     for number, (row, goal) in enumerate(
         zip(
-            batch.input_ids.split(batch.seq_lens),
-            batch.labels.split(batch.seq_lens),
+            text.input_ids.split(text.seq_lens),
+            text.labels.split(text.seq_lens),
             strict=True,
         )
     ):
         keep = torch.ones(len(row), dtype=torch.bool)
-        own = [k for k, sample in enumerate(batch.image_owner) if sample == number]
+        owner = () if images is None else images.owner
+        own = [k for k, sample in enumerate(owner) if sample == number]
         starts = [int(s) for s in (row == -200).nonzero().flatten()]
         at = 0
         for picture in own:
-            length = batch.slot_lens[picture]
+            length = images.slot_lens[picture]
             keep[starts[at] + 1 : starts[at] + length] = False
             at += length
         ids.append(row[keep])
         labels.append(goal[keep])
         if own:
-            pixels += [batch.pixel_values[seen : seen + len(own)]]
+            pixels += [images.values[seen : seen + len(own)]]
             seen += len(own)
-        elif batch.pixel_values is not None:
-            pixels.append(torch.zeros_like(batch.pixel_values[:1]))
+        elif images is not None:
+            pixels.append(torch.zeros_like(images.values[:1]))
     pad = torch.nn.utils.rnn.pad_sequence
     lengths = torch.tensor([len(row) for row in ids])
     return dict(

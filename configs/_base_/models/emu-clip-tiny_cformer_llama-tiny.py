@@ -7,7 +7,7 @@ tiny_root = "data/tiny_scenes"
 tokenizer = dict(type="HFTokenizer", name_or_path=tiny_root + "/tokenizer")
 chat_template = dict(type="vicuna_v1", system="", image_prefix="(", image_suffix=")")
 model = dict(
-    type="EmuVLM",
+    type="VisionLanguageModel",
     vision_encoder=dict(
         type="HFVisionEncoder",
         random_init=True,
@@ -33,8 +33,7 @@ model = dict(
         dropout=0.0,
         select_layers=[-1],
     ),
-    head=dict(type="VisualRegressionHead"),
-    regression_weight=1.0,
+    heads=dict(head=dict(type="VisualRegressionHead", weight=1.0)),
     language_model=dict(
         type="HFCausalLM",
         random_init=True,

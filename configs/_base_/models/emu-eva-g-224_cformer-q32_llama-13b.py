@@ -1,7 +1,7 @@
 """Emu: EVA-CLIP-g/14 at 224 px, C-Former with 32 queries, Llama-13B."""
 
 model = dict(
-    type="EmuVLM",
+    type="VisionLanguageModel",
     vision_encoder=dict(
         type="HFVisionEncoder",
         name_or_path="pretrained/eva-clip-g",
@@ -43,8 +43,7 @@ model = dict(
         gradient_checkpointing="all",
         num_new_tokens=6,
     ),
-    head=dict(type="VisualRegressionHead"),
-    regression_weight=1.0,
+    heads=dict(head=dict(type="VisualRegressionHead", weight=1.0)),
     generation=dict(max_new_tokens=128, do_sample=False),
 )
 tokenizer = dict(

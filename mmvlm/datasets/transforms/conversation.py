@@ -13,7 +13,7 @@ from mmvlm.structures import (
     IGNORE_INDEX,
     Conversation,
     EncodedSample,
-    ModalityLayout,
+    InputLayout,
     Region,
     Text,
 )
@@ -224,7 +224,7 @@ class EncodeConversation:
                     "them loaded; the pipeline needs LoadMedia before "
                     "EncodeConversation."
                 )
-            layouts = [ModalityLayout(name, tuple(array.shape)) for array in arrays]
+            layouts = [InputLayout(name, tuple(array.shape)) for array in arrays]
             lengths[name] = [self.context.token_count(layout) for layout in layouts]
         return lengths
 

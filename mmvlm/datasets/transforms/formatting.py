@@ -9,63 +9,14 @@ import numpy as np
 import torch
 
 from mmvlm.registry import TRANSFORMS
-from mmvlm.structures import ModalityLayout, VLMDataSample
-
-
-def check_slots(
-    sample_id: str, slots: Sequence[Any], layouts: Sequence[Any], views: Any
-) -> None:
-    """Hold the slots of a sample against its pictures.
-
-    Args:
-        sample_id (str): for the message.
-        slots (Sequence[Slot]): of the text.
-        layouts (Sequence[ViewLayout]): one per picture.
-        views (torch.Tensor | None): (V, 3, H, W), all views of the sample.
-
-    Raises:
-        ValueError: naming the sample, when a picture has no slot, a slot no
-            picture, or the views are not as many as the layouts say.
-
-    """
-    indices = sorted(slot.index for slot in slots if slot.modality == "image")
-    if indices != list(range(len(layouts))):
-        raise ValueError(
-            f"sample '{sample_id}': {len(indices)} slots (pictures {indices}) in the "
-            f"text, but {len(layouts)} pictures."
-        )
-    expected = sum(layout.num_views for layout in layouts)
-    found = 0 if views is None else len(views)
-    if expected != found:
-        raise ValueError(
-            f"sample '{sample_id}': {found} views, but the layouts of its "
-            f"{len(layouts)} pictures say {expected}."
-        )
-
-
-def check_media_slots(
-    sample_id: str, slots: Sequence[Any], media: Mapping[str, Any]
-) -> None:
-    """Hold the slots of a sample against its inputs that are no pictures.
-
-    Args:
-        sample_id (str): for the message.
-        slots (Sequence[Slot]): of the text.
-        media (Mapping[str, torch.Tensor]): inputs (M, ...) by modality.
-
-    Raises:
-        ValueError: naming the sample, when an input has no slot or a slot no input.
-
-    """
-    names = {slot.modality for slot in slots} - {"image"}
-    for name in sorted(names | set(media)):
-        indices = sorted(slot.index for slot in slots if slot.modality == name)
-        found = len(media.get(name, ()))
-        if indices != list(range(found)):
-            raise ValueError(
-                f"sample '{sample_id}': {len(indices)} slots for '{name}' (inputs "
-                f"{indices}) in the text, but {found} inputs."
-            )
+from mmvlm.structures import (
+    DECODER_STREAM,
+    ENCODER_STREAM,
+    TEXT_STREAM,
+    InputLayout,
+    SampleInputs,
+    VLMDataSample,
+)
 
 
 @TRANSFORMS.register_module()
@@ -74,11 +25,13 @@ class PackVLMInputs:
 
     Required keys: ``conversation``, ``encoded``, ``dataset``, ``index``. Optional:
     ``views``, ``layouts``, ``image_paths``, ``media``, ``truncated_tokens``,
-    ``dropped_labels``, ``gt_text``, ``gt_boxes``, ``instructions``.
+    ``dropped_labels``, ``gt_text``, ``gt_boxes``, ``instructions``; ``inputs``
+    (:class:`SampleInputs` by kind) and ``targets`` (by head, one array per mark that
+    the head reads) of any other transform; ``encoded_answer``, the second stream of an
+    encoder-decoder.
 
-    Returns a new item with ``inputs`` (``input_ids`` and ``labels``, (T,) int64;
-    ``slots``; ``pixel_values``, (V, 3, H, W) or None; ``layouts``; with other inputs
-    ``media``, by modality a (M, ...) tensor, and ``media_layouts``) and
+    Returns a new item with ``inputs``: ``streams`` (:class:`EncodedSample` by name),
+    ``inputs`` (:class:`SampleInputs` by kind) and ``targets``, and with
     ``data_samples`` (:class:`VLMDataSample`).
 
     Args:
@@ -106,10 +59,11 @@ class PackVLMInputs:
             )
         conversation, encoded = item["conversation"], item["encoded"]
         layouts = tuple(item.get("layouts", ()))
-        pixel_values = self._join(conversation.id, item.get("views", ()))
-        check_slots(conversation.id, encoded.slots, layouts, pixel_values)
-        media = _media_tensors(conversation.id, item.get("media", {}))
-        check_media_slots(conversation.id, encoded.slots, media)
+        streams = {TEXT_STREAM: encoded}
+        if "encoded_answer" in item:
+            streams = {ENCODER_STREAM: encoded, DECODER_STREAM: item["encoded_answer"]}
+        inputs = _inputs(item, layouts)
+        check_inputs(conversation.id, encoded.slots, inputs)
         facts = dict(
             sample_id=conversation.id,
             dataset=item["dataset"],
@@ -128,56 +82,53 @@ class PackVLMInputs:
         for key in ("gt_text", "gt_boxes"):
             if item.get(key) is not None:
                 sample.set_field(item[key], key)
-        inputs = dict(
-            input_ids=torch.from_numpy(np.asarray(encoded.input_ids, np.int64)),
-            labels=torch.from_numpy(np.asarray(encoded.labels, np.int64)),
-            slots=list(encoded.slots),
-            pixel_values=pixel_values,
-            layouts=layouts,
+        packed = dict(
+            streams=streams, inputs=inputs, targets=dict(item.get("targets", {}))
         )
-        if "instructions" in item:
-            inputs["instructions"] = item["instructions"]
-        if media:
-            inputs["media"] = media
-            inputs["media_layouts"] = {
-                name: tuple(ModalityLayout(name, tuple(one.shape)) for one in values)
-                for name, values in media.items()
-            }
-        return dict(inputs=inputs, data_samples=sample)
+        return dict(inputs=packed, data_samples=sample)
 
     def plan(self, item: dict) -> dict:
         """Return the item: packing changes no length."""
         return item
 
-    @staticmethod
-    def _join(sample_id: str, views: Sequence[np.ndarray]) -> torch.Tensor | None:
-        sizes = sorted({tuple(view.shape[1:]) for view in views})
-        if len(sizes) > 1:
-            raise ValueError(
-                f"sample '{sample_id}': its pictures have views of different sizes "
-                f"{sizes}; give the view transform a fixed size."
-            )
-        if not views:
-            return None
-        return torch.from_numpy(np.concatenate(views))
+
+def check_inputs(
+    sample_id: str, slots: Sequence[Any], inputs: Mapping[str, SampleInputs]
+) -> None:
+    """Check that the inputs of a sample agree with the slots of its text.
+
+    Args:
+        sample_id (str): for the message.
+        slots (Sequence[Slot]): of the text.
+        inputs (Mapping[str, SampleInputs]): by kind.
+
+    Raises:
+        ValueError: naming the sample, when an input has no slot, a slot no input, or
+            its views are not as many as its layout says.
+
+    """
+    for kind in sorted({slot.modality for slot in slots} | set(inputs)):
+        inputs.get(kind, SampleInputs([])).check(kind, sample_id, slots)
 
 
-def _media_tensors(
-    sample_id: str, media: Mapping[str, Sequence[np.ndarray]]
-) -> dict[str, torch.Tensor]:
-    """Stack the inputs of each modality; pixels stay uint8, all else is float32."""
-    result = {}
-    for name, arrays in media.items():
-        shapes = sorted({(array.shape, str(array.dtype)) for array in arrays})
-        if len(shapes) > 1:
-            raise ValueError(
-                f"sample '{sample_id}': its inputs of '{name}' differ: {shapes}; the "
-                "pipeline must bring them to one size."
-            )
+def _inputs(item: dict, layouts: tuple) -> dict[str, SampleInputs]:
+    """Gather the sample's inputs of all kinds."""
+    inputs: dict[str, SampleInputs] = {}
+    if layouts:
+        inputs["image"] = SampleInputs.join(item.get("views", ()), layouts)
+    for kind, arrays in item.get("media", {}).items():
         if arrays:
-            stacked = np.stack(arrays)
-            keep = stacked.dtype == np.uint8
-            result[name] = torch.from_numpy(
-                stacked if keep else stacked.astype(np.float32)
-            )
-    return result
+            # Pixels stay uint8, all else is float32.
+            kept = [a if a.dtype == np.uint8 else a.astype(np.float32) for a in arrays]
+            found = tuple(InputLayout(kind, tuple(array.shape)) for array in kept)
+            inputs[kind] = SampleInputs.join([array[None] for array in kept], found)
+    if "instructions" in item:
+        rows = [torch.tensor(ids, dtype=torch.int64) for ids in item["instructions"]]
+        inputs["question"] = SampleInputs(
+            rows,
+            tuple(InputLayout("question", tuple(row.shape)) for row in rows),
+            parent=tuple(range(len(rows))),
+            fills_slots=False,
+        )
+    inputs.update(item.get("inputs", {}))
+    return inputs

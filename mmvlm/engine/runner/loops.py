@@ -11,9 +11,11 @@ import torch
 from mmengine.runner import BaseLoop
 
 from mmvlm.registry import LOOPS
+from mmvlm.structures import VLMBatch
 from mmvlm.utils import signals
 from mmvlm.utils.dist import gather_integers, get_dist_info, sum_tensor
 
+from .checkpoint import unwrap
 from .identity import run_identity
 from .rng import preserved_rng, set_rng_state
 from .stream import stream_of
@@ -82,20 +84,22 @@ class LossReader:
         return float(self._value)
 
 
-def _counts(batch: Any) -> list[int] | None:
-    """Return targets, tokens, samples and pictures of a micro-batch.
+def _counts(model: Any, batch: Any) -> dict[str, int] | None:
+    """Return what each loss of a micro-batch is a sum of, by term.
 
     None for models that take something else than our flat batch.
     """
     inputs = batch.get("inputs") if isinstance(batch, dict) else None
-    if not hasattr(inputs, "num_target_tokens"):
+    if not isinstance(inputs, VLMBatch):
         return None
-    return [
-        inputs.num_target_tokens,
-        sum(inputs.seq_lens),
-        len(inputs.seq_lens),
-        len(inputs.slot_lens),
-    ]
+    return unwrap(model).loss_counts(inputs)
+
+
+def _sizes(batch: Any) -> list[int]:
+    """Return LLM positions, samples and images of a micro-batch."""
+    inputs = batch["inputs"]
+    tokens = sum(len(stream) for stream in inputs.streams.values())
+    return [tokens, inputs.num_samples, len(inputs.inputs.get("image", ()))]
 
 
 def _changes(then: dict, now: dict) -> dict[str, str]:
@@ -372,37 +376,57 @@ class VLMTrainLoop(BaseLoop):
         batches = [self.stream.next() for _ in range(num_micro)]
         seconds = time.perf_counter() - start
 
-        counts = [_counts(batch) for batch in batches]
+        counts = [_counts(self.runner.model, batch) for batch in batches]
         known = None not in counts
-        own = (
-            [sum(column) for column in zip(*counts, strict=True)] if known else [0] * 4
-        )
+        own = [0, 0, 0]
+        if known:
+            sizes = [_sizes(batch) for batch in batches]
+            own = [sum(column) for column in zip(*sizes, strict=True)]
+            own += [sum(count[term] for count in counts) for term in counts[0]]
         # Signals travel with the counts: all ranks stop before the same step.
-        ranks = gather_integers([*own, signals.received()])
-        *total, _ = (sum(column) for column in zip(*ranks, strict=True))
-        self.stopped_by = max(rank[-1] for rank in ranks)
+        ranks = gather_integers([signals.received(), *own])
+        self.stopped_by = max(rank[0] for rank in ranks)
+        _, *total = (sum(column) for column in zip(*ranks, strict=True))
         divisor = self.runner.optim_wrapper.loss_divisor
         fullest = max(rank[1] for rank in ranks)
+        targets = 0
         if not known:
-            samples = sum(len(batch.get("data_samples") or ()) for batch in batches)
-            total = [0, 0, samples, 0]
+            total[1] = sum(len(batch.get("data_samples") or ()) for batch in batches)
             self.runner.optim_wrapper.begin_step(num_micro, divisor / num_micro)
         else:
-            # Gradients are averaged over ranks and, under DeepSpeed, divided by
-            # the accumulation: both are taken out of the denominator.
-            mean = max(total[0], 1) / (get_dist_info()[1] * divisor)
-            for batch, (targets, *_) in zip(batches, counts, strict=True):
-                if self.loss_norm == "device":
-                    mean = max(targets, 1) * num_micro / divisor
-                batch["inputs"].loss_denominator = mean
+            totals = dict(zip(counts[0], total[3:], strict=True))
+            targets = total[3]
+            for batch, count in zip(batches, counts, strict=True):
+                batch["inputs"].denominators = {
+                    term: self._denominator(totals[term], count[term], num_micro)
+                    for term in totals
+                }
             self.runner.optim_wrapper.begin_step(num_micro)
         world_size = get_dist_info()[1]
         return TrainStep(
             batches,
-            *total,
-            balance=total[1] / (world_size * fullest) if fullest else 1.0,
+            targets,
+            *total[:3],
+            balance=total[0] / (world_size * fullest) if fullest else 1.0,
             data_seconds=seconds,
         )
+
+    def _denominator(self, total: int, count: int, num_micro: int) -> float:
+        """Return what a micro-batch's sum of one loss is divided by.
+
+        Gradients are averaged over ranks and, under DeepSpeed, divided by the
+        accumulation: both are taken out of it.
+
+        Args:
+            total (int): count of the term over accumulation and ranks.
+            count (int): of this micro-batch.
+            num_micro (int): micro-batches of the step.
+
+        """
+        divisor = self.runner.optim_wrapper.loss_divisor
+        if self.loss_norm == "device":
+            return max(count, 1) * num_micro / divisor
+        return max(total, 1) / (get_dist_info()[1] * divisor)
 
     def _losses_ready(self, losses: list[torch.Tensor]) -> None:
         self.step.losses = losses

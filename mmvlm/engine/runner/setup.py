@@ -217,10 +217,10 @@ def ddp_options(model: nn.Module, given: dict | None) -> dict:
 
 
 def tell_model_about_ranks(model: nn.Module, world_size: int, sharded: bool) -> None:
-    """Have batches without a picture touch the vision parts where ranks need it.
+    """Have every batch touch all parts where ranks need it.
 
-    Ranks that exchange gradients of vision parts, or gather their weights, must all
-    run them; else the others wait for ever.
+    Ranks that exchange gradients of a part, or gather its weights, must all run it in
+    every step, whatever their inputs are; else the others wait for ever.
 
     Args:
         model (nn.Module): the bare model.
@@ -228,14 +228,11 @@ def tell_model_about_ranks(model: nn.Module, world_size: int, sharded: bool) -> 
         sharded (bool): whether weights are gathered when a part runs.
 
     """
-    if not hasattr(model, "run_vision_on_text_batches") or world_size == 1:
+    if not hasattr(model, "touch_all_parts") or world_size == 1:
         return
-    names = ("vision_encoder", "connector")
-    parts = [getattr(model, name, None) for name in names]
-    trained = any(
-        p.requires_grad for part in parts if part is not None for p in part.parameters()
-    )
-    model.run_vision_on_text_batches = bool(trained or sharded)
+    parts = [part for name, part in model.parts.items() if name != "language_model"]
+    trained = any(p.requires_grad for part in parts for p in part.parameters())
+    model.touch_all_parts = bool(parts) and (trained or sharded)
 
 
 def default_hooks(hooks: dict | None) -> dict:

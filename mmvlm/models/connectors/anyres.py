@@ -12,7 +12,7 @@ from mmvlm.registry import MODELS
 from mmvlm.structures import ViewLayout, VisionEncoderSpec, VisionFeatures
 from mmvlm.structures.tiles import TileTokenCount, tiles_of
 
-from .base import Connector
+from .base import Connector, with_inputs_of
 from .mlp import MLPConnector
 
 
@@ -83,9 +83,13 @@ class AnyResConnector(Connector):
             )
         self.connector = connector
         self.unpad = unpad
-        self.needs_text = connector.needs_text
         if unpad:
             self.image_newline = nn.Parameter(torch.randn(out_width) / out_width**0.5)
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """What the inner connector reads."""
+        return with_inputs_of(self.connector, super().reads)
 
     @property
     def token_count(self) -> TileTokenCount:

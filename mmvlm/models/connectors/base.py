@@ -1,37 +1,56 @@
-"""The contract of connectors."""
+"""The contract of connectors: whatever fills slots of the text."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from mmengine.model import BaseModule
 
+from mmvlm.models.utils.feed import Feed
 from mmvlm.structures import TokenCount, ViewLayout, VisionEncoderSpec, VisionFeatures
 
 
-class Connector(BaseModule):
-    """Vision features to language-model embeddings.
+class Filled(NamedTuple):
+    """What a connector makes of the inputs of one kind.
 
     Args:
-        vision_spec (VisionEncoderSpec): filled in by the VLM from its encoder.
+        rows (torch.Tensor): (S, Dl), the slots' embeddings, input after input.
+        memory (torch.Tensor | None): (M, n, Dm), for cross-attention inside the
+            language model, one entry per input.
+
+    """
+
+    rows: torch.Tensor
+    memory: torch.Tensor | None = None
+
+
+class Connector(BaseModule):
+    """Features, or inputs themselves, to rows that fill slots.
+
+    The default reads the hidden states ``select_layers`` of every view; a region
+    encoder or an audio projector overrides :attr:`reads` and :meth:`fill`.
+
+    Args:
+        vision_spec (VisionEncoderSpec): of the encoder of ``source``, filled in by
+            the VLM.
         out_width (int): width of the language model (Dl), filled in likewise.
         select_layers (Sequence[int]): hidden states that the connector wants.
         init_cfg (dict | list | None): mmengine initialisation.
 
     """
 
-    #: True when ``forward`` also wants the question (``features.instructions``).
-    needs_text: bool = False
-    #: True when ``forward`` gives media for cross-attention inside the language
-    #: model, (M, n, ``media_width``) with one entry per picture; ``merge_views``
-    #: then gives what fills the pictures' places in the text.
-    gives_media: bool = False
+    #: Kind of input, or name of the encoder, whose features it reads. As ``fills``,
+    #: a config may set it.
+    source: str = "image"
+    #: Kinds of inputs whose slots it fills.
+    fills: tuple[str, ...] = ("image",)
+    #: Channels of ``Filled.memory``; None for connectors that give none.
+    memory_width: int | None = None
     #: Whether it takes views that each have a grid of their own (``features.grids``).
     takes_grids: bool = False
-    #: What the connector takes (``features.modality``).
-    modalities: tuple[str, ...] = ("image",)
 
     def __init__(
         self,
@@ -49,29 +68,56 @@ class Connector(BaseModule):
             vision_spec.layer_index(layer)
 
     @property
-    @abstractmethod
-    def token_count(self) -> TokenCount:
-        """Picklable promise of the tokens a picture takes, for the data side."""
+    def reads(self) -> tuple[str, ...]:
+        """What it reads; see :func:`parse_source`."""
+        return tuple(f"{self.source}:{layer}" for layer in self.select_layers)
 
     @property
-    def media_width(self) -> int:
-        """Channels of the media that ``forward`` gives (``gives_media`` only)."""
-        return self.vision_spec.width
+    @abstractmethod
+    def token_count(self) -> TokenCount:
+        """Picklable promise of the tokens that an input takes, for the data side."""
 
     def num_output_tokens(self, layout: ViewLayout) -> int:
-        """Return the LLM positions that a picture of this layout fills."""
+        """Return the LLM positions that an image of this layout fills."""
         return self.token_count(layout)
 
     def views_of(self, size: tuple[int, int]) -> ViewLayout:
-        """Return the layout of a picture that the connector can take.
+        """Return the layout of an image that the connector can take.
 
-        View transforms that follow the model read it; tests make pictures of it.
+        View transforms that follow the model read it; tests make images of it.
 
         Args:
             size (tuple[int, int]): height and width of one view in pixels.
 
         """
         return ViewLayout(size, size)
+
+    @property
+    def weight_dtype(self) -> torch.dtype | None:
+        """Of its weights; None without any."""
+        return next((weight.dtype for weight in self.parameters()), None)
+
+    def fill(self, kind: str, feed: Feed) -> Filled:
+        """Make the rows for the slots of all inputs of a kind.
+
+        Args:
+            kind (str): one of ``fills``.
+            feed (Feed): inputs and features of the batch.
+
+        """
+        source = kind if len(self.fills) > 1 else self.source
+        pieces, memory = [], []
+        for numbers, features in feed.groups(
+            source, self.select_layers, self.weight_dtype
+        ):
+            if "question" in self.reads:
+                features.instructions = feed.questions(numbers, type(self).__name__)
+            out = self(features)
+            rows = self.merge_views(out, features.layouts)
+            pieces.append((numbers, rows))
+            memory.append(out)
+        rows = in_order(pieces, feed.inputs(kind).slot_lens)
+        return Filled(rows, None if self.memory_width is None else torch.cat(memory))
 
     @abstractmethod
     def forward(self, features: VisionFeatures) -> torch.Tensor:
@@ -85,13 +131,13 @@ class Connector(BaseModule):
     def merge_views(
         self, image_embeds: torch.Tensor, layouts: Sequence[ViewLayout]
     ) -> torch.Tensor:
-        """Join views into the rows that fill the slots, picture after picture.
+        """Join views into the rows that fill the slots, image after image.
 
         The default keeps all tokens in view order; tiled layouts override it.
 
         Shape:
             - ``image_embeds``: (V, N', Dl)
-            - output: (S, Dl), S = sum of ``num_output_tokens`` over pictures
+            - output: (S, Dl), S = sum of ``num_output_tokens`` over images
         """
         return image_embeds.flatten(0, 1)
 
@@ -102,3 +148,22 @@ class Connector(BaseModule):
         """Build a miniature for tests; override when the constructor needs more."""
         spec = vision_spec or VisionEncoderSpec(32, 3, 8, 32, num_prefix_tokens=1)
         return cls(vision_spec=spec, out_width=out_width)
+
+
+def with_inputs_of(inner: Connector, reads: Sequence[str]) -> tuple[str, ...]:
+    """Return what a connector reads together with the raw inputs of an inner one."""
+    return (*reads, *(source for source in inner.reads if ":" not in source))
+
+
+def in_order(
+    pieces: Sequence[tuple[list[int], torch.Tensor]], lengths: Sequence[int]
+) -> torch.Tensor:
+    """Bring rows of groups of inputs into the order of the inputs: (S, D)."""
+    if len(pieces) == 1:
+        return pieces[0][1]
+    found = {}
+    for numbers, rows in pieces:
+        found.update(
+            zip(numbers, rows.split([lengths[n] for n in numbers]), strict=True)
+        )
+    return torch.cat([found[number] for number in sorted(found)])

@@ -16,7 +16,7 @@ from mmvlm.structures import (
     VisionFeatures,
 )
 
-from .base import Connector
+from .base import Connector, with_inputs_of
 from .mlp import MLPConnector
 
 
@@ -89,8 +89,7 @@ class FusedConnector(Connector):
             )
         self.fuser = fuser
         self.projector = projector
-        self.needs_text = projector.needs_text
-        self.gives_media = projector.gives_media
+        self.memory_width = projector.memory_width
 
     @property
     def stages(self) -> tuple[Fuser, Connector]:
@@ -98,9 +97,9 @@ class FusedConnector(Connector):
         return self.fuser, self.projector
 
     @property
-    def media_width(self) -> int:
-        """The projector's, which reads the fuser's width."""
-        return self.projector.media_width
+    def reads(self) -> tuple[str, ...]:
+        """The fuser's layers, and what the projector reads beside them."""
+        return with_inputs_of(self.projector, super().reads)
 
     @property
     def token_count(self) -> TokenCount:

@@ -191,8 +191,6 @@ class PerceiverResamplerConnector(Connector):
 
     """
 
-    gives_media = True
-
     def __init__(
         self,
         *,
@@ -218,6 +216,7 @@ class PerceiverResamplerConnector(Connector):
                 "expected exactly one layer."
             )
         self.max_frames = max_frames
+        self.memory_width = vision_spec.width
         self.resampler = PerceiverResampler(
             vision_spec.width,
             depth=depth,

@@ -92,7 +92,7 @@ class QFormerConnector(Connector):
                 f"QFormerConnector: select_layers={list(self.select_layers)}, expected "
                 "exactly one layer."
             )
-        self.needs_text = instruction_aware
+        self.instruction_aware = instruction_aware
         self.num_queries = num_queries
         width = vision_spec.width
         self.ln_vision = nn.LayerNorm(width) if vision_norm else nn.Identity()
@@ -118,6 +118,11 @@ class QFormerConnector(Connector):
         self.proj = nn.Linear(hidden_size, out_width)
 
     @property
+    def reads(self) -> tuple[str, ...]:
+        """One hidden state, and the question with ``instruction_aware``."""
+        return (*super().reads, *(["question"] if self.instruction_aware else []))
+
+    @property
     def token_count(self) -> FixedTokenCount:
         """As many tokens per view as queries."""
         return FixedTokenCount(self.num_queries)
@@ -138,14 +143,14 @@ class QFormerConnector(Connector):
         views = len(image)
         if not views:  # transformers 5 cannot reshape nothing
             blank = torch.cat([image, image.new_zeros(1, *image.shape[1:])])
-            unasked = dict(input_ids=None) if self.needs_text else {}
+            unasked = dict(input_ids=None) if self.instruction_aware else {}
             out = self.qformer(
                 query_embeds=self.query_tokens, encoder_hidden_states=blank, **unasked
             )
             return self.proj(out[0][:0, : self.num_queries])
         queries = self.query_tokens.expand(views, -1, -1)
         extra = {}
-        if self.needs_text:
+        if self.instruction_aware:
             if features.instructions is None:
                 raise ValueError(
                     "QFormerConnector(instruction_aware=True) got no instructions."

@@ -11,7 +11,7 @@ from mmvlm.registry import MODELS
 from mmvlm.structures import ViewLayout, VisionEncoderSpec, VisionFeatures
 from mmvlm.structures.slices import SliceTokenCount, slices_of
 
-from .base import Connector
+from .base import Connector, with_inputs_of
 from .resampler import ResamplerConnector
 
 
@@ -59,16 +59,20 @@ class SlicedConnector(Connector):
             select_layers=connector.select_layers,
             init_cfg=init_cfg,
         )
-        if connector.gives_media:
+        if connector.memory_width is not None:
             raise ValueError(
                 f"SlicedConnector: {type(connector).__name__} gives media for "
                 "cross-attention, which have no place between separators."
             )
         self.connector, self.whole_last = connector, whole_last
-        self.needs_text = connector.needs_text
         self.takes_grids = connector.takes_grids
         #: Between slices of a row, and at its end.
         self.separators = nn.Parameter(torch.randn(2, out_width) / out_width**0.5)
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """What the inner connector reads."""
+        return with_inputs_of(self.connector, super().reads)
 
     @property
     def token_count(self) -> SliceTokenCount:

@@ -181,15 +181,15 @@ class UniversalProjectionConnector(Connector):
             init_cfg=init_cfg,
         )
         width, name = vision_spec.width, type(self).__name__
-        self.modalities = tuple(modalities)
+        self.fills = tuple(modalities)
         if router not in ROUTERS:
             raise ValueError(
                 f"{name}: router={router!r}, expected one of {list(ROUTERS)}."
             )
-        if len(self.select_layers) != 1 or not self.modalities or width % num_heads:
+        if len(self.select_layers) != 1 or not self.fills or width % num_heads:
             raise ValueError(
                 f"{name}: select_layers={list(self.select_layers)} (expected one), "
-                f"modalities={list(self.modalities)} (at least one), num_heads="
+                f"modalities={list(self.fills)} (at least one), num_heads="
                 f"{num_heads} (must divide the width {width})."
             )
         self.num_tokens, self.router, self.tags = num_tokens, router, tags
@@ -206,7 +206,7 @@ class UniversalProjectionConnector(Connector):
         self.proj_out = self._projections(width, out_width)
         routed = num_experts > 1 and router != "constant"
         self.routers = nn.ModuleDict(
-            {m: Router(width, num_experts) for m in self.modalities if routed}
+            {m: Router(width, num_experts) for m in self.fills if routed}
         )
         if tags:
             self.start_tag = self._parameters_per_modality(1, 1, out_width)
@@ -216,16 +216,21 @@ class UniversalProjectionConnector(Connector):
 
     def _parameters_per_modality(self, *shape: int) -> nn.ParameterDict:
         return nn.ParameterDict(
-            {m: nn.Parameter(torch.empty(*shape)) for m in self.modalities}
+            {m: nn.Parameter(torch.empty(*shape)) for m in self.fills}
         )
 
     def _projections(self, width: int, out_width: int) -> nn.ModuleDict:
         return nn.ModuleDict(
             {
                 m: nn.Sequential(nn.Linear(width, out_width), nn.LayerNorm(out_width))
-                for m in self.modalities
+                for m in self.fills
             }
         )
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """One hidden state of every kind that it fills."""
+        return tuple(f"{kind}:{self.select_layers[0]}" for kind in self.fills)
 
     @property
     def token_count(self) -> FixedTokenCount:
@@ -332,10 +337,10 @@ class UniversalProjectionConnector(Connector):
 
         """
         modality = features.modality
-        if modality not in self.modalities:
+        if modality not in self.fills:
             raise ValueError(
                 f"UniversalProjectionConnector: got '{modality}', it takes "
-                f"{list(self.modalities)}."
+                f"{list(self.fills)}."
             )
         embeds = self.project(features.hidden_states[0], modality)
         if not self.tags:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from mmvlm.registry import MODELS
-from mmvlm.structures import ViewLayout, VisionEncoderSpec, VisionFeatures
+from mmvlm.structures import MapSpec, ViewLayout, VisionEncoderSpec, VisionFeatures
 
 from .base import Fuser, same_layout
 
@@ -47,7 +47,7 @@ class PatchInfoMiningFuser(Fuser):
     Raises:
         ValueError: for an encoder without a second map, or not exactly one layer.
 
-    Trainable parameters: with C = Dv and A = ``aux_width``,
+    Trainable parameters: with C = Dv and A = the width of the fine map,
         2*C + C*C + C + 2*(2*A + A*C + C).
 
     """
@@ -62,13 +62,14 @@ class PatchInfoMiningFuser(Fuser):
         super().__init__(
             vision_spec=vision_spec, select_layers=select_layers, init_cfg=init_cfg
         )
-        if not vision_spec.aux_width or len(self.select_layers) != 1:
+        fine = {one.name: one for one in vision_spec.maps}.get("fine")
+        if fine is None or len(self.select_layers) != 1:
             raise ValueError(
-                f"PatchInfoMiningFuser: aux_width={vision_spec.aux_width}, "
+                f"PatchInfoMiningFuser: maps={[one.name for one in vision_spec.maps]}, "
                 f"select_layers={list(self.select_layers)}; expected a "
-                "DualVisionEncoder and exactly one layer."
+                "DualVisionEncoder with its 'fine' map and exactly one layer."
             )
-        width, aux = vision_spec.width, vision_spec.aux_width
+        width, aux = vision_spec.width, fine.width
 
         def projector(channels: int) -> nn.Sequential:
             return nn.Sequential(nn.LayerNorm(channels), nn.Linear(channels, width))
@@ -80,7 +81,7 @@ class PatchInfoMiningFuser(Fuser):
     @property
     def out_spec(self) -> VisionEncoderSpec:
         """One hidden state; the fine map ends here, stacked grids come apart."""
-        return replace(super().out_spec, aux_width=0, aux_cells=0, stacked=1)
+        return replace(super().out_spec, maps=(), stacked=1)
 
     @property
     def out_layout(self) -> Callable[[ViewLayout], ViewLayout]:
@@ -108,13 +109,13 @@ class PatchInfoMiningFuser(Fuser):
 
         Shape:
             - ``features.hidden_states[0]``: (V, P + N, C), V may be 0
-            - ``features.aux``: (V, A, p*H, p*W)
+            - ``features.maps["fine"]``: (V, A, p*H, p*W)
             - output ``hidden_states[0]``: (V, N, C); (V * S, N / S, C) for S stacked
               grids
         """
         tokens = features.patches(0)
         rows, cols = features.grid
-        aux = features.aux.unflatten(-1, (cols, -1)).unflatten(-3, (rows, -1))
+        aux = features.maps["fine"].unflatten(-1, (cols, -1)).unflatten(-3, (rows, -1))
         cells = aux.permute(0, 2, 4, 3, 5, 1).flatten(3, 4).flatten(1, 2)
         mined = tokens + self.mine(tokens, cells)
         stacked = self.vision_spec.stacked
@@ -127,4 +128,4 @@ class PatchInfoMiningFuser(Fuser):
     def tiny(cls, vision_spec: VisionEncoderSpec | None = None) -> PatchInfoMiningFuser:
         """Build one for 2 x 2 cells of 24 channels under every patch."""
         spec = vision_spec or VisionEncoderSpec(32, 3, 8, 32, num_prefix_tokens=1)
-        return cls(vision_spec=replace(spec, aux_width=24, aux_cells=2))
+        return cls(vision_spec=replace(spec, maps=(MapSpec("fine", 24, 2),)))

@@ -2,33 +2,96 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
-from mmengine.model import BaseModule
 from torch import nn
 from torch.nn.functional import mse_loss
 
+from mmvlm.models.language_models.generation_steps import GenerationStep
+from mmvlm.models.utils.feed import Feed
 from mmvlm.registry import MODELS
+from mmvlm.structures import Targets, VLMBatch
+
+from .base import Head, LossTerm
+
+
+def regression_rows(batch: VLMBatch) -> torch.Tensor:
+    """Return the flat positions whose output predicts a visual embedding.
+
+    For an image of L tokens at s .. s + L - 1 these are s - 1 .. s + L - 1, L + 1
+    pairs: the mark before predicts the first token, the last token the mark behind;
+    row r predicts the embedding at r + 1.
+
+    Args:
+        batch (VLMBatch): with marks around every image.
+
+    Raises:
+        ValueError: when an image stands at the very start or end of a sample, so
+            that a mark is missing.
+
+    Shape:
+        - ``batch.inputs["image"].slot_index``: (S,)
+        - output: (S + I,), I images
+
+    """
+    stream, images = batch.text, batch.inputs.get("image")
+    if images is None or not len(images):
+        return stream.target_rows[:0]
+    slots = images.slot_index
+    lengths = torch.tensor(images.slot_lens, device=slots.device)
+    ends = slots[lengths.cumsum(0) - 1]
+    rows = torch.cat([slots - 1, ends])
+    # A sample's positions count from 0, so that a pair across two samples shows.
+    last = len(stream.input_ids) - 1
+    inside = (rows >= 0) & (rows < last)
+    ahead = (rows + 1).clamp(0, last)
+    steps = stream.position_ids[ahead] - stream.position_ids[rows.clamp(0, last)]
+    if not bool((inside & (steps == 1)).all()):
+        raise ValueError(
+            f"samples {list(batch.sample_ids)}: an image stands at the very start or "
+            "end of a sample; Emu's loss needs a mark before and behind every "
+            "image (chat templates 'emu' and 'emu_plain')."
+        )
+    return rows
 
 
 @MODELS.register_module()
-class VisualRegressionHead(BaseModule):
-    """Map hidden states to the embedding that follows, and compare.
+class VisualRegressionHead(Head):
+    """Regress the state before every visual token to that token's input embedding.
+
+    The embedding gets no gradient from it (:func:`regression_rows`). In generation it
+    writes images: after ``opening`` it feeds ``num_tokens`` embeddings back, one after
+    the other, where ``placeholder`` stands in the reply.
 
     Paper: Sun et al., "Emu: Generative Pretraining in Multimodality", ICLR 2024,
     arXiv 2307.05222. Deviations: the released code holds the layer
-    (``stu_regress_head``) but not the loss; this one follows the paper.
+    (``stu_regress_head``) but not the loss; this one follows the paper. Visual
+    embeddings are not decoded to pixels.
 
     Args:
-        out_width (int): width of the language model (Dl), filled in by the VLM.
-        init_cfg (dict | list | None): mmengine initialisation.
+        opening (str | None): token behind which an image is written; None writes none.
+        placeholder (str): token of each written embedding.
+        num_tokens (int): embeddings of an image.
+        **kwargs: see :class:`Head`; its loss is ``regression``, a mean over all values.
 
     Trainable parameters: Dl*Dl.
 
     """
 
-    def __init__(self, out_width: int, init_cfg: dict | list | None = None) -> None:
-        super().__init__(init_cfg)
-        self.stu_regress_head = nn.Linear(out_width, out_width, bias=False)
+    terms = ("regression",)
+
+    def __init__(
+        self,
+        opening: str | None = None,
+        placeholder: str = "<image>",
+        num_tokens: int = 32,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.opening, self.num_tokens = opening, num_tokens
+        self.tokens = () if opening is None else (opening, placeholder)
+        self.stu_regress_head = nn.Linear(self.in_width, self.in_width, bias=False)
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
         """Predict embeddings.
@@ -39,14 +102,41 @@ class VisualRegressionHead(BaseModule):
         """
         return self.stu_regress_head(hidden_states)
 
-    def loss(self, hidden_states: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Mean squared error of all values, in float32; targets get no gradient.
+    def rows(self, batch: VLMBatch) -> torch.Tensor:
+        """Return the positions in front of visual tokens, and the last tokens."""
+        return regression_rows(batch)
+
+    def counts(self, batch: VLMBatch) -> dict[str, int]:
+        """Count the values of all pairs."""
+        images = batch.inputs.get("image")
+        pairs = 0 if images is None else sum(images.slot_lens) + len(images)
+        return dict(regression=pairs * self.in_width)
+
+    def loss(
+        self, hidden: torch.Tensor, targets: Targets | None, feed: Feed
+    ) -> dict[str, LossTerm]:
+        """Return the summed squared error of all values, in float32.
 
         Shape:
-            - ``hidden_states``, ``targets``: (K, Dl), K may be 0 (the loss is 0)
-            - output: (), float32
+            - ``hidden``: (K, Dl)
         """
-        predicted = self(hidden_states).float()
-        if not len(predicted):
-            return predicted.sum()
-        return mse_loss(predicted, targets.detach().float())
+        rows = self.rows(feed.batch)
+        following = feed.embeds[rows + 1].detach().float()
+        total = mse_loss(self(hidden).float(), following, reduction="sum")
+        return dict(regression=LossTerm(total, following.numel()))
+
+    @property
+    def takes_steps(self) -> bool:
+        """Whether it writes images."""
+        return self.opening is not None
+
+    def on_step(self, step: GenerationStep, tokenizer: Any) -> None:
+        """Write ``num_tokens`` embeddings behind every opening mark."""
+        opening, placeholder = tokenizer.convert_tokens_to_ids(list(self.tokens))
+        for row, said in enumerate(step.ids.tolist()):
+            written = next(
+                (n for n, one in enumerate(said[::-1]) if one == opening), -1
+            )
+            if 0 <= written < self.num_tokens:
+                step.allow(row, [placeholder])
+                step.feed(row, self(step.states[row]).to(step.states.dtype))

@@ -32,6 +32,14 @@ class Generation:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def states_of(self, ids: Sequence[int]) -> torch.Tensor:
+        """Return the caught states of some tokens, in order: (K, Dl)."""
+        if not len(self.positions):
+            return self.states[:0]
+        return self.states[
+            torch.isin(self.ids[self.positions], self.ids.new_tensor(ids))
+        ]
+
     def tolist(self) -> list[int]:
         """Return the ids as integers."""
         return self.ids.tolist()

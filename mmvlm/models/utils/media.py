@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -28,7 +30,9 @@ def with_media_width(language_model: Any, encoder: Any) -> Any:
     return dict(language_model, adapters=filled)
 
 
-def check_media(language_model: torch.nn.Module, connector: Any) -> None:
+def check_media(
+    language_model: torch.nn.Module, connectors: Mapping[str, torch.nn.Module]
+) -> None:
     """Check that media are given if and only if they are taken, of one width.
 
     Raises:
@@ -37,50 +41,56 @@ def check_media(language_model: torch.nn.Module, connector: Any) -> None:
     """
     adapters = getattr(language_model, "adapters", {})
     takers = [a for a in dict(adapters).values() if a.takes_media]
-    gives = connector is not None and connector.gives_media
-    name = type(connector).__name__
-    if gives and not takers:
+    givers = {n: c for n, c in connectors.items() if c.memory_width is not None}
+    names = ", ".join(f"{n} ({type(c).__name__})" for n, c in connectors.items())
+    if givers and not takers:
         raise ValueError(
-            f"{name} gives media for cross-attention, but no adapter of "
+            f"{names}: gives media for cross-attention, but no adapter of "
             "model.language_model.adapters takes them; add "
             "dict(type='GatedCrossAttentionAdapter')."
         )
-    if takers and not gives and connector is not None:
+    if takers and connectors and len(givers) != 1:
         raise ValueError(
-            f"{type(takers[0]).__name__} takes media, but model.connector ({name}) "
-            "gives none; use PerceiverResamplerConnector."
+            f"{type(takers[0]).__name__} takes media, but of the connectors {names} "
+            f"{len(givers)} give some; use one PerceiverResamplerConnector."
         )
-    for taker in takers:
-        if gives and taker.media_width != connector.media_width:
+    for taker, giver in itertools.product(takers, givers.values()):
+        if taker.media_width != giver.memory_width:
             raise ValueError(
                 f"{type(taker).__name__} takes media of width {taker.media_width}, "
-                f"{name} gives {connector.media_width}."
+                f"{type(giver).__name__} gives {giver.memory_width}."
             )
 
 
-def flat_tokens(batch: VLMBatch, media: torch.Tensor | None = None) -> FlatTokens:
+def flat_tokens(
+    batch: VLMBatch, media: tuple[str, torch.Tensor] | None = None
+) -> FlatTokens:
     """Return types of a batch's tokens, and its media in the order of the text.
 
-    Shape:
-        - ``media``: (M, n, Dm), one entry per picture, or None
+    Args:
+        batch (VLMBatch): of any samples.
+        media (tuple | None): kind of the inputs, and one entry (n, Dm) for each.
 
     Raises:
-        ValueError: when media and pictures disagree in number.
+        ValueError: when media and inputs disagree in number.
 
     """
-    types = torch.full_like(batch.input_ids, TEXT)
-    types[batch.slot_index] = IMAGE
-    for inputs in batch.modality_inputs.values():
-        types[inputs.slot_index] = IMAGE
+    stream = batch.prompt
+    types = torch.full_like(stream.input_ids, TEXT)
+    for inputs in batch.inputs.values():
+        if inputs.slot_index is not None:
+            types[inputs.slot_index] = IMAGE
     if media is None:
-        return FlatTokens(types, tuple(batch.seq_lens))
-    if len(media) != len(batch.slot_lens):
+        return FlatTokens(types, tuple(stream.seq_lens))
+    kind, entries = media
+    inputs = batch.inputs[kind]
+    if len(entries) != len(inputs):
         raise ValueError(
-            f"the connector gave {len(media)} media for {len(batch.slot_lens)} "
-            "pictures."
+            f"the connector gave {len(entries)} media for {len(inputs)} inputs of "
+            f"'{kind}'."
         )
-    device = batch.slot_index.device
-    lengths = torch.tensor(batch.slot_lens, device=device)
-    order = batch.slot_index[lengths.cumsum(0) - lengths].argsort()
-    owner = torch.tensor(batch.image_owner, device=device)[order]
-    return FlatTokens(types, tuple(batch.seq_lens), media[order], owner)
+    device = types.device
+    lengths = torch.tensor(inputs.slot_lens, device=device)
+    order = inputs.slot_index[lengths.cumsum(0) - lengths].argsort()
+    owner = torch.tensor(inputs.owner, device=device)[order]
+    return FlatTokens(types, tuple(stream.seq_lens), entries[order], owner)

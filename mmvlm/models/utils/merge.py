@@ -1,83 +1,63 @@
-"""Fill the slots of a flat text with the embeddings of pictures."""
+"""Fill the slots of a flat text with what connectors make of the inputs."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
 import torch
 
-from mmvlm.structures import ModalityInputs, TokenCount, VLMBatch
+from mmvlm.structures import Inputs, TokenCount, VLMBatch
 
 
-def check_slots(batch: VLMBatch, token_count: TokenCount | None) -> None:
-    """Check on the host that every picture fits its slot.
-
-    Raises:
-        ValueError: naming the sample, when counts disagree.
-
-    """
-    if not batch.slot_lens:
-        if batch.pixel_values is not None and len(batch.pixel_values):
-            raise ValueError(
-                f"samples {list(batch.sample_ids)} bring {len(batch.pixel_values)} "
-                "views but no slot for a picture."
-            )
-        return
-    if token_count is None:
-        raise ValueError(
-            f"{_sample(batch, 0)} shows a picture, but the model has no vision_encoder."
-        )
-    if batch.pixel_values is None:
-        raise ValueError(f"{_sample(batch, 0)} has slots but no pixel_values.")
-    if len(batch.layouts) != len(batch.slot_lens):
-        raise ValueError(
-            f"samples {list(batch.sample_ids)}: {len(batch.slot_lens)} slots but "
-            f"{len(batch.layouts)} pictures."
-        )
-    for picture, (layout, length) in enumerate(
-        zip(batch.layouts, batch.slot_lens, strict=True)
-    ):
-        expected = token_count(layout)
-        if expected != length:
-            raise ValueError(
-                f"{_sample(batch, picture)}: picture {picture} of the batch gives "
-                f"{expected} tokens ({layout.num_views} views of {layout.view_size}), "
-                f"but its slot has {length} positions. Were the samples encoded for "
-                "another model?"
-            )
-    views = sum(layout.num_views for layout in batch.layouts)
-    if views != len(batch.pixel_values):
-        raise ValueError(
-            f"samples {list(batch.sample_ids)}: layouts name {views} views, "
-            f"pixel_values hold {len(batch.pixel_values)}."
-        )
-
-
-def check_modality_slots(
-    batch: VLMBatch, token_count: TokenCount | None, modalities: tuple[str, ...]
+def check_inputs(
+    batch: VLMBatch, token_count: TokenCount | None, fills: Sequence[str], reads: set
 ) -> None:
-    """Check on the host that every input that is no picture fits its slot.
+    """Check on the host that a model takes a batch's inputs, and that they fit.
+
+    Args:
+        batch (VLMBatch): of any samples.
+        token_count (TokenCount | None): positions that an input takes.
+        fills (Sequence[str]): kinds of inputs whose slots the model fills.
+        reads (set): kinds that a part reads.
 
     Raises:
         ValueError: naming the sample, when counts disagree or the model does not
-            take the modality.
+            take such inputs.
 
     """
-    for modality, inputs in batch.modality_inputs.items():
-        if modality not in modalities or token_count is None:
+    for kind, inputs in batch.inputs.items():
+        if not len(inputs):
+            continue
+        if kind not in reads:
             raise ValueError(
-                f"{_owner(batch, inputs.owner, 0)} has '{modality}', but the model "
-                f"takes {list(modalities)}."
+                f"{batch.sample_of(kind, 0)} has '{kind}', but the model takes "
+                f"{sorted(reads) or 'text only'}."
             )
-        counts = (len(inputs.values), len(inputs.slot_lens), len(inputs.layouts))
-        if len(set(counts)) > 1:
+        views, found = sum(inputs.num_views), len(inputs.shapes or inputs.values)
+        if views != found:
             raise ValueError(
-                f"samples {list(batch.sample_ids)}: {counts[0]} inputs of "
-                f"'{modality}', {counts[1]} slots and {counts[2]} layouts."
+                f"samples {list(batch.sample_ids)}: layouts name {views} views of "
+                f"'{kind}', but there are {found}."
             )
-        _check_lengths(batch, modality, inputs, token_count)
+        if inputs.slot_index is None:
+            continue
+        if kind not in fills or token_count is None:
+            raise ValueError(
+                f"{batch.sample_of(kind, 0)} has slots for '{kind}', but the model "
+                f"fills {list(fills)}."
+            )
+        if not len(inputs) == len(inputs.slot_lens) == len(inputs.layouts):
+            raise ValueError(
+                f"samples {list(batch.sample_ids)}: {len(inputs)} inputs of '{kind}', "
+                f"{len(inputs.slot_lens)} slots and {len(inputs.layouts)} layouts."
+            )
+        _check_lengths(batch, kind, inputs, token_count)
 
 
 def _check_lengths(
-    batch: VLMBatch, modality: str, inputs: ModalityInputs, token_count: TokenCount
+    batch: VLMBatch, kind: str, inputs: Inputs, token_count: TokenCount
 ) -> None:
     for number, (layout, length) in enumerate(
         zip(inputs.layouts, inputs.slot_lens, strict=True)
@@ -85,24 +65,26 @@ def _check_lengths(
         expected = token_count(layout)
         if expected != length:
             raise ValueError(
-                f"{_owner(batch, inputs.owner, number)}: {modality} {number} of the "
-                f"batch gives {expected} tokens (shape {layout.shape}), but its slot "
-                f"has {length} positions. Were the samples encoded for another model?"
+                f"{batch.sample_of(kind, number)}: {kind} {number} of the batch gives "
+                f"{expected} tokens ({layout}), but its slot has {length} positions. "
+                "Were the samples encoded for another model?"
             )
 
 
-def _sample(batch: VLMBatch, picture: int) -> str:
-    """Name the sample that a picture belongs to."""
-    return _owner(batch, batch.image_owner, picture)
+@dataclass(frozen=True)
+class TokenCounts:
+    """Positions of the inputs of a model with several connectors.
 
+    Args:
+        counts (dict[str, TokenCount]): by kind of input.
 
-def _owner(batch: VLMBatch, owners: tuple[int, ...], number: int) -> str:
-    """Name the sample that an input belongs to."""
-    owner = owners[number] if number < len(owners) else number
-    known = owner < len(batch.sample_ids)
-    return (
-        f"sample '{batch.sample_ids[owner]}'" if known else f"sample {owner} of batch"
-    )
+    """
+
+    counts: dict[str, TokenCount]
+
+    def __call__(self, layout: Any) -> int:
+        """Return what the connector of the layout's kind says."""
+        return self.counts[getattr(layout, "modality", "image")](layout)
 
 
 def merge_embeddings(
@@ -127,7 +109,7 @@ def merge_embeddings(
 
 
 def unique_views(
-    pixel_values: torch.Tensor, per_picture: int = 1
+    pixel_values: torch.Tensor, together: int = 1
 ) -> tuple[list[int], list[int]]:
     """Find views that are equal, so that each is encoded once.
 
@@ -136,7 +118,7 @@ def unique_views(
 
     Args:
         pixel_values (torch.Tensor): views.
-        per_picture (int): that many neighbours are equal only together.
+        together (int): that many neighbours are equal only together.
 
     Returns:
         tuple: indices of the distinct views in order, and for every view its
@@ -146,7 +128,7 @@ def unique_views(
         - ``pixel_values``: (V, 3, H, W)
 
     """
-    flat = pixel_values.reshape(len(pixel_values) // per_picture, -1)
+    flat = pixel_values.reshape(len(pixel_values) // together, -1)
     sums = flat.sum(1, dtype=torch.float64).tolist()
     known: dict[float, list[int]] = {}
     first, place = [], []
@@ -159,7 +141,7 @@ def unique_views(
             known[key].append(len(first))
             place.append(len(first))
             first.append(picture)
-    return _views(first, per_picture), _views(place, per_picture)
+    return _views(first, together), _views(place, together)
 
 
 def _views(pictures: list[int], count: int) -> list[int]:

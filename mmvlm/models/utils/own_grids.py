@@ -12,22 +12,22 @@ from mmvlm.structures.slices import grids_of
 
 
 def grid_options(
-    encoder: VisionEncoder, connector: Connector, layouts: Sequence[ViewLayout]
+    encoder: VisionEncoder, readers: Sequence[Connector], layouts: Sequence[ViewLayout]
 ) -> dict[str, Any]:
     """Return ``grids``, the patch grid of every view; nothing if all views are whole.
 
     Args:
         encoder (VisionEncoder): gets it as an option.
-        connector (Connector): reads ``features.grids``.
+        readers (Sequence[Connector]): read ``features.grids``.
         layouts (Sequence[ViewLayout]): one per picture.
 
     Raises:
-        ValueError: when encoder or connector takes no such views.
+        ValueError: when encoder or a reader takes no such views.
 
     """
     grids = grids_of(layouts, encoder.spec.patch_size)
-    for part in (encoder, connector):
-        if grids and not part.takes_grids:
+    for part in (encoder, *readers):
+        if grids and not getattr(part, "takes_grids", False):
             raise ValueError(
                 f"{type(part).__name__} takes views of one grid, but these have their "
                 "own. Take vision_encoder=dict(type='AnyAspectVisionEncoder', "

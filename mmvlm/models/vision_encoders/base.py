@@ -19,11 +19,11 @@ class VisionEncoder(BaseModule):
     """
 
     spec: VisionEncoderSpec
-    #: What the encoder takes; with more than pictures, ``forward`` takes
-    #: ``modality`` as a third argument.
-    modalities: tuple[str, ...] = ("image",)
-    #: Views of every picture where their place in the picture matters, else 1.
-    views_per_picture: int = 1
+    #: Kinds of inputs that it encodes; with several, ``forward`` takes the kind as a
+    #: third argument. A config may set it.
+    reads: tuple[str, ...] = ("image",)
+    #: Views that are encoded together, because their place in the image matters.
+    views_together: int = 1
     #: Whether ``forward`` takes ``grids``: views of packed patches, each with a grid
     #: of its own (see :class:`ViewLayout`).
     takes_grids: bool = False

@@ -71,10 +71,10 @@ class CachedVisionEncoder(VisionEncoder):
         if isinstance(encoder, dict):
             encoder = MODELS.build(encoder)
         kind = type(encoder).__name__
-        if encoder.views_per_picture != 1 or encoder.modalities != ("image",):
+        if encoder.views_together != 1 or len(encoder.reads) != 1:
             raise ValueError(
                 f"CachedVisionEncoder: {kind} joins the views of a picture or takes "
-                f"{encoder.modalities}; only single pictures can be kept."
+                f"{encoder.reads}; only single pictures can be kept."
             )
         if max_gib is not None and max_gib < 0:
             raise ValueError(f"CachedVisionEncoder: max_gib={max_gib}, expected >= 0.")
@@ -139,12 +139,14 @@ class CachedVisionEncoder(VisionEncoder):
         device = pixel_values.device
         grid = tuple(found[0]["grid"].tolist())
         states = torch.stack([one["states"].to(device) for one in found], 1)
-        aux = None
-        if "aux" in found[0]:
-            aux = torch.stack([one["aux"].to(device) for one in found])
-        return VisionFeatures(
-            tuple(states), layers, grid, self.spec.num_prefix_tokens, aux=aux
-        )
+        maps = {
+            one.name: torch.stack(
+                [kept[f"map.{one.name}"].to(device) for kept in found]
+            )
+            for one in self.spec.maps
+        }
+        prefix = self.spec.num_prefix_tokens
+        return VisionFeatures(tuple(states), layers, grid, prefix, maps=maps)
 
     # Keys -------------------------------------------------------------------
 
@@ -225,13 +227,11 @@ class CachedVisionEncoder(VisionEncoder):
 
 def _pack(made: VisionFeatures, place: int) -> dict[str, torch.Tensor]:
     """Return what is kept of one view."""
-    packed = dict(
+    return dict(
         states=torch.stack([state[place] for state in made.hidden_states]),
         grid=torch.tensor(made.grid),
+        **{f"map.{name}": one[place] for name, one in made.maps.items()},
     )
-    if made.aux is not None:
-        packed["aux"] = made.aux[place]
-    return packed
 
 
 def _bytes(tensor: torch.Tensor) -> memoryview:

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.functional import adaptive_avg_pool2d, gelu, interpolate
 
 from mmvlm.registry import MODELS
-from mmvlm.structures import VisionFeatures
+from mmvlm.structures import MapSpec, VisionFeatures
 
 from .base import VisionEncoder
 from .blockwise import BlockwiseVisionEncoder
@@ -75,7 +75,7 @@ class DualVisionEncoder(_TwoEyes):
 
     Views come at the high resolution; the transformer sees them smaller. The maps
     of all ConvNeXt stages, resized to the first, stand side by side in
-    ``VisionFeatures.aux`` for ``PatchInfoMiningFuser``.
+    ``VisionFeatures.maps["fine"]`` for ``PatchInfoMiningFuser``.
 
     With ``grid`` above 1 (the HD models) the transformer sees the picture as a whole
     and as grid * grid crops of its own size. Patch grids and maps of the whole and of
@@ -120,8 +120,13 @@ class DualVisionEncoder(_TwoEyes):
             )
         self.spec = replace(
             self.spec,
-            aux_width=sum(self.high.widths),
-            aux_cells=self.spec.patch_size // (stride * grid),
+            maps=(
+                MapSpec(
+                    "fine",
+                    sum(self.high.widths),
+                    self.spec.patch_size // (stride * grid),
+                ),
+            ),
         )
         if grid > 1:
             self.spec = replace(self.spec, stacked=grid * grid + 1, num_prefix_tokens=0)
@@ -134,8 +139,8 @@ class DualVisionEncoder(_TwoEyes):
         Shape:
             - ``pixel_values``: (V, 3, H, W), V may be 0
             - every hidden state: (V, P + N, Dv); (V, S * N, Dv) for S stacked grids
-            - ``aux``: (V, C, H / 4, W / 4), C = channels of all stages; (V, C, S * H /
-              (4 * grid), W / (4 * grid)) for S stacked grids
+            - ``maps["fine"]``: (V, C, H / 4, W / 4), C = channels of all stages; (V,
+              C, S * H / (4 * grid), W / (4 * grid)) for S stacked grids
         """
         if self.crops == 1:
             features = self.low(self.shrink(pixel_values, False), select_layers)
@@ -143,21 +148,22 @@ class DualVisionEncoder(_TwoEyes):
             features = self._encode_crops(pixel_values, select_layers)
         if not len(pixel_values):
             rows, cols = (
-                side * self.spec.aux_cells
+                side * self.spec.maps[0].cells
                 for side in self.spec.grid(*pixel_values.shape[-2:])
             )
             dtype = features.hidden_states[0].dtype
-            shape = (0, self.spec.aux_width, rows, cols)
-            features.aux = pixel_values.new_zeros(shape, dtype=dtype)
+            shape = (0, self.spec.maps[0].width, rows, cols)
+            features.maps["fine"] = pixel_values.new_zeros(shape, dtype=dtype)
             return features
         first, *others = self.high(pixel_values)
         resized = [
             interpolate(one, first.shape[-2:], mode="bilinear", align_corners=False)
             for one in others
         ]
-        features.aux = torch.cat([first, *resized], 1)
+        fine = torch.cat([first, *resized], 1)
         if self.crops > 1:
-            features.aux = self._with_whole(features.aux).transpose(1, 2).flatten(2, 3)
+            fine = self._with_whole(fine).transpose(1, 2).flatten(2, 3)
+        features.maps["fine"] = fine
         return features
 
     def _encode_crops(

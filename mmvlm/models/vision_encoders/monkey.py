@@ -165,7 +165,7 @@ class MonkeyVisionEncoder(VisionEncoder):
         if isinstance(vision_encoder, dict):
             vision_encoder = MODELS.build(vision_encoder)
         self._wrapped = self.adopt(vision_encoder)
-        self.views_per_picture = crops + 1
+        self.views_together = crops + 1
         self.lora = dict(r=rank, mlp_rank=mlp_rank, dropout=dropout)
         self.adapters = nn.ModuleList(
             _BlockAdapters(block, crops, rank, mlp_rank, dropout)
@@ -198,10 +198,10 @@ class MonkeyVisionEncoder(VisionEncoder):
             ValueError: when the views are no whole pictures.
 
         """
-        if len(pixel_values) % self.views_per_picture:
+        if len(pixel_values) % self.views_together:
             raise ValueError(
                 f"MonkeyVisionEncoder: {len(pixel_values)} views, expected "
-                f"{self.views_per_picture} for every picture (GridWindows)."
+                f"{self.views_together} for every picture (GridWindows)."
             )
         return self._wrapped[0](pixel_values, select_layers)
 

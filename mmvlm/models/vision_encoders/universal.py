@@ -71,7 +71,7 @@ class UniversalEncoder(VisionEncoder):
         )
 
     @property
-    def modalities(self) -> tuple[str, ...]:
+    def reads(self) -> tuple[str, ...]:
         """What the encoder takes."""
         return ("image", *self.tokenizers)
 
@@ -115,7 +115,7 @@ class UniversalEncoder(VisionEncoder):
                 takes.
             select_layers (Sequence[int]): indices into the hidden states; the last
                 one is normed.
-            modality (str): one of ``modalities``.
+            modality (str): one of ``reads``.
 
         Shape:
             - ``pixel_values``: (V, 3, H, W), or (M, ...) of another modality
@@ -126,10 +126,10 @@ class UniversalEncoder(VisionEncoder):
                 or a layer that does not exist.
 
         """
-        if modality not in self.modalities:
+        if modality not in self.reads:
             raise ValueError(
                 f"UniversalEncoder: no tokenizer for '{modality}'; it takes "
-                f"{list(self.modalities)}."
+                f"{list(self.reads)}."
             )
         if modality == "image":
             return self._pictures(pixel_values, select_layers)

@@ -1,37 +1,37 @@
-"""The meta-architecture: encoder, connector, language model, one flat batch."""
+"""The meta-architecture: encoders, connectors, a language model, heads."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
 from mmengine.model import BaseModel
 
 from mmvlm.models.connectors.base import Connector
+from mmvlm.models.heads.base import Head, LossTerm
 from mmvlm.models.language_models.base import LanguageModel
-from mmvlm.models.utils.freezing import (
-    freeze_part,
-    is_frozen,
-    num_elements,
-    rest_frozen,
+from mmvlm.models.utils.assembly import (
+    build_connectors,
+    build_heads,
+    build_part,
+    encoder_of,
 )
+from mmvlm.models.utils.feed import Feed, parse_source
+from mmvlm.models.utils.freezing import freeze_part, num_elements, rest_frozen
 from mmvlm.models.utils.loss import summed_token_loss
-from mmvlm.models.utils.media import check_media, flat_tokens, with_media_width
-from mmvlm.models.utils.merge import (
-    check_modality_slots,
-    check_slots,
-    merge_embeddings,
-    unique_views,
-)
-from mmvlm.models.utils.own_grids import grid_options
-from mmvlm.models.utils.token_context import FlatTokens, use_tokens
+from mmvlm.models.utils.media import check_media, with_media_width
+from mmvlm.models.utils.merge import TokenCounts
+from mmvlm.models.utils.routing import PartRouting
+from mmvlm.models.utils.token_context import use_tokens
 from mmvlm.models.vision_encoders.base import VisionEncoder
 from mmvlm.registry import MODELS
 from mmvlm.structures import (
-    Instructions,
+    Inputs,
     TokenCount,
+    TokenStream,
     ViewLayout,
     VisionEncoderSpec,
     VLMBatch,
@@ -39,36 +39,47 @@ from mmvlm.structures import (
 )
 from mmvlm.text.replies import split_stops, stop_strings
 
+#: Term of the token loss among the counts and denominators of a batch.
+TEXT_TERM = "text"
+
 
 @MODELS.register_module()
-class VisionLanguageModel(BaseModel):
-    """Pictures go through encoder and connector into the slots of the text.
+class VisionLanguageModel(PartRouting, BaseModel):
+    """Inputs go through encoders and connectors into the slots of the text.
 
-    Every "encoder + connector + language model" system is a config of this
-    class. Without encoder and connector it is a text-only model. Inputs that are
-    no pictures (audio, video, depth, ...) take the same way where encoder and
-    connector name them in ``modalities``.
+    Every system of encoders, connectors, a language model and heads is a config of
+    this class. A part says what it reads (``image:-2``, ``image_hi:*``, ``question``)
+    and the model routes by that; each encoder runs once for all its readers. Without
+    encoders and connectors it is a text-only model.
 
     Args:
         language_model (dict | LanguageModel): config or module.
-        vision_encoder (dict | VisionEncoder | None): config or module.
-        connector (dict | Connector | None): config or module; a config gets
-            ``vision_spec`` and ``out_width`` from its neighbours.
+        vision_encoder (dict | VisionEncoder | None): short for
+            ``encoders=dict(vision_encoder=...)``.
+        connector (dict | Connector | None): short for
+            ``connectors=dict(connector=...)``.
+        encoders (Mapping | None): name to config or module. A config may set
+            ``reads``, the kinds of inputs that the encoder takes.
+        connectors (Mapping | None): name to config or module of what fills slots. A
+            config gets ``vision_spec`` and ``out_width`` from its neighbours and may
+            set ``source``, the encoder or kind that it reads, and ``fills``.
+        heads (Mapping | None): name to config or module of a :class:`Head`, which
+            gets ``in_width``.
         train_parts (dict | None): part name to rule (see :func:`freeze_part`);
             parts that are not named are trained, or frozen but for their
             adapters when they have LoRA.
         generation (dict | None): defaults of ``predict``
             (:func:`generate_from_embeds`).
-        share_equal_views (bool): in inference, encode equal pictures of a batch
-            once (several questions about one picture).
+        share_equal_views (bool): in inference, encode equal images of a batch
+            once (several questions about one image).
         max_logits (int): logits held at once by the loss, elements.
         data_preprocessor (dict | torch.nn.Module | None): default
-            ``VLMDataPreprocessor`` with the encoder's normalisation.
+            ``VLMDataPreprocessor`` with the encoders' normalisation.
         init_cfg (dict | None): mmengine initialisation.
 
     Raises:
-        ValueError: an encoder without connector or the reverse, an unknown part
-            or rule in ``train_parts``, or widths or modalities that do not fit.
+        ValueError: an encoder that nothing reads, an unknown part or rule in
+            ``train_parts``, or widths or kinds of inputs that do not fit.
 
     """
 
@@ -78,6 +89,9 @@ class VisionLanguageModel(BaseModel):
         vision_encoder: dict | VisionEncoder | None = None,
         connector: dict | Connector | None = None,
         *,
+        encoders: Mapping[str, Any] | None = None,
+        connectors: Mapping[str, Any] | None = None,
+        heads: Mapping[str, Any] | None = None,
         train_parts: dict | None = None,
         generation: dict | None = None,
         share_equal_views: bool = True,
@@ -85,46 +99,42 @@ class VisionLanguageModel(BaseModel):
         data_preprocessor: dict | torch.nn.Module | None = None,
         init_cfg: dict | None = None,
     ) -> None:
-        if (vision_encoder is None) != (connector is None):
+        if vision_encoder is not None:
+            encoders = dict(vision_encoder=vision_encoder, **(encoders or {}))
+        if connector is not None:
+            connectors = dict(connector=connector, **(connectors or {}))
+        if vision_encoder is not None and not connectors:
             raise ValueError("give both model.vision_encoder and model.connector.")
-        encoder = _build(vision_encoder)
-        llm = _build(with_media_width(language_model, encoder))
-        if isinstance(connector, dict):
-            connector = MODELS.build(
-                dict(connector, vision_spec=encoder.spec, out_width=llm.width)
+        towers = {name: build_part(one) for name, one in (encoders or {}).items()}
+        llm = build_part(
+            with_media_width(language_model, next(iter(towers.values()), None))
+        )
+        links = build_connectors(connectors or {}, towers, llm.width)
+        outputs = build_heads(heads or {}, towers, llm.width)
+        check_media(llm, links)
+        _check_read(towers, (*links.values(), *outputs.values()))
+        super().__init__(_preprocessor(data_preprocessor, towers), init_cfg)
+        parts = {**towers, **links, "language_model": llm, **outputs}
+        if len(parts) != len(towers) + len(links) + len(outputs) + 1:
+            raise ValueError(
+                f"parts need different names: encoders {list(towers)}, connectors "
+                f"{list(links)}, 'language_model', heads {list(outputs)}."
             )
-        if data_preprocessor is None:
-            data_preprocessor = dict(type="VLMDataPreprocessor")
-        if isinstance(data_preprocessor, dict):
-            spec = None if encoder is None else encoder.spec
-            fill = {} if spec is None else dict(mean=spec.mean, std=spec.std)
-            data_preprocessor = MODELS.build({**fill, **data_preprocessor})
-        super().__init__(data_preprocessor, init_cfg)
-        if encoder is not None:
-            self.vision_encoder = encoder
-            self.connector = connector
-            if connector.out_width != llm.width:
-                raise ValueError(
-                    f"connector gives width {connector.out_width}, the language "
-                    f"model takes {llm.width}."
-                )
-            if set(connector.modalities) != set(encoder.modalities):
-                raise ValueError(
-                    f"model.connector takes {sorted(connector.modalities)}, "
-                    f"model.vision_encoder {sorted(encoder.modalities)}; they must "
-                    "name the same modalities."
-                )
-        check_media(llm, connector)
-        self.language_model = llm
+        for name, part in parts.items():
+            if hasattr(type(self), name):
+                raise ValueError(f"a part cannot be named '{name}'; choose another.")
+            self.add_module(name, part)
+        self._names = (tuple(towers), tuple(links), tuple(outputs))
         self.generation = dict(generation or {})
         self.share_equal_views = share_equal_views
         self.max_logits = max_logits
-        #: Set by the engine where every rank must touch the vision parts.
-        self.run_vision_on_text_batches = False
         self._tokenizer: Any = None
         self._stop_strings: tuple[str, ...] = ()
+        self._head_ids: dict[str, list[int]] = {}
         self.train_parts = dict(train_parts or {})
         self._freeze()
+
+    # Parts ----------------------------------------------------------------
 
     @property
     def parts(self) -> dict[str, torch.nn.Module]:
@@ -136,33 +146,61 @@ class VisionLanguageModel(BaseModel):
         }
 
     @property
-    def has_vision(self) -> bool:
-        """Whether the model takes pictures."""
-        return hasattr(self, "vision_encoder")
+    def encoders(self) -> dict[str, VisionEncoder]:
+        """Name to module."""
+        return {name: getattr(self, name) for name in self._names[0]}
+
+    @property
+    def connectors(self) -> dict[str, Connector]:
+        """Name to module."""
+        return {name: getattr(self, name) for name in self._names[1]}
+
+    @property
+    def heads(self) -> dict[str, Head]:
+        """Name to module."""
+        return {name: getattr(self, name) for name in self._names[2]}
+
+    @property
+    def image_connector(self) -> Connector | None:
+        """What fills the slots of images; None without one."""
+        found = [c for c in self.connectors.values() if "image" in c.fills]
+        return found[0] if found else None
 
     @property
     def vision_spec(self) -> VisionEncoderSpec | None:
-        """The encoder's facts; None for a text-only model."""
-        return self.vision_encoder.spec if self.has_vision else None
+        """Facts of the encoder of images; None for a model without one."""
+        encoder = self._image_encoder
+        return None if encoder is None else encoder.spec
+
+    @property
+    def _image_encoder(self) -> VisionEncoder | None:
+        connector = self.image_connector
+        if connector is None or not self.encoders:
+            return next(iter(self.encoders.values()), None)
+        return self.encoders[encoder_of(self.encoders, connector.source)]
 
     @property
     def token_count(self) -> TokenCount | None:
-        """Positions that a picture fills; None for a text-only model."""
-        return self.connector.token_count if self.has_vision else None
+        """Positions that an input fills; None for a text-only model."""
+        counts = {k: c.token_count for c in self.connectors.values() for k in c.fills}
+        if len(self.connectors) == 1:
+            return next(iter(counts.values()))
+        return TokenCounts(counts) if counts else None
 
     @property
     def asked_views(self) -> ViewLayout | None:
-        """Layout of a picture as the connector asks for it; None without one."""
-        if not self.has_vision:
+        """Layout of an image as the connector wants it; None without one."""
+        connector, encoder = self.image_connector, self._image_encoder
+        if connector is None or encoder is None:
             return None
-        layout = self.connector.views_of((self.vision_spec.image_size,) * 2)
-        least = self.vision_encoder.views_per_picture
+        layout = connector.views_of((encoder.spec.image_size,) * 2)
+        least = encoder.views_together
         return replace(layout, num_views=least) if least > layout.num_views else layout
 
     @property
     def modalities(self) -> tuple[str, ...]:
-        """What may stand in a conversation besides text."""
-        return tuple(self.connector.modalities) if self.has_vision else ()
+        """Kinds of inputs that may stand in a conversation besides text."""
+        return tuple(kind for c in self.connectors.values() for kind in c.fills)
 
     def bind(self, context: Any) -> None:
         """Take tokenizer and stop strings from the run's context.
@@ -171,9 +209,22 @@ class VisionLanguageModel(BaseModel):
             context (VLMProcessor): offers ``tokenizer``, ``template`` and
                 ``read_reply``.
 
+        Raises:
+            ValueError: when a head reads tokens that the tokenizer does not hold.
+
         """
         self._processor, self._tokenizer = context, context.tokenizer
         self._stop_strings = tuple(getattr(context.template, "stop_strings", ()))
+        for name, head in self.heads.items():
+            ids = [context.tokenizer.convert_tokens_to_ids(t) for t in head.tokens]
+            unknown = {None, context.tokenizer.unk_token_id}
+            lost = [t for t, i in zip(head.tokens, ids, strict=True) if i in unknown]
+            if lost:
+                raise ValueError(
+                    f"head '{name}' reads {lost}, which the tokenizer lacks; add them "
+                    "to tokenizer.additional_special_tokens."
+                )
+            self._head_ids[name] = ids
 
     def _freeze(self) -> None:
         unknown = set(self.train_parts) - set(self.parts)
@@ -217,86 +268,35 @@ class VisionLanguageModel(BaseModel):
             )
         return rows
 
-    def encode_images(
-        self,
-        pixel_values: torch.Tensor,
-        layouts: Sequence = (),
-        instructions: Instructions | None = None,
-        modality: str = "image",
-    ) -> torch.Tensor:
-        """Turn views, or inputs of another modality, into the rows of their slots.
+    # From inputs to embeddings ---------------------------------------------
 
-        Frozen parts run without graph.
+    def encode_images(
+        self, pixel_values: torch.Tensor, layouts: Sequence[ViewLayout] = ()
+    ) -> torch.Tensor:
+        """Turn views into the rows of their images' slots.
 
         Args:
             pixel_values (torch.Tensor): normalised views.
-            layouts (Sequence[ViewLayout]): one per picture.
-            instructions (Instructions | None): the question about each picture,
-                for connectors that read it.
-            modality (str): what the values are.
+            layouts (Sequence[ViewLayout]): one per image; empty when every view is an
+                image of its own.
 
         Shape:
-            - ``pixel_values``: (V, 3, H, W), normalised; or (M, ...)
-            - output: (S, Dl), S = sum of the inputs' token counts
+            - ``pixel_values``: (V, 3, H, W)
+            - output: (S, Dl), S = sum of the images' token counts
 
         """
-        out = self._connect(pixel_values, layouts, instructions, modality)
-        return self._merge_views(out, layouts)
-
-    def _merge_views(self, out: torch.Tensor, layouts: Sequence) -> torch.Tensor:
-        graph = torch.is_grad_enabled() and not self._vision_is_frozen()
-        with torch.set_grad_enabled(graph):
-            return self.connector.merge_views(out, layouts)
-
-    def _vision_is_frozen(self) -> bool:
-        return is_frozen(self.vision_encoder) and is_frozen(self.connector)
-
-    def _connect(
-        self,
-        pixel_values: torch.Tensor,
-        layouts: Sequence,
-        instructions: Instructions | None = None,
-        modality: str = "image",
-    ) -> torch.Tensor:
-        """Run encoder and connector: (V, 3, H, W) to (V', N', D)."""
-        other = () if modality == "image" else (modality,)
-        own = () if other else layouts
-        options = grid_options(self.vision_encoder, self.connector, own)
-        frozen = is_frozen(self.vision_encoder)
-        graph = torch.is_grad_enabled()
-        # Equal pixels in other grids are other views.
-        share = self.share_equal_views and not graph and not options
-        if share:
-            # Where places matter, only whole pictures can be equal.
-            count = self.vision_encoder.views_per_picture
-            first, place = unique_views(pixel_values, count)
-            pixel_values = pixel_values[first]
-        with torch.set_grad_enabled(graph and not frozen):
-            features = self.vision_encoder(
-                pixel_values, tuple(self.connector.select_layers), *other, **options
-            )
-        features.layouts = tuple(layouts)
-        features.instructions = instructions
-        # A tower in half precision may meet a connector in full precision.
-        dtype = next((p.dtype for p in self.connector.parameters()), None)
-        if dtype is not None:
-            features.hidden_states = tuple(
-                state.to(dtype) for state in features.hidden_states
-            )
-            if features.aux is not None:
-                features.aux = features.aux.to(dtype)
-        if share:
-            features.hidden_states = tuple(s[place] for s in features.hidden_states)
-            if features.aux is not None:
-                features.aux = features.aux[place]
-        with torch.set_grad_enabled(graph and not self._vision_is_frozen()):
-            return self.connector(features)
+        size = tuple(pixel_values.shape[-2:])
+        layouts = tuple(layouts) or (ViewLayout(size, size),) * len(pixel_values)
+        lengths = tuple(map(self.token_count, layouts))
+        inputs = Inputs(pixel_values, (0,) * len(layouts), layouts, slot_lens=lengths)
+        feed = self.feed(VLMBatch({}, dict(image=inputs)))
+        return self._fill(self.image_connector, "image", feed).rows
 
     def embed(self, batch: VLMBatch) -> torch.Tensor:
-        """Embed text, pictures and other inputs of a batch.
+        """Embed text, images and other inputs of a batch.
 
         Shape:
-            - ``batch.input_ids``: (T,)
+            - ``batch.prompt.input_ids``: (T,)
             - output: (T, Dl)
 
         Raises:
@@ -304,46 +304,9 @@ class VisionLanguageModel(BaseModel):
                 its slot, or the model does not take such inputs.
 
         """
-        return self._prepare(batch)[0]
+        return self._prepare(batch)[0].embeds
 
-    def _prepare(self, batch: VLMBatch) -> tuple[torch.Tensor, FlatTokens]:
-        """Return embeddings (T, Dl) and what the language model may know of them."""
-        text = self.language_model.embed(batch.input_ids.clamp(min=0))
-        check_slots(batch, self.token_count)
-        check_modality_slots(batch, self.token_count, self.modalities)
-        for modality, inputs in batch.modality_inputs.items():
-            rows = self.encode_images(inputs.values, inputs.layouts, modality=modality)
-            text = merge_embeddings(text, rows, inputs.slot_index)
-        if batch.pixel_values is not None and len(batch.pixel_values):
-            asked = self._instructions(batch)
-            out = self._connect(batch.pixel_values, batch.layouts, asked)
-            rows = self._merge_views(out, batch.layouts)
-            merged = merge_embeddings(text, rows, batch.slot_index)
-            given = out if self.connector.gives_media else None
-            return merged, flat_tokens(batch, given)
-        tokens = flat_tokens(batch)
-        if self.run_vision_on_text_batches and self.has_vision:
-            layout = self.asked_views
-            shape = (layout.num_views, 3, *layout.view_size)
-            views = torch.zeros(shape, device=text.device)
-            word = torch.ones(1, 1, dtype=torch.int64, device=text.device)
-            asked = Instructions(word, word) if self.connector.needs_text else None
-            out = self._connect(views, (layout,), asked)
-            nothing = self._merge_views(out, (layout,)).sum() + out.sum()
-            return text + nothing.to(text.dtype) * 0, tokens
-        return text, tokens
-
-    def _instructions(self, batch: VLMBatch) -> Instructions | None:
-        """Return the questions for a connector that reads them."""
-        if not self.connector.needs_text:
-            return None
-        if batch.instruction_ids is None:
-            raise ValueError(
-                f"samples {list(batch.sample_ids)}: {type(self.connector).__name__} "
-                "reads the question, but the batch brings none. Put "
-                "TokenizeInstructions into the pipeline."
-            )
-        return Instructions(batch.instruction_ids, batch.instruction_mask)
+    # Losses -----------------------------------------------------------------
 
     def hidden_states(
         self, batch: VLMBatch, rows: torch.Tensor | None = None
@@ -354,11 +317,22 @@ class VisionLanguageModel(BaseModel):
             - ``rows``: (R,), positions that are wanted; None for all
             - output: (T, Dl), or (R, Dl) with ``rows``
         """
-        embeds, tokens = self._prepare(batch)
+        return self._decode(batch, rows)[1]
+
+    def _decode(
+        self, batch: VLMBatch, rows: torch.Tensor | None
+    ) -> tuple[Feed, torch.Tensor]:
+        feed, tokens = self._prepare(batch)
+        stream = batch.text
         with use_tokens(tokens):
-            return self.language_model(
-                embeds, batch.position_ids, batch.cu_seqlens, batch.seq_lens, rows
+            hidden = self.language_model(
+                feed.embeds,
+                stream.position_ids,
+                stream.cu_seqlens,
+                stream.seq_lens,
+                rows,
             )
+        return feed, hidden
 
     def forward(
         self,
@@ -374,7 +348,7 @@ class VisionLanguageModel(BaseModel):
             mode (str): ``loss``, ``predict`` or ``tensor``.
 
         Shape:
-            - ``inputs.input_ids``: (T,)
+            - ``inputs.text.input_ids``: (T,)
             - output of ``tensor``: (T, vocab)
 
         Raises:
@@ -389,43 +363,66 @@ class VisionLanguageModel(BaseModel):
             return self.language_model.logits(self.hidden_states(inputs))
         raise ValueError(f"mode='{mode}': expected 'loss', 'predict' or 'tensor'.")
 
+    def loss_counts(self, batch: VLMBatch) -> dict[str, int]:
+        """Return what each loss will be a sum of, by term, known on the host."""
+        counts = {TEXT_TERM: batch.text.num_targets}
+        for head in self.heads.values():
+            counts.update(head.counts(batch))
+        return counts
+
     def loss(
         self, inputs: VLMBatch, data_samples: list[VLMDataSample] | None = None
     ) -> dict[str, torch.Tensor]:
-        """Summed cross entropy of the trained tokens over the denominator.
+        """Summed losses over their denominators: the text's and the heads'.
 
-        The denominator is ``inputs.loss_denominator``, or this batch's own count
-        of trained tokens. The last block's MLP, head and softmax see supervised
-        rows only.
-
-        Shape:
-            - ``inputs.target_rows``, ``inputs.targets``: (R,)
-            - output ``loss``: (), float32
-        """
-        rows = inputs.target_rows if inputs.num_target_tokens else None
-        return self.text_loss(self.hidden_states(inputs, rows), inputs)
-
-    def text_loss(
-        self, hidden: torch.Tensor, inputs: VLMBatch
-    ) -> dict[str, torch.Tensor]:
-        """Return the loss of the trained tokens.
+        A denominator is that of ``inputs.denominators``, or this batch's own count.
+        The last block's MLP, head and softmax see only rows that a loss reads.
 
         Shape:
-            - ``hidden``: (R, Dl), after the final norm, at ``inputs.target_rows``;
-              anything of width Dl when R is 0
-            - output ``loss``: (), float32
+            - ``inputs.text.target_rows``, ``inputs.text.targets``: (R,)
+            - output ``loss`` and ``loss_<term>``: (), float32
         """
-        total = summed_token_loss(
+        text, heads = inputs.text, self.heads
+        wanted = [text.target_rows, *(head.rows(inputs) for head in heads.values())]
+        rows, places = _union(wanted, len(text))
+        feed, hidden = self._decode(inputs, rows)
+        read = hidden if places is None else hidden.index_select(0, places[0])
+        if not text.num_targets:
+            read = hidden
+        terms = {TEXT_TERM: LossTerm(self._token_loss(read, text), text.num_targets)}
+        weights = {TEXT_TERM: 1.0}
+        touched = 0
+        for number, (name, head) in enumerate(heads.items(), 1):
+            weights.update(head.weights)
+            if not any(head.counts(inputs).values()):
+                touched = touched + self._touch_head(head, feed)
+                continue
+            states = hidden[places[number]]
+            terms.update(head.loss(states, inputs.targets.get(name), feed))
+        _check_terms(terms, self.loss_counts(inputs))
+        losses = {}
+        for name, term in terms.items():
+            denominator = inputs.denominators.get(name)
+            if denominator is None:
+                denominator = max(term.count, 1)
+            value = term.sum / denominator
+            if name == TEXT_TERM:
+                losses["loss"] = value + touched
+            else:
+                losses[f"loss_{name}"] = value * weights[name]
+        return losses
+
+    def _token_loss(self, hidden: torch.Tensor, text: TokenStream) -> torch.Tensor:
+        """Return the summed cross entropy of the trained tokens: ()."""
+        return summed_token_loss(
             self.language_model.logits,
             hidden,
-            inputs.targets,
+            text.targets,
             self.language_model.vocab_size,
             self.max_logits,
         )
-        denominator = inputs.loss_denominator
-        if denominator is None:
-            denominator = max(inputs.num_target_tokens, 1)
-        return dict(loss=total / denominator)
+
+    # Replies ----------------------------------------------------------------
 
     @torch.no_grad()
     def predict(
@@ -434,7 +431,7 @@ class VisionLanguageModel(BaseModel):
         data_samples: list[VLMDataSample] | None = None,
         **generation: Any,
     ) -> list[VLMDataSample]:
-        """Continue every prompt and put the reply into ``pred_text``.
+        """Continue every prompt, put the reply into ``pred_text``, let heads predict.
 
         Args:
             inputs (VLMBatch): prompts.
@@ -460,11 +457,12 @@ class VisionLanguageModel(BaseModel):
         stops = (*self._stop_strings, *stop_strings(options))
         marks, options["stop_strings"] = split_stops(self._tokenizer, stops)
         options.setdefault("stop_ids", self._stop_ids(marks))
-        embeds, tokens = self._prepare(inputs)
+        self._ask_heads(options)
+        feed, tokens = self._prepare(inputs)
         with use_tokens(tokens):
             replies = self.language_model.generate(
-                embeds,
-                inputs.seq_lens,
+                feed.embeds,
+                inputs.prompt.seq_lens,
                 decode=self._tokenizer.decode,
                 **options,
             )
@@ -476,7 +474,22 @@ class VisionLanguageModel(BaseModel):
             if len(reply.positions):
                 sample.pred_states = reply.states
             self._processor.read_reply(sample, stops)
+        for name, head in self.heads.items():
+            states = [reply.states_of(self._head_ids[name]) for reply in replies]
+            head.predict(states, data_samples, feed)
         return data_samples
+
+    def _ask_heads(self, options: dict[str, Any]) -> None:
+        """Let generation catch the states, and take the steps, that heads want."""
+        ids = {number for own in self._head_ids.values() for number in own}
+        if ids:
+            options["catch"] = sorted(ids | set(options.get("catch", ())))
+        steps = [partial(h.on_step, tokenizer=self._tokenizer)
+                 for h in self.heads.values() if h.takes_steps]  # fmt: skip
+        if own := options.get("on_step"):
+            steps.append(own)
+        if steps:
+            options["on_step"] = lambda step: [take(step) for take in steps]
 
     def _stop_ids(self, marks: Sequence[int]) -> list[int] | None:
         """Return the stop tokens: EOS and the marks of the template."""
@@ -484,6 +497,67 @@ class VisionLanguageModel(BaseModel):
         return list(dict.fromkeys([*([] if end is None else [end]), *marks])) or None
 
 
-def _build(part: Any) -> Any:
-    """Build a part from its config; a module or None is returned as is."""
-    return MODELS.build(part) if isinstance(part, dict) else part
+def _preprocessor(given: Any, encoders: Mapping[str, VisionEncoder]) -> Any:
+    """Build the preprocessor with every encoder's normalisation."""
+    given = dict(type="VLMDataPreprocessor") if given is None else given
+    if not isinstance(given, dict):
+        return given
+    specs = {kind: e.spec for e in reversed(encoders.values()) for kind in e.reads}
+    first = next(iter(encoders.values()), None)
+    known: dict[str, Any] = {}
+    if first is not None:
+        known = dict(mean=first.spec.mean, std=first.spec.std)
+        other = {
+            kind: (spec.mean, spec.std)
+            for kind, spec in specs.items()
+            if (spec.mean, spec.std) != (first.spec.mean, first.spec.std)
+        }
+        if other:
+            known["by_kind"] = other
+    return MODELS.build({**known, **given})
+
+
+def _check_read(encoders: Mapping[str, VisionEncoder], readers: Sequence[Any]) -> None:
+    """Check that all that an encoder takes is read by some part.
+
+    Raises:
+        ValueError: naming the encoder and what nobody reads.
+
+    """
+    reads = [source for part in readers for source in part.reads]
+    names = {parse_source(source)[0] for source in reads if ":" in source}
+    for name, encoder in encoders.items():
+        lost = [] if name in names else sorted(set(encoder.reads) - names)
+        if lost:
+            raise ValueError(
+                f"model.{name} takes {lost}, but no connector or head reads features "
+                f"of them; they read {sorted(names)}."
+            )
+
+
+def _union(
+    wanted: Sequence[torch.Tensor], total: int
+) -> tuple[torch.Tensor | None, list[torch.Tensor] | None]:
+    """Return the rows that losses read together, and the place of each among them.
+
+    None for all rows; no places where only the first reads.
+    """
+    if not sum(map(len, wanted)):
+        return None, [one for one in wanted]
+    if not any(len(one) for one in wanted[1:]):
+        return wanted[0], None
+    # Beyond that share, leaving rows out saves little of one block.
+    if sum(map(len, wanted)) > total / 3:
+        return None, list(wanted)
+    rows = torch.cat(list(wanted)).unique()
+    return rows, [torch.searchsorted(rows, one) for one in wanted]
+
+
+def _check_terms(terms: Mapping[str, LossTerm], counts: Mapping[str, int]) -> None:
+    """Hold the counts of losses against what was promised for them."""
+    for name, term in terms.items():
+        if counts.get(name) != term.count:
+            raise ValueError(
+                f"loss '{name}' is a sum of {term.count}, but counts() promised "
+                f"{counts.get(name)}."
+            )

@@ -1,0 +1,39 @@
+"""Keys of older configs, read under their new names."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def rename_old_keys(cfg: Any) -> list[str]:
+    """Rewrite keys of older versions in place.
+
+    Args:
+        cfg (dict): a merged config.
+
+    Returns:
+        list[str]: one line for each rewritten key, which names the new one.
+
+    """
+    lines: list[str] = []
+    model = cfg.get("model")
+    if isinstance(model, dict) and (
+        model.get("type") == "EmuVLM" or {"head", "regression_weight"} & set(model)
+    ):
+        _read_emu(model, lines)
+    return lines
+
+
+def _read_emu(model: dict, lines: list[str]) -> None:
+    """``EmuVLM`` was a class of its own; its head is one of the model's heads."""
+    model["type"] = "VisionLanguageModel"
+    head = model.pop("head", {})
+    if "regression_weight" in model:
+        head["weight"] = model.pop("regression_weight")
+    heads = model.setdefault("heads", {})
+    heads.setdefault("head", {"type": "VisualRegressionHead"}).update(head)
+    lines.append(
+        "model.type='EmuVLM' with model.head and model.regression_weight is read as "
+        "model.type='VisionLanguageModel' with "
+        "model.heads=dict(head=dict(type='VisualRegressionHead', weight=...))."
+    )

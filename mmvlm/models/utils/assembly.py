@@ -1,0 +1,158 @@
+"""From configs of parts to modules that fit each other."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+
+from mmvlm.models.connectors.base import Connector
+from mmvlm.models.heads.base import Head
+from mmvlm.models.vision_encoders.base import VisionEncoder
+from mmvlm.registry import MODELS
+
+from .feed import parse_source
+
+#: Keys of a part's config that say where it stands between others; they are set on the
+#: module in place of its class's own.
+WIRING = ("reads", "source", "fills")
+
+Encoders = Mapping[str, VisionEncoder]
+
+
+def build_part(part: Any, **neighbours: Any) -> Any:
+    """Build a part from its config; a module is returned as it is.
+
+    Args:
+        part (dict | torch.nn.Module): config, which may hold ``WIRING``, or module.
+        **neighbours: what the model knows; a constructor gets what it takes of it.
+
+    """
+    if not isinstance(part, dict):
+        return part
+    config = dict(part)
+    wiring = {key: config.pop(key) for key in WIRING if key in config}
+    taken = _parameters(config["type"])
+    known = {k: v for k, v in neighbours.items() if k in taken and k not in config}
+    built = MODELS.build({**config, **known})
+    for key, value in wiring.items():
+        if not hasattr(built, key):
+            raise ValueError(f"{config['type']} has no '{key}' to set.")
+        setattr(built, key, value if isinstance(value, str) else tuple(value))
+    return built
+
+
+def _parameters(kind: Any) -> set[str]:
+    """Return what a class's constructor takes, also through ``**kwargs``."""
+    names: set[str] = set()
+    for cls in (MODELS.get(kind) if isinstance(kind, str) else kind).__mro__:
+        if "__init__" not in vars(cls):
+            continue
+        found = inspect.signature(cls.__init__).parameters
+        names.update(found)
+        if not any(p.kind is p.VAR_KEYWORD for p in found.values()):
+            break
+    return names
+
+
+def encoder_of(encoders: Encoders, name: str) -> str:
+    """Return the encoder that a source means: by its own name or by what it reads.
+
+    Raises:
+        ValueError: when no encoder, or more than one, reads such inputs.
+
+    """
+    if name in encoders:
+        return name
+    found = [key for key, encoder in encoders.items() if name in encoder.reads]
+    if len(found) != 1:
+        what = {key: list(encoder.reads) for key, encoder in encoders.items()}
+        raise ValueError(
+            f"a part reads features of '{name}', which "
+            f"{'no encoder reads' if not found else f'{found} read: name one'}; "
+            f"encoders and what they read: {what}."
+        )
+    return found[0]
+
+
+def build_connectors(
+    parts: Mapping[str, Any], encoders: Encoders, out_width: int
+) -> dict[str, Connector]:
+    """Build connectors; each gets the spec of the encoder whose features it reads.
+
+    Raises:
+        ValueError: when widths, kinds or sources do not fit.
+
+    """
+    built: dict[str, Connector] = {}
+    for name, part in parts.items():
+        source = "image"
+        if isinstance(part, dict):
+            source = part.get("source", MODELS.get(part["type"]).source)
+        known: dict[str, Any] = dict(out_width=out_width)
+        if isinstance(part, dict) and encoders:
+            known["vision_spec"] = encoders[encoder_of(encoders, source)].spec
+        connector = built[name] = build_part(part, **known)
+        if connector.out_width != out_width:
+            raise ValueError(
+                f"{name} gives width {connector.out_width}, the language model takes "
+                f"{out_width}."
+            )
+        check_sources(name, connector.reads, encoders)
+    kinds = [kind for connector in built.values() for kind in connector.fills]
+    twice = sorted({kind for kind in kinds if kinds.count(kind) > 1})
+    if twice:
+        raise ValueError(
+            f"several connectors fill the slots of {twice}: "
+            f"{ {name: list(c.fills) for name, c in built.items()} }; set 'fills'."
+        )
+    return built
+
+
+def build_heads(
+    parts: Mapping[str, Any], encoders: Encoders, in_width: int
+) -> dict[str, Head]:
+    """Build heads; each gets the width of the states and the specs of what it reads.
+
+    Raises:
+        ValueError: when sources do not fit, or two heads name a loss alike.
+
+    """
+    specs = {kind: e.spec for e in encoders.values() for kind in e.reads}
+    specs.update({name: encoder.spec for name, encoder in encoders.items()})
+    built: dict[str, Head] = {}
+    for name, part in parts.items():
+        head = built[name] = build_part(part, in_width=in_width, specs=specs)
+        head.name = name
+        check_sources(name, head.reads, encoders)
+    terms = ["text", *(term for head in built.values() for term in head.terms)]
+    twice = sorted({term for term in terms if terms.count(term) > 1})
+    if twice:
+        raise ValueError(f"model.heads: several losses are named {twice}.")
+    return built
+
+
+def check_sources(name: str, reads: Iterable[str], encoders: Encoders) -> None:
+    """Check that what a part reads is given by one encoder, layer by layer.
+
+    Raises:
+        ValueError: naming the part.
+
+    """
+    for source in reads:
+        kind, layer = parse_source(source)
+        if layer is None:
+            continue
+        try:
+            encoder = encoders[encoder_of(encoders, kind)]
+            if layer != "*":
+                encoder.spec.layer_index(layer)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
+
+
+def untouched(part: torch.nn.Module) -> torch.Tensor | int:
+    """Return 0, attached to every trained weight of a part."""
+    return sum((w.sum() * 0 for w in part.parameters() if w.requires_grad), 0)

@@ -1,0 +1,144 @@
+"""What the parts of a model read of one batch: inputs, and features made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from mmvlm.structures import Inputs, Instructions, VisionFeatures, VLMBatch
+
+#: Inputs by their numbers in the batch, and the features of their views.
+Group = tuple[list[int], VisionFeatures]
+
+
+def parse_source(source: str) -> tuple[str, int | str | None]:
+    """Split what a part declares to read.
+
+    Args:
+        source (str): ``image:-2`` is a hidden state, ``image:*`` all that the encoder
+            gives, ``question`` an input as it is. In place of the kind of input an
+            encoder's name may stand.
+
+    Raises:
+        ValueError: for anything else.
+
+    Example:
+        >>> parse_source("image:-2"), parse_source("question")
+        (('image', -2), ('question', None))
+
+    """
+    name, found, layer = source.partition(":")
+    if not found:
+        return name, None
+    if layer == "*":
+        return name, layer
+    try:
+        return name, int(layer)
+    except ValueError:
+        raise ValueError(
+            f"reads names '{source}'; expected 'kind', 'kind:layer' or 'kind:*', as "
+            "in 'image:-2'."
+        ) from None
+
+
+class Feed:
+    """Inputs and features of one batch; every encoder runs once for all readers.
+
+    Args:
+        batch (VLMBatch): on the model's device, pixels normalised.
+        encode (Callable): kind of input (or encoder) to its groups of features.
+        layer_index (Callable): kind of input and layer to the layer's index.
+
+    """
+
+    def __init__(
+        self, batch: VLMBatch, encode: Callable, layer_index: Callable
+    ) -> None:
+        self.batch = batch
+        #: (T, Dl), what the language model reads, slots filled; set once known.
+        self.embeds: torch.Tensor | None = None
+        self._encode, self._layer_index = encode, layer_index
+        self._groups: dict[str, list[Group]] = {}
+
+    def inputs(self, kind: str) -> Inputs | None:
+        """Return the inputs of a kind; None when the batch brings none."""
+        return self.batch.inputs.get(kind)
+
+    def has(self, kind: str) -> bool:
+        """Whether features of a kind were computed."""
+        return kind in self._groups
+
+    def groups(
+        self,
+        kind: str,
+        layers: Sequence[int] | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> list[Group]:
+        """Return the features of all inputs of a kind.
+
+        Args:
+            kind (str): of the inputs, or an encoder's name.
+            layers (Sequence[int] | None): hidden states in the order wanted; None for
+                all that were computed.
+            dtype (torch.dtype | None): to cast to: a tower in half precision may meet
+                a part in full precision.
+
+        Returns:
+            list: one entry per size of view: numbers of the inputs, their features.
+
+        """
+        if kind not in self._groups:
+            self._groups[kind] = self._encode(self.batch, kind)
+        groups = self._groups[kind]
+        if layers is not None:
+            index = tuple(self._layer_index(kind, layer) for layer in layers)
+            groups = [
+                (n, f if f.layers == index else f.select(index)) for n, f in groups
+            ]
+        if dtype is not None:
+            groups = [(n, f.map(lambda state: state.to(dtype))) for n, f in groups]
+        return groups
+
+    def images(self, kind: str = "image", *args: Any) -> list[VisionFeatures]:
+        """Return the features of every image by itself, in the order of the batch.
+
+        The arguments are those of :meth:`groups`.
+        """
+        found: dict[int, VisionFeatures] = {}
+        for numbers, features in self.groups(kind, *args):
+            for place, number in enumerate(numbers):
+                found[number] = features.of_image(place)
+        return [found[number] for number in range(len(found))]
+
+    def questions(self, numbers: Sequence[int], reader: str) -> Instructions:
+        """Return the questions about some images.
+
+        Args:
+            numbers (Sequence[int]): of the images in the batch.
+            reader (str): who reads them, for the message.
+
+        Raises:
+            ValueError: naming the samples, when an image has no question.
+
+        """
+        inputs = self.inputs("question")
+        parent = () if inputs is None else inputs.parent
+        if not set(numbers) <= set(parent):
+            raise ValueError(
+                f"samples {list(self.batch.sample_ids)}: {reader} reads the question, "
+                "but the batch brings none for every image. Put TokenizeInstructions "
+                "into the pipeline of every dataset."
+            )
+        rows = inputs.entries()
+        rows = [rows[parent.index(number)] for number in numbers]
+        return pad_instructions(rows)
+
+
+def pad_instructions(rows: Sequence[torch.Tensor]) -> Instructions:
+    """Pad the ids of questions on the right: I rows of (L,) to (I, L)."""
+    ids = torch.nn.utils.rnn.pad_sequence(list(rows), batch_first=True)
+    lengths = torch.tensor([len(row) for row in rows], device=ids.device)
+    places = torch.arange(ids.shape[1], device=ids.device)
+    return Instructions(ids, (places < lengths[:, None]).long())

@@ -1,0 +1,184 @@
+"""How a model's parts are wired: who reads what, and who fills which slots."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from mmvlm.models.connectors.base import Connector, Filled
+from mmvlm.models.heads.base import Head
+from mmvlm.models.vision_encoders.base import VisionEncoder
+from mmvlm.structures import Inputs, ViewLayout, VLMBatch
+
+from .assembly import encoder_of, untouched
+from .feed import Feed, parse_source
+from .freezing import is_frozen
+from .media import flat_tokens
+from .merge import check_inputs, merge_embeddings, unique_views
+from .own_grids import grid_options
+from .token_context import FlatTokens
+
+
+class PartRouting:
+    """Base of models of named parts: inputs to features to rows of the text.
+
+    Subclasses have ``encoders``, ``connectors`` and ``heads`` (name to module), a
+    ``language_model``, ``token_count``, ``asked_views`` and ``modalities``.
+    """
+
+    #: Whether every rank must run every part in every step; set by the engine.
+    touch_all_parts = False
+    #: Whether inference encodes equal images of a batch once.
+    share_equal_views = True
+
+    def _readers(self, encoder: str) -> dict[str, dict[Any, list]]:
+        """Kind (or encoder's name) to its readers and the layers that they want."""
+        found: dict[str, dict[Any, list]] = {}
+        for part in (*self.connectors.values(), *self.heads.values()):
+            for source in part.reads:
+                kind, layer = parse_source(source)
+                if layer is None or encoder_of(self.encoders, kind) != encoder:
+                    continue
+                found.setdefault(kind, {}).setdefault(part, []).append(layer)
+        return found
+
+    def _encode(self, batch: VLMBatch, source: str) -> list:
+        """Run the encoder of a source once for all its readers; see :class:`Feed`."""
+        name = encoder_of(self.encoders, source)
+        encoder = self.encoders[name]
+        readers = self._readers(name)
+        wanted = {**readers.get(name, {}), **readers.get(source, {})}
+        kind = source if source in encoder.reads else encoder.reads[0]
+        layers = list(wanted.values())
+        if len(wanted) > 1:
+            index = encoder.spec.layer_index
+            known = {index(one) for own in layers for one in own if one != "*"}
+            layers = [sorted(known)]
+        chosen = [layer for own in layers for layer in own if layer != "*"] or [-1]
+        connectors = [part for part in wanted if isinstance(part, Connector)]
+        inputs = batch.inputs[kind]
+        return [
+            (numbers, self._run_encoder(encoder, kind, one, chosen, connectors))
+            for numbers, one in inputs.same_shapes()
+        ]
+
+    def _run_encoder(
+        self,
+        encoder: VisionEncoder,
+        kind: str,
+        inputs: Inputs,
+        layers: Sequence[int],
+        readers: Sequence[Connector],
+    ) -> Any:
+        """Encode inputs of one shape; frozen encoders run without graph."""
+        other = (kind,) if len(encoder.reads) > 1 and kind != "image" else ()
+        views = [one for one in inputs.layouts if isinstance(one, ViewLayout)]
+        options = grid_options(encoder, readers, views)
+        graph = torch.is_grad_enabled()
+        values = inputs.values
+        # Equal pixels in other grids are other views.
+        share = self.share_equal_views and not graph and not options
+        if share:
+            # Where places matter, only whole images can be equal.
+            first, place = unique_views(values, encoder.views_together)
+            values = values[first]
+        with torch.set_grad_enabled(graph and not is_frozen(encoder)):
+            features = encoder(values, tuple(layers), *other, **options)
+        if share:
+            features = features.map(lambda state: state[place])
+        features.layouts = tuple(inputs.layouts)
+        return features
+
+    def feed(self, batch: VLMBatch) -> Feed:
+        """Return what parts read of a batch; encoders run when they are read."""
+
+        def layer_index(kind: str, layer: int) -> int:
+            name = encoder_of(self.encoders, kind)
+            return self.encoders[name].spec.layer_index(layer)
+
+        return Feed(batch, self._encode, layer_index)
+
+    def _fill(self, connector: Connector, kind: str, feed: Feed) -> Filled:
+        """Let a connector fill; without graph when all that it runs is frozen."""
+        kinds = [
+            k for k, layer in map(parse_source, connector.reads) if layer is not None
+        ]
+        towers = [self.encoders[encoder_of(self.encoders, one)] for one in kinds]
+        frozen = all(is_frozen(part) for part in (connector, *towers))
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
+            return connector.fill(kind, feed)
+
+    def _prepare(self, batch: VLMBatch) -> tuple[Feed, FlatTokens]:
+        """Return the feed with embeddings, and what is known of the tokens."""
+        readers = (*self.connectors.values(), *self.heads.values())
+        reads = {parse_source(one)[0] for part in readers for one in part.reads}
+        kinds = {
+            k for name in reads & set(self.encoders) for k in self.encoders[name].reads
+        }
+        taken = reads - set(self.encoders) | kinds | set(self.modalities)
+        check_inputs(batch, self.token_count, self.modalities, taken)
+        embeds = self.language_model.embed(batch.prompt.input_ids.clamp(min=0))
+        feed, memory, nothing = self.feed(batch), None, []
+        for connector in self.connectors.values():
+            kinds = [
+                kind for kind in connector.fills if len(batch.inputs.get(kind, ()))
+            ]
+            for kind in kinds:
+                filled = self._fill(connector, kind, feed)
+                index = batch.inputs[kind].slot_index
+                embeds = merge_embeddings(embeds, filled.rows, index)
+                if filled.memory is not None:
+                    memory = (kind, filled.memory)
+            if self.touch_all_parts:
+                nothing.append(self._touch(connector, kinds))
+        for part in nothing:
+            if isinstance(part, torch.Tensor):
+                embeds = embeds + part.to(embeds.dtype) * 0
+        feed.embeds = embeds
+        return feed, flat_tokens(batch, memory)
+
+    def _example(self, encoder: VisionEncoder, kind: str) -> VLMBatch:
+        """Return a batch of one black image, and a question about it."""
+        side = encoder.spec.image_size
+        layout = self.asked_views if kind == "image" else None
+        layout = layout or ViewLayout(
+            (side, side), (side, side), encoder.views_together
+        )
+        device = next(encoder.parameters()).device
+        views = torch.zeros(layout.num_views, 3, *layout.view_size, device=device)
+        word = torch.ones(1, 1, dtype=torch.int64, device=device)
+        length = self.token_count(layout) if kind in self.modalities else 0
+        image = Inputs(views, (0,), (layout,), slot_lens=(length,))
+        return VLMBatch({}, {kind: image, "question": Inputs(word, (0,), parent=(0,))})
+
+    def _touch(self, connector: Connector, filled: Sequence[str]) -> torch.Tensor | int:
+        """Run what no input of this batch reached; what it gives is not used.
+
+        Ranks that exchange gradients of a part, or gather its weights, must all run
+        it; else the others wait for ever.
+        """
+        kind = connector.fills[0]
+        tower = self.encoders.get(encoder_of(self.encoders, connector.source))
+        if not filled and kind == connector.source and kind in tower.reads:
+            rows, memory = self._fill(
+                connector, kind, self.feed(self._example(tower, kind))
+            )
+            return rows.sum() + (0 if memory is None else memory.sum())
+        if set(filled) == set(connector.fills):
+            return 0
+        return untouched(connector) + untouched(tower)
+
+    def _touch_head(self, head: Head, feed: Feed) -> torch.Tensor | int:
+        """Run the encoders that a head without targets would have read."""
+        total = untouched(head)
+        for kind, layer in map(parse_source, head.reads):
+            name = encoder_of(self.encoders, kind) if layer is not None else None
+            if name and not feed.has(kind):
+                example = self._example(
+                    self.encoders[name], self.encoders[name].reads[0]
+                )
+                for _, features in self.feed(example).groups(kind):
+                    total = total + sum(s.sum() * 0 for s in features.hidden_states)
+        return total
