@@ -54,7 +54,8 @@ API_PAGES = {
     ),
     "text": "mmvlm.text.encoding mmvlm.text.templates.base mmvlm.text.decoding",
     "datasets": (
-        "mmvlm.datasets.processor mmvlm.datasets.base mmvlm.datasets.llava mmvlm.datasets.densefusion "
+        "mmvlm.datasets.processor mmvlm.datasets.base mmvlm.datasets.llava "
+        "mmvlm.datasets.densefusion "
         + below("mmvlm.datasets.transforms")
     ),
     "models": (
