@@ -55,8 +55,7 @@ API_PAGES = {
     "text": "mmvlm.text.encoding mmvlm.text.templates.base mmvlm.text.decoding",
     "datasets": (
         "mmvlm.datasets.processor mmvlm.datasets.base mmvlm.datasets.llava "
-        "mmvlm.datasets.densefusion "
-        + below("mmvlm.datasets.transforms")
+        "mmvlm.datasets.densefusion " + below("mmvlm.datasets.transforms")
     ),
     "models": (
         "mmvlm.models.vlms.base mmvlm.models.vlms.emu "
