@@ -3,12 +3,12 @@
 import pytest
 from export_helpers import hf_ids
 
-from mmvlm.apis.inferencer import IMAGE_TAG
 from mmvlm.datasets.processor import VLMProcessor
 from mmvlm.export import chat_jinja
 from mmvlm.export.hf_files import add_image_token, save_processor
 from mmvlm.registry import CHAT_TEMPLATES
 from mmvlm.structures import PatchTokenCount, VisionEncoderSpec
+from mmvlm.text.llava_format import IMAGE_TAG
 from mmvlm.text.tokenizers import tiny_tokenizer
 
 SPEC = VisionEncoderSpec(
