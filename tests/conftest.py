@@ -1,11 +1,18 @@
 """Fixtures of the whole suite. mmvlm comes first: it applies the shims."""
 
 import os
+import sys
 from pathlib import Path
 
 import mmvlm  # noqa: F401  isort: skip
 
 import pytest
+
+# What serves one tool alone stands beside it, outside of the package.
+TOOLS = Path(__file__).parents[1] / "tools"
+sys.path[:0] = [
+    str(TOOLS / name) for name in ("", "analysis", "misc", "dataset_converters")
+]
 
 
 @pytest.fixture(scope="session")

@@ -192,7 +192,7 @@ def test_configs_pass_the_doctor(workspace):
 
 @of_kind("data")
 def test_annotations_are_read(block, workspace):
-    from mmvlm.datasets.llava import LLaVADataset
+    from mmvlm.datasets.readers.llava import LLaVADataset
 
     path = workspace / block.path
     data = LLaVADataset(path.name, data_root=str(path.parent), pipeline=[])

@@ -141,11 +141,11 @@ def test_the_demo_and_its_data_name_the_file(tmp_path):
 
 @on_a_full_disk
 def test_pages_name_the_file(tmp_path):
-    from mmvlm.visualization.features import write_page
+    from feature_page import write_feature_page
 
     picture = np.random.default_rng(0).integers(0, 256, (256, 256, 3), np.uint8)
     with pytest.raises(OSError, match=r"File too large.*features\.html"):
-        write_page(
+        write_feature_page(
             tmp_path / "features.html",
             title="maps " * 50_000,
             figures=[],
@@ -159,8 +159,9 @@ def test_pages_name_the_file(tmp_path):
 
 @on_a_full_disk
 def test_figures_name_the_file(tmp_path):
+    from demo_report.loss_curves import draw_loss_curves
+
     from mmvlm.engine.hooks.loss_plot_hook import draw_scalars
-    from mmvlm.visualization.loss_curves import draw_loss_curves
 
     rows = [dict(step=step, loss=1 / step) for step in range(1, 50)]
     lines = "".join(f"{json.dumps(row)}\n" for row in rows)

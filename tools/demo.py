@@ -385,7 +385,8 @@ class Demo:
 
     def do_report(self):
         """Write report.html and print the table."""
-        from mmvlm.visualization.report import format_table, write_report
+        sys.path.insert(0, str(ROOT / "tools"))
+        from demo_report.report import format_table, write_report
 
         stages = [
             dict(name=TITLES[name], seconds=self.seconds(name))
@@ -427,7 +428,6 @@ def last_words(log, begin, count=25):
         log (str | Path): of one or more tries.
         begin (int): where the try begins in it.
         count (int): lines at most.
-
     """
     with open(log, "rb") as file:
         file.seek(begin)

@@ -39,12 +39,10 @@ def parse_args(argv=None):
 
 def table(metrics):
     """Return metrics as an aligned text table."""
-    width = max((len(name) for name in metrics), default=0)
-    lines = []
-    for name, value in metrics.items():
-        shown = f"{value:.4f}" if isinstance(value, float) else str(value)
-        lines.append(f"{name.ljust(width)}  {shown}")
-    return "\n".join(lines)
+    from mmvlm.utils.text_table import text_table
+
+    shown = (f"{v:.4f}" if isinstance(v, float) else v for v in metrics.values())
+    return text_table(list(zip(metrics, shown, strict=True)), left=2)
 
 
 def main(argv=None):
@@ -100,7 +98,7 @@ def main(argv=None):
                 metrics=plain(metrics),
             )
             text = json.dumps(content, indent=2)
-            write_atomic(args.out, lambda file: file.write(text.encode()))
+            write_atomic(args.out, text)
     return metrics
 
 

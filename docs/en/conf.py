@@ -5,7 +5,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / "tools" / "analysis")]
 
 import mmvlm  # noqa: E402  first: it applies the shims
 from mmvlm.config.components import component_kinds, list_components  # noqa: E402
@@ -54,8 +54,8 @@ API_PAGES = {
     ),
     "text": "mmvlm.text.encoding mmvlm.text.templates.base mmvlm.text.decoding",
     "datasets": (
-        "mmvlm.datasets.processor mmvlm.datasets.base mmvlm.datasets.llava "
-        "mmvlm.datasets.densefusion " + below("mmvlm.datasets.transforms")
+        "mmvlm.datasets.processor mmvlm.datasets.base mmvlm.datasets.readers.llava "
+        "mmvlm.datasets.readers.densefusion " + below("mmvlm.datasets.transforms")
     ),
     "models": (
         "mmvlm.models.vlms.base mmvlm.models.vlms.emu "
@@ -77,8 +77,7 @@ API_PAGES = {
         "mmvlm.engine.runner.checkpoint"
     ),
     "analysis": (
-        "mmvlm.config.flops mmvlm.apis.ablation mmvlm.apis.ablation_table "
-        "mmvlm.apis.feature_maps mmvlm.apis.layer_probe"
+        "mmvlm.config.flops ablation_runs ablation_table feature_maps layer_probe"
     ),
     "export": (
         "mmvlm.export.from_llava mmvlm.export.from_hf mmvlm.export.from_qformer "

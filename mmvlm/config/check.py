@@ -11,6 +11,7 @@ from mmengine.registry import Registry
 
 from . import positions
 from .origin import COMMAND_LINE, ConfigTrace
+from .parts import kind_name, part_fields
 from .problems import ConfigError, listing, nearest
 from .signatures import Accepted, accepted_keywords, wrong_type
 
@@ -151,26 +152,39 @@ class Doctor:
     # -- components ---------------------------------------------------------
 
     def _value(
-        self, path: str, value: Any, registry: Registry, must: bool = False
+        self,
+        path: str,
+        value: Any,
+        registry: Registry,
+        must: bool = False,
+        base: type | None = None,
     ) -> None:
         """Walk a value that may hold components of a registry.
 
-        ``must`` says that a dict here is a component and needs a ``type``.
+        ``must`` says that a dict here is a component and needs a ``type``; ``base``
+        is the class that a component here must have.
         """
         if isinstance(value, (list, tuple)):
             for number, item in enumerate(value):
-                self._value(f"{path}.{number}", item, registry, must)
+                self._value(f"{path}.{number}", item, registry, must, base)
         elif isinstance(value, dict):
             if "type" in value:
-                self._component(path, value, registry)
+                self._component(path, value, registry, base)
             elif must:
                 choices = listing(registry.module_dict)
                 self.report(path, f"has no 'type'; expected one of {choices}.")
             else:
                 for key in value:
-                    self._child(path, str(key), value[key], registry)
+                    self._child(path, str(key), value[key], registry, base)
 
-    def _child(self, path: str, key: str, value: Any, registry: Registry) -> None:
+    def _child(
+        self,
+        path: str,
+        key: str,
+        value: Any,
+        registry: Registry,
+        base: type | None = None,
+    ) -> None:
         if key in positions.OPAQUE:
             return
         if key == "config" and isinstance(value, dict) and "model_type" in value:
@@ -181,27 +195,41 @@ class Doctor:
             return
         must = key in positions.BY_KEY and key not in positions.DEFAULT_TYPE
         registry = positions.BY_KEY.get(key, registry)
-        self._value(f"{path}.{key}", value, registry, must)
+        self._value(f"{path}.{key}", value, registry, must, base)
 
-    def _component(self, path: str, value: dict, registry: Registry) -> None:
-        found = self._resolve(path, value, registry)
+    def _component(
+        self, path: str, value: dict, registry: Registry, base: type | None = None
+    ) -> None:
+        found = self._resolve(path, value, registry, base=base)
         if found is None:
             return
         self.components.append((path, value, found))
-        self._kind(path, found)
+        if base and not _is_subclass(found, base):
+            self.report(
+                f"{path}.type",
+                f"{found.__name__} is no {base.__name__}; this position needs one.",
+            )
         accepted = accepted_keywords(found)
         name = getattr(found, "__name__", str(found))
-        self._keywords(path, value, accepted, name, registry)
+        wired = {key for key in positions.WIRING if hasattr(found, key)}
+        self._keywords(path, value, accepted, name, registry, wired)
         if registry is not positions.BY_KEY["collate_fn"]:
             filled = positions.FILLED.get(registry.name, set())
             for keyword in sorted(accepted.required - filled - set(value)):
                 self.report(path, f"required keyword '{keyword}' of {name} is missing.")
+        fields = part_fields(found)
         for key in value:
             if key not in _META_KEYS:
-                self._child(path, str(key), value[key], registry)
+                inner = fields.get(key, (None, False))[0]
+                self._child(path, str(key), value[key], registry, inner)
 
     def _resolve(
-        self, path: str, value: dict, registry: Registry, shown: str | None = None
+        self,
+        path: str,
+        value: dict,
+        registry: Registry,
+        shown: str | None = None,
+        base: type | None = None,
     ) -> Any:
         """Return the class of ``value['type']``, or report and return None."""
         kind = value["type"]
@@ -214,31 +242,21 @@ class Doctor:
         try:
             return positions.resolve(registry, kind)
         except positions.UnknownName as error:
-            key = _position(path)
-            base = positions.kind_base(key)
-            word = key.replace("_", " ") if base else registry.name
+            word = kind_name(base) if base else registry.name
             if str(error) != "unregistered":
                 self.report(shown, f"{error}.", kind)
                 return None
             names = positions.names_in(registry)
             if base:
                 names = {n: c for n, c in names.items() if _is_subclass(c, base)}
-            see = key if base else registry.name.replace(" ", "_")
+            see = word.replace(" ", "_")
             self.report(
                 shown,
-                f"no such {word}.{nearest(kind, names)} See: "
+                f"no such {word.replace('_', ' ')}.{nearest(kind, names)} See: "
                 f"tools/misc/list_components.py --kind {see}",
                 kind,
             )
             return None
-
-    def _kind(self, path: str, found: Any) -> None:
-        base = positions.kind_base(_position(path))
-        if base and path.startswith("model.") and not _is_subclass(found, base):
-            self.report(
-                f"{path}.type",
-                f"{found.__name__} is no {base.__name__}; this position needs one.",
-            )
 
     def _keywords(
         self,
@@ -247,11 +265,13 @@ class Doctor:
         accepted: Accepted,
         owner: str,
         registry: Registry | None = None,
+        wired: Iterable[str] = (),
     ) -> None:
         """Report keywords that are unknown, left over or of a wrong type."""
         node = self.trace.node(path)
         stale = node.stale if node else {}
         consumed = positions.CONSUMED.get(registry.name, set()) if registry else set()
+        consumed = {*consumed, *wired}
         kept = []
         for key in value:
             if key in _META_KEYS or key in consumed:
@@ -362,11 +382,6 @@ def _ignored_fields(cls: type, value: dict, unknown: list[str]) -> list[str]:
         return unknown
     options = GenerationConfig()
     return [key for key in unknown if key in vars(built) or hasattr(options, key)]
-
-
-def _position(path: str) -> str:
-    """Return the key that says what stands at a path; list indices do not."""
-    return next((k for k in reversed(path.split(".")) if not k.isdigit()), path)
 
 
 def _is_subclass(obj: Any, base: type) -> bool:

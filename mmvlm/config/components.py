@@ -12,6 +12,7 @@ from mmvlm import registry as nodes
 from mmvlm.registry import Registry
 
 from . import positions
+from .parts import part_kinds
 
 _ROOT = Path(__file__).resolve().parents[2]
 
@@ -40,7 +41,7 @@ def registries() -> dict[str, Registry]:
 
 def component_kinds() -> list[str]:
     """Return every kind that can be listed: model parts, then registries."""
-    return [*positions.KINDS, *registries()]
+    return [*part_kinds(), *registries()]
 
 
 def list_components(kind: str, inherited: bool = False) -> list[Component]:
@@ -54,7 +55,7 @@ def list_components(kind: str, inherited: bool = False) -> list[Component]:
         KeyError: for an unknown kind.
 
     """
-    base = positions.kind_base(kind)
+    base = part_kinds().get(kind)
     registry = nodes.MODELS if base else registries()[kind]
     if inherited:
         found = positions.names_in(registry)

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from mmvlm.utils.text_table import text_table
+
 from .dry_run import build_on_meta, sample_layout, training_steps, without_options
 
 #: Text tokens of the counted sample: question and answer.
@@ -351,8 +353,7 @@ def human(flops: int | None) -> str:
 
 def render_flops(report: FlopsReport) -> str:
     """Return the report as an aligned text table."""
-    heads = ("part", "type", "parameters", "trainable", "forward", "backward")
-    lines = [heads]
+    lines = [("part", "type", "parameters", "trainable", "forward", "backward")]
     for row in report.parts:
         sizes = (f"{row.parameters:,}", f"{row.trainable:,}")
         costs = (human(row.forward), human(row.backward))
@@ -364,14 +365,6 @@ def render_flops(report: FlopsReport) -> str:
     counted = any(row.backward is not None for row in report.parts)
     back = human(report.backward) if counted else "-"
     lines.append(("total", "", *sizes, human(report.forward), back))
-    widths = [max(len(line[i]) for line in lines) for i in range(len(heads))]
-    table = [
-        "  ".join(
-            cell.ljust(width) if column < 2 else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in lines
-    ]
     height, width = report.view_size
     views = f"{report.num_views} x {width}x{height} pixels -> " * bool(report.num_views)
     positions = (
@@ -380,4 +373,4 @@ def render_flops(report: FlopsReport) -> str:
     )
     sample = positions if report.tokens else "encoder only"
     units = "FLOP, multiply-add as 2"
-    return "\n".join([*table, f"one sample: {views}{sample}; {units}"])
+    return f"{text_table(lines, left=2)}\none sample: {views}{sample}; {units}"

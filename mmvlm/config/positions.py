@@ -12,18 +12,6 @@ from mmengine import registry as root
 from mmvlm import registry as nodes
 from mmvlm.registry import Registry
 
-#: Base class of a kind, by the key under which the kind stands in ``model``.
-KINDS = {
-    "vision_encoder": "mmvlm.models.vision_encoders.base.VisionEncoder",
-    "encoder": "mmvlm.models.vision_encoders.base.VisionEncoder",
-    "connector": "mmvlm.models.connectors.base.Connector",
-    "fuser": "mmvlm.models.fusers.base.Fuser",
-    "projector": "mmvlm.models.connectors.base.Connector",
-    "language_model": "mmvlm.models.language_models.base.LanguageModel",
-    "head": "mmengine.model.BaseModule",
-    "adapters": "mmvlm.models.language_models.adapters.base.LanguageModelAdapter",
-}
-
 #: Registry of a key, wherever it stands.
 BY_KEY: dict[str, Registry] = {
     "pipeline": nodes.TRANSFORMS,
@@ -135,6 +123,9 @@ CONSUMED: dict[str, set[str]] = {
     "loop": {"by_epoch"},
 }
 
+#: Keys of a part that say where it stands between others; see :func:`build_part`.
+WIRING = ("reads", "source", "fills")
+
 #: Required keywords that the machinery fills in.
 FILLED: dict[str, set[str]] = {
     "model": {"vision_spec", "out_width", "in_width", "specs", "media_width", "width"},
@@ -176,14 +167,6 @@ _ROOT_MODULES = ("mmengine.runner", "mmengine._strategy", "mmengine.dataset")
 
 #: Packages whose registries may be named with a prefix.
 SCOPES = ("mmengine", "mmcv", "mmpretrain", "xtuner", "mmdet", "mmseg", "mmvlm")
-
-
-def kind_base(key: str) -> type | None:
-    """Return the base class that a component under ``key`` of a model must have."""
-    if key not in KINDS:
-        return None
-    module, _, name = KINDS[key].rpartition(".")
-    return getattr(import_module(module), name)
 
 
 def names_in(registry: Registry) -> dict[str, Any]:

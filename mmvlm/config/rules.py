@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from mmvlm.datasets.processor import pipelines, processor_config, views_in
 from mmvlm.datasets.transforms.compose import Compose
 
+from .parts import part_configs
 from .positions import PLAIN_KEYS, UnknownName, names_in, resolve
 from .problems import listing, nearest
 from .signatures import wrong_type
@@ -16,9 +17,6 @@ from .sources import weight_problems
 
 if TYPE_CHECKING:
     from .check import Doctor
-
-#: Parts that a system may have; those present are keys of ``model``.
-PARTS = ("vision_encoder", "connector", "region_encoder", "language_model", "head")
 
 #: Where a config names the dtype of computing.
 _PRECISIONS = (
@@ -30,7 +28,7 @@ _PRECISIONS = (
 def check_parts(doctor: Doctor) -> None:
     """Freezing and learning rates may only name parts that the model has."""
     model = doctor.cfg.get("model") or {}
-    parts = [part for part in PARTS if part in model]
+    parts = list(part_configs(model))
     if not parts:
         return
     paths = ("model.train_parts", "optim_wrapper.paramwise_cfg.parts")

@@ -7,12 +7,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from .parts import part_configs
 from .signatures import accepted_keywords
 
 #: Keywords of components that name weights.
 _KEYS = ("name_or_path", "pretrained", "checkpoint", "checkpoint_path")
-#: Parts whose weights do not show that a connector was trained before.
-_TOWERS = ("vision_encoder", "language_model")
 _ANNOUNCE = "say random_init=True at that part if it is meant to start anew"
 
 
@@ -52,7 +51,9 @@ def weight_sources(cfg: Any) -> list[WeightSource]:
     rules = dict(model.get("train_parts") or {})
     entries = load_entries(cfg.get("load_from"))
     found = []
-    components = list(_components(model, "", bool(model.get("random_init"))))
+    parts = part_configs(model)
+    configs = {name: one.config for name, one in parts.items()}
+    components = list(_components(configs, "", bool(model.get("random_init"))))
     for path, config, kind, announced in components:
         part = path.partition(".")[0]
         source = _own_source(config) or _loaded_source(path, entries)
@@ -65,7 +66,7 @@ def weight_sources(cfg: Any) -> list[WeightSource]:
                 source=source or "random",
                 is_random=source is None,
                 announced=announced,
-                frozen=_is_frozen(rules.get(part, _default_rule(model[part]))),
+                frozen=_is_frozen(rules.get(part, _default_rule(configs[part]))),
                 tower=_is_tower(kind) and not wraps,
             )
         )
@@ -111,7 +112,10 @@ def weight_problems(
         return problems, suspects
     sources = weight_sources(cfg)
     entries = load_entries(cfg.get("load_from"))
-    outer = [s for s in sources if not s.path.startswith(_TOWERS)]
+    parts = part_configs(cfg["model"])
+    # Weights of towers do not show that a connector was trained before.
+    towers = {name for name, one in parts.items() if _is_tower(one.base)}
+    outer = [s for s in sources if s.path.partition(".")[0] not in towers]
     later = any(s.source.startswith("load_from") for s in outer)
     later = later and not any(entry.get("grow") for entry in entries)
     rules = cfg["model"].get("train_parts") or {}
@@ -120,7 +124,8 @@ def weight_problems(
     for one in sources:
         if not one.is_random or one.announced or not _has_weights(one, sources, model):
             continue
-        path = f"model.{one.path}"
+        name, _, inner = one.path.partition(".")
+        path = ".".join(["model", parts[name].path, *([inner] if inner else [])])
         if one.frozen or one.tower:
             state = "frozen" if one.frozen else "an encoder or language model"
             problems.append(

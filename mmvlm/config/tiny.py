@@ -112,7 +112,23 @@ def tiny_model(model: dict, ids: dict[str, Any]) -> dict:
         ids (dict): ``vocab_size`` and special token ids of the tokenizer.
 
     """
-    return {**_tiny_parts(model, ids, _layers_needed(model)), "random_init": True}
+    layers = _layers_needed(model)
+    several = {key: dict(value) for key, value in model.items() if _is_several(value)}
+    named = {name: one for group in several.values() for name, one in group.items()}
+    # Named parts are shrunk as if they stood beside the others.
+    small = _tiny_parts({**model, **named}, ids, layers)
+    for key, group in several.items():
+        small[key] = {name: small.pop(name) for name in group}
+    return {**small, "random_init": True}
+
+
+def _is_several(value: Any) -> bool:
+    """Whether a value of ``model`` holds parts by name."""
+    return (
+        isinstance(value, dict)
+        and "type" not in value
+        and any(isinstance(one, dict) and "type" in one for one in value.values())
+    )
 
 
 def _tiny_parts(model: dict, ids: dict[str, Any], layers: int) -> dict:
@@ -138,7 +154,7 @@ def _tiny_parts(model: dict, ids: dict[str, Any], layers: int) -> dict:
         elif part["type"] in _OTHER_ENCODERS:
             kept = {k: v for k, v in part.items() if k in _ENCODER_OPTIONS}
             result[name] = {**kept, **_OTHER_ENCODERS[part["type"]](layers)}
-        elif name == "connector":
+        elif _is_connector(part["type"]):
             result[name] = _tiny_connector(part)
         elif any(isinstance(v, dict) for v in part.values()):
             result[name] = {**_tiny_parts(part, ids, layers), **_tiny_fields(part)}
@@ -148,6 +164,13 @@ def _tiny_parts(model: dict, ids: dict[str, Any], layers: int) -> dict:
         side, first = _VISION["image_size"], model["scales"][0]
         result["scales"] = [scale * side // first for scale in model["scales"]]
     return result
+
+
+def _is_connector(kind: Any) -> bool:
+    from mmvlm.models.connectors.base import Connector
+    from mmvlm.registry import MODELS
+
+    return issubclass(MODELS.get(kind) if isinstance(kind, str) else kind, Connector)
 
 
 def _tiny_fields(part: dict) -> dict:
@@ -194,7 +217,7 @@ def _blocks_needed(part: dict) -> int:
 
 def _layers_needed(model: dict) -> int:
     """Return the fewest encoder blocks that selection and training rules allow."""
-    layers = _selected(model.get("connector"))
+    layers = [one for part in model.values() for one in _selected(part)]
     needed = [2, *(layer if layer >= 0 else -layer - 1 for layer in layers)]
     needed.append((model.get("connector") or {}).get("every", 2))
     rule = (model.get("train_parts") or {}).get("vision_encoder")
@@ -212,8 +235,10 @@ def _selected(part: Any) -> Iterator[int]:
         return
     layers = part.get("select_layers")
     if layers is None and isinstance(part.get("type"), str):
-        accepted = inspect.signature(MODELS.get(part["type"])).parameters
-        layers = getattr(accepted.get("select_layers"), "default", ())
+        part_class = MODELS.get(part["type"])
+        accepted = inspect.signature(part_class).parameters
+        layers = getattr(accepted.get("select_layers"), "default", None)
+        layers = layers or getattr(part_class, "default_layers", ())
     yield from layers or ()
     for value in part.values():
         yield from _selected(value)

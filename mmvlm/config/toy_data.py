@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from pathlib import Path
 
 import numpy as np
+
+from mmvlm.utils.files import write_atomic
 
 _COLOURS = {"red": (220, 40, 40), "green": (40, 180, 60), "blue": (50, 80, 220)}
 _SIZES = ((48, 64), (64, 48), (56, 56))
@@ -73,7 +74,4 @@ def _write(path: Path, data: bytes) -> None:
     """Write at once, so that another process never sees half a file."""
     if path.exists() and path.read_bytes() == data:
         return
-    handle, temporary = tempfile.mkstemp(dir=path.parent)
-    with os.fdopen(handle, "wb") as file:
-        file.write(data)
-    os.replace(temporary, path)
+    write_atomic(path, data)

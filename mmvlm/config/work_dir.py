@@ -49,7 +49,7 @@ def write_model_files(
 
     """
     folder, components = Path(folder), list(_components(cfg._cfg_dict))
-    write_atomic(folder / CONFIG, lambda file: file.write(text.encode()))
+    write_atomic(folder / CONFIG, text)
     configs = {
         where: config
         for where, part in components
@@ -63,8 +63,7 @@ def write_model_files(
         configs=configs,
         tokenizers=_write_tokenizers(folder, components, tokenizer),
     )
-    content = json.dumps(facts, indent=2, default=str).encode()
-    write_atomic(folder / MODEL, lambda file: file.write(content))
+    write_atomic(folder / MODEL, json.dumps(facts, indent=2, default=str))
 
 
 def _write_tokenizers(folder: Path, components: list, tokenizer: Any) -> dict[str, str]:

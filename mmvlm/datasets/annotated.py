@@ -14,8 +14,8 @@ from mmvlm.registry import DATA_TASKS
 from mmvlm.structures import AnnotatedImage, Conversation
 
 from .base import ConversationDataset
-from .flattened import flatten_once
-from .jsonl import JSONLine
+from .io.flattened import flatten_once
+from .io.jsonl import JSONLine
 from .tasks.base import DataTask
 from .transforms.loading import resolve_image_path
 

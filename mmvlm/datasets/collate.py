@@ -83,7 +83,9 @@ def _flat(samples: list[dict]) -> VLMBatch:
         check_inputs(sample_id, prompt.slots, one["inputs"])
     prompts, *_ = texts = [[one["streams"][name] for one in packed] for name in names]
     starts = _starts(prompts)
-    kinds = dict.fromkeys(kind for one in packed for kind in one["inputs"])
+    kinds = dict.fromkeys(
+        kind for one in packed for kind, own in one["inputs"].items() if len(own)
+    )
     inputs = {kind: _join(kind, packed, prompts, starts, ids) for kind in kinds}
     for entry in inputs.values():
         if entry.parent:
@@ -135,7 +137,7 @@ def _join(
     found = [
         (number, one["inputs"][kind])
         for number, one in enumerate(packed)
-        if kind in one["inputs"]
+        if len(one["inputs"].get(kind, ()))
     ]
     values, shapes = _values(kind, found, ids)
     parents = [(n, parent) for n, own in found for parent in own.parent]

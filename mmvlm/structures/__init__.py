@@ -19,11 +19,12 @@ from .batch import (
     VLMBatch,
 )
 from .boxes import Boxes
-from .conversation import Conversation, Image, Media, Region, Text, Turn
+from .conversation import Conversation, Image, Media, Region, Text, TextMark, Turn
 from .encoded import (
     IGNORE_INDEX,
     SLOT_TOKEN_ID,
     EncodedSample,
+    Mark,
     Slot,
 )
 from .vision import (
@@ -59,6 +60,7 @@ __all__ = [
     "Instructions",
     "LayoutError",
     "MapSpec",
+    "Mark",
     "Media",
     "PatchTokenCount",
     "Region",
@@ -68,6 +70,7 @@ __all__ = [
     "Span",
     "Targets",
     "Text",
+    "TextMark",
     "TokenCount",
     "TokenStream",
     "Turn",

@@ -7,12 +7,39 @@ it, codecs write its regions as text.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from .boxes import Boxes
 
 Role = Literal["system", "user", "assistant"]
+
+
+@dataclass(frozen=True)
+class TextMark:
+    """What some characters of a text are to the model, beside their spelling.
+
+    Args:
+        start (int): first character.
+        stop (int): behind the last one.
+        use (str): ``input``: an input of that kind fills their place; ``output``: a
+            head reads the model's output there; ``markup``: a codec's own token,
+            nothing else; ``literal``: ordinary text, even where the tokenizer holds
+            these characters as one token.
+        kind (str): of the input (``region``), or what the head learns (``mask``).
+        index (int): counts the inputs, or what the head learns, of the sample.
+
+    """
+
+    start: int
+    stop: int
+    use: Literal["input", "output", "markup", "literal"]
+    kind: str = ""
+    index: int = 0
+
+    def moved(self, by: int) -> TextMark:
+        """Return the mark that many characters further on."""
+        return replace(self, start=self.start + by, stop=self.stop + by) if by else self
 
 
 @dataclass(frozen=True)
@@ -23,13 +50,35 @@ class Text:
         text (str): the characters.
         kind (str): what they are to a codec that marks such words: an
             ``expression`` to be found, a ``category``, a ``predicate``, a
-            ``question``, an ``option``; empty for none of these. Two texts of the
-            same characters are equal.
+            ``question``, an ``option``; ``markup``: they hold tokens of the codec
+            already (a reply of the model in a longer chat); empty for none of
+            these. It takes no part in comparisons.
+        marks (tuple[TextMark, ...]): in order, none across another.
 
     """
 
     text: str
     kind: str = field(default="", compare=False, repr=False)
+    marks: tuple[TextMark, ...] = field(default=(), repr=False)
+
+    def sliced(self, start: int, stop: int | None = None) -> Text:
+        """Return some of the characters, with the marks that lie among them."""
+        text = self.text[start:stop]
+        inside = range(start, start + len(text) + 1)
+        kept = (m for m in self.marks if m.start in inside and m.stop in inside)
+        return replace(self, text=text, marks=tuple(m.moved(-start) for m in kept))
+
+    def lstrip(self, characters: str | None = None) -> Text:
+        """Return the text without such characters (white space) at its start."""
+        return self.sliced(len(self.text) - len(self.text.lstrip(characters)))
+
+    def rstrip(self, characters: str | None = None) -> Text:
+        """Return the text without such characters (white space) at its end."""
+        return self.sliced(0, len(self.text.rstrip(characters)))
+
+    def strip(self, characters: str | None = None) -> Text:
+        """Return the text without such characters (white space) at both ends."""
+        return self.lstrip(characters).rstrip(characters)
 
 
 @dataclass(frozen=True)

@@ -14,13 +14,13 @@ SLOT_TOKEN_ID = -200
 
 @dataclass(frozen=True)
 class Slot:
-    """A run of positions that one picture (or other modality) fills.
+    """A run of positions that one picture (or other input) fills.
 
     Args:
-        index (int): which picture (or input of that modality) of the sample.
+        index (int): which picture (or input of that kind) of the sample.
         start (int): first position in ``input_ids``.
         length (int): number of positions.
-        modality (str): ``image``, or what the model's encoder names.
+        modality (str): kind of the input: ``image``, ``region``, ``audio``, ...
 
     """
 
@@ -28,6 +28,24 @@ class Slot:
     start: int
     length: int
     modality: str = "image"
+
+
+@dataclass(frozen=True)
+class Mark:
+    """Tokens of the text that a head reads.
+
+    Args:
+        kind (str): what the head learns there: ``mask``, ``box``, ...
+        index (int): which of the sample's things to learn.
+        start (int): first position in ``input_ids``.
+        stop (int): behind the last one.
+
+    """
+
+    kind: str
+    index: int
+    start: int
+    stop: int
 
 
 @dataclass
@@ -40,6 +58,7 @@ class EncodedSample:
             unshifted: ``labels[t] == input_ids[t]`` where trained.
         slots (list[Slot]): in order of position.
         position_ids (np.ndarray | None): (T,) or (3, T) int64; None counts from 0.
+        marks (list[Mark]): tokens that heads read, in order of position.
 
     """
 
@@ -47,6 +66,7 @@ class EncodedSample:
     labels: np.ndarray
     slots: list[Slot] = field(default_factory=list)
     position_ids: np.ndarray | None = None
+    marks: list[Mark] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.input_ids)

@@ -29,7 +29,6 @@ def tiny_vlm(seed: int = 0, *, lm: dict | None = None, **kwargs: Any) -> Any:
 
     Returns:
         VisionLanguageModel: in eval mode, every part trainable.
-
     """
     from mmvlm.models.language_models.hf_causal_lm import HFCausalLM
     from mmvlm.models.vision_encoders.hf_vision import HFVisionEncoder
@@ -64,7 +63,6 @@ def make_batch(
             run of slot ids as one picture.
         layouts (Sequence[ViewLayout] | None): None takes one view per picture.
         **fields: over the fields of the batch.
-
     """
     owner, runs = [], []
     for number, (ids, _) in enumerate(samples):
@@ -117,7 +115,6 @@ def tiny_batch(
         tokens_per_image (int): positions of a picture.
         image_size (int): side of a view in pixels.
         vocab_size (int): ids are drawn from 3 .. vocab_size - 1.
-
     """
     generator = torch.Generator().manual_seed(seed)
     samples = []

@@ -50,7 +50,6 @@ class FuserCase:
 
     Args:
         fuser (type[Fuser]): the class to check.
-
     """
 
     def __init__(self, fuser: type[Fuser]) -> None:

@@ -14,8 +14,10 @@ from mmvlm.structures import (
     SLOT_TOKEN_ID,
     Conversation,
     EncodedSample,
+    Mark,
     Media,
     Slot,
+    TextMark,
 )
 
 from .frame_tokens import frame_tokens
@@ -23,6 +25,8 @@ from .llava_masking import official_mask
 from .templates.base import ChatTemplate, Piece, is_empty
 from .token_spans import TokenSpans, spans_of
 
+#: Token counts of a sample's inputs by kind; a plain sequence means pictures.
+Lengths = Mapping[str, Sequence[int]] | Sequence[int]
 #: Constant text before a picture (system text and role) is encoded once; this
 #: many such texts are kept.
 _CACHE_SIZE = 512
@@ -43,7 +47,8 @@ class _Run:
         bounds (list[int]): start and end of every trained span, flat.
         said (list[tuple[int, int]]): what of it the conversation says.
         breaks (list[int]): where it must be cut so that no token of the frame is
-            read out of what is said.
+            read out of what is said, and none out of literal text.
+        marks (list[TextMark]): places that inputs fill or heads read.
 
     """
 
@@ -51,6 +56,7 @@ class _Run:
     bounds: list[int] = field(default_factory=list)
     said: list[tuple[int, int]] = field(default_factory=list)
     breaks: list[int] = field(default_factory=list)
+    marks: list[TextMark] = field(default_factory=list)
 
 
 class ConversationEncoder:
@@ -62,7 +68,8 @@ class ConversationEncoder:
     characters of trained pieces, exact to the token. What a conversation says is
     text: ``</s>`` or ``<|im_end|>`` in a question or an answer becomes ordinary
     tokens, never the one that ends a turn (see :func:`frame_tokens`). An empty answer
-    is not trained, nor is its end.
+    is not trained, nor is its end. Text that an input fills is encoded as it is
+    written, then its tokens make way for those of the input.
 
     Args:
         template (ChatTemplate): renders conversations.
@@ -111,6 +118,8 @@ class ConversationEncoder:
         framing = () if labels == "llava" else frame_tokens(template, tokenizer)
         self._framing = re.compile("|".join(map(re.escape, framing)) or "(?!)")
         self._reach = max(map(len, framing), default=1) - 1
+        added = tokenizer.added_tokens_decoder.values()
+        self._added = frozenset(token.content for token in added)
 
     def __getstate__(self) -> dict:
         """Leave out what is made again in another process."""
@@ -119,65 +128,64 @@ class ConversationEncoder:
     def __call__(
         self,
         conversations: Sequence[Conversation],
-        image_lengths: Sequence[Sequence[int]],
+        lengths: Sequence[Lengths],
         *,
         add_generation_prompt: bool = False,
-        media_lengths: Sequence[Mapping[str, Sequence[int]]] | None = None,
     ) -> list[EncodedSample]:
         """Encode a batch with one call of the tokenizer.
 
         Args:
             conversations (Sequence[Conversation]): regions written as text.
-            image_lengths (Sequence[Sequence[int]]): per conversation, tokens of
-                each picture.
+            lengths (Sequence[Mapping | Sequence]): per conversation, by kind of
+                input (``image``, ``region``, ``audio``), tokens of each one; a
+                sequence alone holds those of the pictures. Text that inputs of a
+                kind without an entry would fill stays text.
             add_generation_prompt (bool): end with what opens an answer.
-            media_lengths (Sequence[Mapping] | None): per conversation, by
-                modality, tokens of each input that is no picture.
 
         Raises:
-            ValueError: naming the sample, when roles or pictures are not what
+            ValueError: naming the sample, when roles or inputs are not what
                 the template takes.
 
         """
-        media = media_lengths or [{}] * len(conversations)
+        counts = [
+            one if isinstance(one, Mapping) else {"image": one} for one in lengths
+        ]
         if self._spans is None:
             self._spans = spans_of(self.tokenizer)
         plans, texts, bounds, breaks = [], [], [], []
-        for conversation, lengths in zip(conversations, image_lengths, strict=True):
+        for conversation, known in zip(conversations, counts, strict=True):
             if not self.counts_as_llava:
                 conversation = _without_empty_answers(conversation)
             pieces = self.template.render(
                 conversation, add_generation_prompt=add_generation_prompt
             )
-            plan = self._plan(pieces, lengths, conversation.id)
-            _check_media(plan, media[len(plans)], conversation.id)
+            plan = self._plan(pieces, known)
+            _check_inputs(plan, known, conversation.id)
             plans.append(plan)
             for number, run in enumerate(plan):
                 if isinstance(run, _Run) and not self._cached(run, number):
                     texts.append(run.text)
-                    bounds.append(run.bounds)
+                    bounds.append(self._edges(run))
                     breaks.append(run.breaks)
         apart = [breaks] if any(breaks) else []
         encoded = iter(self._spans.encode(texts, bounds, *apart))
         samples = [
-            self._assemble(plan, encoded, lengths, others)
-            for plan, lengths, others in zip(plans, image_lengths, media, strict=True)
+            self._assemble(plan, encoded, known)
+            for plan, known in zip(plans, counts, strict=True)
         ]
         if self.counts_as_llava and not add_generation_prompt:
             for conversation, sample in zip(conversations, samples, strict=True):
                 self._count_as_llava(conversation, sample)
         return samples
 
-    def _plan(self, pieces: list[Piece], lengths: Sequence[int], sample: str) -> list:
-        """Return runs of text, picture indices, media, (token id, trained) pairs."""
+    def _plan(self, pieces: list[Piece], lengths: Mapping) -> list:
+        """Return runs of text, inputs, and (token id, trained) pairs."""
         plan: list = []
         run: _Run | None = None
-        shown: list[int] = []
         joins = self.template.encode_by == "chunk"
         for piece in pieces:
             if piece.image is not None:
-                plan.append(piece.image)
-                shown.append(piece.image)
+                plan.append(Media("image", piece.image))
                 run = None
             elif piece.media is not None:
                 plan.append(piece.media)
@@ -194,26 +202,35 @@ class ConversationEncoder:
                 start = len(run.text)
                 run.text += piece.text
                 run.said += [(start + a, start + b) for a, b in piece.said]
+                run.marks += [mark.moved(start) for mark in piece.marks]
                 if piece.supervised:
                     run.bounds += (start, len(run.text))
-        if not set(shown) <= set(range(len(lengths))) or min(lengths, default=1) < 1:
-            raise ValueError(
-                f"sample '{sample}': the template shows pictures {shown}, but token "
-                f"counts are given for {len(lengths)}: {list(lengths)} (each must be "
-                "at least 1)."
-            )
         for entry in plan:
             if isinstance(entry, _Run):
                 entry.breaks = self._breaks(entry)
+                entry.marks = [
+                    mark
+                    for mark in entry.marks
+                    if mark.use == "output"
+                    or (mark.use == "input" and mark.kind in lengths)
+                ]
         return plan
 
     def _breaks(self, run: _Run) -> list[int]:
-        """Return a position inside each frame token that what is said spells."""
-        found = set()
+        """Return a position inside each token that what is said must not become."""
+        if self.labels == "llava":
+            return []
+        found = {
+            mark.start + 1
+            for mark in run.marks
+            if mark.use == "literal" and run.text[mark.start : mark.stop] in self._added
+        }
+        own = {mark.start for mark in run.marks if mark.use != "literal"}
         for start, end in run.said:
             first, last = max(0, start - self._reach), end + self._reach
             for match in self._framing.finditer(run.text, first, last):
-                if match.start() < end and match.end() > start:
+                spoken = match.start() < end and match.end() > start
+                if spoken and match.start() not in own:
                     found.add(match.start() + 1)
         return sorted(found)
 
@@ -228,9 +245,24 @@ class ConversationEncoder:
             return False
         return len(run.text) > 1 and run.text[-2:].isspace()
 
+    def _edges(self, run: _Run) -> list[float]:
+        """Return the ends of trained spans and of marks, in order."""
+        if not run.marks:
+            return run.bounds
+        ends = {e for mark in run.marks for e in (self._start(run, mark), mark.stop)}
+        return sorted({*run.bounds, *ends})
+
+    def _start(self, run: _Run, mark: TextMark) -> float:
+        """Return where a mark begins; one of the tokenizer's tokens is left whole.
+
+        Such a token may hold a space before its characters.
+        """
+        token = run.text[mark.start : mark.stop] in self._added
+        return mark.start + 0.5 if token else mark.start
+
     def _cached(self, run: _Run, number: int) -> bool:
         """Whether the run's ids are kept; keeps constant ones from now on."""
-        if run.bounds or run.breaks or (number and len(run.text) > 16):
+        if self._edges(run) or run.breaks or (number and len(run.text) > 16):
             return False
         if run.text not in self._cache:
             if len(self._cache) >= _CACHE_SIZE:
@@ -238,15 +270,9 @@ class ConversationEncoder:
             self._cache[run.text] = self._spans.ids(run.text)
         return True
 
-    def _assemble(
-        self,
-        plan: list,
-        encoded: Any,
-        lengths: Sequence[int],
-        media: Mapping[str, Sequence[int]],
-    ) -> EncodedSample:
+    def _assemble(self, plan: list, encoded: Any, lengths: Mapping) -> EncodedSample:
         prefix = self._spans.prefix_ids if self.template.adds_bos else []
-        ids, trained, slots = [np.asarray(prefix, np.int64)], [], []
+        ids, trained, slots, marks = [np.asarray(prefix, np.int64)], [], [], []
         at = len(ids[0])
         for number, entry in enumerate(plan):
             if isinstance(entry, _Run):
@@ -254,6 +280,15 @@ class ConversationEncoder:
                     new, index = self._cache[entry.text], ()
                 else:
                     new, index = next(encoded)
+                if entry.marks:
+                    new, index, found = self._fill(entry, new, index, lengths)
+                    for mark, start, stop in found:
+                        if mark.use == "input":
+                            slot = Slot(mark.index, at + start, stop - start, mark.kind)
+                            slots.append(slot)
+                        else:
+                            place = (at + start, at + stop)
+                            marks.append(Mark(mark.kind, mark.index, *place))
                 trained += [
                     (at + a, at + b)
                     for a, b in zip(index[::2], index[1::2], strict=True)
@@ -263,19 +298,48 @@ class ConversationEncoder:
                 if entry[1]:
                     trained.append((at, at + 1))
             else:
-                other = isinstance(entry, Media)
-                index = entry.index if other else entry
-                modality = entry.modality if other else "image"
-                length = (media[modality] if other else lengths)[index]
+                length = lengths[entry.modality][entry.index]
                 new = np.full(length, SLOT_TOKEN_ID, np.int64)
-                slots.append(Slot(index, at, length, modality))
+                slots.append(Slot(entry.index, at, length, entry.modality))
             ids.append(new)
             at += len(new)
         input_ids = np.concatenate(ids)
         labels = np.full(len(input_ids), IGNORE_INDEX, np.int64)
         for start, end in trained:
             labels[start:end] = input_ids[start:end]
-        return EncodedSample(input_ids, labels, slots)
+        labels[input_ids == SLOT_TOKEN_ID] = IGNORE_INDEX
+        return EncodedSample(input_ids, labels, slots, marks=marks)
+
+    def _fill(
+        self, run: _Run, ids: np.ndarray, index: np.ndarray, lengths: Mapping
+    ) -> tuple[np.ndarray, list[int], list[tuple[TextMark, int, int]]]:
+        """Put slots in the place of text that inputs fill.
+
+        Args:
+            run (_Run): text with marks.
+            ids (np.ndarray): (T,) int64, its tokens.
+            index (np.ndarray): the token at each of the run's edges.
+            lengths (Mapping): by kind, tokens of each input.
+
+        Returns:
+            tuple: the ids with slots, the token at each of the run's ``bounds``, and
+            the marks with the first and the last (exclusive) of their tokens.
+
+        """
+        places = dict(zip(self._edges(run), index.tolist(), strict=True))
+        found = []
+        for mark in run.marks:
+            start, stop = places[self._start(run, mark)], places[mark.stop]
+            if mark.use == "input":
+                slot = np.full(lengths[mark.kind][mark.index], SLOT_TOKEN_ID, np.int64)
+                ids = np.concatenate([ids[:start], slot, ids[stop:]])
+                grown = start + len(slot) - stop
+                stop += grown
+                places |= {
+                    edge: at + grown for edge, at in places.items() if edge >= mark.stop
+                }
+            found.append((mark, start, stop))
+        return ids, [places[bound] for bound in run.bounds], found
 
     def _count_as_llava(
         self, conversation: Conversation, sample: EncodedSample
@@ -296,16 +360,18 @@ class ConversationEncoder:
             sample.labels[:] = IGNORE_INDEX
 
 
-def _check_media(plan: list, lengths: Mapping[str, Sequence[int]], sample: str) -> None:
-    """Hold the media that a template shows against the given token counts."""
+def _check_inputs(plan: list, lengths: Mapping, sample: str) -> None:
+    """Check that there is a token count of every input that a template shows."""
     shown = [(e.modality, e.index) for e in plan if isinstance(e, Media)]
-    given = [(m, i) for m in lengths for i in range(len(lengths[m]))]
-    bad = [m for m in lengths if min(lengths[m], default=1) < 1]
-    if sorted(shown) != sorted(given) or bad:
+    runs = (entry for entry in plan if isinstance(entry, _Run))
+    shown += [(m.kind, m.index) for r in runs for m in r.marks if m.use == "input"]
+    known = {(kind, n) for kind, counts in lengths.items() for n in range(len(counts))}
+    least = min((min(counts, default=1) for counts in lengths.values()), default=1)
+    if not known.issuperset(shown) or least < 1:
         raise ValueError(
-            f"sample '{sample}': the template shows {shown} (modality, index), but "
-            f"token counts are given for {given}: {dict(lengths)} (each must be at "
-            "least 1)."
+            f"sample '{sample}': the template shows pictures or other inputs {shown} "
+            f"(kind, index), but token counts are given for {dict(lengths)} (each "
+            "must be at least 1)."
         )
 
 
@@ -339,7 +405,7 @@ def encode_conversation(
     conversation: Conversation,
     template: ChatTemplate,
     tokenizer: Any,
-    image_lengths: Sequence[int],
+    lengths: Lengths,
     *,
     add_generation_prompt: bool = False,
     drop_on_mismatch: bool = False,
@@ -350,12 +416,13 @@ def encode_conversation(
         conversation (Conversation): regions written as text.
         template (ChatTemplate): renders it.
         tokenizer (Any): a transformers tokenizer, slow or fast.
-        image_lengths (Sequence[int]): tokens of each picture.
+        lengths (Mapping | Sequence): tokens of each input by kind, or of each
+            picture; see :class:`ConversationEncoder`.
         add_generation_prompt (bool): end with what opens an answer.
         drop_on_mismatch (bool): LLaVA's rule for samples that it cannot count.
 
     Returns:
-        EncodedSample: placeholders expanded to ``image_lengths`` slots each.
+        EncodedSample: placeholders expanded to slots of these ``lengths``.
 
     Raises:
         ValueError: naming the sample or the template.
@@ -374,7 +441,7 @@ def encode_conversation(
         [conversation],
         template,
         tokenizer,
-        [image_lengths],
+        [lengths],
         add_generation_prompt=add_generation_prompt,
         drop_on_mismatch=drop_on_mismatch,
     )[0]
@@ -384,7 +451,7 @@ def encode_batch(
     conversations: Sequence[Conversation],
     template: ChatTemplate,
     tokenizer: Any,
-    image_lengths: Sequence[Sequence[int]],
+    lengths: Sequence[Lengths],
     *,
     add_generation_prompt: bool = False,
     drop_on_mismatch: bool = False,
@@ -395,6 +462,4 @@ def encode_batch(
     same, in lists.
     """
     encoder = _encoder(template, tokenizer, drop_on_mismatch)
-    return encoder(
-        conversations, image_lengths, add_generation_prompt=add_generation_prompt
-    )
+    return encoder(conversations, lengths, add_generation_prompt=add_generation_prompt)

@@ -23,7 +23,8 @@ def frame_tokens(template: ChatTemplate, tokenizer: Any) -> list[str]:
     These are the tokenizer's EOS and its like, what the template writes around turns
     and pictures, marks of the form ``<|...|>``, and placeholders of pictures. Tokens
     that a config adds for other ends (locations of a codec, ``[SEG]``) are not among
-    them: answers must be able to say those.
+    them: answers must be able to say those. A codec that writes regions marks them as
+    literal where somebody else spells them.
 
     Args:
         template (ChatTemplate): renders conversations.

@@ -69,7 +69,7 @@ class TokenSpans:
     def encode(
         self,
         texts: Sequence[str],
-        bounds: Sequence[Sequence[int]],
+        bounds: Sequence[Sequence[float]],
         breaks: Sequence[Sequence[int]] | None = None,
     ) -> list[tuple[np.ndarray, np.ndarray]]:
         """Encode texts and map character positions to token positions.
@@ -81,13 +81,15 @@ class TokenSpans:
 
         Args:
             texts (Sequence[str]): texts.
-            bounds (Sequence[Sequence[int]]): per text, ascending positions.
+            bounds (Sequence[Sequence[float]]): per text, ascending positions; one
+                and a half asks for the token that holds character 1, uncut.
             breaks (Sequence[Sequence[int]] | None): per text, positions where it is
                 cut and both sides are encoded alone in any case.
 
         Returns:
             list[tuple[np.ndarray, np.ndarray]]: per text its ids (T,) int64 and
-            per bound the index of the first token that starts there or behind.
+            per bound the index of the first token that starts there or behind (that
+            holds the character).
 
         """
         if not texts:
@@ -171,14 +173,16 @@ class TokenSpans:
         if spans is None:
             return ids, np.zeros(0, dtype=np.int64), False
         starts, ends, positions = spans
-        return ids, *_locate(starts, ends, [positions[cut] for cut in cuts])
+        wanted = [positions[int(cut)] + cut % 1 for cut in cuts]
+        return ids, *_locate(starts, ends, wanted)
 
     # A token across a bound -------------------------------------------------
 
     def _encode_cut(
-        self, text: str, cuts: Sequence[int], breaks: Sequence[int]
+        self, text: str, cuts: Sequence[float], breaks: Sequence[int]
     ) -> tuple[np.ndarray, np.ndarray]:
         """Encode the text between all bounds and breaks alone."""
+        cuts = [int(cut) for cut in cuts]
         edges = sorted({0, len(text), *cuts, *breaks})
         at = {0: 0}
         parts: list[np.ndarray] = []
@@ -243,30 +247,28 @@ def _whole(ids: np.ndarray, cuts: Sequence[int]) -> np.ndarray:
 
 
 def _locate_bytes(
-    lengths: np.ndarray, text: str, cuts: Sequence[int]
+    lengths: np.ndarray, text: str, cuts: Sequence[float]
 ) -> tuple[np.ndarray, bool] | None:
     """Locate bounds from byte lengths; None when the text was normalised."""
-    if text.isascii():
-        total, wanted = len(text), np.asarray(cuts, dtype=np.int64)
-    else:
+    total, wanted = len(text), cuts
+    if not text.isascii():
         total = len(text.encode())
-        wanted = np.array([len(text[:cut].encode()) for cut in cuts], dtype=np.int64)
+        wanted = [len(text[: int(cut)].encode()) + cut % 1 for cut in cuts]
     ends = np.cumsum(lengths)
     if total != (ends[-1] if len(ends) else 0):
         return None
-    index = np.searchsorted(ends - lengths, wanted, side="left")
-    reached = np.where(index > 0, ends[index - 1] if len(ends) else 0, 0)
-    return index, bool((reached <= wanted).all())
+    return _locate(ends - lengths, ends, wanted)
 
 
 def _locate(
-    starts: np.ndarray, ends: np.ndarray, cuts: Sequence[int]
+    starts: np.ndarray, ends: np.ndarray, cuts: Sequence[float]
 ) -> tuple[np.ndarray, bool]:
     """Return the first token at or behind each bound, and if none lies across."""
-    wanted = np.asarray(cuts, dtype=np.int64)
+    wanted = np.asarray(cuts, dtype=np.float64)
     index = np.searchsorted(starts, wanted, side="left")
     reached = np.where(index > 0, ends[index - 1] if len(ends) else 0, 0)
-    return index, bool((reached <= wanted).all())
+    held = wanted % 1 > 0
+    return index - held, bool((held | (reached <= wanted)).all())
 
 
 def _lay_along(

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 #: What a file system says when it does not take a file.
 _REFUSALS = (
@@ -53,28 +53,34 @@ def check_writable(folder: str | os.PathLike) -> None:
         probe.unlink()
 
 
-def write_atomic(path: str | os.PathLike, write: Any) -> None:
-    """Let ``write(file)`` fill a file that appears under its name only when whole.
+def write_atomic(
+    path: str | os.PathLike, content: str | bytes | Callable[[IO[bytes]], Any]
+) -> None:
+    """Write a file that appears under its name only when whole.
 
     Args:
         path (str | PathLike): final name; its folder is created.
-        write (Callable): takes a binary file object.
+        content (str | bytes | Callable): text is written as UTF-8; a function gets
+            the binary file object and fills it.
 
     Raises:
         OSError: naming the file and the reason; nothing of it is left behind.
 
     """
     with writing(path):
-        _write_atomic(Path(path), write)
+        _write_atomic(Path(path), content)
 
 
-def _write_atomic(path: Path, write: Any) -> None:
+def _write_atomic(path: Path, content: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     mark = f"{os.getpid()}-{threading.get_ident()}"
     temporary = path.with_name(f".{path.name}.{mark}.tmp")
     try:
         with open(temporary, "wb") as file:
-            write(file)
+            if callable(content):
+                content(file)
+            else:
+                file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)

@@ -8,9 +8,9 @@ import time
 from pathlib import Path
 
 import pytest
+from ablation_runs import Ablation, find_configs
+from ablation_table import choose_metrics, collect, markdown, write_tables
 
-from mmvlm.apis.ablation import Ablation, find_configs
-from mmvlm.apis.ablation_table import choose_metrics, collect, markdown, write_tables
 from mmvlm.config import load_config
 
 ROOT = Path(__file__).parents[2]

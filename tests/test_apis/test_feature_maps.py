@@ -10,9 +10,10 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
+from feature_maps import look_inside
+from feature_page import draw_sampling, mean_range, pca_colours
 
 from mmvlm.apis import VLMInferencer
-from mmvlm.apis.feature_maps import look_inside
 from mmvlm.apis.loading import LoadedModel
 from mmvlm.datasets.processor import VLMProcessor
 from mmvlm.models.connectors.fused import FusedConnector
@@ -26,7 +27,6 @@ from mmvlm.models.utils.observing import (
     report,
 )
 from mmvlm.structures import VisionFeatures
-from mmvlm.visualization.features import draw_sampling, mean_range, pca_colours
 
 ROOT = Path(__file__).parents[2]
 
@@ -70,7 +70,7 @@ def test_maps_are_those_that_the_modules_saw(fused_talk, picture_file):
 
     model = fused_talk.model
     batch = fused_talk.encode([fused_talk.conversation(picture_file, "")])
-    features = model.vision_encoder(batch.pixel_values, (1, -2))
+    features = model.vision_encoder(batch.inputs["image"].values, (1, -2))
     for place, layer in enumerate((1, 2)):
         want = features.patches(place)[0].reshape(4, 4, -1)
         np.testing.assert_allclose(maps.layers[layer], want.detach(), atol=1e-6)

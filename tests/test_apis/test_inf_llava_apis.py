@@ -101,14 +101,15 @@ def test_training_and_inference_see_the_same_features(run, talk, picture):
     model = talk.model
     trained_on = model.data_preprocessor.normalize(torch.from_numpy(views["views"][0]))
 
-    assert batch.layouts == tuple(views["layouts"])
-    assert DualPerspective.of(batch.layouts[0]) == DualPerspective(3)
-    assert torch.equal(batch.pixel_values, trained_on)
-    at_inference = model.encode_images(batch.pixel_values, batch.layouts)
+    images = batch.inputs["image"]
+    assert images.layouts == tuple(views["layouts"])
+    assert DualPerspective.of(images.layouts[0]) == DualPerspective(3)
+    assert torch.equal(images.values, trained_on)
+    at_inference = model.encode_images(images.values, images.layouts)
     with torch.enable_grad():  # as in training: no view is shared
-        in_training = model.encode_images(trained_on, batch.layouts)
+        in_training = model.encode_images(trained_on, images.layouts)
     torch.testing.assert_close(at_inference, in_training, atol=1e-5, rtol=1e-4)
-    assert len(at_inference) == batch.slot_lens[0] == 16
+    assert len(at_inference) == images.slot_lens[0] == 16
 
 
 def test_the_released_loader_gives_other_pictures(folder, talk, picture):
@@ -117,7 +118,7 @@ def test_the_released_loader_gives_other_pictures(folder, talk, picture):
     legacy = VLMInferencer(cfg, device="cpu")
 
     def views(who):
-        return who.encode([who.conversation(picture, "What?")]).pixel_values
+        return who.encode([who.conversation(picture, "What?")]).inputs["image"].values
 
     assert views(legacy).shape == views(talk).shape
     assert not torch.equal(views(legacy), views(talk))
@@ -131,20 +132,20 @@ def test_float_views_go_through_and_lose_nothing_at_three(folder, talk, picture)
     cfg.train_dataloader.dataset.pipeline[1]["pixels"] = "float"
     exact = VLMInferencer(cfg, device="cpu")
 
-    found = exact.encode([exact.conversation(picture, "What?")]).pixel_values
+    found = exact.encode([exact.conversation(picture, "What?")]).inputs["image"].values
 
-    expected = talk.encode([talk.conversation(picture, "What?")]).pixel_values
+    expected = talk.encode([talk.conversation(picture, "What?")]).inputs["image"].values
     torch.testing.assert_close(found, expected, atol=2e-6, rtol=0)
 
 
 def test_text_reaches_every_connector_weight_where_ranks_must_agree(talk):
     model = copy.deepcopy(talk.model)
-    model.run_vision_on_text_batches = True
+    model.touch_all_parts = True
 
     batch = talk.encode([talk.conversation(None, "Why?")])
     model.embed(batch).sum().backward()
 
-    assert batch.pixel_values is None
+    assert batch.inputs == {}
     assert all(p.grad is not None for p in model.connector.parameters())
     assert not any(p.grad.any() for p in model.connector.parameters())
 
@@ -157,8 +158,8 @@ def test_chat_answers_and_looks(talk, picture):
         talk.chat(image, "What is this?") for image in (picture, other, None)
     ]
     assert talk.chat([picture, other], "<image> and <image>?") is not None
-    batch = talk.encode([talk.conversation([picture, other], "Both?")])
-    assert len(batch.pixel_values) == 2 * 19 and batch.slot_lens == (16, 16)
+    images = talk.encode([talk.conversation([picture, other], "Both?")]).inputs["image"]
+    assert len(images.values) == 2 * 19 and images.slot_lens == (16, 16)
 
 
 def test_merged_adapters_answer_the_same(folder, talk, picture):
@@ -183,7 +184,8 @@ def test_pretrain_and_finetune_prepare_as_their_recipes(picture):
     for path in (NAME.replace("8xb8-1e-ft_llava-665k", "8xb16-1e-pt_llava-558k"), NAME):
         cfg = load_config(ROOT / "configs" / "inf_llava" / path, tiny=True)
         who = VLMInferencer(cfg, device="cpu")
-        layouts += who.encode([who.conversation(picture, "What?")]).layouts
+        batch = who.encode([who.conversation(picture, "What?")])
+        layouts += batch.inputs["image"].layouts
 
     cut, padded = layouts
     assert cut.offset[0] < 0 == cut.offset[1]

@@ -69,27 +69,27 @@ def test_prompt_is_encoded_as_in_training(talk, pictures):
 
     batch = talk.encode([talk.conversation(pictures[0], "Sure?", [("What?", "A.")])])
 
-    length = len(batch.input_ids)
-    assert torch.equal(batch.input_ids, expected.input_ids[:length])
-    answer = talk.processor.tokenizer.decode(expected.input_ids[length:])
+    length = len(batch.text.input_ids)
+    assert torch.equal(batch.text.input_ids, expected.text.input_ids[:length])
+    answer = talk.processor.tokenizer.decode(expected.text.input_ids[length:])
     assert answer == " B.</s>"
-    normal = talk.model.data_preprocessor.normalize(expected.pixel_values)
-    assert torch.equal(batch.pixel_values, normal)
+    normal = talk.model.data_preprocessor.normalize(expected.inputs["image"].values)
+    assert torch.equal(batch.inputs["image"].values, normal)
 
 
 def test_history_takes_the_place_of_turns(talk, pictures):
     batch = talk.encode([talk.conversation(pictures[0], "B?", [("A?", "one")])])
-    kept = batch.input_ids[batch.input_ids != SLOT_TOKEN_ID]
+    kept = batch.text.input_ids[batch.text.input_ids != SLOT_TOKEN_ID]
     text = talk.processor.tokenizer.decode(kept)
     assert text.endswith("\nA? ASSISTANT: one</s>USER: B? ASSISTANT:")
-    assert (batch.input_ids == SLOT_TOKEN_ID).sum() == 16
+    assert (batch.text.input_ids == SLOT_TOKEN_ID).sum() == 16
 
 
 def test_pictures_stand_where_the_prompt_shows_them(talk, pictures):
     prompt = "First <image> then <image>, which is larger?"
-    batch = talk.encode([talk.conversation(pictures[:2], prompt)])
-    assert batch.slot_lens == (16, 16) and len(batch.pixel_values) == 2
-    assert batch.slot_index[16] - batch.slot_index[15] > 1
+    images = talk.encode([talk.conversation(pictures[:2], prompt)]).inputs["image"]
+    assert images.slot_lens == (16, 16) and len(images.values) == 2
+    assert images.slot_index[16] - images.slot_index[15] > 1
 
 
 def test_stream_joins_to_the_reply(talk, pictures):
@@ -122,7 +122,7 @@ def test_generation_options(talk, pictures):
 def test_system_text_replaces_the_default(talk):
     other = VLMInferencer.from_loaded(talk.loaded, system="Be brief.")
     batch = other.encode([other.conversation(None, "Q")])
-    text = talk.processor.tokenizer.decode(batch.input_ids)
+    text = talk.processor.tokenizer.decode(batch.text.input_ids)
     assert text == "<s>Be brief. USER: Q ASSISTANT:"
 
 

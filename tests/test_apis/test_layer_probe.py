@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from layer_probe import PRINTS, probe_layers
 
-from mmvlm.apis.layer_probe import PRINTS, probe_layers
 from mmvlm.datasets.tiny_scenes.samples import test_samples as held_out
 from mmvlm.datasets.tiny_scenes.samples import training_samples
 from mmvlm.datasets.tiny_scenes.styles import FINE

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import PIL.Image
 import pytest
+from sample_browser import choose_samples, collect_card
 
-from mmvlm.apis.sample_browser import choose_samples, collect_card
-from mmvlm.datasets.llava import LLaVADataset
 from mmvlm.datasets.processor import VLMProcessor
+from mmvlm.datasets.readers.llava import LLaVADataset
 from mmvlm.registry import CHAT_TEMPLATES
 from mmvlm.structures import PatchTokenCount, VisionEncoderSpec
 from mmvlm.text.tokenizers import train_tiny_tokenizer

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import mmvlm.registry
 from mmvlm.config import ConfigTrace, check_config, load_config
 from mmvlm.config.dry_run import dry_run
 from mmvlm.config.names import parse_name
@@ -93,8 +94,14 @@ def test_a_name_agrees_with_the_fields(path):
         assert name.gpus * name.batch * steps == cfg.base_batch_size
 
 
+#: What models are made of: a tower or a language model, which makes no chain longer.
+PARTS = ("vision_encoders", "language_models")
+
+
 def _depth(path: Path) -> int:
-    """Number of files from here to the farthest base."""
+    """Number of files from here to the farthest base, the parts of models aside."""
+    if path.parent.name in PARTS:
+        return 0
     for item in ast.parse(path.read_text()).body:
         if isinstance(item, ast.Assign) and getattr(item.targets[0], "id", "") == (
             "_base_"
@@ -118,6 +125,38 @@ def test_a_config_is_short_and_its_chain_too(path):
     command = re.search(r"Command: (.*)", docstring).group(1)
     assert path.name in command
     assert "Expected:" in docstring or "not measured" in docstring
+
+
+@pytest.mark.parametrize("node", ["DATASETS", "DATA_TASKS", "CODECS", "METRICS"])
+def test_every_component_of_the_data_is_used_by_a_config(node):
+    registry = getattr(mmvlm.registry, node)
+    registry.import_from_location()
+    names = {
+        name
+        for name, value in registry.module_dict.items()
+        if value.__module__.startswith("mmvlm.")
+    }
+    used = {
+        item.value
+        for path in [*FILES, *BASES]
+        for item in ast.walk(ast.parse(path.read_text()))
+        if isinstance(item, ast.Constant) and isinstance(item.value, str)
+    }
+
+    assert names and names - used == set()
+
+
+def test_parts_of_models_are_written_once():
+    """What several models share stands in one file of ``_base_``."""
+    seen = {}
+    for path in BASES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and ast.unparse(node).startswith(
+                "dict(type='HF"
+            ):
+                seen.setdefault(ast.unparse(node), []).append(path.name)
+    assert seen
+    assert [names for names in seen.values() if len(names) > 1] == []
 
 
 @pytest.mark.parametrize("path", [*FILES, *BASES], ids=_ids([*FILES, *BASES]))

@@ -85,5 +85,5 @@ def test_emu_trains_all_with_both_losses_and_adapters_then():
     assert {name: trained for name, (_, trained) in second.items()} == dict(
         vision_encoder=0, connector=0, language_model=LORA_13B, head=0
     )
-    assert found["pt"].model.regression_weight == 1.0
+    assert found["pt"].model.heads.head.weight == 1.0
     assert found["pt"].chat_template == "emu_plain"

@@ -74,9 +74,9 @@ def test_second_tower_inside_a_wrapper_needs_a_source():
 def test_frozen_connector_and_later_stages_need_one():
     assert refused(config(None, dict(connector=False))) == {"model.connector"}
     head = dict(type="VisualRegressionHead")
-    later = config(dict(path="a.pth", parts=["connector"]), head=head)
-    assert refused(later) == {"model.head"}
-    later.model.head.random_init = True
+    later = config(dict(path="a.pth", parts=["connector"]), heads=dict(head=head))
+    assert refused(later) == {"model.heads.head"}
+    later.model.heads.head.random_init = True
     assert not refused(later)
     towers = config(dict(path="a.pth", parts=["vision_encoder"]))
     assert not refused(towers)

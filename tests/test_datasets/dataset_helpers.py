@@ -14,6 +14,7 @@ from mmvlm.structures import (
     IGNORE_INDEX,
     SLOT_TOKEN_ID,
     EncodedSample,
+    SampleInputs,
     Slot,
     ViewLayout,
     VLMDataSample,
@@ -91,17 +92,17 @@ class EncodeStub:
         return {**item, "encoded": encoded, "noise": noise}
 
 
-def packed(name, ids, labels, slots=(), views=None, layouts=None):
+def packed(name, ids, labels, slots=(), views=None, layouts=None, **fields):
     """An item as PackVLMInputs makes it, by hand."""
     if layouts is None:
         layouts = [ViewLayout((4, 4), (4, 4)) for _ in slots]
+    encoded = EncodedSample(np.array(ids), np.array(labels), list(slots))
+    inputs = {}
+    if layouts:
+        views = torch.zeros(0, 3, 4, 4) if views is None else views
+        inputs["image"] = SampleInputs(views, tuple(layouts))
+    given = dict(streams=dict(text=encoded), inputs=inputs, targets={})
     return dict(
-        inputs=dict(
-            input_ids=torch.tensor(ids),
-            labels=torch.tensor(labels),
-            slots=list(slots),
-            pixel_values=views,
-            layouts=tuple(layouts),
-        ),
+        inputs={**given, **fields},
         data_samples=VLMDataSample(metainfo=dict(sample_id=name)),
     )

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from data_doctor import check_data
 from format_helpers import (
     CASES,
     FORMATS,
@@ -22,14 +23,13 @@ from format_helpers import (
     tiny_context,
     write_format,
 )
+from fuzzing.fuzz import fuzz, replaced, sources_of, walk, watchdog
+from sample_browser import collect_card
+from sample_page import write_sample_page
 from torch.utils.data import DataLoader
 
-from mmvlm.apis.data_doctor import check_data
-from mmvlm.apis.sample_browser import collect_card
 from mmvlm.datasets.bad_samples import BadRecord
 from mmvlm.structures import Region, Text
-from mmvlm.testing.fuzz_readers import fuzz, replaced, sources_of, walk, watchdog
-from mmvlm.visualization.sample_page import write_sample_page
 
 over_cases = pytest.mark.parametrize(
     ("name", "split"), CASES, ids=[f"{name}-{split}" for name, split in CASES]

@@ -12,8 +12,8 @@ from mmvlm.datasets.bad_samples import (
     QuarantineFile,
 )
 from mmvlm.datasets.collate import collate_flat
-from mmvlm.datasets.llava import LLaVADataset
 from mmvlm.datasets.mixture import MixtureDataset
+from mmvlm.datasets.readers.llava import LLaVADataset
 
 
 @pytest.fixture

@@ -8,10 +8,10 @@ import pytest
 from grounding_helpers import annotations, build, picture, scenes, write_scenes
 
 from mmvlm.datasets.bad_samples import BadRecord, DataError
-from mmvlm.datasets.coco_detection import CocoDetectionDataset
-from mmvlm.datasets.lvis import LVISDataset
-from mmvlm.datasets.objects365 import Objects365Dataset
-from mmvlm.datasets.paco_lvis import PACOLVISDataset, PascalPartDataset
+from mmvlm.datasets.readers.coco_detection import CocoDetectionDataset
+from mmvlm.datasets.readers.lvis import LVISDataset
+from mmvlm.datasets.readers.objects365 import Objects365Dataset
+from mmvlm.datasets.readers.paco_lvis import PACOLVISDataset, PascalPartDataset
 from mmvlm.datasets.tiny_scenes.scene_masks import object_mask
 from mmvlm.datasets.tiny_scenes.writers.paco_lvis import PARTS, part_mask
 from mmvlm.registry import DATASETS
@@ -106,7 +106,7 @@ def test_a_second_opening_does_not_read_the_file_and_a_change_does(
     before = annotations(read(arguments))
 
     with monkeypatch.context() as patch:
-        patch.setattr("mmvlm.datasets.coco_detection.scan_sections", None)
+        patch.setattr("mmvlm.datasets.readers.coco_detection.scan_sections", None)
         assert annotations(read(arguments)) == before
     value = tables()
     value["categories"][0]["name"] = "hound"

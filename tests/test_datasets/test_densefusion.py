@@ -10,9 +10,9 @@ from dataset_helpers import identity
 from torch.utils.data import DataLoader
 
 from mmvlm.datasets.bad_samples import BadRecord, DataError
-from mmvlm.datasets.densefusion import DenseFusionDataset, convert_to_llava
-from mmvlm.datasets.jsonl import JSONLines
-from mmvlm.datasets.llava import LLaVADataset
+from mmvlm.datasets.io.jsonl import JSONLines
+from mmvlm.datasets.readers.densefusion import DenseFusionDataset, convert_to_llava
+from mmvlm.datasets.readers.llava import LLaVADataset
 from mmvlm.structures import Image
 from mmvlm.text.templates.plain import PlainTemplate
 
@@ -59,7 +59,7 @@ def test_a_row_is_a_picture_and_its_caption(write, pipeline):
     assert [p.supervised for p in pieces] == [False, True]
     assert data.lengths.tolist() == [8, 8]
     loaded = DenseFusionDataset(**write([row(0), row(1)]), pipeline=pipeline)[1]
-    assert loaded["inputs"]["pixel_values"].shape == (1, 3, 4, 4)
+    assert loaded["inputs"]["inputs"]["image"].values.shape == (1, 3, 4, 4)
 
 
 def test_downloaded_files_come_first_unless_told_otherwise(write):
@@ -137,15 +137,15 @@ def test_line_places_are_found_across_chunks(tmp_path, monkeypatch):
 
 def test_workers_and_copies_read_what_the_main_process_reads(write, pipeline):
     data = DenseFusionDataset(**write([row(i) for i in range(6)]), pipeline=pipeline)
-    here = [data[i]["inputs"]["pixel_values"] for i in range(6)]
+    here = [data[i]["inputs"]["inputs"]["image"].values for i in range(6)]
 
     copy = pickle.loads(pickle.dumps(data))
     loader = DataLoader(data, batch_size=2, num_workers=2, collate_fn=identity)
 
     there = [item for batch in loader for item in batch]
     for number, pixels in enumerate(here):
-        assert (copy[number]["inputs"]["pixel_values"] == pixels).all()
-        assert (there[number]["inputs"]["pixel_values"] == pixels).all()
+        assert (copy[number]["inputs"]["inputs"]["image"].values == pixels).all()
+        assert (there[number]["inputs"]["inputs"]["image"].values == pixels).all()
     assert not all((here[0] == pixels).all() for pixels in here)
 
 

@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 import pytest
+from densefusion_download import Journal, download
 
-from mmvlm.datasets.densefusion import DenseFusionDataset
-from mmvlm.datasets.densefusion_download import Journal, download
+from mmvlm.datasets.readers.densefusion import DenseFusionDataset
 from mmvlm.utils.fetch import Fetcher, Refused, Unreachable
 
 ROOT = Path(__file__).resolve().parents[2]

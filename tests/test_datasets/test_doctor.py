@@ -9,16 +9,16 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 import pytest
+from data_doctor import check_data, render_report, write_files
+from data_loading import build_dataset, open_config_data, parse_dict
 from dataset_helpers import EncodeStub, record, turn
 from torch.utils.data import DataLoader
 
-from mmvlm.apis.data_doctor import check_data, render_report, write_files
-from mmvlm.apis.data_loading import build_dataset, open_config_data, parse_dict
 from mmvlm.datasets.annotated import AnnotatedImageDataset
 from mmvlm.datasets.bad_samples import BadSampleCounter
 from mmvlm.datasets.collate import collate_flat
-from mmvlm.datasets.llava import LLaVADataset
 from mmvlm.datasets.mixture import MixtureDataset
+from mmvlm.datasets.readers.llava import LLaVADataset
 from mmvlm.datasets.tasks.base import DataTask, NothingToAsk, region
 from mmvlm.datasets.validation.rule import Rule, all_rules, rule
 from mmvlm.structures import AnnotatedImage, Caption, Instance, Text, Turn

@@ -7,7 +7,7 @@ import pytest
 from grounding_helpers import scenes, write_scenes
 
 from mmvlm.datasets.bad_samples import BadRecord, DataError
-from mmvlm.datasets.ferret_grit import FerretGRITDataset
+from mmvlm.datasets.readers.ferret_grit import FerretGRITDataset
 from mmvlm.datasets.tiny_scenes.ground_truth import grounded_caption
 from mmvlm.datasets.tiny_scenes.writers.ferret_grit import ferret_box
 from mmvlm.registry import DATASETS

@@ -9,7 +9,7 @@ import pytest
 from grounding_helpers import annotations, build, scenes, write_scenes
 
 from mmvlm.datasets.bad_samples import BadRecord, DataError
-from mmvlm.datasets.flickr30k_entities import (
+from mmvlm.datasets.readers.flickr30k_entities import (
     boxes_by_entity,
     parse_sentence,
     read_annotation,

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from mmvlm.datasets.captions import CaptionDataset
-from mmvlm.datasets.columns import ColumnDataset
-from mmvlm.datasets.interleaved import InterleavedDataset
-from mmvlm.datasets.questions import QuestionDataset
+from mmvlm.datasets.readers.captions import CaptionDataset
+from mmvlm.datasets.readers.columns import ColumnDataset
+from mmvlm.datasets.readers.interleaved import InterleavedDataset
+from mmvlm.datasets.readers.questions import QuestionDataset
 from mmvlm.registry import DATASETS
 
 PAGES = Path(__file__).parents[2] / "docs/en/user_guides/formats"

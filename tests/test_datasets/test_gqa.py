@@ -15,7 +15,7 @@ from qa_helpers import (
     written,
 )
 
-from mmvlm.datasets.gqa import GQADataset
+from mmvlm.datasets.readers.gqa import GQADataset
 from mmvlm.datasets.tiny_scenes.questions import asked
 
 

@@ -16,8 +16,6 @@ from dataset_helpers import identity
 from torch.utils.data import DataLoader
 
 from mmvlm.datasets.base import ConversationDataset
-from mmvlm.datasets.densefusion import DenseFusionDataset
-from mmvlm.datasets.flattened import flatten_once
 from mmvlm.datasets.index import arrays, records
 from mmvlm.datasets.index.records import (
     DAMAGED,
@@ -27,7 +25,9 @@ from mmvlm.datasets.index.records import (
     TURNS,
     JSONRecords,
 )
-from mmvlm.datasets.llava import LLaVADataset
+from mmvlm.datasets.io.flattened import flatten_once
+from mmvlm.datasets.readers.densefusion import DenseFusionDataset
+from mmvlm.datasets.readers.llava import LLaVADataset
 
 
 @pytest.fixture(autouse=True)
@@ -229,7 +229,7 @@ def test_options_that_change_flags_have_indices_of_their_own(llava, builds):
 OPEN = """
 import sys, mmvlm
 from mmvlm.datasets.index import records, arrays
-from mmvlm.datasets.llava import LLaVADataset
+from mmvlm.datasets.readers.llava import LLaVADataset
 import mmvlm.datasets.index.scanner as scanner
 import time
 records.SMALL_FILE = 0

@@ -5,7 +5,7 @@ import tracemalloc
 
 import pytest
 
-from mmvlm.datasets.json_sections import scan_sections
+from mmvlm.datasets.io.json_sections import scan_sections
 
 TABLES = dict(
     info=dict(year=2017, about="Stra\u00dfe"),

@@ -7,9 +7,9 @@ import PIL.Image
 import pytest
 from grounding_helpers import annotations, build, picture, scenes, write_scenes
 
-from mmvlm.datasets.ade20k import ADE20KDataset
 from mmvlm.datasets.bad_samples import BadRecord, DataError
-from mmvlm.datasets.coco_stuff import COCOStuffDataset
+from mmvlm.datasets.readers.ade20k import ADE20KDataset
+from mmvlm.datasets.readers.coco_stuff import COCOStuffDataset
 from mmvlm.datasets.tiny_scenes.scene_masks import edge_mask, object_mask
 from mmvlm.structures.masks import rle_to_mask
 

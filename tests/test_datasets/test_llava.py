@@ -7,13 +7,13 @@ from dataset_helpers import identity
 from torch.utils.data import DataLoader
 
 from mmvlm.datasets.bad_samples import DataError
-from mmvlm.datasets.llava import LLaVADataset
+from mmvlm.datasets.readers.llava import LLaVADataset
 from mmvlm.registry import DATASETS
 
 
 def facts(items):
     return [
-        (int(s.index), s.noise, item["inputs"]["pixel_values"].sum().item())
+        (int(s.index), s.noise, item["inputs"]["inputs"]["image"].values.sum().item())
         for item in items
         for s in [item["data_samples"]]
     ]
@@ -48,7 +48,7 @@ def test_builds_from_the_registry_with_its_pipeline(llava, make, pipeline):
     )
     item = dataset[1]
 
-    assert item["inputs"]["pixel_values"].shape == (1, 3, 4, 4)
+    assert item["inputs"]["inputs"]["image"].values.shape == (1, 3, 4, 4)
     assert item["data_samples"].image_paths[0].endswith("nested/1.png")
     context = SimpleNamespace(spec=None)
     dataset.bind(context)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from torch.utils.data import DataLoader
 
-from mmvlm.datasets.llava import LLaVADataset
 from mmvlm.datasets.mixture import MixtureDataset
+from mmvlm.datasets.readers.llava import LLaVADataset
 from mmvlm.registry import DATASETS
 
 

@@ -5,8 +5,8 @@ from torch.utils.data import DataLoader
 
 from mmvlm.datasets.bad_samples import DataError
 from mmvlm.datasets.collate import collate_flat
-from mmvlm.datasets.llava import LLaVADataset
 from mmvlm.datasets.processor import VLMProcessor
+from mmvlm.datasets.readers.llava import LLaVADataset
 from mmvlm.datasets.samplers.modality_length import ModalityLengthSampler
 from mmvlm.registry import CHAT_TEMPLATES, TOKENIZERS
 from mmvlm.structures import PatchTokenCount, VisionEncoderSpec
@@ -51,16 +51,18 @@ def test_targets_are_the_answers(llava, make, context, workers):
     for data, rows_of_batch in zip(loader, sampler.plan(0), strict=True):
         batch = data["inputs"]
         assert batch.sample_ids == tuple(rows[i]["id"] for i in rows_of_batch)
-        assert set(batch.slot_lens) <= {4}
-        assert len(batch.slot_lens) == sum(i % 3 for i in rows_of_batch)
-        assert len(batch.slot_index) == 4 * len(batch.slot_lens)
+        images = batch.inputs["image"]
+        assert set(images.slot_lens) <= {4}
+        assert len(images.slot_lens) == sum(i % 3 for i in rows_of_batch)
+        assert len(images.slot_index) == 4 * len(images.slot_lens)
         expected = [
             rows[i]["conversations"][1]["value"] + "</s>" for i in rows_of_batch
         ]
-        text = context.tokenizer.decode(batch.targets)
+        stream = batch.text
+        text = context.tokenizer.decode(stream.targets)
         assert text.replace(" ", "") == "".join(expected).replace(" ", "")
         # What predicts a token lies right before it.
-        assert (batch.labels[batch.target_rows + 1] == batch.targets).all()
+        assert (stream.labels[stream.target_rows + 1] == stream.targets).all()
 
 
 def test_too_long_sample_is_named_once_dropped_or_cut(llava, make, context):
@@ -75,7 +77,7 @@ def test_too_long_sample_is_named_once_dropped_or_cut(llava, make, context):
         item()
     assert item(overflow="drop").kind == "dropped"
     cut = item(overflow="truncate_text")
-    assert len(cut["inputs"]["input_ids"]) == 90
+    assert len(cut["inputs"]["streams"]["text"]) == 90
     assert cut["data_samples"].truncated_tokens > 0
 
 
@@ -88,4 +90,4 @@ def test_prompt_mode_keeps_the_answer_apart(llava, make, context):
     item = dataset[0]
 
     assert item["data_samples"].gt_text == "word word word"
-    assert collate_flat([item])["inputs"].num_target_tokens == 0
+    assert collate_flat([item])["inputs"].text.num_targets == 0

@@ -77,8 +77,8 @@ def talk(*answer):
 
 
 def inputs(item):
-    values = item["inputs"]
-    return [values["input_ids"], values["labels"], values["pixel_values"]]
+    batch = collate_flat([item])["inputs"]
+    return [batch.text.input_ids, batch.text.labels, batch.inputs["image"].values]
 
 
 @pytest.mark.parametrize("mode", ["train", "generate"])
@@ -106,7 +106,7 @@ def test_a_mode_leaves_out_what_only_training_needs():
     assert "JitterRegions" in names["train"]
     assert names["generate"] == [n for n in names["train"] if n != "JitterRegions"]
     long = Conversation.from_texts("w" * 300, "a")
-    assert len(processor(long, "generate")["inputs"]["input_ids"]) > 240
+    assert len(processor(long, "generate")["inputs"]["streams"]["text"]) > 240
     with pytest.raises(Exception, match="max_length=240"):
         processor(long, "train")
 

@@ -8,7 +8,7 @@ import pytest
 from grounding_helpers import annotations, build, picture, scenes, write_scenes
 
 from mmvlm.datasets.bad_samples import BadRecord, DataError
-from mmvlm.datasets.reason_seg import ReasonSegDataset, draw_shapes
+from mmvlm.datasets.readers.reason_seg import ReasonSegDataset, draw_shapes
 from mmvlm.datasets.tiny_scenes.ground_truth import picture_number
 from mmvlm.datasets.tiny_scenes.scene_masks import object_mask
 from mmvlm.datasets.tiny_scenes.writers.reason_seg import (
@@ -128,7 +128,7 @@ def test_old_encodings_are_read_and_counted(write, monkeypatch):
     arguments = write(text.encode("cp1252"), text.encode("utf-8"))
     told = []
     log = lambda line, **_: told.append(line)  # noqa: E731
-    monkeypatch.setattr("mmvlm.datasets.reason_seg.print_log", log)
+    monkeypatch.setattr("mmvlm.datasets.readers.reason_seg.print_log", log)
 
     first, second = annotations(read(arguments))
 

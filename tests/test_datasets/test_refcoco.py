@@ -9,7 +9,7 @@ import pytest
 from grounding_helpers import annotations, build, scenes, write_scenes
 
 from mmvlm.datasets.bad_samples import BadRecord, DataError
-from mmvlm.datasets.refcoco import in_split
+from mmvlm.datasets.readers.refcoco import in_split
 from mmvlm.datasets.tiny_scenes.ground_truth import expressions, picture_number
 from mmvlm.structures.masks import instance_rle, rle_to_mask
 

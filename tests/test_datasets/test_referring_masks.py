@@ -9,7 +9,7 @@ from grounding_helpers import annotations, build, picture, scenes, write_scenes
 from pycocotools import mask as coco_mask
 
 from mmvlm.datasets.bad_samples import DataError
-from mmvlm.datasets.refcoco import RefCOCODataset
+from mmvlm.datasets.readers.refcoco import RefCOCODataset
 from mmvlm.datasets.tasks.segmentation import region_rle
 from mmvlm.datasets.tiny_scenes.ground_truth import picture_number
 from mmvlm.datasets.tiny_scenes.scene_masks import object_mask

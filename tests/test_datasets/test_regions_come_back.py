@@ -88,12 +88,12 @@ def test_a_box_comes_back_to_half_a_pixel_or_half_of_its_cell(name, view, reader
 
     for position in range(min(len(data), 6)):
         item = data[position]
-        ids = item["inputs"]["labels"]
+        ids = item["inputs"]["streams"]["text"].labels
         found = decode(
             ids[ids >= 0],
             tokenizer,
             codec,
-            item["inputs"]["layouts"],
+            item["data_samples"].layouts,
             stops=template.stop_strings,
         )
         wanted = item["data_samples"].gt_boxes

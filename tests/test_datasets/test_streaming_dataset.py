@@ -6,7 +6,7 @@ from qa_helpers import own_cache, said, written  # noqa: F401
 from torch.utils.data import DataLoader
 
 from mmvlm.datasets.bad_samples import BadRecord, DataError
-from mmvlm.datasets.streaming import StreamingDataset
+from mmvlm.datasets.readers.streaming import StreamingDataset
 from mmvlm.datasets.tiny_scenes.questions import asked
 from mmvlm.registry import DATASETS
 

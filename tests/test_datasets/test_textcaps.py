@@ -12,7 +12,7 @@ from qa_helpers import (
     written,
 )
 
-from mmvlm.datasets.captions import ONE_SENTENCE
+from mmvlm.datasets.readers.captions import ONE_SENTENCE
 from mmvlm.datasets.tiny_scenes.writers.coco_captions import captions_of
 
 

@@ -12,8 +12,8 @@ from mmvlm.datasets.bad_samples import BadRecord
 from mmvlm.datasets.index import arrays, token_lengths
 from mmvlm.datasets.index.fingerprint import NoFingerprint, fingerprint
 from mmvlm.datasets.index.token_lengths import WatchedRandom
-from mmvlm.datasets.llava import LLaVADataset
 from mmvlm.datasets.processor import VLMProcessor
+from mmvlm.datasets.readers.llava import LLaVADataset
 from mmvlm.registry import CHAT_TEMPLATES, TOKENIZERS
 from mmvlm.structures import (
     AnnotatedImage,
@@ -71,7 +71,7 @@ def opened(llava, bound=None, **options):
 def real_lengths(dataset):
     items = [dataset[position] for position in range(len(dataset))]
     return [
-        1 if isinstance(item, BadRecord) else len(item["inputs"]["input_ids"])
+        1 if isinstance(item, BadRecord) else len(item["inputs"]["streams"]["text"])
         for item in items
     ]
 
@@ -248,7 +248,7 @@ def test_random_tasks_have_lengths_of_the_epoch_and_visit(llava):
     assert found[0] == found[3] and len({tuple(one) for one in found}) == 3
     dataset.set_epoch(1)
     assert real_lengths(dataset) == found[1]
-    visit = [len(dataset.fetch(i, 3)["inputs"]["input_ids"]) for i in range(20)]
+    visit = [len(dataset.fetch(i, 3)["inputs"]["streams"]["text"]) for i in range(20)]
     assert dataset.token_lengths_at(1, repeat=3).tolist() == visit != found[1]
 
 

@@ -7,8 +7,8 @@ import PIL.Image
 import pytest
 from grounding_helpers import annotations, build, picture, scenes, write_scenes
 
-from mmvlm.datasets.annotation_files import stream_json_array
 from mmvlm.datasets.bad_samples import BadRecord, DataError
+from mmvlm.datasets.io.annotation_files import stream_json_array
 from mmvlm.datasets.tiny_scenes.ground_truth import (
     expressions,
     picture_number,

@@ -13,9 +13,9 @@ from qa_helpers import (
     written,
 )
 
+from mmvlm.datasets.readers.vizwiz import UNANSWERABLE
 from mmvlm.datasets.tiny_scenes.ground_truth import picture_number
 from mmvlm.datasets.tiny_scenes.questions import asked
-from mmvlm.datasets.vizwiz import UNANSWERABLE
 
 
 def question(**change):

@@ -16,9 +16,9 @@ from qa_helpers import (
 )
 
 from mmvlm.datasets.bad_samples import DataError
-from mmvlm.datasets.okvqa import OKVQADataset
+from mmvlm.datasets.readers.okvqa import OKVQADataset
+from mmvlm.datasets.readers.vqav2 import VQAv2Dataset
 from mmvlm.datasets.tiny_scenes.questions import asked
-from mmvlm.datasets.vqav2 import VQAv2Dataset
 
 
 def question(number, image=9, text="What is it?"):

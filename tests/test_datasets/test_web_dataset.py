@@ -19,8 +19,8 @@ from qa_helpers import (
     written,
 )
 
+from mmvlm.datasets.readers.web_dataset import WebShardDataset
 from mmvlm.datasets.tiny_scenes.writers.web_shards import encoded_picture, talk_of
-from mmvlm.datasets.web_dataset import WebShardDataset
 from mmvlm.registry import DATASETS
 
 PICTURE = encoded_picture(scenes(num=1)[0], "png")
@@ -219,6 +219,6 @@ def test_wrong_columns_are_named(tmp_path, columns, message):
 def test_the_index_is_made_once(tmp_path, monkeypatch):
     shard(tmp_path / "s/0.tar", two("a"))
     talks(config(tmp_path))
-    monkeypatch.setattr("mmvlm.datasets.web_dataset.scan_shard", None)
+    monkeypatch.setattr("mmvlm.datasets.readers.web_dataset.scan_shard", None)
 
     assert len(talks(config(tmp_path))) == 1

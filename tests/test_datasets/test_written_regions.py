@@ -100,7 +100,7 @@ def test_boxes_come_through_from_files_to_trained_tokens(tmp_path):
 
     item = data[0]
 
-    labels = item["inputs"]["labels"]
+    labels = item["inputs"]["streams"]["text"].labels
     trained = data.pipeline.transforms[-2].context.tokenizer.decode(
         labels[labels != IGNORE_INDEX]
     )
@@ -120,6 +120,6 @@ def test_token_lengths_are_known_without_pictures(codec, tmp_path):
         data.set_epoch(epoch)
         lengths = data.token_lengths_at(epoch).tolist()
         items = [data[position] for position in range(len(data))]
-        assert lengths == [len(item["inputs"]["input_ids"]) for item in items]
+        assert lengths == [len(item["inputs"]["streams"]["text"]) for item in items]
         seen.append(lengths)
     assert seen[0] != seen[1], "questions are drawn anew in every epoch"

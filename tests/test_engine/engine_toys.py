@@ -17,7 +17,13 @@ from torch.nn import functional as F
 
 from mmvlm.datasets.mixture import MixtureDataset
 from mmvlm.registry import DATA_SAMPLERS, DATASETS, FUNCTIONS, HOOKS, MODELS
-from mmvlm.structures import IGNORE_INDEX, VLMBatch
+from mmvlm.structures import (
+    IGNORE_INDEX,
+    EncodedSample,
+    Inputs,
+    TokenStream,
+    VLMBatch,
+)
 
 
 @MODELS.register_module(force=True)
@@ -40,7 +46,7 @@ class ToyVLM(BaseModel):
         )
         self.dropout = nn.Dropout(dropout)
         self.poison = poison
-        self.run_vision_on_text_batches = False
+        self.touch_all_parts = False
         chosen = dict(vision_encoder=False, connector=True, language_model=True)
         chosen.update(train_parts or {})
         for name, trained in chosen.items():
@@ -51,27 +57,29 @@ class ToyVLM(BaseModel):
         names = ("vision_encoder", "connector", "language_model")
         return {name: getattr(self, name) for name in names}
 
+    def loss_counts(self, batch):
+        return dict(text=batch.text.num_targets)
+
     def forward(self, inputs, data_samples=None, bad_records=None, mode="loss"):
-        x = self.language_model["embed"](inputs.input_ids)
-        if inputs.pixel_values is not None:
-            views = inputs.pixel_values.float().mean((2, 3)) / 255
+        x = self.language_model["embed"](inputs.text.input_ids)
+        if "image" in inputs.inputs:
+            images = inputs.inputs["image"]
+            views = images.values.float().mean((2, 3)) / 255
             x = x.index_add(
-                0, inputs.slot_index, self.connector(self.vision_encoder(views))
+                0, images.slot_index, self.connector(self.vision_encoder(views))
             )
-        elif self.run_vision_on_text_batches:
+        elif self.touch_all_parts:
             x = x + 0 * self.connector(self.vision_encoder(x.new_zeros(1, 3))).sum()
         x = x + self.dropout(torch.tanh(self.language_model["body"](x)))
         if mode == "predict":
             for sample in data_samples:
                 sample.pred_text = "toy"
             return data_samples
-        logits = self.language_model["head"](x[inputs.target_rows])
-        total = F.cross_entropy(logits.float(), inputs.targets, reduction="sum")
+        logits = self.language_model["head"](x[inputs.text.target_rows])
+        total = F.cross_entropy(logits.float(), inputs.text.targets, reduction="sum")
         if self.poison is not None and self.poison in inputs.sample_ids:
             total = total * float("nan")
-        denominator = inputs.loss_denominator
-        if denominator is None:
-            denominator = max(1, inputs.num_target_tokens)
+        denominator = inputs.denominators.get("text", max(1, inputs.text.num_targets))
         return dict(loss=total / denominator)
 
 
@@ -108,32 +116,22 @@ class ToyDataset(torch.utils.data.Dataset):
 
 @FUNCTIONS.register_module(force=True)
 def toy_collate(items):
-    lens = [len(item["ids"]) for item in items]
-    starts = np.concatenate([[0], np.cumsum(lens)])
-    ids = torch.from_numpy(np.concatenate([item["ids"] for item in items]))
-    rows, targets, slots, pixels = [], [], [], []
-    labels = torch.full_like(ids, IGNORE_INDEX)
-    for start, item in zip(starts[:-1], items, strict=True):
-        answer = range(start + 2, start + len(item["ids"]))
-        labels[list(answer)] = ids[list(answer)]
-        rows += [i - 1 for i in answer]
-        targets += [int(ids[i]) for i in answer]
-        if item["pixels"] is not None:
-            slots.append(int(start))
-            pixels.append(torch.from_numpy(item["pixels"]))
-    batch = VLMBatch(
-        input_ids=ids,
-        position_ids=torch.cat([torch.arange(n) for n in lens]),
-        labels=labels,
-        cu_seqlens=torch.from_numpy(starts).int(),
-        target_rows=torch.tensor(rows),
-        targets=torch.tensor(targets),
-        slot_index=torch.tensor(slots, dtype=torch.int64),
-        pixel_values=torch.cat(pixels) if pixels else None,
-        seq_lens=tuple(lens),
-        slot_lens=(1,) * len(slots),
-        sample_ids=tuple(item["id"] for item in items),
-    )
+    samples = []
+    for item in items:
+        labels = item["ids"].copy()
+        labels[:2] = IGNORE_INDEX
+        samples.append(EncodedSample(item["ids"], labels))
+    stream, inputs = TokenStream.join(samples), {}
+    owner = tuple(n for n, item in enumerate(items) if item["pixels"] is not None)
+    if owner:
+        pixels = np.concatenate([items[number]["pixels"] for number in owner])
+        # The picture is added to the first token of its sample.
+        slots = stream.cu_seqlens[list(owner)].long()
+        inputs["image"] = Inputs(
+            torch.from_numpy(pixels), owner, (), slots, (1,) * len(owner)
+        )
+    names = tuple(item["id"] for item in items)
+    batch = VLMBatch(dict(text=stream), inputs, sample_ids=names)
     return dict(inputs=batch, data_samples=[])
 
 

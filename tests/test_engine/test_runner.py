@@ -73,8 +73,8 @@ def test_logged_loss_is_the_mean_over_trained_tokens(tmp_path, quiet):
     for batch in plan:
         data = loader.collate_fn([loader.dataset[i] for i in batch])
         mean = runner.model(data["inputs"])["loss"].item()
-        total += mean * data["inputs"].num_target_tokens
-        count += data["inputs"].num_target_tokens
+        total += mean * data["inputs"].text.num_targets
+        count += data["inputs"].text.num_targets
 
     assert losses(tmp_path)[1] == pytest.approx(total / count, rel=1e-6)
 
@@ -273,7 +273,7 @@ def test_sampler_that_cannot_be_resumed_is_refused():
 def test_stream_goes_on_into_the_next_epoch_and_seeks_without_replay():
     cfg = toy_config("unused").train_dataloader
     stream = MicroBatchStream(build_dataloader(cfg, seed=0))
-    walked = [stream.next()["inputs"].input_ids for _ in range(45)]
+    walked = [stream.next()["inputs"].text.input_ids for _ in range(45)]
     other = MicroBatchStream(build_dataloader(cfg, seed=0))
     other.seek(1, 3)
 
@@ -282,7 +282,7 @@ def test_stream_goes_on_into_the_next_epoch_and_seeks_without_replay():
     fetch = ToyDataset.__getitem__
     ToyDataset.__getitem__ = lambda self, i: loaded.append(i) or fetch(self, i)
     try:
-        found = other.next()["inputs"].input_ids
+        found = other.next()["inputs"].text.input_ids
     finally:
         ToyDataset.__getitem__ = fetch
     assert torch.equal(found, walked[23]) and len(loaded) == 2

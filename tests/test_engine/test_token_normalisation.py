@@ -44,7 +44,7 @@ def mean_of_means(weights, world, accumulation):
     mean = 0.0
     for plan in plans:
         inputs = toy_collate([data[index] for index in plan])["inputs"]
-        targets.append(inputs.num_target_tokens)
+        targets.append(inputs.text.num_targets)
         loss = model(inputs)["loss"] / len(plans)
         loss.backward()
         mean += float(loss.detach())

@@ -125,5 +125,5 @@ def hf_ids(context, texts, processor):
     talk = parse_llava_conversation(dict(id="1", conversations=turns), images=images)
     rng = np.random.default_rng(0)
     item = pipeline(dict(conversation=talk, dataset="x", index=0, rng=rng))
-    ids = collate_flat([item])["inputs"].input_ids.tolist()
+    ids = collate_flat([item])["inputs"].text.input_ids.tolist()
     return [processor.image_token_id if n == SLOT_TOKEN_ID else n for n in ids]

@@ -143,7 +143,7 @@ def test_exported_model_generates_what_ours_does(folder, model, context):
     inputs = hf_inputs(batch, llava.config)
     ids = llava.generate(**inputs, max_new_tokens=8, do_sample=False)[0]
     ours = model.predict(batch, max_new_tokens=8)[0].pred_ids
-    assert ids[len(batch.input_ids) :].tolist() == ours
+    assert ids[len(batch.text.input_ids) :].tolist() == ours
 
 
 def test_verify_passes_and_reports(folder, model, context):

@@ -18,7 +18,6 @@ from mmvlm.structures import (
     ViewLayout,
     VisionEncoderSpec,
     VisionFeatures,
-    VLMBatch,
 )
 
 
@@ -118,25 +117,3 @@ def test_features_cut_prefix_tokens():
 
     torch.testing.assert_close(features.patches(0), states[0][:, 1:])
     torch.testing.assert_close(features.patches(), states[1][:, 1:])
-
-
-def test_batch_moves_its_tensors_only():
-    ids = torch.arange(3)
-    batch = VLMBatch(
-        input_ids=ids,
-        position_ids=ids,
-        labels=ids,
-        cu_seqlens=torch.tensor([0, 3]),
-        target_rows=ids[:2],
-        targets=ids[1:],
-        slot_index=ids[:0],
-        pixel_values=None,
-        seq_lens=(3,),
-        sample_ids=("a",),
-    )
-
-    moved = batch.to("meta")
-
-    assert moved.input_ids.is_meta and moved.pixel_values is None
-    assert (moved.seq_lens, moved.sample_ids) == ((3,), ("a",))
-    assert moved.num_target_tokens == 2 and not batch.input_ids.is_meta

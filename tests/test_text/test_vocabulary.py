@@ -87,7 +87,7 @@ def test_new_rows_that_no_id_reaches_are_refused():
 def test_doctor_and_run_refuse_before_a_weight_is_trained(tmp_path):
     from mmvlm.config import load_config
     from mmvlm.config.check import check_config
-    from mmvlm.engine.runner.setup import make_context
+    from mmvlm.engine.runner.setup import make_processor
     from mmvlm.registry import MODELS
 
     cfg = load_config(
@@ -98,4 +98,4 @@ def test_doctor_and_run_refuse_before_a_weight_is_trained(tmp_path):
     problems = check_config(cfg, check_files=["test"]).problems
     assert any("num_new_tokens=2" in problem for problem in problems)
     with pytest.raises(ValueError, match="num_new_tokens=2"):
-        make_context(cfg, MODELS.build(cfg.model))
+        make_processor(cfg, MODELS.build(cfg.model))

@@ -26,8 +26,8 @@ if __name__ == "__main__":
 
 import mmvlm  # noqa: F401  isort: skip
 
-from mmvlm.apis.ablation import Ablation
-from mmvlm.apis.ablation_table import choose_metrics, collect, markdown, write_tables
+from ablation_runs import Ablation
+from ablation_table import choose_metrics, collect, markdown, write_tables
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:

@@ -22,13 +22,13 @@ import json
 
 #: Sub-command -> module, one line of help.
 COMMANDS = {
-    "batching": ("mmvlm.testing.bench_batching", "cost of padding and of waiting"),
-    "data": ("mmvlm.testing.bench_data", "opening a million records"),
-    "deform": ("mmvlm.testing.bench_deform", "deformable attention's sampling"),
-    "image": ("mmvlm.testing.bench_image", "a JPEG file to pixels, against LLaVA's"),
-    "memory": ("mmvlm.testing.bench_memory", "a training process over many steps"),
-    "step": ("mmvlm.testing.bench_step", "training step against LLaVA's"),
-    "tokenize": ("mmvlm.testing.bench_tokenize", "a record to ids and labels"),
+    "batching": ("benchmarks.batching", "cost of padding and of waiting"),
+    "data": ("benchmarks.data", "opening a million records"),
+    "deform": ("benchmarks.deform", "deformable attention's sampling"),
+    "image": ("benchmarks.image", "a JPEG file to pixels, against LLaVA's"),
+    "memory": ("benchmarks.memory", "a training process over many steps"),
+    "step": ("benchmarks.step", "training step against LLaVA's"),
+    "tokenize": ("benchmarks.encoding", "a record to ids and labels"),
 }
 
 

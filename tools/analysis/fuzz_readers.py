@@ -22,9 +22,8 @@ import resource
 import sys
 import time
 
+from fuzzing.fuzz import fuzz, table
 from mmengine.logging import MMLogger
-
-from mmvlm.testing.fuzz_readers import fuzz, table
 
 
 def main(argv: list[str] | None = None) -> int:

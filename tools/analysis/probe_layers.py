@@ -23,9 +23,9 @@ if __name__ == "__main__":
 
 import mmvlm  # noqa: F401  isort: skip
 
+from layer_probe import PRINTS, probe_layers
 from mmengine.config import DictAction
 
-from mmvlm.apis.layer_probe import PRINTS, probe_layers
 from mmvlm.apis.loading import load_model
 from mmvlm.datasets.tiny_scenes.samples import test_samples, training_samples
 from mmvlm.datasets.tiny_scenes.styles import FINE

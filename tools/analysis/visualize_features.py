@@ -23,18 +23,18 @@ if __name__ == "__main__":
 
 import mmvlm  # noqa: F401  isort: skip
 
-from mmengine.config import DictAction
-
-from mmvlm.apis import VLMInferencer
-from mmvlm.apis.feature_maps import look_inside
-from mmvlm.utils.files import writing
-from mmvlm.visualization.features import (
+from feature_maps import look_inside
+from feature_page import (
     check_query,
     draw_maps,
     draw_routing,
     draw_sampling,
-    write_page,
+    write_feature_page,
 )
+from mmengine.config import DictAction
+
+from mmvlm.apis import VLMInferencer
+from mmvlm.utils.files import writing
 
 
 def pair(text: str) -> tuple[float, float]:
@@ -124,7 +124,7 @@ def main(argv: list[str] | None = None) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     figures = draw(maps, query, folder)
     page = folder / "features.html"
-    write_page(
+    write_feature_page(
         page,
         title=f"{Path(args.config).stem}: {maps.output_name}",
         figures=figures,

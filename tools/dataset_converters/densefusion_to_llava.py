@@ -27,7 +27,7 @@ def parse_args(argv=None):
 
 def main(argv=None):
     args = parse_args(argv)
-    from mmvlm.datasets.densefusion import convert_to_llava
+    from mmvlm.datasets.readers.densefusion import convert_to_llava
 
     try:
         written, left_out = convert_to_llava(

@@ -34,7 +34,8 @@ def parse_args(argv=None):
 
 def main(argv=None):
     args = parse_args(argv)
-    from mmvlm.datasets.densefusion_download import download
+    from densefusion_download import download
+
     from mmvlm.utils.fetch import Fetcher
 
     def show(summary):

@@ -18,12 +18,11 @@ from mmvlm.utils.entry import catch_signals, run_tool, user_errors
 if __name__ == "__main__":
     catch_signals()  # before imports that take seconds
 
+from data_loading import add_data_arguments, open_from_arguments
 from rich.console import Console
-
-from mmvlm.apis.data_loading import add_data_arguments, open_from_arguments
-from mmvlm.apis.sample_browser import choose_samples, collect_card
-from mmvlm.visualization.sample_page import write_sample_page
-from mmvlm.visualization.sample_terminal import render_card
+from sample_browser import choose_samples, collect_card
+from sample_page import write_sample_page
+from sample_terminal import render_card
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:

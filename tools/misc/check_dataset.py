@@ -20,10 +20,9 @@ from mmvlm.utils.entry import catch_signals, run_tool, user_errors
 if __name__ == "__main__":
     catch_signals()  # before imports that take seconds
 
+from data_doctor import check_data, render_report, write_files
+from data_loading import add_data_arguments, open_from_arguments
 from rich.console import Console
-
-from mmvlm.apis.data_doctor import check_data, render_report, write_files
-from mmvlm.apis.data_loading import add_data_arguments, open_from_arguments
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:

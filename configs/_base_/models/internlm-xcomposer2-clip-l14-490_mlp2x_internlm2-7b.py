@@ -5,24 +5,11 @@ no code of the hub runs; query, key and value share PLoRA's matrix A, as their o
 matrix does in the original.
 """
 
+_base_ = "../vision_encoders/clip-l14-336.py"
+
 model = dict(
     type="VisionLanguageModel",
-    vision_encoder=dict(
-        type="HFVisionEncoder",
-        name_or_path="openai/clip-vit-large-patch14-336",
-        config=dict(
-            model_type="clip_vision_model",
-            hidden_size=1024,
-            intermediate_size=4096,
-            num_hidden_layers=24,
-            num_attention_heads=16,
-            image_size=336,
-            patch_size=14,
-            hidden_act="quick_gelu",
-            projection_dim=768,
-        ),
-        torch_dtype="bfloat16",
-    ),
+    vision_encoder=_base_.vision_encoder,
     connector=dict(type="MLPConnector", depth=2, act="gelu", select_layers=[-1]),
     language_model=dict(
         type="HFCausalLM",

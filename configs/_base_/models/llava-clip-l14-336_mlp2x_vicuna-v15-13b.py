@@ -1,23 +1,10 @@
 """LLaVA-1.5 13B: CLIP ViT-L/14 at 336 px, 2-layer MLP, Vicuna-13B v1.5."""
 
+_base_ = "../vision_encoders/clip-l14-336.py"
+
 model = dict(
     type="VisionLanguageModel",
-    vision_encoder=dict(
-        type="HFVisionEncoder",
-        name_or_path="openai/clip-vit-large-patch14-336",
-        config=dict(
-            model_type="clip_vision_model",
-            hidden_size=1024,
-            intermediate_size=4096,
-            num_hidden_layers=24,
-            num_attention_heads=16,
-            image_size=336,
-            patch_size=14,
-            hidden_act="quick_gelu",
-            projection_dim=768,
-        ),
-        torch_dtype="bfloat16",
-    ),
+    vision_encoder=_base_.vision_encoder,
     connector=dict(type="MLPConnector", depth=2, act="gelu", select_layers=[-2]),
     language_model=dict(
         type="HFCausalLM",

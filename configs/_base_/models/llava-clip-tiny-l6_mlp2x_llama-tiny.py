@@ -4,9 +4,10 @@ Its shallow layers still hold what the last one has no reason to keep; see
 SceneStyle FINE in mmvlm/datasets/tiny_scenes/styles.py, whose pictures have 96.
 """
 
+_base_ = "../language_models/llama-tiny.py"
+
 tiny_root = "data/tiny_scenes_fine"
-tokenizer = dict(type="HFTokenizer", name_or_path=tiny_root + "/tokenizer")
-chat_template = dict(type="vicuna_v1", system="")
+tokenizer = dict(name_or_path=tiny_root + "/tokenizer")
 model = dict(
     type="VisionLanguageModel",
     vision_encoder=dict(
@@ -24,25 +25,5 @@ model = dict(
         ),
     ),
     connector=dict(type="MLPConnector", depth=2, act="gelu", select_layers=[-2]),
-    language_model=dict(
-        type="HFCausalLM",
-        random_init=True,
-        config=dict(
-            model_type="llama",
-            vocab_size=640,
-            hidden_size=128,
-            intermediate_size=352,
-            num_hidden_layers=4,
-            num_attention_heads=4,
-            num_key_value_heads=4,
-            max_position_embeddings=512,
-            tie_word_embeddings=False,
-            initializer_range=0.06,
-            bos_token_id=1,
-            eos_token_id=2,
-            pad_token_id=0,
-        ),
-        attention="batched",
-    ),
     generation=dict(max_new_tokens=32, do_sample=False),
 )

@@ -1,25 +1,12 @@
 """OneLLM 7B: CLIP ViT-L/14 for every modality, 3 projection experts, Llama 2."""
 
+_base_ = "../vision_encoders/clip-l14-224.py"
+
 model = dict(
     type="VisionLanguageModel",
     vision_encoder=dict(
         type="UniversalEncoder",
-        encoder=dict(
-            type="HFVisionEncoder",
-            name_or_path="openai/clip-vit-large-patch14",
-            config=dict(
-                model_type="clip_vision_model",
-                hidden_size=1024,
-                intermediate_size=4096,
-                num_hidden_layers=24,
-                num_attention_heads=16,
-                image_size=224,
-                patch_size=14,
-                hidden_act="quick_gelu",
-                projection_dim=768,
-            ),
-            torch_dtype="bfloat16",
-        ),
+        encoder=_base_.vision_encoder,
         tokenizers=dict(
             video=dict(type="FramesTokenizer", num_frames=15),
             audio=dict(type="SpectrogramTokenizer"),

@@ -68,7 +68,6 @@ class Progress:
         label (str): what is done.
         total (int): steps (bytes, records) of the whole; 0 when it is not known.
         unit (str): of what is counted.
-
     """
 
     every: float = 5.0
@@ -110,7 +109,6 @@ class Arrays:
         arrays (dict[str, np.ndarray]): by name.
         notes (dict): JSON-able facts beside them.
         folder (str | None): where they lie; None when they are in memory only.
-
     """
 
     def __init__(
@@ -127,7 +125,6 @@ class Arrays:
             ValueError: saying why, when it is for another state of the source,
                 foreign or damaged.
             FileNotFoundError: when there is nothing.
-
         """
         with open(os.path.join(folder, _TABLE), "rb") as file:
             try:
@@ -162,7 +159,6 @@ class Arrays:
 
         Raises:
             ValueError: naming the array that is another one.
-
         """
         for name, (dtype, columns) in forms.items():
             array = self.arrays.get(name)
@@ -193,7 +189,7 @@ class Arrays:
             write_atomic(path, lambda out, array=array: np.save(out, array))
             table["arrays"][name] = [file, _checksum(path)]
         content = json.dumps(table, indent=1).encode()
-        write_atomic(os.path.join(folder, _TABLE), lambda out: out.write(content))
+        write_atomic(os.path.join(folder, _TABLE), content)
         named = {facts[0] for facts in table["arrays"].values()}
         for file in set(os.listdir(folder)) - named - {_TABLE}:
             if os.path.isfile(os.path.join(folder, file)):
@@ -245,7 +241,6 @@ def kept_arrays(
         build (Callable): returns arrays and notes.
         label (str): what they are, for messages.
         check (Callable): raises an error for kept arrays that cannot be used.
-
     """
 
     def opened(folder: str) -> Arrays:

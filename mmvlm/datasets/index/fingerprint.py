@@ -35,7 +35,6 @@ def fingerprint(value: Any, depth: int = 0) -> Any:
 
     Raises:
         NoFingerprint: for functions without a name, handles, endless structures.
-
     """
     if value is None or isinstance(value, bool | int | float | str):
         return value
@@ -106,7 +105,6 @@ def content_digest(paths: Iterable[str], whole: int | None = None) -> str:
     Args:
         paths (Iterable[str]): files and folders.
         whole (int | None): None takes 4 GiB.
-
     """
     digest, paths = hashlib.sha256(), list(paths)
     total, start = content_size(paths), 0

@@ -31,7 +31,6 @@ class JSONLine:
         number (int): of the line (of the record in a JSON list), from 1.
         value (Any): what it holds; None when it is no JSON.
         reason (str | None): why it cannot be read, naming file and line.
-
     """
 
     number: int
@@ -49,7 +48,6 @@ class RecordFacts(NamedTuple):
         words (np.ndarray): (N,) int32.
         kinds (np.ndarray): (N,) uint16, indices into ``names``.
         names (tuple[str, ...]): what records hold: ``text``, ``image``, ...
-
     """
 
     flags: np.ndarray
@@ -97,7 +95,6 @@ class JSONRecords:
     Raises:
         ValueError: naming the file, when a list is damaged or cut.
         RuntimeError: when the file changes while it is indexed or used.
-
     """
 
     def __init__(

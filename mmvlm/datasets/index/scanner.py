@@ -36,7 +36,6 @@ class Scanned(NamedTuple):
         number (int): of the record (of the line in JSON lines), from 1.
         value (Any): what it holds; None when it cannot be read.
         problem (str | None): why it cannot be read.
-
     """
 
     start: int
@@ -149,7 +148,6 @@ def scan_list(path: str) -> Iterator[Scanned]:
 
     Raises:
         ValueError: naming file, line and column, when it is no list, damaged or cut.
-
     """
     window = _Window(path)
     try:

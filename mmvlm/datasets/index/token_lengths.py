@@ -34,7 +34,6 @@ class WatchedRandom:
 
     Args:
         seed (tuple[int, ...]): of :func:`numpy.random.default_rng`.
-
     """
 
     def __init__(self, seed: tuple[int, ...]) -> None:
@@ -74,7 +73,6 @@ class TokenLengths:
 
     Args:
         dataset (ConversationDataset): bound to a tokenizer.
-
     """
 
     def __init__(self, dataset: ConversationDataset) -> None:
@@ -201,7 +199,7 @@ class TokenLengths:
             if item is None:
                 yield None
             elif "inputs" in item:
-                yield len(item["inputs"]["input_ids"])
+                yield sum(map(len, item["inputs"]["streams"].values()))
             elif "encoded" in item:
                 yield len(item["encoded"])
             else:

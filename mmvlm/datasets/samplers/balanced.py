@@ -21,7 +21,6 @@ class NoRoom(ValueError):
     Args:
         row (int): the global batch.
         sample (int): the sample's place in it.
-
     """
 
     def __init__(self, row: int, sample: int) -> None:
@@ -52,7 +51,6 @@ def deal_longest_first(
 
     Raises:
         NoRoom: when the limits leave no bin for a sample.
-
     """
     order = np.argsort(-sizes, axis=1, kind="stable")
     rows = np.arange(len(sizes))
@@ -92,7 +90,6 @@ def seat_bins(
 
     Returns:
         np.ndarray: (batches, samples), the micro-batch of each sample.
-
     """
     if rounds == 1:
         return bins
@@ -131,7 +128,6 @@ class BalancedBatchSampler(RandomBatchSampler):
     Raises:
         ValueError: naming epoch and step, when the limits leave no micro-batch
             for a sample. A run resumed with other limits keeps its global batches.
-
     """
 
     def __init__(

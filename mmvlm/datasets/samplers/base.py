@@ -38,7 +38,6 @@ class PlannedBatchSampler(Sampler, ABC):
 
     Raises:
         ValueError: for an empty data set or sizes below 1.
-
     """
 
     def __init__(
@@ -128,7 +127,6 @@ class PlannedBatchSampler(Sampler, ABC):
         Returns:
             tuple[np.ndarray, np.ndarray]: the full steps, (steps, samples), and the
             samples of the last one, (n,), empty when none are left for it.
-
         """
         order = np.asarray(self.order(epoch))
         head = len(order) - self._tail
@@ -169,7 +167,6 @@ class PlannedBatchSampler(Sampler, ABC):
 
         Raises:
             ValueError: when the epoch has no such micro-batch.
-
         """
         if not 0 <= batch <= len(self):
             raise ValueError(

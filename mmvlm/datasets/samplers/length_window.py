@@ -31,7 +31,6 @@ class LengthWindowSampler(RandomBatchSampler):
 
     Raises:
         ValueError: for a window below one step.
-
     """
 
     def __init__(

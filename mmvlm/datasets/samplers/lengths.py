@@ -24,7 +24,6 @@ def token_lengths(dataset: Any, epoch: int) -> np.ndarray:
     Raises:
         TypeError: when the data set does not know its lengths in tokens.
         ValueError: when there are not as many lengths as samples.
-
     """
     return np.maximum(_per_sample(dataset, "token_lengths_at", epoch), 1)
 

@@ -37,7 +37,6 @@ def split_to_even_chunks(
 
     Returns:
         list[list[int]]: ``num_chunks`` lists.
-
     """
     if len(indices) % num_chunks:
         return [list(indices[start::num_chunks]) for start in range(num_chunks)]
@@ -73,7 +72,6 @@ def length_grouped_indices(
         world_size (int): ranks times accumulation.
         generator (torch.Generator | None): None takes the global one.
         permute (Permute): draws permutations.
-
     """
     lengths = [int(length) for length in lengths]
     order = permute(len(lengths), generator)
@@ -113,7 +111,6 @@ def modality_length_grouped_indices(
 
     Raises:
         ValueError: when a length is 0, as it has no modality.
-
     """
     signed = np.asarray(lengths, dtype=np.int64)
     if (signed == 0).any():
@@ -162,7 +159,6 @@ class ModalityLengthSampler(PlannedBatchSampler):
         by_modality (bool): False groups by length only.
         shuffle (bool): must be True; the order is random by nature.
         **kwargs: see :class:`PlannedBatchSampler`.
-
     """
 
     def __init__(

@@ -32,7 +32,6 @@ def best_fit(lengths: np.ndarray, capacity: int) -> list[list[int]]:
 
     Returns:
         list[list[int]]: items of each pack, longest first.
-
     """
     order = np.argsort(-lengths, kind="stable")
     stacks: defaultdict[int, list[int]] = defaultdict(list)
@@ -65,7 +64,6 @@ def split_to(
         packs (list[list[int]]): samples of each pack.
         lengths (np.ndarray): of all samples.
         count (int): wanted packs.
-
     """
     packs = list(packs)
     while len(packs) < count:
@@ -111,7 +109,6 @@ class PackedBatchSampler(RandomBatchSampler):
     Raises:
         ValueError: for wrong options, a too long sample (named), or when nothing is
             left to pack.
-
     """
 
     def __init__(

@@ -20,7 +20,6 @@ class RandomBatchSampler(PlannedBatchSampler):
         batch_size (int): samples per micro-batch.
         shuffle (bool): False keeps the file's order, for debugging.
         **kwargs: see :class:`PlannedBatchSampler`.
-
     """
 
     def __init__(
@@ -53,7 +52,6 @@ class SequentialBatchSampler(PlannedBatchSampler):
         batch_size (int): samples per micro-batch.
         seed (int | None): accepted, as the runner gives it to every sampler.
         **kwargs: see :class:`PlannedBatchSampler`; ``repeat`` is always False.
-
     """
 
     def __init__(

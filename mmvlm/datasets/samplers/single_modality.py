@@ -36,7 +36,6 @@ class SingleModalitySampler(PlannedBatchSampler):
 
     Raises:
         ValueError: for an unknown order, or a modality that fills no step.
-
     """
 
     def __init__(

@@ -21,7 +21,6 @@ def choose_answer(answers: Sequence[str], rule: str, rng: np.random.Generator) -
         rule (str): ``most_frequent`` (of equals the more trusted), ``random`` (each
             annotator's vote has the same weight) or ``first``.
         rng (np.random.Generator): for ``random``.
-
     """
     if rule == "random":
         return answers[int(rng.integers(len(answers)))]
@@ -63,7 +62,6 @@ def dialogue(pairs: Sequence[tuple[str, str | None]]) -> list[Turn]:
 
     Raises:
         ValueError: when an answer is hidden that is not the last one.
-
     """
     hidden = [number for number, (_, answer) in enumerate(pairs) if answer is None]
     if hidden and hidden != [len(pairs) - 1]:
@@ -84,7 +82,6 @@ def check_options(name: str, **options: tuple[str, Sequence[str]]) -> None:
 
     Raises:
         ValueError: naming task and option.
-
     """
     for key, (value, allowed) in options.items():
         if value not in allowed:
@@ -96,7 +93,6 @@ def check_wordings(name: str, key: str, pool: Sequence[str], *fields: str) -> No
 
     Raises:
         ValueError: naming task and option.
-
     """
     known = dict.fromkeys((*fields, "hint", "letter", "rationale", "lecture"), "")
     if isinstance(pool, str) or not pool:

@@ -44,7 +44,6 @@ class DataTask(ABC):
         Raises:
             NothingToAsk: when the annotations do not allow the task.
             ValueError: when they are damaged.
-
         """
 
     def __call__(
@@ -56,7 +55,6 @@ class DataTask(ABC):
             annotation (AnnotatedImage): of one picture, or of none.
             images (list): what is shown in its place; empty for text alone.
             rng (np.random.Generator): the only source of randomness.
-
         """
         turns = list(self.turns(annotation, rng))
         if images:
@@ -84,7 +82,6 @@ def region(
 
     Raises:
         ValueError: for an instance without a box.
-
     """
     missing = [item.id or item.name for item in instances if item.box is None]
     if missing:

@@ -39,7 +39,6 @@ class CategoryCounting(DataTask):
     Args:
         by_name (str | Sequence[str]): wordings with ``<category>``.
         by_example (str | Sequence[str]): wordings with ``<object>``.
-
     """
 
     needs = ("instances.box", "instances.name")

@@ -43,7 +43,6 @@ class CategoryDetection(DataTask):
     Args:
         by_name (str | Sequence[str]): wordings of form 1, with ``<category>``.
         by_example (str | Sequence[str]): of form 2, with ``<object>``.
-
     """
 
     needs = ("instances.box", "instances.name")

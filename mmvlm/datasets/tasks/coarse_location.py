@@ -51,7 +51,6 @@ class CoarseLocation(DataTask):
         names (str | Sequence[str]): of form 2.
         boxes (str | Sequence[str]): of form 3.
         empty (str): the answer when nothing lies there.
-
     """
 
     needs = ("instances.box", "instances.name")

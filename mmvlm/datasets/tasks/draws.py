@@ -18,7 +18,6 @@ class Draws:
 
     Args:
         rng (np.random.Generator): the only source of randomness.
-
     """
 
     def __init__(self, rng: np.random.Generator) -> None:

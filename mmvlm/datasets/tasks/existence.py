@@ -92,7 +92,6 @@ class Existence(DataTask):
 
     Raises:
         ValueError: for a share outside 0 .. 1 or an empty vocabulary.
-
     """
 
     needs = ("instances.box", "instances.name")
@@ -189,7 +188,6 @@ def _from_file(source):
 
     Raises:
         ValueError: naming the file, when it is missing or no JSON.
-
     """
     if not isinstance(source, str):
         return source

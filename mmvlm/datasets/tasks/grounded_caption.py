@@ -36,7 +36,6 @@ class GroundedCaption(DataTask):
 
     Args:
         templates (str | Sequence[str]): questions, without holes.
-
     """
 
     needs = ("captions.spans", "instances.box")

@@ -23,7 +23,6 @@ class ImageCaption(DataTask):
 
     Raises:
         ValueError: without a prompt.
-
     """
 
     def __init__(

@@ -41,7 +41,6 @@ class MultiTurn(DataTask):
 
     Raises:
         ValueError: without a task, or for weights that do not fit.
-
     """
 
     def __init__(
@@ -101,7 +100,6 @@ def _rounds(turns: Sequence[Turn]) -> list[tuple[Turn, Turn]]:
 
     Raises:
         ValueError: for turns that are no such pairs; only those can be merged.
-
     """
     roles = [turn.role for turn in turns]
     if roles != ["user", "assistant"] * (len(turns) // 2):

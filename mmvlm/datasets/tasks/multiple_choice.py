@@ -45,7 +45,6 @@ class MultipleChoice(DataTask):
 
     Raises:
         ValueError: naming the option that is unknown or no wording.
-
     """
 
     def __init__(
@@ -85,7 +84,6 @@ class MultipleChoice(DataTask):
             NothingToAsk: without a question that has choices.
             ValueError: for more choices than letters, or an answer that is hidden
                 before the end of the dialogue.
-
         """
         asked = draw_questions(
             [q for q in annotation.questions if q.choices], self.max_questions, rng

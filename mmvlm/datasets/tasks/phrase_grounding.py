@@ -43,7 +43,6 @@ class PhraseGrounding(DataTask):
 
     Raises:
         ValueError: for another ``ask``.
-
     """
 
     needs = ("captions.spans", "instances.box")

@@ -58,7 +58,6 @@ class PointQA(DataTask):
 
     Raises:
         ValueError: for another ``where``.
-
     """
 
     needs = ("instances.box",)
@@ -109,7 +108,6 @@ def _targets(question: VisualQuestion, annotation: AnnotatedImage) -> list[Insta
 
     Raises:
         ValueError: for an index outside.
-
     """
     count = len(annotation.instances)
     wrong = [index for index in question.instances if not 0 <= index < count]

@@ -49,7 +49,6 @@ class ReasoningSegmentation(DataTask):
     Raises:
         ValueError: for another ``take``, ``max_questions`` below 1, or a probability
             outside 0-1.
-
     """
 
     needs = ("questions.instances",)

@@ -42,7 +42,6 @@ class ReferringComprehension(DataTask):
 
     Raises:
         ValueError: for another ``expression``.
-
     """
 
     needs = ("instances.box", "instances.phrases")

@@ -40,7 +40,6 @@ class ReferringGeneration(DataTask):
 
     Raises:
         ValueError: for another ``kind`` or ``where``.
-
     """
 
     needs = ("instances.box", "instances.phrases")

@@ -31,7 +31,6 @@ class ReferringSegmentation(DataTask):
 
     Raises:
         ValueError: for ``max_questions`` below 1.
-
     """
 
     needs = ("instances.phrases",)

@@ -44,7 +44,6 @@ class RegionCaption(DataTask):
 
     Raises:
         ValueError: for another ``kind`` or ``where``.
-
     """
 
     needs = ("instances.box",)

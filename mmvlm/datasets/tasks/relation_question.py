@@ -67,7 +67,6 @@ class RelationQuestion(DataTask):
 
     Raises:
         ValueError: for an unknown form.
-
     """
 
     needs = ("relations", "instances.box")
@@ -148,7 +147,6 @@ def _usable(annotation: AnnotatedImage, named: bool) -> list[Relation]:
 
     Raises:
         ValueError: for an end that is no instance, or an unknown picture size.
-
     """
     things = annotation.instances
     found = []

@@ -57,7 +57,6 @@ class ScienceQuestion(DataTask):
 
     Raises:
         ValueError: for an unknown form, or ``letter_only`` with another output.
-
     """
 
     def __init__(
@@ -77,7 +76,6 @@ class ScienceQuestion(DataTask):
             NothingToAsk: without a question that has choices.
             ValueError: for more choices than letters, or an answer that is hidden
                 before the end of the dialogue.
-
         """
         asked = [question for question in annotation.questions if question.choices]
         if not asked:

@@ -53,7 +53,6 @@ def mask_region(
 
     Raises:
         ValueError: naming an instance whose mask is missing, damaged or empty.
-
     """
     rle = union_rle(instances, size)
     drawn = all(instance.rle is None for instance in instances)
@@ -77,7 +76,6 @@ def region_rle(region: Region, number: int = 0) -> dict:
 
     Raises:
         ValueError: when it has no such mask, or a damaged one.
-
     """
     instance = Instance(
         id=f"region {number}",

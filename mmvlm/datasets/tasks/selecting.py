@@ -19,7 +19,6 @@ def boxed(annotation: AnnotatedImage) -> list[Instance]:
     Raises:
         NothingToAsk: when there is none.
         ValueError: when the size of the picture is not known.
-
     """
     found = [i for i in annotation.instances if i.box is not None and not i.is_crowd]
     if not found:
@@ -76,7 +75,6 @@ def by_name(annotation: AnnotatedImage) -> dict[str, list[Instance]]:
 
     Raises:
         NothingToAsk: when no name is left.
-
     """
     groups: dict[str, list[Instance]] = {}
     for item in with_name(annotation):
@@ -109,7 +107,6 @@ def grounded_spans(
     Raises:
         ValueError: for a span or an index outside, or when the picture's size is
             not known.
-
     """
     found = []
     for span in sorted(caption.spans, key=lambda s: (s.start, -s.end)):

@@ -35,7 +35,6 @@ class SemanticSegmentation(DataTask):
 
     Raises:
         ValueError: for another ``unit``, or ``max_classes`` below 1.
-
     """
 
     needs = ("instances.name",)

@@ -23,7 +23,6 @@ def check_shown(task: str, kind: str | Sequence[str], where: str) -> None:
 
     Raises:
         ValueError: naming the task, for an unknown kind or place.
-
     """
     kinds = [kind] if isinstance(kind, str) else list(kind)
     if not kinds or not set(kinds) <= set(KINDS):
@@ -50,7 +49,6 @@ def shown_region(
         where (str): of a point: the ``centre`` of the box; ``uniform`` in the box;
             ``gaussian`` around the centre, with a standard deviation of 0.15 of the
             sides, drawn again outside the box (Ferret's).
-
     """
     kind = kind if isinstance(kind, str) else draws.choice(list(kind))
     if kind != "point":

@@ -34,7 +34,6 @@ class TemplatePool:
         FileNotFoundError: for a file that is not there.
         ValueError: for a file or list without wordings, or a wording whose holes
             are not these, naming both.
-
     """
 
     def __init__(
@@ -77,7 +76,6 @@ class TemplatePool:
         Args:
             draws (Draws): choices.
             **values: per hole a text, a part, or parts.
-
         """
         return fill(draws.choice(self.texts), values)
 

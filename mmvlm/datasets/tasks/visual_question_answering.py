@@ -48,7 +48,6 @@ class VisualQuestionAnswering(DataTask):
 
     Raises:
         ValueError: naming the option that is unknown or no wording.
-
     """
 
     def __init__(
@@ -83,7 +82,6 @@ class VisualQuestionAnswering(DataTask):
             NothingToAsk: without a question, or when ``answer_format`` wants a
                 rationale that a question does not have.
             ValueError: when an answer is hidden before the end of the dialogue.
-
         """
         asked = draw_questions(annotation.questions, self.max_questions, rng)
         if not asked:

@@ -49,7 +49,6 @@ def make_tiny_scenes(
     Raises:
         KeyError: for an unknown format or style.
         ValueError: for numbers below 1.
-
     """
     if num_train < 1 or num_test < 1:
         raise ValueError(f"num_train={num_train}, num_test={num_test}: expected >= 1.")
@@ -117,7 +116,6 @@ def maker_of(folder: str, file: str = "") -> str | None:
         folder (str): root of the data set; None is returned when its name is not
             that of a TinyScenes folder.
         file (str): name of an annotation file in it.
-
     """
     name = os.path.basename(os.path.normpath(folder))
     if name not in ("tiny_scenes", "tiny_scenes_fine"):

@@ -27,7 +27,6 @@ class ImagePhraseDataset(Dataset):
 
     Raises:
         FileNotFoundError: when the annotation file is missing.
-
     """
 
     def __init__(
@@ -71,7 +70,6 @@ class ImagePhraseDataset(Dataset):
             RuntimeError: before :meth:`bind`.
             ValueError: when the picture is no square, or smaller than what the
                 encoder takes; a larger one is made smaller.
-
         """
         if self._tokenizer is None:
             raise RuntimeError("ImagePhraseDataset: call bind(context) first.")
@@ -126,7 +124,6 @@ def collate_phrases(items: list[dict]) -> dict:
         dict: ``inputs`` with ``pixel_values`` (B, 3, S, S) uint8, ``phrase_ids``
         and ``phrase_mask`` (P, L), ``is_true`` (B, P) bool, ``group`` (P,) int64;
         and ``data_samples``.
-
     """
     numbers: dict[tuple, int] = {}
     pairs = [

@@ -22,7 +22,6 @@ def render(scene: Scene) -> np.ndarray:
 
     Returns:
         np.ndarray: (size, size, 3) uint8 RGB; equal for equal scenes.
-
     """
     rng = np.random.default_rng(scene.noise_seed)
     canvas = np.empty((scene.size, scene.size, 3), np.float32)

@@ -27,7 +27,6 @@ def format_datasets(
         ValueError: for a format of documents, which have no questions, or of other
             inputs than pictures: the template and the model are not made for them.
         KeyError: for a format that was not written.
-
     """
     with open(os.path.join(folder, "tiny_scenes.json"), encoding="utf-8") as file:
         summary = json.load(file)

@@ -40,7 +40,6 @@ def rows(digit: int, split: str) -> np.ndarray:
 
     Raises:
         ValueError: when the split is neither ``train`` nor ``test``.
-
     """
     if split not in ("train", "test"):
         raise ValueError(f"split='{split}': expected 'train' or 'test'.")

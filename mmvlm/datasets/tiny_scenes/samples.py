@@ -28,7 +28,6 @@ class SceneSample:
         description (tuple[Question, ...]): names all objects; training only. It is
             a conversation of its own, or ``turns`` could be answered from its
             answers without a look at the picture.
-
     """
 
     id: str
@@ -87,7 +86,6 @@ def test_samples(
         seed (int): of the set.
         taken (set): ``Scene.key`` of the training scenes, none of which appears.
         style (SceneStyle): of the scenes; says which tasks there are.
-
     """
     taken = set(taken)
     all_forms = STYLE_FORMS[style.name]

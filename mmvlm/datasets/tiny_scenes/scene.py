@@ -44,7 +44,6 @@ class SceneObject:
         ink (float): how dark, and so how thick, a digit is written.
         wobble (int): seed of the smooth warp of a digit; -1 for none.
         small (bool): a digit or word in small print.
-
     """
 
     kind: Kind
@@ -99,7 +98,6 @@ class Scene:
         background (tuple[int, int, int]): RGB.
         noise_seed (int): seed of the pixel noise.
         style (SceneStyle): of the world that the scene belongs to.
-
     """
 
     objects: tuple[SceneObject, ...]
@@ -184,7 +182,6 @@ def sample_scene(
 
     Returns:
         Scene: objects in reading order.
-
     """
     count = _draw_share(style.count_shares, rng)
     positions = style.positions

@@ -36,7 +36,6 @@ def shape_outline(item: SceneObject) -> list[float]:
 
     Raises:
         ValueError: for a digit or a word, which have no outline of their own.
-
     """
     x1, y1, x2, y2 = map(float, item.box)
     width, height = x2 - x1, y2 - y1
@@ -91,7 +90,6 @@ def label_map(
         numbers (dict[str, int]): of each of ``LABELS``.
         background (int): where no object is.
         unsure (int): where an object covers less than half of the pixel.
-
     """
     out = np.full((scene.size, scene.size), background, np.uint8)
     for item in scene.objects:

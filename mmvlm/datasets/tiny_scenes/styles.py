@@ -37,7 +37,6 @@ class SceneStyle:
         turns (int): questions per training picture.
         groups (Mapping): group to its tasks in the test; empty where tests are
             not grouped.
-
     """
 
     name: str

@@ -55,7 +55,6 @@ class Question:
         text (str): the question.
         answer (str): the answer.
         box (tuple | None): the exact pixel box that the answer grounds.
-
     """
 
     task: str

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,8 @@ from mmvlm.structures import (
     InputLayout,
     Region,
     Text,
+    TextMark,
+    Turn,
 )
 from mmvlm.text.encoding import ConversationEncoder, SampleDropped
 
@@ -30,19 +34,23 @@ class EncodeConversation:
     """Encode the item's conversation with the bound template and tokenizer.
 
     Keys used: ``conversation``, ``layouts`` (samples with pictures), ``media``
-    (samples with other inputs); ``dataset`` and ``index`` for messages. Keys
-    added: ``encoded`` (:class:`EncodedSample`),
-    ``truncated_tokens`` (int, tokens that were cut off), ``dropped_labels`` (bool,
-    nothing is trained: the answers are empty or have weight 0, or LLaVA's count
-    failed); in mode ``generate`` also
-    ``gt_text`` (str, the answer that was left out; ``None`` without one).
+    (samples with other inputs), ``regions`` and ``marked_regions`` (from
+    :class:`WriteRegions`); ``dataset`` and ``index`` for messages. Keys added:
+    ``encoded`` (:class:`EncodedSample`), ``truncated_tokens`` (int, tokens that were
+    cut off), ``dropped_labels`` (bool, nothing is trained: the answers are empty or
+    have weight 0, or LLaVA's count failed); in mode ``generate`` also ``gt_text``
+    (str, the answer that was left out; ``None`` without one) and ``gt_regions`` (tuple,
+    what heads read in that answer). Changed keys: ``regions`` holds what fills the
+    slots of regions and ``marked_regions`` what belongs to the marks, in their order
+    (indices of slots and marks count by kind); for a model that takes no regions,
+    ``regions`` stays.
 
     Args:
         max_length (int | None): most tokens of a sample, picture tokens counted;
             None sets no limit.
         overflow (str): what to do with a longer one. ``error`` stops; ``drop``
             leaves it out, counted; ``truncate_text`` cuts text off its end, never
-            a picture's tokens.
+            an input's tokens nor those that a head reads.
         count_pictures (bool): False lets a picture or other input count as one
             token of ``max_length``, as official codes do that cut ids before
             pictures come in (DenseFusion, LLaVA-HR).
@@ -115,12 +123,12 @@ class EncodeConversation:
             SampleDropped: when it is left out.
 
         """
-        conversation, *inputs = self._prepare(item)
+        prepared = self._prepare(item)
         try:
-            (encoded,) = self._encode([(conversation, *inputs)])
+            (encoded,) = self._encode([prepared])
         except ValueError as error:
             raise ValueError(f"{_where(item)}: {error}") from error
-        return self._finish(item, conversation, encoded)
+        return self._finish(item, *prepared, encoded)
 
     def lengths(self, items: list[dict]) -> list[int | None]:
         """Return the tokens of many samples, with one call of the tokenizer.
@@ -144,12 +152,12 @@ class EncodeConversation:
             sample = None if one is None else next(encoded)
             done = None
             if sample is not None:
-                done = _tried(self._finish, item, one[0], sample)
+                done = _tried(self._finish, item, *one, sample)
             lengths.append(None if done is None else len(done["encoded"]))
         return lengths
 
-    def _prepare(self, item: dict) -> tuple[Conversation, list[int], dict]:
-        """Return what is encoded, and the tokens of pictures and other inputs."""
+    def _prepare(self, item: dict) -> tuple[Conversation, dict[str, list[int]]]:
+        """Return what is encoded, and by kind the tokens of each input."""
         if self._encoder is None:
             raise RuntimeError(
                 "EncodeConversation has no context yet; call dataset.bind(context) "
@@ -157,23 +165,24 @@ class EncodeConversation:
             )
         where = _where(item)
         conversation = item["conversation"]
-        lengths = self._image_lengths(item, where)
-        media = self._media_lengths(item, where)
+        lengths = dict(image=self._image_lengths(item, where))
+        lengths |= self._media_lengths(item, where)
+        lengths |= self._region_lengths(item)
         if self.mode == "generate":
-            conversation, item["gt_text"] = _cut_answer(conversation, where)
-        return conversation, lengths, media
+            conversation, answer = _cut_answer(conversation, where)
+            item["gt_text"] = None if answer is None else answer.text
+            read = [] if answer is None else _marked([answer], "output")
+            regions = item.get("marked_regions", ())
+            item["gt_regions"] = tuple(regions[mark.index] for mark in read)
+        return conversation, lengths
 
     def _encode(self, prepared: list[tuple]) -> list[EncodedSample]:
-        conversations, lengths, media = zip(*prepared, strict=True)
-        return self._encoder(
-            conversations,
-            lengths,
-            add_generation_prompt=self.mode == "generate",
-            media_lengths=media,
-        )
+        conversations, lengths = zip(*prepared, strict=True)
+        generate = self.mode == "generate"
+        return self._encoder(conversations, lengths, add_generation_prompt=generate)
 
     def _finish(
-        self, item: dict, conversation: Conversation, encoded: EncodedSample
+        self, item: dict, conversation: Conversation, lengths: dict, encoded: Any
     ) -> dict:
         """Hold a sample against the limits; return the item with ``encoded``."""
         where, generate = _where(item), self.mode == "generate"
@@ -192,6 +201,7 @@ class EncodeConversation:
                     f"{where}: max_length={limit} leaves no trained token."
                 )
         item["encoded"] = encoded
+        _keep_regions(item, encoded, set(lengths) - {"image", *conversation.media})
         return item
 
     def _image_lengths(self, item: dict, where: str) -> list[int]:
@@ -228,6 +238,16 @@ class EncodeConversation:
             lengths[name] = [self.context.token_count(layout) for layout in layouts]
         return lengths
 
+    def _region_lengths(self, item: dict) -> dict[str, list[int]]:
+        """Return, for a model that takes regions, the tokens of each."""
+        kinds = {mark.kind for mark in _marked(item["conversation"].turns, "input")}
+        regions = item.get("regions", ())
+        shapes = [region.boxes.xyxy.shape for region in regions]
+        return {
+            kind: [self.context.token_count(InputLayout(kind, s)) for s in shapes]
+            for kind in sorted(kinds.intersection(self.context.modalities))
+        }
+
     def limit(self, encoded: EncodedSample) -> int | None:
         """Return the most tokens that a sample may have; None for any number."""
         if self.max_length is None or self.count_pictures:
@@ -236,12 +256,13 @@ class EncodeConversation:
 
     def _shorten(self, encoded: EncodedSample, limit: int, where: str) -> EncodedSample:
         """Apply the policy to a sample that is too long."""
-        total = len(encoded)
-        pictures = sum(slot.length for slot in encoded.slots)
-        lost = sum(
-            min(slot.length, max(0, slot.start + slot.length - limit))
-            for slot in encoded.slots
-        )
+        total, tokens, lost = len(encoded), Counter(), Counter()
+        spans = [(s.modality, s.start, s.start + s.length) for s in encoded.slots]
+        spans += [(mark.kind, mark.start, mark.stop) for mark in encoded.marks]
+        for kind, start, stop in spans:
+            tokens[kind] += stop - start
+            lost[kind] += min(stop - start, max(0, stop - limit))
+        lost = +lost  # the kinds of which any is lost
         if self.overflow == "drop":
             raise SampleDropped(f"{where}: {total} tokens, max_length={limit}.")
         if self.overflow == "truncate_text" and not lost:
@@ -251,21 +272,21 @@ class EncodeConversation:
                     f"max_length={limit}, it would lose the question's end. Raise "
                     "max_length."
                 )
-            return EncodedSample(
-                np.ascontiguousarray(encoded.input_ids[:limit]),
-                np.ascontiguousarray(encoded.labels[:limit]),
-                encoded.slots,
+            return replace(
+                encoded,
+                input_ids=np.ascontiguousarray(encoded.input_ids[:limit]),
+                labels=np.ascontiguousarray(encoded.labels[:limit]),
             )
         if lost:
+            words = ", ".join(f"{n} of {tokens[k]} {k} tokens" for k, n in lost.items())
             raise ValueError(
-                f"max_length={limit} would cut {lost} of {pictures} image tokens of "
-                f"{where} ({total} tokens); raise max_length to >= {total}, use "
-                "overflow='drop', or fewer views."
+                f"max_length={limit} would cut {words} of {where} ({total} tokens); "
+                f"raise max_length to >= {total}, use overflow='drop', or fewer views."
             )
         raise ValueError(
-            f"{where}: {total} tokens ({pictures} of images), max_length={limit}; "
-            f"raise max_length to >= {total}, or use overflow='truncate_text' or "
-            "'drop'."
+            f"{where}: {total} tokens ({tokens['image']} of images), "
+            f"max_length={limit}; raise max_length to >= {total}, or use "
+            "overflow='truncate_text' or 'drop'."
         )
 
 
@@ -283,9 +304,36 @@ def _where(item: dict) -> str:
     return f"sample {name} of {dataset}" if dataset else f"sample {name}"
 
 
+def _marked(turns: list[Turn], use: str) -> list[TextMark]:
+    """Return the marks of one use in reading order."""
+    texts = (part for t in turns for part in t.parts if isinstance(part, Text))
+    return [mark for text in texts for mark in text.marks if mark.use == use]
+
+
+def _keep_regions(item: dict, encoded: EncodedSample, kinds: set[str]) -> None:
+    """Keep the regions that slots and marks stand for, in their order; count by kind.
+
+    A template may leave a question's words out, a prompt leaves the answer out.
+    """
+    numbers: Mapping = defaultdict(count)
+    if kinds:
+        filled = [slot for slot in encoded.slots if slot.modality in kinds]
+        item["regions"] = tuple(item["regions"][slot.index] for slot in filled)
+        number = {slot: next(numbers["slot", slot.modality]) for slot in filled}
+        encoded.slots = [
+            replace(slot, index=number.get(slot, slot.index)) for slot in encoded.slots
+        ]
+    if "marked_regions" in item:
+        regions, marks = item["marked_regions"], encoded.marks
+        item["marked_regions"] = tuple(regions[mark.index] for mark in marks)
+        encoded.marks = [
+            replace(mark, index=next(numbers["mark", mark.kind])) for mark in marks
+        ]
+
+
 def _cut_answer(
     conversation: Conversation, where: str
-) -> tuple[Conversation, str | None]:
+) -> tuple[Conversation, Turn | None]:
     """Return the conversation up to its last question, and the answer behind it."""
     turns = list(conversation.turns)
     answer = None
@@ -304,5 +352,5 @@ def _cut_answer(
                 f"{where}: the answer to generate holds an <{name}>; inputs must "
                 "stand in questions."
             )
-        answer = last.text
+        answer = last
     return replace(conversation, turns=turns), answer

@@ -24,9 +24,9 @@ class WriteRegions:
     region behind this transform; words that tasks marked as an expression, a
     category, ... get the codec's marks. Added keys:
 
-    - ``regions``: tuple of :class:`Region`, one per box, in the order in which the
-      codec's ``feature_token`` stands for them; empty for a codec without one, or
-      for turns in which it writes none.
+    - ``regions``: tuple of :class:`Region`, one per token of the codec that the
+      features of a region fill, in reading order; the order of their slots.
+    - ``marked_regions``: the same for tokens that a head reads: what it learns.
     - ``gt_boxes``: :class:`Boxes` of the last answer in original pixels, when all
       its regions lie in one picture; otherwise None.
     - ``clipped_boxes`` (int): how many boxes were cut to the picture.
@@ -85,13 +85,13 @@ class WriteRegions:
         """
         conversation: Conversation = item["conversation"]
         item["clipped_boxes"] = 0
-        turns, shown = [], []
+        turns: list[Turn] = []
+        regions: dict[str, list[Region]] = dict(input=[], output=[])
         try:
             for number, turn in enumerate(conversation.turns):
                 parts = [self._held(part, item) for part in turn.parts]
-                shown += self._featured(parts, turn.role)
                 parts = self._opened(parts, conversation.turns, number)
-                written = tuple(self.codec.write(parts, turn.role))
+                written = tuple(self.codec.write(parts, turn.role, regions))
                 turns.append(replace(turn, parts=written))
         except ValueError as error:
             raise ValueError(
@@ -99,7 +99,8 @@ class WriteRegions:
                 f"of {item.get('dataset', 'a conversation')}: {error}"
             ) from error
         item["gt_boxes"] = _answer_boxes(conversation)
-        item["regions"] = tuple(shown)
+        item["regions"] = tuple(regions["input"])
+        item["marked_regions"] = tuple(regions["output"])
         item["conversation"] = replace(conversation, turns=turns)
         return item
 
@@ -133,19 +134,6 @@ class WriteRegions:
                     "out (bad_samples), or use WriteRegions(empty='keep')."
                 )
         return replace(part, boxes=boxes)
-
-    def _featured(self, parts: list, role: str) -> list[Region]:
-        """Return one region per feature token that the codec writes in a turn."""
-        token = self.codec.feature_token
-        if token is None:
-            return []
-        regions = [part for part in parts if isinstance(part, Region)]
-        return [
-            one
-            for region in regions
-            if token in self.codec.encode(region, role)
-            for one in _single(region)
-        ]
 
     def _opened(self, parts: list, turns: list[Turn], number: int) -> list:
         """Put what opens a question in front of its words, behind pictures."""
@@ -186,19 +174,6 @@ def check_tokens(codec: GroundingCodec, tokenizer: Any) -> None:
         )
     if codec.special_tokens:
         check_single_token(label, codec.special_tokens[0], tokenizer)
-
-
-def _single(region: Region) -> list[Region]:
-    """Return one region per box, each with its own mask."""
-    return [
-        replace(
-            region,
-            boxes=Boxes(region.boxes.xyxy[number], region.boxes.size),
-            polygons=region.polygons[number : number + 1],
-            rles=region.rles[number : number + 1],
-        )
-        for number in range(len(region.boxes))
-    ]
 
 
 def _answer_boxes(conversation: Conversation) -> Boxes | None:

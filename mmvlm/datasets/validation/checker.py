@@ -52,7 +52,6 @@ class DataChecker:
         workers (int): processes; 0 works in this one.
         ignore (Iterable[str]): names of rules to leave out.
         limit (int | None): samples per data set, drawn evenly; None takes all.
-
     """
 
     def __init__(
@@ -86,7 +85,6 @@ class DataChecker:
 
         Raises:
             RuntimeError: when a worker process dies.
-
         """
         chunks: list[_Chunk] = []
         interrupted = False

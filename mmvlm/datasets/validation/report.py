@@ -26,7 +26,6 @@ class Finding:
         id (str): as the file gives it.
         path (str): first picture, or the annotation file.
         reason (str): what is wrong.
-
     """
 
     rule: str
@@ -53,7 +52,6 @@ class MemberFacts:
         tokens (list[int]): per sample, before any cut; empty without tokenizer.
         trained (list[int]): of them.
         words (list[int]): per sample.
-
     """
 
     name: str
@@ -95,7 +93,6 @@ class DataReport:
         interrupted (bool): whether the walk was stopped.
         num_planned (int): samples that were to be looked at.
         notes (list[str]): what the caller has to add.
-
     """
 
     members: list[MemberFacts]
@@ -171,9 +168,9 @@ class DataReport:
             for finding in self.bad_samples()
         )
         text = json.dumps(self.to_dict(), indent=2) + "\n"
-        write_atomic(paths[0], lambda file: file.write(text.encode()))
+        write_atomic(paths[0], text)
         lines = "".join(json.dumps(row) + "\n" for row in rows)
-        write_atomic(paths[1], lambda file: file.write(lines.encode()))
+        write_atomic(paths[1], lines)
         return paths
 
 

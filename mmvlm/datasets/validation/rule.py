@@ -56,7 +56,6 @@ def rule(cls: type[Rule]) -> type[Rule]:
 
     Raises:
         KeyError: when its name is taken.
-
     """
     if cls.name in _RULES:
         raise KeyError(f"two data rules are named '{cls.name}'.")
@@ -72,7 +71,6 @@ def all_rules(ignore: Iterable[str] = ()) -> list[Rule]:
 
     Raises:
         ValueError: for a name that no rule has.
-
     """
     from . import rules
 

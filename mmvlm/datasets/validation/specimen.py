@@ -26,7 +26,6 @@ class Picture:
         size (tuple[int, int] | None): height and width; None when it is bad.
         digest (int | None): 64 bits of a hash of its content; None in a fast walk.
         reason (str | None): why it cannot be used.
-
     """
 
     name: str
@@ -58,7 +57,6 @@ class Specimen:
         max_length (int | None): the pipeline's limit.
         overflow (str): what the pipeline does with longer samples.
         blamed (bool): whether a rule has found a problem already.
-
     """
 
     dataset: str
@@ -102,7 +100,6 @@ class Examiner:
             head is read.
         bound (bool): whether tokenizer and encoder are known to the pipeline.
         training (bool): whether the samples are to be trained on.
-
     """
 
     def __init__(

@@ -23,9 +23,6 @@ def draw_scalars(rows: list[dict], path: str, title: str = "") -> None:
         title (str): above the curves.
 
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     losses = [(row["step"], row["loss"]) for row in rows if "loss" in row]
     rates = [(row["step"], row["lr"]) for row in rows if "lr" in row]
     metrics: dict[str, list] = {}
@@ -36,8 +33,9 @@ def draw_scalars(rows: list[dict], path: str, title: str = "") -> None:
     panels = [("loss", dict(loss=losses)), ("learning rate", dict(lr=rates))]
     if metrics:
         panels.append(("validation", metrics))
-    figure = Figure(figsize=(8, 2.6 * len(panels)), layout="constrained")
-    FigureCanvasAgg(figure)
+    from mmvlm.visualization.page import new_figure
+
+    figure = new_figure(8, 2.6 * len(panels))
     for number, (label, curves) in enumerate(panels, 1):
         axes = figure.add_subplot(len(panels), 1, number)
         for name, points in curves.items():

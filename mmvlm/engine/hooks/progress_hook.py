@@ -91,7 +91,7 @@ class ProgressHook(LoggerHook):
             kept = [json.dumps(row) for row in rows if row["step"] <= runner.iter]
             text = "".join(f"{line}\n" for line in kept)
             path = os.path.join(runner.work_dir, SCALARS_FILE)
-            write_atomic(path, lambda file: file.write(text.encode()))
+            write_atomic(path, text)
 
     def before_train_iter(
         self, runner: Any, batch_idx: int, data_batch: Any = None

@@ -98,7 +98,6 @@ class ProvenanceHook(Hook):
         path = folder / "run.json"
         starts = json.loads(path.read_text()) if path.is_file() else []
         starts.append(entry)
-        content = json.dumps(starts, indent=2).encode()
-        write_atomic(path, lambda file: file.write(content))
+        write_atomic(path, json.dumps(starts, indent=2))
         if diff:
-            write_atomic(folder / "changes.diff", lambda f: f.write(diff.encode()))
+            write_atomic(folder / "changes.diff", diff)

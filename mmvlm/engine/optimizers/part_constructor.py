@@ -14,6 +14,7 @@ from mmengine.model import is_model_wrapper
 from torch import nn
 
 from mmvlm.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS, OPTIMIZERS
+from mmvlm.utils.text_table import text_table
 
 _PART_KEYS = ("lr", "weight_decay")
 
@@ -96,8 +97,7 @@ def part_table(rows: list[dict]) -> str:
             ``lr`` and ``weight_decay`` (None where nothing is trained).
 
     """
-    header = ("part", "parameters", "trainable", "lr", "weight decay")
-    lines = [header]
+    lines = [("part", "parameters", "trainable", "lr", "weight decay")]
     for row in rows:
         lr, decay = row["lr"], row["weight_decay"]
         lines.append(
@@ -109,16 +109,7 @@ def part_table(rows: list[dict]) -> str:
                 "-" if decay is None else f"{decay:g}",
             )
         )
-    widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
-    text = [
-        "  ".join(
-            cell.ljust(width) if i == 0 else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
-        )
-        for line in lines
-    ]
-    text.insert(1, "  ".join("-" * width for width in widths))
-    return "\n".join(text)
+    return text_table(lines, rules=[1])
 
 
 def is_norm_or_bias(name: str, module: nn.Module) -> bool:

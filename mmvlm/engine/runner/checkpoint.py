@@ -483,7 +483,7 @@ def _compare_frozen(model: nn.Module, meta: dict, path: str) -> None:
 
 def write_last(folder: str | os.PathLike, name: str) -> None:
     """Note the newest checkpoint of a folder in its file ``last_checkpoint``."""
-    write_atomic(Path(folder) / "last_checkpoint", lambda f: f.write(name.encode()))
+    write_atomic(Path(folder) / "last_checkpoint", name)
 
 
 def find_last(folder: str | os.PathLike) -> str | None:

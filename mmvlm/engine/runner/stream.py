@@ -132,7 +132,7 @@ class RowStream(MicroBatchStream):
     Args:
         dataloader (DataLoader): of a data set with ``load_state_dict``,
             ``place_of`` and ``fingerprint``
-            (:class:`mmvlm.datasets.streaming.StreamingDataset`).
+            (:class:`mmvlm.datasets.readers.streaming.StreamingDataset`).
 
     Raises:
         TypeError: when the data set cannot be resumed.

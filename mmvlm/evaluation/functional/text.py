@@ -12,7 +12,6 @@ def normalise(text: str) -> str:
     Example:
         >>> normalise("  A Red   circle. ")
         'a red circle'
-
     """
     return " ".join(text.lower().split()).rstrip(".").rstrip()
 
@@ -28,7 +27,6 @@ def contains(text: str, phrase: str) -> bool:
     Example:
         >>> contains("It is red.", "red"), contains("It is redder.", "red")
         (True, False)
-
     """
     pattern = rf"(?<!\w){re.escape(normalise(phrase))}(?!\w)"
     return re.search(pattern, normalise(text)) is not None

@@ -32,7 +32,6 @@ class Score:
         strict (bool): right, and in the form asked for.
         lenient (bool): right when read with good will; true where strict is.
         parsed (bool): whether it has the form of an answer at all.
-
     """
 
     strict: bool
@@ -60,7 +59,6 @@ def parse_caption(text: str) -> list[tuple[str, str]] | None:
     Example:
         >>> parse_caption("a red cross at the top left.")
         [('red cross', 'top left')]
-
     """
     pairs = []
     for part in normalise(text).split(", "):
@@ -95,7 +93,6 @@ def to_pixels(
     Args:
         percent (Sequence[float]): ``x1, y1, x2, y2``, 0-100.
         size (Sequence[float]): height and width of the picture in pixels.
-
     """
     height, width = size
     x1, y1, x2, y2 = percent
@@ -116,7 +113,6 @@ def box_is_right(
         percent (Sequence[float] | None): the answer; None is wrong.
         box (Sequence[float]): ``x1, y1, x2, y2`` in pixels.
         size (Sequence[float]): height and width of the picture in pixels.
-
     """
     return percent is not None and iou(to_pixels(percent, size), box) >= MIN_IOU
 
@@ -149,7 +145,6 @@ def score_answer(
     Raises:
         ValueError: for a box question without box and size, or a true caption
             that cannot be read.
-
     """
     if form == "box":
         if box is None or size is None:
@@ -189,7 +184,6 @@ def best_constant(questions: Sequence[dict[str, Any]]) -> tuple[str, float]:
 
     Raises:
         ValueError: without questions.
-
     """
     if not questions:
         raise ValueError("best_constant: no questions.")
@@ -227,7 +221,6 @@ def score_rows(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
     Returns:
         list[dict]: the rows with ``strict``, ``lenient`` and ``parsed``.
-
     """
     choices: dict[tuple[str, str], set[str]] = {}
     for row in rows:
@@ -258,7 +251,6 @@ def aggregate(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
         (questions), ``strict`` and ``lenient`` (fractions right),
         ``parse_failures`` (answers that lack the form of one), and ``majority``
         (fraction that the best constant answer of each form would get).
-
     """
     forms: dict[tuple[str, str], list] = {}
     for row in rows:

@@ -25,7 +25,6 @@ class AnswersMetric(BaseMetric):
         out_file (str | None): JSON lines, one row per question; None writes none.
         collect_device (str): see mmengine.
         prefix (str | None): of the metrics' names; None takes the class's own.
-
     """
 
     def __init__(
@@ -56,7 +55,6 @@ class AnswersMetric(BaseMetric):
         Raises:
             KeyError: naming the sample, when it lacks an answer or what the metric
                 needs to know about it.
-
         """
         for sample in data_samples:
             missing = {"sample_id", "index", "gt_text", "pred_text"} - set(sample)
@@ -125,4 +123,4 @@ def last_question(conversation: Any) -> str:
 def write_json_lines(path: str, rows: Sequence[dict]) -> None:
     """Write one JSON object per line; the file appears only when whole."""
     text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    write_atomic(path, lambda file: file.write(text.encode()))
+    write_atomic(path, text)

@@ -22,7 +22,6 @@ class ExactMatchMetric(AnswersMetric):
         out_file (str | None): JSON lines of all answers; None writes none.
         group_by (str | None): key of the record that names the group.
         **kwargs: see :class:`AnswersMetric`.
-
     """
 
     default_prefix = "exact_match"

@@ -8,6 +8,7 @@ from mmengine.logging import print_log
 
 from mmvlm.evaluation.functional.tiny_scenes import aggregate, score_rows
 from mmvlm.registry import METRICS
+from mmvlm.utils.text_table import text_table
 
 from .answers import AnswersMetric
 
@@ -25,7 +26,6 @@ class TinyScenesMetric(AnswersMetric):
         out_file (str | None): JSON lines with question, ``gt``, ``pred`` and
             judgement of every sample; None writes none.
         **kwargs: see :class:`AnswersMetric`.
-
     """
 
     default_prefix = "tiny_scenes"
@@ -71,14 +71,8 @@ class TinyScenesMetric(AnswersMetric):
 
 def format_table(table: dict[str, dict[str, float]]) -> str:
     """Return the result of ``aggregate`` as aligned text, in percent."""
-    width = max(len("overall"), *map(len, table)) + 2
-    heads = ("num", "strict", "lenient", "majority", "unparsed")
-    lines = ["task".ljust(width) + "".join(f"{head:>10}" for head in heads)]
+    lines = [("task", "num", "strict", "lenient", "majority", "unparsed")]
     for task, line in table.items():
-        shares = (line["strict"], line["lenient"], line["majority"])
-        lines.append(
-            f"{task:<{width}}{line['num']:>10}"
-            + "".join(f"{share:>10.1%}" for share in shares)
-            + f"{line['parse_failures']:>10}"
-        )
-    return "\n".join(lines)
+        shares = (f"{line[key]:.1%}" for key in ("strict", "lenient", "majority"))
+        lines.append((task, line["num"], *shares, line["parse_failures"]))
+    return text_table(lines)

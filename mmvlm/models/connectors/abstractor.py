@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -99,16 +99,12 @@ class AbstractorConnector(Connector):
     Multimodality", 2023, arXiv 2304.14178. Deviations: none (released code).
 
     Args:
-        vision_spec (VisionEncoderSpec): filled in by the VLM.
-        out_width (int): Dl, filled in by the VLM.
         num_queries (int): learned queries (Q); a view gives one token more.
         num_layers (int): layers (L).
         num_heads (int): attention heads.
         intermediate_size (int): hidden channels of the MLPs (F).
         norm_eps (float): of the norm inside the MLPs.
-        select_layers (Sequence[int]): exactly one hidden state; all its tokens,
-            prefix included, are read.
-        init_cfg (dict | list | None): mmengine initialisation.
+        **kwargs: see :class:`Connector`.
 
     Raises:
         ValueError: not exactly one layer, or heads that do not divide Dv.
@@ -120,27 +116,20 @@ class AbstractorConnector(Connector):
 
     #: What ``--tiny`` makes of the sizes.
     tiny_fields = dict(num_layers=2, num_heads=4, intermediate_size=48)  # noqa: RUF012
+    default_layers = (-1,)
 
     def __init__(
         self,
         *,
-        vision_spec: VisionEncoderSpec,
-        out_width: int,
         num_queries: int = 64,
         num_layers: int = 6,
         num_heads: int = 16,
         intermediate_size: int = 4096,
         norm_eps: float = 1e-6,
-        select_layers: Sequence[int] = (-1,),
-        init_cfg: dict | list | None = None,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(
-            vision_spec=vision_spec,
-            out_width=out_width,
-            select_layers=select_layers,
-            init_cfg=init_cfg,
-        )
-        width = vision_spec.width
+        super().__init__(**kwargs)
+        width = self.vision_spec.width
         if len(self.select_layers) != 1 or width % num_heads:
             raise ValueError(
                 f"AbstractorConnector: select_layers={list(self.select_layers)}, "
@@ -157,8 +146,8 @@ class AbstractorConnector(Connector):
                 )
             )
         )
-        self.visual_fc = nn.Linear(width, out_width)
-        self.vit_eos = nn.Parameter(torch.randn(1, 1, out_width) * 0.02)
+        self.visual_fc = nn.Linear(width, self.out_width)
+        self.vit_eos = nn.Parameter(torch.randn(1, 1, self.out_width) * 0.02)
 
     @property
     def token_count(self) -> FixedTokenCount:

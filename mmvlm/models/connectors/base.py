@@ -37,8 +37,12 @@ class Connector(BaseModule):
         vision_spec (VisionEncoderSpec): of the encoder of ``source``, filled in by
             the VLM.
         out_width (int): width of the language model (Dl), filled in likewise.
-        select_layers (Sequence[int]): hidden states that the connector wants.
+        select_layers (Sequence[int] | None): hidden states that the connector wants;
+            None takes ``default_layers``.
         init_cfg (dict | list | None): mmengine initialisation.
+
+    Raises:
+        ValueError: for layers that the encoder has not, or another number of them.
 
     """
 
@@ -49,6 +53,10 @@ class Connector(BaseModule):
     fills: tuple[str, ...] = ("image",)
     #: Channels of ``Filled.memory``; None for connectors that give none.
     memory_width: int | None = None
+    #: Hidden states that it reads where the config names none.
+    default_layers: tuple[int, ...] = (-2,)
+    #: Whether it reads exactly one hidden state.
+    one_layer: bool = False
     #: Whether it takes views that each have a grid of their own (``features.grids``).
     takes_grids: bool = False
 
@@ -57,13 +65,19 @@ class Connector(BaseModule):
         *,
         vision_spec: VisionEncoderSpec,
         out_width: int,
-        select_layers: Sequence[int] = (-2,),
+        select_layers: Sequence[int] | None = None,
         init_cfg: dict | list | None = None,
     ) -> None:
         super().__init__(init_cfg)
         self.vision_spec = vision_spec
         self.out_width = out_width
-        self.select_layers = tuple(select_layers)
+        layers = self.default_layers if select_layers is None else select_layers
+        self.select_layers = tuple(layers)
+        if self.one_layer and len(self.select_layers) != 1:
+            raise ValueError(
+                f"{type(self).__name__}: select_layers={list(self.select_layers)}, "
+                "expected exactly one layer."
+            )
         for layer in self.select_layers:
             vision_spec.layer_index(layer)
 

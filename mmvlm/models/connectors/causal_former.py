@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -164,8 +164,6 @@ class CausalFormerConnector(Connector):
     arXiv 2307.05222. Deviations: none (released code).
 
     Args:
-        vision_spec (VisionEncoderSpec): filled in by the VLM.
-        out_width (int): Dl, filled in by the VLM.
         num_queries (int): tokens per view (Q).
         width (int): channels of the decoder (D).
         num_layers (int): blocks (L).
@@ -174,9 +172,7 @@ class CausalFormerConnector(Connector):
         intermediate_size (int): hidden channels of the feed-forwards (F).
         dropout (float): on every residual branch, input and output, in training.
         vision_norm (bool): LayerNorm on the image tokens first (``ln_visual``).
-        select_layers (Sequence[int]): exactly one hidden state; all its tokens,
-            prefix included, are read.
-        init_cfg (dict | list | None): mmengine initialisation.
+        **kwargs: see :class:`Connector`.
 
     Raises:
         ValueError: not exactly one layer.
@@ -190,12 +186,12 @@ class CausalFormerConnector(Connector):
     tiny_fields = dict(  # noqa: RUF012
         width=32, num_layers=2, num_heads=4, head_width=8, intermediate_size=48
     )
+    default_layers = (-1,)
+    one_layer = True
 
     def __init__(
         self,
         *,
-        vision_spec: VisionEncoderSpec,
-        out_width: int,
         num_queries: int = 32,
         width: int = 768,
         num_layers: int = 12,
@@ -204,28 +200,17 @@ class CausalFormerConnector(Connector):
         intermediate_size: int = 3072,
         dropout: float = 0.1,
         vision_norm: bool = True,
-        select_layers: Sequence[int] = (-1,),
-        init_cfg: dict | list | None = None,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(
-            vision_spec=vision_spec,
-            out_width=out_width,
-            select_layers=select_layers,
-            init_cfg=init_cfg,
-        )
-        if len(self.select_layers) != 1:
-            raise ValueError(
-                f"CausalFormerConnector: select_layers={list(self.select_layers)}, "
-                "expected exactly one layer."
-            )
+        super().__init__(**kwargs)
         self.num_queries = num_queries
-        dv = vision_spec.width
+        dv = self.vision_spec.width
         self.ln_visual = nn.LayerNorm(dv, eps=1e-6) if vision_norm else nn.Identity()
         self.causal_tokens = nn.Parameter(torch.randn(1, num_queries, width) * 0.02)
         self.cformer = _Decoder(
             num_layers, width, dv, num_heads, head_width, intermediate_size
         )
-        self.projection = nn.Linear(width, out_width)
+        self.projection = nn.Linear(width, self.out_width)
         self.drop = nn.Dropout(dropout)
 
     @property

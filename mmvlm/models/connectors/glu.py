@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.functional import silu
 
 from mmvlm.registry import MODELS
-from mmvlm.structures import PatchTokenCount, VisionEncoderSpec, VisionFeatures
+from mmvlm.structures import PatchTokenCount, VisionFeatures
 
 from .base import Connector
 
@@ -22,12 +22,9 @@ class GLUConnector(Connector):
     NeurIPS 2024, arXiv 2311.03079. Deviations: none.
 
     Args:
-        vision_spec (VisionEncoderSpec): filled in by the VLM.
-        out_width (int): Dl, filled in by the VLM.
         hidden_width (int | None): of the gated MLP (Dh); None takes 2 * Dl. CogVLM:
             the language model's MLP width.
-        select_layers (Sequence[int]): exactly one hidden state.
-        init_cfg (dict | list | None): mmengine initialisation.
+        **kwargs: see :class:`Connector`.
 
     Raises:
         ValueError: not exactly one layer.
@@ -36,34 +33,19 @@ class GLUConnector(Connector):
 
     """
 
-    def __init__(
-        self,
-        *,
-        vision_spec: VisionEncoderSpec,
-        out_width: int,
-        hidden_width: int | None = None,
-        select_layers: Sequence[int] = (-1,),
-        init_cfg: dict | list | None = None,
-    ) -> None:
-        super().__init__(
-            vision_spec=vision_spec,
-            out_width=out_width,
-            select_layers=select_layers,
-            init_cfg=init_cfg,
-        )
-        if len(self.select_layers) != 1:
-            raise ValueError(
-                f"GLUConnector: select_layers={list(select_layers)}, expected exactly "
-                "one layer."
-            )
-        hidden = hidden_width or 2 * out_width
-        self.linear_proj = nn.Linear(vision_spec.width, out_width, bias=False)
-        self.norm1 = nn.LayerNorm(out_width)
-        self.dense_h_to_4h = nn.Linear(out_width, hidden, bias=False)
-        self.gate_proj = nn.Linear(out_width, hidden, bias=False)
-        self.dense_4h_to_h = nn.Linear(hidden, out_width, bias=False)
-        self.boi = nn.Parameter(torch.zeros(1, 1, out_width))
-        self.eoi = nn.Parameter(torch.zeros(1, 1, out_width))
+    default_layers = (-1,)
+    one_layer = True
+
+    def __init__(self, *, hidden_width: int | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        hidden = hidden_width or 2 * self.out_width
+        self.linear_proj = nn.Linear(self.vision_spec.width, self.out_width, bias=False)
+        self.norm1 = nn.LayerNorm(self.out_width)
+        self.dense_h_to_4h = nn.Linear(self.out_width, hidden, bias=False)
+        self.gate_proj = nn.Linear(self.out_width, hidden, bias=False)
+        self.dense_4h_to_h = nn.Linear(hidden, self.out_width, bias=False)
+        self.boi = nn.Parameter(torch.zeros(1, 1, self.out_width))
+        self.eoi = nn.Parameter(torch.zeros(1, 1, self.out_width))
 
     @property
     def token_count(self) -> PatchTokenCount:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -22,12 +23,10 @@ class LayerTokensConnector(Connector):
     none.
 
     Args:
-        vision_spec (VisionEncoderSpec): filled in by the VLM; with a class token.
-        out_width (int): Dl, filled in by the VLM.
         hidden (int): channels in the middle (Dh).
         every (int): take every k-th layer, k, 2k, ...; LaVIN: 4.
-        select_layers (Sequence[int] | None): layers in place of ``every``.
-        init_cfg (dict | list | None): mmengine initialisation.
+        select_layers (Sequence[int] | None): these in place of every k-th.
+        **kwargs: see :class:`Connector`.
 
     Raises:
         ValueError: for an encoder without class token, or of fewer layers.
@@ -36,15 +35,16 @@ class LayerTokensConnector(Connector):
 
     """
 
+    default_layers = ()  # decided by ``every``
+
     def __init__(
         self,
         *,
         vision_spec: VisionEncoderSpec,
-        out_width: int,
         hidden: int = 128,
         every: int = 4,
         select_layers: Sequence[int] | None = None,
-        init_cfg: dict | list | None = None,
+        **kwargs: Any,
     ) -> None:
         layers = select_layers or range(every, vision_spec.num_layers + 1, every)
         if not list(layers) or not vision_spec.num_prefix_tokens:
@@ -53,16 +53,11 @@ class LayerTokensConnector(Connector):
                 f"{vision_spec.num_layers} layers with {vision_spec.num_prefix_tokens} "
                 "class tokens; expected at least one of each."
             )
-        super().__init__(
-            vision_spec=vision_spec,
-            out_width=out_width,
-            select_layers=tuple(layers),
-            init_cfg=init_cfg,
-        )
+        super().__init__(vision_spec=vision_spec, select_layers=tuple(layers), **kwargs)
         self.adapter_proj = nn.Sequential(
             nn.Linear(vision_spec.width, hidden),
             nn.SiLU(),
-            nn.Linear(hidden, out_width),
+            nn.Linear(hidden, self.out_width),
         )
 
     @property

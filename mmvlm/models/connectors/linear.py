@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
 
 from mmvlm.registry import MODELS
-from mmvlm.structures import PatchTokenCount, VisionEncoderSpec, VisionFeatures
+from mmvlm.structures import PatchTokenCount, VisionFeatures
 
 from .base import Connector
 
@@ -19,12 +19,9 @@ class PatchConnector(Connector):
     Subclasses set ``self.proj``, a module from (..., Dv) to (..., Dl).
 
     Args:
-        vision_spec (VisionEncoderSpec): filled in by the VLM.
-        out_width (int): Dl, filled in by the VLM.
-        select_layers (Sequence[int]): exactly one hidden state.
         select_feature (str): ``patch`` drops the prefix tokens, ``cls_patch``
             keeps them.
-        init_cfg (dict | list | None): mmengine initialisation.
+        **kwargs: see :class:`Connector`.
 
     Raises:
         ValueError: unknown ``select_feature``, or not exactly one layer.
@@ -32,28 +29,11 @@ class PatchConnector(Connector):
     """
 
     proj: nn.Module
+    one_layer = True
 
-    def __init__(
-        self,
-        *,
-        vision_spec: VisionEncoderSpec,
-        out_width: int,
-        select_layers: Sequence[int] = (-2,),
-        select_feature: str = "patch",
-        init_cfg: dict | list | None = None,
-    ) -> None:
-        super().__init__(
-            vision_spec=vision_spec,
-            out_width=out_width,
-            select_layers=select_layers,
-            init_cfg=init_cfg,
-        )
+    def __init__(self, *, select_feature: str = "patch", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
         name = type(self).__name__
-        if len(self.select_layers) != 1:
-            raise ValueError(
-                f"{name}: select_layers={list(self.select_layers)}, expected exactly "
-                "one layer."
-            )
         if select_feature not in ("patch", "cls_patch"):
             raise ValueError(
                 f"{name}: select_feature={select_feature!r}, expected 'patch' or "
@@ -90,30 +70,12 @@ class LinearConnector(PatchConnector):
     2304.08485. Deviations: none.
 
     Args:
-        vision_spec (VisionEncoderSpec): filled in by the VLM.
-        out_width (int): Dl, filled in by the VLM.
-        select_layers (Sequence[int]): exactly one hidden state.
-        select_feature (str): ``patch`` or ``cls_patch``.
-        init_cfg (dict | list | None): mmengine initialisation.
+        **kwargs: see :class:`PatchConnector`.
 
     Trainable parameters: Dv*Dl + Dl.
 
     """
 
-    def __init__(
-        self,
-        *,
-        vision_spec: VisionEncoderSpec,
-        out_width: int,
-        select_layers: Sequence[int] = (-2,),
-        select_feature: str = "patch",
-        init_cfg: dict | list | None = None,
-    ) -> None:
-        super().__init__(
-            vision_spec=vision_spec,
-            out_width=out_width,
-            select_layers=select_layers,
-            select_feature=select_feature,
-            init_cfg=init_cfg,
-        )
-        self.proj = nn.Linear(vision_spec.width, out_width)
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.proj = nn.Linear(self.vision_spec.width, self.out_width)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Any
 
 from torch import nn
 
 from mmvlm.registry import MODELS
-from mmvlm.structures import VisionEncoderSpec
 
 from .linear import PatchConnector
 
@@ -21,36 +20,26 @@ class LinearNormConnector(PatchConnector):
     projection). Deviations: none.
 
     Args:
-        vision_spec (VisionEncoderSpec): filled in by the VLM.
-        out_width (int): Dl, filled in by the VLM.
         norm_eps (float): of the norm.
-        select_layers (Sequence[int]): exactly one hidden state.
         select_feature (str): ``cls_patch`` keeps the prefix tokens, ``patch`` drops
             them.
-        init_cfg (dict | list | None): mmengine initialisation.
+        **kwargs: see :class:`Connector`.
 
     Trainable parameters: Dv*Dl + 3*Dl.
 
     """
 
+    default_layers = (-1,)
+
     def __init__(
         self,
         *,
-        vision_spec: VisionEncoderSpec,
-        out_width: int,
         norm_eps: float = 1e-12,
-        select_layers: Sequence[int] = (-1,),
         select_feature: str = "cls_patch",
-        init_cfg: dict | list | None = None,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(
-            vision_spec=vision_spec,
-            out_width=out_width,
-            select_layers=select_layers,
-            select_feature=select_feature,
-            init_cfg=init_cfg,
-        )
+        super().__init__(select_feature=select_feature, **kwargs)
         self.proj = nn.Sequential(
-            nn.Linear(vision_spec.width, out_width),
-            nn.LayerNorm(out_width, eps=norm_eps),
+            nn.Linear(self.vision_spec.width, self.out_width),
+            nn.LayerNorm(self.out_width, eps=norm_eps),
         )

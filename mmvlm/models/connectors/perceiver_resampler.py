@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -174,15 +175,12 @@ class PerceiverResamplerConnector(Connector):
     which keeps the ``<image>`` embedding in the language model's table.
 
     Args:
-        vision_spec (VisionEncoderSpec): filled in by the VLM.
-        out_width (int): Dl, filled in by the VLM.
         depth (int): layers.
         heads, dim_head (int): attention heads and their channels.
         num_latents (int): media tokens per picture (n).
         max_frames (int | None): None for pictures of one view; else the most
             views that a picture may have, each with a learned embedding.
-        select_layers (Sequence[int]): exactly one hidden state.
-        init_cfg (dict | list | None): mmengine initialisation.
+        **kwargs: see :class:`Connector`.
 
     Raises:
         ValueError: not exactly one layer.
@@ -191,41 +189,31 @@ class PerceiverResamplerConnector(Connector):
 
     """
 
+    default_layers = (-1,)
+    one_layer = True
+
     def __init__(
         self,
         *,
-        vision_spec: VisionEncoderSpec,
-        out_width: int,
         depth: int = 6,
         heads: int = 8,
         dim_head: int = 64,
         num_latents: int = 64,
         max_frames: int | None = None,
-        select_layers: Sequence[int] = (-1,),
-        init_cfg: dict | list | None = None,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(
-            vision_spec=vision_spec,
-            out_width=out_width,
-            select_layers=select_layers,
-            init_cfg=init_cfg,
-        )
-        if len(self.select_layers) != 1:
-            raise ValueError(
-                f"PerceiverResamplerConnector: select_layers={list(select_layers)}, "
-                "expected exactly one layer."
-            )
+        super().__init__(**kwargs)
         self.max_frames = max_frames
-        self.memory_width = vision_spec.width
+        self.memory_width = self.vision_spec.width
         self.resampler = PerceiverResampler(
-            vision_spec.width,
+            self.vision_spec.width,
             depth=depth,
             heads=heads,
             dim_head=dim_head,
             num_latents=num_latents,
             max_frames=max_frames,
         )
-        self.slot_embed = nn.Parameter(torch.randn(1, out_width) * 0.02)
+        self.slot_embed = nn.Parameter(torch.randn(1, self.out_width) * 0.02)
 
     @property
     def token_count(self) -> OnePerPicture:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
 
 from mmvlm.registry import MODELS
-from mmvlm.structures import PatchTokenCount, VisionEncoderSpec, VisionFeatures
+from mmvlm.structures import PatchTokenCount, VisionFeatures
 
 from .base import Connector
 
@@ -47,11 +47,8 @@ class PixelShuffleConnector(Connector):
     divide.
 
     Args:
-        vision_spec (VisionEncoderSpec): filled in by the VLM.
-        out_width (int): Dl, filled in by the VLM.
         shrink (int): side of a block in patches (their ratio is 1 / shrink).
-        select_layers (Sequence[int]): exactly one hidden state.
-        init_cfg (dict | list | None): mmengine initialisation.
+        **kwargs: see :class:`Connector`.
 
     Raises:
         ValueError: ``shrink`` below 1, or not exactly one layer.
@@ -60,35 +57,20 @@ class PixelShuffleConnector(Connector):
 
     """
 
-    def __init__(
-        self,
-        *,
-        vision_spec: VisionEncoderSpec,
-        out_width: int,
-        shrink: int = 2,
-        select_layers: Sequence[int] = (-1,),
-        init_cfg: dict | list | None = None,
-    ) -> None:
-        super().__init__(
-            vision_spec=vision_spec,
-            out_width=out_width,
-            select_layers=select_layers,
-            init_cfg=init_cfg,
-        )
+    default_layers = (-1,)
+    one_layer = True
+
+    def __init__(self, *, shrink: int = 2, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
         if shrink < 1:
             raise ValueError(f"PixelShuffleConnector: shrink={shrink}, expected >= 1.")
-        if len(self.select_layers) != 1:
-            raise ValueError(
-                f"PixelShuffleConnector: select_layers={list(self.select_layers)}, "
-                "expected exactly one layer."
-            )
         self.shrink = shrink
-        width = vision_spec.width * shrink**2
+        width = self.vision_spec.width * shrink**2
         self.proj = nn.Sequential(
             nn.LayerNorm(width),
-            nn.Linear(width, out_width),
+            nn.Linear(width, self.out_width),
             nn.GELU(),
-            nn.Linear(out_width, out_width),
+            nn.Linear(self.out_width, self.out_width),
         )
 
     @property

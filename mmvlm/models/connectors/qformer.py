@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -35,8 +35,6 @@ class QFormerConnector(Connector):
     and never trained.
 
     Args:
-        vision_spec (VisionEncoderSpec): filled in by the VLM.
-        out_width (int): Dl, filled in by the VLM.
         num_queries (int): tokens per view (Q).
         hidden_size (int): width of the Q-Former (D).
         num_layers (int): blocks (L).
@@ -48,9 +46,7 @@ class QFormerConnector(Connector):
         max_position_embeddings (int): most tokens of a question.
         dropout (float): of attention and feed-forward, in training.
         vision_norm (bool): LayerNorm on the image tokens first (``ln_vision``).
-        select_layers (Sequence[int]): exactly one hidden state; all its tokens,
-            prefix included, are read.
-        init_cfg (dict | list | None): mmengine initialisation.
+        **kwargs: see :class:`Connector`.
 
     Raises:
         ValueError: not exactly one layer.
@@ -62,11 +58,12 @@ class QFormerConnector(Connector):
 
     """
 
+    default_layers = (-1,)
+    one_layer = True
+
     def __init__(
         self,
         *,
-        vision_spec: VisionEncoderSpec,
-        out_width: int,
         num_queries: int = 32,
         hidden_size: int = 768,
         num_layers: int = 12,
@@ -78,23 +75,12 @@ class QFormerConnector(Connector):
         max_position_embeddings: int = 512,
         dropout: float = 0.1,
         vision_norm: bool = True,
-        select_layers: Sequence[int] = (-1,),
-        init_cfg: dict | list | None = None,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(
-            vision_spec=vision_spec,
-            out_width=out_width,
-            select_layers=select_layers,
-            init_cfg=init_cfg,
-        )
-        if len(self.select_layers) != 1:
-            raise ValueError(
-                f"QFormerConnector: select_layers={list(self.select_layers)}, expected "
-                "exactly one layer."
-            )
+        super().__init__(**kwargs)
         self.instruction_aware = instruction_aware
         self.num_queries = num_queries
-        width = vision_spec.width
+        width = self.vision_spec.width
         self.ln_vision = nn.LayerNorm(width) if vision_norm else nn.Identity()
         self.query_tokens = nn.Parameter(torch.zeros(1, num_queries, hidden_size))
         nn.init.normal_(self.query_tokens, std=0.02)
@@ -115,7 +101,7 @@ class QFormerConnector(Connector):
             last = self.qformer.encoder.layer[-1]
             for unused in (last.intermediate, last.output):
                 _keep_as_buffers(unused)
-        self.proj = nn.Linear(hidden_size, out_width)
+        self.proj = nn.Linear(hidden_size, self.out_width)
 
     @property
     def reads(self) -> tuple[str, ...]:

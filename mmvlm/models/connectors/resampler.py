@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -35,9 +35,6 @@ class ResamplerConnector(Connector):
     2308.12966. Deviations: none; ``pos_embed`` is a buffer, as it is not trained.
 
     Args:
-        vision_spec (VisionEncoderSpec): filled in by the VLM; its width is that of
-            the keys, which ``kv_proj`` maps to ``dim`` where they differ.
-        out_width (int): Dl, filled in by the VLM.
         grid (int): queries per side.
         dim (int | None): width of the attention (E); None takes ``out_width``.
         heads (int | None): None takes E / 128, at least 1.
@@ -46,8 +43,7 @@ class ResamplerConnector(Connector):
         drop_cls (bool): leave the prefix tokens out; kept, they have no position.
         post_proj (str | None): ``matrix``: norm, then a matrix without bias
             (Qwen-VL); ``linear``: norm, then a linear layer; None: nothing.
-        select_layers (Sequence[int]): exactly one hidden state.
-        init_cfg (dict | list | None): mmengine initialisation.
+        **kwargs: see :class:`Connector`.
 
     Raises:
         ValueError: unknown ``post_proj``, widths that do not fit, or not exactly
@@ -66,12 +62,12 @@ class ResamplerConnector(Connector):
     """
 
     takes_grids = True
+    default_layers = (-1,)
+    one_layer = True
 
     def __init__(
         self,
         *,
-        vision_spec: VisionEncoderSpec,
-        out_width: int,
         grid: int = 16,
         dim: int | None = None,
         heads: int | None = None,
@@ -79,34 +75,23 @@ class ResamplerConnector(Connector):
         ln_eps: float = 1e-6,
         drop_cls: bool = True,
         post_proj: str | None = None,
-        select_layers: Sequence[int] = (-1,),
-        init_cfg: dict | list | None = None,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(
-            vision_spec=vision_spec,
-            out_width=out_width,
-            select_layers=select_layers,
-            init_cfg=init_cfg,
-        )
-        dim = dim or out_width
-        if len(self.select_layers) != 1:
-            raise ValueError(
-                f"ResamplerConnector: select_layers={list(self.select_layers)}, "
-                "expected exactly one layer."
-            )
+        super().__init__(**kwargs)
+        dim = dim or self.out_width
         if post_proj not in _POST:
             raise ValueError(
                 f"ResamplerConnector: post_proj={post_proj!r}, expected one of {_POST}."
             )
-        if post_proj is None and dim != out_width:
+        if post_proj is None and dim != self.out_width:
             raise ValueError(
-                f"ResamplerConnector: dim={dim}, but the language model is {out_width} "
-                "wide; set post_proj='linear' or leave dim out."
+                f"ResamplerConnector: dim={dim}, but the language model is "
+                f"{self.out_width} wide; set post_proj='linear' or leave dim out."
             )
         self.grid, self.drop_cls, self.post_proj = (grid, grid), drop_cls, post_proj
         self.query = nn.Parameter(torch.empty(grid * grid, dim))
         self.register_buffer("pos_embed", sincos_grid(dim, self.grid))
-        width = vision_spec.width
+        width = self.vision_spec.width
         self.kv_proj = (
             nn.Identity() if width == dim else nn.Linear(width, dim, bias=kv_bias)
         )
@@ -118,9 +103,9 @@ class ResamplerConnector(Connector):
         if post_proj is not None:
             self.ln_post = nn.LayerNorm(dim, ln_eps)
         if post_proj == "matrix":
-            self.proj = nn.Parameter(torch.randn(dim, out_width) / dim**0.5)
+            self.proj = nn.Parameter(torch.randn(dim, self.out_width) / dim**0.5)
         elif post_proj == "linear":
-            self.proj = nn.Linear(dim, out_width)
+            self.proj = nn.Linear(dim, self.out_width)
         self._draw()
 
     def _draw(self) -> None:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.functional import pad
 
 from mmvlm.registry import MODELS
-from mmvlm.structures import ViewLayout, VisionEncoderSpec, VisionFeatures
+from mmvlm.structures import ViewLayout, VisionFeatures
 
 from .base import Connector
 
@@ -41,12 +41,9 @@ class TokenConcatConnector(Connector):
     is filled with zeros; the official code fails.
 
     Args:
-        vision_spec (VisionEncoderSpec): filled in by the VLM.
-        out_width (int): Dl, filled in by the VLM.
         group (int): consecutive tokens that become one.
         vision_norm (bool): LayerNorm on the image tokens first (``ln_vision``).
-        select_layers (Sequence[int]): exactly one hidden state.
-        init_cfg (dict | list | None): mmengine initialisation.
+        **kwargs: see :class:`Connector`.
 
     Raises:
         ValueError: not exactly one layer, or ``group`` below 1.
@@ -55,35 +52,21 @@ class TokenConcatConnector(Connector):
 
     """
 
+    default_layers = (-1,)
+    one_layer = True
+
     def __init__(
-        self,
-        *,
-        vision_spec: VisionEncoderSpec,
-        out_width: int,
-        group: int = 4,
-        vision_norm: bool = True,
-        select_layers: Sequence[int] = (-1,),
-        init_cfg: dict | list | None = None,
+        self, *, group: int = 4, vision_norm: bool = True, **kwargs: Any
     ) -> None:
-        super().__init__(
-            vision_spec=vision_spec,
-            out_width=out_width,
-            select_layers=select_layers,
-            init_cfg=init_cfg,
-        )
-        if len(self.select_layers) != 1:
-            raise ValueError(
-                f"TokenConcatConnector: select_layers={list(self.select_layers)}, "
-                "expected exactly one layer."
-            )
+        super().__init__(**kwargs)
         if group < 1:
             raise ValueError(
                 f"TokenConcatConnector: group={group}, expected at least 1."
             )
         self.group = group
-        width = vision_spec.width
+        width = self.vision_spec.width
         self.ln_vision = nn.LayerNorm(width) if vision_norm else nn.Identity()
-        self.proj = nn.Linear(group * width, out_width)
+        self.proj = nn.Linear(group * width, self.out_width)
 
     @property
     def token_count(self) -> ConcatTokenCount:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -128,8 +129,6 @@ class UniversalProjectionConnector(Connector):
     expert, times that expert's weight). With one expert there is no router.
 
     Args:
-        vision_spec (VisionEncoderSpec): filled in by the VLM.
-        out_width (int): Dl, filled in by the VLM.
         modalities (Sequence[str]): what the connector takes.
         num_experts (int): K.
         num_layers (int): blocks per expert (L).
@@ -138,8 +137,7 @@ class UniversalProjectionConnector(Connector):
         router (str): ``soft_sigmoid``, ``softmax``, ``constant`` or ``sparse``.
         multiple_of (int): the blocks' hidden width is rounded up to it.
         tags (bool): put start and end tag around the tokens.
-        select_layers (Sequence[int]): exactly one hidden state, prefix tokens kept.
-        init_cfg (dict | list | None): mmengine initialisation.
+        **kwargs: see :class:`Connector`.
 
     Raises:
         ValueError: for an unknown router, more than one layer, no modality, or
@@ -158,11 +156,11 @@ class UniversalProjectionConnector(Connector):
 
     """
 
+    default_layers = (-1,)
+
     def __init__(
         self,
         *,
-        vision_spec: VisionEncoderSpec,
-        out_width: int,
         modalities: Sequence[str] = ("image",),
         num_experts: int = 3,
         num_layers: int = 8,
@@ -171,16 +169,10 @@ class UniversalProjectionConnector(Connector):
         router: str = "soft_sigmoid",
         multiple_of: int = 256,
         tags: bool = True,
-        select_layers: Sequence[int] = (-1,),
-        init_cfg: dict | list | None = None,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(
-            vision_spec=vision_spec,
-            out_width=out_width,
-            select_layers=select_layers,
-            init_cfg=init_cfg,
-        )
-        width, name = vision_spec.width, type(self).__name__
+        super().__init__(**kwargs)
+        width, name = self.vision_spec.width, type(self).__name__
         self.fills = tuple(modalities)
         if router not in ROUTERS:
             raise ValueError(
@@ -203,14 +195,14 @@ class UniversalProjectionConnector(Connector):
         for tokens in self.resample_tokens.values():
             nn.init.normal_(tokens, std=0.02)
         self.proj_in = self._projections(width, width)
-        self.proj_out = self._projections(width, out_width)
+        self.proj_out = self._projections(width, self.out_width)
         routed = num_experts > 1 and router != "constant"
         self.routers = nn.ModuleDict(
             {m: Router(width, num_experts) for m in self.fills if routed}
         )
         if tags:
-            self.start_tag = self._parameters_per_modality(1, 1, out_width)
-            self.end_tag = self._parameters_per_modality(1, 1, out_width)
+            self.start_tag = self._parameters_per_modality(1, 1, self.out_width)
+            self.end_tag = self._parameters_per_modality(1, 1, self.out_width)
             for tag in (*self.start_tag.values(), *self.end_tag.values()):
                 nn.init.uniform_(tag)
 

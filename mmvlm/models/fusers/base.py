@@ -24,21 +24,25 @@ class Fuser(BaseModule):
 
     Args:
         vision_spec (VisionEncoderSpec): filled in from the encoder.
-        select_layers (Sequence[int]): hidden states that the fuser wants.
+        select_layers (Sequence[int] | None): hidden states that the fuser wants; None
+            takes ``default_layers``.
         init_cfg (dict | list | None): mmengine initialisation.
-
     """
+
+    #: Hidden states that it reads where the config names none.
+    default_layers: tuple[int, ...] = (-2,)
 
     def __init__(
         self,
         *,
         vision_spec: VisionEncoderSpec,
-        select_layers: Sequence[int] = (-2,),
+        select_layers: Sequence[int] | None = None,
         init_cfg: dict | list | None = None,
     ) -> None:
         super().__init__(init_cfg)
         self.vision_spec = vision_spec
-        self.select_layers = tuple(select_layers)
+        layers = self.default_layers if select_layers is None else select_layers
+        self.select_layers = tuple(layers)
         for layer in self.select_layers:
             vision_spec.layer_index(layer)
 
@@ -62,7 +66,6 @@ class Fuser(BaseModule):
 
         Args:
             size (tuple[int, int]): height and width of one view in pixels.
-
         """
         return ViewLayout(size, size)
 

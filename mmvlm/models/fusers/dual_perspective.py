@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import nn
@@ -43,7 +44,6 @@ class OneViewLayout:
         views (DualPerspective): the views that a picture must have.
         view_size (tuple[int, int] | None): pixels that the fused view stands for;
             None keeps those of one view.
-
     """
 
     views: DualPerspective
@@ -54,7 +54,6 @@ class OneViewLayout:
 
         Raises:
             LayoutError: when the picture has other views.
-
         """
         if DualPerspective.of(layout) != self.views:
             raise LayoutError(
@@ -79,7 +78,6 @@ class PostNormAttention(nn.Module):
         heads (int): heads; C must be a multiple.
 
     Parameters: 4 * (C*C + C) + 2*C.
-
     """
 
     def __init__(self, width: int, heads: int) -> None:
@@ -139,7 +137,6 @@ class DualPerspectiveFuser(Fuser):
     one call.
 
     Args:
-        vision_spec (VisionEncoderSpec): filled in from the encoder.
         grid (int): N; 3 in the released model.
         heads (int): of the attention.
         out_size (int | None): side of the result in patches; None takes that of a
@@ -150,8 +147,7 @@ class DualPerspectiveFuser(Fuser):
         enhance (bool): attend at all.
         average_with_resized (bool): average the result with the resized view.
         pooling (str): ``bilinear`` (code) or ``average`` (paper).
-        select_layers (Sequence[int]): exactly one hidden state.
-        init_cfg (dict | list | None): mmengine initialisation.
+        **kwargs: see :class:`Fuser`.
 
     Raises:
         ValueError: unknown options, a width that ``heads`` (or 16, for the
@@ -169,13 +165,11 @@ class DualPerspectiveFuser(Fuser):
         >>> features = VisionFeatures((views,), (2,), (4, 4), 1, (layout,))
         >>> fuser(features).hidden_states[0].shape
         torch.Size([1, 16, 32])
-
     """
 
     def __init__(
         self,
         *,
-        vision_spec: VisionEncoderSpec,
         grid: int = 3,
         heads: int = 8,
         out_size: int | None = None,
@@ -185,12 +179,9 @@ class DualPerspectiveFuser(Fuser):
         enhance: bool = True,
         average_with_resized: bool = True,
         pooling: str = "bilinear",
-        select_layers: Sequence[int] = (-2,),
-        init_cfg: dict | list | None = None,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(
-            vision_spec=vision_spec, select_layers=select_layers, init_cfg=init_cfg
-        )
+        super().__init__(**kwargs)
         _check_choice("branches", branches, BRANCHES)
         _check_choice("pairing", pairing, PAIRINGS)
         _check_choice("pooling", pooling, POOLINGS)
@@ -207,7 +198,7 @@ class DualPerspectiveFuser(Fuser):
         if average_with_resized:
             kinds += ("resized",)
         self.views = DualPerspective(grid, kinds)
-        width = vision_spec.width
+        width = self.vision_spec.width
         self.attention = PostNormAttention(width, heads) if enhance else None
         normed = enhance and fusion != "paper_concat"
         self.ln_fuse = nn.LayerNorm(width) if normed else None
@@ -283,7 +274,6 @@ class DualPerspectiveFuser(Fuser):
 
         Raises:
             LayoutError: when the pictures have other views.
-
         """
         layouts = tuple(self.out_layout(layout) for layout in features.layouts)
         patches = features.patches(0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Any
 
 from torch import nn
 
@@ -25,25 +25,16 @@ class FPNFuser(Fuser):
     shapes are unpublished and ours here).
 
     Args:
-        vision_spec (VisionEncoderSpec): filled in from the encoder.
-        select_layers (Sequence[int]): layers, shallow to deep.
-        init_cfg (dict | list | None): mmengine initialisation.
+        **kwargs: see :class:`Fuser`.
 
     Trainable parameters: with L layers L*(C*C + C) + 9*C*C + C.
-
     """
 
-    def __init__(
-        self,
-        *,
-        vision_spec: VisionEncoderSpec,
-        select_layers: Sequence[int] = (3, 8, 13, 18, 23),
-        init_cfg: dict | list | None = None,
-    ) -> None:
-        super().__init__(
-            vision_spec=vision_spec, select_layers=select_layers, init_cfg=init_cfg
-        )
-        width = vision_spec.width
+    default_layers = (3, 8, 13, 18, 23)
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        width = self.vision_spec.width
         self.laterals = nn.ModuleList(
             nn.Linear(width, width) for _ in self.select_layers
         )

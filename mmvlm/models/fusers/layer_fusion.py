@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import nn
@@ -27,26 +27,16 @@ class LayerMeanFuser(Fuser):
     fusion baselines; their module shapes are unpublished and ours here).
 
     Args:
-        vision_spec (VisionEncoderSpec): filled in from the encoder.
-        select_layers (Sequence[int]): layers to average.
         learned (bool): learn one weight per layer (a softmax, equal at first).
-        init_cfg (dict | list | None): mmengine initialisation.
+        **kwargs: see :class:`Fuser`.
 
     Trainable parameters: number of layers when ``learned``, else 0.
-
     """
 
-    def __init__(
-        self,
-        *,
-        vision_spec: VisionEncoderSpec,
-        select_layers: Sequence[int] = (3, 8, 13, 18, 23),
-        learned: bool = False,
-        init_cfg: dict | list | None = None,
-    ) -> None:
-        super().__init__(
-            vision_spec=vision_spec, select_layers=select_layers, init_cfg=init_cfg
-        )
+    default_layers = (3, 8, 13, 18, 23)
+
+    def __init__(self, *, learned: bool = False, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
         scores = torch.zeros(len(self.select_layers))
         if learned:
             self.scores = nn.Parameter(scores)
@@ -79,24 +69,12 @@ class LayerConcatFuser(Fuser):
     Paper: the channel-concatenation baseline of MMFuser, arXiv 2410.11829.
 
     Args:
-        vision_spec (VisionEncoderSpec): filled in from the encoder.
-        select_layers (Sequence[int]): layers to concatenate, in this order.
-        init_cfg (dict | list | None): mmengine initialisation.
+        **kwargs: see :class:`Fuser`.
 
     Trainable parameters: 0.
-
     """
 
-    def __init__(
-        self,
-        *,
-        vision_spec: VisionEncoderSpec,
-        select_layers: Sequence[int] = (3, 8, 13, 18, 23),
-        init_cfg: dict | list | None = None,
-    ) -> None:
-        super().__init__(
-            vision_spec=vision_spec, select_layers=select_layers, init_cfg=init_cfg
-        )
+    default_layers = (3, 8, 13, 18, 23)
 
     @property
     def out_spec(self) -> VisionEncoderSpec:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -48,8 +48,6 @@ class MMFuser(Fuser):
     of attention are those of the paper's ablation, with module shapes of ours.
 
     Args:
-        vision_spec (VisionEncoderSpec): filled in from the encoder.
-        select_layers (Sequence[int]): keys and values, then the query layer.
         num_heads (int): heads of both attentions.
         num_points (int): sampling points per head and level.
         attention (str): ``deformable``, ``global`` (every position of every
@@ -57,7 +55,8 @@ class MMFuser(Fuser):
         self_attention (bool): refine what the cross attention found.
         gamma_init (float): start of both gammas.
         backend (str | None): of the deformable sampling; None chooses.
-        init_cfg (dict | list | None): mmengine initialisation.
+        **kwargs: see :class:`Fuser`; of the layers the last one asks, the others are
+            looked into.
 
     Raises:
         ValueError: fewer than two layers, an unknown ``attention`` or
@@ -70,31 +69,28 @@ class MMFuser(Fuser):
         >>> spec = VisionEncoderSpec(1024, 24, 14, 336, num_prefix_tokens=1)
         >>> sum(p.numel() for p in MMFuser(vision_spec=spec).parameters())
         5190592
-
     """
+
+    default_layers = (3, 8, 13, 18, 23)
 
     def __init__(
         self,
         *,
-        vision_spec: VisionEncoderSpec,
-        select_layers: Sequence[int] = (3, 8, 13, 18, 23),
         num_heads: int = 16,
         num_points: int = 4,
         attention: str = "deformable",
         self_attention: bool = True,
         gamma_init: float = 0.0,
         backend: str | None = None,
-        init_cfg: dict | list | None = None,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(
-            vision_spec=vision_spec, select_layers=select_layers, init_cfg=init_cfg
-        )
+        super().__init__(**kwargs)
         if len(self.select_layers) < 2:
             raise ValueError(
                 f"MMFuser: select_layers={list(self.select_layers)}, expected one or "
                 "more layers to look into and the query layer behind them."
             )
-        width = vision_spec.width
+        width = self.vision_spec.width
 
         def build(levels: int) -> nn.Module:
             if attention == "deformable":

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import nn
@@ -20,7 +21,6 @@ class StackedLayout:
 
     Args:
         stacked (int): grids per view.
-
     """
 
     stacked: int
@@ -40,36 +40,26 @@ class PatchInfoMiningFuser(Fuser):
     Language Models", 2024, arXiv 2403.18814. Deviations: none (released code).
 
     Args:
-        vision_spec (VisionEncoderSpec): of a ``DualVisionEncoder``.
-        select_layers (Sequence[int]): exactly one hidden state.
-        init_cfg (dict | list | None): mmengine initialisation.
+        **kwargs: see :class:`Fuser`.
 
     Raises:
         ValueError: for an encoder without a second map, or not exactly one layer.
 
     Trainable parameters: with C = Dv and A = the width of the fine map,
         2*C + C*C + C + 2*(2*A + A*C + C).
-
     """
 
-    def __init__(
-        self,
-        *,
-        vision_spec: VisionEncoderSpec,
-        select_layers: Sequence[int] = (-2,),
-        init_cfg: dict | list | None = None,
-    ) -> None:
-        super().__init__(
-            vision_spec=vision_spec, select_layers=select_layers, init_cfg=init_cfg
-        )
-        fine = {one.name: one for one in vision_spec.maps}.get("fine")
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        fine = {one.name: one for one in self.vision_spec.maps}.get("fine")
         if fine is None or len(self.select_layers) != 1:
             raise ValueError(
-                f"PatchInfoMiningFuser: maps={[one.name for one in vision_spec.maps]}, "
+                "PatchInfoMiningFuser: "
+                f"maps={[one.name for one in self.vision_spec.maps]}, "
                 f"select_layers={list(self.select_layers)}; expected a "
                 "DualVisionEncoder with its 'fine' map and exactly one layer."
             )
-        width, aux = vision_spec.width, fine.width
+        width, aux = self.vision_spec.width, fine.width
 
         def projector(channels: int) -> nn.Sequential:
             return nn.Sequential(nn.LayerNorm(channels), nn.Linear(channels, width))

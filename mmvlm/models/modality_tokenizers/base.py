@@ -19,7 +19,6 @@ class ModalityTokenizer(BaseModule):
         init_cfg (dict | list | None): mmengine initialisation.
 
     Trainable parameters: (N + 1) * Dv for the positions, and the subclass's own.
-
     """
 
     #: Shape of one input, None where the size is free; for messages.
@@ -47,7 +46,6 @@ class ModalityTokenizer(BaseModule):
 
         Raises:
             ValueError: naming the modality and both shapes.
-
         """
         got, wanted = tuple(values.shape[1:]), self.input_shape
         fits = len(got) == len(wanted) and all(

@@ -27,7 +27,6 @@ class FramesTokenizer(BaseModule):
         init_cfg (dict | list | None): mmengine initialisation.
 
     Trainable parameters: none of its own.
-
     """
 
     is_frames: ClassVar[bool] = True
@@ -48,7 +47,6 @@ class FramesTokenizer(BaseModule):
 
         Raises:
             ValueError: naming the modality and both shapes.
-
         """
         got, frames = tuple(values.shape[1:]), self.num_frames
         if len(got) != 4 or got[1] != 3 or frames not in (None, got[0]):

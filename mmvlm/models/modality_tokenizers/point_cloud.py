@@ -70,7 +70,6 @@ class PointCloudTokenizer(ModalityTokenizer):
         ValueError: for a coordinate channel that a point does not have.
 
     Trainable parameters: (channels + 1) * Dv + (N + 1) * Dv.
-
     """
 
     def __init__(
@@ -104,7 +103,6 @@ class PointCloudTokenizer(ModalityTokenizer):
 
         Raises:
             ValueError: naming the modality and what was expected.
-
         """
         super().check(values, modality)
         needed = max(self.num_tokens, self.num_neighbours)

@@ -25,7 +25,6 @@ class TimeSeriesTokenizer(ModalityTokenizer):
         init_cfg (dict | list | None): mmengine initialisation.
 
     Trainable parameters: channels * kernel_size * Dv + (N + 1) * Dv.
-
     """
 
     def __init__(
@@ -71,7 +70,6 @@ class VectorTokenizer(ModalityTokenizer):
         init_cfg (dict | list | None): mmengine initialisation.
 
     Trainable parameters: (length + 1) * N * Dv + (N + 1) * Dv.
-
     """
 
     def __init__(

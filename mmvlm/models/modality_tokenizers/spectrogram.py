@@ -30,7 +30,6 @@ class SpectrogramTokenizer(ModalityTokenizer):
     Example:
         >>> SpectrogramTokenizer(width=32).num_tokens
         1212
-
     """
 
     def __init__(

@@ -68,7 +68,6 @@ def load_ops() -> str | None:
 
     Returns:
         str | None: why they cannot be had; None when they are loaded.
-
     """
     reason = why_not()
     if reason is not None:

@@ -82,7 +82,6 @@ class NarrowNorm:
 
     Args:
         norm (torch.nn.Module): with ``weight`` and ``variance_epsilon``.
-
     """
 
     def __init__(self, norm: torch.nn.Module) -> None:
@@ -139,7 +138,6 @@ class RaggedRows:
         shape (tuple[int, int]): samples B and padded length L.
         to_batch (torch.Tensor): (B * L,), a row for each place of the batch.
         to_rows (torch.Tensor): (T',), a place of the batch for each row.
-
     """
 
     shape: tuple[int, int]
@@ -194,7 +192,6 @@ class NarrowAttention:
 
     Args:
         attention (torch.nn.Module): transformers' ``LlamaAttention``.
-
     """
 
     def __init__(self, attention: torch.nn.Module) -> None:
@@ -273,7 +270,6 @@ def attach_narrow(decoder: torch.nn.Module) -> int:
 
     Returns:
         int: attention layers that got one, and so take :class:`RaggedRows`.
-
     """
     count = 0
     for name, module in decoder.named_modules():

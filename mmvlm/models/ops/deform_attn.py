@@ -54,7 +54,6 @@ def deform_attn_sample(
     Raises:
         ValueError: for shapes that do not fit, or an unknown backend.
         RuntimeError: when the backend that is asked for cannot run here.
-
     """
     shapes = tuple((height, width) for height, width in shapes)
     _check(value, shapes, locations, weights)
@@ -100,7 +99,6 @@ def choose_backend(device: str, asked: str | None = None) -> str:
     Raises:
         ValueError: for an unknown name.
         RuntimeError: when the backend asked for cannot run on the device.
-
     """
     if asked is None:
         return _automatic(device)
@@ -278,7 +276,6 @@ def dividing_step(batch: int, most: int = IM2COL_STEP) -> int:
     Example:
         >>> [dividing_step(n) for n in (1, 64, 80, 67)]
         [1, 64, 40, 1]
-
     """
     return max(step for step in range(1, min(batch, most) + 1) if batch % step == 0)
 

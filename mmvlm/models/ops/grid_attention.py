@@ -30,7 +30,6 @@ class GridAttention(nn.Module):
         ValueError: when the heads do not divide the width.
 
     Trainable parameters: 4*(C*C + C), with ``pool`` C*C + 3*C more.
-
     """
 
     def __init__(

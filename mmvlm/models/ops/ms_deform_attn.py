@@ -37,7 +37,6 @@ class MSDeformAttention(nn.Module):
         ValueError: when the heads do not divide the width, or an unknown backend.
 
     Trainable parameters: 2*C*C + 2*C + 3*M*L*K*(C + 1).
-
     """
 
     def __init__(
@@ -116,7 +115,6 @@ class MSDeformAttention(nn.Module):
 
         Raises:
             ValueError: when ``shapes`` or ``reference_points`` do not fit.
-
         """
         if len(shapes) != self.num_levels:
             raise ValueError(

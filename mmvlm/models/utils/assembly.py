@@ -44,14 +44,14 @@ def build_part(part: Any, **neighbours: Any) -> Any:
     return built
 
 
-def _parameters(kind: Any) -> set[str]:
+def _parameters(kind: Any) -> dict[str, inspect.Parameter]:
     """Return what a class's constructor takes, also through ``**kwargs``."""
-    names: set[str] = set()
+    names: dict[str, inspect.Parameter] = {}
     for cls in (MODELS.get(kind) if isinstance(kind, str) else kind).__mro__:
         if "__init__" not in vars(cls):
             continue
         found = inspect.signature(cls.__init__).parameters
-        names.update(found)
+        names = {**found, **names}
         if not any(p.kind is p.VAR_KEYWORD for p in found.values()):
             break
     return names
@@ -94,6 +94,14 @@ def build_connectors(
         known: dict[str, Any] = dict(out_width=out_width)
         if isinstance(part, dict) and encoders:
             known["vision_spec"] = encoders[encoder_of(encoders, source)].spec
+        elif isinstance(part, dict) and "vision_spec" not in part:
+            spec = _parameters(part["type"]).get("vision_spec")
+            if spec is not None and spec.default is spec.empty:
+                raise ValueError(
+                    f"{name} ({part['type']}) reads features of '{source}', but the "
+                    "model has no encoder: give both model.vision_encoder and "
+                    "model.connector."
+                )
         connector = built[name] = build_part(part, **known)
         if connector.out_width != out_width:
             raise ValueError(

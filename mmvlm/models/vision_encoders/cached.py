@@ -212,7 +212,7 @@ class CachedVisionEncoder(VisionEncoder):
                     self._stored = self.max_bytes + 1
                 return
             self._stored += len(data)
-        write_atomic(path, lambda file: file.write(data))
+        write_atomic(path, data)
 
     @classmethod
     def tiny(cls) -> CachedVisionEncoder:

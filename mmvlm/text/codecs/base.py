@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import copy
+import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from mmvlm.structures import Boxes, Region, Text
+from mmvlm.structures import Boxes, Region, Text, TextMark
 from mmvlm.structures.conversation import Part
 
 GEOMETRIES = ("stretch", "square_pad")
@@ -37,6 +38,23 @@ class Found:
     values: Sequence
     kind: Literal["box", "point", "mask"] = "box"
     phrase: str | None = None
+
+
+@dataclass(frozen=True)
+class RegionToken:
+    """A token that stands for one region, by its features or by what it predicts.
+
+    Args:
+        token (str): the characters.
+        use (str): ``input``: an input of the kind fills its place; ``output``: a head
+            reads it.
+        kind (str): of that input (``region``), or what the head learns (``mask``).
+
+    """
+
+    token: str
+    use: Literal["input", "output"]
+    kind: str
 
 
 @dataclass(frozen=True)
@@ -103,8 +121,8 @@ class GroundingCodec(ABC):
     phrase_separator: ClassVar[str] = " "
     #: Tokens that the tokenizer must hold.
     special_tokens: tuple[str, ...] = ()
-    #: Token that stands for the features of one region, filled by the model.
-    feature_token: str | None = None
+    #: By role, the token that stands for each region in turns of that role.
+    region_tokens: Mapping[str, RegionToken] = {}
     #: Where in its cell a number is read; None: where the official code reads it.
     decode_at: str | None = "centre"
 
@@ -170,18 +188,46 @@ class GroundingCodec(ABC):
             return written
         return self._write_phrase(region.phrase, written, role)
 
-    def write(self, parts: Sequence[Part], role: str) -> list[Part]:
-        """Return the parts of a turn with all regions and marks as text."""
+    def write(
+        self,
+        parts: Sequence[Part],
+        role: str,
+        regions: Mapping[str, list[Region]] | None = None,
+    ) -> list[Part]:
+        """Return the parts of a turn with all regions and marks as text.
+
+        The codec's own ``region_tokens`` carry a mark (:class:`TextMark`) with their
+        use; where other words spell such a token they are marked as literal text.
+
+        Args:
+            parts (Sequence[Part]): what the turn says.
+            role (str): who says it.
+            regions (Mapping[str, list[Region]] | None): by use (``input``,
+                ``output``), the regions that the sample's tokens stand for; this
+                turn's are appended, and the marks' indices count into them.
+
+        Raises:
+            ValueError: for a region that the syntax cannot write.
+
+        """
+        regions = {"input": [], "output": []} if regions is None else regions
         written: list[Part] = []
         for part in parts:
             if isinstance(part, Region):
-                part = Text(self.encode(part, role))
+                part = self._write_region(part, role, regions)
+            elif isinstance(part, Text) and part.kind == "markup":
+                marks = (TextMark(*place, "markup") for place in self._places(part))
+                part = replace(part, marks=tuple(marks))
             elif isinstance(part, Text) and part.kind:
                 part = Text(self.mark(part, role))
             if written and isinstance(part, Text) and isinstance(written[-1], Text):
-                part = Text(self._join(written.pop().text, part.text))
+                left = written.pop()
+                text = self._join(left.text, part.text)
+                shift = len(text) - len(part.text)
+                moved = (mark.moved(shift) for mark in part.marks)
+                part = Text(text, marks=(*left.marks, *moved))
             written.append(part)
-        return written
+        return [self._literal(p) if isinstance(p, Text) else p for p in written]
 
     def opens_question(self, answer_is_grounded: bool) -> str:
         """Return what stands before the words of a question; most say nothing."""
@@ -240,13 +286,69 @@ class GroundingCodec(ABC):
         square = Boxes(unit, (max(size), max(size)), "unit").to("pixel")
         return square.unpad_from_square(size)
 
+    # Marks ------------------------------------------------------------------
+
+    def _write_region(
+        self, region: Region, role: str, regions: Mapping[str, list[Region]]
+    ) -> Text:
+        """Return a region as text, a mark on each token that stands for it."""
+        own = text = self.encode(region, role)
+        token = self.region_tokens.get(role)
+        if token is None or not len(region.boxes):
+            return Text(text)
+        if region.phrase and token.token in region.phrase:
+            # What the phrase spells is none: the same text without it tells where.
+            hidden = region.phrase.replace(token.token, "\0" * len(token.token))
+            own = self.encode(replace(region, phrase=hidden), role)
+        starts = [m.start() for m in re.finditer(re.escape(token.token), own)]
+        marks = []
+        for start, one in zip(starts, _shared(region, len(starts)), strict=True):
+            end, index = start + len(token.token), len(regions[token.use])
+            marks.append(TextMark(start, end, token.use, token.kind, index))
+            regions[token.use].append(one)
+        return Text(text, marks=tuple(marks))
+
+    def _places(self, text: Text) -> list[tuple[int, int]]:
+        """Return where a text spells any of the codec's region tokens."""
+        tokens = {one.token for one in self.region_tokens.values()}
+        longest_first = sorted(tokens, key=len, reverse=True)
+        pattern = "|".join(map(re.escape, longest_first)) or "(?!)"
+        return [match.span() for match in re.finditer(pattern, text.text)]
+
+    def _literal(self, text: Text) -> Text:
+        """Mark region tokens that the codec has not written as literal text."""
+        known = {mark.start for mark in text.marks}
+        new = [TextMark(*p, "literal") for p in self._places(text) if p[0] not in known]
+        if not new:
+            return text
+        marks = sorted([*text.marks, *new], key=lambda mark: mark.start)
+        return replace(text, marks=tuple(marks))
+
     # For subclasses ---------------------------------------------------------
 
     def _write_phrase(self, phrase: str, boxes: str, role: str) -> str:
         return f"{phrase}{self.phrase_separator}{boxes}" if boxes else phrase
 
     def _join(self, left: str, right: str) -> str:
+        """Return two neighbours as one text, which ends with all of ``right``."""
         return left + right
+
+
+def _shared(region: Region, count: int) -> list[Region]:
+    """Return what each of ``count`` tokens stands for: all, or one box and its mask."""
+    if count in (0, 1):
+        return [region] * count
+    if count != len(region.boxes):
+        raise ValueError(f"{count} tokens for {len(region.boxes)} boxes of a region.")
+    return [
+        replace(
+            region,
+            boxes=Boxes(region.boxes.xyxy[number], region.boxes.size),
+            polygons=region.polygons[number : number + 1],
+            rles=region.rles[number : number + 1],
+        )
+        for number in range(count)
+    ]
 
 
 def points_or_boxes(region: Region, rows: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ import numpy as np
 from mmvlm.registry import CODECS
 from mmvlm.structures import Boxes, Region
 
-from .base import Found, GroundingCodec, Problem, points_or_boxes
+from .base import Found, GroundingCodec, Problem, RegionToken, points_or_boxes
 
 _STRICT = r"\[(\d+), (\d+), (\d+), (\d+)\]"
 _INTEGER = re.compile(r"\s*[+-]?\d{1,9}\s*")
@@ -30,12 +30,14 @@ class FerretCodec(GroundingCodec):
 
     Args:
         geometry (str): see :class:`GroundingCodec`.
-        feature_token (str | None): stands behind each region of a question and is
-            filled by the region encoder; None leaves it out.
+        feature_token (str | None): stands behind each region of a question, whose
+            features fill it; None leaves it out.
         decode_at (str | None): where in its bin a read number lies. ``official``: at
             the lower edge, and cut to whole pixels; ``centre``: in the middle, which
             is off by half a bin at most (the last bin reaches over a pixel, see
             above); None: ``official``, but the middle in replies.
+        fills (str): kind of input that fills ``feature_token``; a model without such
+            inputs takes it for a token of the text.
 
     Raises:
         ValueError: for another ``decode_at``.
@@ -49,6 +51,7 @@ class FerretCodec(GroundingCodec):
         geometry: str = "stretch",
         feature_token: str | None = "<region_fea>",
         decode_at: str | None = None,
+        fills: str = "region",
     ) -> None:
         super().__init__(geometry)
         if decode_at not in (None, "official", "centre"):
@@ -57,7 +60,9 @@ class FerretCodec(GroundingCodec):
                 "'centre'."
             )
         self.feature_token = feature_token
-        self.special_tokens = (feature_token,) if feature_token else ()
+        if feature_token:
+            self.special_tokens = (feature_token,)
+            self.region_tokens = {"user": RegionToken(feature_token, "input", fills)}
         self.decode_at = decode_at
 
     def max_error(self, size: tuple[int, int]) -> float:

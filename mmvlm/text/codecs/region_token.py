@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from mmvlm.registry import CODECS
 from mmvlm.structures import Region
 
-from .base import Found, GroundingCodec, Problem
+from .base import Found, GroundingCodec, Problem, RegionToken
 
 
 @CODECS.register_module()
@@ -17,14 +17,19 @@ class RegionTokenCodec(GroundingCodec):
 
     GPT4RoI fills ``<bbox>`` in questions with features of the region; LISA says
     ``[SEG]`` in answers, and a mask head reads the state there. The regions
-    themselves are kept by :class:`WriteRegions` under ``regions``, one per token,
-    in reading order. Read back, a token is a region without boxes: how many there
-    are is all that the text tells.
+    themselves are kept by :class:`WriteRegions`, one per token, in reading order.
+    Read back, a token is a region without boxes: how many there are is all that the
+    text tells.
 
     Args:
         token (str): stands for one region.
         separator (str): between the tokens of one region part.
         before_phrase (bool): put the token in front of the words instead of behind.
+        question_token (str | None): stands for one region in questions; None means
+            ``token`` there too.
+        fills (str): kind of input that fills tokens in questions; a model without
+            such inputs takes them for tokens of the text.
+        reads (str): what the head learns that reads tokens in answers.
 
     """
 
@@ -32,21 +37,31 @@ class RegionTokenCodec(GroundingCodec):
     writes_coordinates = False
 
     def __init__(
-        self, token: str = "[SEG]", separator: str = " ", before_phrase: bool = False
+        self,
+        token: str = "[SEG]",
+        separator: str = " ",
+        before_phrase: bool = False,
+        question_token: str | None = None,
+        fills: str = "region",
+        reads: str = "mask",
     ) -> None:
         super().__init__()
-        self.token = token
         self.separator = separator
         self.before_phrase = before_phrase
-        self.special_tokens = (token,)
-        self.feature_token = token
+        asked = question_token or token
+        self.special_tokens = tuple(dict.fromkeys((token, asked)))
+        self.region_tokens = {
+            "user": RegionToken(asked, "input", fills),
+            "assistant": RegionToken(token, "output", reads),
+        }
 
     def max_error(self, size: tuple[int, int]) -> float:
         """Return the most that a box moves, a fraction of the longer side."""
         return float("inf")
 
     def _write(self, region: Region, role: str) -> str:
-        return self.separator.join([self.token] * len(region.boxes))
+        token = self.region_tokens["user" if role == "user" else "assistant"].token
+        return self.separator.join([token] * len(region.boxes))
 
     def _write_phrase(self, phrase: str, boxes: str, role: str) -> str:
         if not boxes:
@@ -54,5 +69,5 @@ class RegionTokenCodec(GroundingCodec):
         return f"{boxes} {phrase}" if self.before_phrase else f"{phrase} {boxes}"
 
     def _read(self, text: str) -> Iterable[Found | Problem]:
-        for match in re.finditer(re.escape(self.token), text):
+        for match in re.finditer("|".join(map(re.escape, self.special_tokens)), text):
             yield Found(match.start(), match.end(), [], kind="mask")

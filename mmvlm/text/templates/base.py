@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
-from mmvlm.structures import Conversation, Image, Media, Text, Turn
+from mmvlm.structures import Conversation, Image, Media, Text, TextMark, Turn
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class Piece:
         media (Media | None): the input that stands here.
         said (tuple[tuple[int, int], ...]): start and end of what the conversation
             says; the characters between are the template's own.
+        marks (tuple[TextMark, ...]): of what the conversation says.
 
     """
 
@@ -31,6 +33,7 @@ class Piece:
     token: Literal["bos", "eos"] | None = None
     media: Media | None = None
     said: tuple[tuple[int, int], ...] = field(default=(), compare=False, repr=False)
+    marks: tuple[TextMark, ...] = field(default=(), compare=False, repr=False)
 
     def shown(self, image: str = "<image>") -> str:
         """Return the text, or a mark for what stands in its place.
@@ -51,10 +54,18 @@ class PieceBuilder:
         self.pieces: list[Piece] = []
         self._texts: list[str] = []
         self._said: list[tuple[int, int]] = []
+        self._marks: list[TextMark] = []
         self._length = 0
         self._supervised = False
 
-    def text(self, text: str, supervised: bool = False, *, said: bool = False) -> None:
+    def text(
+        self,
+        text: str,
+        supervised: bool = False,
+        *,
+        said: bool = False,
+        marks: Sequence[TextMark] = (),
+    ) -> None:
         """Add characters; ``said``: of the conversation, not of the template."""
         if not text:
             return
@@ -64,6 +75,7 @@ class PieceBuilder:
         end = self._length + len(text)
         if said:
             self._said.append((self._length, end))
+            self._marks += [mark.moved(self._length) for mark in marks]
         self._texts.append(text)
         self._length = end
 
@@ -86,9 +98,9 @@ class PieceBuilder:
     def cut(self) -> None:
         """End the run of characters here."""
         if self._texts:
-            text, said = "".join(self._texts), tuple(self._said)
-            self.pieces.append(Piece(text, self._supervised, said=said))
-            self._texts, self._said, self._length = [], [], 0
+            said = dict(said=tuple(self._said), marks=tuple(self._marks))
+            self.pieces.append(Piece("".join(self._texts), self._supervised, **said))
+            self._texts, self._said, self._marks, self._length = [], [], [], 0
 
     def done(self) -> list[Piece]:
         """Return the pieces."""
@@ -271,7 +283,7 @@ def write_parts(
     """
     for part in turn.parts:
         if isinstance(part, Text):
-            builder.text(part.text, supervised, said=True)
+            builder.text(part.text, supervised, said=True, marks=part.marks)
         elif isinstance(part, Image):
             number = str(part.index + 1)
             builder.text(image_prefix.replace("{number}", number), supervised)

@@ -201,5 +201,5 @@ class DelimitedTemplate(ChatTemplate):
         rest = [part for part in turn.parts if not isinstance(part, Image)]
         for end in (0, -1):  # the line break that set the picture off
             if rest and isinstance(rest[end], Text):
-                rest[end] = Text(rest[end].text.strip("\n"))
+                rest[end] = rest[end].strip("\n")
         return replace(turn, parts=tuple(rest))

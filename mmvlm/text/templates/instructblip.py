@@ -71,7 +71,7 @@ class InstructBLIPTemplate(ChatTemplate):
 def _stripped(parts: tuple) -> Turn:
     """Take off the line breaks that stand between a picture and its question."""
     if parts and isinstance(parts[0], Text):
-        parts = (Text(parts[0].text.lstrip("\n")), *parts[1:])
+        parts = (parts[0].lstrip("\n"), *parts[1:])
     if parts and isinstance(parts[-1], Text):
-        parts = (*parts[:-1], Text(parts[-1].text.rstrip("\n")))
+        parts = (*parts[:-1], parts[-1].rstrip("\n"))
     return Turn("user", parts)

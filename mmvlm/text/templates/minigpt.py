@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from mmvlm.registry import CHAT_TEMPLATES
 from mmvlm.structures import Conversation
 
@@ -46,12 +44,11 @@ class MiniGPT4Template(_ImgTemplate):
         self, conversation: Conversation, *, add_generation_prompt: bool = False
     ) -> list[Piece]:
         """Return the pieces; without a system text the marks open the prompt."""
-        first, *others = super().render(
+        pieces = super().render(
             conversation, add_generation_prompt=add_generation_prompt
         )
-        if first.text.startswith(self.table.user_open):
-            first = replace(first, text=f"###{first.text}")
-        return [first, *others]
+        opens = pieces[0].text.startswith(self.table.user_open)
+        return [Piece("###"), *pieces] if opens else pieces
 
 
 @CHAT_TEMPLATES.register_module(name="minigpt_v2")

@@ -50,7 +50,7 @@ def _spread(turn: Turn) -> Turn:
         if isinstance(part, Image):
             parts += [part, Text("\nHuman: ")]
         elif isinstance(part, Text):
-            parts.append(Text(part.text.strip("\n")))
+            parts.append(part.strip("\n"))
         else:
             parts.append(part)
     return Turn(turn.role, tuple(parts), turn.supervised)

@@ -36,8 +36,8 @@ class OneLLMTemplate(LLaVAv0Template):
                     inputs.append(part)
                     cut = True
                     continue
-                text = part.text.removeprefix("\n") if cut else part.text
-                texts.append(Text(text))
+                at_break = cut and part.text.startswith("\n")
+                texts.append(part.sliced(1) if at_break else part)
                 cut = False
             turns.append(replace(turn, parts=tuple(texts)))
         builder = PieceBuilder()

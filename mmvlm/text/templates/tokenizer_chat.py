@@ -218,9 +218,9 @@ class TokenizerChatTemplate(ChatTemplate):
         left, right = self._trims[turn.role]
         parts = list(turn.parts)
         if left and parts and isinstance(parts[0], Text):
-            parts[0] = Text(parts[0].text.lstrip())
+            parts[0] = parts[0].lstrip()
         if right and parts and isinstance(parts[-1], Text):
-            parts[-1] = Text(parts[-1].text.rstrip())
+            parts[-1] = parts[-1].rstrip()
         return Turn(turn.role, tuple(parts), turn.supervised)
 
     def _probe_trim(self, role: str) -> tuple[bool, bool]:

@@ -8,8 +8,8 @@ import pytest
 from sampler_data import FixedData, TokenData, all_plans
 from torch.utils.data import DataLoader
 
-from mmvlm.datasets.llava import LLaVADataset
 from mmvlm.datasets.mixture import MixtureDataset
+from mmvlm.datasets.readers.llava import LLaVADataset
 from mmvlm.datasets.samplers.balanced import (
     BalancedBatchSampler,
     NoRoom,

@@ -4,7 +4,15 @@ import torch
 
 from mmvlm.datasets.transforms.compose import Compose
 from mmvlm.datasets.transforms.formatting import PackVLMInputs
-from mmvlm.structures import Boxes, Conversation, EncodedSample, Slot, ViewLayout
+from mmvlm.structures import (
+    Boxes,
+    Conversation,
+    EncodedSample,
+    InputLayout,
+    SampleInputs,
+    Slot,
+    ViewLayout,
+)
 
 
 def item(num_slots=1, num_views=1, sizes=((4, 4),), **extra):
@@ -28,12 +36,14 @@ def test_packs_two_pictures_and_facts():
 
     packed = PackVLMInputs(meta_keys=["noise"])(given)
     inputs, sample = packed["inputs"], packed["data_samples"]
+    encoded, images = inputs["streams"]["text"], inputs["inputs"]["image"]
 
-    assert inputs["pixel_values"].shape == (4, 3, 4, 4)
-    assert inputs["pixel_values"].dtype == torch.uint8
-    assert inputs["input_ids"].tolist() == [1, -200, -200, 3]
-    assert inputs["input_ids"].dtype == inputs["labels"].dtype == torch.int64
-    assert len(inputs["layouts"]) == 2 and [s.index for s in inputs["slots"]] == [0, 1]
+    assert images.values.shape == (4, 3, 4, 4)
+    assert images.values.dtype == torch.uint8
+    assert encoded.input_ids.tolist() == [1, -200, -200, 3]
+    assert encoded.input_ids.dtype == encoded.labels.dtype == np.int64
+    assert len(images.layouts) == 2 and [s.index for s in encoded.slots] == [0, 1]
+    assert inputs["targets"] == {}
     assert sample.sample_id == "s" and sample.index == 5 and sample.dataset == "d"
     assert sample.meta == dict(task="colour") and sample.noise == 3
     assert sample.gt_text == "red" and sample.gt_boxes is boxes
@@ -44,16 +54,43 @@ def test_packs_two_pictures_and_facts():
 def test_text_only_sample_has_no_pixels():
     packed = PackVLMInputs()(item(0, 1, ()))
 
-    assert packed["inputs"]["pixel_values"] is None
-    assert packed["inputs"]["layouts"] == ()
+    assert packed["inputs"]["inputs"] == {}
+    assert packed["data_samples"].layouts == ()
+
+
+def test_pictures_of_two_sizes_stay_apart():
+    packed = PackVLMInputs()(item(2, 2, ((4, 4), (8, 6))))
+
+    views = packed["inputs"]["inputs"]["image"].values
+    sizes = [(3, 4, 4), (3, 4, 4), (3, 8, 6), (3, 8, 6)]
+    assert [tuple(one.shape) for one in views] == sizes
+
+
+def test_other_inputs_targets_and_a_second_stream_are_packed():
+    regions = SampleInputs(
+        torch.zeros(2, 4), (InputLayout("region", (4,)),) * 2, (0, 0), False
+    )
+    answer = EncodedSample(np.array([7, 8]), np.array([7, 8]))
+    extra = dict(
+        inputs=dict(region=regions),
+        targets=dict(box=[np.zeros(4)]),
+        encoded_answer=answer,
+    )
+
+    inputs = PackVLMInputs()(item(**extra))["inputs"]
+
+    assert list(inputs["streams"]) == ["encoder", "decoder"]
+    assert inputs["streams"]["decoder"] is answer
+    assert set(inputs["inputs"]) == {"image", "region"}
+    assert inputs["inputs"]["region"] is regions
+    assert len(inputs["targets"]["box"]) == 1
 
 
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (item(2), "sample 's': 2 slots .* but 1 pictures"),
-        (item(0), "sample 's': 0 slots .* but 1 pictures"),
-        (item(2, 1, ((4, 4), (8, 8))), "sample 's': its pictures have views of diff"),
+        (item(2), "sample 's': 2 slots for 'image' .* but 1 inputs"),
+        (item(0), "sample 's': 0 slots for 'image' .* but 1 inputs"),
     ],
 )
 def test_mismatch_names_the_sample(given, message):

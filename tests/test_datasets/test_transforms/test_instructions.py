@@ -109,22 +109,29 @@ def packed(sample_id, pictures, asked=True, tokens=4):
     return PackVLMInputs()(bound()(item) if asked else item)
 
 
-def test_collate_pads_the_questions_of_all_pictures():
-    batch = collate_flat([packed("a", 2), packed("text", 0), packed("long", 1)])[
+def test_questions_of_all_pictures_are_joined_and_padded(model):
+    batch = collate_flat([packed("text", 0), packed("a", 2), packed("long", 1)])[
         "inputs"
     ]
 
-    assert batch.instruction_ids.shape == batch.instruction_mask.shape == (3, 18)
-    assert batch.instruction_mask.sum(1).tolist() == [15, 15, 18]
-    assert (batch.instruction_ids[batch.instruction_mask == 0] == 0).all()
-    assert batch.to("cpu").instruction_ids is not None
+    questions = batch.inputs["question"]
+    assert questions.slot_index is None and questions.slot_lens == ()
+    assert questions.owner == (1, 1, 2) and questions.parent == (0, 1, 2)
+    padded = model.feed(batch).questions([0, 1, 2], "a test")
+    assert padded.input_ids.shape == padded.attention_mask.shape == (3, 18)
+    assert padded.attention_mask.sum(1).tolist() == [15, 15, 18]
+    assert (padded.input_ids[padded.attention_mask == 0] == 0).all()
+    one = model.feed(batch).questions([2], "a test").input_ids
+    assert torch.equal(one, padded.input_ids[2:])
     plain = collate_flat([packed("a", 1, asked=False)])["inputs"]
-    assert plain.instruction_ids is None
+    assert set(plain.inputs) == {"image"}
 
 
-def test_a_sample_whose_pipeline_lacks_the_step_is_named():
-    with pytest.raises(ValueError, match="sample 'b': 0 instructions for 1 pictures"):
-        collate_flat([packed("a", 1), packed("b", 1, asked=False)])
+def test_a_sample_whose_pipeline_lacks_the_step_is_named(model):
+    batch = preprocessed(model, packed("a", 1), packed("b", 1, asked=False))
+
+    with pytest.raises(ValueError, match=r"\['a', 'b'\]: .* none for every image"):
+        model.embed(batch)
 
 
 @pytest.fixture(scope="module")
@@ -156,7 +163,7 @@ def test_the_model_hands_the_question_to_the_connector(model):
     batch = preprocessed(model, packed("a", 2), packed("b", 1))
     with torch.no_grad():
         before = model.embed(batch)
-        batch.instruction_ids[2, 3] += 1
+        batch.inputs["question"].entries()[2][3] += 1
         after = model.embed(batch)
 
     changed = (before - after).abs().amax(-1) > 1e-7
@@ -182,11 +189,11 @@ def test_a_batch_without_questions_is_refused_by_name(model):
 
 def test_text_alone_runs_the_connector_where_ranks_need_it(model):
     batch = preprocessed(model, packed("t", 0))
-    model.run_vision_on_text_batches = True
+    model.touch_all_parts = True
     try:
         rows = model.embed(batch)
     finally:
-        model.run_vision_on_text_batches = False
+        model.touch_all_parts = False
 
     rows.sum().backward()
     assert model.connector.query_tokens.grad is not None

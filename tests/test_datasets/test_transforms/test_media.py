@@ -10,8 +10,8 @@ import torch
 from transformers import ASTFeatureExtractor
 
 from mmvlm.datasets.collate import collate_flat
-from mmvlm.datasets.llava import LLaVADataset
 from mmvlm.datasets.processor import VLMProcessor
+from mmvlm.datasets.readers.llava import LLaVADataset
 from mmvlm.datasets.transforms.audio import kaldi_fbank
 from mmvlm.datasets.transforms.image import RandomResizedCropSquare
 from mmvlm.datasets.transforms.media import (
@@ -178,24 +178,23 @@ def test_every_modality_reaches_the_batch(folder):
     kinds = ["image", "audio", "rgbd", "audio+imu", "text"]
     assert data.modalities.tolist() == kinds
     assert np.sign(data.lengths).tolist() == [1, 1, 1, 1, -1]
-    media = batch.modality_inputs
+    media = {kind: one for kind, one in batch.inputs.items() if kind != "image"}
     assert {n: tuple(m.values.shape) for n, m in media.items()} == dict(
         audio=(2, 1, 16, 20), rgbd=(1, 2, 3, 32, 32), imu=(1, 6, 40)
     )
     assert media["audio"].owner == (1, 3) and media["audio"].slot_lens == (7, 7)
     assert media["rgbd"].values.dtype == torch.uint8
-    filled = torch.cat([batch.slot_index, *(m.slot_index for m in media.values())])
-    assert torch.equal(filled.sort().values, (batch.input_ids < 0).nonzero().flatten())
-    assert batch.to("cpu").modality_inputs["imu"].owner == (3,)
+    filled = torch.cat([one.slot_index for one in batch.inputs.values()])
+    slots = (batch.text.input_ids < 0).nonzero().flatten()
+    assert torch.equal(filled.sort().values, slots)
+    assert batch.to("cpu").inputs["imu"].owner == (3,)
 
 
-def test_pictures_alone_leave_the_batch_as_it_was(folder):
+def test_pictures_alone_bring_no_other_inputs(folder):
     data = _dataset(folder, [_record(0, image="a.png")], modalities=("image",))
 
-    item = data[0]["inputs"]
-
-    assert set(item) == {"input_ids", "labels", "slots", "pixel_values", "layouts"}
-    assert collate_flat([data[0]])["inputs"].modality_inputs == {}
+    assert set(data[0]["inputs"]["inputs"]) == {"image"}
+    assert set(collate_flat([data[0]])["inputs"].inputs) == {"image"}
 
 
 def test_placeholders_without_a_field_are_text(folder):
@@ -203,8 +202,8 @@ def test_placeholders_without_a_field_are_text(folder):
 
     batch = collate_flat([data[0]])["inputs"]
 
-    assert batch.modality_inputs == {}
-    assert len(batch.slot_lens) == 1
+    assert set(batch.inputs) == {"image"}
+    assert len(batch.inputs["image"].slot_lens) == 1
 
 
 @pytest.mark.parametrize(
@@ -242,8 +241,9 @@ def test_blind_run_deals_sounds_too(folder):
     blind = _dataset(folder, records, shuffle_images=True)
 
     for here, there in ((0, 1), (1, 0)):
-        expected = seen[there]["inputs"]["media"]["audio"]
-        assert torch.equal(blind[here]["inputs"]["media"]["audio"], expected)
+        expected = seen[there]["inputs"]["inputs"]["audio"].values
+        found = blind[here]["inputs"]["inputs"]["audio"].values
+        assert torch.equal(found, expected)
 
 
 def test_filter_takes_one_modality(folder):

@@ -3,20 +3,24 @@
 import numpy as np
 import pytest
 
+from mmvlm.datasets.collate import collate_flat
 from mmvlm.datasets.processor import VLMProcessor
 from mmvlm.registry import CHAT_TEMPLATES, CODECS, TOKENIZERS, TRANSFORMS
 from mmvlm.structures import (
     IGNORE_INDEX,
+    SLOT_TOKEN_ID,
     Boxes,
     Conversation,
     FixedTokenCount,
     Image,
+    InputLayout,
     Region,
+    SampleInputs,
     Text,
     Turn,
     ViewLayout,
 )
-from mmvlm.text.encoding import encode_conversation
+from mmvlm.text.encoding import SampleDropped, encode_conversation
 
 CODECS.import_from_location()
 SIZE = (48, 64)
@@ -83,7 +87,8 @@ def test_answers_of_a_token_codec_keep_their_masks_too():
         dict(type="RegionTokenCodec", token="[SEG]"),
     )
 
-    assert texts(item)[1] == "It is [SEG]" and len(item["regions"]) == 1
+    assert texts(item)[1] == "It is [SEG]" and len(item["marked_regions"]) == 1
+    assert item["regions"] == ()
 
 
 def test_kosmos2_opens_questions_with_grounded_answers():
@@ -220,6 +225,132 @@ def test_unwritten_regions_name_the_transform():
         encode.bind(bound)
         with pytest.raises(ValueError, match=r"3 of refs.*WriteRegions\(codec"):
             encode(dict(item))
+
+
+# ------------------------------------------------------- slots and marks
+BBOX = dict(type="RegionTokenCodec", question_token="<bbox>")
+ROUNDS = (
+    [Image(0), Text("\nWhat is "), region(DOG), Text("?")],
+    [Text("A dog "), region(DOG, kind="mask")],
+    [Text("Is "), region(CAT), Text(" the cat?")],
+    [Text("Yes, "), region(CAT, DOG, kind="mask"), Text(", and that is all.")],
+)
+
+
+def marked_item(rounds=ROUNDS):
+    turns = [Turn(("user", "assistant")[n % 2], tuple(r)) for n, r in enumerate(rounds)]
+    written = write(Conversation(turns, ["a.png"], id="s"), BBOX)
+    return dict(written, layouts=[ViewLayout((4, 4), (4, 4))])
+
+
+def encoder(template="vicuna_v1", regions=3, **options):
+    bound = context(CODECS.build(BBOX), template)
+    counts = dict(image=4, region=regions)
+    bound.token_count = lambda one: counts[getattr(one, "modality", "image")]
+    if regions:
+        bound.modalities = ("image", "region")
+    encode = TRANSFORMS.build(dict(type="EncodeConversation", **options))
+    encode.bind(bound)
+    return encode
+
+
+def corners(regions):
+    return [tuple(one.boxes.xyxy[0]) for one in regions]
+
+
+def places(encoded):
+    slots = [(s.modality, s.index, s.length) for s in encoded.slots]
+    return slots, [(mark.kind, mark.index) for mark in encoded.marks]
+
+
+def test_regions_stand_in_the_order_of_slots_and_marks():
+    item = encoder()(marked_item())
+
+    slots, marks = places(item["encoded"])
+    assert slots == [("image", 0, 4), ("region", 0, 3), ("region", 1, 3)]
+    assert marks == [("mask", 0), ("mask", 1), ("mask", 2)]
+    assert corners(item["regions"]) == [DOG, CAT]
+    assert corners(item["marked_regions"]) == [DOG, CAT, DOG]
+
+
+def test_model_without_regions_reads_their_tokens_as_text():
+    item = encoder(regions=0)(marked_item())
+
+    slots, marks = places(item["encoded"])
+    assert slots == [("image", 0, 4)] and len(marks) == 3
+    assert corners(item["regions"]) == [DOG, CAT]
+
+
+def test_prompt_keeps_what_it_shows_and_the_answer_what_is_asked_for():
+    item = encoder(mode="generate")(marked_item())
+
+    slots, marks = places(item["encoded"])
+    assert len(slots) == 3 and marks == [("mask", 0)]
+    assert corners(item["marked_regions"]) == [DOG]
+    assert corners(item["gt_regions"]) == [CAT, DOG]
+
+
+def test_template_without_questions_keeps_only_regions_of_answers():
+    item = encoder("plain")(marked_item(ROUNDS[:2]))
+
+    slots, marks = places(item["encoded"])
+    assert slots == [("image", 0, 4)] and marks == [("mask", 0)]
+    assert item["regions"] == () and corners(item["marked_regions"]) == [DOG]
+
+
+def test_cut_that_loses_a_slot_or_a_mark_is_refused_as_for_pictures():
+    whole = encoder()(marked_item())["encoded"]
+    last = whole.marks[-1].stop
+    kept = encoder(max_length=last, overflow="truncate_text")(marked_item())
+    assert kept["truncated_tokens"] == len(whole) - last
+    assert places(kept["encoded"]) == places(whole)
+    assert corners(kept["marked_regions"]) == [DOG, CAT, DOG]
+
+    slot = whole.slots[-1]
+    for limit, words in (
+        (last - 1, "1 of 3 mask tokens of sample 3 of refs"),
+        (slot.start + 1, "2 of 6 region tokens, 2 of 3 mask tokens of sample 3"),
+    ):
+        cut = encoder(max_length=limit, overflow="truncate_text")
+        with pytest.raises(ValueError, match=rf"^max_length={limit} would cut {words}"):
+            cut(marked_item())
+        assert cut.lengths([marked_item()]) == [None]
+        with pytest.raises(SampleDropped):
+            encoder(max_length=limit, overflow="drop")(marked_item())
+
+
+def test_slots_of_every_kind_may_count_as_one_token():
+    whole = encoder()(marked_item())["encoded"]
+    short = len(whole) - (4 - 1) - 2 * (3 - 1)
+
+    item = encoder(max_length=short, count_pictures=False)(marked_item())
+
+    assert len(item["encoded"]) == len(whole)
+    assert encoder().lengths([marked_item(), marked_item()]) == [len(whole)] * 2
+
+
+def test_marks_and_slots_of_joined_samples_point_at_their_tokens():
+    encode, packed = encoder(), []
+    for rounds in (ROUNDS, ROUNDS[:2], ROUNDS):
+        item = encode(marked_item(rounds))
+        boxes = [r.boxes.xyxy.astype(np.float32) for r in item["regions"]]
+        layouts = tuple(InputLayout("region", box.shape) for box in boxes)
+        item["views"] = [np.zeros((1, 3, 4, 4), np.uint8)]
+        item["inputs"] = dict(region=SampleInputs.join(boxes, layouts))
+        item["targets"] = dict(mask=[r.boxes.xyxy[0] for r in item["marked_regions"]])
+        packed.append(TRANSFORMS.build(dict(type="PackVLMInputs"))(item))
+
+    batch = collate_flat(packed)["inputs"]
+
+    seg = encode.context.tokenizer.convert_tokens_to_ids("[SEG]")
+    ids, targets = batch.text.input_ids, batch.targets["mask"]
+    assert targets.rows.tolist() == (ids == seg).nonzero().flatten().tolist()
+    assert targets.owner == (0, 0, 0, 1, 2, 2, 2)
+    learnt = [tuple(row) for row in targets.values.values.tolist()]
+    assert learnt == [DOG, CAT, DOG, DOG, DOG, CAT, DOG]
+    filled = [batch.inputs[kind].slot_index for kind in ("image", "region")]
+    places = sorted(int(place) for index in filled for place in index)
+    assert places == (ids == SLOT_TOKEN_ID).nonzero().flatten().tolist()
 
 
 def test_generation_keeps_the_answer_and_its_boxes():

@@ -110,4 +110,4 @@ def test_a_projectors_media_pass_through():
 
     media = fused(make_features(fused))
 
-    assert fused.gives_media and fused.media_width == media.shape[-1] == 32
+    assert fused.memory_width == media.shape[-1] == 32

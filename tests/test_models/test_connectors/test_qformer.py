@@ -294,7 +294,7 @@ def test_a_fuser_hands_the_question_on():
         fuser, projector, vision_spec=fuser.vision_spec, out_width=48
     ).eval()
 
-    assert connector.needs_text
+    assert connector.reads == ("image:1", "question")
     assert connector(make_features(connector)).shape == (3, 5, 48)
 
 

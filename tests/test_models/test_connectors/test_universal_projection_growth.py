@@ -151,7 +151,7 @@ def test_decoding_step_by_step_equals_full_forward():
     with torch.no_grad():
         embeds = model.embed(batch)
         (reply,) = language.generate(
-            embeds, batch.seq_lens, max_new_tokens=12, stop_ids=[127]
+            embeds, batch.text.seq_lens, max_new_tokens=12, stop_ids=[127]
         )
         out = language.model(inputs_embeds=embeds[None], use_cache=True)
         steps = [out.logits[0, -1]]
@@ -163,7 +163,7 @@ def test_decoding_step_by_step_equals_full_forward():
             )
             steps.append(out.logits[0, -1])
         words = [*prompt, *reply.tolist()[:-1]]
-        full = make_batch([(words, [-100] * len(words))], batch.pixel_values)
+        full = make_batch([(words, [-100] * len(words))], batch.inputs["image"].values)
         whole = model(full, mode="tensor")[len(prompt) - 1 :]
 
     assert len(reply) == 12

@@ -28,21 +28,24 @@ def test_float_pixels_pass_and_the_batch_is_kept():
     out = VLMDataPreprocessor(MEAN, STD)(data)
 
     assert set(out) == {"inputs", "data_samples"}
-    assert torch.equal(out["inputs"].pixel_values, batch.pixel_values)
-    assert out["inputs"].seq_lens == batch.seq_lens
+    pixels = out["inputs"].inputs["image"].values
+    assert torch.equal(pixels, batch.inputs["image"].values)
+    assert out["inputs"].text.seq_lens == batch.text.seq_lens
 
 
 def test_statistics_come_from_the_encoder_and_survive_a_cast():
     model = tiny_vlm().to(torch.bfloat16)
     batch = tiny_batch()
-    batch.pixel_values = torch.zeros(3, 3, 32, 32, dtype=torch.uint8)
+    batch.inputs["image"].values = torch.zeros(3, 3, 32, 32, dtype=torch.uint8)
 
-    pixels = model.data_preprocessor(dict(inputs=batch))["inputs"].pixel_values
+    out = model.data_preprocessor(dict(inputs=batch))["inputs"]
+
+    pixels = out.inputs["image"].values
 
     spec = model.vision_spec
     expected = torch.tensor([-m / s for m, s in zip(spec.mean, spec.std, strict=True)])
     torch.testing.assert_close(pixels[0, :, 0, 0], expected)
-    assert batch.pixel_values.dtype == torch.uint8
+    assert batch.inputs["image"].values.dtype == torch.uint8
 
 
 def test_other_batches_are_refused():

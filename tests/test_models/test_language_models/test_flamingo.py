@@ -189,32 +189,32 @@ def test_a_batch_gives_what_its_samples_give_alone():
     model = flamingo()
     batch = tiny_batch(num_images=(1, 0, 2), tokens_per_image=1)
     with torch.no_grad():
-        together = model(batch, mode="tensor").split(batch.seq_lens)
-        views, ids = 0, batch.input_ids.split(batch.seq_lens)
+        together = model(batch, mode="tensor").split(batch.text.seq_lens)
+        images = batch.inputs["image"]
+        views, ids = 0, batch.text.input_ids.split(batch.text.seq_lens)
         for number, own in enumerate(ids):
             count = int((own == SLOT_TOKEN_ID).sum())
-            pixels = batch.pixel_values[views : views + count] if count else None
+            pixels = images.values[views : views + count] if count else None
             alone = make_batch([(own.tolist(), own.tolist())], pixels)
             views += count
             out = model(alone, mode="tensor")
             torch.testing.assert_close(out, together[number], atol=1e-5, rtol=1e-4)
-    assert batch.slot_lens == (1, 1, 1)
+    assert images.slot_lens == (1, 1, 1)
 
 
 def test_pictures_are_counted_as_they_stand_in_the_text():
     model = flamingo()
     batch = tiny_batch(num_images=(2,), text_lens=(8,), tokens_per_image=1)
-    swapped = dataclasses.replace(
-        batch,
-        slot_index=batch.slot_index.flip(0),
-        pixel_values=batch.pixel_values.flip(0),
-    )
+    images = batch.inputs["image"]
+    turned = dataclasses.replace(images, values=images.values.flip(0))
+    both = dataclasses.replace(turned, slot_index=images.slot_index.flip(0))
+    swapped = dataclasses.replace(batch, inputs=dict(image=both))
 
     with torch.no_grad():
         out = model(batch, mode="tensor")
 
         torch.testing.assert_close(model(swapped, mode="tensor"), out)
-        other = dataclasses.replace(batch, pixel_values=batch.pixel_values.flip(0))
+        other = dataclasses.replace(batch, inputs=dict(image=turned))
         assert not torch.allclose(model(other, mode="tensor"), out, atol=1e-3)
 
 

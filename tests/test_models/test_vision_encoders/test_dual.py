@@ -17,7 +17,7 @@ from mmvlm.models.vision_encoders.dual import (
     fit_map,
 )
 from mmvlm.models.vision_encoders.hf_vision import HFVisionEncoder
-from mmvlm.structures import ViewLayout, VisionEncoderSpec, VisionFeatures
+from mmvlm.structures import MapSpec, ViewLayout, VisionEncoderSpec, VisionFeatures
 
 
 @pytest.fixture(scope="module")
@@ -36,13 +36,12 @@ def mined(data):
     side = int(low.shape[1] ** 0.5)
     spec = VisionEncoderSpec(
         *(low.shape[-1], 2, 8, 8 * side),
-        aux_width=high.shape[1],
-        aux_cells=high.shape[-1] // side,
+        maps=(MapSpec("fine", high.shape[1], high.shape[-1] // side),),
     )
     fuser = PatchInfoMiningFuser(vision_spec=spec, select_layers=(-1,))
     fuser.load_state_dict(state(data, "mgm/sd/"), strict=True)
 
-    fused = fuser(VisionFeatures((low,), (2,), (side, side), aux=high))
+    fused = fuser(VisionFeatures((low,), (2,), (side, side), maps=dict(fine=high)))
     return fused.hidden_states[0] - low
 
 
@@ -130,7 +129,8 @@ def test_cells_lie_under_their_token():
     fuser.mine = lambda tokens, cells: seen.append(cells) or tokens
     place = torch.arange(6 * 10.0).view(1, 1, 6, 10).expand(1, 24, 6, 10)
 
-    fuser(VisionFeatures((torch.zeros(1, 16, 32),), (2,), (3, 5), 1, aux=place))
+    states = (torch.zeros(1, 16, 32),)
+    fuser(VisionFeatures(states, (2,), (3, 5), 1, maps=dict(fine=place)))
 
     # Token (1, 2) of 3 x 5 lies over rows 2-3 and columns 4-5 of 6 x 10.
     assert seen[0][0, 1 * 5 + 2, :, 0].tolist() == [24.0, 25.0, 34.0, 35.0]
@@ -156,7 +156,7 @@ def test_released_sizes():
         )
 
     assert mgm.spec.grid(768, 768) == (24, 24)
-    assert (mgm.spec.aux_width, mgm.spec.aux_cells) == (2880, 8)
+    assert mgm.spec.maps == (MapSpec("fine", 2880, 8),)
     assert hr.spec.grid(1024, 1024) == (32, 32)
     assert hr.spec.num_prefix_tokens == 0
     assert sorted(map(int, hr.adapters)) == [6, 12, 18]
@@ -181,7 +181,7 @@ def test_sizes_that_do_not_fit_are_refused(make, match):
 def test_other_models_and_encoders_are_refused():
     with pytest.raises(ValueError, match="expected a ConvNeXt"):
         TimmConvNeXt("vit_tiny_patch16_224")
-    with pytest.raises(ValueError, match="aux_width=0"):
+    with pytest.raises(ValueError, match="maps"):
         PatchInfoMiningFuser(vision_spec=HFVisionEncoder.tiny().spec)
 
 
@@ -232,7 +232,7 @@ def test_crops_equal_the_released_way_crop_by_crop(grid):
     expected = []
     for small, fine in pairs:
         tokens = encoder.low(small, (-2,)).patches()
-        features = VisionFeatures((tokens,), (2,), (4, 4), aux=fine)
+        features = VisionFeatures((tokens,), (2,), (4, 4), maps=dict(fine=fine))
         alone = PatchInfoMiningFuser(
             vision_spec=replace(encoder.spec, stacked=1), select_layers=[-2]
         )

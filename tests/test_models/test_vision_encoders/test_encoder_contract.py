@@ -28,7 +28,7 @@ def encoder(request):
 
 
 def _views(encoder, pictures=2, side=None):
-    side, count = side or encoder.spec.image_size, encoder.views_per_picture
+    side, count = side or encoder.spec.image_size, encoder.views_together
     generator = torch.Generator().manual_seed(1)
     return torch.randn(pictures * count, 3, side, side, generator=generator)
 
@@ -50,7 +50,7 @@ def test_spec_tells_shapes(encoder):
     assert features.grid == spec.grid(spec.image_size, spec.image_size)
     tokens = spec.num_prefix_tokens + features.grid[0] * features.grid[1]
     for hidden in features.hidden_states:
-        count = 2 * encoder.views_per_picture
+        count = 2 * encoder.views_together
         assert hidden.shape == (count, tokens, spec.width)
     assert len(encoder.blocks) == spec.num_layers
 
@@ -89,7 +89,7 @@ def test_zero_views(encoder):
 
 
 def test_pictures_do_not_see_each_other(encoder):
-    views, count = _views(encoder, 3), encoder.views_per_picture
+    views, count = _views(encoder, 3), encoder.views_together
     together = encoder(views, (-2,)).hidden_states[0]
 
     for number in range(3):

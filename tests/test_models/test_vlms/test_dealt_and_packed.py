@@ -55,7 +55,7 @@ class Samples:
         pixels = np.concatenate([self.pixels[row] for row in rows])
         pixels = torch.from_numpy(pixels).float() if len(pixels) else None
         batch = make_batch([self.samples[row] for row in rows], pixels)
-        batch.loss_denominator = self.num_targets
+        batch.denominators["text"] = self.num_targets
         return batch.to(self.device)
 
 

@@ -1,11 +1,14 @@
 """Emu's two losses: pairs by hand, gradients, generation of embeddings."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
-from mmvlm.models.heads.visual_regression import VisualRegressionHead
+from mmvlm.models.heads.visual_regression import VisualRegressionHead, regression_rows
+from mmvlm.models.utils.feed import Feed
 from mmvlm.models.utils.token_context import current_tokens
-from mmvlm.models.vlms.emu import EmuVLM, regression_rows
+from mmvlm.models.vlms.base import VisionLanguageModel
 from mmvlm.registry import CHAT_TEMPLATES
 from mmvlm.structures import SLOT_TOKEN_ID as X
 from mmvlm.structures import Conversation, Image, Text, Turn
@@ -14,12 +17,12 @@ from mmvlm.testing.builders import make_batch
 IMG, END = 30, 31
 
 
-def model(**options):
+def model(head=None, **options):
     torch.manual_seed(0)
     llama = dict(model_type="llama", hidden_size=16, num_hidden_layers=2)
     llama |= dict(num_attention_heads=2, intermediate_size=16, vocab_size=32)
     small = dict(width=16, num_layers=1, num_heads=2, head_width=8)
-    built = EmuVLM(
+    built = VisionLanguageModel(
         language_model=dict(type="HFCausalLM", config=llama),
         vision_encoder=dict(
             type="TinyVisionEncoder", width=16, num_layers=1, image_size=32
@@ -31,7 +34,7 @@ def model(**options):
             select_layers=[-1],
             **small,
         ),
-        head=dict(type="VisualRegressionHead"),
+        heads=dict(head=dict(type="VisualRegressionHead", **(head or {}))),
         **options,
     )
     return built.eval()
@@ -66,7 +69,7 @@ def test_a_picture_without_marks_is_refused(samples):
 
 
 def test_loss_is_the_squared_error_of_hand_made_pairs():
-    emu = model(regression_weight=0.5)
+    emu = model(dict(weight=0.5))
     inputs = batch(TWO, 3)
 
     losses = emu.loss(inputs)
@@ -79,12 +82,29 @@ def test_loss_is_the_squared_error_of_hand_made_pairs():
     ]
     expected = 0.5 * sum(errors) / 12
     torch.testing.assert_close(losses["loss_regression"], expected)
-    plain = super(EmuVLM, emu).loss(inputs)
-    torch.testing.assert_close(losses["loss"], plain["loss"])
-    # Two micro-batches of one step: each counts by its share of trained tokens.
-    inputs.loss_denominator = 4 * inputs.num_target_tokens
-    shared = emu.loss(inputs)["loss_regression"]
-    torch.testing.assert_close(shared, expected / 4)
+    logits = emu(inputs, mode="tensor")[inputs.text.target_rows]
+    text = torch.nn.functional.cross_entropy(logits, inputs.text.targets)
+    torch.testing.assert_close(losses["loss"], text)
+    # A micro-batch of a step: each loss counts by its own share, without the other's.
+    counts = emu.loss_counts(inputs)
+    assert counts == dict(text=inputs.text.num_targets, regression=12 * 16)
+    inputs.denominators = dict(text=2 * counts["text"], regression=4 * 12 * 16)
+    shared = emu.loss(inputs)
+    torch.testing.assert_close(shared["loss_regression"], expected / 4)
+    torch.testing.assert_close(shared["loss"], text / 2)
+
+
+def test_pictures_without_trained_text_keep_their_regression():
+    emu, inputs = model(), batch(TWO, 3)
+    expected = emu.loss(inputs)["loss_regression"]
+    stream = inputs.text
+    stream.target_rows, stream.targets = stream.target_rows[:0], stream.targets[:0]
+    inputs.denominators = dict(text=7, regression=12 * 16)
+
+    losses = emu.loss(inputs)
+
+    assert losses["loss"] == 0
+    torch.testing.assert_close(losses["loss_regression"], expected)
 
 
 def test_33_pairs_for_a_picture_of_32_tokens():
@@ -94,13 +114,17 @@ def test_33_pairs_for_a_picture_of_32_tokens():
 
 
 def test_targets_get_no_gradient():
-    head = VisualRegressionHead(4)
+    head = VisualRegressionHead(in_width=4)
+    inputs = batch([[1, IMG, X, X, END, 2]], 1)
     hidden = torch.randn(3, 4, requires_grad=True)
-    targets = torch.randn(3, 4, requires_grad=True)
+    feed = Feed(inputs, None, None)
+    feed.embeds = torch.randn(6, 4, requires_grad=True)
 
-    head.loss(hidden, targets).backward()
+    term = head.loss(hidden, None, feed)["regression"]
+    term.sum.backward()
 
-    assert targets.grad is None
+    assert term.count == head.counts(inputs)["regression"] == 12
+    assert feed.embeds.grad is None
     assert hidden.grad.any()
     assert head.stu_regress_head.weight.grad.any()
 
@@ -111,7 +135,8 @@ def test_text_alone_has_no_regression_but_a_graph():
     losses = emu.loss(batch([[1, 5, 6, 2]], 0))
     sum(losses.values()).backward()
 
-    assert losses["loss_regression"] == 0
+    assert set(losses) == {"loss"}
+    assert emu.head.stu_regress_head.weight.grad is not None
     assert not emu.head.stu_regress_head.weight.grad.any()
 
 
@@ -135,17 +160,93 @@ def test_both_losses_fall_in_training():
     assert not any(p.requires_grad for p in emu.vision_encoder.parameters())
 
 
+class Words:
+    """A tokenizer of one word per id."""
+
+    eos_token_id, unk_token_id = 2, 0
+    all_special_tokens = ()
+    names = {"[IMG]": IMG, "<image>": 29}
+
+    def convert_tokens_to_ids(self, tokens):
+        if isinstance(tokens, str):
+            return self.names.get(tokens, 0)
+        return [self.names.get(token, 0) for token in tokens]
+
+    def decode(self, ids, skip_special_tokens=False):
+        return " ".join(map(str, ids))
+
+
+def bound(emu):
+    template = SimpleNamespace(stop_strings=())
+    emu.bind(SimpleNamespace(tokenizer=Words(), template=template))
+    return emu
+
+
+WRITES = dict(opening="[IMG]", placeholder="<image>", num_tokens=3)
+
+
+@torch.no_grad()
+def written_without_cache(emu, prompt, before):
+    """Return the reply's embeddings: ``before`` words, the mark, then embeddings."""
+    embeds, out = emu.embed(prompt), []
+    mark = emu.language_model.embed(torch.tensor([IMG]))
+    for step in range(before + 1 + WRITES["num_tokens"]):
+        lengths = (len(embeds),)
+        places = torch.arange(len(embeds))
+        ends = torch.tensor([0, len(embeds)], dtype=torch.int32)
+        last = emu.language_model(embeds, places, ends, lengths)[-1:]
+        if step < before:
+            word = emu.language_model.logits(last)[0, 3:29].argmax() + 3
+            following = emu.language_model.embed(word[None])
+        elif step == before:
+            following = mark
+        else:
+            following = emu.head(last)
+            out.append(following)
+        embeds = torch.cat([embeds, following])
+    return torch.cat(out)
+
+
 def test_embeddings_are_written_one_after_the_other():
-    emu = model()
-    prompt = batch([[1, 5, IMG]], 0)
+    emu = bound(model(WRITES))
+    prompts = [[1, 5, 6, 7], [1, IMG, X, X, X, END, 8]]
+    before = (0, 2)
 
-    out = emu.predict_visual_embeddings(prompt, 3)
+    def speak(step):
+        for row, number in enumerate(before):
+            if step.ids.shape[1] == number:
+                step.allow(row, [IMG])
+            elif step.ids.shape[1] < number:
+                step.allow(row, range(3, 29))
 
-    first = emu.head(emu.hidden_states(prompt)[-1:])
-    torch.testing.assert_close(out[:1], first)
-    assert out.shape == (3, 16)
-    with pytest.raises(ValueError, match="expected one prompt, got 2"):
-        emu.predict_visual_embeddings(batch([[1, 5], [1, 6]], 0), 1)
+    samples = emu.predict(batch(prompts, 1), max_new_tokens=6, on_step=speak)
+
+    for number, (sample, ids) in enumerate(zip(samples, prompts, strict=True)):
+        start = before[number]
+        assert sample.pred_ids[start : start + 4] == [IMG, 29, 29, 29]
+        expected = written_without_cache(emu, batch([ids], number), start)
+        # The state of the mark stands first, then one for every embedding.
+        found = emu.head(sample.pred_states[1:4])
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_no_embedding_is_written_without_a_mark_or_an_opening():
+    emu, plain = bound(model(WRITES)), bound(model())
+    prompt = batch([[1, 5, 6]], 0)
+
+    def quiet(step):
+        step.forbid(0, [IMG])
+
+    options = dict(max_new_tokens=5, on_step=quiet)
+    assert emu.predict(prompt, **options)[0].pred_ids == (
+        plain.predict(prompt, **options)[0].pred_ids
+    )
+    assert not plain.head.takes_steps and plain.head.tokens == ()
+
+
+def test_an_opening_that_the_tokenizer_lacks_is_refused():
+    with pytest.raises(ValueError, match=r"head 'head' reads \['<draw>'\]"):
+        bound(model(dict(opening="<draw>")))
 
 
 def test_the_language_model_is_told_which_tokens_are_pictures():
@@ -155,10 +256,8 @@ def test_the_language_model_is_told_which_tokens_are_pictures():
     )
 
     emu.loss(batch([TWO[0]], 1))
-    emu.predict_visual_embeddings(batch([[1, 5, IMG]], 0), 3)
 
-    assert seen[0] == [1, 1, 2, 2, 2, 1, 1, 1, 1]
-    assert seen[1:] == [[1, 1, 1], [1, 1, 1, 2], [1, 1, 1, 2, 2]]
+    assert seen == [[1, 1, 2, 2, 2, 1, 1, 1, 1]]
 
 
 @pytest.mark.parametrize(

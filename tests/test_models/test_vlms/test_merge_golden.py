@@ -10,10 +10,12 @@ import torch
 from mmvlm.datasets.collate import collate_flat
 from mmvlm.models.connectors.anyres import AnyResConnector
 from mmvlm.models.connectors.linear import LinearConnector
-from mmvlm.models.utils.merge import check_slots, merge_embeddings
+from mmvlm.models.utils.merge import check_inputs, merge_embeddings
 from mmvlm.models.utils.tiles import merge_tiles
 from mmvlm.structures import (
     SLOT_TOKEN_ID,
+    EncodedSample,
+    SampleInputs,
     Slot,
     ViewLayout,
     VisionEncoderSpec,
@@ -105,15 +107,12 @@ def _samples(case, facts, blocks, image_id):
             block += 1
         # The official list carries a dummy entry for a sample without picture.
         block += 0 if has_image else 1
+        encoded = EncodedSample(np.array(new_ids), np.array(new_labels), slots)
+        views = torch.zeros(len(slots), 3, 1, 1)
+        inputs = dict(image=SampleInputs(views, tuple(layouts))) if slots else {}
         items.append(
             dict(
-                inputs=dict(
-                    input_ids=torch.tensor(new_ids),
-                    labels=torch.tensor(new_labels),
-                    slots=slots,
-                    layouts=tuple(layouts),
-                    pixel_values=torch.zeros(len(slots), 3, 1, 1) if slots else None,
-                ),
+                inputs=dict(streams=dict(text=encoded), inputs=inputs, targets={}),
                 data_samples=VLMDataSample(metainfo=dict(sample_id=str(number))),
             )
         )
@@ -130,9 +129,12 @@ def _check_case(name, facts_all, arrays):
     items, used = _samples(case, facts, blocks, facts_all["IMAGE_TOKEN_INDEX"])
 
     batch = collate_flat(items)["inputs"]
-    text = torch.nn.functional.embedding(batch.input_ids.clamp(min=0), table)
+    stream = batch.text
+    text = torch.nn.functional.embedding(stream.input_ids.clamp(min=0), table)
     rows = torch.cat([blocks[k] for k in used])
-    flat = merge_embeddings(text, rows, batch.slot_index)
+    images = batch.inputs.get("image")
+    index = stream.target_rows[:0] if images is None else images.slot_index
+    flat = merge_embeddings(text, rows, index)
 
     out = case["out/inputs_embeds"]
     limit = facts["config"].get("tokenizer_model_max_length", flat.shape[0])
@@ -140,9 +142,9 @@ def _check_case(name, facts_all, arrays):
     seen = torch.zeros(out.shape[:2], dtype=torch.bool)
     total = torch.zeros(())
     pieces = zip(
-        flat.split(batch.seq_lens),
-        batch.labels.split(batch.seq_lens),
-        batch.position_ids.split(batch.seq_lens),
+        flat.split(stream.seq_lens),
+        stream.labels.split(stream.seq_lens),
+        stream.position_ids.split(stream.seq_lens),
         strict=True,
     )
     for number, (embeds, labels, positions) in enumerate(pieces):
@@ -199,11 +201,11 @@ def test_merge_tiles_refuses_wrong_number_of_views():
         merge_tiles(torch.zeros(3, 4, 2), (8, 8), (2, 2), (2, 2))
 
 
-def test_check_slots_names_the_sample_whose_picture_does_not_fit():
+def test_check_names_the_sample_whose_picture_does_not_fit():
     from mmvlm.testing import tiny_batch
 
     batch = tiny_batch(num_images=(1, 0, 2))
-    batch.slot_lens = (16, 16, 15)
+    batch.inputs["image"].slot_lens = (16, 16, 15)
 
     with pytest.raises(ValueError, match=r"sample 'sample-2'.*gives 16 .*has 15"):
-        check_slots(batch, lambda layout: 16)
+        check_inputs(batch, lambda layout: 16, ["image"], {"image"})

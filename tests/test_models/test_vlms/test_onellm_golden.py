@@ -15,8 +15,8 @@ from mmvlm.models.vlms.base import VisionLanguageModel
 from mmvlm.structures import (
     IGNORE_INDEX,
     SLOT_TOKEN_ID,
-    ModalityInputs,
-    ModalityLayout,
+    InputLayout,
+    Inputs,
     VisionFeatures,
 )
 from mmvlm.testing.builders import make_batch
@@ -265,14 +265,14 @@ def _samples(arrays, tokens):
 def _logits_and_loss(arrays, model):
     tokens = model.connector.token_count.tokens_per_view
     batch = make_batch(_samples(arrays, tokens), arrays["image/in"])
-    logits = model(batch, mode="tensor").unflatten(0, (len(batch.seq_lens), -1))
+    logits = model(batch, mode="tensor").unflatten(0, (len(batch.text.seq_lens), -1))
     # The official logits start at the end tag, which predicts the first word.
     return logits[:, tokens:], model(batch, mode="loss")["loss"]
 
 
 def _logits_of_text(arrays, model):
     batch = make_batch(_samples(arrays, 0))
-    return model(batch, mode="tensor").unflatten(0, (len(batch.seq_lens), -1))
+    return model(batch, mode="tensor").unflatten(0, (len(batch.text.seq_lens), -1))
 
 
 @torch.no_grad()
@@ -295,24 +295,26 @@ def test_logits_without_a_picture(arrays, model):
     torch.testing.assert_close(logits, arrays["full/logits_text_only"], **CLOSE)
 
 
+def _batch(arrays, modality, count, layouts=None):
+    """One input of the modality in each official sample."""
+    values = arrays[f"{modality}/in"]
+    batch = make_batch(_samples(arrays, count))
+    slots = (batch.text.input_ids == SLOT_TOKEN_ID).nonzero().flatten()
+    layouts = layouts or tuple(InputLayout(modality, tuple(v.shape)) for v in values)
+    owner, lengths = tuple(range(len(values))), (count,) * len(values)
+    batch.inputs[modality] = Inputs(values, owner, layouts, slots, lengths)
+    return batch
+
+
 @pytest.mark.parametrize("modality", MODALITIES[1:])
 @torch.no_grad()
 def test_every_modality_reaches_its_slots(arrays, model, as_recorded, modality):
-    values = arrays[f"{modality}/in"]
     count = model.connector.token_count.tokens_per_view
-    batch = make_batch(_samples(arrays, count), layouts=(), slot_lens=())
-    layouts = tuple(ModalityLayout(modality, tuple(v.shape)) for v in values)
-    batch.modality_inputs = {
-        modality: ModalityInputs(
-            *(values, batch.slot_index, (count,) * len(values)),
-            *(tuple(range(len(values))), layouts),
-        )
-    }
-    batch.slot_index, batch.image_owner = batch.slot_index[:0], ()
+    batch = _batch(arrays, modality, count)
 
-    rows = model.embed(batch)[batch.modality_inputs[modality].slot_index]
+    rows = model.embed(batch)[batch.inputs[modality].slot_index]
 
-    embeds = rows.unflatten(0, (len(values), count))
+    embeds = rows.unflatten(0, (-1, count))
     torch.testing.assert_close(embeds[:, 1:-1], arrays[f"{modality}/out"], **CLOSE)
     expected = arrays[f"sd/end_tag.{modality}"][0, 0]
     torch.testing.assert_close(embeds[-1, -1], expected)
@@ -406,31 +408,21 @@ def test_official_checkpoint_is_imported_whole(arrays, model, tmp_path):
         import_onellm(tmp_path / "none.pth", cfg)
 
 
-def _audio_batch(arrays, count, layouts=None):
-    values = arrays["audio/in"]
-    batch = make_batch(_samples(arrays, count), layouts=(), slot_lens=())
-    layouts = layouts or tuple(ModalityLayout("audio", v.shape) for v in values)
-    batch.modality_inputs = {
-        "audio": ModalityInputs(
-            *(values, batch.slot_index, (count,) * len(values)),
-            *(tuple(range(len(values))), layouts),
-        )
-    }
-    batch.slot_index, batch.image_owner = batch.slot_index[:0], ()
-    return batch
-
-
 def test_slots_that_do_not_fit_are_refused_by_sample(arrays, model):
     count = _sizes(arrays)["nt"] + 2  # behind and before the tags of the modality
     with pytest.raises(ValueError, match="sample 'sample-0': audio 0 of the batch"):
-        model.embed(_audio_batch(arrays, count - 2))
-    one = (ModalityLayout("audio", (1,)),)
+        model.embed(_batch(arrays, "audio", count - 2))
     own = len(arrays["audio/in"])
-    lost = f"{own} inputs of 'audio', {own} slots and 1 layouts"
+    lost = f"'sample-0'.* layouts name 1 views of 'audio', but there are {own}"
     with pytest.raises(ValueError, match=lost):
-        model.embed(_audio_batch(arrays, count, one))
-    batch = _audio_batch(arrays, count)
-    batch.modality_inputs = {"smell": batch.modality_inputs["audio"]}
+        model.embed(_batch(arrays, "audio", count, (InputLayout("audio", (1,)),)))
+    batch = _batch(arrays, "audio", count)
+    batch.inputs["audio"].slot_lens = (count,)
+    lost = f"'sample-0'.*: {own} inputs of 'audio', 1 slots and {own} layouts"
+    with pytest.raises(ValueError, match=lost):
+        model.embed(batch)
+    batch = _batch(arrays, "audio", count)
+    batch.inputs = {"smell": batch.inputs["audio"]}
     with pytest.raises(ValueError, match="'sample-0' has 'smell', but the model takes"):
         model.embed(batch)
 

@@ -182,7 +182,7 @@ def test_text_only_model_trains_and_refuses_pictures():
 
     loss.backward()
     assert model.vision_spec is None and model.token_count is None
-    with pytest.raises(ValueError, match=r"'sample-0' shows a picture.*no vision"):
+    with pytest.raises(ValueError, match=r"'sample-0' has 'image', .*text only"):
         model(tiny_batch(), mode="loss")
 
 
@@ -197,17 +197,17 @@ def test_denominator_divides_the_summed_loss():
     model, batch = tiny_vlm(), tiny_batch()
     own = model(batch, mode="loss")["loss"]
 
-    batch.loss_denominator = torch.tensor(100.0)
+    batch.denominators["text"] = torch.tensor(100.0)
     scaled = model(batch, mode="loss")["loss"]
 
-    torch.testing.assert_close(scaled * 100, own * batch.num_target_tokens)
+    torch.testing.assert_close(scaled * 100, own * batch.text.num_targets)
 
 
 def test_batch_without_trained_token_gives_zero_loss_and_gradients_everywhere():
     model = tiny_vlm().train()
     batch = tiny_batch()
-    batch.target_rows = batch.target_rows[:0]
-    batch.targets = batch.targets[:0]
+    stream = batch.text
+    stream.target_rows, stream.targets = stream.target_rows[:0], stream.targets[:0]
 
     loss = model(batch, mode="loss")["loss"]
     loss.backward()
@@ -222,9 +222,9 @@ def test_tensor_mode_gives_logits_of_every_position():
 
     logits = model(batch, mode="tensor")
 
-    assert logits.shape == (len(batch.input_ids), 128)
-    rows = logits[batch.target_rows]
-    loss = torch.nn.functional.cross_entropy(rows, batch.targets)
+    assert logits.shape == (len(batch.text.input_ids), 128)
+    rows = logits[batch.text.target_rows]
+    loss = torch.nn.functional.cross_entropy(rows, batch.text.targets)
     torch.testing.assert_close(loss, model(batch, mode="loss")["loss"])
     with pytest.raises(ValueError, match="mode='train'"):
         model(batch, mode="train")
@@ -233,7 +233,7 @@ def test_tensor_mode_gives_logits_of_every_position():
 @pytest.mark.parametrize("flag", [False, True])
 def test_picture_less_batch_touches_vision_parts_when_told(flag):
     model = tiny_vlm().train()
-    model.run_vision_on_text_batches = flag
+    model.touch_all_parts = flag
     batch = tiny_batch(num_images=(0, 0, 0))
     text_only = _text_only()
     text_only.language_model.load_state_dict(model.language_model.state_dict())
@@ -280,15 +280,17 @@ def test_predict_equals_batch_one_and_fills_data_samples():
 def _one_sample(batch, number):
     from mmvlm.testing import make_batch
 
-    ids = batch.input_ids.split(batch.seq_lens)[number].tolist()
-    mine = [k for k, owner in enumerate(batch.image_owner) if owner == number]
-    pixels = batch.pixel_values[mine] if mine else None
+    ids = batch.text.input_ids.split(batch.text.seq_lens)[number].tolist()
+    images = batch.inputs["image"]
+    mine = [k for k, owner in enumerate(images.owner) if owner == number]
+    pixels = images.values[mine] if mine else None
     return make_batch([(ids, [-100] * len(ids))], pixels)
 
 
 def test_equal_pictures_are_encoded_once_in_inference():
     model, batch = _bind(tiny_vlm()), tiny_batch(num_images=(1, 1, 2))
-    batch.pixel_values[2] = batch.pixel_values[0]
+    pixels = batch.inputs["image"].values
+    pixels[2] = pixels[0]
     seen = []
     model.vision_encoder.register_forward_pre_hook(
         lambda _, args: seen.append(len(args[0]))

@@ -23,7 +23,6 @@ class SceneWriter(ABC):
     Args:
         folder (str): root of the data set, made when missing.
         image_format (str): ``png`` or ``jpg``.
-
     """
 
     def __init__(self, folder: str, image_format: str = "png") -> None:
@@ -78,7 +77,6 @@ class SceneWriter(ABC):
 
         Returns:
             list[str]: paths of the files, relative to ``folder``.
-
         """
 
     def readers(self, split: str) -> list[dict]:
@@ -100,7 +98,6 @@ class PictureDrawing:
     Args:
         writer (SceneWriter): whose pictures they are.
         num (int): pictures to come, about.
-
     """
 
     def __init__(self, writer: SceneWriter, num: int) -> None:

@@ -19,7 +19,6 @@ class OwnPicturesWriter(SceneWriter):
     Args:
         folder (str): root of the data set.
         image_format (str): ``jpg``, as the public sets have it, or ``png``.
-
     """
 
     def __init__(self, folder: str, image_format: str = "jpg") -> None:

@@ -7,7 +7,7 @@ import os
 import pickle
 from collections.abc import Sequence
 
-from mmvlm.datasets.safe_pickle import load_plain_pickle
+from mmvlm.datasets.io.safe_pickle import load_plain_pickle
 from mmvlm.datasets.tiny_scenes.ground_truth import (
     expressions,
     outline,

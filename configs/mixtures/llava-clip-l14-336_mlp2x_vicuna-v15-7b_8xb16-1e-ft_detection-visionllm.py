@@ -1,0 +1,27 @@
+"""LLaVA-1.5 7B, stage 2, on all boxes of a class (VisionLLM's syntax).
+
+Reproduces: nothing; detection as text with VisionLLM's tokens.
+Paper: Wang et al., "VisionLLM", NeurIPS 2023, arXiv 2305.11175.
+Command: tools/dist_train.sh configs/mixtures/llava-clip-l14-336_mlp2x_vicuna-v15-7b_8xb16-1e-ft_detection-visionllm.py 8
+Hardware: sized for 8 GPUs of 80 GB.
+Expected: not measured.
+"""
+
+_base_ = [
+    "../_base_/models/llava-clip-l14-336_mlp2x_vicuna-v15-7b.py",
+    "../_base_/datasets/detection_visionllm.py",
+    "../_base_/schedules/llava_finetune.py",
+    "../_base_/default_runtime.py",
+    "../_base_/strategies/deepspeed_zero3.py",
+]
+
+model = dict(
+    language_model=dict(num_new_tokens=1537),
+    train_parts=dict(vision_encoder=False, connector=True, language_model=True),
+)
+tokenizer = dict(codec=dict(type="VisionLLMCodec"))
+load_from = dict(
+    _delete_=True,
+    path="work_dirs/llava-clip-l14-336_mlp2x_vicuna-v15-7b_8xb32-1e-pt_llava-558k",
+    parts=["connector"],
+)

@@ -1,0 +1,1 @@
+"""Files: JSON, tables, tar, arrow, pickles without code, columns, rows on disk."""
