@@ -90,10 +90,7 @@ def _regions(text: str, codec: GroundingCodec, layouts: Sequence[Any]) -> Decodi
         number for number, one in enumerate(layouts) if isinstance(one, ViewLayout)
     ]
     size = layouts[pictures[-1]].original_size if pictures else (1, 1)
-    try:
-        found = codec.centred().decode(text, size)
-    except Exception as error:  # a codec of others
-        return Decoding(problems=(f"{type(codec).__name__}: {error!r:.200}",))
+    found = codec.centred().decode(text, size)
     if found.regions and not pictures:
         count = len(found.regions)
         return Decoding(

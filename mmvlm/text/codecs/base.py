@@ -59,10 +59,18 @@ class RegionToken:
 
 @dataclass(frozen=True)
 class Problem:
-    """Something in a text that was meant as a region and is none."""
+    """Something in a text that was meant as a region and is none.
+
+    Args:
+        start (int): first character.
+        reason (str): why.
+        end (int): behind the last one; 0: not known.
+
+    """
 
     start: int
     reason: str
+    end: int = 0
 
 
 @dataclass(frozen=True)
@@ -123,6 +131,8 @@ class GroundingCodec(ABC):
     special_tokens: tuple[str, ...] = ()
     #: By role, the token that stands for each region in turns of that role.
     region_tokens: Mapping[str, RegionToken] = {}
+    #: What looks like the opening of a region, wherever none was read.
+    suspect: re.Pattern = re.compile("(?!)")
     #: Where in its cell a number is read; None: where the official code reads it.
     decode_at: str | None = "centre"
 
@@ -142,7 +152,7 @@ class GroundingCodec(ABC):
 
     @abstractmethod
     def _read(self, text: str) -> Iterable[Found | Problem]:
-        """Yield what stands in a text, in reading order; never raises."""
+        """Yield what stands in a text; what else looks like one, the base finds."""
 
     @abstractmethod
     def max_error(self, size: tuple[int, int]) -> float:
@@ -241,8 +251,17 @@ class GroundingCodec(ABC):
             size (tuple[int, int]): height and width of the original picture.
 
         """
+        try:
+            return self._decode(text, size)
+        except Exception as error:  # numbers that a codec of others did not expect
+            reason = f"{type(self).__name__} cannot read it: {error!r:.200}"
+            return Decoding(problems=(reason,))
+
+    def _decode(self, text: str, size: tuple[int, int]) -> Decoding:
         regions, spans, problems = [], [], []
-        for found in self._read(text):
+        items = list(self._read(text))
+        items += leftovers(text, [(i.start, i.end) for i in items], self.suspect)
+        for found in sorted(items, key=lambda item: item.start):
             if isinstance(found, Problem):
                 problems.append(f"character {found.start}: {found.reason}")
                 continue
@@ -367,7 +386,7 @@ def leftovers(text: str, spans: Iterable[tuple[int, int]], suspect: Any) -> list
     """
     blank = list(text)
     for start, end in spans:
-        blank[start:end] = " " * (end - start)
+        blank[start:end] = " " * max(0, end - start)
     return [
         Problem(at, f"cannot read {text[at : at + 40]!r}")
         for at in (match.start() for match in suspect.finditer("".join(blank)))

@@ -11,7 +11,7 @@ import numpy as np
 from mmvlm.registry import CODECS
 from mmvlm.structures import Region, Text
 
-from .base import Found, GroundingCodec, Problem, leftovers
+from .base import Found, GroundingCodec, Problem
 
 _TAGS = ("<phrase>", "</phrase>", "<object>", "</object>")
 _DELIMITER = "</delimiter_of_multi_objects/>"
@@ -52,6 +52,8 @@ class Kosmos2Codec(GroundingCodec):
         ValueError: for another ``decode_at``.
 
     """
+
+    suspect = re.compile("<object|<patch_index")
 
     def __init__(
         self,
@@ -110,7 +112,6 @@ class Kosmos2Codec(GroundingCodec):
         # They are blanked behind the tag instead of cut, so that places stay right.
         tight = _SPACED.sub(r"\1", text)
         places = _places(text, tight)
-        found: list[Found | Problem] = []
         for match in _ENTITY.finditer(tight):
             numbers = [int(number) for number in re.findall(_PATCH, match["pairs"])]
             rows = [
@@ -121,13 +122,9 @@ class Kosmos2Codec(GroundingCodec):
             phrase = match["phrase"].strip() if match["phrase"] else None
             if max(numbers) >= self.grid**2:
                 reason = f"patch {max(numbers)} on a grid of {self.grid} x {self.grid}"
-                found.append(Problem(start, reason))
+                yield Problem(start, reason, end)
             else:
-                found.append(Found(start, end, rows, phrase=phrase))
-        spans = [(f.start, f.end) for f in found if isinstance(f, Found)]
-        if all(isinstance(item, Found) for item in found):
-            found += leftovers(text, spans, re.compile(r"<object|<patch_index"))
-        return sorted(found, key=lambda item: item.start)
+                yield Found(start, end, rows, phrase=phrase)
 
 
 def _places(text: str, tight: str) -> list[int]:

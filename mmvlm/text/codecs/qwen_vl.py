@@ -10,7 +10,7 @@ import numpy as np
 from mmvlm.registry import CODECS
 from mmvlm.structures import Region, Text
 
-from .base import Found, GroundingCodec, Problem, leftovers
+from .base import Found, GroundingCodec, Problem
 
 _PAIR = re.compile(r"\((.*?)\),\((.*?)\)")
 _BLOCK = re.compile(r"(?:<ref>(?P<ref>[^<]*)</ref>)?(?P<boxes>(?:<box>.*?</box>)+)")
@@ -41,6 +41,7 @@ class QwenVLCodec(GroundingCodec):
     """
 
     special_tokens = ("<ref>", "</ref>", "<box>", "</box>")
+    suspect = re.compile(r"<box>|\(\s*-?\d+\s*,")
 
     def __init__(
         self,
@@ -86,16 +87,12 @@ class QwenVLCodec(GroundingCodec):
             rows = [self._row(piece) for piece in inner.split("</box><box>")]
             if any(row is None for row in rows):
                 reason = f"no box: {block['boxes'][:60]!r}"
-                found.append(Problem(block.start(), reason))
+                found.append(Problem(block.start(), reason, block.end()))
             else:
                 span = (block.start(), block.end())
                 found.append(Found(*span, rows, phrase=block["ref"]))
             at = block.end()
-        found += self._bare(text, at, len(text))
-        spans = [(f.start, f.end) for f in found if isinstance(f, Found)]
-        if all(isinstance(item, Found) for item in found):
-            found += leftovers(text, spans, re.compile(r"<box>|\(\s*-?\d+\s*,"))
-        return sorted(found, key=lambda item: item.start)
+        return found + self._bare(text, at, len(text))
 
     def _bare(self, text: str, start: int, end: int) -> list[Found]:
         """Return boxes without tags between two places of a text."""
