@@ -113,7 +113,8 @@ def test_boxes_come_through_from_files_to_trained_tokens(tmp_path):
 @pytest.mark.parametrize("codec", ["OFACodec", "LLaVACodec"])
 def test_token_lengths_are_known_without_pictures(codec, tmp_path):
     jitter = dict(type="JitterRegions", scale=0.2, min_iou=0.3)
-    data = bound_refcoco(tmp_path, dict(type=codec), dict(type="MultiTurn"), jitter)
+    codec = dict(type=codec, geometry="stretch")
+    data = bound_refcoco(tmp_path, codec, dict(type="MultiTurn"), jitter)
     assert data.pipeline.without_plan() is None
     seen = []
     for epoch in (0, 1):
