@@ -45,7 +45,7 @@ def test_smollm2_answers_with_its_own_words():
     """Tokenizer, template and weights come from the one file, table tied."""
     import torch
 
-    from mmvlm.models.utils.hf_loading import build_causal_lm
+    from mmvlm.models.utils.hf_loading import build_language_model
     from mmvlm.registry import CHAT_TEMPLATES, TOKENIZERS
     from mmvlm.structures import Conversation, Text, Turn
     from mmvlm.text.encoding import encode_conversation
@@ -58,8 +58,13 @@ def test_smollm2_answers_with_its_own_words():
             pad="eos",
         )
     )
-    model = build_causal_lm(
-        SMOLLM2, None, torch_dtype=None, attention=None, trust_remote_code=False
+    model = build_language_model(
+        "AutoModelForCausalLM",
+        SMOLLM2,
+        None,
+        torch_dtype=None,
+        attention=None,
+        trust_remote_code=False,
     )
     template = CHAT_TEMPLATES.build(dict(type="tokenizer"))
     question = (Text("What is the capital of France?"),)

@@ -349,14 +349,14 @@ def sample_layout(steps: Sequence[Any], model: Any) -> Any:
     from mmvlm.registry import TRANSFORMS
     from mmvlm.structures import ViewLayout
 
-    spec, asked = model.vision_spec, getattr(model, "asked_views", None)
+    spec, views = model.vision_spec, getattr(model, "asked_views", None)
     for step in views_in(steps):
         transform = TRANSFORMS.build(dict(step))
-        transform.bind(VLMProcessor(spec=spec, asked_views=asked))
+        transform.bind(VLMProcessor(spec=spec, asked_views=views))
         picture = np.zeros((*_SAMPLE_PICTURE, 3), dtype=np.uint8)
         item = dict(images=[picture], rng=np.random.default_rng(0))
         return transform(item)["layouts"][0]
-    return asked or ViewLayout(_SAMPLE_PICTURE, (spec.image_size, spec.image_size))
+    return views or ViewLayout(_SAMPLE_PICTURE, (spec.image_size, spec.image_size))
 
 
 def _max_length(cfg: Any, model: Any) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -59,6 +59,8 @@ class EncodedSample:
         slots (list[Slot]): in order of position.
         position_ids (np.ndarray | None): (T,) or (3, T) int64; None counts from 0.
         marks (list[Mark]): tokens that heads read, in order of position.
+        answer (EncodedSample | None): what the decoder of an encoder-decoder reads and
+            learns; all else is then what its encoder reads.
 
     """
 
@@ -67,6 +69,27 @@ class EncodedSample:
     slots: list[Slot] = field(default_factory=list)
     position_ids: np.ndarray | None = None
     marks: list[Mark] = field(default_factory=list)
+    answer: EncodedSample | None = None
 
     def __len__(self) -> int:
-        return len(self.input_ids)
+        return len(self.input_ids) + (0 if self.answer is None else len(self.answer))
+
+    @property
+    def text(self) -> EncodedSample:
+        """The stream that is trained and continued."""
+        return self if self.answer is None else self.answer
+
+    def cut(self, length: int) -> EncodedSample:
+        """Return the sample without the tokens behind the first ``length``."""
+        if self.answer is not None:
+            rest = max(0, length - len(self.input_ids))
+            return replace(self, answer=self.answer.cut(rest))
+        return replace(
+            self,
+            input_ids=np.ascontiguousarray(self.input_ids[:length]),
+            labels=np.ascontiguousarray(self.labels[:length]),
+        )
+
+    def split(self) -> tuple[EncodedSample, EncodedSample]:
+        """Return the streams of an encoder-decoder, each a sample of its own."""
+        return replace(self, answer=None), self.answer

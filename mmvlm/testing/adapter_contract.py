@@ -17,8 +17,8 @@ import torch
 
 from mmvlm.models.language_models.adapters.base import LanguageModelAdapter
 from mmvlm.models.language_models.adapters.running import adapted_generation
-from mmvlm.models.language_models.generation import left_pad
 from mmvlm.models.language_models.hf_causal_lm import HFCausalLM
+from mmvlm.models.language_models.padding import left_pad
 from mmvlm.models.utils.token_context import IMAGE, TEXT, FlatTokens, use_tokens
 from mmvlm.registry import MODELS
 

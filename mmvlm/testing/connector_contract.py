@@ -37,11 +37,13 @@ _WIDTH = 48
 
 
 def connector_classes() -> dict[str, type[Connector]]:
-    """All registered connectors by name, also those of the current test."""
+    """All registered connectors of views by name, also those of the current test."""
     return {
         name: cls
         for name, cls in MODELS.module_dict.items()
-        if isinstance(cls, type) and issubclass(cls, Connector)
+        if isinstance(cls, type)
+        and issubclass(cls, Connector)
+        and not getattr(cls, "native_resolution", False)
     }
 
 

@@ -22,8 +22,9 @@ SPEC = VisionEncoderSpec(
 )
 #: What they write differs from round to round, so no Jinja text is exported.
 IRREGULAR = {
-    *("cogvlm_chat", "cogvlm_vqa", "ds_visualchat", "instructblip", "lavin"),
-    *("multimodal_gpt", "onellm", "openflamingo", "plain", "v0_plain"),
+    *("cogvlm_chat", "cogvlm_vqa", "ds_visualchat", "encoder_decoder"),
+    *("instructblip", "lavin", "multimodal_gpt", "onellm", "openflamingo"),
+    *("plain", "v0_plain"),
     "xtuner/chatglm2",
 }
 #: A tokenizer's own template, with a system text of its own, as SmolLM2 has.

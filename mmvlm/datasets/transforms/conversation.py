@@ -8,8 +8,6 @@ from dataclasses import replace
 from itertools import count
 from typing import Any
 
-import numpy as np
-
 from mmvlm.registry import TRANSFORMS
 from mmvlm.structures import (
     IGNORE_INDEX,
@@ -22,6 +20,7 @@ from mmvlm.structures import (
     Turn,
 )
 from mmvlm.text.encoding import ConversationEncoder, SampleDropped
+from mmvlm.text.seq2seq_encoding import Seq2SeqEncoder
 
 from ..bad_samples import DATA_ERRORS
 
@@ -36,14 +35,15 @@ class EncodeConversation:
     Keys used: ``conversation``, ``layouts`` (samples with pictures), ``media``
     (samples with other inputs), ``regions`` and ``marked_regions`` (from
     :class:`WriteRegions`); ``dataset`` and ``index`` for messages. Keys added:
-    ``encoded`` (:class:`EncodedSample`), ``truncated_tokens`` (int, tokens that were
-    cut off), ``dropped_labels`` (bool, nothing is trained: the answers are empty or
-    have weight 0, or LLaVA's count failed); in mode ``generate`` also ``gt_text``
-    (str, the answer that was left out; ``None`` without one) and ``gt_regions`` (tuple,
-    what heads read in that answer). Changed keys: ``regions`` holds what fills the
-    slots of regions and ``marked_regions`` what belongs to the marks, in their order
-    (indices of slots and marks count by kind); for a model that takes no regions,
-    ``regions`` stays.
+    ``encoded`` (:class:`EncodedSample`; with a template for encoder-decoders what the
+    encoder reads, beside ``encoded_answer``, the decoder's), ``truncated_tokens`` (int,
+    tokens that were cut off), ``dropped_labels`` (bool, nothing is trained: the answers
+    are empty or have weight 0, or LLaVA's count failed); in mode ``generate`` also
+    ``gt_text`` (str, the answer that was left out; ``None`` without one) and
+    ``gt_regions`` (tuple, what heads read in that answer). Changed keys: ``regions``
+    holds what fills the slots of regions and ``marked_regions`` what belongs to the
+    marks, in their order (indices of slots and marks count by kind); for a model that
+    takes no regions, ``regions`` stays.
 
     Args:
         max_length (int | None): most tokens of a sample, picture tokens counted;
@@ -105,7 +105,9 @@ class EncodeConversation:
 
         """
         self.context = context
-        self._encoder = ConversationEncoder(
+        two_streams = context.template.is_encoder_decoder
+        kind = Seq2SeqEncoder if two_streams else ConversationEncoder
+        self._encoder = kind(
             context.template,
             context.tokenizer,
             drop_on_mismatch=self.drop_on_mismatch,
@@ -153,7 +155,7 @@ class EncodeConversation:
             done = None
             if sample is not None:
                 done = _tried(self._finish, item, *one, sample)
-            lengths.append(None if done is None else len(done["encoded"]))
+            lengths.append(None if done is None else num_tokens(done))
         return lengths
 
     def _prepare(self, item: dict) -> tuple[Conversation, dict[str, list[int]]]:
@@ -186,7 +188,7 @@ class EncodeConversation:
     ) -> dict:
         """Hold a sample against the limits; return the item with ``encoded``."""
         where, generate = _where(item), self.mode == "generate"
-        trains = bool((encoded.labels != IGNORE_INDEX).any())
+        trains = bool((encoded.text.labels != IGNORE_INDEX).any())
         roles = [turn.role for turn in conversation.turns]
         item["dropped_labels"] = not generate and not trains
         item["truncated_tokens"] = 0
@@ -196,12 +198,14 @@ class EncodeConversation:
         if limit is not None and len(encoded) > limit:
             item["truncated_tokens"] = len(encoded) - limit
             encoded = self._shorten(encoded, limit, where)
-            if not generate and trains and (encoded.labels == IGNORE_INDEX).all():
+            if not generate and trains and (encoded.text.labels == IGNORE_INDEX).all():
                 raise SampleDropped(
                     f"{where}: max_length={limit} leaves no trained token."
                 )
         item["encoded"] = encoded
         _keep_regions(item, encoded, set(lengths) - {"image", *conversation.media})
+        if encoded.answer is not None:
+            item["encoded"], item["encoded_answer"] = encoded.split()
         return item
 
     def _image_lengths(self, item: dict, where: str) -> list[int]:
@@ -258,7 +262,9 @@ class EncodeConversation:
         """Apply the policy to a sample that is too long."""
         total, tokens, lost = len(encoded), Counter(), Counter()
         spans = [(s.modality, s.start, s.start + s.length) for s in encoded.slots]
-        spans += [(mark.kind, mark.start, mark.stop) for mark in encoded.marks]
+        before = total - len(encoded.text)
+        for mark in encoded.text.marks:
+            spans.append((mark.kind, before + mark.start, before + mark.stop))
         for kind, start, stop in spans:
             tokens[kind] += stop - start
             lost[kind] += min(stop - start, max(0, stop - limit))
@@ -272,11 +278,7 @@ class EncodeConversation:
                     f"max_length={limit}, it would lose the question's end. Raise "
                     "max_length."
                 )
-            return replace(
-                encoded,
-                input_ids=np.ascontiguousarray(encoded.input_ids[:limit]),
-                labels=np.ascontiguousarray(encoded.labels[:limit]),
-            )
+            return encoded.cut(limit)
         if lost:
             words = ", ".join(f"{n} of {tokens[k]} {k} tokens" for k, n in lost.items())
             raise ValueError(
@@ -290,12 +292,17 @@ class EncodeConversation:
         )
 
 
-def _tried(function: Callable, *given: Any) -> Any:
+def _tried(function: Callable, *values: Any) -> Any:
     """Return what a function gives, None for a sample that fails or is left out."""
     try:
-        return function(*given)
+        return function(*values)
     except (*DATA_ERRORS, SampleDropped):
         return None
+
+
+def num_tokens(item: dict) -> int:
+    """Return the tokens of an encoded sample, both streams counted."""
+    return len(item["encoded"]) + len(item.get("encoded_answer", ()))
 
 
 def _where(item: dict) -> str:
@@ -324,9 +331,9 @@ def _keep_regions(item: dict, encoded: EncodedSample, kinds: set[str]) -> None:
             replace(slot, index=number.get(slot, slot.index)) for slot in encoded.slots
         ]
     if "marked_regions" in item:
-        regions, marks = item["marked_regions"], encoded.marks
+        regions, marks = item["marked_regions"], encoded.text.marks
         item["marked_regions"] = tuple(regions[mark.index] for mark in marks)
-        encoded.marks = [
+        encoded.text.marks = [
             replace(mark, index=next(numbers["mark", mark.kind])) for mark in marks
         ]
 

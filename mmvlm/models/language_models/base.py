@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from mmengine.model import BaseModule
 
 from .generation_steps import Generation
 
+if TYPE_CHECKING:
+    from mmvlm.structures import TokenStream
+
 
 class LanguageModel(BaseModule):
-    """A decoder over one flat token dimension.
+    """A decoder over one flat token dimension, with or without an encoder before it.
 
     Samples lie one after the other in T; attention stays inside each.
     """
+
+    #: Whether prompts are read by an encoder; what is trained and continued is then a
+    #: stream of its own.
+    is_encoder_decoder: bool = False
 
     @property
     @abstractmethod
@@ -44,19 +51,45 @@ class LanguageModel(BaseModule):
 
         Args:
             inputs_embeds (torch.Tensor): samples one after the other.
-            position_ids (torch.Tensor): restart with every sample.
+            position_ids (torch.Tensor): restart with every sample; on several axes
+                for decoders with such positions (Qwen2-VL).
             cu_seqlens (torch.Tensor): offsets of the samples.
             seq_lens (tuple[int, ...]): their lengths.
             rows (torch.Tensor | None): positions whose output is wanted; what only
                 others need may be left out.
 
         Shape:
-            - ``inputs_embeds``: (T, Dl); ``position_ids``: (T,)
+            - ``inputs_embeds``: (T, Dl); ``position_ids``: (T,) or (3, T)
             - ``cu_seqlens``: (B + 1,) int32; ``seq_lens``: B host integers
             - ``rows``: (R,), int64
             - output: (T, Dl), or (R, Dl) with ``rows``
 
         """
+
+    def hidden_states(
+        self,
+        inputs_embeds: torch.Tensor,
+        prompt: TokenStream,
+        text: TokenStream,
+        rows: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Run the model over the streams of a batch, up to its final norm.
+
+        Args:
+            inputs_embeds (torch.Tensor): the prompt, its slots filled.
+            prompt (TokenStream): the stream that was embedded.
+            text (TokenStream): the stream that is trained and continued: the prompt
+                itself without an encoder.
+            rows (torch.Tensor | None): positions of ``text`` whose output is wanted.
+
+        Shape:
+            - ``inputs_embeds``: (Tp, Dl), Tp tokens of ``prompt``
+            - output: (T, Dl), T tokens of ``text``, or (R, Dl) with ``rows``
+
+        """
+        return self(
+            inputs_embeds, text.position_ids, text.cu_seqlens, text.seq_lens, rows
+        )
 
     @abstractmethod
     def logits(self, hidden_states: torch.Tensor) -> torch.Tensor:
@@ -71,7 +104,8 @@ class LanguageModel(BaseModule):
         Args:
             inputs_embeds (torch.Tensor): (T, Dl) flat prompts.
             seq_lens (tuple[int, ...]): their lengths.
-            **kwargs: transformers generation arguments.
+            **kwargs: see :func:`generate_from_embeds`; ``position_ids`` of the prompts
+                where they have several axes.
 
         """
 

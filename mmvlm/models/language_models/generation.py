@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
 
-from .generation_steps import Generation, GenerationStep, StepRecorder
+from .generation_steps import Generation, GenerationStep, StepRecorder, watching
+from .padding import RightPadding, left_pad
+from .prefix_sharing import position_table, run_prefixes, use_positions
 
 #: Fields of ``GenerationConfig`` that would change what a caller gets, and what to do.
 _REFUSED = {
@@ -22,40 +25,27 @@ _REFUSED = {
     "pad_token_id": "padding is cut off; leave it out",
 }
 
+#: A stop string ends within so many tokens.
+_WINDOW = 32
+
 
 class _StopTexts:
     """Say per row whether its new text holds one of the stop strings."""
 
-    def __init__(self, decode: Callable, stops: Sequence[str], window: int = 32):
-        self.decode, self.stops, self.window = decode, tuple(stops), window
+    def __init__(self, decode: Callable, stops: Sequence[str], start: int):
+        self.decode, self.stops, self.start = decode, tuple(stops), start
         #: Row to the number of new tokens at which it ended so.
         self.ends: dict[int, int] = {}
 
     def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
-        # With inputs_embeds, transformers passes the new tokens only.
-        tails = [self.decode(row) for row in input_ids[:, -self.window :].tolist()]
+        # With inputs_embeds, transformers passes the new tokens only, in an
+        # encoder-decoder behind the one that opens every reply.
+        input_ids = input_ids[:, self.start :]
+        tails = [self.decode(row) for row in input_ids[:, -_WINDOW:].tolist()]
         done = [any(stop in tail for stop in self.stops) for tail in tails]
         for row in (row for row, ended in enumerate(done) if ended):
             self.ends.setdefault(row, input_ids.shape[1])
         return torch.tensor(done, device=input_ids.device, dtype=torch.bool)
-
-
-def left_pad(
-    inputs_embeds: torch.Tensor, seq_lens: Sequence[int]
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Lay flat prompts out as a left-padded batch.
-
-    Shape:
-        - ``inputs_embeds``: (T, Dl)
-        - output: (B, L, Dl) and the mask (B, L), int64
-    """
-    longest = max(seq_lens)
-    batch = inputs_embeds.new_zeros(len(seq_lens), longest, inputs_embeds.shape[-1])
-    mask = torch.zeros(len(seq_lens), longest, dtype=torch.long, device=batch.device)
-    for row, piece in enumerate(inputs_embeds.split(list(seq_lens))):
-        batch[row, longest - len(piece) :] = piece
-        mask[row, longest - len(piece) :] = 1
-    return batch, mask
 
 
 def generate_from_embeds(
@@ -63,36 +53,40 @@ def generate_from_embeds(
     inputs_embeds: torch.Tensor,
     seq_lens: Sequence[int],
     *,
-    max_new_tokens: int = 128,
-    do_sample: bool = False,
     stop_ids: Sequence[int] | None = None,
     stop_strings: Sequence[str] = (),
     decode: Callable[[list[int]], str] | None = None,
     streamer: Any = None,
     decoder: torch.nn.Module | None = None,
+    position_ids: torch.Tensor | None = None,
+    share_prefix: bool = False,
     catch: Sequence[int] = (),
     on_step: Callable[[GenerationStep], Any] | None = None,
     **kwargs: Any,
 ) -> list[Generation]:
-    """Continue prompts with a transformers model; greedy unless asked otherwise.
+    """Continue prompts with a transformers model; greedy unless told otherwise.
 
     Args:
-        model (torch.nn.Module): a transformers model that can generate.
+        model (torch.nn.Module): a transformers model that can generate; the prompts
+            of an encoder-decoder are what its encoder reads.
         inputs_embeds (torch.Tensor): (T, Dl), prompts one after the other.
         seq_lens (Sequence[int]): their lengths.
-        max_new_tokens (int): limit per sample.
-        do_sample (bool): sample instead of taking the best token.
         stop_ids (Sequence[int] | None): tokens that end a reply; None takes the
             model's own.
         stop_strings (Sequence[str]): texts that end a reply; need ``decode``.
         decode (Callable | None): ids to text, special tokens kept.
         streamer (Any): a transformers streamer; one sample only.
-        decoder (torch.nn.Module | None): the stack of blocks with the final norm;
-            ``catch`` and ``on_step`` need it.
+        decoder (torch.nn.Module | None): the stack of blocks with the final norm; the
+            options below need it.
+        position_ids (torch.Tensor | None): (A, T), positions of the prompts on A axes;
+            with None or (T,) the tokens of each are counted.
+        share_prefix (bool): run embeddings with which several prompts begin once, as
+            of several questions about one image.
         catch (Sequence[int]): tokens whose states are returned.
         on_step (Callable | None): called with the :class:`GenerationStep` of every
             step, to allow or forbid tokens and feed embeddings.
-        **kwargs: other fields of transformers' ``GenerationConfig``.
+        **kwargs: other fields of transformers' ``GenerationConfig``;
+            ``max_new_tokens`` is 128.
 
     Returns:
         list[Generation]: one per sample.
@@ -102,58 +96,126 @@ def generate_from_embeds(
             returned (``num_return_sequences``, ...).
 
     """
-    from transformers import GenerationConfig
     from transformers.generation import StoppingCriteriaList
 
     if stop_strings and decode is None:
         raise ValueError("stop_strings need 'decode' (ids to text).")
-    if streamer is not None and len(seq_lens) > 1:
-        raise ValueError(f"a streamer takes one sample, got {len(seq_lens)}.")
-    _check_fields(kwargs, GenerationConfig())
     stop_ids = _own_stops(model) if stop_ids is None else list(stop_ids)
-    config = GenerationConfig(
-        max_new_tokens=max_new_tokens,
-        do_sample=do_sample,
-        eos_token_id=stop_ids or None,
-        pad_token_id=stop_ids[0] if stop_ids else 0,
-        **kwargs,
-    )
-    texts = _StopTexts(decode, stop_strings) if stop_strings else None
-    recorder = None
-    if catch or on_step is not None:
-        if config.num_beams not in (None, 1):
-            raise ValueError("catch and on_step follow one reply each: num_beams=1.")
-        recorder = StepRecorder(decoder, model.get_input_embeddings(), catch, on_step)
-    embeds, mask = left_pad(inputs_embeds, seq_lens)
-    ids = _run(
-        model,
-        recorder,
-        inputs_embeds=embeds,
-        attention_mask=mask,
-        generation_config=config,
-        stopping_criteria=StoppingCriteriaList([texts] if texts else []),
-        streamer=streamer,
-    )
+    config = _config(model, stop_ids, kwargs)
+    follows = bool(catch) or on_step is not None
+    if (follows or share_prefix) and config.num_beams not in (None, 1):
+        raise ValueError(
+            "catch, on_step and share_prefix follow one reply each: num_beams=1."
+        )
+    start = int(model.config.is_encoder_decoder)
+    texts = _StopTexts(decode, stop_strings, start) if stop_strings else None
+    recorder = StepRecorder(decoder, catch, on_step, start) if follows else None
+    table = None
+    if position_ids is not None and position_ids.dim() > 1:
+        table = position_table(position_ids, seq_lens, config.max_new_tokens)
+    with _evaluating(model):
+        prompts = _prompts(model, decoder, inputs_embeds, seq_lens, share_prefix, table)
+        with use_positions(decoder, table), watching(recorder) as processors:
+            ids = model.generate(
+                **prompts,
+                generation_config=config,
+                logits_processor=processors,
+                stopping_criteria=StoppingCriteriaList([texts] if texts else []),
+                streamer=_checked(streamer, seq_lens, start),
+            )[:, start:]
     ends = {} if texts is None else texts.ends
     found = [(row, ends.get(number), number) for number, row in enumerate(ids)]
     return [_finished(*one, set(stop_ids), recorder) for one in found]
 
 
-def _run(
-    model: torch.nn.Module, recorder: StepRecorder | None, **options: Any
-) -> torch.Tensor:
-    """Run transformers' ``generate`` in evaluation mode: new ids (B, N)."""
+def _checked(streamer: Any, seq_lens: Sequence[int], start: int) -> Any:
+    """Return a streamer that sees replies alone, or None."""
+    if streamer is not None and len(seq_lens) > 1:
+        raise ValueError(f"a streamer takes one sample, got {len(seq_lens)}.")
+    return _Replies(streamer) if streamer is not None and start else streamer
+
+
+class _Replies:
+    """A streamer that is not shown the token that opens a decoder's reply."""
+
+    def __init__(self, streamer: Any) -> None:
+        self.streamer, self.begun = streamer, False
+
+    def put(self, value: torch.Tensor) -> None:
+        """Take new tokens: the first call brings what opens the reply."""
+        self.streamer.put(value if self.begun else value[:, 1:])
+        self.begun = True
+
+    def end(self) -> None:
+        """Take the end of the reply."""
+        self.streamer.end()
+
+
+def _prompts(
+    model, decoder, inputs_embeds, seq_lens, share_prefix, table
+) -> dict[str, Any]:
+    """Lay prompts out as ``generate`` of the model takes them."""
+    if model.config.is_encoder_decoder:
+        if share_prefix:
+            raise ValueError(
+                "share_prefix: an encoder reads every prompt as a whole; set it False."
+            )
+        layout = RightPadding.of(seq_lens, inputs_embeds.device)
+        embeds, mask = layout.pad(inputs_embeds), layout.mask.long()
+    else:
+        if share_prefix:
+            pieces = inputs_embeds.split(list(seq_lens))
+            if (shared := run_prefixes(decoder, pieces, table)) is not None:
+                return shared
+        embeds, mask = left_pad(inputs_embeds, seq_lens)
+    return dict(inputs_embeds=embeds, attention_mask=mask)
+
+
+def _config(
+    model: torch.nn.Module, stop_ids: list[int], options: dict[str, Any]
+) -> Any:
+    """Return the ``GenerationConfig`` of these options."""
+    from transformers import GenerationConfig
+
+    _check_fields(options, GenerationConfig())
+    if model.config.is_encoder_decoder:
+        options["decoder_start_token_id"] = decoder_start(model)
+    return GenerationConfig(
+        eos_token_id=stop_ids or None,
+        pad_token_id=stop_ids[0] if stop_ids else 0,
+        **{"max_new_tokens": 128, "do_sample": False, **options},
+    )
+
+
+def decoder_start(model: torch.nn.Module) -> int:
+    """Return the token that opens every reply of an encoder-decoder.
+
+    Raises:
+        ValueError: when the model names none.
+
+    """
+    configs = (model.config, getattr(model, "generation_config", None))
+    for name in ("decoder_start_token_id", "bos_token_id"):
+        for config in configs:
+            if (token := getattr(config, name, None)) is not None:
+                return token
+    raise ValueError(
+        f"{type(model).__name__} names no token that opens a reply; set "
+        "language_model.config=dict(decoder_start_token_id=...)."
+    )
+
+
+@contextlib.contextmanager
+def _evaluating(model: torch.nn.Module) -> Iterator[None]:
+    """Put a model into evaluation mode, without its own sampling defaults."""
     from transformers import GenerationConfig
 
     was_training, kept = model.training, getattr(model, "generation_config", None)
     model.eval()
     try:
-        # The model's own sampling defaults must not leak into greedy search.
+        # They must not leak into greedy search.
         model.generation_config = GenerationConfig()
-        if recorder is None:
-            return model.generate(**options)
-        with recorder.watching():
-            return model.generate(logits_processor=[recorder], **options)
+        yield
     finally:
         model.generation_config = kept
         model.train(was_training)

@@ -94,38 +94,26 @@ class StepRecorder:
     """A logits processor of transformers' ``generate`` that hands steps out.
 
     Args:
-        decoder (torch.nn.Module): gives the states after the final norm.
-        embeddings (torch.nn.Module): the table of input embeddings.
+        decoder (torch.nn.Module): gives the states after the final norm; embeddings
+            are fed where its table gives those of tokens.
         catch (Sequence[int]): tokens whose states are kept.
         on_step (Callable | None): gets every :class:`GenerationStep`.
+        start (int): tokens that open every reply and are not part of it.
 
     """
 
     def __init__(
         self,
         decoder: torch.nn.Module,
-        embeddings: torch.nn.Module,
         catch: Sequence[int] = (),
         on_step: Callable[[GenerationStep], Any] | None = None,
+        start: int = 0,
     ) -> None:
-        self.decoder, self.embeddings = decoder, embeddings
-        self.catch, self.on_step = frozenset(catch), on_step
+        self.decoder, self.embeddings = decoder, decoder.get_input_embeddings()
+        self.catch, self.on_step, self.start = frozenset(catch), on_step, start
         self._last: torch.Tensor | None = None
         self._fed: dict[int, torch.Tensor] = {}
         self._states: list[torch.Tensor] = []
-
-    @contextlib.contextmanager
-    def watching(self) -> Iterator[None]:
-        """Listen to the model inside a ``with``."""
-        hooks = [
-            self.decoder.register_forward_hook(self._note_states),
-            self.embeddings.register_forward_hook(self._feed),
-        ]
-        try:
-            yield
-        finally:
-            for hook in hooks:
-                hook.remove()
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         """Let ``on_step`` change the logits of a step."""
@@ -133,7 +121,7 @@ class StepRecorder:
             self._states.append(self._last)
         if self.on_step is None:
             return scores
-        step = GenerationStep(input_ids, self._last, scores.clone())
+        step = GenerationStep(input_ids[:, self.start :], self._last, scores.clone())
         self.on_step(step)
         self._fed = step.fed
         return step.logits
@@ -142,15 +130,16 @@ class StepRecorder:
         """Return positions (C,) and states (C, Dl) of the tokens asked for."""
         places = [n for n, token in enumerate(ids.tolist()) if token in self.catch]
         positions = torch.tensor(places, dtype=torch.int64, device=ids.device)
-        width = self.embeddings.weight.shape[-1]
         if not places:
-            return positions, self.embeddings.weight.new_zeros(0, width)
+            return positions, self._last.new_zeros(0, self._last.shape[-1])
         return positions, torch.stack([self._states[n][row] for n in places])
 
-    def _note_states(self, module: Any, args: Any, output: Any) -> None:
+    def note_states(self, module: Any, args: Any, output: Any) -> None:
+        """Keep the last states of a decoder's call: a forward hook."""
         self._last = output[0][:, -1]
 
-    def _feed(self, module: Any, args: tuple, output: torch.Tensor) -> Any:
+    def feed(self, module: Any, args: tuple, output: torch.Tensor) -> Any:
+        """Put embeddings in the place of tokens' own: a forward hook."""
         if not self._fed:
             return None
         output = output.clone()
@@ -158,3 +147,20 @@ class StepRecorder:
             output[row, -1] = embedding.to(output)
         self._fed = {}
         return output
+
+
+@contextlib.contextmanager
+def watching(recorder: StepRecorder | None) -> Iterator[list]:
+    """Let a recorder listen to its model; give the logits processors for that."""
+    if recorder is None:
+        yield []
+        return
+    hooks = [
+        recorder.decoder.register_forward_hook(recorder.note_states),
+        recorder.embeddings.register_forward_hook(recorder.feed),
+    ]
+    try:
+        yield [recorder]
+    finally:
+        for hook in hooks:
+            hook.remove()

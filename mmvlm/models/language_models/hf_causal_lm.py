@@ -13,7 +13,7 @@ from mmengine.logging import print_log
 from mmvlm.models.ops.cpu_kernels import RaggedRows, attach_narrow
 from mmvlm.models.utils.checkpointing import checkpoint_blocks
 from mmvlm.models.utils.even_shapes import POSITIONS, few_shapes, round_up
-from mmvlm.models.utils.hf_loading import build_causal_lm
+from mmvlm.models.utils.hf_loading import build_language_model
 from mmvlm.models.utils.token_context import PAD, current_tokens, use_layout
 from mmvlm.registry import MODELS
 
@@ -32,6 +32,7 @@ from .generation import generate_from_embeds
 from .generation_steps import Generation
 from .last_block import LastBlockForward
 from .output_head import apply_head, check_head
+from .padding import RightPadding
 from .peft import add_lora, keep_plain_keys, quantize_linears
 
 #: attention -> (padded layout?, transformers' implementation; None = its default)
@@ -119,7 +120,8 @@ class HFCausalLM(LanguageModel):
             attention = "eager"  # adapters read and change the mask of the batch
         self.attention = attention
         self.padded, implementation = _ATTENTION[attention]
-        self.model = build_causal_lm(
+        self.model = build_language_model(
+            "AutoModelForCausalLM",
             name_or_path,
             config,
             torch_dtype=torch_dtype,
@@ -259,7 +261,7 @@ class HFCausalLM(LanguageModel):
         With ``rows``, the last block's MLP runs on those rows only.
 
         Shape:
-            - ``inputs_embeds``: (T, Dl); ``position_ids``: (T,)
+            - ``inputs_embeds``: (T, Dl); ``position_ids``: (T,) or (3, T)
             - ``cu_seqlens``: (B + 1,) int32; ``seq_lens``: B host integers
             - ``rows``: (R,), int64
             - output: (T, Dl), or (R, Dl) with ``rows``
@@ -305,7 +307,8 @@ class HFCausalLM(LanguageModel):
         self, inputs_embeds, position_ids, cu_seqlens, seq_lens, rows
     ) -> torch.Tensor:
         """Run the decoder in the layout that the attention wants."""
-        if self._takes_ragged_rows and few_shapes(inputs_embeds):
+        one_axis = position_ids.dim() == 1
+        if self._takes_ragged_rows and one_axis and few_shapes(inputs_embeds):
             layout = RaggedRows.of(seq_lens)
             if layout is not None:
                 return self._forward_ragged(inputs_embeds, position_ids, layout, rows)
@@ -318,7 +321,7 @@ class HFCausalLM(LanguageModel):
         else:
             del kwargs["segment_lengths"]
         kwargs.update(
-            inputs_embeds=inputs_embeds[None], position_ids=position_ids[None]
+            inputs_embeds=inputs_embeds[None], position_ids=position_ids[..., None, :]
         )
         if self.attention in _SEGMENTED:
             hidden = self._decode_segments(kwargs, rows)
@@ -375,27 +378,22 @@ class HFCausalLM(LanguageModel):
         self, inputs_embeds, position_ids, seq_lens, rows
     ) -> torch.Tensor:
         """Lay the samples out as a right-padded batch and back."""
-        lengths = torch.tensor(seq_lens, device=inputs_embeds.device)
-        longest = max(seq_lens)
+        longest = None
         if self.attention == "batched" and few_shapes(inputs_embeds):
-            longest = round_up(longest, POSITIONS)
-        steps = torch.arange(longest, device=inputs_embeds.device)
-        mask = steps[None] < lengths[:, None]
-        starts = lengths.cumsum(0) - lengths
-        source = (starts[:, None] + steps[None]).clamp(max=len(position_ids) - 1)
-        flat = torch.cat([steps[:n] + i * len(steps) for i, n in enumerate(seq_lens)])
+            longest = round_up(max(seq_lens), POSITIONS)
+        layout = RightPadding.of(seq_lens, inputs_embeds.device, longest)
         kwargs = dict(
-            inputs_embeds=inputs_embeds[source] * mask[..., None],
-            attention_mask=mask.long(),
-            position_ids=position_ids[source] * mask,
+            inputs_embeds=layout.pad(inputs_embeds),
+            attention_mask=layout.mask.long(),
+            position_ids=position_ids[..., layout.source] * layout.mask,
         )
         decode = self._decode
         if self.attention == "batched":
             # What is filled up lies behind all that counts: causality is mask enough.
             kwargs["attention_mask"] = inputs_embeds.new_zeros(1, 1, 1, 1)
-            kwargs["segment_lengths"] = (longest,) * len(seq_lens)
+            kwargs["segment_lengths"] = (layout.mask.shape[1],) * len(seq_lens)
             decode = self._decode_segments
-        wanted = flat if rows is None else flat[rows]
+        wanted = layout.places if rows is None else layout.places[rows]
         hidden = decode(kwargs, None if rows is None else wanted)
         return hidden.flatten(0, 1).index_select(0, wanted)
 
@@ -458,6 +456,10 @@ class HFCausalLM(LanguageModel):
 
         """
         if self.adapters:
+            if kwargs.pop("share_prefix", False):
+                raise ValueError(
+                    "share_prefix: adapters see every prompt as a whole; set it False."
+                )
             tokens = current_tokens(seq_lens, inputs_embeds.device)
             with adapted_generation(self, tokens):
                 return self._generate(inputs_embeds, seq_lens, kwargs)

@@ -12,6 +12,8 @@ import torch
 
 from mmvlm.utils.files import pretrained_source
 
+from .headed_decoder import headed_class, needs_head, text_config
+
 # What must agree between a given config and the one found beside the weights.
 _WIDTH_FIELDS = (
     "model_type hidden_size intermediate_size num_hidden_layers num_attention_heads "
@@ -137,27 +139,42 @@ def plain_fields(config: Any) -> dict[str, Any]:
     return {"model_type": config.model_type, **fields}
 
 
-def build_causal_lm(
+def build_language_model(
+    auto_class: str,
     name_or_path: str | None,
     config: dict | None,
     *,
     torch_dtype: str | None,
-    attention: str | None,
-    trust_remote_code: bool,
+    attention: str | None = None,
+    trust_remote_code: bool = False,
 ) -> torch.nn.Module:
-    """Build the transformers causal LM of :class:`HFCausalLM`."""
-    from transformers import AutoModelForCausalLM
+    """Build a language model of transformers.
 
+    Args:
+        auto_class (str): ``AutoModelForCausalLM`` or ``AutoModelForSeq2SeqLM``.
+        name_or_path (str | None): folder, hub name or GGUF file; None: random weights.
+        config (dict | None): transformers config with ``model_type``.
+        torch_dtype (str | None): of the weights; None: that of the file, or float32.
+        attention (str | None): transformers' implementation; None: its default.
+        trust_remote_code (bool): run model code from the hub.
+
+    """
+    import transformers
+
+    auto = getattr(transformers, auto_class)
     resolved, load = resolve_config(
         name_or_path, config, "language_model", trust_remote_code
     )
-    # Composite (vision + text) configs of newer models: their text part.
     extra: dict[str, Any] = {}
+    headed = needs_head(resolved) and auto_class == "AutoModelForCausalLM"
+    if headed:
+        resolved = text_config(resolved)
+        auto, extra["config"] = headed_class(type(resolved)), resolved
     if attention is not None:
         extra["attn_implementation"] = attention
     if load:
         path, file = pretrained_source(name_or_path)
-        model, info = AutoModelForCausalLM.from_pretrained(
+        model, info = auto.from_pretrained(
             path,
             **file,
             torch_dtype=as_dtype(torch_dtype) or "auto",
@@ -168,9 +185,10 @@ def build_causal_lm(
         if info["missing_keys"]:
             raise missing_weights("language_model", name_or_path, info["missing_keys"])
         return model
-    model = AutoModelForCausalLM.from_config(
-        resolved, trust_remote_code=trust_remote_code, **extra
-    )
+    if headed:
+        model = auto._from_config(**extra)
+    else:
+        model = auto.from_config(resolved, trust_remote_code=trust_remote_code, **extra)
     return model.to(as_dtype(torch_dtype) or torch.float32)
 
 

@@ -323,14 +323,9 @@ class VisionLanguageModel(PartRouting, BaseModel):
         self, batch: VLMBatch, rows: torch.Tensor | None
     ) -> tuple[Feed, torch.Tensor]:
         feed, tokens = self._prepare(batch)
-        stream = batch.text
         with use_tokens(tokens):
-            hidden = self.language_model(
-                feed.embeds,
-                stream.position_ids,
-                stream.cu_seqlens,
-                stream.seq_lens,
-                rows,
+            hidden = self.language_model.hidden_states(
+                feed.embeds, batch.prompt, batch.text, rows
             )
         return feed, hidden
 
@@ -459,10 +454,13 @@ class VisionLanguageModel(PartRouting, BaseModel):
         options.setdefault("stop_ids", self._stop_ids(marks))
         self._ask_heads(options)
         feed, tokens = self._prepare(inputs)
+        if inputs.prompt.position_ids.ndim > 1:
+            options["position_ids"] = inputs.prompt.position_ids
         with use_tokens(tokens):
             replies = self.language_model.generate(
                 feed.embeds,
                 inputs.prompt.seq_lens,
+                position_ids=inputs.prompt.position_ids,
                 decode=self._tokenizer.decode,
                 **options,
             )

@@ -18,7 +18,7 @@ class Piece:
         text (str): the characters; empty for a picture or medium.
         supervised (bool): whether the model is trained to say it.
         image (int | None): index of the picture that stands here.
-        token (str | None): ``bos`` or ``eos``: the piece is that token of the
+        token (str | None): ``bos``, ``eos`` or ``pad``: the piece is that token of the
             tokenizer at hand; ``text`` then only shows it to people.
         media (Media | None): the input that stands here.
         said (tuple[tuple[int, int], ...]): start and end of what the conversation
@@ -30,7 +30,7 @@ class Piece:
     text: str
     supervised: bool = False
     image: int | None = None
-    token: Literal["bos", "eos"] | None = None
+    token: Literal["bos", "eos", "pad"] | None = None
     media: Media | None = None
     said: tuple[tuple[int, int], ...] = field(default=(), compare=False, repr=False)
     marks: tuple[TextMark, ...] = field(default=(), compare=False, repr=False)
@@ -89,10 +89,12 @@ class PieceBuilder:
         self.cut()
         self.pieces.append(Piece("", media=media))
 
-    def token(self, name: Literal["bos", "eos"], supervised: bool = False) -> None:
+    def token(
+        self, name: Literal["bos", "eos", "pad"], supervised: bool = False
+    ) -> None:
         """Add a token that the tokenizer defines."""
         self.cut()
-        shown = {"bos": "<s>", "eos": "</s>"}[name]
+        shown = {"bos": "<s>", "eos": "</s>", "pad": "<pad>"}[name]
         self.pieces.append(Piece(shown, supervised, token=name))
 
     def cut(self) -> None:
@@ -128,6 +130,8 @@ class ChatTemplate(ABC):
     #: Whether the sequence opens with the tokenizer's own leading tokens. False
     #: for templates that write them.
     adds_bos: ClassVar[bool] = True
+    #: Whether prompts and answers are two streams (see ``Seq2SeqEncoder``).
+    is_encoder_decoder: ClassVar[bool] = False
     #: Which of LLaVA's masking functions trained this template; None: none did.
     llava_version: ClassVar[str | None] = None
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from mmvlm.models.language_models.generation import left_pad
 from mmvlm.models.language_models.hf_causal_lm import HFCausalLM
+from mmvlm.models.language_models.padding import left_pad
 
 
 def _model(**options):

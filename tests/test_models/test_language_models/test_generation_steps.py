@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from mmvlm.models.language_models.hf_causal_lm import HFCausalLM
+from mmvlm.models.language_models.prefix_sharing import group_prompts, run_prefixes
 
 COUNT, STEPS, BATCH = 200, 6, 25
 CAUGHT = tuple(range(3, 128, 3))
@@ -18,11 +19,19 @@ def model(request):
 
 @pytest.fixture(scope="module")
 def prompts(model):
+    """Questions behind one system text; up to five in turn ask about one image."""
     generator = torch.Generator().manual_seed(1)
-    lens = torch.randint(2, 12, (COUNT,), generator=generator).tolist()
-    return model.embed(torch.randint(3, 128, (sum(lens),), generator=generator)).split(
-        lens
-    )
+
+    def draw(low, high):
+        count = int(torch.randint(low, high, (1,), generator=generator))
+        return model.embed(torch.randint(3, 128, (count,), generator=generator))
+
+    system, pieces = draw(3, 4), []
+    while len(pieces) < COUNT:
+        image = draw(1, 12)
+        for _ in range(int(torch.randint(1, 6, (1,), generator=generator))):
+            pieces.append(torch.cat([system, image, draw(1, 9)]))
+    return pieces[:COUNT]
 
 
 class Hand:
@@ -63,11 +72,12 @@ def run(model, pieces, first, **options):
     return replies, hand.fed
 
 
-@pytest.fixture(scope="module")
-def batched(model, prompts):
+@pytest.fixture(scope="module", params=[False, True], ids=["whole", "shared"])
+def batched(request, model, prompts):
     replies, fed = [], {}
+    options = dict(share_prefix=request.param)
     for first in range(0, COUNT, BATCH):
-        some, read = run(model, prompts[first : first + BATCH], first)
+        some, read = run(model, prompts[first : first + BATCH], first, **options)
         replies += some
         fed |= read
     return replies, fed
@@ -79,9 +89,13 @@ def check_states(found, expected):
     torch.testing.assert_close(found / scale, expected / scale, atol=1e-5, rtol=0)
 
 
-def test_batches_give_what_samples_give_alone(model, prompts, batched):
-    for number, reply in enumerate(batched[0]):
-        (alone,), _ = run(model, prompts[number : number + 1], number)
+@pytest.fixture(scope="module")
+def single(model, prompts):
+    return [run(model, prompts[n : n + 1], n)[0][0] for n in range(COUNT)]
+
+
+def test_batches_give_what_samples_give_alone(single, batched):
+    for number, (reply, alone) in enumerate(zip(batched[0], single, strict=True)):
         assert reply.tolist() == alone.tolist(), number
         assert reply.finish == alone.finish
         assert torch.equal(reply.positions, alone.positions)
@@ -159,6 +173,31 @@ def test_why_a_reply_ended(model, prompts):
     assert replies[0].finish == "stop_id" and len(replies[0]) == 3
     assert replies[1].finish == "stop_string" and replies[1].tolist()[2:] == [60]
     assert replies[2].finish == "length" and len(replies[2]) == STEPS
+
+
+def test_a_common_beginning_is_run_once(model, prompts):
+    questions, lengths = prompts[:BATCH], []
+
+    def note(module, args, kwargs):
+        if kwargs.get("inputs_embeds") is not None:
+            lengths.append(kwargs["inputs_embeds"].shape[:2].numel())
+
+    hook = model.decoder.register_forward_pre_hook(note, with_kwargs=True)
+    run(model, questions, 0, share_prefix=True)
+    hook.remove()
+    (heads, rest), groups = lengths, group_prompts(questions)
+    assert len(groups) < BATCH and heads == len(groups) * max(n for _, n in groups)
+    assert heads + rest < BATCH * max(map(len, questions))
+
+
+def test_prompts_are_grouped_by_what_saves_most():
+    rows = {c: torch.full((1, 2), float(ord(c))) for c in "abcdefgh"}
+    prompts = [
+        torch.cat([rows[c] for c in text])
+        for text in ("abbbc", "abbbd", "acccd", "abbbbe", "accc")
+    ]
+    assert group_prompts(prompts) == [([0, 1, 3], 4), ([2, 4], 3)]
+    assert run_prefixes(None, prompts[:1]) is None
 
 
 def test_what_cannot_be_followed_is_refused(model, prompts):

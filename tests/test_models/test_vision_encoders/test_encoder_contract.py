@@ -14,10 +14,13 @@ from mmvlm.structures import VisionFeatures
 
 
 def encoder_classes():
+    """All but those of patches, which have no views."""
     return {
         name: cls
         for name, cls in MODELS.module_dict.items()
-        if isinstance(cls, type) and issubclass(cls, VisionEncoder)
+        if isinstance(cls, type)
+        and issubclass(cls, VisionEncoder)
+        and not getattr(cls, "native_resolution", False)
     }
 
 

@@ -1,0 +1,150 @@
+"""Prompts that begin alike: their common beginning is run once."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+
+from .padding import left_pad
+
+
+def common_length(first: torch.Tensor, second: torch.Tensor) -> int:
+    """Return how many leading rows of two prompts (n, Dl) are equal."""
+    count = min(len(first), len(second))
+    differs = (first[:count] != second[:count]).any(-1).nonzero()
+    return int(differs[0]) if len(differs) else count
+
+
+def group_prompts(prompts: Sequence[torch.Tensor]) -> list[tuple[list[int], int]]:
+    """Group prompts so that running each group's common prefix once saves most.
+
+    Questions about one image so come together although all prompts may share a
+    system text. Greedy, in the order of the prompts.
+
+    Args:
+        prompts (Sequence[torch.Tensor]): embeddings (n, Dl) of every prompt.
+
+    Returns:
+        list[tuple[list[int], int]]: numbers of the prompts of a group, and the length
+        of their prefix; at least one row of every prompt stays outside.
+
+    """
+    groups: list[tuple[list[int], int]] = []
+    for number, prompt in enumerate(prompts):
+        best, gain = None, 0
+        for place, (members, prefix) in enumerate(groups):
+            shared = min(prefix, len(prompt) - 1)
+            shared = min(shared, common_length(prompts[members[0]], prompt))
+            saved = len(members) * shared - (len(members) - 1) * prefix
+            if saved > gain:
+                best, gain = (place, shared), saved
+        if best is None:
+            groups.append(([number], len(prompt) - 1))
+        else:
+            place, shared = best
+            groups[place] = ([*groups[place][0], number], shared)
+    return groups
+
+
+def run_prefixes(
+    decoder: torch.nn.Module,
+    prompts: Sequence[torch.Tensor],
+    positions: torch.Tensor | None = None,
+) -> dict[str, Any] | None:
+    """Run every common prefix once and repeat its cache for the prompts behind it.
+
+    Args:
+        decoder (torch.nn.Module): the stack of blocks, in evaluation mode.
+        prompts (Sequence[torch.Tensor]): embeddings (n, Dl) of every prompt.
+        positions (torch.Tensor | None): see :func:`use_positions`.
+
+    Returns:
+        dict | None: ``inputs_embeds`` (B, L, Dl), ``attention_mask`` (B, L) and
+        ``past_key_values`` for ``generate``; None when no prompts begin alike.
+
+    Raises:
+        ValueError: for a decoder without a cache of keys and values.
+
+    """
+    groups = group_prompts(prompts)
+    if len(groups) == len(prompts):
+        return None
+    owner, suffixes = [0] * len(prompts), list(prompts)
+    for group, (members, prefix) in enumerate(groups):
+        for number in members:
+            owner[number], suffixes[number] = group, prompts[number][prefix:]
+    first = [members[0] for members, _ in groups]
+    lengths = [prefix for _, prefix in groups]
+    heads = torch.cat([prompts[n][:m] for n, m in zip(first, lengths, strict=True)])
+    embeds, mask = left_pad(heads, lengths)
+    with use_positions(decoder, None if positions is None else positions[:, first]):
+        cache = decoder(
+            inputs_embeds=embeds,
+            attention_mask=mask,
+            position_ids=(mask.cumsum(-1) - 1).clamp(min=0),
+            use_cache=True,
+        ).get("past_key_values")
+    if not hasattr(cache, "reorder_cache"):
+        raise ValueError(
+            f"share_prefix: {type(decoder).__name__} keeps no cache that prompts can "
+            "share; set share_prefix=False."
+        )
+    rows = torch.tensor(owner, device=mask.device)
+    cache.reorder_cache(rows)
+    rest, rest_mask = left_pad(torch.cat(suffixes), list(map(len, suffixes)))
+    # Of what the cache holds, ``generate`` reads the length only.
+    before = rest.new_zeros(1, 1, 1).expand(len(rest), mask.shape[1], rest.shape[2])
+    return dict(
+        inputs_embeds=torch.cat([before, rest], 1),
+        attention_mask=torch.cat([mask[rows], rest_mask], 1),
+        past_key_values=cache,
+    )
+
+
+def position_table(
+    position_ids: torch.Tensor, seq_lens: Sequence[int], num_new: int
+) -> torch.Tensor:
+    """Return positions of prompts and of the tokens behind them.
+
+    New tokens go on behind the largest position of their prompt, on all axes.
+
+    Shape:
+        - ``position_ids``: (A, T), of flat prompts
+        - output: (A, B, longest prompt + ``num_new``)
+    """
+    count = max(seq_lens) + num_new
+    rows = []
+    for own in position_ids.split(list(seq_lens), 1):
+        new = torch.arange(count - own.shape[1], device=own.device) + own.max() + 1
+        rows.append(torch.cat([own, new.expand(len(own), -1)], 1))
+    return torch.stack(rows, 1)
+
+
+@contextlib.contextmanager
+def use_positions(decoder: torch.nn.Module, table: torch.Tensor | None) -> Iterator:
+    """Let a decoder read positions of several axes while replies are generated.
+
+    Args:
+        decoder (torch.nn.Module): is called with ``position_ids`` (B, q) that count
+            the tokens of every row.
+        table (torch.Tensor | None): (A, B, N), the positions of each of them; None
+            changes nothing.
+
+    """
+    if table is None:
+        yield
+        return
+
+    def look_up(module: Any, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+        places = kwargs["position_ids"].expand(table.shape[1], -1)
+        found = table.gather(2, places.expand(len(table), -1, -1))
+        return args, {**kwargs, "position_ids": found}
+
+    hook = decoder.register_forward_pre_hook(look_up, with_kwargs=True)
+    try:
+        yield
+    finally:
+        hook.remove()
