@@ -89,7 +89,7 @@ def system(request):
         CHAT_TEMPLATES.build(dict(type=template)),
         model.vision_spec,
         model.token_count,
-        views=model.asked_views,
+        asked_views=model.asked_views,
     )
     model.bind(context)
     generator = np.random.default_rng(0)
