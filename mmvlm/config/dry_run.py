@@ -283,7 +283,7 @@ def token_budget(cfg: Any, model: Any) -> tuple[int | None, str | None]:
     height, width = layout.view_size
     rows, cols = spec.grid(height, width)
     grids = grids_of((layout,), spec.patch_size) or [(rows, cols)] * layout.num_views
-    grid_options(model.vision_encoder, model.connector, (layout,))
+    grid_options(model.vision_encoder, [model.connector], (layout,))
     patches, tokens = sum(high * wide for high, wide in grids), count(layout)
     which = DualPerspective.of(layout)
     which = f" ({which})" if which else ""
