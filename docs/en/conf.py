@@ -52,9 +52,9 @@ API_PAGES = {
     "structures": (
         "mmvlm.structures mmvlm.structures.slices mmvlm.structures.dual_perspective"
     ),
-    "text": "mmvlm.text.encoding mmvlm.text.templates.base mmvlm.text.context",
+    "text": "mmvlm.text.encoding mmvlm.text.templates.base mmvlm.text.decoding",
     "datasets": (
-        "mmvlm.datasets.base mmvlm.datasets.readers.llava "
+        "mmvlm.datasets.processor mmvlm.datasets.base mmvlm.datasets.readers.llava "
         "mmvlm.datasets.readers.densefusion " + below("mmvlm.datasets.transforms")
     ),
     "models": (
