@@ -6,15 +6,31 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
 from .padding import left_pad
 
 
-def common_length(first: torch.Tensor, second: torch.Tensor) -> int:
-    """Return how many leading rows of two prompts (n, Dl) are equal."""
+def fingerprints(prompts: Sequence[torch.Tensor]) -> list[np.ndarray]:
+    """Return a 64-bit number for every row of every prompt: (n, Dl) to (n,).
+
+    Sums of bits times random numbers are exact wherever a row stands, and cost one
+    pass and one copy to the host, where comparing all pairs would cost one for each.
+    """
+    bits = [prompt.contiguous().view(torch.int16) for prompt in prompts]
+    generator = torch.Generator().manual_seed(0)
+    size = (bits[0].shape[1],)
+    weights = torch.randint(-(2**62), 2**62, size, generator=generator)
+    weights = weights.to(bits[0].device)
+    sums = torch.cat([(one * weights).sum(1) for one in bits]).cpu().numpy()
+    return np.split(sums, np.cumsum([len(prompt) for prompt in prompts])[:-1])
+
+
+def common_length(first: np.ndarray, second: np.ndarray) -> int:
+    """Return how many leading numbers are equal."""
     count = min(len(first), len(second))
-    differs = (first[:count] != second[:count]).any(-1).nonzero()
+    differs = np.flatnonzero(first[:count] != second[:count])
     return int(differs[0]) if len(differs) else count
 
 
@@ -33,11 +49,12 @@ def group_prompts(prompts: Sequence[torch.Tensor]) -> list[tuple[list[int], int]
 
     """
     groups: list[tuple[list[int], int]] = []
+    rows = fingerprints(prompts)
     for number, prompt in enumerate(prompts):
         best, gain = None, 0
         for place, (members, prefix) in enumerate(groups):
-            shared = min(prefix, len(prompt) - 1)
-            shared = min(shared, common_length(prompts[members[0]], prompt))
+            common = common_length(rows[members[0]], rows[number])
+            shared = min(prefix, len(prompt) - 1, common)
             saved = len(members) * shared - (len(members) - 1) * prefix
             if saved > gain:
                 best, gain = (place, shared), saved
