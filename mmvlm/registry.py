@@ -42,11 +42,11 @@ class Registry(_Registry):
         """
         name = cfg.get("type") if isinstance(cfg, dict) else None
         if isinstance(name, str) and self.get(name) is None:
-            near = difflib.get_close_matches(name, self.module_dict, 3, 0.5)
+            close = difflib.get_close_matches(name, self.module_dict, 3, 0.5)
             hints = [why for start, why in self.hints.items() if name.startswith(start)]
-            asked = f"Did you mean {' or '.join(map(repr, near))}?" if near else ""
+            near = f"Did you mean {' or '.join(map(repr, close))}?" if close else ""
             raise KeyError(
-                " ".join([f"no {self.name} is named '{name}'.", asked, *hints]).strip()
+                " ".join([f"no {self.name} is named '{name}'.", near, *hints]).strip()
             )
         if self.name == "model" and isinstance(cfg, dict) and "random_init" in cfg:
             # Said to the doctor and to the reader; see mmvlm.config.sources.

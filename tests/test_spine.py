@@ -66,4 +66,4 @@ def test_replies_of_a_checkpoint_of_before(workspace, monkeypatch):
 
 @pytest.mark.parametrize("path", CHILDREN, ids=[path.stem for path in CHILDREN])
 def test_child_configs_of_before_pass_the_doctor(path):
-    assert load_config(path).model.type in ("VisionLanguageModel", "EmuVLM")
+    assert load_config(path).model.type == "VisionLanguageModel"

@@ -58,7 +58,7 @@ API_PAGES = {
         "mmvlm.datasets.readers.densefusion " + below("mmvlm.datasets.transforms")
     ),
     "models": (
-        "mmvlm.models.vlms.base mmvlm.models.vlms.emu "
+        "mmvlm.models.vlms.base mmvlm.models.heads.base "
         "mmvlm.models.heads.visual_regression mmvlm.models.language_models.base "
         "mmvlm.models.language_models.hf_causal_lm mmvlm.models.utils.freezing "
         "mmvlm.models.utils.observing"

@@ -122,8 +122,8 @@ def verify_folder(
 
     """
     talk = VLMInferencer.from_loaded(loaded)
-    asked = questions(talk, image, prompt)
-    batches, processed = probes(talk, asked)
+    prompts = questions(talk, image, prompt)
+    batches, processed = probes(talk, prompts)
     report = verify_export(
         loaded.model, folder, batches, tolerance=tolerance, processed=processed
     )
@@ -132,8 +132,8 @@ def verify_folder(
     compare_replies(
         report,
         folder,
-        asked,
-        [talk.chat(picture, text, history) for picture, text, history in asked],
+        prompts,
+        [talk.chat(picture, text, history) for picture, text, history in prompts],
         max_new_tokens=_REPLY,
         stop_strings=several_tokens(loaded.context),
     )
@@ -156,7 +156,7 @@ def questions(talk: VLMInferencer, image: Any, prompt: str) -> list[tuple]:
     return [(picture, prompt, ()), (picture, prompt, before), (None, prompt, ())]
 
 
-def probes(talk: VLMInferencer, asked: list[tuple]) -> tuple[list, list]:
+def probes(talk: VLMInferencer, prompts: list[tuple]) -> tuple[list, list]:
     """Return the prompts of questions.
 
     Returns:
@@ -164,7 +164,7 @@ def probes(talk: VLMInferencer, asked: list[tuple]) -> tuple[list, list]:
 
     """
     batches, processed = [], []
-    for shown, question, history in asked:
+    for shown, question, history in prompts:
         conversation = talk.conversation(shown, question, history)
         batches.append(talk.encode([conversation]))
         pieces = talk.context.template.render(conversation, add_generation_prompt=True)

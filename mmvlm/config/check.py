@@ -47,7 +47,7 @@ class Doctor:
         shown = "" if value is inspect else f"={_short(value)}"
         self.problems.append(f"{path}{shown} ({self.trace.where(path)}): {message}")
 
-    def raise_if_ill(self) -> None:
+    def raise_on_problems(self) -> None:
         """Raise one ConfigError that lists every problem."""
         if self.problems:
             raise ConfigError(self.trace.path, self.problems)

@@ -341,8 +341,8 @@ def sample_layout(loader: Any, model: Any) -> Any:
     from mmvlm.structures import ViewLayout
     from mmvlm.text.context import VLMContext
 
-    spec, asked = model.vision_spec, getattr(model, "asked_views", None)
-    context = VLMContext(tokenizer=None, template=None, spec=spec, views=asked)
+    spec, views = model.vision_spec, getattr(model, "asked_views", None)
+    context = VLMContext(tokenizer=None, template=None, spec=spec, views=views)
     for step in _steps(loader):
         kind = step.get("type")
         cls = TRANSFORMS.get(kind) if isinstance(kind, str) else kind
@@ -353,7 +353,7 @@ def sample_layout(loader: Any, model: Any) -> Any:
         picture = np.zeros((*_SAMPLE_PICTURE, 3), dtype=np.uint8)
         item = dict(images=[picture], rng=np.random.default_rng(0))
         return transform(item)["layouts"][0]
-    return asked or ViewLayout(_SAMPLE_PICTURE, (spec.image_size, spec.image_size))
+    return views or ViewLayout(_SAMPLE_PICTURE, (spec.image_size, spec.image_size))
 
 
 def _steps(loader: Any) -> Iterator[dict]:

@@ -130,14 +130,14 @@ def find_config(path: str | os.PathLike) -> str:
         return os.path.join(text, CONFIG)
     if os.path.isfile(text):
         return text
-    wanted = Path(text).with_suffix("") if text.endswith(".py") else Path(text)
+    target = Path(text).with_suffix("") if text.endswith(".py") else Path(text)
     shipped: dict[str, Path] = {}
     for root in config_roots():
         for file in sorted(root.rglob("*.py")):
             relative = file.relative_to(root)
             if relative.parts[0] != "_base_":
                 shipped.setdefault(relative.with_suffix("").as_posix(), file)
-    tail = wanted.as_posix().removeprefix("configs/")
+    tail = target.as_posix().removeprefix("configs/")
     matches = [
         f for n, f in shipped.items() if n == tail or n.rsplit("/", 1)[-1] == tail
     ]

@@ -152,8 +152,8 @@ def _kwargs_use(init: Callable, name: str) -> _KwargsUse:
             use.forwarded = True
             explicit_self = not isinstance(func.value, ast.Call)
             # ``*args`` are empty: a config gives keywords only.
-            given = [arg for arg in call.args if not isinstance(arg, ast.Starred)]
-            use.positional = len(given) - int(explicit_self)
+            arguments = [arg for arg in call.args if not isinstance(arg, ast.Starred)]
+            use.positional = len(arguments) - int(explicit_self)
             use.passed = {k.arg for k in call.keywords if k.arg}
         else:
             use.leaks = True

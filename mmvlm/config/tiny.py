@@ -92,7 +92,10 @@ def make_tiny(cfg: Config, max_iters: int = 2, folder: str | None = None) -> Con
 
     """
     if cfg.get("tokenizer") is not None:
+        codec = cfg.tokenizer.get("codec")  # its tokens stay: the model has their rows
         cfg.tokenizer = _tiny_tokenizer(cfg.get("chat_template"))
+        if codec:
+            cfg.tokenizer["codec"] = codec
     if cfg.get("model") is not None:
         cfg.model = tiny_model(cfg.model, _special_ids(cfg.get("tokenizer")))
     _tiny_data(cfg, folder or toy_folder())

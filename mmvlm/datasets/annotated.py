@@ -140,9 +140,9 @@ class AnnotatedImageDataset(ConversationDataset):
 
     def _size(self, record: dict, image: str) -> tuple[int, int]:
         """Return height and width, from the row or else from the picture's head."""
-        given = record.get("height"), record.get("width")
-        if all(isinstance(side, int) and side > 0 for side in given):
-            return given
+        sides = record.get("height"), record.get("width")
+        if all(isinstance(side, int) and side > 0 for side in sides):
+            return sides
         path = resolve_image_path(image, self.image_root, self.data_root)
         if not os.path.isfile(path):
             raise ValueError(f"image '{path}' does not exist.")

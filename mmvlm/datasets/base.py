@@ -69,7 +69,7 @@ class ConversationDataset(Dataset, ABC):
     def __new__(cls, *args: Any, **kwargs: Any) -> ConversationDataset:
         """Keep the arguments, subclasses' own included, until they are hashed."""
         self = super().__new__(cls)
-        self._given = (args, kwargs)
+        self._init_arguments = (args, kwargs)
         return self
 
     def __init__(
@@ -112,7 +112,7 @@ class ConversationDataset(Dataset, ABC):
             self._media_donors = deal_inputs(self, self._media_pairs)
         self.pipeline = Compose(pipeline)
         self._token_lengths = TokenLengths(self)
-        del self._given
+        del self._init_arguments
 
     # What a format defines ------------------------------------------------
 
@@ -191,14 +191,14 @@ class ConversationDataset(Dataset, ABC):
         if isinstance(indices, int):
             rows = rows[:indices] if indices >= 0 else rows[indices:]
         elif indices is not None:
-            wanted = np.asarray(indices, dtype=np.int64)
-            outside = wanted[(wanted < 0) | (wanted >= len(rows))]
-            if len(outside) or len(np.unique(wanted)) != len(wanted):
+            chosen = np.asarray(indices, dtype=np.int64)
+            outside = chosen[(chosen < 0) | (chosen >= len(rows))]
+            if len(outside) or len(np.unique(chosen)) != len(chosen):
                 raise ValueError(
                     f"dataset '{self.name}': indices must be distinct and lie in "
                     f"0..{len(rows) - 1}; outside: {outside[:5].tolist()}."
                 )
-            rows = wanted
+            rows = chosen
         if filter_cfg:
             keep = np.ones(len(rows), dtype=bool)
             if modality is not None:

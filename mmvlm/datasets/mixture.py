@@ -92,7 +92,7 @@ class MixtureDataset(Dataset):
         self._counts: list[int] | None = None
         self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()
         self._drawn: tuple[int, list[np.ndarray], list[np.ndarray]] | None = None
-        self._told_tokens = False
+        self._logged_tokens = False
         if by != "tokens":
             print_log(self.describe(), logger="current", level=logging.INFO)
 
@@ -107,8 +107,8 @@ class MixtureDataset(Dataset):
 
         """
         if self._counts is None:
-            wanted = self._wanted()
-            capped = zip(wanted, self.limits, strict=True)
+            ideal = self._ideal_counts()
+            capped = zip(ideal, self.limits, strict=True)
             self._counts = [
                 max(1, round(n if most is None else min(n, most))) for n, most in capped
             ]
@@ -118,7 +118,7 @@ class MixtureDataset(Dataset):
     def _ends(self) -> np.ndarray:
         return np.cumsum(self.counts)
 
-    def _wanted(self) -> list[float]:
+    def _ideal_counts(self) -> list[float]:
         """Return the samples that the weights ask for."""
         lengths = [len(d) for d in self.datasets]
         if self.by == "epochs":
@@ -250,8 +250,8 @@ class MixtureDataset(Dataset):
 
         """
         parts = self._tokens_at(epoch, repeat)
-        if not self._told_tokens:
-            self._told_tokens = True
+        if not self._logged_tokens:
+            self._logged_tokens = True
             print_log(self.describe(epoch), logger="current", level=logging.INFO)
         return np.concatenate(parts)
 

@@ -167,10 +167,10 @@ def _text(piece: Piece, tokenizer: Any) -> str:
 def _system(write: Any, template: ChatTemplate) -> tuple[str | None, str | None]:
     """Return what stands around a system text, None for a template without one."""
     try:
-        told = write(["turnAA"], prompt=True, system="systemZZ")
+        rendered = write(["turnAA"], prompt=True, system="systemZZ")
     except ValueError:
         return None, None
-    return tuple(_split(told, ["systemZZ", "turnAA"], template)[:2])
+    return tuple(_split(rendered, ["systemZZ", "turnAA"], template)[:2])
 
 
 def _split(text: str, marks: list[str], template: ChatTemplate) -> list[str]:

@@ -50,8 +50,8 @@ def import_hf(
             model_cfg["language_model"]["config"]["vocab_size"] = vocab_size
     else:
         model_cfg = plain_model_cfg(model_cfg)
-        wanted = (model_cfg["language_model"].get("config") or {}).get("vocab_size")
-        vocab_size = wanted if vocab_size is None else vocab_size
+        configured = (model_cfg["language_model"].get("config") or {}).get("vocab_size")
+        vocab_size = configured if vocab_size is None else vocab_size
         _check_facts(config, model_cfg, folder)
     state = read_state(folder)
     layout = detect_layout(state, str(folder))
@@ -105,9 +105,9 @@ def _selection(config: Mapping[str, Any]) -> tuple[list[int], str]:
 def _check_facts(config: Mapping, model_cfg: Mapping, folder: Path) -> None:
     """Hold what no tensor shape shows against the given config."""
     layers, _ = _selection(config)
-    asked = list(model_cfg["connector"].get("select_layers", (-2,)))
-    if asked != layers:
+    chosen = list(model_cfg["connector"].get("select_layers", (-2,)))
+    if chosen != layers:
         raise ValueError(
             f"{folder / 'config.json'}: vision_feature_layer={layers}, but "
-            f"model.connector.select_layers={asked}."
+            f"model.connector.select_layers={chosen}."
         )

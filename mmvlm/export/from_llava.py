@@ -321,15 +321,15 @@ def _rows(
     canonical: dict, model_cfg: Mapping, vocab_size: int | None, path: Path
 ) -> int | None:
     """Return the rows to keep, telling when some go."""
-    wanted = (model_cfg["language_model"].get("config") or {}).get("vocab_size")
-    wanted = wanted if vocab_size is None else vocab_size
+    configured = (model_cfg["language_model"].get("config") or {}).get("vocab_size")
+    configured = configured if vocab_size is None else vocab_size
     have = len(canonical[EMBED]) if EMBED in canonical else None
-    if wanted is not None and have is not None and have > wanted:
+    if configured is not None and have is not None and have > configured:
         print_log(
-            f"{path}: {have} embedding rows cut to {wanted}; the tokens behind the "
+            f"{path}: {have} embedding rows cut to {configured}; the tokens behind the "
             "vocabulary are lost.",
             logger="current",
             level=30,
         )
-        return wanted
+        return configured
     return None

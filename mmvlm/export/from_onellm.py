@@ -189,12 +189,12 @@ def fit_strictly(
         ValueError: listing missing and unexpected keys and shapes that differ.
 
     """
-    wanted = {key for key in target if key.partition(".")[0] in parts}
-    wanted = {key for key in wanted if not key.endswith("position_ids")}
-    missing, unexpected = sorted(wanted - set(state)), sorted(set(state) - wanted)
+    expected = {key for key in target if key.partition(".")[0] in parts}
+    expected = {key for key in expected if not key.endswith("position_ids")}
+    missing, unexpected = sorted(expected - set(state)), sorted(set(state) - expected)
     shapes = [
         f"{key} {tuple(state[key].shape)} != {tuple(target[key].shape)}"
-        for key in sorted(wanted & set(state))
+        for key in sorted(expected & set(state))
         if state[key].shape != target[key].shape
     ]
     if missing or unexpected or shapes:

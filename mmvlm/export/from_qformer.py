@@ -50,8 +50,8 @@ def import_qformer(
         )
         state.update({f"connector.{key}": tensor for key, tensor in found.items()})
     target = meta_state(model_cfg)
-    wanted = {key for key in target if key.startswith("connector.")}
-    expected = {k for k in wanted if projection or not k.startswith(_PROJECTION)}
+    own_keys = {key for key in target if key.startswith("connector.")}
+    expected = {k for k in own_keys if projection or not k.startswith(_PROJECTION)}
     missing, unexpected = expected - set(state), set(state) - expected
     shapes = [
         f"{key} {tuple(state[key].shape)} != {tuple(target[key].shape)}"

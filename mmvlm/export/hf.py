@@ -61,18 +61,18 @@ def check_exportable(model: Any) -> None:
     from mmvlm.models.vision_encoders.hf_vision import HFVisionEncoder
 
     parts, problems = dict(model.parts), []
-    for name, wanted in (
+    for name, expected in (
         ("vision_encoder", HFVisionEncoder),
         ("connector", MLPConnector),
         ("language_model", HFCausalLM),
     ):
         part = parts.pop(name, None)
-        if type(part) is not wanted:
+        if type(part) is not expected:
             inner = [type(m).__name__ for m in getattr(part, "stages", ())]
             inside = f" ({', '.join(inner)})" if inner else ""
             problems.append(
                 f"model.{name}.type='{type(part).__name__}'{inside}, expected "
-                f"'{wanted.__name__}'"
+                f"'{expected.__name__}'"
             )
     problems += [f"model.{name}: no such part in LLaVA" for name in parts]
     if not problems:

@@ -97,11 +97,11 @@ def fit_to_model(
     """
     parts = tuple(p for p in PARTS if any(k.startswith(f"{p}.") for k in state))
     depth = connector_depth(state)
-    asked = projector_of(model_cfg["connector"]).get("depth")
-    if depth and asked is not None and asked != depth:
+    configured = projector_of(model_cfg["connector"]).get("depth")
+    if depth and configured is not None and configured != depth:
         raise ValueError(
             f"{source}: its connector has {depth} linear layers, but "
-            f"model.connector.depth={asked}."
+            f"model.connector.depth={configured}."
         )
     target = meta_state(model_cfg)
     if vocab_size is not None:

@@ -286,13 +286,13 @@ def from_canonical(
 
     """
     parts, optional = tuple(parts), set(optional)
-    wanted = {
+    expected = {
         name: key
         for name, key in _canonical_keys(target, layout).items()
         if name.partition(".")[0] in parts and (only is None or only(name))
     }
-    missing = [n for n in wanted if n not in state and n not in optional]
-    unexpected = [name for name in state if name not in wanted]
+    missing = [n for n in expected if n not in state and n not in optional]
+    unexpected = [name for name in state if name not in expected]
     if missing or unexpected:
         near = {
             name: difflib.get_close_matches(name, missing, n=1, cutoff=0.8)
@@ -306,12 +306,12 @@ def from_canonical(
         )
     shapes = [
         f"{key} {tuple(state[name].shape)} != {tuple(target[key].shape)}"
-        for name, key in wanted.items()
+        for name, key in expected.items()
         if name in state and state[name].shape != target[key].shape
     ]
     if shapes:
         raise ValueError(f"{source}: shapes differ from the model's: {_some(shapes)}.")
-    return {key: state[name] for name, key in wanted.items() if name in state}
+    return {key: state[name] for name, key in expected.items() if name in state}
 
 
 def _canonical_keys(target: Mapping[str, torch.Tensor], layout: Layout) -> dict:

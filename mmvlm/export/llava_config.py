@@ -121,8 +121,8 @@ def facts(model_cfg: Mapping[str, Any], view: Mapping[str, Any] | None) -> dict:
     )
     fuser = plain["connector"].get("fuser") or {}
     if fuser.get("type") == "DualPerspectiveFuser":
-        given = {key: fuser[key] for key in _DUAL if fuser.get(key) is not None}
-        found.update(_dual(given))
+        options = {key: fuser[key] for key in _DUAL if fuser.get(key) is not None}
+        found.update(_dual(options))
     if name := _tower_name(tower):
         found["mm_vision_tower"] = name
     if view is not None:
@@ -159,11 +159,11 @@ def _read(official: Mapping[str, Any], num_layers: int) -> dict:
     if not str(theirs.get("image_aspect_ratio")).startswith("anyres"):
         theirs.pop("mm_patch_merge_type", None)  # has no effect on one view
         theirs.pop("image_grid_pinpoints", None)
-    said = {key: v for key, v in theirs.items() if v is not None}
+    stated = {key: v for key, v in theirs.items() if v is not None}
     if "mm_vision_tower" not in official:
-        return said  # a file that somebody shortened says nothing by what it lacks
+        return stated  # a file that somebody shortened says nothing by what it lacks
     defaults = dict(s2_scales=None, rope_scaling=None, image_aspect_ratio="square")
-    return {**defaults, **said}
+    return {**defaults, **stated}
 
 
 def _dual(changes: Mapping[str, Any] | None) -> dict:

@@ -26,8 +26,8 @@ def main():
     import transformers
     from PIL import Image
 
-    asked = json.load(sys.stdin)
-    folder, stops = asked["folder"], asked["stop_strings"]
+    request = json.load(sys.stdin)
+    folder, stops = request["folder"], request["stop_strings"]
     model = transformers.AutoModelForImageTextToText.from_pretrained(
         folder, torch_dtype=torch.float32
     ).eval()
@@ -35,12 +35,12 @@ def main():
     pipe = transformers.pipeline(
         "image-text-to-text", model=model, processor=processor, device="cpu"
     )
-    options = dict(max_new_tokens=asked["max_new_tokens"], do_sample=False)
+    options = dict(max_new_tokens=request["max_new_tokens"], do_sample=False)
     if stops:
         options.update(stop_strings=stops, tokenizer=processor.tokenizer)
 
-    def words(ids, given):
-        text = processor.decode(ids[0, given:], skip_special_tokens=True)
+    def words(ids, length):
+        text = processor.decode(ids[0, length:], skip_special_tokens=True)
         return cut(text)
 
     def cut(text):
@@ -54,7 +54,7 @@ def main():
         return words(ids, inputs["input_ids"].shape[1])
 
     replies = []
-    for messages in asked["questions"]:
+    for messages in request["questions"]:
         pictures = []
         for message in messages:
             for part in message["content"]:
@@ -62,7 +62,7 @@ def main():
                     part["image"] = Image.open(part.pop("path")).convert("RGB")
                     pictures.append(part["image"])
         text = processor.apply_chat_template(messages, add_generation_prompt=True)
-        told = processor(images=pictures or None, text=text, return_tensors="pt")
+        processed = processor(images=pictures or None, text=text, return_tensors="pt")
         template = processor.apply_chat_template(
             messages,
             add_generation_prompt=True,
@@ -73,7 +73,7 @@ def main():
         answer = pipe(text=messages, return_full_text=False, generate_kwargs=options)
         replies.append(
             {
-                "generate(**processor(...))": generate(told),
+                "generate(**processor(...))": generate(processed),
                 "apply_chat_template(tokenize=True)": generate(template),
                 "pipeline": cut(answer[0]["generated_text"]),
             }

@@ -137,7 +137,7 @@ def verify_export(
 def compare_replies(
     report: VerifyReport,
     folder: str | Path,
-    asked: list[tuple[Any, str, Any]],
+    turns: list[tuple[Any, str, Any]],
     ours: list[str],
     *,
     max_new_tokens: int,
@@ -151,7 +151,7 @@ def compare_replies(
     Args:
         report (VerifyReport): gets the differences.
         folder (str | Path): what :func:`export_hf` wrote.
-        asked (list[tuple]): picture ((H, W, 3), uint8) or None, question, and the
+        turns (list[tuple]): picture ((H, W, 3), uint8) or None, question, and the
             questions and answers before it.
         ours (list[str]): what our model says to each.
         max_new_tokens (int): limit of a reply.
@@ -161,7 +161,7 @@ def compare_replies(
     with tempfile.TemporaryDirectory() as pictures:
         questions = [
             _as_messages(turn, Path(pictures) / f"{number}.png")
-            for number, turn in enumerate(asked)
+            for number, turn in enumerate(turns)
         ]
         request = dict(
             folder=str(Path(folder).absolute()),
@@ -178,11 +178,11 @@ def compare_replies(
             cwd=pictures,
         )
     if done.returncode:
-        told = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-        report.replies.append(f"plain transformers cannot answer: {told[-1]:.300}")
+        errors = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        report.replies.append(f"plain transformers cannot answer: {errors[-1]:.300}")
         return
     for (_, question, history), mine, theirs in zip(
-        asked, ours, json.loads(done.stdout.splitlines()[-1]), strict=True
+        turns, ours, json.loads(done.stdout.splitlines()[-1]), strict=True
     ):
         turn = f"{question[:40]!r} (turn {len(history) + 1})"
         for way, reply in theirs.items():

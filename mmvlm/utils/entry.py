@@ -104,11 +104,11 @@ def _tell(error: BaseException) -> int:
         # Whoever read our output has left; nothing can be told.
         sys.stdout = open(os.devnull, "w")
         return 1
-    told = user_errors()
-    if told and signals.at_work():
+    reported = user_errors()
+    if reported and signals.at_work():
         # What fails in the middle of training is our own mistake, a full disk apart.
-        told = (OSError,)
-    if not isinstance(error, told):
+        reported = (OSError,)
+    if not isinstance(error, reported):
         traceback.print_exception(error)
         return 1
     text = error.args[0] if isinstance(error, KeyError) and error.args else error

@@ -105,11 +105,11 @@ class Fetcher:
             raise Refused(f"'{url:.100}': {error}") from error
         with urllib.request.urlopen(request, timeout=self.timeout) as response:
             body = response.read(self.max_bytes + 1)
-            said = response.headers.get("Content-Length", "")
+            length = response.headers.get("Content-Length", "")
         if len(body) > self.max_bytes:
             raise Refused(f"more than {self.max_bytes} bytes")
-        if said.isdigit() and int(said) != len(body):
-            raise Unreachable(f"cut: {len(body)} of {said} bytes")
+        if length.isdigit() and int(length) != len(body):
+            raise Unreachable(f"cut: {len(body)} of {length} bytes")
         return body
 
 

@@ -222,9 +222,9 @@ def refusal(error: BaseException | None) -> int | None:
     while error is not None:
         if isinstance(error, OSError) and error.errno in _REFUSALS:
             return error.errno
-        told = re.search(r"\(os error (\d+)\)", str(error))
-        if told and int(told[1]) in _REFUSALS:
-            return int(told[1])
+        match = re.search(r"\(os error (\d+)\)", str(error))
+        if match and int(match[1]) in _REFUSALS:
+            return int(match[1])
         error = error.__cause__ or error.__context__
     return None
 
@@ -248,7 +248,7 @@ class FileLock:
         return os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
 
     @contextmanager
-    def held(self, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
+    def acquire(self, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
         """Hold the lock inside a ``with``; ``waiting`` is called if it is taken.
 
         On a file system without locks nobody waits: what is written under the lock

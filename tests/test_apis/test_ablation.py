@@ -114,7 +114,7 @@ def test_a_failure_blocks_only_what_needs_it_and_shows_its_log(family, tools, tm
     said = []
 
     ablation = make(family, tools, tmp_path, seeds=1)
-    failed = ablation.run(tell=said.append)
+    failed = ablation.run(report=said.append)
 
     status = {run.variant.name: run.status for run in ablation.runs.values()}
     assert status == dict(stage="failed", deep="blocked", plain="finished")
@@ -124,7 +124,7 @@ def test_a_failure_blocks_only_what_needs_it_and_shows_its_log(family, tools, tm
     mark.unlink()
     again = make(family, tools, tmp_path, seeds=1)
     assert again.runs["stage", 0].status == "interrupted"
-    assert again.run(tell=said.append) == []
+    assert again.run(report=said.append) == []
     assert any("stage seed 0: resumed" in text for text in said)
 
 

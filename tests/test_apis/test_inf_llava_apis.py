@@ -184,7 +184,9 @@ def test_pretrain_and_finetune_prepare_as_their_recipes(picture):
     for path in (NAME.replace("8xb8-1e-ft_llava-665k", "8xb16-1e-pt_llava-558k"), NAME):
         cfg = load_config(ROOT / "configs" / "inf_llava" / path, tiny=True)
         who = VLMInferencer(cfg, device="cpu")
-        layouts += who.encode([who.conversation(picture, "What?")]).inputs["image"].layouts
+        layouts += (
+            who.encode([who.conversation(picture, "What?")]).inputs["image"].layouts
+        )
 
     cut, padded = layouts
     assert cut.offset[0] < 0 == cut.offset[1]

@@ -183,10 +183,10 @@ def test_the_doctor_knows_adapters():
     cfg = load_config(flat("cogvlm")[0], check=False)
     cfg.model.language_model.adapters[0].type = "VisualExprtAdapter"
     with pytest.raises(ConfigError, match=r"no such adapters.*'VisualExpertAdapter'"):
-        check_config(cfg).raise_if_ill()
+        check_config(cfg).raise_on_problems()
     cfg.model.language_model.adapters[0].type = "MLPConnector"
     with pytest.raises(ConfigError, match="MLPConnector is no LanguageModelAdapter"):
-        check_config(cfg).raise_if_ill()
+        check_config(cfg).raise_on_problems()
     cfg.model.language_model.adapters[0] = dict(type="PLoRAAdapter", rank=4)
     with pytest.raises(ConfigError, match="unexpected keyword 'rank' for PLoRAAdapter"):
-        check_config(cfg).raise_if_ill()
+        check_config(cfg).raise_on_problems()

@@ -14,7 +14,7 @@ from qa_helpers import (
     written,
 )
 
-from mmvlm.datasets.tiny_scenes.questions import asked, choices_of
+from mmvlm.datasets.tiny_scenes.questions import choices_of, questions_of
 
 
 def question(**change):
@@ -47,11 +47,11 @@ def test_scenes_come_back(tmp_path, split):
 
     found = talks(config)
 
-    wanted = [(s, n) for s in samples for n in range(len(asked(s)))]
+    wanted = [(s, n) for s in samples for n in range(len(questions_of(s)))]
     for talk, (sample, number) in zip(found, wanted, strict=True):
         choices, place = choices_of(sample, number)
         options = [f"{'ABCD'[n]}. {choice}" for n, choice in enumerate(choices)]
-        question = asked(sample)[number]
+        question = questions_of(sample)[number]
         assert said(talk) == [
             "\n".join([question.text, *options, LETTER]),
             "ABCD"[place],

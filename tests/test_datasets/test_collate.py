@@ -1,5 +1,3 @@
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import torch
@@ -13,6 +11,7 @@ from mmvlm.structures import (
     SLOT_TOKEN_ID,
     EncodedSample,
     InputLayout,
+    Mark,
     SampleInputs,
     Slot,
     ViewLayout,
@@ -203,7 +202,7 @@ def test_parents_are_images_of_the_batch(make):
 
 def marked(make, name, ids, marks, **targets):
     sample = make.packed(name, ids, [X] * len(ids), targets=targets)
-    given = [SimpleNamespace(kind=k, index=i, start=s, stop=s + 1) for k, i, s in marks]
+    given = [Mark(kind, index, start, start + 1) for kind, index, start in marks]
     sample["inputs"]["streams"]["text"].marks = given
     return sample
 

@@ -16,7 +16,7 @@ from qa_helpers import (
 )
 
 from mmvlm.datasets.readers.gqa import GQADataset
-from mmvlm.datasets.tiny_scenes.questions import asked
+from mmvlm.datasets.tiny_scenes.questions import questions_of
 
 
 def question(**change):
@@ -30,7 +30,9 @@ def test_scenes_come_back(tmp_path, split):
 
     found = talks(config)
 
-    wanted = sorted([f"{q.text}\n{SHORT}", q.answer] for s in samples for q in asked(s))
+    wanted = sorted(
+        [f"{q.text}\n{SHORT}", q.answer] for s in samples for q in questions_of(s)
+    )
     assert sorted(said(talk) for talk in found) == wanted
     assert {"types", "groups", "semantic", "entailed", "isBalanced"} <= set(
         found[0].meta

@@ -19,7 +19,7 @@ from qa_helpers import (
     written,
 )
 
-from mmvlm.datasets.tiny_scenes.questions import asked
+from mmvlm.datasets.tiny_scenes.questions import questions_of
 from mmvlm.datasets.tiny_scenes.writers.web_shards import encoded_picture, talk_of
 from mmvlm.registry import DATASETS
 
@@ -40,7 +40,7 @@ def parquet(root, rows, name="p.parquet", **options):
 def test_scenes_come_back(tmp_path, split):
     samples, configs = written("hf_folder", tmp_path, split, num=12)
     questions, messages, captions = configs
-    wanted = [(s, q) for s in samples for q in asked(s)]
+    wanted = [(s, q) for s in samples for q in questions_of(s)]
 
     found = talks(questions)
 
@@ -48,7 +48,7 @@ def test_scenes_come_back(tmp_path, split):
     assert [t.meta["task"] for t in found] == [q.task for _, q in wanted]
     for (picture,), (sample, _) in zip(pictures(questions), wanted, strict=True):
         assert np.array_equal(picture, sample.image())
-    told = [s for s in samples if asked(s)]
+    told = [s for s in samples if questions_of(s)]
     assert [said(t)[1] for t in talks(captions)] == [s.caption for s in told]
     for talk, sample in zip(talks(messages), told, strict=True):
         assert said(talk) == [

@@ -12,7 +12,7 @@ from qa_helpers import (
     written,
 )
 
-from mmvlm.datasets.tiny_scenes.questions import asked
+from mmvlm.datasets.tiny_scenes.questions import questions_of
 from mmvlm.datasets.tiny_scenes.writers.densefusion_jsonl import dense_caption
 from mmvlm.datasets.tiny_scenes.writers.llava_mix import SHORT
 
@@ -36,7 +36,7 @@ def test_the_mixture_of_665k(tmp_path):
     with_picture = [t for t in found if t.images]
     text = [t for t in found if not t.images]
     for talk, sample in zip(with_picture, samples, strict=True):
-        first, *rest = asked(sample)
+        first, *rest = questions_of(sample)
         wanted = [f"{first.text}\n{SHORT}", first.answer]
         wanted += [x for q in rest for x in (q.text, q.answer)]
         assert said(talk) == wanted

@@ -13,7 +13,7 @@ from qa_helpers import (
     written,
 )
 
-from mmvlm.datasets.tiny_scenes.questions import asked
+from mmvlm.datasets.tiny_scenes.questions import questions_of
 
 
 def book(**change):
@@ -44,11 +44,13 @@ def test_scenes_of_both_splits_come_back_from_one_file(tmp_path):
     test, (second,) = written("ocr_vqa", tmp_path, "test", num=9)
 
     for samples, config in ((train, first), (test, second)):
-        wanted = [[f"{q.text}\n{SHORT}", q.answer] for s in samples for q in asked(s)]
+        wanted = [
+            [f"{q.text}\n{SHORT}", q.answer] for s in samples for q in questions_of(s)
+        ]
         assert [said(talk) for talk in talks(config)] == wanted
         assert len(pictures(config)) == len(wanted)
     merged = talks(first, group="image")
-    assert [len(t.turns) for t in merged] == [2 * len(asked(s)) for s in train]
+    assert [len(t.turns) for t in merged] == [2 * len(questions_of(s)) for s in train]
     assert len(talks(first, split=None)) == len(talks(first)) + len(talks(second))
 
 

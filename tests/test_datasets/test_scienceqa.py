@@ -12,7 +12,7 @@ from qa_helpers import (
     written,
 )
 
-from mmvlm.datasets.tiny_scenes.questions import asked, choices_of
+from mmvlm.datasets.tiny_scenes.questions import choices_of, questions_of
 
 PROBLEM = dict(
     question="Which is a fish?",
@@ -56,16 +56,16 @@ def test_scenes_come_back(tmp_path, split):
 
     found = talks(config)
 
-    wanted = [(s, n) for s in samples for n in range(min(2, len(asked(s))))]
+    wanted = [(s, n) for s in samples for n in range(min(2, len(questions_of(s))))]
     assert len(found) == len(wanted)
     for talk, (sample, number) in zip(found, wanted, strict=True):
         choices, place = choices_of(sample, number)
         ask, answer = said(talk)
         context, question, options = ask.split("\n")
-        assert question == f"Question: {asked(sample)[number].text}"
+        assert question == f"Question: {questions_of(sample)[number].text}"
         assert answer == f"The answer is {'ABCD'[place]}."
         assert all(choice in options for choice in choices)
-        assert choices[place] == asked(sample)[number].answer
+        assert choices[place] == questions_of(sample)[number].answer
         assert len(talk.images) == (number == 0)
         assert (context == "Context: N/A") == (number == 0)
     assert len([p for p in pictures(config) if p]) == len(

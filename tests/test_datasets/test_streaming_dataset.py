@@ -7,7 +7,7 @@ from torch.utils.data import DataLoader
 
 from mmvlm.datasets.bad_samples import BadRecord, DataError
 from mmvlm.datasets.readers.streaming import StreamingDataset
-from mmvlm.datasets.tiny_scenes.questions import asked
+from mmvlm.datasets.tiny_scenes.questions import questions_of
 from mmvlm.registry import DATASETS
 
 COLUMNS = dict(question="q", answer="a", id="n")
@@ -129,7 +129,7 @@ def test_a_hub_stream_of_local_files(tmp_path):
 
     items = list(DATASETS.build(config))
 
-    by_id = {s.id: s for s in samples if asked(s)}
+    by_id = {s.id: s for s in samples if questions_of(s)}
     assert {item["conversation"].id for item in items} == set(by_id)
     for item in items:
         sample = by_id[item["conversation"].id]

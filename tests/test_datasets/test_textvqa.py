@@ -13,7 +13,7 @@ from qa_helpers import (
     written,
 )
 
-from mmvlm.datasets.tiny_scenes.questions import asked, read_tokens
+from mmvlm.datasets.tiny_scenes.questions import questions_of, read_tokens
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def change(config, name, edit):
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_scenes_come_back(tmp_path, split):
     samples, (plain, with_tokens) = written("textvqa", tmp_path, split, num=9)
-    wanted = [(s, q) for s in samples for q in asked(s)]
+    wanted = [(s, q) for s in samples for q in questions_of(s)]
 
     texts = [said(talk) for talk in talks(plain)]
     read = [said(talk) for talk in talks(with_tokens)]

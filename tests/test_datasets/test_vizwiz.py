@@ -15,7 +15,7 @@ from qa_helpers import (
 
 from mmvlm.datasets.readers.vizwiz import UNANSWERABLE
 from mmvlm.datasets.tiny_scenes.ground_truth import picture_number
-from mmvlm.datasets.tiny_scenes.questions import asked
+from mmvlm.datasets.tiny_scenes.questions import questions_of
 
 
 def question(**change):
@@ -50,8 +50,8 @@ def test_scenes_come_back(tmp_path, split):
     for talk, sample in zip(found, samples, strict=True):
         text, *suffix = said(talk)[0].split("\n")
         assert suffix == [UNANSWERABLE, SHORT]
-        if picture_number(sample) % 4 and asked(sample):
-            question = asked(sample)[0]
+        if picture_number(sample) % 4 and questions_of(sample):
+            question = questions_of(sample)[0]
             assert [text, said(talk)[1]] == [question.text, question.answer]
         else:
             unanswerable += said(talk)[1] == "unanswerable"

@@ -18,7 +18,7 @@ from qa_helpers import (
 from mmvlm.datasets.bad_samples import DataError
 from mmvlm.datasets.readers.okvqa import OKVQADataset
 from mmvlm.datasets.readers.vqav2 import VQAv2Dataset
-from mmvlm.datasets.tiny_scenes.questions import asked
+from mmvlm.datasets.tiny_scenes.questions import questions_of
 
 
 def question(number, image=9, text="What is it?"):
@@ -70,7 +70,7 @@ def test_scenes_come_back(tmp_path, name, split):
 
     found = talks(config)
 
-    wanted = [(s, q) for s in samples for q in asked(s)]
+    wanted = [(s, q) for s in samples for q in questions_of(s)]
     assert [said(t) for t in found] == [
         [f"{q.text}\n{SHORT}", q.answer] for _, q in wanted
     ]

@@ -161,10 +161,10 @@ class Ablation:
         }
         for variant in self.variants.values():
             variant.loads = dict(self._stages(variant))
-        given = {n for v in self.variants.values() for n in v.loads.values()}
-        self.results = [name for name in self.variants if name not in given]
+        loaded = {n for v in self.variants.values() for n in v.loads.values()}
+        self.results = [name for name in self.variants if name not in loaded]
         if not self.results:
-            raise ValueError(f"load_from goes in a circle: {sorted(given)}.")
+            raise ValueError(f"load_from goes in a circle: {sorted(loaded)}.")
         self.parent = parent or self._find_parent()
         if self.parent not in self.results:
             raise ValueError(
@@ -251,12 +251,12 @@ class Ablation:
 
     # Running -----------------------------------------------------------------
 
-    def run(self, jobs: int = 1, tell: Callable[[str], None] = str) -> list[Run]:
+    def run(self, jobs: int = 1, report: Callable[[str], None] = str) -> list[Run]:
         """Run what is not finished; a failure stops only what needs it.
 
         Args:
             jobs (int): runs at a time; CPU threads are shared among them.
-            tell (Callable[[str], None]): takes a line when a run begins or ends.
+            report (Callable[[str], None]): takes a line when a run begins or ends.
 
         Returns:
             list[Run]: those that failed or were blocked.
@@ -269,9 +269,9 @@ class Ablation:
         with ThreadPoolExecutor(jobs) as pool:
             try:
                 while waiting or pending:
-                    for run in self._ready(waiting, tell):
+                    for run in self._ready(waiting, report):
                         waiting.remove(run)
-                        pending[pool.submit(self._execute, run, jobs, tell)] = run
+                        pending[pool.submit(self._execute, run, jobs, report)] = run
                     if not pending:
                         continue
                     for future in wait(pending, return_when=FIRST_COMPLETED).done:
@@ -284,7 +284,7 @@ class Ablation:
                 raise
         return [r for r in self.runs.values() if r.status in ("failed", "blocked")]
 
-    def _ready(self, waiting: list[Run], tell: Callable[[str], None]) -> list[Run]:
+    def _ready(self, waiting: list[Run], report: Callable[[str], None]) -> list[Run]:
         """Return the runs whose stages are finished; take out the blocked ones."""
         ready = []
         for run in list(waiting):
@@ -294,18 +294,18 @@ class Ablation:
                 waiting.remove(run)
                 run.status = "blocked"
                 run.message = f"needs {bad[0][0]} of seed {bad[0][1]}, which failed"
-                tell(f"{run.variant.name} seed {run.seed}: blocked, {run.message}")
+                report(f"{run.variant.name} seed {run.seed}: blocked, {run.message}")
             elif all(status == "finished" for status in before.values()):
                 ready.append(run)
         return ready
 
-    def _execute(self, run: Run, jobs: int, tell: Callable[[str], None]) -> None:
+    def _execute(self, run: Run, jobs: int, report: Callable[[str], None]) -> None:
         """Train and test one run in processes of their own."""
         from mmvlm.engine.runner.checkpoint import write_atomic
 
         name = f"{run.variant.name} seed {run.seed}"
         verb = "resumed" if run.status == "interrupted" else "started"
-        tell(f"{name}: {verb}, log {run.folder}/train.log")
+        report(f"{name}: {verb}, log {run.folder}/train.log")
         run.folder.mkdir(parents=True, exist_ok=True)
         mark = json.dumps(
             dict(fingerprint=self.fingerprint(run), config=run.variant.path)
@@ -320,7 +320,7 @@ class Ablation:
                 tail = "\n".join(f"    {line}" for line in lines[-TAIL_LINES:])
                 run.status = "failed"
                 run.message = f"{stage}.py ended with {code}; {log}:\n{tail}"
-                tell(f"{name}: failed, {run.message}")
+                report(f"{name}: failed, {run.message}")
                 return
         seconds = time.perf_counter() - start
         content = dict(config=run.variant.path, seed=run.seed, seconds=seconds)
@@ -330,7 +330,7 @@ class Ablation:
         text = json.dumps(content, indent=2)
         write_atomic(run.folder / FINISHED, text)
         run.status = "finished"
-        tell(f"{name}: finished after {seconds:.0f} s")
+        report(f"{name}: finished after {seconds:.0f} s")
 
     def _call(self, command: list[str], log: Path, jobs: int) -> int:
         """Run a command into a log file; returns its exit code."""

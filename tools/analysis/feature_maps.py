@@ -89,10 +89,10 @@ def look_inside(
         model.share_equal_views = shared
     features, output = taken[0]
     selected = tuple(connector.select_layers)
-    wanted = selected if layers is None else tuple(layers)
+    chosen = selected if layers is None else tuple(layers)
     own = features.grids[view] if features.grids else features.grid
     options = dict(grids=[own]) if features.grids else {}
-    shown = model.vision_encoder(pixels[view : view + 1], wanted, **options)
+    shown = model.vision_encoder(pixels[view : view + 1], chosen, **options)
     maps = {
         number: _as_map(shown.patches(place)[0], own)
         for place, number in enumerate(shown.layers)

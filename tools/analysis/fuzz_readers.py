@@ -44,7 +44,7 @@ def main(argv: list[str] | None = None) -> int:
 
     start = time.perf_counter()
 
-    def tell(done: int, failures: int) -> None:
+    def report(done: int, failures: int) -> None:
         if done % 500:
             return
         seconds = time.perf_counter() - start
@@ -52,7 +52,7 @@ def main(argv: list[str] | None = None) -> int:
         words = f"{done}/{args.num} cases, {failures} failures, {left:.0f} s left"
         print(f"\r{words}", end="", file=sys.stderr, flush=True)
 
-    tallies = fuzz(args.num, args.seed, args.formats, jobs=args.jobs, progress=tell)
+    tallies = fuzz(args.num, args.seed, args.formats, jobs=args.jobs, progress=report)
     print(file=sys.stderr)
     print("\n".join(table(tallies)))
     failures = [line for tally in tallies.values() for line in tally.failures]

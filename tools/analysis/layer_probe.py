@@ -70,17 +70,17 @@ def probe_layers(
     progress("reading the training scenes")
     known = _read(encoder, train, layers)
     progress("reading the test scenes")
-    asked = _read(encoder, test, layers)
+    tested = _read(encoder, test, layers)
     table: dict[Source, dict[Print, float]] = defaultdict(dict)
     for kind in PRINTS:
         progress(f"probing {'small' if kind[1] else 'large'} {kind[0]}s")
-        if not known[kind] or not asked[kind]:
+        if not known[kind] or not tested[kind]:
             continue
-        names, wanted = _names(known[kind]), _names(asked[kind])
-        views = _joined(asked[kind])
+        names, targets = _names(known[kind]), _names(tested[kind])
+        views = _joined(tested[kind])
         for source, tokens in _joined(known[kind]).items():
             table[source][kind] = _score(
-                tokens, names, views[source], wanted, epochs, seed
+                tokens, names, views[source], targets, epochs, seed
             )
     return dict(table)
 
@@ -196,15 +196,15 @@ def _joined(objects: list[dict]) -> dict[Source, torch.Tensor]:
 def _score(
     known: torch.Tensor,
     names: torch.Tensor,
-    asked: torch.Tensor,
-    wanted: torch.Tensor,
+    tested: torch.Tensor,
+    targets: torch.Tensor,
     epochs: int,
     seed: int,
     batch: int = 128,
 ) -> float:
     """Train a probe on ``known`` (N, D) and return the share right of ``asked``."""
     mean, scale = known.mean(0), known.std(0, correction=0) + 1e-4
-    known, asked = (known - mean) / scale, (asked - mean) / scale
+    known, tested = (known - mean) / scale, (tested - mean) / scale
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         probe = nn.Sequential(
@@ -226,5 +226,5 @@ def _score(
                 optimizer.step()
                 schedule.step()
     with torch.no_grad():
-        said = probe.eval()(asked).argmax(1)
-    return (said == wanted).float().mean().item()
+        predicted = probe.eval()(tested).argmax(1)
+    return (predicted == targets).float().mean().item()

@@ -40,7 +40,7 @@ def check(path: str, args: argparse.Namespace) -> bool:
         for key, value in (args.cfg_options or {}).items():
             trace.set(key.removeprefix("+"), value)
         doctor = check_config(cfg, trace, check_files=args.files, world_size=args.gpus)
-        doctor.raise_if_ill()
+        doctor.raise_on_problems()
     except user_errors() as error:
         print(error, file=sys.stderr)
         return False

@@ -114,29 +114,29 @@ def choose_samples(
 
 
 def _by_id(leaves: Sequence[Any], ids: Sequence[str]) -> list[tuple[Any, int]]:
-    wanted, found = dict.fromkeys(map(str, ids)), {}
+    requested, found = dict.fromkeys(map(str, ids)), {}
     for leaf in leaves:
         for position in range(len(leaf)):
             facts = leaf.facts_at(position)
             for name in (facts["sample_id"], str(facts["index"])):
-                if name in wanted:
+                if name in requested:
                     found.setdefault(name, (leaf, position))
-    missing = [name for name in wanted if name not in found]
+    missing = [name for name in requested if name not in found]
     if missing:
         names = [leaf.name for leaf in leaves]
         raise ValueError(f"no sample of {names} has the id or number {missing}.")
-    return [found[name] for name in wanted]
+    return [found[name] for name in requested]
 
 
 def _listed(leaves: Sequence[Any], path: str | os.PathLike) -> list[tuple[Any, int]]:
     with open(path, encoding="utf-8") as file:
         rows = [json.loads(line) for line in file if line.strip()]
-    wanted = {(row["dataset"], int(row["index"])) for row in rows}
+    requested = {(row["dataset"], int(row["index"])) for row in rows}
     chosen = [
         (leaf, position)
         for leaf in leaves
         for position in range(len(leaf))
-        if (leaf.name, leaf.facts_at(position)["index"]) in wanted
+        if (leaf.name, leaf.facts_at(position)["index"]) in requested
     ]
     if not chosen:
         raise ValueError(f"'{path}' lists no sample of {[x.name for x in leaves]}.")

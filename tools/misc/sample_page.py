@@ -91,14 +91,17 @@ def write_sample_page(
     """
     bad = sum(card.reason is not None for card in cards)
     names = Counter(card.dataset for card in cards)
-    told = ", ".join(f"{count} of {name}" for name, count in names.items())
+    counts = ", ".join(f"{count} of {name}" for name, count in names.items())
     key = (
         '<p class="note key">Tokens: <span class="text">read</span> '
         '<span class="trained">trained</span> <span class="slot">picture</span>. '
         "Boxes in colour stand in the conversation, dashed ones in the annotation.</p>"
     )
-    said = [f"{len(cards)} samples ({told}), {bad} of them bad or left out.", *notes]
-    lines = "".join(f'<p class="note">{_text(line)}</p>' for line in said)
+    summary = [
+        f"{len(cards)} samples ({counts}), {bad} of them bad or left out.",
+        *notes,
+    ]
+    lines = "".join(f'<p class="note">{_text(line)}</p>' for line in summary)
     body = "\n".join(map(_article, cards))
     body = Markup(f"{lines}{key}\n{body}")
     return write_page(path, title=visible(title), body=body, style=_STYLE)

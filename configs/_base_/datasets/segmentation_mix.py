@@ -1,7 +1,7 @@
 """LISA's mixture: classes, parts, expressions and reasoning, masks as [SEG].
 
 A mask is one token of the answer; regions, with their masks, travel beside the
-sample (``meta_keys=['regions']``) to what reads that token's state.
+sample (``meta_keys=['marked_regions']``) to what reads that token's state.
 """
 
 chat_template = "vicuna_v1"
@@ -10,7 +10,7 @@ pipeline = [
     dict(type="PadToSquare"),
     dict(type="WriteRegions", codec=dict(type="RegionTokenCodec", token="[SEG]")),
     dict(type="EncodeConversation", max_length=2048, overflow="truncate_text"),
-    dict(type="PackVLMInputs", meta_keys=["regions"]),
+    dict(type="PackVLMInputs", meta_keys=["marked_regions"]),
 ]
 common = dict(bad_samples=dict(policy="skip", max_fraction=0.01), pipeline=pipeline)
 train_dataloader = dict(

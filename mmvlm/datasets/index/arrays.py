@@ -14,6 +14,7 @@ import tempfile
 import time
 import zlib
 from collections.abc import Callable
+from functools import partial
 from hashlib import sha256
 from typing import Any
 
@@ -75,14 +76,14 @@ class Progress:
     def __init__(self, label: str, total: int, unit: str = "records") -> None:
         self.label, self.total, self.unit = label, total, unit
         self._start = self._last = time.monotonic()
-        self.told = False
+        self.reported = False
 
     def at(self, done: int, count: int) -> None:
         """Tell that so many steps are done, which gave so many things."""
         now = time.monotonic()
         if now - self._last < self.every:
             return
-        self._last, self.told = now, True
+        self._last, self.reported = now, True
         if not self.total:
             say(f"{self.label}: {count} {self.unit}.")
             return
@@ -266,7 +267,8 @@ def kept_arrays(
         except OSError as error:
             say(f"{label}: cannot be kept in '{folder}': {error}.", logging.WARNING)
             continue
-        with lock.held(lambda: say(f"{label}: waits for the process that makes it.")):
+        waiting = f"{label}: waits for the process that makes it."
+        with lock.acquire(partial(say, waiting)):
             try:
                 return opened(folder)
             except FileNotFoundError:

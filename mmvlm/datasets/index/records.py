@@ -145,9 +145,9 @@ class JSONRecords:
                 if not count % 1024:
                     progress.at(found.end, count)
                 line = self._line(found)
-                told = (0, "", 0) if describe is None else describe(line)
+                facts = (0, "", 0) if describe is None else describe(line)
                 flags = DAMAGED if found.problem is not None else 0
-                yield told[0] | flags, told[1], told[2]
+                yield facts[0] | flags, facts[1], facts[2]
 
         facts = collect_facts(described())
         damaged = np.flatnonzero(facts.flags & DAMAGED)
@@ -166,7 +166,7 @@ class JSONRecords:
             damaged=len(damaged),
             first_damaged=int(damaged[0]) if len(damaged) else None,
         )
-        if progress.told:
+        if progress.reported:
             say(f"{label}: done, {count} records.")
         return arrays, notes
 

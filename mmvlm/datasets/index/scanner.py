@@ -71,11 +71,11 @@ def whole_object(path: str) -> str | None:
         return None
     if not isinstance(value, dict):
         return None
-    lists = [key for key, held in value.items() if isinstance(held, list)]
-    said = f"one JSON object over several lines (keys {list(value)[:8]})"
+    lists = [key for key, content in value.items() if isinstance(content, list)]
+    shape = f"one JSON object over several lines (keys {list(value)[:8]})"
     hold = "".join(f" Its '{key}' holds a list." for key in lists[:3])
     return (
-        f"annotation file '{path}' is {said}; expected a list of records, [{{...}}, "
+        f"annotation file '{path}' is {shape}; expected a list of records, [{{...}}, "
         f"...], or one object per line.{hold}"
     )
 

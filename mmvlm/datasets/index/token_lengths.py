@@ -212,10 +212,10 @@ class TokenLengths:
         return self.dataset._item(row, self.dataset._record(row), rng)
 
 
-def _tried(function: Any, *given: Any) -> Any:
+def _tried(function: Any, *values: Any) -> Any:
     """Return what a function gives, None for a sample that will be left out."""
     try:
-        return function(*given)
+        return function(*values)
     except Exception as error:
         if isinstance(error, DATA_ERRORS) or hasattr(error, "counted_as"):
             return None
@@ -224,7 +224,7 @@ def _tried(function: Any, *given: Any) -> Any:
 
 def reader_options(dataset: ConversationDataset) -> str | None:
     """Return a hash of a reader's arguments and transforms as they are built."""
-    arguments, keywords = dataset._given
+    arguments, keywords = dataset._init_arguments
     kept = {key: value for key, value in keywords.items() if key not in _ELSEWHERE}
     # A task stands in the arguments as a config; built, its code counts as well.
     parts = [dataset.pipeline.transforms, getattr(dataset, "task", None)]

@@ -71,7 +71,7 @@ def _written(
         except OSError as error:
             refused = error
             continue
-        with lock.held(lambda: say(f"{label}: waits for the process that writes.")):
+        with lock.acquire(lambda: say(f"{label}: waits for the process that writes.")):
             if _is_whole(path):
                 return path
             if os.path.exists(path):

@@ -51,14 +51,14 @@ class COCOCaptionsDataset(CaptionDataset):
             if not isinstance(key, int | str):
                 yield number, raw
                 continue
-            said = by_image.pop(key, [])
-            if annotations and not said:
+            captions = by_image.pop(key, [])
+            if annotations and not captions:
                 raw = ValueError(f"picture {key} has no caption, or is listed twice.")
                 yield key, raw
             else:
-                yield key, {**raw, "_said": said}
-        for key, said in by_image.items():
-            for raw in said:
+                yield key, {**raw, "_captions": captions}
+        for key, captions in by_image.items():
+            for raw in captions:
                 name = raw.get("id", key) if isinstance(raw, dict) else key
                 yield (
                     name,
@@ -73,12 +73,12 @@ class COCOCaptionsDataset(CaptionDataset):
         return dict(
             id=key,
             image=need_text(raw, "file_name"),
-            captions=[_caption(one) for one in raw["_said"]],
+            captions=[_caption(one) for one in raw["_captions"]],
             height=raw.get("height"),
             width=raw.get("width"),
             meta={
                 "image_id": key,
-                **others_of(raw, "id", "file_name", "_said", "height", "width"),
+                **others_of(raw, "id", "file_name", "_captions", "height", "width"),
             },
         )
 

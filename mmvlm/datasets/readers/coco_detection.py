@@ -135,8 +135,8 @@ class CocoDetectionDataset(AnnotatedImageDataset):
             try:
                 instances.append(self._instance(annotation, size))
             except ValueError as error:
-                given = annotation.get("id") if isinstance(annotation, dict) else None
-                name = number if given is None else given
+                own_id = annotation.get("id") if isinstance(annotation, dict) else None
+                name = number if own_id is None else own_id
                 if self.bad_instances == "raise":
                     raise ValueError(f"annotation {name}: {error}") from error
                 left_out.append((name, str(error)))
@@ -150,8 +150,8 @@ class CocoDetectionDataset(AnnotatedImageDataset):
     def _instance(self, annotation: dict, size: tuple[int, int]) -> Instance:
         category = annotation.get("category") if isinstance(annotation, dict) else None
         if category is None:
-            given = need(annotation, "category_id", (int, str))
-            raise ValueError(f"'category_id' {given!r} is not among the categories.")
+            own_id = need(annotation, "category_id", (int, str))
+            raise ValueError(f"'category_id' {own_id!r} is not among the categories.")
         box, uncut = pixel_box(
             need(annotation, "bbox", list), size, form="xywh", what="bbox"
         )

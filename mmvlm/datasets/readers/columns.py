@@ -141,8 +141,8 @@ class ColumnDataset(ConversationDataset):
     # What the base class needs ---------------------------------------------
 
     def _record_id(self, record: dict) -> str:
-        given = record["cells"].get("id")
-        return str(record["row"] if given is None else given)
+        own_id = record["cells"].get("id")
+        return str(record["row"] if own_id is None else own_id)
 
     def _image_keys(self, record: dict) -> tuple:
         keys = tuple(record["pictures"])
@@ -216,8 +216,8 @@ def _texts(cells: dict, name: str) -> list[str]:
 def _questions(cells: dict, sample: str) -> list[VisualQuestion]:
     if "question" not in cells:
         return []
-    asked = _texts(cells, "question")
-    if len(asked) != 1:
+    questions = _texts(cells, "question")
+    if len(questions) != 1:
         raise ValueError(f"'question' must be a text, got {cells['question']!r:.80}.")
     choices = _texts(cells, "choices")
     choice = cells.get("choice")
@@ -232,7 +232,7 @@ def _questions(cells: dict, sample: str) -> list[VisualQuestion]:
             )
     return [
         VisualQuestion(
-            asked[0],
+            questions[0],
             answers=tuple(_texts(cells, "answer")),
             choices=tuple(choices),
             choice=choice,

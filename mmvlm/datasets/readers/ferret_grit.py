@@ -152,8 +152,8 @@ class FerretGRITDataset(LLaVADataset):
         regions = []
         for index, value in enumerate(boxes):
             box = Boxes(np.array(_regulated(value, size)), size)
-            given = None if masks is None else masks[index]
-            rles = () if given is None else (check_rle(given, size),)
+            mask = None if masks is None else masks[index]
+            rles = () if mask is None else (check_rle(mask, size),)
             regions.append(Region(0, box, "box", rles=rles))
         return regions
 

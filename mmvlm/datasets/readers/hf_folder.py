@@ -75,16 +75,16 @@ class HFFolderDataset(ColumnDataset):
             rows = ArrowRows(self.files)
         except ValueError as error:
             raise ValueError(f"dataset '{self.name}': {error}") from error
-        wanted = []
+        needed = []
         for column in self.columns.values():
-            wanted += [column] if isinstance(column, str) else list(column)
-        missing = sorted(set(wanted) - set(rows.schema.names))
+            needed += [column] if isinstance(column, str) else list(column)
+        missing = sorted(set(needed) - set(rows.schema.names))
         if missing:
             raise ValueError(
                 f"dataset '{self.name}': no columns {missing} in '{self.files[0]}'; it "
                 f"has {rows.schema.names}."
             )
-        self._texts = [c for c in wanted if c != self.columns.get("image")]
+        self._texts = [c for c in needed if c != self.columns.get("image")]
         self._labels = {column: rows.labels(column) for column in self._texts}
         self._leaf, self._has_paths = None, False
         if self._has_image:
@@ -99,9 +99,9 @@ class HFFolderDataset(ColumnDataset):
 
     def _made(self, row: int) -> dict:
         record: dict[str, Any] = dict(row=row, cells={}, pictures=(), reason=None)
-        wanted = [*self._texts, self._leaf] if self._has_image else self._texts
+        needed = [*self._texts, self._leaf] if self._has_image else self._texts
         try:
-            scalars = self._records.rows.cells(row, wanted)
+            scalars = self._records.rows.cells(row, needed)
             values = {name: self._value(name, scalars[name]) for name in self._texts}
             if self._has_image:
                 shown = scalars[self.columns["image"]]

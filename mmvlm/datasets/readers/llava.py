@@ -122,13 +122,13 @@ class LLaVADataset(ConversationDataset):
             return {}
         media = {}
         for modality in MEDIA_FIELDS:
-            name, given = _field(record, modality)
-            items = [] if given is None else given
+            name, value = _field(record, modality)
+            items = [] if value is None else value
             items = [items] if isinstance(items, str) else items
             if not isinstance(items, list) or not all(map(_is_input, items)):
                 raise ValueError(
                     f"'{name}' must be a path, or a list of inputs, each a path or a "
-                    f"list of paths; got {given!r:.100}."
+                    f"list of paths; got {value!r:.100}."
                 )
             if items:
                 media[modality] = tuple(

@@ -89,7 +89,9 @@ class MMC4Dataset(InterleavedDataset):
             shown = at.get(place, [])
             document.scores += [score for _, score in shown]
             images = [("image", name) for name, _ in shown]
-            said = [("text", text)] if text.strip() else []
-            order = images + said if self.image_place == "before" else said + images
+            sentence = [("text", text)] if text.strip() else []
+            order = (
+                images + sentence if self.image_place == "before" else sentence + images
+            )
             document.items += order
         return document

@@ -90,8 +90,8 @@ class OBELICSDataset(InterleavedDataset):
         document = Document([], meta=_meta(raw))
         document.id = str(document.meta.get("url", ""))
         for place, (image, text) in enumerate(zip(images, texts, strict=True)):
-            given = [x for x in (image, text) if x is not None]
-            if len(given) != 1 or not isinstance(given[0], str):
+            content = [x for x in (image, text) if x is not None]
+            if len(content) != 1 or not isinstance(content[0], str):
                 raise ValueError(
                     f"place {place} must hold either a picture or a text, got "
                     f"{image!r:.60} and {text!r:.60}."
@@ -111,10 +111,10 @@ class OBELICSDataset(InterleavedDataset):
 
 def _meta(raw: dict) -> dict:
     """Return the document's own facts; those of each picture stay behind."""
-    given = raw.get("general_metadata")
-    if isinstance(given, str):
+    content = raw.get("general_metadata")
+    if isinstance(content, str):
         try:
-            given = json.loads(given)
+            content = json.loads(content)
         except ValueError as error:
             raise ValueError(f"'general_metadata' is no JSON text: {error}.") from error
-    return dict(given) if isinstance(given, dict) else {}
+    return dict(content) if isinstance(content, dict) else {}

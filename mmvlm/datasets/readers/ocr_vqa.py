@@ -51,12 +51,12 @@ class OCRVQADataset(QuestionDataset):
         return {**super()._row_options(), "split": self.split}
 
     def _records_of_file(self) -> Iterator[tuple[Any, Any]]:
-        wanted = _SPLITS.get(self.split) if self.split else None
+        number = _SPLITS.get(self.split) if self.split else None
         books, left_out = load_table(self.ann_file, dict), 0
         for key, raw in books.items():
             split = raw.get("split") if isinstance(raw, dict) else None
             known = isinstance(split, int) and split in _SPLITS.values()
-            if known and wanted is not None and split != wanted:
+            if known and number is not None and split != number:
                 left_out += 1
                 continue
             yield key, {**raw, "id": key} if isinstance(raw, dict) else raw

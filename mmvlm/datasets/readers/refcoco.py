@@ -95,13 +95,13 @@ class RefCOCODataset(AnnotatedImageDataset):
                 f"pickle '{self.ann_file}' holds a {type(refs).__name__}, expected the "
                 "list of refs."
             )
-        wanted = {key for key in map(_ann_id, refs) if _is_id(key)}
-        tables = _Tables(self._sources()[1], wanted)
+        requested = {key for key in map(_ann_id, refs) if _is_id(key)}
+        tables = _Tables(self._sources()[1], requested)
         pictures: dict[Any, dict] = {}
         for number, ref in enumerate(refs):
             ref_id = str(ref.get("ref_id", number)) if isinstance(ref, dict) else ""
             try:
-                if not self._wanted(need(ref, "split", str)):
+                if not self._is_selected(need(ref, "split", str)):
                     continue
                 rows = self._rows(ref, ref_id, tables)
             except ValueError as error:
@@ -117,9 +117,9 @@ class RefCOCODataset(AnnotatedImageDataset):
         for row in pictures.values():
             yield {**row, "id": str(row["objects"][0]["image_id"])}
 
-    def _wanted(self, split: str) -> bool:
+    def _is_selected(self, split: str) -> bool:
         """Whether a ref's split is one of those asked for; no one may be lost."""
-        if any(in_split(split, wanted) for wanted in self.splits):
+        if any(in_split(split, requested) for requested in self.splits):
             return True
         if split not in ("train", "val") and not split.startswith("test"):
             raise ValueError(f"'split' is {split!r:.40}, expected train, val or test.")
@@ -156,12 +156,12 @@ class RefCOCODataset(AnnotatedImageDataset):
 class _Tables:
     """Pictures, annotations and categories of ``instances.json``, by id."""
 
-    def __init__(self, path: str, wanted: set) -> None:
+    def __init__(self, path: str, requested: set) -> None:
         found: dict[str, dict] = {name: {} for name in _TABLES}
         for section, record, *_ in scan_sections(path, _TABLES):
             key = record.get("id") if isinstance(record, dict) else None
             # Three of four annotations are of objects that no one refers to.
-            if section == "annotations" and not (_is_id(key) and key in wanted):
+            if section == "annotations" and not (_is_id(key) and key in requested):
                 continue
             if _is_id(key):
                 found[section][key] = record
@@ -200,7 +200,7 @@ class _Tables:
         return picture, thing
 
 
-def in_split(given: str, wanted: str) -> bool:
+def in_split(own: str, requested: str) -> bool:
     """Whether a ref of the split ``given`` belongs to the split ``wanted``.
 
     Example:
@@ -209,12 +209,12 @@ def in_split(given: str, wanted: str) -> bool:
         >>> in_split("train", "val")
         False
     """
-    if given == wanted:
+    if own == requested:
         return True
-    if not given.startswith("test") or not wanted.startswith("test"):
+    if not own.startswith("test") or not requested.startswith("test"):
         return False
-    letters = wanted.removeprefix("test")
-    return not letters or (len(letters) == 1 and letters in given.removeprefix("test"))
+    letters = requested.removeprefix("test")
+    return not letters or (len(letters) == 1 and letters in own.removeprefix("test"))
 
 
 def masks_of(

@@ -182,16 +182,16 @@ class StreamingDataset(IterableDataset):
         block, offset = divmod(first, self.block_size)
         rows = self._rows(block * self.block_size)
         while True:
-            held = list(itertools.islice(rows, self.block_size))
-            order = np.arange(len(held))
+            buffered = list(itertools.islice(rows, self.block_size))
+            order = np.arange(len(buffered))
             if self.shuffle:
                 key = (self.seed, self.epoch, block)
-                order = np.random.default_rng(key).permutation(len(held))
-            whole = len(held) // self.round_size * self.round_size
+                order = np.random.default_rng(key).permutation(len(buffered))
+            whole = len(buffered) // self.round_size * self.round_size
             for place in order[offset:whole].tolist():
-                yield block * self.block_size + place, held[place]
-            if len(held) < self.block_size:
-                self._state[2] = len(held) - whole
+                yield block * self.block_size + place, buffered[place]
+            if len(buffered) < self.block_size:
+                self._state[2] = len(buffered) - whole
                 return
             block, offset = block + 1, 0
 
@@ -241,12 +241,12 @@ class StreamingDataset(IterableDataset):
             raise ValueError(f"expected a row (mapping), got {row!r:.80}.")
         cells: dict[str, Any] = {}
         for name, column in self.mapper.columns.items():
-            wanted = [column] if isinstance(column, str) else list(column)
-            missing = [one for one in wanted if one not in row]
+            needed = [column] if isinstance(column, str) else list(column)
+            missing = [one for one in needed if one not in row]
             if missing:
                 raise ValueError(f"no columns {missing}; it has {sorted(row)[:12]}.")
-            values = {one: row[one] for one in wanted}
-            cells[name] = values if name == "meta" else values[wanted[0]]
+            values = {one: row[one] for one in needed}
+            cells[name] = values if name == "meta" else values[needed[0]]
         return cells
 
 

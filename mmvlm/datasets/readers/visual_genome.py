@@ -230,13 +230,13 @@ def _same_picture(items: tuple, number: int, paths: Sequence[str]) -> int | None
     """Return the picture that all files speak of in their ``number``-th items."""
     found = [_picture_of(item) for item in items]
     if len(set(found)) > 1:
-        told = ", ".join(
+        listing = ", ".join(
             f"{'nothing' if one is None else one} in '{os.path.basename(path)}'"
             for one, path in zip(found, paths, strict=True)
         )
         raise ValueError(
-            f"item {number} is about different pictures: {told}. The files must have "
-            "the same pictures in the same order; take them from one release."
+            f"item {number} is about different pictures: {listing}. The files must "
+            "have the same pictures in the same order; take them from one release."
         )
     return found[0]
 

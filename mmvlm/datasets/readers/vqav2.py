@@ -119,15 +119,15 @@ class VQAv2Dataset(QuestionDataset):
         used = ("question_id", "image_id", "question", "annotation")
         meta = others_of(raw, *used)
         if "annotation" in raw:
-            given = record_of(raw["annotation"])
-            if given.get("image_id") != raw["image_id"]:
+            annotation = record_of(raw["annotation"])
+            if annotation.get("image_id") != raw["image_id"]:
                 raise ValueError(
                     f"question {entry['id']} is about picture {raw['image_id']!r}, its "
-                    f"annotation about {given.get('image_id')!r}."
+                    f"annotation about {annotation.get('image_id')!r}."
                 )
-            best = given.get("multiple_choice_answer")
-            entry["answers"] = by_trust(self._texts(given), best)
-            meta |= others_of(given, "question_id", "image_id", "answers")
+            best = annotation.get("multiple_choice_answer")
+            entry["answers"] = by_trust(self._texts(annotation), best)
+            meta |= others_of(annotation, "question_id", "image_id", "answers")
         return [{**entry, "meta": meta}]
 
     def _texts(self, annotation: dict) -> list[str]:

@@ -55,11 +55,11 @@ def deal_longest_first(
     order = np.argsort(-sizes, axis=1, kind="stable")
     rows = np.arange(len(sizes))
     loads = np.zeros((len(sizes), num_bins), dtype=np.int64)
-    held = [np.zeros_like(loads) for _ in limits]
+    sums = [np.zeros_like(loads) for _ in limits]
     chosen = np.empty_like(order)
     for samples in order.T:
         open_loads = loads
-        for (costs, most), used in zip(limits, held, strict=True):
+        for (costs, most), used in zip(limits, sums, strict=True):
             full = used + costs[rows, samples][:, None] > most
             open_loads = np.where(full, _FULL, open_loads)
         bins = open_loads.argmin(1)
@@ -69,7 +69,7 @@ def deal_longest_first(
             raise NoRoom(row, int(samples[row]))
         chosen[rows, samples] = bins
         loads[rows, bins] += sizes[rows, samples]
-        for (costs, _), used in zip(limits, held, strict=True):
+        for (costs, _), used in zip(limits, sums, strict=True):
             used[rows, bins] += costs[rows, samples]
     return chosen
 
@@ -188,14 +188,14 @@ class BalancedBatchSampler(RandomBatchSampler):
 
     def _no_room(self, error: NoRoom, limits: list, epoch: int, first_step: int) -> str:
         costs = [(c[error.row, error.sample], c[error.row].sum()) for c, _ in limits]
-        told = zip(costs, [most for _, most in limits], strict=True)
+        bounded = zip(costs, [most for _, most in limits], strict=True)
         return (
             f"BalancedBatchSampler: in epoch {epoch}, step {first_step + error.row} a "
             f"sample fits into none of the {self._step_batches} micro-batches: "
             + "; ".join(
                 f"it needs {own} of the {most} that a micro-batch may hold, the whole "
                 f"step {total}"
-                for (own, total), most in told
+                for (own, total), most in bounded
             )
             + f" (max_tokens={self.max_tokens}, max_images={self.max_images}). Raise "
             "the limit, lower batch_size, or accumulate more micro-batches."

@@ -44,7 +44,7 @@ def draw_questions(
     return [questions[int(place)] for place in chosen]
 
 
-def said_at(place: str, number: int, total: int) -> bool:
+def applies_at(place: str, number: int, total: int) -> bool:
     """Whether a line that belongs to ``place`` stands in question ``number``."""
     return place == "each" or number == (0 if place == "first" else total - 1)
 

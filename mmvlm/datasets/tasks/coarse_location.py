@@ -88,9 +88,9 @@ class CoarseLocation(DataTask):
     def _anchor(
         found: list[Instance], things: list[Instance], size: tuple, draws: Draws
     ) -> tuple[Instance, Part]:
-        told = [item for item in found if has_phrase(item)]
-        if draws.chance() <= 0.5 and told:
-            anchor = draws.choice(told)
+        described = [item for item in found if has_phrase(item)]
+        if draws.chance() <= 0.5 and described:
+            anchor = draws.choice(described)
             return anchor, Text(draw_phrase(anchor, draws), "expression")
         anchor = draws.choice(things)
         return anchor, region([anchor], size)

@@ -143,8 +143,8 @@ class Existence(DataTask):
             else:
                 boxes = _shown(counterpart, groups, annotation)
                 answer = self.instead.draw(draws, boxes=boxes)
-        asked: tuple[Part, ...] = (Text(f"{article(name)} "), Text(name, "category"))
-        question = self.templates.draw(draws, object=asked)
+        phrase: tuple[Part, ...] = (Text(f"{article(name)} "), Text(name, "category"))
+        question = self.templates.draw(draws, object=phrase)
         return [Turn("user", question), Turn("assistant", answer)]
 
     def _deny(

@@ -70,13 +70,15 @@ class MultiTurn(DataTask):
     def turns(self, annotation: AnnotatedImage, rng: np.random.Generator) -> list[Turn]:
         """Return rounds of questions and answers of several tasks."""
         draws = draws_of(rng)
-        wanted = 1 + draws.integer(self.max_rounds) if self.vary else self.max_rounds
+        num_rounds = (
+            1 + draws.integer(self.max_rounds) if self.vary else self.max_rounds
+        )
         able = list(range(len(self.tasks)))
         turns: list[Turn] = []
-        asked: set[str] = set()
+        seen: set[str] = set()
         reasons: list[str] = []
-        for _ in range(wanted * _TRIES_PER_ROUND):
-            if not able or len(turns) >= 2 * wanted:
+        for _ in range(num_rounds * _TRIES_PER_ROUND):
+            if not able or len(turns) >= 2 * num_rounds:
                 break
             number = draws.choice(able, [self.weights[index] for index in able])
             try:
@@ -87,8 +89,8 @@ class MultiTurn(DataTask):
                 continue
             for question, answer in _rounds(rounds):
                 words = _words(question)
-                if words not in asked and len(turns) < 2 * wanted:
-                    asked.add(words)
+                if words not in seen and len(turns) < 2 * num_rounds:
+                    seen.add(words)
                     turns += [question, answer]
         if not turns:
             raise NothingToAsk(" ".join(reasons))

@@ -12,13 +12,13 @@ from mmvlm.structures import AnnotatedImage, Turn, VisualQuestion
 
 from .answers import (
     PLACES,
+    applies_at,
     check_options,
     check_wordings,
     dialogue,
     draw,
     draw_questions,
     lines,
-    said_at,
 )
 from .base import DataTask, NothingToAsk
 
@@ -64,8 +64,8 @@ class MultipleChoice(DataTask):
         check_options(name, suffix_on=(suffix_on, PLACES))
         check_wordings(name, "prompts", prompts, "question")
         check_wordings(name, "option", [option], "choice")
-        wanted = "answer" if "{answer}" in answer_format else "letter"
-        check_wordings(name, "answer_format", [answer_format], wanted)
+        hole = "answer" if "{answer}" in answer_format else "letter"
+        check_wordings(name, "answer_format", [answer_format], hole)
         if hint_line is not None:
             check_wordings(name, "hint_line", [hint_line], "hint")
         if max_questions is not None and max_questions < 1:
@@ -85,14 +85,14 @@ class MultipleChoice(DataTask):
             ValueError: for more choices than letters, or an answer that is hidden
                 before the end of the dialogue.
         """
-        asked = draw_questions(
+        questions = draw_questions(
             [q for q in annotation.questions if q.choices], self.max_questions, rng
         )
-        if not asked:
+        if not questions:
             raise NothingToAsk("no question with choices.")
         pairs = []
-        for number, question in enumerate(asked):
-            with_suffix = said_at(self.suffix_on, number, len(asked))
+        for number, question in enumerate(questions):
+            with_suffix = applies_at(self.suffix_on, number, len(questions))
             suffix = self.suffix if with_suffix else None
             pairs.append(self._pair(question, suffix, rng))
         return dialogue(pairs)

@@ -75,17 +75,17 @@ class PhraseGrounding(DataTask):
             words = words.replace(",", "").lower() if self.lower else words
             known = phrases.setdefault(words, [])
             known += [index for index in indices if index not in known]
-        asked = list(phrases)
+        chosen = list(phrases)
         if self.ask == "one":
-            asked = [draws.choice(asked)]
+            chosen = [draws.choice(chosen)]
         answer: list[Text | Region] = []
-        for words in asked:
+        for words in chosen:
             items = [annotation.instances[index] for index in phrases[words]]
             phrase = words if self.repeat_phrase else None
             answer += [Text(", ")] if answer else []
             answer.append(region(items, annotation.size, phrase=phrase))
         named: list[Text] = []
-        for words in asked:
+        for words in chosen:
             named += [Text(", ")] if named else []
             named.append(Text(words, "expression"))
         question = self.templates.draw(draws, phrases=named, caption=caption.text)

@@ -82,15 +82,15 @@ class PointQA(DataTask):
         """Return a question with a point and its answer."""
         draws = draws_of(rng)
         things = boxed(annotation)
-        asked = [(q, _targets(q, annotation)) for q in annotation.questions]
-        asked = [(q, targets) for q, targets in asked if targets and q.answers]
-        if asked:
-            question, targets = draws.choice(asked)
+        pairs = [(q, _targets(q, annotation)) for q in annotation.questions]
+        candidates = [(q, targets) for q, targets in pairs if targets and q.answers]
+        if candidates:
+            question, targets = draws.choice(candidates)
             target = draws.choice(targets)
             shown = shown_region(target, annotation.size, draws, self.kind, self.where)
             asking = Text(question.question, "question")
             words = self.templates.draw(draws, point=shown, question=asking)
-            said = question.answers[0]
+            answer_text = question.answers[0]
         else:
             named = [item for item in things if item.name.strip()]
             if not named:
@@ -98,8 +98,8 @@ class PointQA(DataTask):
             target = draws.choice(named)
             shown = shown_region(target, annotation.size, draws, self.kind, self.where)
             words = self.names.draw(draws, point=shown)
-            said = _at(shown, target, named).name.strip()
-        answer = self.answer.draw(draws, answer=said)
+            answer_text = _at(shown, target, named).name.strip()
+        answer = self.answer.draw(draws, answer=answer_text)
         return [Turn("user", words), Turn("assistant", answer)]
 
 

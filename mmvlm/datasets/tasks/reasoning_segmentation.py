@@ -82,18 +82,18 @@ class ReasoningSegmentation(DataTask):
     def turns(self, annotation: AnnotatedImage, rng: np.random.Generator) -> list[Turn]:
         """Return a question and an answer for each of some texts."""
         masked = [has_mask(instance) for instance in annotation.instances]
-        asked = [
+        questions = [
             question
             for question in annotation.questions
             if question.instances and all(masked[i] for i in question.instances)
         ]
-        if not asked:
+        if not questions:
             raise NothingToAsk("no question whose answer is a mask.")
         draws = draws_of(rng)
         if self.take == "random":
-            asked = draws.sample(asked, self.max_questions)
+            questions = draws.sample(questions, self.max_questions)
         turns: list[Turn] = []
-        for question in asked[: self.max_questions]:
+        for question in questions[: self.max_questions]:
             turns += self._ask(question, annotation, draws)
         return turns
 
@@ -106,15 +106,15 @@ class ReasoningSegmentation(DataTask):
                 Turn("user", (Text(question.question),)),
                 Turn("assistant", (Text(reason),)),
             ]
-        wanted = self._question(question, draws)
+        request = self._question(question, draws)
         instances = [annotation.instances[i] for i in question.instances]
         named = None if _is_sentence(question) else question.question
         mask = mask_region(instances, annotation.size, named)
         answer = self.answers.draw(draws, mask=mask)
         if reason and draws.integer(2):
-            wanted = (*wanted, Text(" "), *self.reasons.draw(draws))
+            request = (*request, Text(" "), *self.reasons.draw(draws))
             answer = (*answer, Text(f" {reason}"))
-        return [Turn("user", wanted), Turn("assistant", answer)]
+        return [Turn("user", request), Turn("assistant", answer)]
 
     def _question(self, question: VisualQuestion, draws: Draws) -> tuple[Part, ...]:
         if _is_sentence(question):

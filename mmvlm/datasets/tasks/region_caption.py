@@ -67,7 +67,7 @@ class RegionCaption(DataTask):
     def turns(self, annotation: AnnotatedImage, rng: np.random.Generator) -> list[Turn]:
         """Return a question with a region and an answer with a description."""
         draws = draws_of(rng)
-        targets = [item for item in boxed(annotation) if self._can_tell(item)]
+        targets = [item for item in boxed(annotation) if self._has_words(item)]
         if not targets:
             raise NothingToAsk("no instance with a box and words for it.")
         target = draws.choice(targets)
@@ -77,7 +77,7 @@ class RegionCaption(DataTask):
         answer = self.answer.draw(draws, caption=Text(words))
         return [Turn("user", question), Turn("assistant", answer)]
 
-    def _can_tell(self, item: Instance) -> bool:
+    def _has_words(self, item: Instance) -> bool:
         return has_phrase(item) or bool(self.names and item.name.strip())
 
     @staticmethod

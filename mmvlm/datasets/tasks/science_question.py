@@ -77,10 +77,10 @@ class ScienceQuestion(DataTask):
             ValueError: for more choices than letters, or an answer that is hidden
                 before the end of the dialogue.
         """
-        asked = [question for question in annotation.questions if question.choices]
-        if not asked:
+        questions = [question for question in annotation.questions if question.choices]
+        if not questions:
             raise NothingToAsk("no question with choices.")
-        return dialogue([(self._ask(q), self._answer(q)) for q in asked])
+        return dialogue([(self._ask(q), self._answer(q)) for q in questions])
 
     def _ask(self, question: VisualQuestion) -> str:
         if len(question.choices) > len(string.ascii_uppercase):
@@ -91,12 +91,14 @@ class ScienceQuestion(DataTask):
                 string.ascii_uppercase, question.choices, strict=False
             )
         )
-        said = dict(
+        sections = dict(
             question=f"Question: {question.question}",
             context=f"Context: {question.hint.strip() or 'N/A'}",
             options=f"Options: {options}",
         )
-        texts = [said.get(part) or _because(question, part) for part in self._text()]
+        texts = [
+            sections.get(part) or _because(question, part) for part in self._text()
+        ]
         text = "\n".join(texts).replace("  ", " ").strip()
         if text.endswith("BECAUSE:"):
             text = text.replace("BECAUSE:", "").strip()
@@ -132,5 +134,5 @@ def _because(question: VisualQuestion, parts: str) -> str:
 
 def _texts(question: VisualQuestion, parts: str) -> str:
     """Return lecture (L) and solution (E), as a form names them."""
-    said = dict(L=str(question.meta.get("lecture") or ""), E=question.rationale)
-    return " ".join(filter(None, (said[part].strip() for part in parts)))
+    sections = dict(L=str(question.meta.get("lecture") or ""), E=question.rationale)
+    return " ".join(filter(None, (sections[part].strip() for part in parts)))

@@ -12,6 +12,7 @@ from mmvlm.structures import AnnotatedImage, Turn, VisualQuestion
 from .answers import (
     PLACES,
     RULES,
+    applies_at,
     check_options,
     check_wordings,
     choose_answer,
@@ -19,7 +20,6 @@ from .answers import (
     draw,
     draw_questions,
     lines,
-    said_at,
 )
 from .base import DataTask, NothingToAsk
 
@@ -83,15 +83,15 @@ class VisualQuestionAnswering(DataTask):
                 rationale that a question does not have.
             ValueError: when an answer is hidden before the end of the dialogue.
         """
-        asked = draw_questions(annotation.questions, self.max_questions, rng)
-        if not asked:
+        questions = draw_questions(annotation.questions, self.max_questions, rng)
+        if not questions:
             raise NothingToAsk("no question.")
         pairs = []
-        for number, question in enumerate(asked):
+        for number, question in enumerate(questions):
             hint = None
             if self.hint_line is not None and question.hint:
                 hint = self.hint_line.format(hint=question.hint)
-            with_suffix = said_at(self.suffix_on, number, len(asked))
+            with_suffix = applies_at(self.suffix_on, number, len(questions))
             text = draw(self.prompts, rng).format(question=question.question)
             text = lines(text, hint, self.suffix if with_suffix else None)
             pairs.append((text, self._answer(question, rng)))

@@ -13,7 +13,7 @@ from .tasks import STYLE_FORMS, Question
 _MOST_CHOICES = 4
 
 
-def asked(sample: SceneSample) -> list[Question]:
+def questions_of(sample: SceneSample) -> list[Question]:
     """Return the questions whose answer is a word or two."""
     return [turn for turn in sample.turns if turn.task != "pointing"]
 
@@ -40,7 +40,7 @@ def choices_of(sample: SceneSample, number: int) -> tuple[list[str], int]:
 
     Wrong ones are other answers to the same kind of question.
     """
-    question = asked(sample)[number]
+    question = questions_of(sample)[number]
     forms = STYLE_FORMS[sample.scene.style.name]
     known = forms.get(question.task, {}).get(question.form)
     pools = (known or (), SHAPES, DIGITS, tuple(COLOURS), (question.answer, *WORDS))

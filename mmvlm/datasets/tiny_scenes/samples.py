@@ -108,13 +108,13 @@ test_samples.__test__ = False
 
 
 def _find(
-    wanted: tuple[str, str, str | None],
+    target: tuple[str, str, str | None],
     draw: Callable[[], Scene],
     rng: np.random.Generator,
     taken: set,
 ) -> tuple[Scene, Question]:
     """Draw scenes until one lets a task's form be asked with that answer."""
-    task, form, answer = wanted
+    task, form, answer = target
     for _ in range(_MAX_TRIES):
         scene = draw()
         if scene.key in taken:

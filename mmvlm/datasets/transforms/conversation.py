@@ -291,10 +291,10 @@ class EncodeConversation:
         )
 
 
-def _tried(function: Callable, *given: Any) -> Any:
+def _tried(function: Callable, *values: Any) -> Any:
     """Return what a function gives, None for a sample that fails or is left out."""
     try:
-        return function(*given)
+        return function(*values)
     except (*DATA_ERRORS, SampleDropped):
         return None
 

@@ -51,9 +51,9 @@ def jpeg_decoder(name: str) -> JpegDecoder | None:
         raise ValueError(f"decoder={name!r}: expected one of {list(DECODERS)}.")
     if name == "pil":
         return None
-    wanted = {"opencv": ("cv2",), "turbo": _TURBO, "auto": (*_TURBO, "cv2")}[name]
+    expected = {"opencv": ("cv2",), "turbo": _TURBO, "auto": (*_TURBO, "cv2")}[name]
     reasons = []
-    for module in wanted:
+    for module in expected:
         try:
             found = _MAKERS[module](importlib.import_module(module))
             _probe(found)
@@ -70,7 +70,7 @@ def jpeg_decoder(name: str) -> JpegDecoder | None:
         return None
     raise RuntimeError(
         f"decoder='{name}' cannot be used here ({'; '.join(reasons)}). Install one "
-        f"of {[m.split('.')[0] for m in wanted]}, or use decoder='pil' or 'auto'."
+        f"of {[m.split('.')[0] for m in expected]}, or use decoder='pil' or 'auto'."
     )
 
 
@@ -98,10 +98,14 @@ def _probe(decode: JpegDecoder) -> None:
     """Raise RuntimeError when a decoder that was found does not decode."""
     buffer = io.BytesIO()
     PIL.Image.new("RGB", (9, 7), (200, 100, 50)).save(buffer, "JPEG")
-    wanted = np.asarray(PIL.Image.open(buffer)).astype(int)
+    expected = np.asarray(PIL.Image.open(buffer)).astype(int)
     found = decode(buffer.getvalue(), 1)
     # Builds of libjpeg may round differently, by a level or two.
-    if found is None or found.shape != wanted.shape or abs(found - wanted).max() > 8:
+    if (
+        found is None
+        or found.shape != expected.shape
+        or abs(found - expected).max() > 8
+    ):
         raise RuntimeError("it can be imported, but does not decode JPEG")
 
 

@@ -142,10 +142,10 @@ class DualPerspectiveViews(ViewTransform):
         super().bind(context)
         if context.spec is not None and self.std is None:
             self.std = tuple(context.spec.std)
-        wanted = DualPerspective.of(context.views)
-        if wanted is not None:
-            self.grid = wanted.grid if self.grid is None else self.grid
-            self.kinds = wanted.kinds if self.kinds is None else self.kinds
+        expected = DualPerspective.of(context.views)
+        if expected is not None:
+            self.grid = expected.grid if self.grid is None else self.grid
+            self.kinds = expected.kinds if self.kinds is None else self.kinds
 
     def _views(self) -> DualPerspective:
         return DualPerspective(self.grid, *([self.kinds] if self.kinds else []))

@@ -127,8 +127,8 @@ class ViewTransform(ABC):
         return replace(layout, original_size=size, scale=scale)
 
     def _check_filter(self) -> None:
-        wanted = (None, *FAST_FILTERS)
-        if self.resize == "fast" and self.resample not in wanted:
+        allowed = (None, *FAST_FILTERS)
+        if self.resize == "fast" and self.resample not in allowed:
             raise ValueError(
                 f"{type(self).__name__}: resize='fast' has no {self.resample!r} "
                 f"filter, only {list(FAST_FILTERS)}; use resize='exact'."

@@ -71,12 +71,12 @@ class TokenizeInstructions:
                 "TokenizeInstructions has no tokenizer yet; call dataset.bind(context)."
             )
         conversation: Conversation = item["conversation"]
-        asked = [t for t in conversation.turns if t.role == "user"]
+        questions = [t for t in conversation.turns if t.role == "user"]
         texts = {}
-        for turn in asked:
+        for turn in questions:
             for part in turn.parts:
                 if isinstance(part, Image):
-                    texts[part.index] = self._text(turn, asked, conversation.id)
+                    texts[part.index] = self._text(turn, questions, conversation.id)
         missing = sorted(set(range(len(conversation.images))) - set(texts))
         if missing:
             raise ValueError(
@@ -90,9 +90,9 @@ class TokenizeInstructions:
         """Return the item: what the connector reads takes no position."""
         return item
 
-    def _text(self, turn: Turn, asked: list[Turn], sample: str) -> str:
-        said = asked if self.turns == "all" else [turn]
-        text = " ".join(one.text.strip() for one in said).strip()
+    def _text(self, turn: Turn, questions: list[Turn], sample: str) -> str:
+        used = questions if self.turns == "all" else [turn]
+        text = " ".join(one.text.strip() for one in used).strip()
         if not text:
             raise ValueError(
                 f"sample '{sample}': a picture without a question, but the connector "

@@ -71,7 +71,7 @@ def _inside(path: str, root: str) -> bool:
 
 
 #: Kinds of messages that this process has logged.
-_told: set[str] = set()
+_logged: set[str] = set()
 
 
 @TRANSFORMS.register_module()
@@ -396,8 +396,8 @@ def _other_suffix(path: str) -> str:
 
 def _log_once(kind: str, text: str) -> None:
     """Log the first of a kind in this process."""
-    if kind not in _told:
-        _told.add(kind)
+    if kind not in _logged:
+        _logged.add(kind)
         print_log(text, logger="current", level=logging.WARNING)
 
 

@@ -89,7 +89,7 @@ class WriteRegions:
         regions: dict[str, list[Region]] = dict(input=[], output=[])
         try:
             for number, turn in enumerate(conversation.turns):
-                parts = [self._held(part, item) for part in turn.parts]
+                parts = [self._inside(part, item) for part in turn.parts]
                 parts = self._opened(parts, conversation.turns, number)
                 written = tuple(self.codec.write(parts, turn.role, regions))
                 turns.append(replace(turn, parts=written))
@@ -108,7 +108,7 @@ class WriteRegions:
         """Return the item as always: no pixel is needed."""
         return self(item)
 
-    def _held(self, part: Any, item: dict) -> Any:
+    def _inside(self, part: Any, item: dict) -> Any:
         """Return a region as the policies want it; other parts as they are."""
         if not isinstance(part, Region) or not len(part.boxes):
             return part

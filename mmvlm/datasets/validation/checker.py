@@ -215,11 +215,11 @@ class DataChecker:
         ends = np.append(starts[1:], len(table))
         for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
             first = table[start]
-            told = {int(first["owner"])}
+            reported = {int(first["owner"])}
             for row in table[start + 1 : end]:
-                if int(row["owner"]) in told:
+                if int(row["owner"]) in reported:
                     continue
-                told.add(int(row["owner"]))
+                reported.add(int(row["owner"]))
                 yield self._shared_finding(rule, first, row)
 
     def _shared_finding(self, rule: Rule, first: Any, row: Any) -> Finding:

@@ -92,10 +92,10 @@ class StepCost:
         return per_token * num_tokens + self.per_image * num_images
 
 
-def device_peak(given: float | None) -> float | None:
+def device_peak(configured: float | None) -> float | None:
     """Return the peak rate of this process's device in FLOP/s, None on a CPU."""
-    if given is not None:
-        return given * 1e12
+    if configured is not None:
+        return configured * 1e12
     if not torch.cuda.is_available():
         return None
     peak: Any = peak_tflops(torch.cuda.get_device_name())

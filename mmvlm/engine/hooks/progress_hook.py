@@ -162,8 +162,9 @@ class ProgressHook(LoggerHook):
         if norm is not None:
             scalars["grad_norm"] = float(norm)
         for name, value in runner.train_loop.step.log_vars.items():
-            if name != "loss":
+            if not name.startswith("loss"):
                 scalars[name] = float(value)
+        scalars.update(runner.train_loop.named_losses())
         if self._cost is not None and self._peak is not None:
             flops = self._cost.flops(
                 window["tokens"], window["images"], window["samples"]
@@ -181,7 +182,7 @@ class ProgressHook(LoggerHook):
         parts = [
             f"step {done}/{total}",
             f"ETA {left}",
-            f"loss {scalars['loss']:.4f}",
+            f"loss {scalars['loss']:.4f}{_named(scalars)}",
             f"lr {lr}",
             f"{scalars['samples_per_second']:.1f} samples/s",
             f"{scalars['tokens_per_second']:.0f} tokens/s",
@@ -210,6 +211,13 @@ class ProgressHook(LoggerHook):
             path = os.path.join(runner.work_dir, SCALARS_FILE)
             with writing(path), open(path, "a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
+
+
+def _named(scalars: dict) -> str:
+    """Return the losses of a model with several, by name: `` (text 1.2, mask 0.3)``."""
+    found = {n[5:]: v for n, v in scalars.items() if n.startswith("loss_")}
+    inside = ", ".join(f"{name} {value:.4f}" for name, value in found.items())
+    return f" ({inside})" if found else ""
 
 
 def _learning_rates(optim_wrapper: Any) -> dict[str, float]:

@@ -39,7 +39,8 @@ class TrainStep:
         losses (list[torch.Tensor]): of this rank's micro-batches.
         loss (float): mean over all trained tokens, or of the micro-batches' means
             (``loss_norm``); known when ``before_optim_step`` is called.
-        log_vars (dict): what the model returned for the last micro-batch.
+        log_vars (dict): what the model returned, losses summed over this rank's
+            micro-batches, all else of the last one.
 
     """
 
@@ -53,6 +54,15 @@ class TrainStep:
     losses: list[torch.Tensor] = field(default_factory=list)
     loss: float = math.nan
     log_vars: dict = field(default_factory=dict)
+
+    def add(self, log_vars: dict) -> None:
+        """Take what the model returned for one more micro-batch."""
+        for name, value in log_vars.items():
+            if isinstance(value, torch.Tensor):
+                value = value.detach()
+            if name.startswith("loss") and name in self.log_vars:
+                value = self.log_vars[name] + value
+            self.log_vars[name] = value
 
 
 class LossReader:
@@ -355,9 +365,8 @@ class VLMTrainLoop(BaseLoop):
             "before_train_iter", batch_idx=self._iter, data_batch=step.batches
         )
         for batch in step.batches:
-            step.log_vars = runner.model.train_step(
-                batch, optim_wrapper=runner.optim_wrapper
-            )
+            found = runner.model.train_step(batch, optim_wrapper=runner.optim_wrapper)
+            step.add(found)
         self.completed_steps = self._iter + 1
         runner.call_hook(
             "after_train_iter",
@@ -427,6 +436,20 @@ class VLMTrainLoop(BaseLoop):
         if self.loss_norm == "device":
             return max(count, 1) * num_micro / divisor
         return max(total, 1) / (get_dist_info()[1] * divisor)
+
+    def named_losses(self) -> dict[str, float]:
+        """Return the last step's losses by name, where there are several.
+
+        Called by all ranks together: it sums over them.
+        """
+        names = [n for n in self.step.log_vars if n.startswith("loss")]
+        if len(names) < 2:
+            return {}
+        values = [torch.as_tensor(self.step.log_vars[name]).double() for name in names]
+        divisor = get_dist_info()[1] * self.runner.optim_wrapper.loss_divisor
+        total = (sum_tensor(torch.stack(values)) / divisor).tolist()
+        shown = ["loss_text" if name == "loss" else name for name in names]
+        return dict(zip(shown, total, strict=True))
 
     def _losses_ready(self, losses: list[torch.Tensor]) -> None:
         self.step.losses = losses

@@ -154,19 +154,19 @@ def score_answer(
         lenient = strict or box_is_right(find_box(pred), box, size)
         return Score(strict, lenient, exact is not None)
     if form == "caption":
-        truth, said = parse_caption(gt), parse_caption(pred)
+        truth, predicted = parse_caption(gt), parse_caption(pred)
         if truth is None:
             raise ValueError(
                 f"the true caption {gt!r} has an unknown form; expected 'a THING at "
                 "the PLACE, ...'."
             )
         named = set(truth) <= find_statements(pred)
-        return Score(said == truth, named, said is not None)
+        return Score(predicted == truth, named, predicted is not None)
     known = {normalise(c) for c in choices} | {normalise(gt)}
     known |= set(CHOICES.get(form, ()))
-    said = normalise(pred)
-    strict = said == normalise(gt)
-    return Score(strict, strict or names_only(pred, gt, known), said in known)
+    predicted = normalise(pred)
+    strict = predicted == normalise(gt)
+    return Score(strict, strict or names_only(pred, gt, known), predicted in known)
 
 
 def best_constant(questions: Sequence[dict[str, Any]]) -> tuple[str, float]:

@@ -116,8 +116,8 @@ def _is_answered(conversation: Any) -> bool:
 def last_question(conversation: Any) -> str:
     """Return the text of the last user turn; empty when there is none."""
     turns = getattr(conversation, "turns", ())
-    asked = [turn.text for turn in turns if turn.role == "user"]
-    return asked[-1].strip() if asked else ""
+    questions = [turn.text for turn in turns if turn.role == "user"]
+    return questions[-1].strip() if questions else ""
 
 
 def write_json_lines(path: str, rows: Sequence[dict]) -> None:

@@ -30,6 +30,7 @@ class MLPConnector(PatchConnector):
     Trainable parameters: Dv*Dl + Dl + (depth - 1) * (Dl*Dl + Dl).
 
     Example:
+        >>> from mmvlm.structures import VisionEncoderSpec
         >>> spec = VisionEncoderSpec(1024, 24, 14, 336, num_prefix_tokens=1)
         >>> mlp = MLPConnector(vision_spec=spec, out_width=4096)
         >>> sum(p.numel() for p in mlp.parameters())

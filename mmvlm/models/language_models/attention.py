@@ -71,8 +71,8 @@ def refuse_unknown(
     """Raise for arguments of a model that would be ignored."""
     unknown = [
         name
-        for name, given in kwargs.items()
-        if given is not None and name not in _KNOWN_KWARGS
+        for name, value in kwargs.items()
+        if value is not None and name not in _KNOWN_KWARGS
     ]
     if unknown:
         raise RuntimeError(

@@ -73,16 +73,16 @@ class PositionGuard:
         beyond = [length for length in lengths if length > self.limit]
         if not beyond:
             return
-        said = (
+        message = (
             f"{max(beyond)} {what} exceed max_position_embeddings={self.limit} of the "
             "language model"
         )
         if self.learned:
-            raise ValueError(f"{said}, whose positions are learned. {_WAYS_OUT}")
+            raise ValueError(f"{message}, whose positions are learned. {_WAYS_OUT}")
         before, self.count = self.count, self.count + len(beyond)
         if len(str(self.count)) > len(str(before)) or not before:
             print_log(
-                f"{said}; it never learnt what lies beyond ({self.count} samples so "
+                f"{message}; it never learnt what lies beyond ({self.count} samples so "
                 f"far). {_WAYS_OUT}",
                 "current",
                 logging.WARNING,

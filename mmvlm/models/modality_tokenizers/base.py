@@ -47,12 +47,12 @@ class ModalityTokenizer(BaseModule):
         Raises:
             ValueError: naming the modality and both shapes.
         """
-        got, wanted = tuple(values.shape[1:]), self.input_shape
-        fits = len(got) == len(wanted) and all(
-            want in (None, have) for have, want in zip(got, wanted, strict=True)
+        got, expected = tuple(values.shape[1:]), self.input_shape
+        fits = len(got) == len(expected) and all(
+            want in (None, have) for have, want in zip(got, expected, strict=True)
         )
         if not fits:
-            shown = ", ".join("any" if side is None else str(side) for side in wanted)
+            shown = ", ".join("any" if side is None else str(side) for side in expected)
             raise ValueError(
                 f"{modality}: one input has shape {got}, {type(self).__name__} takes "
                 f"({shown})."

@@ -70,11 +70,11 @@ def _check(
 ) -> None:
     total = sum(height * width for height, width in shapes)
     batch, count, heads, _ = value.shape
-    wanted = (batch, locations.shape[1], heads, len(shapes), locations.shape[4])
+    expected = (batch, locations.shape[1], heads, len(shapes), locations.shape[4])
     if (
         count != total
-        or tuple(locations.shape) != (*wanted, 2)
-        or tuple(weights.shape) != wanted
+        or tuple(locations.shape) != (*expected, 2)
+        or tuple(weights.shape) != expected
     ):
         raise ValueError(
             f"deform_attn_sample: value {tuple(value.shape)}, locations "
@@ -86,7 +86,7 @@ def _check(
 
 # ------------------------------------------------------------------ choice
 @torch.compiler.assume_constant_result
-def choose_backend(device: str, asked: str | None = None) -> str:
+def choose_backend(device: str, backend: str | None = None) -> str:
     """Return the backend to use, telling it once per device.
 
     On a GPU mmcv's kernel, else ``bag``; on a CPU our C++ operator where it is
@@ -94,25 +94,26 @@ def choose_backend(device: str, asked: str | None = None) -> str:
 
     Args:
         device (str): type of the device, such as ``cpu``.
-        asked (str | None): a backend's name; None chooses.
+        backend (str | None): a backend's name; None chooses.
 
     Raises:
         ValueError: for an unknown name.
         RuntimeError: when the backend asked for cannot run on the device.
     """
-    if asked is None:
+    if backend is None:
         return _automatic(device)
-    if asked not in BACKENDS:
+    if backend not in BACKENDS:
         raise ValueError(
-            f"deformable attention: backend {asked!r}, expected one of "
+            f"deformable attention: backend {backend!r}, expected one of "
             f"{list(BACKENDS)} or None."
         )
-    reason = _why_not(asked, device)
+    reason = _why_not(backend, device)
     if reason is not None:
         raise RuntimeError(
-            f"deformable attention: backend '{asked}' cannot run on {device}: {reason}."
+            f"deformable attention: backend '{backend}' cannot run on {device}: "
+            f"{reason}."
         )
-    return asked
+    return backend
 
 
 @functools.cache

@@ -48,19 +48,19 @@ class Feed:
 
     Args:
         batch (VLMBatch): on the model's device, pixels normalised.
-        encode (Callable): kind of input (or encoder) to its groups of features.
-        layer_index (Callable): kind of input and layer to the layer's index.
+        encode (Callable): batch, encoder's name and kind of input to groups of
+            features.
+        find (Callable): kind of input (or encoder) to the encoder's name, the kind
+            and its spec.
 
     """
 
-    def __init__(
-        self, batch: VLMBatch, encode: Callable, layer_index: Callable
-    ) -> None:
+    def __init__(self, batch: VLMBatch, encode: Callable, find: Callable) -> None:
         self.batch = batch
         #: (T, Dl), what the language model reads, slots filled; set once known.
         self.embeds: torch.Tensor | None = None
-        self._encode, self._layer_index = encode, layer_index
-        self._groups: dict[str, list[Group]] = {}
+        self._encode, self._find = encode, find
+        self._groups: dict[tuple[str, str], list[Group]] = {}
 
     def inputs(self, kind: str) -> Inputs | None:
         """Return the inputs of a kind; None when the batch brings none."""
@@ -68,7 +68,7 @@ class Feed:
 
     def has(self, kind: str) -> bool:
         """Whether features of a kind were computed."""
-        return kind in self._groups
+        return self._find(kind)[:2] in self._groups
 
     def groups(
         self,
@@ -89,11 +89,13 @@ class Feed:
             list: one entry per size of view: numbers of the inputs, their features.
 
         """
-        if kind not in self._groups:
-            self._groups[kind] = self._encode(self.batch, kind)
-        groups = self._groups[kind]
+        *source, spec = self._find(kind)
+        key = tuple(source)
+        if key not in self._groups:
+            self._groups[key] = self._encode(self.batch, *key)
+        groups = self._groups[key]
         if layers is not None:
-            index = tuple(self._layer_index(kind, layer) for layer in layers)
+            index = tuple(map(spec.layer_index, layers))
             groups = [
                 (n, f if f.layers == index else f.select(index)) for n, f in groups
             ]

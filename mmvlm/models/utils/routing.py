@@ -10,7 +10,7 @@ import torch
 from mmvlm.models.connectors.base import Connector, Filled
 from mmvlm.models.heads.base import Head
 from mmvlm.models.vision_encoders.base import VisionEncoder
-from mmvlm.structures import Inputs, ViewLayout, VLMBatch
+from mmvlm.structures import Inputs, ViewLayout, VisionEncoderSpec, VLMBatch
 
 from .assembly import encoder_of, untouched
 from .feed import Feed, parse_source
@@ -33,24 +33,25 @@ class PartRouting:
     #: Whether inference encodes equal images of a batch once.
     share_equal_views = True
 
-    def _readers(self, encoder: str) -> dict[str, dict[Any, list]]:
-        """Kind (or encoder's name) to its readers and the layers that they want."""
-        found: dict[str, dict[Any, list]] = {}
-        for part in (*self.connectors.values(), *self.heads.values()):
-            for source in part.reads:
-                kind, layer = parse_source(source)
-                if layer is None or encoder_of(self.encoders, kind) != encoder:
-                    continue
-                found.setdefault(kind, {}).setdefault(part, []).append(layer)
-        return found
-
-    def _encode(self, batch: VLMBatch, source: str) -> list:
-        """Run the encoder of a source once for all its readers; see :class:`Feed`."""
+    def _find(self, source: str) -> tuple[str, str, VisionEncoderSpec]:
+        """Return the encoder of a source, the kind of its inputs, and its spec."""
         name = encoder_of(self.encoders, source)
         encoder = self.encoders[name]
-        readers = self._readers(name)
-        wanted = {**readers.get(name, {}), **readers.get(source, {})}
         kind = source if source in encoder.reads else encoder.reads[0]
+        return name, kind, encoder.spec
+
+    def _readers(self, name: str, kind: str) -> dict[Any, list]:
+        """Return who reads an encoder's features of a kind, and which layers."""
+        found: dict[Any, list] = {}
+        for part in (*self.connectors.values(), *self.heads.values()):
+            for source, layer in map(parse_source, part.reads):
+                if layer is not None and self._find(source)[:2] == (name, kind):
+                    found.setdefault(part, []).append(layer)
+        return found
+
+    def _encode(self, batch: VLMBatch, name: str, kind: str) -> list:
+        """Run an encoder once for all its readers; see :class:`Feed`."""
+        encoder, wanted = self.encoders[name], self._readers(name, kind)
         layers = list(wanted.values())
         if len(wanted) > 1:
             index = encoder.spec.layer_index
@@ -93,12 +94,7 @@ class PartRouting:
 
     def feed(self, batch: VLMBatch) -> Feed:
         """Return what parts read of a batch; encoders run when they are read."""
-
-        def layer_index(kind: str, layer: int) -> int:
-            name = encoder_of(self.encoders, kind)
-            return self.encoders[name].spec.layer_index(layer)
-
-        return Feed(batch, self._encode, layer_index)
+        return Feed(batch, self._encode, self._find)
 
     def _fill(self, connector: Connector, kind: str, feed: Feed) -> Filled:
         """Let a connector fill; without graph when all that it runs is frozen."""
@@ -171,14 +167,15 @@ class PartRouting:
         return untouched(connector) + untouched(tower)
 
     def _touch_head(self, head: Head, feed: Feed) -> torch.Tensor | int:
-        """Run the encoders that a head without targets would have read."""
+        """Touch a head without targets; where ranks need it, what it reads too."""
         total = untouched(head)
-        for kind, layer in map(parse_source, head.reads):
-            name = encoder_of(self.encoders, kind) if layer is not None else None
-            if name and not feed.has(kind):
-                example = self._example(
-                    self.encoders[name], self.encoders[name].reads[0]
-                )
-                for _, features in self.feed(example).groups(kind):
-                    total = total + sum(s.sum() * 0 for s in features.hidden_states)
+        for kind, layer in map(
+            parse_source, head.reads if self.touch_all_parts else ()
+        ):
+            if layer is None or feed.has(kind):
+                continue
+            tower = self.encoders[encoder_of(self.encoders, kind)]
+            example = self._example(tower, tower.reads[0])
+            for _, features in self.feed(example).groups(kind):
+                total = total + sum(s.sum() * 0 for s in features.hidden_states)
         return total

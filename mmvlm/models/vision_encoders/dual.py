@@ -22,7 +22,7 @@ def _build(part: dict | nn.Module) -> nn.Module:
     return MODELS.build(part) if isinstance(part, dict) else part
 
 
-class _TwoEyes(VisionEncoder):
+class _TwoTowerVisionEncoder(VisionEncoder):
     """Base: views of ``image_size`` for the second encoder, smaller for the first."""
 
     low: BlockwiseVisionEncoder
@@ -70,7 +70,7 @@ class _TwoEyes(VisionEncoder):
 
 
 @MODELS.register_module()
-class DualVisionEncoder(_TwoEyes):
+class DualVisionEncoder(_TwoTowerVisionEncoder):
     """Hidden states of a transformer, and a ConvNeXt's map of the same picture.
 
     Views come at the high resolution; the transformer sees them smaller. The maps
@@ -298,7 +298,7 @@ class FinalAlignment(nn.Module):
 
 
 @MODELS.register_module()
-class MixtureOfResolutionVisionEncoder(_TwoEyes):
+class MixtureOfResolutionVisionEncoder(_TwoTowerVisionEncoder):
     """A transformer that is told by a ConvNeXt what it is too coarse to see.
 
     After some of its blocks adapters mix the last ConvNeXt map into the tokens;

@@ -208,7 +208,7 @@ def test_paths_stay_in_the_data_folder(path, image_root, data_root, expected):
 
 def test_twelve_bits_in_sixteen_keep_their_range_and_are_told_once(monkeypatch):
     told = []
-    monkeypatch.setattr(loading, "_told", set())
+    monkeypatch.setattr(loading, "_logged", set())
     monkeypatch.setattr(loading, "print_log", lambda text, **_: told.append(text))
     wide = np.array([[0, 1024, 4095]], np.uint16)
     colour = np.repeat(wide[..., None], 3, axis=2)

@@ -89,9 +89,12 @@ def _record(number: int, pool: list[str], rng: random.Random) -> dict:
     turns = []
     for question in range(rng.randint(1, 9)):
         tag = "<image>\n" if question == 0 and number % 10 else ""
-        asked, said = rng.choice(pool), f"{rng.choice(pool)}. {rng.choice(pool)}."
-        turns.append({"from": "human", "value": f"{tag}{asked}?"})
-        turns.append({"from": "gpt", "value": f'"{said}"\n' if question else said})
+        question_text = rng.choice(pool)
+        answer_text = f"{rng.choice(pool)}. {rng.choice(pool)}."
+        turns.append({"from": "human", "value": f"{tag}{question_text}?"})
+        turns.append(
+            {"from": "gpt", "value": f'"{answer_text}"\n' if question else answer_text}
+        )
     name = f"{number:012d}"
     picture = {"image": f"coco/train2017/{name}.jpg"} if number % 10 else {}
     return {"id": name, **picture, "conversations": turns}

@@ -141,10 +141,10 @@ def check_equal(
         out = sample(leaves[0], shapes, *leaves[1:])
         return [out.detach(), *torch.autograd.grad(out, leaves, grad)]
 
-    wanted = run(samples["plain"])
+    expected = run(samples["plain"])
     names = ("output", "gradient of value", "of locations", "of weights")
     for variant, sample in samples.items():
-        for name, got, want in zip(names, run(sample), wanted, strict=True):
+        for name, got, want in zip(names, run(sample), expected, strict=True):
             most = TOLERANCES[0]
             if name != "output":
                 most = TOLERANCES[1] * want.abs().max().item()
@@ -225,7 +225,7 @@ def _row(
         which: round(seconds["plain"][which] / seconds[name][which], 2)
         for which in ("forward", "forward+backward")
     }
-    asked = kind == "cross" and batch == 1
+    checked = kind == "cross" and batch == 1
     return dict(
         benchmark="deform",
         attention=kind,
@@ -233,7 +233,7 @@ def _row(
         backend=name,
         spread=args.spread,
         ratio=ratios,
-        must={which: MUSTS.get((name, which)) if asked else None for which in ratios},
+        must={which: MUSTS.get((name, which)) if checked else None for which in ratios},
         cpu_ms={which: round(s * 1e3, 1) for which, s in seconds[name].items()},
         saved_mib=round(kept[name] / 2**20, 1),
     )

@@ -61,20 +61,20 @@ def make_records(number: int, words: list[str], seed: int = 0) -> list[dict]:
 
     def text(least: int, most: int) -> str:
         picks = np.searchsorted(shares, rng.random(rng.integers(least, most)))
-        said = [words[min(pick, len(words) - 1)] for pick in picks]
-        for place in range(9, len(said), 10):
-            said[place] += rng.choice([",", ".", f" {rng.integers(100)}"])
-        return " ".join(said).capitalize()
+        chosen = [words[min(pick, len(words) - 1)] for pick in picks]
+        for place in range(9, len(chosen), 10):
+            chosen[place] += rng.choice([",", ".", f" {rng.integers(100)}"])
+        return " ".join(chosen).capitalize()
 
     records = []
     for index in range(number):
         turns = []
         for turn in range(int(rng.integers(1, 7))):
-            asked = text(4, 18) + "?"
+            question = text(4, 18) + "?"
             if turn == 0 and index % 5:
-                tagged = (f"<image>\n{asked}", f"{asked}\n<image>")
-                asked = tagged[int(rng.integers(2))]
-            turns.append({"from": "human", "value": asked})
+                tagged = (f"<image>\n{question}", f"{question}\n<image>")
+                question = tagged[int(rng.integers(2))]
+            turns.append({"from": "human", "value": question})
             turns.append({"from": "gpt", "value": text(3, 60) + "."})
         record = {"id": str(index), "conversations": turns}
         if index % 5:
@@ -171,9 +171,9 @@ def check_equal(
     Raises:
         RuntimeError: naming the variant and the sample that differ.
     """
-    wanted = {name: made[name](records) for name in set(equal.values())}
+    expected = {name: made[name](records) for name in set(equal.values())}
     for name, run in made.items():
-        pairs = zip(run(records), wanted[equal[name]], strict=True)
+        pairs = zip(run(records), expected[equal[name]], strict=True)
         for record, ((ids, labels), (right, trained)) in zip(
             records, pairs, strict=True
         ):
@@ -183,7 +183,7 @@ def check_equal(
                     f"'{record['id']}': {ids.tolist()!r:.400} against "
                     f"{right.tolist()!r:.400}."
                 )
-    found = wanted["LLaVA, slow tokenizer"]
+    found = expected["LLaVA, slow tokenizer"]
     lost = sum((labels < 0).all() for _, labels in found)
     if lost:
         raise RuntimeError(f"LLaVA's own rule trains nothing of {lost} samples.")

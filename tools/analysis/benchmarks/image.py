@@ -193,9 +193,9 @@ def errors(
     """
     found: dict[str, list[np.ndarray]] = {name: [] for name in made}
     for name in names:
-        wanted = levels(made["LLaVA"](name))
+        expected = levels(made["LLaVA"](name))
         for variant, run in made.items():
-            found[variant].append(np.abs(levels(run(name)) - wanted))
+            found[variant].append(np.abs(levels(run(name)) - expected))
     result = {}
     for variant, parts in found.items():
         mean = float(np.mean([part.mean() for part in parts]))

@@ -102,20 +102,20 @@ class PlainLlavaStep:
         ):
             ids, labels = ids[mask], labels[mask]
             places = torch.where(ids == -200)[0].tolist()
-            embeds, wanted, last = [], [], 0
+            embeds, targets, last = [], [], 0
             for place in places:
                 embeds.append(table(ids[last:place]))
-                wanted.append(labels[last:place])
+                targets.append(labels[last:place])
                 picture = images.pop(0)
                 embeds.append(picture)
-                wanted.append(labels.new_full((len(picture),), IGNORE_INDEX))
+                targets.append(labels.new_full((len(picture),), IGNORE_INDEX))
                 last = place + 1
             embeds.append(table(ids[last:]))
-            wanted.append(labels[last:])
+            targets.append(labels[last:])
             if not places:
                 embeds.append(images.pop(0)[:0])
             rows.append(torch.cat(embeds))
-            goals.append(torch.cat(wanted))
+            goals.append(torch.cat(targets))
         length = max(len(row) for row in rows)
         width = rows[0].shape[-1]
         inputs, labels, masks = [], [], []

@@ -88,10 +88,12 @@ def xtuner_rule(tokenizer: Any, instruction: str, separator: str = "") -> Encode
             ids = [bos]
             for index, chunk in enumerate(asked.split(_TAG)):
                 ids += [SLOT_TOKEN_ID] * bool(index) + ids_of(chunk)
-            said = [*ids_of(turns[number + 1]["value"]), eos]
+            answer_ids = [*ids_of(turns[number + 1]["value"]), eos]
             behind = ids_of(separator) if separator else []
-            input_ids += ids + said + behind
-            labels += [IGNORE_INDEX] * len(ids) + said + [IGNORE_INDEX] * len(behind)
+            input_ids += ids + answer_ids + behind
+            labels += (
+                [IGNORE_INDEX] * len(ids) + answer_ids + [IGNORE_INDEX] * len(behind)
+            )
         return np.array(input_ids), np.array(labels)
 
     return encode

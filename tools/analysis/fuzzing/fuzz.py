@@ -158,14 +158,14 @@ def walk(
             except (ValueError, FileNotFoundError) as error:
                 outcome.refused = True
                 if names and not any(name in str(error) for name in names):
-                    outcome.failure = f"refused, but no file named: {_told(error)}"
+                    outcome.failure = f"refused, but no file named: {_described(error)}"
                 return outcome
             if not len(dataset.lengths) == len(dataset.modalities) == len(dataset):
                 raise RuntimeError("lengths or modalities are not one per sample")
             for position in range(len(dataset)):
                 fetch(dataset, position, outcome)
     except (Exception, Hang) as error:
-        outcome.failure = _told(error)
+        outcome.failure = _described(error)
     return outcome
 
 
@@ -213,7 +213,7 @@ def check_item(item: dict) -> None:
                 )
 
 
-def _told(error: BaseException) -> str:
+def _described(error: BaseException) -> str:
     """Return kind, words and place of an error."""
     root = error.__cause__ or error
     frames = traceback.extract_tb(root.__traceback__)
@@ -278,7 +278,7 @@ class FormatFuzzer:
             with watchdog():
                 fetch(dataset, row, outcome)
         except (Exception, Hang) as error:
-            outcome.failure = f"{_told(error)}; record {mutated!r:.300}"
+            outcome.failure = f"{_described(error)}; record {mutated!r:.300}"
         finally:
             del dataset._record
         return outcome
@@ -302,7 +302,7 @@ class FormatFuzzer:
                 with watchdog():
                     fetch(dataset, position, outcome)
             except (Exception, Hang) as error:
-                outcome.failure = _told(error)
+                outcome.failure = _described(error)
         return outcome
 
     def _damaged(
@@ -312,11 +312,11 @@ class FormatFuzzer:
         names += [os.path.basename(self._opened[number].ann_file.rstrip("/"))]
         with replaced(path, lambda data: damage(path, data, rng)) as changed:
             outcome = walk(self.configs[number], self.pipeline, names)
-            said = f"{os.path.relpath(path, self.folder)}: {difference(*changed)}"
+            change = f"{os.path.relpath(path, self.folder)}: {difference(*changed)}"
             if outcome.failure is not None:
-                outcome.failure += f"; {said}"
+                outcome.failure += f"; {change}"
             elif not outcome.refused and outcome.seen < len(self._rows[number]):
-                outcome.fewer = f"{outcome.seen} of {len(self._rows[number])}; {said}"
+                outcome.fewer = f"{outcome.seen} of {len(self._rows[number])}; {change}"
         return outcome
 
 

@@ -119,8 +119,8 @@ def mutate_text(text: str, rng: Generator) -> str:
     if kind <= 2 and (tokens := list(_TOKEN.finditer(text))):
         token = pick(tokens, rng)
         new = pick(NASTY, rng)
-        said = json.dumps(new, default=str) if kind else str(new)
-        return text[: token.start()] + said + text[token.end() :]
+        written = json.dumps(new, default=str) if kind else str(new)
+        return text[: token.start()] + written + text[token.end() :]
     if kind == 3:
         return text.translate({34: 39, 39: 34})
     lines = text.split("\n")

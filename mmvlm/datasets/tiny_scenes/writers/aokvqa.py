@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from mmvlm.datasets.tiny_scenes.ground_truth import picture_number
 from mmvlm.datasets.tiny_scenes.questions import (
-    asked,
     choices_of,
     question_number,
+    questions_of,
     reason_of,
 )
 from mmvlm.datasets.tiny_scenes.samples import SceneSample
@@ -34,7 +34,7 @@ class AOKVQAWriter(OwnPicturesWriter):
         """Write the list of questions."""
         rows = []
         for sample in samples:
-            for number, question in enumerate(asked(sample)):
+            for number, question in enumerate(questions_of(sample)):
                 choices, place = choices_of(sample, number)
                 rows.append(
                     dict(

@@ -38,8 +38,8 @@ class CC3MWriter(OwnPicturesWriter):
             short, long = captions_of(sample)
             ask = _ASK[number % 2]
             ask = f"<image>\n{ask}" if number % 3 else f"{ask}\n<image>"
-            said = [{"from": "human", "value": ask}, {"from": "gpt", "value": short}]
-            talks.append({**ids, "conversations": said})
+            talk = [{"from": "human", "value": ask}, {"from": "gpt", "value": short}]
+            talks.append({**ids, "conversations": talk})
             url = "https://tiny-scenes.invalid"
             facts.append(dict(**ids, caption=short, blip_caption=long, url=url))
         return [

@@ -42,8 +42,8 @@ class FerretGRITWriter(SceneWriter):
                 step = len(turns) if split == "train" else 2
                 for start in range(0, len(turns), step):
                     name = f"{part}-{sample.id}-{start // 2}"
-                    asked = turns[start : start + step]
-                    tables[part].append(self._record(sample, name, asked))
+                    rounds = turns[start : start + step]
+                    tables[part].append(self._record(sample, name, rounds))
         files = []
         for part, records in tables.items():
             files.append(_name(part, split))
@@ -104,11 +104,11 @@ def _mask(item: SceneObject, size: int) -> dict:
 def _talks(sample: SceneSample) -> dict[str, list[tuple[str, list[SceneObject]]]]:
     """Return per part the texts of a conversation, each with its objects."""
     objects = list(sample.scene.objects)
-    named, asked, there = [], [], []
+    named, rounds, there = [], [], []
     for item in objects:
         named += [("What is <bbox_location0>?", [item]), (f"A {item.phrase}.", [])]
-        asked.append((f"What is the location of {item.reference} in the image?", []))
-        asked.append((f"{item.reference} <bbox_location0>.", [item]))
+        rounds.append((f"What is the location of {item.reference} in the image?", []))
+        rounds.append((f"{item.reference} <bbox_location0>.", [item]))
         there.append((f"Is there a {item.reference} in the image?", []))
         there.append((f"Yes, the {item.reference} <bbox_location0> is there.", [item]))
     colours = {item.colour for item in objects}
@@ -120,4 +120,4 @@ def _talks(sample: SceneSample) -> dict[str, list[tuple[str, list[SceneObject]]]
     for number, (_, end) in reversed(list(enumerate(spans))):
         text = f"{text[:end]} <bbox_location{number}>{text[end:]}"
     caption = [("Describe the image with locations.", []), (f"{text}.", objects)]
-    return dict(zip(_PARTS, (named, asked, caption, there), strict=True))
+    return dict(zip(_PARTS, (named, rounds, caption, there), strict=True))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mmvlm.datasets.tiny_scenes.ground_truth import picture_number
-from mmvlm.datasets.tiny_scenes.questions import asked, question_number
+from mmvlm.datasets.tiny_scenes.questions import question_number, questions_of
 from mmvlm.datasets.tiny_scenes.samples import SceneSample
 from mmvlm.datasets.tiny_scenes.tasks import Question
 from mmvlm.registry import SCENE_WRITERS
@@ -36,7 +36,7 @@ class GQAWriter(OwnPicturesWriter):
         """Write the objects of questions by id."""
         table = {}
         for sample in samples:
-            for number, question in enumerate(asked(sample)):
+            for number, question in enumerate(questions_of(sample)):
                 key = f"{question_number(sample, number):08d}"
                 balanced = split == "test" or len(table) % 3 != 2
                 table[key] = _question(sample, question, key, balanced)

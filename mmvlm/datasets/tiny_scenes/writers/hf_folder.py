@@ -6,7 +6,7 @@ import os
 import shutil
 from collections.abc import Sequence
 
-from mmvlm.datasets.tiny_scenes.questions import asked
+from mmvlm.datasets.tiny_scenes.questions import questions_of
 from mmvlm.datasets.tiny_scenes.samples import SceneSample
 from mmvlm.datasets.tiny_scenes.tasks import STYLE_FORMS
 from mmvlm.registry import SCENE_WRITERS
@@ -53,7 +53,7 @@ class HFFolderWriter(SceneWriter):
                 task=tasks.index(question.task),
             )
             for sample in samples
-            for number, question in enumerate(asked(sample))
+            for number, question in enumerate(questions_of(sample))
         ]
         text = datasets.Value("string")
         features = datasets.Features(
@@ -85,7 +85,7 @@ class HFFolderWriter(SceneWriter):
                 caption=sample.caption,
             )
             for sample in samples
-            if asked(sample)
+            if questions_of(sample)
         ]
         text = datasets.Value("string")
         features = datasets.Features(

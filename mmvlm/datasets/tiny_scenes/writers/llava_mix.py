@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mmvlm.datasets.tiny_scenes.ground_truth import picture_number
-from mmvlm.datasets.tiny_scenes.questions import asked
+from mmvlm.datasets.tiny_scenes.questions import questions_of
 from mmvlm.datasets.tiny_scenes.samples import SceneSample
 from mmvlm.datasets.tiny_scenes.tasks import Question
 from mmvlm.registry import SCENE_WRITERS
@@ -46,11 +46,11 @@ class LLaVAMixWriter(OwnPicturesWriter):
             image = self._image(sample)
             name = image.rpartition("/")[2].partition(".")[0]
             key = int(name, 10) if number % 2 else name
-            talk = turns(asked(sample), head="<image>\n", tail=f"\n{SHORT}")
+            talk = turns(questions_of(sample), head="<image>\n", tail=f"\n{SHORT}")
             rows.append(dict(id=key, image=image, conversations=talk))
             if number % 3 == 0:
                 model = "gpt-4" if number % 2 else ""
-                words = turns(asked(sample), head=f"{sample.caption}.\n")
+                words = turns(questions_of(sample), head=f"{sample.caption}.\n")
                 rows.append(dict(id=key, model=model, conversations=words))
         several = [
             self._pair(first, second)
@@ -62,7 +62,7 @@ class LLaVAMixWriter(OwnPicturesWriter):
         return self.image_path(sample).removeprefix("playground/data/")
 
     def _pair(self, first: SceneSample, second: SceneSample) -> dict:
-        said = [
+        conversation = [
             {
                 "from": "human",
                 "value": "First: <image> Second: <image>\nWhat is first?",
@@ -74,7 +74,7 @@ class LLaVAMixWriter(OwnPicturesWriter):
         return dict(
             id=f"{first.id}-{second.id}",
             image=[self._image(first), self._image(second)],
-            conversations=said,
+            conversations=conversation,
             data_source="tiny_scenes",
         )
 

@@ -115,17 +115,17 @@ class ModalitiesWriter(SceneWriter):
             self._write_sound(sample, tones)
             picture = self.image_path(sample)
             inputs = dict(image=picture, rgbd=[[picture, depth]], audio=tones)
-            asked = dict(
+            prompts = dict(
                 image=list(sample.turns),
                 rgbd=depth_questions(sample),
                 audio=sound_questions(sample),
             )
             if split == "test":
                 rng = _generator(sample, 4)
-                asked = {name: [pick(pool, rng)] for name, pool in asked.items()}
+                prompts = {name: [pick(pool, rng)] for name, pool in prompts.items()}
             records += [
                 self._record(sample, name, inputs[name], turns, split)
-                for name, turns in asked.items()
+                for name, turns in prompts.items()
             ]
         name = f"{split}_modalities.json"
         with open(os.path.join(self.folder, name), "w", encoding="utf-8") as file:

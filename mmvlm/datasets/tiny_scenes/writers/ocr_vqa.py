@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mmvlm.datasets.tiny_scenes.ground_truth import picture_number
-from mmvlm.datasets.tiny_scenes.questions import asked
+from mmvlm.datasets.tiny_scenes.questions import questions_of
 from mmvlm.datasets.tiny_scenes.samples import SceneSample
 from mmvlm.registry import SCENE_WRITERS
 
@@ -31,7 +31,7 @@ class OCRVQAWriter(OwnPicturesWriter):
         kept = self.load(_FILE, {}).items()
         books = {key: book for key, book in kept if book["split"] != number}
         for sample in samples:
-            questions = asked(sample)
+            questions = questions_of(sample)
             if questions:
                 books[f"{picture_number(sample):010d}"] = dict(
                     imageURL="https://tiny-scenes.invalid/cover.jpg",

@@ -16,5 +16,5 @@ class OKVQAWriter(VQAv2Writer):
     answers_name = "okvqa/mscoco_{}_annotations.json"
 
     def _answer(self, answer: str, number: int) -> dict:
-        given = super()._answer(answer, number)
-        return {**given, "raw_answer": given["answer"].capitalize()}
+        entry = super()._answer(answer, number)
+        return {**entry, "raw_answer": entry["answer"].capitalize()}

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from mmvlm.datasets.tiny_scenes.ground_truth import picture_number
 from mmvlm.datasets.tiny_scenes.questions import (
-    asked,
     choices_of,
     question_number,
+    questions_of,
     reason_of,
 )
 from mmvlm.datasets.tiny_scenes.samples import SceneSample
@@ -45,14 +45,14 @@ class ScienceQAWriter(OwnPicturesWriter):
         }
         for sample in samples:
             # A picture belongs to one problem, so there is one with it per sample.
-            for number in range(min(2, len(asked(sample)))):
+            for number in range(min(2, len(questions_of(sample)))):
                 key = str(question_number(sample, number))
                 splits[split].append(key)
                 problems[key] = self._problem(sample, number, split)
         return [self.dump(_PROBLEMS, problems), self.dump(_SPLITS, splits)]
 
     def _problem(self, sample: SceneSample, number: int, split: str) -> dict:
-        question = asked(sample)[number]
+        question = questions_of(sample)[number]
         choices, place = choices_of(sample, number)
         shown = number == 0
         return dict(

@@ -47,12 +47,12 @@ class ShareGPT4VWriter(OwnPicturesWriter):
             image = self.image_path(sample).removeprefix("data/")
             ask = _ASK[number % 2]
             ask = f"<image>\n{ask}" if number % 3 else f"{ask}\n<image>"
-            said = [
+            conversation = [
                 {"from": "human", "value": ask},
                 {"from": "gpt", "value": dense_caption(sample.scene)},
             ]
             name = image.rpartition("/")[2].partition(".")[0]
-            rows.append(dict(id=name, image=image, conversations=said))
+            rows.append(dict(id=name, image=image, conversations=conversation))
         return [self.dump(_FILE, rows)]
 
     def readers(self, split: str) -> list[dict]:

@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mmvlm.datasets.tiny_scenes.ground_truth import picture_number
-from mmvlm.datasets.tiny_scenes.questions import asked, question_number, read_tokens
+from mmvlm.datasets.tiny_scenes.questions import (
+    question_number,
+    questions_of,
+    read_tokens,
+)
 from mmvlm.datasets.tiny_scenes.samples import SceneSample
 from mmvlm.registry import SCENE_WRITERS
 
@@ -38,7 +42,7 @@ class TextVQAWriter(OwnPicturesWriter):
             tokens.append(
                 dict(image_id=image, ocr_tokens=words, ocr_info=[], set_name="ocr")
             )
-            for number, question in enumerate(asked(sample)):
+            for number, question in enumerate(questions_of(sample)):
                 rows.append(
                     dict(
                         question=question.text,

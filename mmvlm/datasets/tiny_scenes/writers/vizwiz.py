@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mmvlm.datasets.tiny_scenes.ground_truth import picture_number
-from mmvlm.datasets.tiny_scenes.questions import absent_colour, answer_type, asked
+from mmvlm.datasets.tiny_scenes.questions import (
+    absent_colour,
+    answer_type,
+    questions_of,
+)
 from mmvlm.datasets.tiny_scenes.samples import SceneSample
 from mmvlm.registry import SCENE_WRITERS
 
@@ -33,7 +37,7 @@ class VizWizWriter(OwnPicturesWriter):
         """Write the list of questions."""
         rows = []
         for sample in samples:
-            question = next(iter(asked(sample)), None)
+            question = next(iter(questions_of(sample)), None)
             image = self.image_path(sample).rpartition("/")[2]
             if question is None or picture_number(sample) % 4 == 0:
                 text = f"Where is the {absent_colour(sample)} object?"

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from mmvlm.datasets.tiny_scenes.ground_truth import picture_number
 from mmvlm.datasets.tiny_scenes.questions import (
     answer_type,
-    asked,
     question_number,
     question_type,
+    questions_of,
 )
 from mmvlm.datasets.tiny_scenes.samples import SceneSample
 from mmvlm.registry import SCENE_WRITERS
@@ -42,7 +42,7 @@ class VQAv2Writer(OwnPicturesWriter):
         """Write questions and annotations."""
         questions, annotations = [], []
         for sample in samples:
-            for number, question in enumerate(asked(sample)):
+            for number, question in enumerate(questions_of(sample)):
                 ids = dict(
                     image_id=picture_number(sample),
                     question_id=question_number(sample, number),

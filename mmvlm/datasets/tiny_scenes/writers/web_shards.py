@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import cv2
 
 from mmvlm.datasets.tiny_scenes.ground_truth import picture_number
-from mmvlm.datasets.tiny_scenes.questions import asked
+from mmvlm.datasets.tiny_scenes.questions import questions_of
 from mmvlm.datasets.tiny_scenes.samples import SceneSample
 from mmvlm.registry import SCENE_WRITERS
 
@@ -31,7 +31,7 @@ def encoded_picture(sample: SceneSample, image_format: str) -> bytes:
 def talk_of(sample: SceneSample) -> list[dict]:
     """Return a sample's questions as LLaVA's turns."""
     turns = []
-    for number, question in enumerate(asked(sample)):
+    for number, question in enumerate(questions_of(sample)):
         text = question.text if number else f"<image>\n{question.text}"
         turns.append({"from": "human", "value": text})
         turns.append({"from": "gpt", "value": question.answer})

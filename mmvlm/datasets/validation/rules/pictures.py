@@ -32,10 +32,10 @@ class PictureSize(Rule):
 
     def check(self, specimen: Specimen) -> Iterable[str]:
         """Yield where a region's frame is not its picture's."""
-        told = {(r.image, tuple(r.boxes.size)) for r in specimen.regions}
+        claimed = {(r.image, tuple(r.boxes.size)) for r in specimen.regions}
         if specimen.annotation is not None and specimen.annotation.size is not None:
-            told.add((0, tuple(specimen.annotation.size)))
-        for image, size in sorted(told):
+            claimed.add((0, tuple(specimen.annotation.size)))
+        for image, size in sorted(claimed):
             found = specimen.size_of(image)
             if found is not None and tuple(found) != size:
                 yield (

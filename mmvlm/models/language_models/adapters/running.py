@@ -64,11 +64,11 @@ class _Steps:
     def __call__(self, decoder: torch.nn.Module, args: tuple, kwargs: dict) -> tuple:
         if self.preparing:  # an adapter runs the decoder for its own ends
             return args, kwargs
-        given = kwargs.get("inputs_embeds")
-        given = kwargs.get("input_ids") if given is None else given
-        if given is None and args:
-            given = args[0]
-        rows, length = given.shape[:2]
+        inputs = kwargs.get("inputs_embeds")
+        inputs = kwargs.get("input_ids") if inputs is None else inputs
+        if inputs is None and args:
+            inputs = args[0]
+        rows, length = inputs.shape[:2]
         if self.calls == 0:
             self._start(rows, length)
         layout = self.layout

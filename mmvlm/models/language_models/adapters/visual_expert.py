@@ -146,10 +146,10 @@ class VisualExpertAdapter(LanguageModelAdapter):
     def copy_from_language(self) -> None:
         """Set every expert to the weights of its original, own biases to 0."""
         for where, module in self._originals.items():
-            given = dict(module.named_parameters())
+            parameters = dict(module.named_parameters())
             for name, parameter in self.get_submodule(where).named_parameters():
-                if name in given:
-                    parameter.copy_(given[name])
+                if name in parameters:
+                    parameter.copy_(parameters[name])
                 else:
                     parameter.zero_()
 
