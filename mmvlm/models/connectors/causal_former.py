@@ -157,8 +157,8 @@ class CausalFormerConnector(Connector):
 
     A T5 decoder: query i sees queries 0..i and, by cross attention, all image
     tokens. So the language model may also learn to predict a picture's embeddings
-    from left to right (:class:`VisualRegressionHead`). Names of the weights are the official
-    ones; the official word table, which nothing reads, is left out.
+    from left to right (:class:`VisualRegressionHead`). Names of the weights are the
+    official ones; the official word table, which nothing reads, is left out.
 
     Paper: Sun et al., "Emu: Generative Pretraining in Multimodality", ICLR 2024,
     arXiv 2307.05222. Deviations: none (released code).

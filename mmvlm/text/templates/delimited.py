@@ -43,7 +43,6 @@ class Marks:
         system_open, system_close (str): around the system text.
         system_in_user (bool): the system block stands inside the first
             question, behind ``user_open``.
-
     """
 
     user_open: str
@@ -74,7 +73,6 @@ class DelimitedTemplate(ChatTemplate):
         literal_bos (str): a BOS token written as text in front of everything.
             The tokenizer puts its own there too, so a sequence opens with two,
             as some official templates do (INF-LLaVA: ``<|begin_of_text|>``).
-
     """
 
     marks: ClassVar[Marks]
@@ -163,7 +161,6 @@ class DelimitedTemplate(ChatTemplate):
 
         Raises:
             ValueError: naming the sample, for an empty first question in Llama-2.
-
         """
         if self.llava_version == "llama_2":
             if number == 0:

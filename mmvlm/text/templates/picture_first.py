@@ -31,7 +31,6 @@ class MultimodalGPTTemplate(DelimitedTemplate):
         system (str | None): the header; None keeps Alpaca's.
         end_mark (str | None): what ends a response.
         image_prefix, image_suffix (str): around every picture.
-
     """
 
     name = "multimodal_gpt"
@@ -98,7 +97,6 @@ class LaVINTemplate(DelimitedTemplate):
         system (str | None): text in front of everything.
         end_mark (str | None): what ends a response.
         image_prefix, image_suffix (str): around every picture.
-
     """
 
     name = "lavin"

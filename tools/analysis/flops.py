@@ -8,9 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from mmvlm.config.dry_run import build_on_meta, sample_layout, without_options
 from mmvlm.utils.text_table import text_table
-
-from .dry_run import build_on_meta, sample_layout, without_options
 
 #: Text tokens of the counted sample: question and answer.
 PROMPT_TOKENS, ANSWER_TOKENS = 64, 64
