@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -154,6 +154,44 @@ def check_sources(name: str, reads: Iterable[str], encoders: Encoders) -> None:
                 encoder.spec.layer_index(layer)
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from None
+
+
+def build_preprocessor(part: Any, encoders: Encoders) -> Any:
+    """Build the preprocessor with every encoder's normalisation."""
+    part = dict(type="VLMDataPreprocessor") if part is None else part
+    if not isinstance(part, dict):
+        return part
+    specs = {kind: e.spec for e in reversed(encoders.values()) for kind in e.reads}
+    first = next(iter(encoders.values()), None)
+    known: dict[str, Any] = {}
+    if first is not None:
+        known = dict(mean=first.spec.mean, std=first.spec.std)
+        other = {
+            kind: (spec.mean, spec.std)
+            for kind, spec in specs.items()
+            if (spec.mean, spec.std) != (first.spec.mean, first.spec.std)
+        }
+        if other:
+            known["by_kind"] = other
+    return MODELS.build({**known, **part})
+
+
+def check_read(encoders: Encoders, readers: Sequence[Any]) -> None:
+    """Check that all that an encoder takes is read by some part.
+
+    Raises:
+        ValueError: naming the encoder and what nobody reads.
+
+    """
+    reads = [source for part in readers for source in part.reads]
+    names = {parse_source(source)[0] for source in reads if ":" in source}
+    for name, encoder in encoders.items():
+        lost = [] if name in names else sorted(set(encoder.reads) - names)
+        if lost:
+            raise ValueError(
+                f"model.{name} takes {lost}, but no connector or head reads features "
+                f"of them; they read {sorted(names)}."
+            )
 
 
 def untouched(part: torch.nn.Module) -> torch.Tensor | int:

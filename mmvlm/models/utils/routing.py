@@ -167,14 +167,15 @@ class PartRouting:
         return untouched(connector) + untouched(tower)
 
     def _touch_head(self, head: Head, feed: Feed) -> torch.Tensor | int:
-        """Run the encoders that a head without targets would have read."""
+        """Touch a head without targets; where ranks need it, what it reads too."""
         total = untouched(head)
-        for kind, layer in map(parse_source, head.reads):
-            name = encoder_of(self.encoders, kind) if layer is not None else None
-            if name and not feed.has(kind):
-                example = self._example(
-                    self.encoders[name], self.encoders[name].reads[0]
-                )
-                for _, features in self.feed(example).groups(kind):
-                    total = total + sum(s.sum() * 0 for s in features.hidden_states)
+        for kind, layer in map(
+            parse_source, head.reads if self.touch_all_parts else ()
+        ):
+            if layer is None or feed.has(kind):
+                continue
+            tower = self.encoders[encoder_of(self.encoders, kind)]
+            example = self._example(tower, tower.reads[0])
+            for _, features in self.feed(example).groups(kind):
+                total = total + sum(s.sum() * 0 for s in features.hidden_states)
         return total

@@ -17,9 +17,11 @@ from mmvlm.models.utils.assembly import (
     build_connectors,
     build_heads,
     build_part,
+    build_preprocessor,
+    check_read,
     encoder_of,
 )
-from mmvlm.models.utils.feed import Feed, parse_source
+from mmvlm.models.utils.feed import Feed
 from mmvlm.models.utils.freezing import freeze_part, num_elements, rest_frozen
 from mmvlm.models.utils.loss import summed_token_loss
 from mmvlm.models.utils.media import check_media, with_media_width
@@ -112,8 +114,8 @@ class VisionLanguageModel(PartRouting, BaseModel):
         links = build_connectors(connectors or {}, towers, llm.width)
         outputs = build_heads(heads or {}, towers, llm.width)
         check_media(llm, links)
-        _check_read(towers, (*links.values(), *outputs.values()))
-        super().__init__(_preprocessor(data_preprocessor, towers), init_cfg)
+        check_read(towers, (*links.values(), *outputs.values()))
+        super().__init__(build_preprocessor(data_preprocessor, towers), init_cfg)
         parts = {**towers, **links, "language_model": llm, **outputs}
         if len(parts) != len(towers) + len(links) + len(outputs) + 1:
             raise ValueError(
@@ -491,44 +493,6 @@ class VisionLanguageModel(PartRouting, BaseModel):
         """Return the stop tokens: EOS and the marks of the template."""
         end = self._tokenizer.eos_token_id
         return list(dict.fromkeys([*([] if end is None else [end]), *marks])) or None
-
-
-def _preprocessor(given: Any, encoders: Mapping[str, VisionEncoder]) -> Any:
-    """Build the preprocessor with every encoder's normalisation."""
-    given = dict(type="VLMDataPreprocessor") if given is None else given
-    if not isinstance(given, dict):
-        return given
-    specs = {kind: e.spec for e in reversed(encoders.values()) for kind in e.reads}
-    first = next(iter(encoders.values()), None)
-    known: dict[str, Any] = {}
-    if first is not None:
-        known = dict(mean=first.spec.mean, std=first.spec.std)
-        other = {
-            kind: (spec.mean, spec.std)
-            for kind, spec in specs.items()
-            if (spec.mean, spec.std) != (first.spec.mean, first.spec.std)
-        }
-        if other:
-            known["by_kind"] = other
-    return MODELS.build({**known, **given})
-
-
-def _check_read(encoders: Mapping[str, VisionEncoder], readers: Sequence[Any]) -> None:
-    """Check that all that an encoder takes is read by some part.
-
-    Raises:
-        ValueError: naming the encoder and what nobody reads.
-
-    """
-    reads = [source for part in readers for source in part.reads]
-    names = {parse_source(source)[0] for source in reads if ":" in source}
-    for name, encoder in encoders.items():
-        lost = [] if name in names else sorted(set(encoder.reads) - names)
-        if lost:
-            raise ValueError(
-                f"model.{name} takes {lost}, but no connector or head reads features "
-                f"of them; they read {sorted(names)}."
-            )
 
 
 def _union(
