@@ -76,9 +76,7 @@ API_PAGES = {
         "mmvlm.engine.optimizers.part_constructor mmvlm.engine.optimizers.schedulers "
         "mmvlm.engine.runner.checkpoint"
     ),
-    "analysis": (
-        "mmvlm.config.flops ablation_runs ablation_table feature_maps layer_probe"
-    ),
+    "analysis": ("flops ablation_runs ablation_table feature_maps layer_probe"),
     "export": (
         "mmvlm.export.from_llava mmvlm.export.from_hf mmvlm.export.from_qformer "
         "mmvlm.export.from_onellm mmvlm.export.to_llava mmvlm.export.hf "

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from converting import merge_checkpoint
 
 from mmvlm.apis import VLMInferencer
-from mmvlm.apis.converting import merge_checkpoint
 from mmvlm.config import load_config
 from mmvlm.datasets.transforms.image import PadToSquare
 from mmvlm.structures.dual_perspective import DualPerspective

@@ -8,10 +8,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from mmvlm.config.dry_run import (
+    build_on_meta,
+    sample_layout,
+    training_steps,
+    without_options,
+)
 from mmvlm.utils.text_table import text_table
 
-from .dry_run import build_on_meta, sample_layout, training_steps, without_options
+<<<<<<< HEAD:mmvlm/config/flops.py
 
+=======
+>>>>>>> w-tidy:tools/analysis/flops.py
 #: Text tokens of the counted sample: question and answer.
 PROMPT_TOKENS, ANSWER_TOKENS = 64, 64
 
