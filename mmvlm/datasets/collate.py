@@ -210,6 +210,8 @@ def _targets(
                 rows.append(int(starts[number]) + mark.start)
                 owner.append(number)
                 values.append(torch.as_tensor(own[mark.index]))
+        if not values:
+            continue
         shapes = tuple(tuple(value.shape) for value in values)
         same = len(set(shapes)) < 2
         flat = torch.stack(values) if same else torch.cat([v.flatten() for v in values])
