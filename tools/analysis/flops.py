@@ -16,10 +16,6 @@ from mmvlm.config.dry_run import (
 )
 from mmvlm.utils.text_table import text_table
 
-<<<<<<< HEAD:mmvlm/config/flops.py
-
-=======
->>>>>>> w-tidy:tools/analysis/flops.py
 #: Text tokens of the counted sample: question and answer.
 PROMPT_TOKENS, ANSWER_TOKENS = 64, 64
 
