@@ -116,6 +116,7 @@ INFERENCERS = _node("INFERENCERS", "inferencer", "apis")
 CHAT_TEMPLATES = _node("CHAT_TEMPLATES", "chat template", "text/templates")
 TOKENIZERS = _node("TOKENIZERS", "tokenizer", "text")
 CODECS = _node("CODECS", "grounding codec", "text")
+PROCESSORS = _node("PROCESSORS", "processor", "datasets")
 DATA_TASKS = _node("DATA_TASKS", "data task", "datasets/tasks")
 SCENE_WRITERS = _node(
     "SCENE_WRITERS", "tiny scenes writer", "datasets/tiny_scenes/writers"

@@ -21,6 +21,7 @@ CONFIGS = sorted((ROOT / "configs").rglob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
 
 # Hard limits; what is normal is far below.
+MAX_PACKAGE_LINES = 61_000
 MAX_FILE_LINES = 600
 MAX_FUNCTION_LINES = 80
 MAX_POSITIONAL = 5
@@ -413,6 +414,12 @@ def test_files_are_ascii_and_short(path):
     odd = [i for i, line in enumerate(text.splitlines(), 1) if not line.isascii()]
     assert odd == [], "lines that are not ASCII"
     assert text.count("\n") <= MAX_FILE_LINES
+
+
+def test_the_package_is_small():
+    """What one tool alone uses stands beside it; what two parts share is one part."""
+    lines = sum(path.read_text(encoding="utf-8").count("\n") for path in SOURCES)
+    assert lines <= MAX_PACKAGE_LINES
 
 
 @over([*SOURCES, *TOOLS])

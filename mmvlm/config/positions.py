@@ -28,6 +28,7 @@ BY_KEY: dict[str, Registry] = {
     "chat_template": nodes.CHAT_TEMPLATES,
     "template": nodes.CHAT_TEMPLATES,
     "codec": nodes.CODECS,
+    "views": nodes.TRANSFORMS,
     "task": nodes.DATA_TASKS,
     "tasks": nodes.DATA_TASKS,
     "writer": nodes.SCENE_WRITERS,
@@ -67,6 +68,7 @@ FIELDS: dict[str, Field] = {
     "model": Field(nodes.MODELS),
     "tokenizer": Field(nodes.TOKENIZERS),
     "chat_template": Field(nodes.CHAT_TEMPLATES),
+    "processor": Field(nodes.PROCESSORS, "VLMProcessor"),
     "optim_wrapper": Field(nodes.OPTIM_WRAPPERS, "OptimWrapper"),
     "param_scheduler": Field(nodes.PARAM_SCHEDULERS),
     "train_cfg": Field(nodes.LOOPS, "EpochBasedTrainLoop"),
@@ -151,6 +153,11 @@ KEYWORDS_OF: dict[str, tuple[str, ...]] = {
         "torch.nn.utils.clip_grad_value_",
     ),
     "bad_samples": ("mmvlm.datasets.bad_samples.BadSamplePolicy",),
+    "load_images": ("mmvlm.datasets.transforms.loading.LoadImages",),
+    "write_regions": ("mmvlm.datasets.transforms.regions.WriteRegions",),
+    "encode_conversation": (
+        "mmvlm.datasets.transforms.conversation.EncodeConversation",
+    ),
     "generation": (
         "mmvlm.models.language_models.generation.generate_from_embeds",
         "transformers.GenerationConfig",

@@ -6,6 +6,9 @@ import os
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from mmvlm.datasets.processor import pipelines, processor_config, views_in
+from mmvlm.datasets.transforms.compose import Compose
+
 from .parts import part_configs
 from .positions import PLAIN_KEYS, UnknownName, names_in, resolve
 from .problems import Findings, listing, nearest
@@ -213,18 +216,36 @@ def check_template(doctor: Findings) -> None:
     said = "".join(piece.text for piece in pieces if piece.supervised)
     if said.partition(answer)[2] == "":
         doctor.report(
-            "chat_template",
+            _place_of(doctor, "chat_template"),
             "an answer ends with no supervised end mark (EOS), so the model would "
             "never learn to stop. Give the template an end such as '</s>'.",
             _template_name(doctor),
         )
 
 
+def check_frames(doctor: Findings) -> None:
+    """Refuse regions that are written in another frame than pictures are shown in."""
+    from mmvlm.registry import TRANSFORMS
+
+    for path, steps in pipelines(doctor.cfg):
+        shown = [*views_in(steps), *(step for step in steps if "codec" in step)]
+        try:
+            Compose([TRANSFORMS.build(dict(step)) for step in shown]).check_frames()
+        except ValueError as error:
+            doctor.report(path, str(error))
+        except (TypeError, KeyError):
+            continue  # reported where it stands
+
+
 def build_template(doctor: Findings) -> Any:
     """Return the built chat template; None if there is none or it is ill."""
     from mmvlm.registry import CHAT_TEMPLATES
 
-    config = doctor.cfg.get("chat_template")
+    try:
+        config = processor_config(doctor.cfg)["chat_template"]
+    except ValueError as error:
+        doctor.report("processor", str(error))
+        return None
     if any(p.startswith("chat_template") for p in doctor.problems):
         return None
     config = dict(type=config) if isinstance(config, str) else config
@@ -233,12 +254,18 @@ def build_template(doctor: Findings) -> Any:
     try:
         return CHAT_TEMPLATES.build(dict(config))
     except (ValueError, TypeError, KeyError, ImportError) as error:
-        doctor.report("chat_template", f"cannot be built: {error}")
+        place = _place_of(doctor, "chat_template")
+        doctor.report(place, f"cannot be built: {error}")
         return None
 
 
+def _place_of(doctor: Findings, key: str) -> str:
+    """Return where a config says the tokenizer or the template."""
+    return key if doctor.cfg.get(key) is not None else f"processor.{key}"
+
+
 def _template_name(doctor: Findings) -> Any:
-    config = doctor.cfg.get("chat_template")
+    config = processor_config(doctor.cfg)["chat_template"]
     return config if isinstance(config, str) else config.get("type")
 
 
@@ -252,32 +279,35 @@ def check_tokenizer(doctor: Findings) -> None:
         foreign_vocabulary,
     )
 
-    config, template = doctor.cfg.get("tokenizer"), build_template(doctor)
+    template = build_template(doctor)
+    config = processor_config(doctor.cfg)["tokenizer"] if template else None
+    place = _place_of(doctor, "tokenizer")
     if not isinstance(config, dict) or template is None:
         return
     try:
         tokenizer = TOKENIZERS.build(dict(config))
         add_new_tokens(tokenizer, NewTokens.of(doctor.cfg.get("model")))
     except (ValueError, OSError, ImportError) as error:
-        doctor.report("tokenizer", str(error))
+        doctor.report(place, str(error))
         return
     try:
         template.check_tokenizer(tokenizer)
     except ValueError as error:
-        doctor.report("chat_template", str(error), _template_name(doctor))
+        where = _place_of(doctor, "chat_template")
+        doctor.report(where, str(error), _template_name(doctor))
     language_model = getattr(doctor.model, "language_model", None)
     if language_model is None or not hasattr(tokenizer, "get_vocab"):
         return
     try:
         check_vocabulary(tokenizer, language_model)
     except ValueError as error:
-        doctor.report("tokenizer", str(error))
+        doctor.report(place, str(error))
         return
     architecture = getattr(language_model, "config", None)
     ends = getattr(architecture, "eos_token_id", None)
     if why := foreign_vocabulary(tokenizer, language_model.vocab_size, ends):
         doctor.warnings.append(
-            f"{doctor.place('tokenizer')}: is it the language model's? {why}."
+            f"{doctor.place(place)}: is it the language model's? {why}."
         )
 
 
@@ -348,7 +378,8 @@ def check_positions(doctor: Findings) -> None:
     guard = getattr(getattr(doctor.model, "language_model", None), "position_guard", 0)
     if not guard or guard.limit is None:
         return
-    for path, limit in length_limits(doctor.cfg):
+    for path, step, _ in length_limits(doctor.cfg):
+        limit = step["max_length"]
         if limit <= guard.limit:
             continue
         text = (

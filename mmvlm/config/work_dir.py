@@ -14,6 +14,8 @@ from mmengine.logging import print_log
 from mmvlm.utils.files import whole_folder, write_atomic
 
 CONFIG, TOKENIZER, MODEL = "config.py", "tokenizer", "model.json"
+#: Where a config names the run's own tokenizer.
+_OWN = ("tokenizer", "processor.tokenizer")
 #: Keywords that name files or folders, relative to where a run was started,
 _PATHS = frozenset(
     "name_or_path pretrained checkpoint checkpoint_path load_from path folder "
@@ -69,11 +71,12 @@ def _write_tokenizers(folder: Path, components: list, tokenizer: Any) -> dict[st
     from mmvlm.registry import TOKENIZERS
 
     written, names = {}, {}
-    trust = dict(components).get("tokenizer", {}).get("trust_remote_code", False)
+    own = next((w for w, _ in components if w in _OWN), "tokenizer")
+    trust = dict(components).get(own, {}).get("trust_remote_code", False)
     if tokenizer is not None and _write_tokenizer(folder / TOKENIZER, tokenizer, trust):
-        written["tokenizer"] = TOKENIZER
+        written[own] = TOKENIZER
     for where, part in components:
-        if where == "tokenizer" or part["type"] != "HFTokenizer":
+        if where in _OWN or part["type"] != "HFTokenizer":
             continue
         same = json.dumps(part, sort_keys=True, default=str)
         if same not in names:

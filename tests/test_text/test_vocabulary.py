@@ -5,7 +5,7 @@ import pytest
 from mmvlm.config import load_config
 from mmvlm.config.check import check_config
 from mmvlm.config.old_keys import rename_old_keys
-from mmvlm.engine.runner.setup import make_context
+from mmvlm.engine.runner.setup import make_processor
 from mmvlm.models.language_models.hf_causal_lm import HFCausalLM
 from mmvlm.models.utils.freezing import freeze_part
 from mmvlm.registry import MODELS, TOKENIZERS
@@ -127,7 +127,7 @@ def test_doctor_and_run_refuse_before_a_weight_is_trained():
     problems = check_config(cfg, check_files=["test"]).problems
     assert any("new_tokens=dict(tokens=" in problem for problem in problems)
     with pytest.raises(ValueError, match=r"new_tokens=dict\(tokens="):
-        make_context(cfg, MODELS.build(cfg.model))
+        make_processor(cfg, MODELS.build(cfg.model))
 
 
 def test_doctor_and_run_see_new_tokens():
@@ -135,10 +135,10 @@ def test_doctor_and_run_see_new_tokens():
     cfg = load_config(TINY, option, tiny=True)
     assert not check_config(cfg).problems
 
-    context = make_context(cfg, model := MODELS.build(cfg.model))
+    processor = make_processor(cfg, model := MODELS.build(cfg.model))
 
-    ids = context.tokenizer.convert_tokens_to_ids(["[SEG]", "</s2>"])
-    assert ids == [model.language_model.vocab_size - 2, len(context.tokenizer) - 1]
+    ids = processor.tokenizer.convert_tokens_to_ids(["[SEG]", "</s2>"])
+    assert ids == [model.language_model.vocab_size - 2, len(processor.tokenizer) - 1]
     cfg.model.language_model.new_tokens.tokns = ["<x>"]
     problems = check_config(cfg).problems
     assert any("tokns" in problem and "'tokens'" in problem for problem in problems)

@@ -26,7 +26,7 @@ from .setup import (
     check_batch_size,
     default_hooks,
     load_trained,
-    make_context,
+    make_processor,
     start_weights,
     tell_model_about_ranks,
     warn_random_weights,
@@ -77,7 +77,7 @@ class VLMRunner(FlexibleRunner):
         cfg: Any = None,
         **kwargs: Any,
     ) -> None:
-        self.context = None
+        self.processor = None
         self.frozen_fingerprint: dict | None = None
         self.known_identity: dict | None = None
         settings = dict(kwargs, model=model, param_scheduler=param_scheduler)
@@ -103,7 +103,7 @@ class VLMRunner(FlexibleRunner):
         if isinstance(self.model, dict):
             self.model = MODELS.build(self.model)
         self._model_name = type(self.model).__name__
-        self.context = make_context(self.cfg, self.model)
+        self.processor = make_processor(self.cfg, self.model)
         self.omitted_keys = omitted_keys(self.model)
         record_part_sizes(self.model)
         check_batch_size(
@@ -162,11 +162,11 @@ class VLMRunner(FlexibleRunner):
     def build_dataloader(
         self, dataloader: Any, seed: int | None = None, diff_rank_seed: bool = False
     ) -> Any:
-        """Build a loader around our batch samplers and bind the context."""
+        """Build a loader around our batch samplers and bind the processor."""
         return build_dataloader(
             dataloader,
             seed=seed,
-            context=self.context,
+            processor=self.processor,
             accumulation=self.accumulation,
             training=dataloader is self._train_dataloader,
         )

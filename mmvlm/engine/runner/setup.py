@@ -10,7 +10,7 @@ from torch import nn
 
 from mmvlm.config.sources import weight_problems
 from mmvlm.config.work_dir import find_last, resolve_checkpoint
-from mmvlm.text.context import VLMContext
+from mmvlm.datasets.processor import VLMProcessor
 
 from .checkpoint import load_file, load_parts, unwrap
 from .state import read_resumable, resume_weights
@@ -59,18 +59,18 @@ def check_batch_size(cfg: Any, loader: Any, accumulation: int, ranks: int) -> No
     )
 
 
-def make_context(cfg: Any, model: nn.Module) -> VLMContext | None:
-    """Build the context and bind it to the model.
+def make_processor(cfg: Any, model: nn.Module) -> VLMProcessor | None:
+    """Build the processor and bind it to the model, and the model to it.
 
     None for configs that name no tokenizer (towers trained without text).
     """
-    if not cfg or cfg.get("tokenizer") is None or cfg.get("chat_template") is None:
-        return None
     model = unwrap(model)
-    context = VLMContext.from_config(cfg, model)
+    processor = VLMProcessor.from_config(cfg, model) if cfg else None
+    if processor is None:
+        return None
     if hasattr(model, "bind"):
-        model.bind(context)
-    return context
+        model.bind(processor)
+    return processor
 
 
 def load_initial_weights(model: nn.Module, load_from: Any) -> None:

@@ -6,15 +6,31 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
 from .padding import left_pad
 
 
-def common_length(first: torch.Tensor, second: torch.Tensor) -> int:
-    """Return how many leading rows of two prompts (n, Dl) are equal."""
+def fingerprints(prompts: Sequence[torch.Tensor]) -> list[np.ndarray]:
+    """Return a 64-bit number for every row of every prompt: (n, Dl) to (n,).
+
+    Sums of bits times random numbers are exact wherever a row stands, and cost one
+    pass and one copy to the host, where comparing all pairs would cost one for each.
+    """
+    bits = [prompt.contiguous().view(torch.int16) for prompt in prompts]
+    generator = torch.Generator().manual_seed(0)
+    size = (bits[0].shape[1],)
+    weights = torch.randint(-(2**62), 2**62, size, generator=generator)
+    weights = weights.to(bits[0].device)
+    sums = torch.cat([(one * weights).sum(1) for one in bits]).cpu().numpy()
+    return np.split(sums, np.cumsum([len(prompt) for prompt in prompts])[:-1])
+
+
+def common_length(first: np.ndarray, second: np.ndarray) -> int:
+    """Return how many leading numbers are equal."""
     count = min(len(first), len(second))
-    differs = (first[:count] != second[:count]).any(-1).nonzero()
+    differs = np.flatnonzero(first[:count] != second[:count])
     return int(differs[0]) if len(differs) else count
 
 
@@ -22,31 +38,40 @@ def group_prompts(prompts: Sequence[torch.Tensor]) -> list[tuple[list[int], int]
     """Group prompts so that running each group's common prefix once saves most.
 
     Questions about one image so come together although all prompts may share a
-    system text. Greedy, in the order of the prompts.
+    system text. Greedy, in the order of the prompts; a beginning counts when it is at
+    least half of a prompt. Of a prompt that stands alone, all is prefix but as many
+    rows as the longest question has.
 
     Args:
         prompts (Sequence[torch.Tensor]): embeddings (n, Dl) of every prompt.
 
     Returns:
         list[tuple[list[int], int]]: numbers of the prompts of a group, and the length
-        of their prefix; at least one row of every prompt stays outside.
+        of their prefix, which leaves at least one row of every prompt outside.
 
     """
     groups: list[tuple[list[int], int]] = []
+    rows = fingerprints(prompts)
     for number, prompt in enumerate(prompts):
         best, gain = None, 0
         for place, (members, prefix) in enumerate(groups):
-            shared = min(prefix, len(prompt) - 1)
-            shared = min(shared, common_length(prompts[members[0]], prompt))
+            common = common_length(rows[members[0]], rows[number])
+            shared = min(prefix, len(prompt) - 1, common)
             saved = len(members) * shared - (len(members) - 1) * prefix
-            if saved > gain:
+            if saved > gain and 2 * shared >= len(prompt):
                 best, gain = (place, shared), saved
         if best is None:
             groups.append(([number], len(prompt) - 1))
         else:
             place, shared = best
             groups[place] = ([*groups[place][0], number], shared)
-    return groups
+    questions = [len(prompts[n]) - prefix for members, prefix in groups
+                 for n in members if len(members) > 1]  # fmt: skip
+    longest = max(questions, default=1)
+    return [
+        (members, prefix if len(members) > 1 else max(1, prefix + 1 - longest))
+        for members, prefix in groups
+    ]
 
 
 def run_prefixes(
@@ -63,14 +88,18 @@ def run_prefixes(
 
     Returns:
         dict | None: ``inputs_embeds`` (B, L, Dl), ``attention_mask`` (B, L) and
-        ``past_key_values`` for ``generate``; None when no prompts begin alike.
+        ``past_key_values`` for ``generate``; None when that would save nothing.
 
     Raises:
         ValueError: for a decoder without a cache of keys and values.
 
     """
+    if min(map(len, prompts)) < 2:  # no row to run before the last one
+        return None
     groups = group_prompts(prompts)
-    if len(groups) == len(prompts):
+    heads = len(groups) * max(prefix for _, prefix in groups)
+    rest = max(len(prompts[n]) - prefix for members, prefix in groups for n in members)
+    if heads + len(prompts) * rest >= len(prompts) * max(map(len, prompts)):
         return None
     owner, suffixes = [0] * len(prompts), list(prompts)
     for group, (members, prefix) in enumerate(groups):
@@ -78,8 +107,8 @@ def run_prefixes(
             owner[number], suffixes[number] = group, prompts[number][prefix:]
     first = [members[0] for members, _ in groups]
     lengths = [prefix for _, prefix in groups]
-    heads = torch.cat([prompts[n][:m] for n, m in zip(first, lengths, strict=True)])
-    embeds, mask = left_pad(heads, lengths)
+    pieces = [prompts[n][:m] for n, m in zip(first, lengths, strict=True)]
+    embeds, mask = left_pad(torch.cat(pieces), lengths)
     with use_positions(decoder, None if positions is None else positions[:, first]):
         cache = decoder(
             inputs_embeds=embeds,

@@ -29,7 +29,6 @@ def build_part(part: Any, **neighbours: Any) -> Any:
     Args:
         part (dict | torch.nn.Module): config, which may hold ``WIRING``, or module.
         **neighbours: what the model knows; a constructor gets what it takes of it.
-
     """
     if not isinstance(part, dict):
         return part
@@ -67,7 +66,6 @@ def encoder_of(encoders: Encoders, name: str) -> str:
 
     Raises:
         ValueError: when no encoder, or more than one, reads such inputs.
-
     """
     if name in encoders:
         return name
@@ -91,7 +89,6 @@ def build_connectors(
 
     Raises:
         ValueError: when widths, kinds or sources do not fit.
-
     """
     built: dict[str, Connector] = {}
     for name, part in parts.items():
@@ -133,7 +130,6 @@ def build_heads(
 
     Raises:
         ValueError: when sources do not fit, or two heads name a loss alike.
-
     """
     specs = specs_of(encoders)
     built: dict[str, Head] = {}
@@ -159,7 +155,6 @@ def check_sources(name: str, reads: Iterable[str], encoders: Encoders) -> None:
 
     Raises:
         ValueError: naming the part.
-
     """
     for source in reads:
         kind, layer = parse_source(source)

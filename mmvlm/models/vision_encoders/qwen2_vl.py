@@ -14,21 +14,17 @@ from mmvlm.models.utils.checkpointing import checkpoint_blocks
 from mmvlm.models.utils.hf_loading import (
     as_dtype,
     missing_weights,
-    on_meta,
     read_weights,
+    resolve_config,
 )
 from mmvlm.registry import MODELS
 from mmvlm.structures import VisionEncoderSpec, VisionFeatures
 
 from .base import VisionEncoder
 
-#: model_type -> names of the config's and of the tower's class.
 _TOWERS = {
-    "qwen2_vl": ("Qwen2VLVisionConfig", "Qwen2VisionTransformerPretrainedModel"),
-    "qwen2_5_vl": (
-        "Qwen2_5_VLVisionConfig",
-        "Qwen2_5_VisionTransformerPretrainedModel",
-    ),
+    "qwen2_vl": "Qwen2VisionTransformerPretrainedModel",
+    "qwen2_5_vl": "Qwen2_5_VisionTransformerPretrainedModel",
 }
 
 
@@ -47,8 +43,8 @@ class Qwen2VLVisionEncoder(VisionEncoder):
     Args:
         name_or_path (str | None): folder or hub name of a whole Qwen2-VL or
             Qwen2.5-VL; None builds random weights from ``config``.
-        config (dict | None): of the vision tower, with ``model_type`` ``qwen2_vl`` or
-            ``qwen2_5_vl``.
+        config (dict | None): transformers config with ``model_type`` (``qwen2_vl`` or
+            ``qwen2_5_vl``) and ``vision_config``.
         torch_dtype (str | None): dtype of the weights; None: float32, or the file's.
         lora (dict | None): see :func:`add_lora`.
         gradient_checkpointing (str | int): ``off``, ``all`` or every k-th block.
@@ -167,46 +163,31 @@ class Qwen2VLVisionEncoder(VisionEncoder):
                 window_size=16,
                 fullatt_block_indexes=[1],
             )
-        return cls(config=dict(model_type=model_type, **{**config, **fields}))
+        fields = dict(model_type=model_type, vision_config={**config, **fields})
+        return cls(config=fields)
 
 
 def _build_tower(
     name_or_path: str | None, config: dict | None, torch_dtype: str | None
 ) -> torch.nn.Module:
     """Build the tower of a config, or that of a whole model at a path."""
-    import transformers
-
-    path = None
-    if name_or_path is not None and not (config is not None and on_meta()):
-        path = os.path.expanduser(name_or_path)
-        found = transformers.AutoConfig.from_pretrained(path)
-        own, model_type = getattr(found, "vision_config", None), found.model_type
-    elif config is not None:
-        own = dict(config)
-        model_type = own.pop("model_type", None)
-    else:
-        raise ValueError("vision_encoder: give 'name_or_path', or 'config'.")
+    resolved, load = resolve_config(name_or_path, config, "vision_encoder")
+    model_type, dtype = resolved.model_type, as_dtype(torch_dtype)
     if model_type not in _TOWERS:
         raise ValueError(
-            f"vision_encoder: model_type {model_type!r}, expected one of "
-            f"{sorted(_TOWERS)}."
+            f"vision_encoder: model_type '{model_type}' is not supported; expected one "
+            f"of {sorted(_TOWERS)}."
         )
-    home = f"transformers.models.{model_type}"
-    config_class, tower_class = _TOWERS[model_type]
-    if isinstance(own, dict):
-        module = importlib.import_module(f"{home}.configuration_{model_type}")
-        own = getattr(module, config_class)(**own)
-    module = importlib.import_module(f"{home}.modeling_{model_type}")
-    tower = getattr(module, tower_class)._from_config(own)
-    dtype = as_dtype(torch_dtype) or torch.float32
-    if path is not None and not on_meta():
-        state = _tower_weights(path)
-        missing = set(tower.state_dict()) - set(state)
-        if missing:
-            raise missing_weights("vision_encoder", name_or_path, missing)
-        tower.load_state_dict(state)
-        dtype = as_dtype(torch_dtype) or next(iter(state.values())).dtype
-    return tower.to(dtype)
+    home = f"transformers.models.{model_type}.modeling_{model_type}"
+    tower_class = getattr(importlib.import_module(home), _TOWERS[model_type])
+    tower = tower_class._from_config(resolved.vision_config)
+    if not load:
+        return tower.to(dtype or torch.float32)
+    state = _tower_weights(os.path.expanduser(name_or_path))
+    if missing := set(tower.state_dict()) - set(state):
+        raise missing_weights("vision_encoder", name_or_path, missing)
+    tower.load_state_dict(state)
+    return tower.to(dtype or next(iter(state.values())).dtype)
 
 
 def _tower_weights(path: str) -> dict[str, torch.Tensor]:

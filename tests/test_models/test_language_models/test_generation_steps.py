@@ -198,6 +198,10 @@ def test_prompts_are_grouped_by_what_saves_most():
     ]
     assert group_prompts(prompts) == [([0, 1, 3], 4), ([2, 4], 3)]
     assert run_prefixes(None, prompts[:1]) is None
+    assert run_prefixes(None, [*prompts, rows["a"]]) is None
+    assert run_prefixes(None, [prompts[0], prompts[2]]) is None
+    alone = torch.cat([rows["h"]] * 7)
+    assert group_prompts([*prompts, alone])[2] == ([5], 5)
 
 
 def test_what_cannot_be_followed_is_refused(model, prompts):

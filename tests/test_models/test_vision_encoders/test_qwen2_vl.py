@@ -151,8 +151,10 @@ def test_logits_are_those_of_the_whole_model(whole, parts, attention):
 def test_replies_are_those_of_the_whole_model(whole, parts, share_prefix):
     samples, patches, embeds, positions = flat_batch(parts)
     lens = [len(sample.input_ids) for sample, _ in samples]
-    order = [0, 1, 2, 2, 3, 4, 5]
+    order = [2, 0, 2, 2, 4, 4, 4] if share_prefix else range(6)
     pieces, places = embeds.split(lens), positions.split(lens, 1)
+    calls = []
+    hook = parts[1].decoder.register_forward_hook(lambda *args: calls.append(1))
     replies = parts[1].generate(
         torch.cat([pieces[n] for n in order]),
         tuple(lens[n] for n in order),
@@ -161,6 +163,8 @@ def test_replies_are_those_of_the_whole_model(whole, parts, share_prefix):
         stop_ids=[],
         share_prefix=share_prefix,
     )
+    hook.remove()
+    assert len(calls) == 5 + share_prefix
     for number, reply in zip(order, replies, strict=True):
         inputs = their_inputs(*samples[number], patches[number])
         expected = whole.generate(**inputs, max_new_tokens=5, do_sample=False)
