@@ -387,6 +387,8 @@ def test_a_batch_without_targets_reaches_every_weight_of_a_head():
     plain.load_state_dict(model.state_dict(), strict=False)
     expected = plain(batch, mode="loss")["loss"]
     torch.testing.assert_close(losses["loss"], expected)
+    terms = [f"loss_{term}" for head in model.heads.values() for term in head.terms]
+    assert list(losses) == ["loss", *terms] and not any(losses[t] for t in terms)
 
 
 class TwoTowers(LinearConnector):
