@@ -3,10 +3,10 @@
 _base_ = "base.py"
 custom_imports = dict(imports="box_head")
 codec = dict(type="RegionTokenCodec", token="[LOC]", reads="box")
-tokenizer = dict(codec=codec)
+new_tokens = dict(codec=codec, train=None)
 model = dict(
     heads=dict(box=dict(type="BoxHead", weight=10.0)),
-    language_model=dict(num_new_tokens=1),
+    language_model=dict(new_tokens=new_tokens),
 )
 pipeline = [
     dict(type="LoadImages"),

@@ -3,10 +3,10 @@
 _base_ = "base.py"
 custom_imports = dict(imports="region_encoder")
 codec = dict(type="RegionTokenCodec", token="<region>")
-tokenizer = dict(codec=codec)
+new_tokens = dict(codec=codec, train=None)
 model = dict(
     connectors=dict(region_encoder=dict(type="MaskPooling", select_layers=[-2])),
-    language_model=dict(num_new_tokens=1),
+    language_model=dict(new_tokens=new_tokens),
 )
 train_dataloader = dict(
     dataset=dict(
