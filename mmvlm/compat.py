@@ -72,7 +72,6 @@ def check_versions(
 
     Raises:
         ImportError: a package is missing or older than its minimum.
-
     """
     untested = []
     for package, (oldest, ceiling) in (ranges or VERSION_RANGES).items():
@@ -293,7 +292,6 @@ def init_cpu_distributed(launcher: str) -> bool:
 
     Returns:
         bool: whether a process group was started here.
-
     """
     import torch
     from torch import distributed
@@ -393,7 +391,6 @@ def disabled_shims() -> set[str]:
 
     Raises:
         ValueError: the variable names a shim that does not exist.
-
     """
     wanted = {n.strip() for n in os.environ.get(DISABLE_VARIABLE, "").split(",")}
     wanted.discard("")

@@ -1,7 +1,8 @@
 """All registries of mmvlm: children of mmengine's root nodes, scope ``mmvlm``.
 
 Look-up is exact. A name is registered once; a second registration names both
-files. Each node imports its own folders (``locations``) at the first look-up.
+files. A node imports the module of a name when the name is looked up, and all
+modules of its folders when it is listed.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from typing import Any
 
 from mmengine import registry as root
 from mmengine.registry import Registry as _Registry
+
+from mmvlm.utils.imports import RegisteredModules
 
 SCOPE = "mmvlm"
 
@@ -25,12 +28,26 @@ def _where(obj: object) -> str:
 
 
 class Registry(_Registry):
-    """mmengine registry whose errors name both places and near names."""
+    """mmengine registry whose errors name both places and near names.
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    Args:
+        name (str): what it holds, for messages.
+        modules (RegisteredModules): what the package registers here.
+        parent (mmengine.Registry | None): node to search next.
+
+    """
+
+    def __init__(
+        self, name: str, modules: RegisteredModules, parent: _Registry | None = None
+    ) -> None:
         #: Start of a name -> why such names may be missing, for messages.
         self.hints: dict[str, str] = {}
-        super().__init__(*args, **kwargs)
+        super().__init__(name, parent=parent, scope=SCOPE)
+        self._module_dict = modules
+
+    def __bool__(self) -> bool:
+        """Be true, filled or not: counting the names would import their modules."""
+        return True
 
     def build(self, cfg: Any, *args: Any, **kwargs: Any) -> Any:
         """Build ``cfg``.
@@ -65,44 +82,42 @@ class Registry(_Registry):
         return super()._register_module(module, module_name, force)
 
 
-def _node(name: str, parent: _Registry | None, *locations: str) -> Registry:
-    return Registry(
-        name,
-        parent=parent,
-        scope=SCOPE,
-        locations=[f"mmvlm.{location}" for location in locations],
-    )
+def _node(node: str, name: str, *folders: str, parent: Any = None) -> Registry:
+    """Return a registry below mmengine's of the same name, if it has one."""
+    parent = parent or getattr(root, node, None)
+    return Registry(name, RegisteredModules(node, *folders), parent)
 
 
-RUNNERS = _node("runner", root.RUNNERS, "engine.runner")
-LOOPS = _node("loop", root.LOOPS, "engine.runner")
-HOOKS = _node("hook", root.HOOKS, "engine.hooks")
-STRATEGIES = _node("strategy", root.STRATEGIES, "engine.strategies")
-OPTIM_WRAPPERS = _node("optim_wrapper", root.OPTIM_WRAPPERS, "engine.optimizers")
+RUNNERS = _node("RUNNERS", "runner", "engine/runner")
+LOOPS = _node("LOOPS", "loop", "engine/runner")
+HOOKS = _node("HOOKS", "hook", "engine/hooks")
+STRATEGIES = _node("STRATEGIES", "strategy", "engine/strategies")
+OPTIM_WRAPPERS = _node(
+    "OPTIM_WRAPPERS", "optim_wrapper", "engine/optimizers", "engine/strategies"
+)
 OPTIM_WRAPPER_CONSTRUCTORS = _node(
-    "optimizer wrapper constructor",
-    root.OPTIM_WRAPPER_CONSTRUCTORS,
-    "engine.optimizers",
+    "OPTIM_WRAPPER_CONSTRUCTORS", "optimizer wrapper constructor", "engine/optimizers"
 )
-OPTIMIZERS = _node("optimizer", root.OPTIMIZERS, "engine.optimizers")
-PARAM_SCHEDULERS = _node(
-    "parameter scheduler", root.PARAM_SCHEDULERS, "engine.optimizers"
-)
-LOG_PROCESSORS = _node("log_processor", root.LOG_PROCESSORS, "engine.runner")
-MODELS = _node("model", root.MODELS, "models")
-MODEL_WRAPPERS = _node("model_wrapper", root.MODEL_WRAPPERS, "engine.strategies")
-DATASETS = _node("dataset", root.DATASETS, "datasets")
-DATA_SAMPLERS = _node("data sampler", root.DATA_SAMPLERS, "datasets.samplers")
-TRANSFORMS = _node("transform", root.TRANSFORMS, "datasets.transforms")
-FUNCTIONS = _node("function", root.FUNCTIONS, "datasets")
-METRICS = _node("metric", root.METRICS, "evaluation")
-EVALUATORS = _node("evaluator", root.EVALUATOR, "evaluation")
-VISUALIZERS = _node("visualizer", root.VISUALIZERS, "visualization")
-VISBACKENDS = _node("vis_backend", root.VISBACKENDS, "visualization")
-INFERENCERS = _node("inferencer", root.INFERENCERS, "apis")
+OPTIMIZERS = _node("OPTIMIZERS", "optimizer", "engine/optimizers")
+PARAM_SCHEDULERS = _node("PARAM_SCHEDULERS", "parameter scheduler", "engine/optimizers")
+LOG_PROCESSORS = _node("LOG_PROCESSORS", "log_processor", "engine/runner")
+MODELS = _node("MODELS", "model", "models")
+MODEL_WRAPPERS = _node("MODEL_WRAPPERS", "model_wrapper", "engine/strategies")
+DATASETS = _node("DATASETS", "dataset", "datasets")
+DATA_SAMPLERS = _node("DATA_SAMPLERS", "data sampler", "datasets/samplers")
+TRANSFORMS = _node("TRANSFORMS", "transform", "datasets/transforms")
+FUNCTIONS = _node("FUNCTIONS", "function", "datasets")
+METRICS = _node("METRICS", "metric", "evaluation")
+EVALUATORS = _node("EVALUATORS", "evaluator", "evaluation", parent=root.EVALUATOR)
+VISUALIZERS = _node("VISUALIZERS", "visualizer", "visualization")
+VISBACKENDS = _node("VISBACKENDS", "vis_backend", "visualization")
+INFERENCERS = _node("INFERENCERS", "inferencer", "apis")
 # Kinds that mmengine has no root for.
-CHAT_TEMPLATES = _node("chat template", None, "text.templates")
-TOKENIZERS = _node("tokenizer", None, "text")
-CODECS = _node("grounding codec", None, "text")
-DATA_TASKS = _node("data task", None, "datasets.tasks")
-SCENE_WRITERS = _node("tiny scenes writer", None, "datasets.tiny_scenes.writers")
+CHAT_TEMPLATES = _node("CHAT_TEMPLATES", "chat template", "text/templates")
+TOKENIZERS = _node("TOKENIZERS", "tokenizer", "text")
+CODECS = _node("CODECS", "grounding codec", "text")
+PROCESSORS = _node("PROCESSORS", "processor", "datasets")
+DATA_TASKS = _node("DATA_TASKS", "data task", "datasets/tasks")
+SCENE_WRITERS = _node(
+    "SCENE_WRITERS", "tiny scenes writer", "datasets/tiny_scenes/writers"
+)

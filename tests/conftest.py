@@ -11,7 +11,8 @@ import pytest
 # What serves one tool alone stands beside it, outside of the package.
 TOOLS = Path(__file__).parents[1] / "tools"
 sys.path[:0] = [
-    str(TOOLS / name) for name in ("", "analysis", "misc", "dataset_converters")
+    str(TOOLS / name)
+    for name in ("", "analysis", "misc", "dataset_converters", "model_converters")
 ]
 
 

@@ -21,6 +21,7 @@ CONFIGS = sorted((ROOT / "configs").rglob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
 
 # Hard limits; what is normal is far below.
+MAX_PACKAGE_LINES = 61_000
 MAX_FILE_LINES = 600
 MAX_FUNCTION_LINES = 80
 MAX_POSITIONAL = 5
@@ -92,10 +93,10 @@ def run_time_nodes(tree):
         todo.extend(children)
 
 
-def imported_modules(path):
+def imported_modules(path, nodes=run_time_nodes):
     """Dotted names that a file imports, also inside functions."""
     package = list(path.relative_to(ROOT).with_suffix("").parts)
-    for node in run_time_nodes(parse(path)):
+    for node in nodes(parse(path)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -164,6 +165,88 @@ def test_extras_are_not_imported_at_module_level(path):
     assert found == []
 
 
+def module_name(path):
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def import_graph():
+    """Module to the modules that it imports, and to the packages that hold them.
+
+    Imports inside functions and for type checkers count: they hide a circle, and
+    break the file of a class that two modules share into two that know each other.
+    A package runs before its modules, so its own ones do not lead back to it.
+    """
+    names = {module_name(path): path for path in SOURCES}
+    graph = {}
+    for name, path in names.items():
+        found = set()
+        for target in imported_modules(path, ast.walk):
+            while target and target not in names:
+                target = target.rpartition(".")[0]
+            while target:
+                found.add(target)
+                target = target.rpartition(".")[0]
+        graph[name] = {x for x in found if not f"{name}.".startswith(f"{x}.")}
+    return graph
+
+
+def circles(graph):
+    """Return the modules of each import circle (Tarjan's components)."""
+    order, low, stack, found = {}, {}, [], []
+
+    def visit(name):
+        order[name] = low[name] = len(order)
+        stack.append(name)
+        for target in graph[name]:
+            if target not in order:
+                visit(target)
+            if target in stack:
+                low[name] = min(low[name], low[target])
+        if low[name] == order[name]:
+            members = stack[stack.index(name) :]
+            del stack[stack.index(name) :]
+            if len(members) > 1:
+                found.append(sorted(members))
+
+    for name in graph:
+        if name not in order:
+            visit(name)
+    return found
+
+
+def test_no_module_imports_one_that_imports_it():
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) == [
+        ["a", "b", "c"]
+    ]
+    assert circles(import_graph()) == []
+
+
+def test_a_registry_knows_its_modules_before_it_imports_them():
+    """The search for decorators in the sources finds what parsing them finds."""
+    from mmvlm import registry
+
+    expected = {}
+    for path in SOURCES:
+        for node in ast.walk(parse(path)):
+            for call in getattr(node, "decorator_list", ()):
+                owner, _, method = ast.unparse(getattr(call, "func", call)).rpartition(
+                    "."
+                )
+                if method == "register_module":
+                    given = [ast.literal_eval(k.value) for k in call.keywords]
+                    names = given[0] if given else node.name
+                    for name in [names] if isinstance(names, str) else names:
+                        expected.setdefault(owner, {})[name] = [module_name(path)]
+    known = {
+        name: {k: v for k, v in node.module_dict.modules.items() if k}
+        for name, node in vars(registry).items()
+        if isinstance(node, registry.Registry)
+    }
+    expected.pop("ROOT_FUNCTIONS")
+    assert {name: found for name, found in known.items() if found} == expected
+
+
 # ------------------------------------------------- fresh interpreters
 IMPORTER = r"""
 import importlib, json, os, sys
@@ -229,11 +312,6 @@ print("RESULTS", json.dumps(dict(
 """
 
 
-def module_name(path):
-    parts = path.relative_to(ROOT).with_suffix("").parts
-    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-
-
 MODULES = [module_name(path) for path in SOURCES if not path.stem.startswith("__main")]
 
 
@@ -269,6 +347,32 @@ class TestFreshInterpreter:
         assert isinstance(fresh["known"], dict), fresh["known"]
         assert "MLPConnector" in fresh["known"]["MODELS"]
         assert {key: names for key, names in fresh["missing"].items() if names} == {}
+
+
+#: Lines that tools/train.py imports for LLaVA-1.5; it may only go down.
+MAX_TRAINING_LINES = 24_500
+LLAVA = "llava/llava-clip-l14-336_mlp2x_vicuna-v15-7b_8xb16-1e-ft_llava-665k"
+
+
+@pytest.mark.slow
+def test_a_training_imports_what_its_config_names():
+    done = subprocess.run(
+        [sys.executable, "tools/analysis/import_closure.py", LLAVA, "--json"],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    lines = json.loads(done.stdout)
+
+    assert sum(lines.values()) <= MAX_TRAINING_LINES
+    rooms = {name.split(".")[1] for name in lines if "." in name}
+    assert not rooms & {"apis", "evaluation", "export", "testing", "visualization"}
+    connectors = {name for name in lines if name.startswith("mmvlm.models.connectors.")}
+    names = ("base", "linear", "mlp")
+    assert connectors == {f"mmvlm.models.connectors.{name}" for name in names}
 
 
 # ------------------------------------------------------------------- code
@@ -310,6 +414,12 @@ def test_files_are_ascii_and_short(path):
     odd = [i for i, line in enumerate(text.splitlines(), 1) if not line.isascii()]
     assert odd == [], "lines that are not ASCII"
     assert text.count("\n") <= MAX_FILE_LINES
+
+
+def test_the_package_is_small():
+    """What one tool alone uses stands beside it; what two parts share is one part."""
+    lines = sum(path.read_text(encoding="utf-8").count("\n") for path in SOURCES)
+    assert lines <= MAX_PACKAGE_LINES
 
 
 @over([*SOURCES, *TOOLS])

@@ -1,8 +1,9 @@
-"""Talk to a model about a picture.
+"""Talk to a model about a picture, a sound, or both.
 
-With --prompt the turns are given (repeat it for a dialogue); without, questions
-are read from the terminal. There, "/image FILE" shows another picture and starts
-anew, "/new" starts anew, an empty line or "/quit" ends.
+Boxes of a reply are printed below it, in pixels of the picture. With --prompt the
+turns are given (repeat it for a dialogue); without, questions are read from the
+terminal. There, "/image FILE" shows another picture and starts anew, "/new" starts
+anew, an empty line or "/quit" ends.
 """
 
 import argparse
@@ -25,6 +26,13 @@ def parse_args(argv=None):
         help="of mmvlm; none: the work dir's newest, or pretrained parts",
     )
     parser.add_argument("--image", help="picture file; none: text only")
+    parser.add_argument(
+        "--input",
+        action="append",
+        default=[],
+        metavar="KIND=FILE",
+        help="another input of the model, such as audio=bark.wav; may be repeated",
+    )
     parser.add_argument(
         "--prompt",
         nargs="+",
@@ -72,11 +80,31 @@ def load(args):
     )
 
 
-class Dialogue:
-    """A picture and the turns about it."""
+def other_inputs(args):
+    found = {}
+    for text in args.input:
+        kind, equals, path = text.partition("=")
+        if not kind or not equals or not path:
+            raise ValueError(f"--input {text}: expected KIND=FILE, such as audio=a.wav")
+        found.setdefault(kind, []).append(path)
+    return found
 
-    def __init__(self, talk, image, stream):
-        self.talk, self.stream = talk, stream
+
+def show_regions(sample):
+    for region in sample.pred_regions:
+        for row in region.boxes.xyxy:
+            place = row[:2] if region.kind == "point" else row
+            numbers = " ".join(f"{value:.1f}" for value in place)
+            print(f"  {region.phrase or region.kind}: {numbers}")
+    for problem in sample.problems:
+        print(f"  not read: {problem}")
+
+
+class Dialogue:
+    """A picture, other inputs, and the turns about them."""
+
+    def __init__(self, talk, image, media, stream):
+        self.talk, self.media, self.stream = talk, media, stream
         self.show(image)
 
     def show(self, image):
@@ -88,13 +116,22 @@ class Dialogue:
     def ask(self, prompt):
         """Print the reply as it comes, and remember the turn."""
         turn = (self.image, prompt, self.history)
-        pieces = []
-        replies = self.talk.stream(*turn) if self.stream else [self.talk.chat(*turn)]
-        for piece in replies:
-            pieces.append(piece)
-            print(piece, end="", flush=True)
-        print(flush=True)
-        self.history.append((prompt, "".join(pieces)))
+        if self.stream:
+            sample = self._streamed(self.talk.stream(*turn, media=self.media))
+        else:
+            sample = self.talk.answer(*turn, media=self.media)
+            print(sample.pred_text, flush=True)
+        show_regions(sample)
+        self.history.append((prompt, sample.pred_text))
+
+    def _streamed(self, pieces):
+        """Print pieces as they come; give the sample that stands at their end."""
+        while True:
+            try:
+                print(next(pieces), end="", flush=True)
+            except StopIteration as end:
+                print(flush=True)
+                return end.value
 
 
 def questions():
@@ -133,7 +170,8 @@ def main(argv=None):
         # there.
         with contextlib.redirect_stdout(sys.stderr):
             talk = load(args)
-        dialogue = Dialogue(talk, args.image, not args.no_stream)
+        media = other_inputs(args)
+        dialogue = Dialogue(talk, args.image, media, not args.no_stream)
         if args.prompt is None:
             interact(dialogue)
         for prompt in args.prompt or []:

@@ -153,7 +153,7 @@ class Demo:
             str(self.data),
             self.args.formats,
             llava["pipeline"],
-            dict(type="LLaVACodec"),
+            dict(type="LLaVACodec", geometry="stretch"),
         )
         mixture = dict(_delete_=True, type="MixtureDataset", datasets=[llava, *others])
         Path(self.config("stage2")).write_text(

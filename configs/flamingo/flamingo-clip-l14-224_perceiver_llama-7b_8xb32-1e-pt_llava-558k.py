@@ -16,13 +16,16 @@ _base_ = [
 ]
 
 chat_template = dict(_delete_=True, type="plain", end_mark="<|endofchunk|>")
-tokenizer = dict(additional_special_tokens=["<|endofchunk|>"])
 model = dict(
-    language_model=dict(num_new_tokens=1),
+    # The head's new row stays the mean of the old ones, as the official code masks
+    # gradients of the input embeddings alone.
+    language_model=dict(
+        new_tokens=dict(tokens=["<|endofchunk|>"], train="input_rows"),
+    ),
     train_parts=dict(
         vision_encoder=False,
         connector=True,
-        language_model=dict(only=["adapters", "new_rows"]),
+        language_model=dict(only=["adapters"]),
     ),
 )
 base_batch_size = 256
@@ -31,7 +34,7 @@ optim_wrapper = dict(
     type="VLMOptimWrapper",
     optimizer=dict(type="AdamW", lr=1e-4, weight_decay=0.1),
     constructor="PartOptimWrapperConstructor",
-    # Only matrices of the cross-attention decay; new_rows never do.
+    # Only matrices of the cross-attention decay; rows of new tokens never do.
     paramwise_cfg=dict(
         parts=dict(),
         norm_and_bias_decay=False,

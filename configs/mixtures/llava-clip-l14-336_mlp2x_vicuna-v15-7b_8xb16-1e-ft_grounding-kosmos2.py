@@ -16,10 +16,9 @@ _base_ = [
 ]
 
 model = dict(
-    language_model=dict(num_new_tokens=1030),
+    language_model=dict(new_tokens=dict(codec=dict(type="Kosmos2Codec"), train="all")),
     train_parts=dict(vision_encoder=False, connector=True, language_model=True),
 )
-tokenizer = dict(codec=dict(type="Kosmos2Codec"))
 load_from = dict(
     _delete_=True,
     path="work_dirs/llava-clip-l14-336_mlp2x_vicuna-v15-7b_8xb32-1e-pt_llava-558k",

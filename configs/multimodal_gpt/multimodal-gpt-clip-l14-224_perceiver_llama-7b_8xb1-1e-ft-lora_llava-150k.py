@@ -20,8 +20,8 @@ targets = ["q_proj", "k_proj", "v_proj", "o_proj", "to_q", "to_kv", "to_out"]
 targets += ["ff.1", "ff.3"]
 model = dict(
     language_model=dict(
-        # Rows of OpenFlamingo's <|endofchunk|>, as the checkpoint to start from has.
-        num_new_tokens=1,
+        # Of OpenFlamingo, whose checkpoint has their rows.
+        new_tokens=dict(tokens=["<|endofchunk|>"], train=None),
         lora=dict(r=16, alpha=16, dropout=0.0, bias="none", target_modules=targets),
     ),
     train_parts=dict(vision_encoder=False, connector=False, language_model="lora"),

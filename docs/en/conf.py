@@ -52,9 +52,9 @@ API_PAGES = {
     "structures": (
         "mmvlm.structures mmvlm.structures.slices mmvlm.structures.dual_perspective"
     ),
-    "text": "mmvlm.text.encoding mmvlm.text.templates.base mmvlm.text.context",
+    "text": "mmvlm.text.encoding mmvlm.text.templates.base mmvlm.text.decoding",
     "datasets": (
-        "mmvlm.datasets.base mmvlm.datasets.readers.llava "
+        "mmvlm.datasets.processor mmvlm.datasets.base mmvlm.datasets.readers.llava "
         "mmvlm.datasets.readers.densefusion " + below("mmvlm.datasets.transforms")
     ),
     "models": (
@@ -76,9 +76,7 @@ API_PAGES = {
         "mmvlm.engine.optimizers.part_constructor mmvlm.engine.optimizers.schedulers "
         "mmvlm.engine.runner.checkpoint"
     ),
-    "analysis": (
-        "mmvlm.config.flops ablation_runs ablation_table feature_maps layer_probe"
-    ),
+    "analysis": ("flops ablation_runs ablation_table feature_maps layer_probe"),
     "export": (
         "mmvlm.export.from_llava mmvlm.export.from_hf mmvlm.export.from_qformer "
         "mmvlm.export.from_onellm mmvlm.export.to_llava mmvlm.export.hf "

@@ -1,32 +1,33 @@
-"""Talk to a model from Python: pictures and texts in, texts out."""
+"""Talk to a model from Python: pictures, sounds and texts in, texts and regions out."""
 
 from __future__ import annotations
 
+import copy
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from mmengine.config import Config
 
-from mmvlm.apis.loading import LoadedModel, find_pipeline, load_model, view_config
+from mmvlm.apis.loading import LoadedModel, load_model
 from mmvlm.apis.streaming import stream_reply
-from mmvlm.datasets.transforms.conversation import ONLY_TRAINING
 from mmvlm.registry import INFERENCERS
-from mmvlm.structures import Conversation, VLMBatch
+from mmvlm.structures import Conversation, VLMBatch, VLMDataSample
+from mmvlm.text.prompts import Prompt, ask
 
-IMAGE_TAG = "<image>"
 History = Sequence[tuple[str, str]]
 
 
 @INFERENCERS.register_module()
 class VLMInferencer:
-    """A loaded model that answers questions about pictures.
+    """A loaded model that answers questions about pictures and other inputs.
 
-    Pictures go through the decoding and the view transform of the config's own
-    test pipeline (val or train if it has none), prompts through its chat template,
-    so that a chat sees what the model was trained on.
+    Questions go through the config's own processor (see :class:`VLMProcessor`), so
+    that a chat sees what the model was trained on. Pictures are turned as their EXIF
+    orientation says: the user asks about what a viewer shows.
 
     Args:
         config (str | PathLike | Config): a work dir or a checkpoint in one, a
@@ -85,16 +86,19 @@ class VLMInferencer:
     def _setup(
         self, loaded: LoadedModel, system: str | None, generation: dict | None
     ) -> None:
-        from mmvlm.datasets.transforms.compose import Compose
+        from mmvlm.datasets.transforms.loading import LoadImages
+        from mmvlm.datasets.transforms.media import LoadMedia
 
         self.loaded = loaded
-        self.cfg, self.model, self.context = loaded.cfg, loaded.model, loaded.context
+        self.cfg, self.model = loaded.cfg, loaded.model
+        self.processor = loaded.processor
         self.system = system
         self.generation = dict(generation or {})
-        self.steps = prompt_pipeline(self.cfg, self.context.spec is not None)
-        self._loader = Compose(self.steps[:1])
-        self._pipeline = Compose(self.steps)
-        self._pipeline.bind(self.context)
+        steps = self.processor.pipeline("generate").transforms
+        load = next((s for s in steps if isinstance(s, LoadImages)), LoadImages())
+        self._load_images = copy.copy(load)
+        self._load_images.exif = "apply"
+        self._load_media = LoadMedia()
 
     @property
     def device(self) -> torch.device:
@@ -106,8 +110,10 @@ class VLMInferencer:
     def chat(
         self,
         image: Any,
-        prompt: str,
+        prompt: Prompt | Conversation,
         history: History = (),
+        *,
+        media: Mapping[str, Sequence[Any]] | None = None,
         **generation: Any,
     ) -> str:
         """Answer the next question of a dialogue.
@@ -116,19 +122,44 @@ class VLMInferencer:
             image (Any): path, PIL image, (H, W, 3) or (H, W) uint8 array, a list
                 of them, or None for text only. They stand in front of the first
                 question, or where the texts write ``<image>``.
-            prompt (str): the question.
+            prompt (str | Sequence | Conversation): the question: a text, parts in
+                order such as ``[{"audio": "a.wav"}, "Who speaks in", {"box":
+                (9, 9, 80, 60)}, "?"]`` (see :func:`mmvlm.text.prompts.ask`), or a
+                whole conversation, which goes without the other arguments.
             history (Sequence[tuple[str, str]]): questions and answers so far.
+            media (Mapping[str, Sequence] | None): other inputs by modality
+                (``{"audio": ["a.wav"]}``), placed as pictures are.
             **generation: ``max_new_tokens``, ``do_sample``, ``temperature``, ...
 
         """
-        batch = self.encode([self.conversation(image, prompt, history)])
-        return self._predict(batch, generation)[0]
+        return self.answer(image, prompt, history, media=media, **generation).pred_text
+
+    def answer(
+        self,
+        image: Any,
+        prompt: Prompt | Conversation,
+        history: History = (),
+        *,
+        media: Mapping[str, Sequence[Any]] | None = None,
+        **generation: Any,
+    ) -> VLMDataSample:
+        """Answer as :meth:`chat` does, and say what is known of the reply.
+
+        Returns:
+            VLMDataSample: ``pred_text``, ``pred_regions`` (in pixels of the picture),
+            ``problems``, ``pred_ids`` and ``finish``.
+
+        """
+        talk = self.conversation(image, prompt, history, media=media)
+        return self._predict([talk], generation)[0]
 
     def stream(
         self,
         image: Any,
-        prompt: str,
+        prompt: Prompt | Conversation,
         history: History = (),
+        *,
+        media: Mapping[str, Sequence[Any]] | None = None,
         **generation: Any,
     ) -> Iterator[str]:
         """Answer as :meth:`chat` does, piece by piece.
@@ -138,10 +169,14 @@ class VLMInferencer:
         Yields:
             str: text that will not change any more.
 
+        Returns:
+            VLMDataSample: see :meth:`answer`.
+
         """
-        batch = self.encode([self.conversation(image, prompt, history)])
+        talk = self.conversation(image, prompt, history, media=media)
+        data = self._collate([talk])
         options = {**self.generation, **generation}
-        yield from stream_reply(self.model, self.context, batch, options)
+        return (yield from stream_reply(self.model, self.processor, data, options))
 
     def caption(
         self, image: Any, prompt: str = "Describe the image.", **generation: Any
@@ -181,44 +216,52 @@ class VLMInferencer:
         for start in range(0, len(images), batch_size):
             rows = range(start, min(start + batch_size, len(images)))
             talks = [self.conversation(images[i], prompts[i], number=i) for i in rows]
-            replies += self._predict(self.encode(talks), generation)
+            replies += [s.pred_text for s in self._predict(talks, generation)]
         return replies
 
     # Inputs ---------------------------------------------------------------
 
     def conversation(
-        self, image: Any, prompt: str, history: History = (), *, number: int = 0
+        self,
+        image: Any,
+        prompt: Prompt | Conversation,
+        history: History = (),
+        *,
+        media: Mapping[str, Sequence[Any]] | None = None,
+        number: int = 0,
     ) -> Conversation:
         """Build the conversation of a question; see :meth:`chat`.
 
         Raises:
-            ValueError: when the texts show another number of pictures, or a
-                picture cannot be read.
+            ValueError: when the texts show another number of inputs, an input cannot
+                be read, or the model has no vision encoder for pictures.
 
         """
-        from mmvlm.text.llava_format import parse_llava_conversation
-
-        images = [] if image is None else image
-        images = list(images) if isinstance(images, list | tuple) else [images]
-        if images and self.context.spec is None:
+        if isinstance(prompt, Conversation):
+            if image is not None or history or media:
+                raise ValueError("a Conversation holds its pictures and turns itself.")
+            images = [self.read_image(source) for source in prompt.images]
+            others = {
+                name: [self._read(name, source) for source in sources]
+                for name, sources in prompt.media.items()
+            }
+            talk = replace(prompt, images=images, media=others)
+        else:
+            images = [] if image is None else image
+            images = list(images) if isinstance(images, list | tuple) else [images]
+            talk = ask(
+                prompt,
+                {"image": images, **(media or {})},
+                history,
+                system=self.system,
+                sample_id=f"question {number}",
+                read=self._read,
+            )
+        if talk.images and self.processor.spec is None:
             raise ValueError(
                 "a picture was given, but the model has no vision_encoder."
             )
-        pictures = [self.read_image(source) for source in images]
-        texts = [text for turn in history for text in turn] + [prompt]
-        for text in texts:
-            if not isinstance(text, str):
-                raise TypeError(f"a turn is a {type(text).__name__}, expected text.")
-        if pictures and not any(IMAGE_TAG in text for text in texts[::2]):
-            texts[0] = f"{IMAGE_TAG}\n" * len(pictures) + texts[0]
-        entries = [
-            {"from": ("human", "gpt")[place % 2], "value": text}
-            for place, text in enumerate(texts)
-        ]
-        if self.system is not None:
-            entries.insert(0, {"from": "system", "value": self.system})
-        record = dict(id=f"question {number}", conversations=entries)
-        return parse_llava_conversation(record, images=pictures)
+        return talk
 
     def read_image(self, source: Any) -> np.ndarray:
         """Decode a picture as the config's pipeline does.
@@ -230,15 +273,23 @@ class VLMInferencer:
             ValueError: naming the file, when it is missing or no picture.
 
         """
-        root = ""
-        if isinstance(source, str | os.PathLike):
-            path = os.path.abspath(os.path.expanduser(os.fspath(source)))
-            root, source = os.path.split(path)
-        elif isinstance(source, np.ndarray) and source.ndim == 2:
+        if isinstance(source, np.ndarray) and source.ndim == 2:
             source = np.stack([source] * 3, axis=-1)
+        root, source = _located(source)
         talk = Conversation.from_texts("", images=[source])
         item = dict(conversation=talk, image_root=root, data_root=root)
-        return self._loader(item)["images"][0]
+        return self._load_images(item)["images"][0]
+
+    def _read(self, name: str, source: Any) -> Any:
+        """Load the source of an input of any modality, files wherever they lie."""
+        if name == "image":
+            return self.read_image(source)
+        if isinstance(source, list | tuple):
+            return [self._read(name, one) for one in source]
+        root, source = _located(source)
+        talk = Conversation([], media={name: [source]})
+        item = dict(conversation=talk, image_root=root, data_root=root)
+        return self._load_media(item)["media"][name][0]
 
     def encode(self, conversations: Sequence[Conversation]) -> VLMBatch:
         """Make the batch of prompts that the model takes, on its device."""
@@ -248,47 +299,20 @@ class VLMInferencer:
         from mmvlm.datasets.collate import collate_flat
 
         items = [
-            self._pipeline(
-                dict(
-                    conversation=conversation,
-                    dataset="chat",
-                    index=number,
-                    image_root="",
-                    data_root="",
-                    rng=np.random.default_rng(0),
-                )
-            )
+            self.processor(conversation, "generate", index=number)
             for number, conversation in enumerate(conversations)
         ]
         return self.model.data_preprocessor(collate_flat(items), False)
 
-    def _predict(self, batch: VLMBatch, generation: dict) -> list[str]:
+    def _predict(
+        self, conversations: Sequence[Conversation], generation: dict
+    ) -> list[VLMDataSample]:
         options = {**self.generation, **generation}
-        samples = self.model.predict(batch, None, **options)
-        return [sample.pred_text for sample in samples]
+        return self.model.predict(**self._collate(conversations), **options)
 
 
-def prompt_pipeline(cfg: Config, with_vision: bool = True) -> list[dict]:
-    """Return the steps that turn a question into a packed prompt.
-
-    Decoding, view transform and encoding are the config's own; what only training
-    needs (length limits, augmentations) is left out. Pictures are turned as their EXIF
-    orientation says: the user asks about what a viewer shows.
-
-    Args:
-        cfg (Config): with a pipeline in one of its dataloaders.
-        with_vision (bool): whether the model takes pictures.
-
-    """
-    steps = find_pipeline(cfg)
-    loader = next((s for s in steps if s["type"] == "LoadImages"), None)
-    encode = next((s for s in steps if s["type"] == "EncodeConversation"), None)
-    asked = [s for s in steps if s["type"] == "TokenizeInstructions"]
-    fields = {k: v for k, v in (encode or {}).items() if k not in ONLY_TRAINING}
-    return [
-        dict(loader or dict(type="LoadImages"), exif="apply"),
-        *([view_config(steps)] if with_vision else []),
-        *(asked if with_vision else []),
-        dict(fields, type="EncodeConversation", mode="generate"),
-        dict(type="PackVLMInputs"),
-    ]
+def _located(source: Any) -> tuple[str, Any]:
+    """Return folder and name of a file; another source is returned as it is."""
+    if not isinstance(source, str | os.PathLike):
+        return "", source
+    return os.path.split(os.path.abspath(os.path.expanduser(os.fspath(source))))

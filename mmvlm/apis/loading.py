@@ -13,9 +13,7 @@ import torch
 from mmengine.config import Config
 from mmengine.logging import print_log
 
-from mmvlm.text.context import VLMContext
-
-_LOADERS = ("test_dataloader", "val_dataloader", "train_dataloader")
+from mmvlm.datasets.processor import VLMProcessor
 
 
 @dataclass
@@ -24,14 +22,14 @@ class LoadedModel:
 
     Args:
         cfg (Config): checked by the config doctor.
-        model (VisionLanguageModel): weights loaded, bound to ``context``.
-        context (VLMContext): tokenizer, template, vision facts.
+        model (VisionLanguageModel): weights loaded, bound to ``processor``.
+        processor (VLMProcessor): of the config, bound to the model.
 
     """
 
     cfg: Config
     model: Any
-    context: VLMContext
+    processor: VLMProcessor
 
     @property
     def device(self) -> torch.device:
@@ -97,9 +95,13 @@ def load_model(
         load_parts(model, {**content, "path": str(checkpoint)})
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     model = model.to(device) if dtype is None else model.to(device, dtype)
-    context = VLMContext.from_config(cfg, model)
-    model.bind(context)
-    return LoadedModel(cfg, model.eval(), context)
+    processor = VLMProcessor.from_config(cfg, model)
+    if processor is None:
+        raise ValueError(
+            "the config names no tokenizer and chat_template: give it a processor."
+        )
+    model.bind(processor)
+    return LoadedModel(cfg, model.eval(), processor)
 
 
 def _tell_random_parts(cfg: Config, model: Any) -> None:
@@ -186,57 +188,3 @@ def _drop_sources(part: Any) -> list[str]:
         names += ["name_or_path"] if part.get("config") else []
         dropped = [str(part.pop(name)) for name in names if part.get(name)]
     return dropped + [path for item in part.values() for path in _drop_sources(item)]
-
-
-def find_pipeline(cfg: Config) -> list[dict]:
-    """Return the first pipeline of the test, val or train dataloader.
-
-    Raises:
-        ValueError: when the config has none.
-
-    """
-    for name in _LOADERS:
-        loaders = cfg.get(name)
-        for loader in loaders if isinstance(loaders, list | tuple) else [loaders]:
-            pipeline = _pipeline_in((loader or {}).get("dataset"))
-            if pipeline:
-                return [dict(step) for step in pipeline]
-    raise ValueError(
-        f"the config has no pipeline in any of {list(_LOADERS)}; it must say how "
-        "pictures become views (for example dict(type='PadToSquare'))."
-    )
-
-
-def _pipeline_in(dataset: Any) -> list | None:
-    """Search a dataset and the datasets inside it."""
-    if isinstance(dataset, list | tuple):
-        found = (_pipeline_in(one) for one in dataset)
-        return next((pipeline for pipeline in found if pipeline), None)
-    if not isinstance(dataset, dict):
-        return None
-    if dataset.get("pipeline"):
-        return list(dataset["pipeline"])
-    return _pipeline_in(dataset.get("datasets") or dataset.get("dataset"))
-
-
-def view_config(pipeline: list[dict]) -> dict:
-    """Return the one view transform of a pipeline.
-
-    Raises:
-        ValueError: when there is none or more than one.
-
-    """
-    from mmvlm.datasets.transforms.image import ViewTransform
-    from mmvlm.registry import TRANSFORMS
-
-    found = []
-    for step in pipeline:
-        cls = TRANSFORMS.get(step["type"])
-        if isinstance(cls, type) and issubclass(cls, ViewTransform):
-            found.append(step)
-    if len(found) != 1:
-        raise ValueError(
-            f"the pipeline {[step['type'] for step in pipeline]} has {len(found)} view "
-            "transforms, expected exactly one."
-        )
-    return found[0]

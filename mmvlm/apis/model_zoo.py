@@ -20,7 +20,7 @@ def list_configs(pattern: str = "*") -> list[str]:
         True
 
     """
-    from mmvlm.config.load import config_roots
+    from mmvlm.config.find import config_roots
 
     names = set()
     for root in config_roots():

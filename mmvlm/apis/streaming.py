@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from queue import Queue
 from typing import Any
 
-from mmvlm.structures import VLMBatch
-from mmvlm.text.replies import reply_text, stop_strings
+from mmvlm.text.replies import stop_strings
 
 
 class TokenStreamer:
@@ -32,7 +31,7 @@ class TokenStreamer:
 
 
 def stream_reply(
-    model: Any, context: Any, batch: VLMBatch, options: dict[str, Any]
+    model: Any, processor: Any, data: dict[str, Any], options: dict[str, Any]
 ) -> Iterator[str]:
     """Yield the reply to a batch of one prompt as it is generated.
 
@@ -40,16 +39,19 @@ def stream_reply(
     nothing that may become a stop string, no space at either end.
 
     Args:
-        model (VisionLanguageModel): bound to ``context``.
-        context (VLMContext): tokenizer and template.
-        batch (VLMBatch): one sample.
+        model (VisionLanguageModel): bound to ``processor``.
+        processor (VLMProcessor): decodes.
+        data (dict): ``inputs`` (a batch of one prompt) and ``data_samples``.
         options (dict): generation arguments.
+
+    Returns:
+        VLMDataSample: of the whole reply; None where nobody listened to its end.
 
     Raises:
         Exception: whatever the generation raised.
 
     """
-    stops = [*context.template.stop_strings, *stop_strings(options)]
+    stops = stop_strings(options)
     queue: Queue = Queue()
     stopped = threading.Event()
     outcome: dict[str, Any] = {}
@@ -62,8 +64,9 @@ def stream_reply(
 
     def work() -> None:
         try:
-            (sample,) = model.predict(batch, None, streamer=Streamer(queue), **options)
-            outcome["text"] = sample.pred_text
+            (outcome["sample"],) = model.predict(
+                **data, streamer=Streamer(queue), **options
+            )
         except _Stopped:
             pass
         except BaseException as error:
@@ -77,7 +80,7 @@ def stream_reply(
     try:
         while (token := queue.get()) is not None:
             ids.append(token)
-            ready = reply_text(context.tokenizer, ids, stops, ended=False)
+            ready = processor.decode(ids, stops=stops, ended=False).text
             if len(ready) > len(sent) and ready.startswith(sent):
                 yield ready[len(sent) :]
                 sent = ready
@@ -87,10 +90,10 @@ def stream_reply(
         thread.join()
     if "error" in outcome:
         raise outcome["error"]
-    final = outcome["text"]
-    if final.startswith(sent):
-        if final[len(sent) :]:
-            yield final[len(sent) :]
+    final = outcome["sample"].pred_text
+    if final.startswith(sent) and final[len(sent) :]:
+        yield final[len(sent) :]
+    return outcome["sample"]
 
 
 class _Stopped(Exception):

@@ -9,43 +9,19 @@ from typing import Any
 
 from mmengine.registry import Registry
 
-from . import positions
+import mmvlm.config.positions as positions
+import mmvlm.config.rules as rules
+
 from .origin import COMMAND_LINE, ConfigTrace
 from .parts import kind_name, part_fields
-from .problems import ConfigError, listing, nearest
+from .problems import ConfigError, Findings, listing, nearest, short
 from .signatures import Accepted, accepted_keywords, wrong_type
 
 _META_KEYS = {"type", "_scope_"}
 
 
-class Doctor:
-    """Collect the problems and warnings of one config.
-
-    Args:
-        cfg (mmengine.Config | dict): merged config.
-        trace (ConfigTrace): origins of its values.
-
-    """
-
-    def __init__(self, cfg: Any, trace: ConfigTrace) -> None:
-        self.cfg, self.trace = cfg, trace
-        self.problems: list[str] = []
-        self.warnings: list[str] = []
-        #: Top-level names that are variables of the files, not fields.
-        self.helpers: list[str] = []
-        #: The model without weights, if :func:`rules.check_build` could build it.
-        self.model: Any = None
-        #: (path, config, class) of every component found, in order.
-        self.components: list[tuple[str, dict, Any]] = []
-
-    def place(self, path: str) -> str:
-        """Return ``path (file:line)`` for a message."""
-        return f"{path} ({self.trace.where(path)})"
-
-    def report(self, path: str, message: str, value: Any = inspect) -> None:
-        """Note a problem at a path; ``value`` is shown when given."""
-        shown = "" if value is inspect else f"={_short(value)}"
-        self.problems.append(f"{path}{shown} ({self.trace.where(path)}): {message}")
+class Doctor(Findings):
+    """Collect the problems and warnings of one config by walking through it."""
 
     def raise_on_problems(self) -> None:
         """Raise one ConfigError that lists every problem."""
@@ -289,7 +265,7 @@ class Doctor:
         if kept:
             self.warnings.append(
                 f"{path} ({self.trace.where(f'{path}.type')}): type changed from "
-                f"{_short(node.old_type)} to {owner}; kept from the parent: "
+                f"{short(node.old_type)} to {owner}; kept from the parent: "
                 f"{', '.join(kept)}. Add _delete_=True unless that is meant."
             )
 
@@ -388,11 +364,6 @@ def _is_subclass(obj: Any, base: type) -> bool:
     return inspect.isclass(obj) and issubclass(obj, base)
 
 
-def _short(value: Any, limit: int = 80) -> str:
-    text = repr(value)
-    return text if len(text) <= limit else text[: limit - 4] + " ..."
-
-
 def check_config(
     cfg: Any,
     trace: ConfigTrace | None = None,
@@ -419,8 +390,6 @@ def check_config(
         Doctor: with ``problems`` (empty if all is well) and ``warnings``.
 
     """
-    from . import rules
-
     if trace is None:
         trace = ConfigTrace.read(cfg.filename) if cfg.filename else ConfigTrace("")
     doctor = Doctor(cfg, trace)
@@ -435,6 +404,7 @@ def check_config(
     if check_files:
         rules.check_files(doctor, check_files)
     if not doctor.problems:
+        rules.check_frames(doctor)
         rules.check_build(doctor)
         if check_sources:
             rules.check_sources(doctor)

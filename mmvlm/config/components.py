@@ -57,11 +57,7 @@ def list_components(kind: str, inherited: bool = False) -> list[Component]:
     """
     base = part_kinds().get(kind)
     registry = nodes.MODELS if base else registries()[kind]
-    if inherited:
-        found = positions.names_in(registry)
-    else:
-        registry.import_from_location()
-        found = registry.module_dict
+    found = positions.names_in(registry) if inherited else registry.module_dict
     if base:
         found = {
             name: obj

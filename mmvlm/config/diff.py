@@ -17,7 +17,6 @@ class Difference:
     Args:
         path (str): dotted path.
         left, right (Any): the two values, ``ABSENT`` where there is none.
-
     """
 
     path: str
@@ -38,7 +37,6 @@ def diff_configs(left: Any, right: Any) -> list[Difference]:
     Args:
         left (mmengine.Config | dict): the first config.
         right (mmengine.Config | dict): the second.
-
     """
     old, new = dict(_leaves(left)), dict(_leaves(right))
     paths = [*old, *(path for path in new if path not in old)]

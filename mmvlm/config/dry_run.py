@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from mmvlm.datasets.processor import VLMProcessor, pipelines, views_in
 
 from .memory import ActivationSize, PartSize, estimate
 from .names import parse_name
@@ -278,11 +280,11 @@ def token_budget(cfg: Any, model: Any) -> tuple[int | None, str | None]:
     count = getattr(model, "token_count", None)
     if spec is None or count is None:
         return None, None
-    layout = sample_layout(cfg.get("train_dataloader"), model)
+    layout = sample_layout(training_steps(cfg), model)
     height, width = layout.view_size
     rows, cols = spec.grid(height, width)
     grids = grids_of((layout,), spec.patch_size) or [(rows, cols)] * layout.num_views
-    grid_options(model.vision_encoder, (model.connector,), (layout,))
+    grid_options(model.vision_encoder, [model.connector], (layout,))
     patches, tokens = sum(map(math.prod, grids)), count(layout)
     which = DualPerspective.of(layout)
     which = f" ({which})" if which else ""
@@ -294,93 +296,75 @@ def token_budget(cfg: Any, model: Any) -> tuple[int | None, str | None]:
     )
 
 
-def length_limits(cfg: Any) -> Iterator[tuple[str, int]]:
-    """Yield the path and value of every ``max_length`` of a pipeline."""
-    for name in ("train_dataloader", "val_dataloader", "test_dataloader"):
-        for path, pipeline in _pipelines(cfg.get(name), name):
-            for number, step in enumerate(pipeline):
-                if isinstance(step, dict) and step.get("max_length"):
-                    yield f"{path}.{number}.max_length", step["max_length"]
+def length_limits(cfg: Any, *loaders: str) -> Iterator[tuple[str, dict, list]]:
+    """Yield path, step and pipeline of every ``max_length``.
+
+    Args:
+        cfg (mmengine.Config): the config.
+        *loaders (str): see :func:`pipelines`.
+
+    """
+    for path, steps in pipelines(cfg, *loaders):
+        for number, step in enumerate(steps):
+            if isinstance(step, dict) and step.get("max_length"):
+                place = path if path == "processor" else f"{path}.{number}"
+                yield f"{place}.max_length", step, steps
 
 
 def training_length(cfg: Any) -> int | None:
     """Return the most tokens of a training sample, of several sets the first's."""
-    found = (limit for path, limit in length_limits(cfg) if path.startswith("train"))
-    return next(found, None)
+    found = length_limits(cfg, "train_dataloader")
+    return next((step["max_length"] for _, step, _ in found), None)
 
 
-def sample_tokens(cfg: Any, model: Any) -> Iterator[tuple[str, int, int]]:
+def training_steps(cfg: Any) -> list:
+    """Return the steps of all training pipelines, one behind the other."""
+    return [step for _, steps in pipelines(cfg, "train_dataloader") for step in steps]
+
+
+def sample_tokens(
+    cfg: Any, model: Any, *loaders: str
+) -> Iterator[tuple[str, int, int]]:
     """Yield path, tokens of a picture and limit for every ``max_length``."""
     spec = getattr(model, "vision_spec", None)
     count = getattr(model, "token_count", None)
     if spec is None or count is None:
         return
-    for name in ("train_dataloader", "val_dataloader", "test_dataloader"):
-        for path, pipeline in _pipelines(cfg.get(name), name):
-            for number, step in enumerate(pipeline):
-                if isinstance(step, dict) and step.get("max_length"):
-                    tokens = count(sample_layout(dict(pipeline=pipeline), model))
-                    where = f"{path}.{number}.max_length"
-                    limit = step["max_length"]
-                    if not step.get("count_pictures", True):
-                        limit += tokens - 1
-                    yield where, tokens, limit
+    for where, step, steps in length_limits(cfg, *loaders):
+        tokens, limit = count(sample_layout(steps, model)), step["max_length"]
+        if not step.get("count_pictures", True):
+            limit += tokens - 1
+        yield where, tokens, limit
 
 
-def sample_layout(loader: Any, model: Any) -> Any:
-    """Return the layout that a config's own view transform gives.
+def sample_layout(steps: Sequence[Any], model: Any) -> Any:
+    """Return the layout that the first view transform of a pipeline gives.
 
     Args:
-        loader (dict | None): a dataloader, or what holds a ``pipeline``.
+        steps (Sequence[dict]): of the pipeline.
         model (VisionLanguageModel): with a vision encoder.
 
     """
     import numpy as np
 
-    from mmvlm.datasets.transforms.image import ViewTransform
     from mmvlm.registry import TRANSFORMS
     from mmvlm.structures import ViewLayout
-    from mmvlm.text.context import VLMContext
 
     spec, views = model.vision_spec, getattr(model, "asked_views", None)
-    context = VLMContext(tokenizer=None, template=None, spec=spec, views=views)
-    for step in _steps(loader):
-        kind = step.get("type")
-        cls = TRANSFORMS.get(kind) if isinstance(kind, str) else kind
-        if not (isinstance(cls, type) and issubclass(cls, ViewTransform)):
-            continue
+    for step in views_in(steps):
         transform = TRANSFORMS.build(dict(step))
-        transform.bind(context)
+        transform.bind(VLMProcessor(spec=spec, asked_views=views))
         picture = np.zeros((*_SAMPLE_PICTURE, 3), dtype=np.uint8)
         item = dict(images=[picture], rng=np.random.default_rng(0))
         return transform(item)["layouts"][0]
     return views or ViewLayout(_SAMPLE_PICTURE, (spec.image_size, spec.image_size))
 
 
-def _steps(loader: Any) -> Iterator[dict]:
-    """Yield the steps of every pipeline below a dataloader."""
-    for _, pipeline in _pipelines(loader, ""):
-        yield from (step for step in pipeline if isinstance(step, dict))
-
-
-def _pipelines(value: Any, path: str) -> Iterator[tuple[str, list]]:
-    """Yield every pipeline below a value with its dotted path."""
-    if isinstance(value, dict):
-        if value.get("pipeline"):
-            yield f"{path}.pipeline", value["pipeline"]
-        for key, item in value.items():
-            if key != "pipeline":
-                yield from _pipelines(item, f"{path}.{key}")
-    elif isinstance(value, (list, tuple)):
-        for number, item in enumerate(value):
-            yield from _pipelines(item, f"{path}.{number}")
-
-
 def _max_length(cfg: Any, model: Any) -> int:
-    data = dict(train_dataloader=cfg.get("train_dataloader"))
-    known = [limit for _, _, limit in sample_tokens(data, model)]
-    steps = _steps(cfg.get("train_dataloader"))
-    known += [step["max_length"] for step in steps if step.get("max_length")]
+    known = [limit for _, _, limit in sample_tokens(cfg, model, "train_dataloader")]
+    known += [
+        step["max_length"] for _, step, _ in length_limits(cfg, "train_dataloader")
+    ]
     return max(known, default=2048)
 
 

@@ -5,18 +5,18 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
 from mmengine.logging import print_log
 
 from .check import check_config
+from .find import config_roots, find_config
 from .old_keys import rename_old_keys
 from .origin import ConfigTrace, shown_path
 from .positions import DATALOADERS, FIELDS, PLAIN_FIELDS
 from .problems import ConfigError, nearest
-from .work_dir import CONFIG, is_work_dir, use_own_files
+from .work_dir import is_work_dir, use_own_files
 
 
 def load_config(
@@ -109,42 +109,6 @@ def _read(path: str, trace: ConfigTrace) -> Config:
         text = error.args[0] if isinstance(error, KeyError) else error
         message = f"the chain {' -> '.join(trace.files)} cannot be merged: {text}"
         raise ConfigError(trace.path, [message]) from error
-
-
-def config_roots() -> list[Path]:
-    """Return the folders that hold shipped configs: the wheel's and the clone's."""
-    package = Path(__file__).resolve().parents[1]
-    roots = [package / ".mim" / "configs", package.parent / "configs"]
-    return [root for root in roots if root.is_dir()]
-
-
-def find_config(path: str | os.PathLike) -> str:
-    """Return the file that a path or the name of a shipped config means.
-
-    Raises:
-        FileNotFoundError: with the nearest names.
-
-    """
-    text = os.fspath(path)
-    if is_work_dir(text):
-        return os.path.join(text, CONFIG)
-    if os.path.isfile(text):
-        return text
-    target = Path(text).with_suffix("") if text.endswith(".py") else Path(text)
-    shipped: dict[str, Path] = {}
-    for root in config_roots():
-        for file in sorted(root.rglob("*.py")):
-            relative = file.relative_to(root)
-            if relative.parts[0] != "_base_":
-                shipped.setdefault(relative.with_suffix("").as_posix(), file)
-    tail = target.as_posix().removeprefix("configs/")
-    matches = [
-        f for n, f in shipped.items() if n == tail or n.rsplit("/", 1)[-1] == tail
-    ]
-    if len(matches) == 1:
-        return str(matches[0])
-    hint = nearest(tail, [*shipped, *(n.rsplit("/", 1)[-1] for n in shipped)])
-    raise FileNotFoundError(f"no config '{text}'.{hint}")
 
 
 def _refuse_mixed(trace: ConfigTrace) -> None:

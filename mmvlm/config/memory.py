@@ -18,7 +18,6 @@ class PartSize:
         params (int): all weights.
         trainable (int): trained weights.
         bytes_per_param (float): of a weight at rest that is not trained.
-
     """
 
     params: int
@@ -38,7 +37,6 @@ class ActivationSize:
         vocab (int): rows of the head.
         checkpointing (bool): whether blocks are recomputed.
         logit_rows (int): most rows of logits held at once.
-
     """
 
     tokens: int
@@ -76,7 +74,6 @@ def estimate(
         activations (int): bytes kept for backward.
         gpus (int): number of processes that shard.
         half (bool): whether steps are computed in half precision.
-
     """
     width = 2 if half else 4
     copy = 2 if half else 0

@@ -26,7 +26,6 @@ class ConfigName:
         stage (str): ``pt`` (connector alignment) or ``ft`` (instruction tuning).
         tuning (str): ``lora``, ``qlora`` or ``full``.
         test (str | None): test set, if it differs from the data.
-
     """
 
     model: str
@@ -52,7 +51,6 @@ def parse_name(path: str, strict: bool = True) -> ConfigName | None:
 
     Raises:
         ValueError: saying which part is not understood.
-
     """
     stem = os.path.splitext(os.path.basename(path))[0]
     try:

@@ -21,6 +21,26 @@ def rename_old_keys(cfg: Any) -> list[str]:
         model.get("type") == "EmuVLM" or {"head", "regression_weight"} & set(model)
     ):
         _read_emu(model, lines)
+    if isinstance(model, dict):
+        lines += _new_tokens(model)
+    return lines
+
+
+def _new_tokens(model: dict) -> list[str]:
+    """Say what the language model itself reads as before."""
+    lines, text = [], model.get("language_model")
+    if isinstance(text, dict) and text.get("num_new_tokens"):
+        lines.append(
+            "model.language_model.num_new_tokens is read as rows without names; name "
+            "the tokens in model.language_model.new_tokens=dict(tokens=[...], "
+            "train=None), and no longer in tokenizer.additional_special_tokens."
+        )
+    rule = (model.get("train_parts") or {}).get("language_model")
+    if isinstance(rule, dict) and "new_rows" in (rule.get("only") or ()):
+        lines.append(
+            "model.train_parts.language_model.only=['new_rows'] is read as "
+            "model.language_model.new_tokens=dict(tokens=[...], train='input_rows')."
+        )
     return lines
 
 

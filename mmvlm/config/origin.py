@@ -26,7 +26,6 @@ class Origin:
     Args:
         file (str): path as shown to the user.
         line (int): counted from 1.
-
     """
 
     file: str
@@ -52,7 +51,6 @@ class Node:
         delete (bool): whether the dict says ``_delete_=True``.
         stale (dict[str, Origin]): keywords that survived a change of ``type``.
         old_type (Any): the ``type`` that those keywords were written for.
-
     """
 
     origin: Origin
@@ -367,7 +365,6 @@ class ConfigTrace:
         external (list[str]): bases of other packages (``package::config``),
             whose values have no origin here.
         dialects (dict[str, str]): ``text`` or ``lazy`` per file that has one.
-
     """
 
     path: str

@@ -92,7 +92,6 @@ def part_kinds() -> dict[str, type]:
     """Return the kinds of parts by name: of their class, or of a keyword for them."""
     from mmvlm.registry import MODELS
 
-    MODELS.import_from_location()
     kinds: dict[str, type] = {}
     for kind in MODELS.module_dict.values():
         for key, (base, several) in part_fields(kind).items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -27,6 +28,7 @@ BY_KEY: dict[str, Registry] = {
     "chat_template": nodes.CHAT_TEMPLATES,
     "template": nodes.CHAT_TEMPLATES,
     "codec": nodes.CODECS,
+    "views": nodes.TRANSFORMS,
     "task": nodes.DATA_TASKS,
     "tasks": nodes.DATA_TASKS,
     "writer": nodes.SCENE_WRITERS,
@@ -66,6 +68,7 @@ FIELDS: dict[str, Field] = {
     "model": Field(nodes.MODELS),
     "tokenizer": Field(nodes.TOKENIZERS),
     "chat_template": Field(nodes.CHAT_TEMPLATES),
+    "processor": Field(nodes.PROCESSORS, "VLMProcessor"),
     "optim_wrapper": Field(nodes.OPTIM_WRAPPERS, "OptimWrapper"),
     "param_scheduler": Field(nodes.PARAM_SCHEDULERS),
     "train_cfg": Field(nodes.LOOPS, "EpochBasedTrainLoop"),
@@ -143,12 +146,18 @@ OPAQUE = {"config_overrides", "meta", "metainfo", "rope_scaling"}
 #: Dicts without ``type``, by key: the functions whose keywords they are.
 KEYWORDS_OF: dict[str, tuple[str, ...]] = {
     "lora": ("mmvlm.models.language_models.peft.add_lora", "peft.LoraConfig"),
+    "new_tokens": ("mmvlm.models.language_models.new_tokens.NewTokens",),
     "quantization": ("mmvlm.models.language_models.peft.quantize_linears",),
     "clip_grad": (
         "torch.nn.utils.clip_grad_norm_",
         "torch.nn.utils.clip_grad_value_",
     ),
     "bad_samples": ("mmvlm.datasets.bad_samples.BadSamplePolicy",),
+    "load_images": ("mmvlm.datasets.transforms.loading.LoadImages",),
+    "write_regions": ("mmvlm.datasets.transforms.regions.WriteRegions",),
+    "encode_conversation": (
+        "mmvlm.datasets.transforms.conversation.EncodeConversation",
+    ),
     "generation": (
         "mmvlm.models.language_models.generation.generate_from_embeds",
         "transformers.GenerationConfig",
@@ -162,17 +171,23 @@ _ROOT_MODULES = ("mmengine.runner", "mmengine._strategy", "mmengine.dataset")
 SCOPES = ("mmengine", "mmcv", "mmpretrain", "xtuner", "mmdet", "mmseg", "mmvlm")
 
 
-def names_in(registry: Registry) -> dict[str, Any]:
-    """Return every name that an unprefixed ``type`` may use at a registry."""
-    found: dict[str, Any] = {}
+def _nodes(registry: Registry) -> Iterator[Any]:
+    """Yield a registry and those above it, filled."""
     node = registry
     while node is not None:
         node.import_from_location()
         if node.parent is None and node.scope == "mmengine":
             for module in _ROOT_MODULES:
                 _importable(module)
-        found = {**node.module_dict, **found}
+        yield node
         node = node.parent
+
+
+def names_in(registry: Registry) -> dict[str, Any]:
+    """Return every name that an unprefixed ``type`` may use at a registry."""
+    found: dict[str, Any] = {}
+    for node in _nodes(registry):
+        found = {**node.module_dict, **found}
     return found
 
 
@@ -190,13 +205,12 @@ def resolve(registry: Registry, name: str) -> Any:
         UnknownName: saying what is unknown, the scope or the name.
 
     """
-    registry.import_from_location()
     if name in registry.module_dict:
         return registry.module_dict[name]
     if "." not in name:
-        known = names_in(registry)
-        if name in known:
-            return known[name]
+        for node in _nodes(registry):
+            if name in node.module_dict:
+                return node.module_dict[name]
         raise UnknownName("unregistered")
     scope, _, rest = name.partition(".")
     if scope == registry.scope:

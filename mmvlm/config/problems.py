@@ -6,6 +6,8 @@ import difflib
 from collections.abc import Iterable
 from typing import Any
 
+from .origin import ConfigTrace
+
 
 class ConfigError(ValueError):
     """A config that must not run.
@@ -40,3 +42,39 @@ def listing(choices: Iterable[Any], limit: int = 12) -> str:
     names = sorted(str(choice) for choice in choices)
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
     return ", ".join(names[:limit]) + more
+
+
+def short(value: Any, limit: int = 80) -> str:
+    """Return a value as text of at most ``limit`` characters."""
+    text = repr(value)
+    return text if len(text) <= limit else text[: limit - 4] + " ..."
+
+
+class Findings:
+    """The problems and warnings of one config, and what was found on the way.
+
+    Args:
+        cfg (mmengine.Config | dict): merged config.
+        trace (ConfigTrace): origins of its values.
+
+    """
+
+    def __init__(self, cfg: Any, trace: ConfigTrace) -> None:
+        self.cfg, self.trace = cfg, trace
+        self.problems: list[str] = []
+        self.warnings: list[str] = []
+        #: Top-level names that are variables of the files, not fields.
+        self.helpers: list[str] = []
+        #: The model without weights, if :func:`rules.check_build` could build it.
+        self.model: Any = None
+        #: (path, config, class) of every component found, in order.
+        self.components: list[tuple[str, dict, Any]] = []
+
+    def place(self, path: str) -> str:
+        """Return ``path (file:line)`` for a message."""
+        return f"{path} ({self.trace.where(path)})"
+
+    def report(self, path: str, message: str, value: Any = ...) -> None:
+        """Note a problem at a path; ``value`` is shown when given."""
+        shown = "" if value is ... else f"={short(value)}"
+        self.problems.append(f"{path}{shown} ({self.trace.where(path)}): {message}")

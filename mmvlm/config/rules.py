@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from mmvlm.datasets.processor import pipelines, processor_config, views_in
+from mmvlm.datasets.transforms.compose import Compose
 
 from .parts import part_configs
 from .positions import PLAIN_KEYS, UnknownName, names_in, resolve
-from .problems import listing, nearest
+from .problems import Findings, listing, nearest
 from .signatures import wrong_type
 from .sources import weight_problems
-
-if TYPE_CHECKING:
-    from .check import Doctor
+from .work_dir import resolve_checkpoint
 
 #: Where a config names the dtype of computing.
 _PRECISIONS = (
@@ -22,7 +23,7 @@ _PRECISIONS = (
 )
 
 
-def check_parts(doctor: Doctor) -> None:
+def check_parts(doctor: Findings) -> None:
     """Freezing and learning rates may only name parts that the model has."""
     model = doctor.cfg.get("model") or {}
     parts = list(part_configs(model))
@@ -60,7 +61,7 @@ def launched_world_size() -> int | None:
     return None
 
 
-def check_batch(doctor: Doctor, world_size: int | None) -> None:
+def check_batch(doctor: Findings, world_size: int | None) -> None:
     """Compare the effective global batch with the one the LR was chosen for."""
     from .names import parse_name
 
@@ -85,7 +86,7 @@ def check_batch(doctor: Doctor, world_size: int | None) -> None:
         )
 
 
-def check_optimizer(doctor: Doctor) -> None:
+def check_optimizer(doctor: Findings) -> None:
     """The constructor's name must be registered, and its settings its own."""
     from mmvlm.registry import OPTIM_WRAPPER_CONSTRUCTORS
 
@@ -125,7 +126,7 @@ _TRAINING = ("optim_wrapper", "param_scheduler", "train_cfg", "train_dataloader"
 _UNTYPED = ("optim_wrapper.paramwise_cfg.parts.", "randomness.seed")
 
 
-def check_numbers(doctor: Doctor) -> None:
+def check_numbers(doctor: Findings) -> None:
     """Numbers that training is made of must be numbers, and not too small."""
     for name in (*_TRAINING, "val_dataloader", "test_dataloader", "randomness"):
         for path, value in _leaves(doctor.cfg.get(name), name):
@@ -152,7 +153,7 @@ def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
         yield path, value
 
 
-def check_dtypes(doctor: Doctor) -> None:
+def check_dtypes(doctor: Findings) -> None:
     """Every dtype has a name that computing, or loading, knows."""
     from mmvlm.engine.optimizers.optim_wrapper import precision
     from mmvlm.models.utils.hf_loading import as_dtype
@@ -168,7 +169,7 @@ def check_dtypes(doctor: Doctor) -> None:
             doctor.report(path, str(error).partition(": ")[2], name)
 
 
-def check_plain_dicts(doctor: Doctor) -> None:
+def check_plain_dicts(doctor: Findings) -> None:
     """Fields of the runner that are dicts of fixed keys."""
     for field, keys in PLAIN_KEYS.items():
         values = doctor.cfg.get(field)
@@ -184,7 +185,7 @@ def check_plain_dicts(doctor: Doctor) -> None:
                     )
 
 
-def check_sources(doctor: Doctor) -> None:
+def check_sources(doctor: Findings) -> None:
     """Refuse parts whose weights are random though nothing says that they may be."""
     for path, config, _ in doctor.components:
         if path.startswith("model") and not isinstance(
@@ -200,7 +201,7 @@ def check_sources(doctor: Doctor) -> None:
         doctor.warnings.append(f"{doctor.place(path)}: {message}")
 
 
-def check_template(doctor: Doctor) -> None:
+def check_template(doctor: Findings) -> None:
     """Refuse a chat template whose answers have no end that could be learnt."""
     template = build_template(doctor)
     if template is None:
@@ -215,18 +216,36 @@ def check_template(doctor: Doctor) -> None:
     said = "".join(piece.text for piece in pieces if piece.supervised)
     if said.partition(answer)[2] == "":
         doctor.report(
-            "chat_template",
+            _place_of(doctor, "chat_template"),
             "an answer ends with no supervised end mark (EOS), so the model would "
             "never learn to stop. Give the template an end such as '</s>'.",
             _template_name(doctor),
         )
 
 
-def build_template(doctor: Doctor) -> Any:
+def check_frames(doctor: Findings) -> None:
+    """Refuse regions that are written in another frame than pictures are shown in."""
+    from mmvlm.registry import TRANSFORMS
+
+    for path, steps in pipelines(doctor.cfg):
+        shown = [*views_in(steps), *(step for step in steps if "codec" in step)]
+        try:
+            Compose([TRANSFORMS.build(dict(step)) for step in shown]).check_frames()
+        except ValueError as error:
+            doctor.report(path, str(error))
+        except (TypeError, KeyError):
+            continue  # reported where it stands
+
+
+def build_template(doctor: Findings) -> Any:
     """Return the built chat template; None if there is none or it is ill."""
     from mmvlm.registry import CHAT_TEMPLATES
 
-    config = doctor.cfg.get("chat_template")
+    try:
+        config = processor_config(doctor.cfg)["chat_template"]
+    except ValueError as error:
+        doctor.report("processor", str(error))
+        return None
     if any(p.startswith("chat_template") for p in doctor.problems):
         return None
     config = dict(type=config) if isinstance(config, str) else config
@@ -235,49 +254,64 @@ def build_template(doctor: Doctor) -> Any:
     try:
         return CHAT_TEMPLATES.build(dict(config))
     except (ValueError, TypeError, KeyError, ImportError) as error:
-        doctor.report("chat_template", f"cannot be built: {error}")
+        place = _place_of(doctor, "chat_template")
+        doctor.report(place, f"cannot be built: {error}")
         return None
 
 
-def _template_name(doctor: Doctor) -> Any:
-    config = doctor.cfg.get("chat_template")
+def _place_of(doctor: Findings, key: str) -> str:
+    """Return where a config says the tokenizer or the template."""
+    return key if doctor.cfg.get(key) is not None else f"processor.{key}"
+
+
+def _template_name(doctor: Findings) -> Any:
+    config = processor_config(doctor.cfg)["chat_template"]
     return config if isinstance(config, str) else config.get("type")
 
 
-def check_tokenizer(doctor: Doctor) -> None:
+def check_tokenizer(doctor: Findings) -> None:
     """Load the tokenizer and let the template look at it."""
+    from mmvlm.models.language_models.new_tokens import NewTokens
     from mmvlm.registry import TOKENIZERS
-    from mmvlm.text.vocabulary import check_vocabulary, foreign_vocabulary
+    from mmvlm.text.vocabulary import (
+        add_new_tokens,
+        check_vocabulary,
+        foreign_vocabulary,
+    )
 
-    config, template = doctor.cfg.get("tokenizer"), build_template(doctor)
+    template = build_template(doctor)
+    config = processor_config(doctor.cfg)["tokenizer"] if template else None
+    place = _place_of(doctor, "tokenizer")
     if not isinstance(config, dict) or template is None:
         return
     try:
         tokenizer = TOKENIZERS.build(dict(config))
+        add_new_tokens(tokenizer, NewTokens.of(doctor.cfg.get("model")))
     except (ValueError, OSError, ImportError) as error:
-        doctor.report("tokenizer", str(error))
+        doctor.report(place, str(error))
         return
     try:
         template.check_tokenizer(tokenizer)
     except ValueError as error:
-        doctor.report("chat_template", str(error), _template_name(doctor))
+        where = _place_of(doctor, "chat_template")
+        doctor.report(where, str(error), _template_name(doctor))
     language_model = getattr(doctor.model, "language_model", None)
     if language_model is None or not hasattr(tokenizer, "get_vocab"):
         return
     try:
         check_vocabulary(tokenizer, language_model)
     except ValueError as error:
-        doctor.report("tokenizer", str(error))
+        doctor.report(place, str(error))
         return
     architecture = getattr(language_model, "config", None)
     ends = getattr(architecture, "eos_token_id", None)
     if why := foreign_vocabulary(tokenizer, language_model.vocab_size, ends):
         doctor.warnings.append(
-            f"{doctor.place('tokenizer')}: is it the language model's? {why}."
+            f"{doctor.place(place)}: is it the language model's? {why}."
         )
 
 
-def check_build(doctor: Doctor) -> None:
+def check_build(doctor: Findings) -> None:
     """Build the model on the meta device: widths, layers, train rules, tokens.
 
     Skipped for a model whose architecture is not written in the config, and for
@@ -318,7 +352,7 @@ def check_build(doctor: Doctor) -> None:
             )
 
 
-def _check_precision(doctor: Doctor, model: Any) -> None:
+def _check_precision(doctor: Findings, model: Any) -> None:
     """Refuse trained weights in half precision that nothing keeps in float32."""
     from mmvlm.engine.optimizers.float32_weights import (
         half_precision_weights,
@@ -337,14 +371,15 @@ def _check_precision(doctor: Doctor, model: Any) -> None:
             )
 
 
-def check_positions(doctor: Doctor) -> None:
+def check_positions(doctor: Findings) -> None:
     """Warn of samples that may be longer than the language model's positions."""
     from .dry_run import length_limits
 
     guard = getattr(getattr(doctor.model, "language_model", None), "position_guard", 0)
     if not guard or guard.limit is None:
         return
-    for path, limit in length_limits(doctor.cfg):
+    for path, step, _ in length_limits(doctor.cfg):
+        limit = step["max_length"]
         if limit <= guard.limit:
             continue
         text = (
@@ -358,7 +393,7 @@ def check_positions(doctor: Doctor) -> None:
             doctor.warnings.append(f"{where}: samples of {limit} tokens are {text}.")
 
 
-def check_files(doctor: Doctor, which: bool | Iterable[str]) -> None:
+def check_files(doctor: Findings, which: bool | Iterable[str]) -> None:
     """Report annotation files, picture folders and checkpoints that are missing."""
     everything = ("train", "val", "test", "load_from")
     names = everything if which is True else tuple(which)
@@ -373,9 +408,7 @@ def check_files(doctor: Doctor, which: bool | Iterable[str]) -> None:
         _checkpoint_files(doctor)
 
 
-def _checkpoint_files(doctor: Doctor) -> None:
-    from mmvlm.engine.runner.checkpoint import resolve_checkpoint
-
+def _checkpoint_files(doctor: Findings) -> None:
     load_from = doctor.cfg.get("load_from") or []
     single = isinstance(load_from, (str, dict))
     for number, item in enumerate([load_from] if single else load_from):
@@ -391,7 +424,7 @@ def _checkpoint_files(doctor: Doctor) -> None:
 
 def _how_to_train(folder: str) -> str:
     """Return the command whose work dir a missing checkpoint would be, or nothing."""
-    from .load import find_config
+    from .find import find_config
 
     parent, name = os.path.split(os.path.normpath(folder))
     if os.path.basename(parent) != "work_dirs":
@@ -403,7 +436,7 @@ def _how_to_train(folder: str) -> str:
     return f" Train it first: python tools/train.py {os.path.relpath(file)}"
 
 
-def _dataset_files(doctor: Doctor, path: str, config: dict) -> None:
+def _dataset_files(doctor: Findings, path: str, config: dict) -> None:
     from mmvlm.datasets.tiny_scenes.build import maker_of
 
     root = config.get("data_root") or ""

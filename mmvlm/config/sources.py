@@ -250,7 +250,7 @@ def _left_out(path: Any) -> set[str]:
     """
     from mmengine.config import Config
 
-    from .load import find_config
+    from .find import find_config
 
     if not isinstance(path, str) or path.endswith((".pth", ".safetensors", ".bin")):
         return set()
@@ -295,7 +295,10 @@ def _is_frozen(rule: Any) -> bool:
 def _new_rows(cfg: Any, sources: list[WeightSource]) -> list[tuple[str, str]]:
     """Return the problem of new embedding rows that stay what they began as."""
     text = cfg["model"].get("language_model")
-    if not isinstance(text, dict) or not text.get("num_new_tokens"):
+    if not isinstance(text, dict):
+        return []
+    new, number = text.get("new_tokens") or {}, text.get("num_new_tokens")
+    if not number and (not new or new.get("train", "rows") is not None):
         return []
     rules = cfg["model"].get("train_parts") or {}
     rule = rules.get("language_model", _default_rule(text))
@@ -305,19 +308,13 @@ def _new_rows(cfg: Any, sources: list[WeightSource]) -> list[tuple[str, str]]:
     anew = cfg["model"].get("random_init")  # --tiny has dropped what it loads
     if rule is False or loaded or anew or _trains_tables(rule):
         return []
-    path = "model.language_model.num_new_tokens"
-    if not isinstance(rule, dict) or "only" not in rule:
-        names = ["lora"] if rule == "lora" else ["adapters"]
-    else:
-        names = list(rule["only"])
-    tied = (text.get("config") or {}).get("tie_word_embeddings")
-    names += ["embed_tokens"] if tied else ["embed_tokens", "lm_head"]
+    path = "model.language_model.new_tokens"
     return [
         (
-            path,
+            "model.language_model.num_new_tokens" if number else path,
             f"train_parts.language_model={rule!r} trains none of the new rows, which "
-            "would stay the mean of the old ones. Set train_parts.language_model="
-            f"dict(only={names}), or load rows that were trained.",
+            f"would stay what they begin as. Set {path}=dict(tokens=[...], "
+            "train='rows'), or load rows that were trained.",
         )
     ]
 

@@ -15,6 +15,8 @@ from typing import Any
 
 from mmengine.config import Config
 
+from mmvlm.datasets.processor import pipelines, processor_config
+
 from .toy_data import make_toy_llava
 
 _VISION = dict(
@@ -91,13 +93,12 @@ def make_tiny(cfg: Config, max_iters: int = 2, folder: str | None = None) -> Con
             and gives no ``config`` to shrink.
 
     """
-    if cfg.get("tokenizer") is not None:
-        codec = cfg.tokenizer.get("codec")  # its tokens stay: the model has their rows
-        cfg.tokenizer = _tiny_tokenizer(cfg.get("chat_template"))
-        if codec:
-            cfg.tokenizer["codec"] = codec
+    tokenizer = _tiny_tokenizer(processor_config(cfg), cfg.get("model"))
+    for holder in (cfg, cfg.get("processor") or {}):
+        if holder.get("tokenizer") is not None:
+            holder["tokenizer"] = tokenizer
     if cfg.get("model") is not None:
-        cfg.model = tiny_model(cfg.model, _special_ids(cfg.get("tokenizer")))
+        cfg.model = tiny_model(cfg.model, _special_ids(tokenizer))
     _tiny_data(cfg, folder or toy_folder())
     _tiny_schedule(cfg, max_iters)
     return cfg
@@ -203,6 +204,8 @@ def _tiny_part(part: dict, config: dict, sizes: dict) -> dict:
     result["config"] = {**kept, **sizes}
     if part.get("attention") == "flash_attention_2":
         result["attention"] = "segment"
+    if part.get("new_tokens"):  # a tiny table has no rows to spare
+        result["new_tokens"] = {**part["new_tokens"], "first_id": None}
     if part.get("lora"):
         result["lora"] = {**part["lora"], "r": 4, "alpha": 8}
     return result
@@ -235,6 +238,8 @@ def _selected(part: Any) -> Iterator[int]:
     layers = part.get("select_layers")
     if layers is None and isinstance(part.get("type"), str):
         part_class = MODELS.get(part["type"])
+        if part_class is None:  # a codec of new tokens
+            return
         accepted = inspect.signature(part_class).parameters
         layers = getattr(accepted.get("select_layers"), "default", None)
         layers = layers or getattr(part_class, "default_layers", ())
@@ -243,18 +248,28 @@ def _selected(part: Any) -> Iterator[int]:
         yield from _selected(value)
 
 
-def _tiny_tokenizer(template: Any) -> dict:
+def _tiny_tokenizer(processor: dict, model: Any) -> dict | None:
+    """Return a tokenizer with the special tokens of template and codec."""
+    from mmvlm.models.language_models.new_tokens import NewTokens
     from mmvlm.registry import CHAT_TEMPLATES
     from mmvlm.text.templates.tokenizer_chat import TokenizerChatTemplate
 
+    full, template = processor["tokenizer"], processor["chat_template"]
+    if full is None:
+        return None
+    codec = processor.get("codec") or (isinstance(full, dict) and full.get("codec"))
+    options = dict(codec=codec) if codec else {}
+    new = NewTokens.of(model)
     special: tuple[str, ...] = ()
     if template is not None:
         config = dict(type=template) if isinstance(template, str) else dict(template)
         built = CHAT_TEMPLATES.build(config)
         if isinstance(built, TokenizerChatTemplate):
-            return dict(type="TinyTokenizer", **_CHATML)
+            return dict(type="TinyTokenizer", **_CHATML, **options)
         special = tuple(built.special_tokens)
-    return dict(type="TinyTokenizer", special_tokens=list(special))
+    new_names = () if new is None else new.names  # the model brings them
+    special = tuple(token for token in special if token not in new_names)
+    return dict(type="TinyTokenizer", special_tokens=list(special), **options)
 
 
 def _special_ids(tokenizer: dict | None) -> dict[str, Any]:
@@ -287,7 +302,7 @@ def _tiny_data(cfg: Config, folder: str) -> None:
                 data_root=os.path.dirname(annotation),
                 ann_file=os.path.basename(annotation),
                 image_prefix="images",
-                pipeline=_tiny_pipeline(cfg.train_dataloader["dataset"]),
+                **_tiny_pipeline(cfg),
                 **_text_filter(cfg),
             ),
         )
@@ -299,31 +314,36 @@ def _tiny_data(cfg: Config, folder: str) -> None:
 
 def _text_filter(cfg: Config) -> dict:
     """The plain template renders pictures with captions only."""
-    template = cfg.get("chat_template")
+    template = processor_config(cfg)["chat_template"]
     name = template if isinstance(template, str) else (template or {}).get("type")
     captions_only = name in ("plain", "v0_plain")
     return dict(filter_cfg=dict(modality="image")) if captions_only else {}
 
 
-def _tiny_pipeline(dataset: dict) -> list:
-    """Return the first pipeline below a dataset, without fixed picture sizes."""
-    pipeline = next(_pipelines(dataset), [])
+def _tiny_pipeline(cfg: Config) -> dict:
+    """Take fixed picture sizes out of the processor, or the first pipeline.
+
+    Returns:
+        dict: ``pipeline`` of the toy data, if the processor does not give it.
+
+    """
+    own = cfg.get("processor")
+    if own:
+        steps = [own["views"]] if own.get("views") else []
+        tiny = _tiny_steps([*steps, *own.get("transforms", ())])
+        own["transforms"] = tiny[len(steps) :]
+        own["views"] = tiny[0] if steps else None
+        return {}
+    found = pipelines(cfg, "train_dataloader")
+    return dict(pipeline=_tiny_steps(next((steps for _, steps in found), [])))
+
+
+def _tiny_steps(pipeline: list) -> list:
     steps = [{k: v for k, v in step.items() if k != "size"} for step in pipeline]
     for step in steps:
         if isinstance(step.get("tokenizer"), dict):
             step["tokenizer"] = dict(type="TinyTokenizer")
     return steps
-
-
-def _pipelines(value: Any) -> Iterator[list]:
-    if isinstance(value, dict):
-        if value.get("pipeline"):
-            yield value["pipeline"]
-        for item in value.values():
-            yield from _pipelines(item)
-    elif isinstance(value, (list, tuple)):
-        for item in value:
-            yield from _pipelines(item)
 
 
 def _tiny_schedule(cfg: Config, max_iters: int) -> None:

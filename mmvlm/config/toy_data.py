@@ -28,7 +28,6 @@ def make_toy_llava(folder: str | os.PathLike, num_samples: int = 12) -> str:
 
     Returns:
         str: path of the annotation file; pictures lie below ``images`` beside it.
-
     """
     folder = Path(folder)
     images = folder / "images"

@@ -14,6 +14,8 @@ from mmengine.logging import print_log
 from mmvlm.utils.files import whole_folder, write_atomic
 
 CONFIG, TOKENIZER, MODEL = "config.py", "tokenizer", "model.json"
+#: Where a config names the run's own tokenizer.
+_OWN = ("tokenizer", "processor.tokenizer")
 #: Keywords that name files or folders, relative to where a run was started,
 _PATHS = frozenset(
     "name_or_path pretrained checkpoint checkpoint_path load_from path folder "
@@ -69,11 +71,12 @@ def _write_tokenizers(folder: Path, components: list, tokenizer: Any) -> dict[st
     from mmvlm.registry import TOKENIZERS
 
     written, names = {}, {}
-    trust = dict(components).get("tokenizer", {}).get("trust_remote_code", False)
+    own = next((w for w, _ in components if w in _OWN), "tokenizer")
+    trust = dict(components).get(own, {}).get("trust_remote_code", False)
     if tokenizer is not None and _write_tokenizer(folder / TOKENIZER, tokenizer, trust):
-        written["tokenizer"] = TOKENIZER
+        written[own] = TOKENIZER
     for where, part in components:
-        if where == "tokenizer" or part["type"] != "HFTokenizer":
+        if where in _OWN or part["type"] != "HFTokenizer":
             continue
         same = json.dumps(part, sort_keys=True, default=str)
         if same not in names:
@@ -232,3 +235,39 @@ __all__ = [
     "use_own_files",
     "write_model_files",
 ]
+
+
+def find_last(folder: str | os.PathLike) -> str | None:
+    """Return the newest checkpoint of a folder, None when there is none."""
+    note = Path(folder) / "last_checkpoint"
+    if not note.is_file():
+        return None
+    path = Path(folder) / note.read_text().strip()
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"'{note}' names '{path.name}', which is not there. Name a checkpoint "
+            f"itself, or delete '{note}' to start anew."
+        )
+    return str(path)
+
+
+def resolve_checkpoint(path: str | os.PathLike) -> Path:
+    """Return the file that a path means; a work dir means its newest checkpoint.
+
+    Raises:
+        FileNotFoundError: naming the path and what lies in its folder.
+
+    """
+    path = Path(path).expanduser()
+    if path.is_file():
+        return path
+    if path.is_dir():
+        newest = find_last(path)
+        if newest is not None:
+            return Path(newest)
+        what = f"'{path}' holds no checkpoint of a run: it has no file last_checkpoint"
+        folder = path
+    else:
+        what, folder = f"checkpoint '{path}' does not exist", path.parent
+    near = sorted(p.name for p in folder.glob("*.pth")) if folder.is_dir() else []
+    raise FileNotFoundError(f"{what}. Checkpoints in that folder: {near or 'none'}.")

@@ -1,5 +1,6 @@
 """Readers, transforms, samplers and mixtures."""
 
-from mmvlm.utils.imports import import_submodules
+# mmengine's own loader asks its root registry for it, which imports nothing.
+from .collate import collate_flat
 
-import_submodules(__name__, __path__)
+__all__ = ["collate_flat"]

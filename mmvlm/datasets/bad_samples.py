@@ -38,7 +38,6 @@ class BadRecord:
             file before this run) or what the error's ``counted_as`` says
             (``dropped``: left out on purpose, for example as too long).
         limited (bool): False for one that the dataset doctor has listed.
-
     """
 
     dataset: str
@@ -67,7 +66,6 @@ class QuarantineFile:
 
     Args:
         path (str): created at the first failure.
-
     """
 
     def __init__(self, path: str) -> None:
@@ -145,7 +143,6 @@ class BadSamplePolicy:
     Raises:
         ValueError: for an unknown policy, a fraction outside 0-1, or
             ``quarantine`` without a file.
-
     """
 
     def __init__(
@@ -209,7 +206,6 @@ class BadSamplePolicy:
             DataError: under ``raise``.
             RuntimeError: under every policy, when the error is a fault of the
                 code and not of the data.
-
         """
         # Transforms name the sample as well; once is enough.
         reason = reason_of(error).removeprefix(f"sample {index} of {dataset}: ")
@@ -236,7 +232,6 @@ class BadSampleCounter:
             ``min(total, 1000)`` samples, so that one early failure does not
             stop a run. Samples that the dataset doctor has listed are counted, but
             not held against it.
-
     """
 
     def __init__(self, max_fraction: float = 0.01, total: int = 1000) -> None:
@@ -266,7 +261,6 @@ class BadSampleCounter:
         Args:
             records (Iterable[BadRecord]): the batch's ``bad_records``.
             num_seen (int): samples of the batch, the bad ones included.
-
         """
         self.num_seen += num_seen
         for record in records:
@@ -282,7 +276,6 @@ class BadSampleCounter:
 
         Raises:
             DataError: naming counts and first reasons, when too many are bad.
-
         """
         allowed = self.max_fraction * max(self.num_seen, self.floor)
         if self.num_bad > allowed:

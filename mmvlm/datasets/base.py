@@ -16,7 +16,6 @@ from torch.utils.data import Dataset
 from mmvlm.structures import AnnotatedImage, Conversation
 
 from .bad_samples import BadRecord, BadSamplePolicy
-from .blind import deal_inputs
 from .index.records import MEDIA, PICTURE, PICTURES, TURNS, RecordFacts, collect_facts
 from .index.token_lengths import TokenLengths
 from .transforms.compose import Compose
@@ -108,6 +107,8 @@ class ConversationDataset(Dataset, ABC):
         self._donors: np.ndarray | None = None
         self._media_donors: np.ndarray | None = None
         if shuffle_images:
+            from .blind import deal_inputs
+
             self._donors = deal_inputs(self, self._safe_image_keys)
             self._media_donors = deal_inputs(self, self._media_pairs)
         self.pipeline = Compose(pipeline)

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from .base import ConversationDataset
+from torch.utils.data import Dataset
 
 
-def deal_inputs(
-    dataset: ConversationDataset, keys_of: Callable[[Any], tuple]
-) -> np.ndarray:
+def deal_inputs(dataset: Dataset, keys_of: Callable[[Any], tuple]) -> np.ndarray:
     """Give each row the inputs of another: a derangement, seeded.
 
     Distinct sets of pictures are put on a shuffled circle and each is replaced by its

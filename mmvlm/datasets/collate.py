@@ -49,7 +49,6 @@ def collate_flat(items: Sequence[dict | BadRecord]) -> dict:
         ValueError: naming the sample, when slots and inputs do not agree, marks and
             targets of a head do not agree, or the position of an input would be
             trained.
-
     """
     bad_records = [item for item in items if isinstance(item, BadRecord)]
     samples = [item for item in items if not isinstance(item, BadRecord)]
@@ -113,7 +112,6 @@ def _stream(samples: list[EncodedSample], ids: tuple[str, ...]) -> TokenStream:
 
     Raises:
         ValueError: naming the sample, for a label that is no token.
-
     """
     stream = TokenStream.join(samples)
     wrong = stream.target_rows[stream.targets < 0]
@@ -212,6 +210,8 @@ def _targets(
                 rows.append(int(starts[number]) + mark.start)
                 owner.append(number)
                 values.append(torch.as_tensor(own[mark.index]))
+        if not values:
+            continue
         shapes = tuple(tuple(value.shape) for value in values)
         same = len(set(shapes)) < 2
         flat = torch.stack(values) if same else torch.cat([v.flatten() for v in values])

@@ -1,5 +1,1 @@
 """Metrics and evaluators."""
-
-from mmvlm.utils.imports import import_submodules
-
-import_submodules(__name__, __path__)

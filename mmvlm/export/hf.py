@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from mmengine.logging import print_log
 
+from mmvlm.datasets.processor import VLMProcessor
 from mmvlm.export.hf_files import (
     add_image_token,
     save_generation_config,
@@ -27,7 +28,6 @@ from mmvlm.export.keys import (
     to_canonical,
     to_hf_disk,
 )
-from mmvlm.text.context import VLMContext
 from mmvlm.utils.files import check_empty, whole_folder, writing_into
 
 EMBED = "language_model.model.embed_tokens.weight"
@@ -154,7 +154,7 @@ def select_strategy(model: Any) -> str:
 
 def export_hf(
     model: Any,
-    context: VLMContext,
+    processor: VLMProcessor,
     folder: str | Path,
     *,
     view: dict,
@@ -169,7 +169,7 @@ def export_hf(
 
     Args:
         model (VisionLanguageModel): loaded, LoRA already merged.
-        context (VLMContext): tokenizer and template.
+        processor (VLMProcessor): tokenizer and template.
         folder (str | Path): new folder.
         view (dict): the view transform of the test pipeline.
         generation (dict | None): generation defaults (``max_new_tokens``, ...).
@@ -186,7 +186,7 @@ def export_hf(
     folder = Path(folder)
     check_empty(folder, overwrite)
     check_exportable(model)
-    tokenizer, image_token_id = add_image_token(context.tokenizer)
+    tokenizer, image_token_id = add_image_token(processor.tokenizer)
     state = to_canonical(model.state_dict(), OURS, source="model")
     if connector_depth(state) != 2:
         raise ValueError(f"connector has {connector_depth(state)} layers, expected 2.")
@@ -196,8 +196,8 @@ def export_hf(
     config = llava_config(model, image_token_id, len(state[EMBED]))
     with whole_folder(folder, replace=overwrite) as temporary:
         _save_weights(state, config, temporary, dtype)
-        save_processor(temporary, context, tokenizer, view, select_strategy(model))
-        save_generation_config(temporary, context, generation)
+        save_processor(temporary, processor, tokenizer, view, select_strategy(model))
+        save_generation_config(temporary, processor, generation)
     print_log(
         f"exported to {folder}: image token id {image_token_id}, {len(state[EMBED])} "
         "embedding rows.",

@@ -9,9 +9,9 @@ from typing import Any
 
 from mmengine.logging import print_log
 
+from mmvlm.datasets.processor import VLMProcessor
 from mmvlm.export.chat_jinja import IMAGE_TOKEN, to_jinja
 from mmvlm.structures import VisionEncoderSpec
-from mmvlm.text.context import VLMContext
 
 #: View transform -> fields of the transformers image processor.
 PAD, CROP, RESIZE = "PadToSquare", "CenterCropSquare", "ResizeSquare"
@@ -99,13 +99,13 @@ def image_processor(view: dict, spec: VisionEncoderSpec) -> Any:
 
 
 def save_processor(
-    folder: Path, context: VLMContext, tokenizer: Any, view: dict, strategy: str
+    folder: Path, processor: VLMProcessor, tokenizer: Any, view: dict, strategy: str
 ) -> None:
     """Write tokenizer, image processor, processor and chat template.
 
     Args:
         folder (Path): of the export.
-        context (VLMContext): template and vision spec.
+        processor (VLMProcessor): template and vision spec.
         tokenizer (Any): with the image token.
         view (dict): the view transform of the pipeline.
         strategy (str): ``vision_feature_select_strategy``.
@@ -114,14 +114,14 @@ def save_processor(
     from transformers import LlavaProcessor
 
     try:
-        jinja = to_jinja(context.template, tokenizer)
+        jinja = to_jinja(processor.template, tokenizer)
     except ValueError as error:
         jinja = None
         print_log(f"no chat template is exported: {error}", "current", 30)
-    spec = context.spec
+    spec = processor.spec
     if getattr(tokenizer, "chat_template", None) is not None:
         tokenizer.chat_template = jinja
-    processor = LlavaProcessor(
+    written = LlavaProcessor(
         image_processor=image_processor(view, spec),
         tokenizer=tokenizer,
         patch_size=spec.patch_size,
@@ -131,24 +131,24 @@ def save_processor(
         num_additional_image_tokens=spec.num_prefix_tokens,
         chat_template=jinja,
     )
-    processor.save_pretrained(str(folder))
+    written.save_pretrained(str(folder))
     # transformers 5.x keeps it inside processor_config.json, where 4.x does not look.
-    processor.image_processor.save_pretrained(str(folder))
+    written.image_processor.save_pretrained(str(folder))
 
 
 def save_generation_config(
-    folder: Path, context: VLMContext, generation: dict | None
+    folder: Path, processor: VLMProcessor, generation: dict | None
 ) -> None:
     """Write ``generation_config.json``: stop ids of the template, our defaults."""
     from transformers import GenerationConfig
 
-    tokenizer = context.tokenizer
+    tokenizer = processor.tokenizer
     eos = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
-    for text in context.template.stop_strings:
+    for text in processor.template.stop_strings:
         number = _one_token(tokenizer, text)
         if number is not None and number not in eos:
             eos.append(number)
-    if several := several_tokens(context):
+    if several := several_tokens(processor):
         print_log(
             f"stop strings {several} are not one token each: pass them to generate() "
             f"(stop_strings={several}, tokenizer=processor.tokenizer).",
@@ -167,9 +167,9 @@ def save_generation_config(
     )
 
 
-def several_tokens(context: VLMContext) -> list[str]:
+def several_tokens(processor: VLMProcessor) -> list[str]:
     """Return the stop strings that no token id can stand for."""
-    tokenizer, stops = context.tokenizer, context.template.stop_strings
+    tokenizer, stops = processor.tokenizer, processor.template.stop_strings
     return [text for text in stops if _one_token(tokenizer, text) is None]
 
 

@@ -303,13 +303,6 @@ def config_from_llava(official: Mapping[str, Any], folder: str | Path) -> Config
         connector=connector,
         language_model=dict(type="HFCausalLM", config=_text_config(official)),
     )
-    steps = [
-        dict(type="LoadImages"),
-        view,
-        dict(type="EncodeConversation", mode="generate"),
-        dict(type="PackVLMInputs"),
-    ]
-    dataset = dict(type="LLaVADataset", ann_file="questions.json", pipeline=steps)
     return Config(
         dict(
             default_scope="mmvlm",
@@ -318,12 +311,7 @@ def config_from_llava(official: Mapping[str, Any], folder: str | Path) -> Config
                 type="HFTokenizer", name_or_path=str(folder), use_fast=False
             ),
             chat_template=template_of(official, folder) or _UNKNOWN_TEMPLATE,
-            test_dataloader=dict(
-                batch_size=1,
-                sampler=dict(type="SequentialBatchSampler"),
-                collate_fn=dict(type="collate_flat"),
-                dataset=dataset,
-            ),
+            processor=dict(type="VLMProcessor", views=view),
         )
     )
 
@@ -400,7 +388,7 @@ def _text_config(official: Mapping[str, Any]) -> dict:
 
 def _known_tower(official: Mapping[str, Any]) -> dict:
     """Return the config of a tower by its name: a folder, or one that we ship."""
-    from mmvlm.config.load import config_roots
+    from mmvlm.config.find import config_roots
 
     path = str(official.get("mm_vision_tower") or "")
     name = os.path.basename(path.rstrip("/"))

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from mmengine.logging import print_log
 
-from mmvlm.models.language_models.peft import is_lora_parameter
+from mmvlm.models.utils.freezing import is_lora_parameter
 
 
 def merge_lora(model: torch.nn.Module) -> dict[str, int]:

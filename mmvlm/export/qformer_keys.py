@@ -66,7 +66,6 @@ def style_of(keys: Iterable[str], source: str = "checkpoint") -> Style:
 
     Raises:
         ValueError: when it holds no Q-Former and no projection.
-
     """
     keys = list(keys)
     lavis = ("Qformer.", "ln_vision.", *(f"{name}." for name in PROJECTIONS))
@@ -97,7 +96,6 @@ def to_ours(
 
     Returns:
         tuple: our names to tensors, and the names of what was left out.
-
     """
     norm = "embeddings.layernorm" if instruction_aware else "layernorm"
     renamed, left_out = {}, []
@@ -120,7 +118,6 @@ def from_ours(
         state (Mapping): state dict of a ``QFormerConnector``.
         style (str): ``lavis`` or ``hf``.
         projection (str): name of the projection in LAVIS style.
-
     """
     return {
         _rename(key, _FROM_OURS[style]).replace("{projection}", projection): tensor

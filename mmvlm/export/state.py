@@ -23,7 +23,6 @@ def read_state(path: str | Path) -> dict[str, torch.Tensor]:
         FileNotFoundError: naming the path, when there is nothing to read.
         ValueError: when a file is cut, holds more than tensors, or the shards
             do not hold what the index names.
-
     """
     path = Path(path)
     if path.is_file():
@@ -112,7 +111,6 @@ def read_json(path: str | Path) -> dict[str, Any]:
     Raises:
         FileNotFoundError: when there is none.
         ValueError: naming the file, when it is not one JSON object.
-
     """
     path = Path(path)
     if not path.is_file():

@@ -46,7 +46,6 @@ def to_official(
     Raises:
         ValueError: listing weights that the official code has no place for, such
             as adapters (merge them first) or another fuser.
-
     """
     canonical = to_canonical(state, OURS, source)
     fuser = {n for n in canonical if n.startswith("connector.fuser.")}
@@ -95,7 +94,6 @@ def export_llava(
 
     Raises:
         ValueError: as :func:`to_official`.
-
     """
     from mmvlm.engine.runner.checkpoint import save_atomic
 
@@ -139,7 +137,6 @@ def export_folder(
     Raises:
         FileExistsError: when ``folder`` holds something.
         ValueError: as :func:`to_official`.
-
     """
     from huggingface_hub import save_torch_state_dict
     from transformers import GenerationConfig
@@ -190,7 +187,6 @@ def export_stage_1(
 
     Raises:
         ValueError: when there is no connector, or one that is not official.
-
     """
     own = {key: value for key, value in state.items() if key.startswith("connector.")}
     if not own:

@@ -29,7 +29,6 @@ class Instance:
         id (str): as the file gives it.
         is_crowd (bool): several things that were not told apart.
         meta (dict): what else the file says.
-
     """
 
     box: tuple[float, float, float, float] | None = None
@@ -62,7 +61,6 @@ class Span:
         instances (tuple[int, ...]): indices of the instances; empty for a phrase
             without a region.
         types (tuple[str, ...]): ``people``, ``clothing``, ... (Flickr30k Entities).
-
     """
 
     start: int
@@ -94,7 +92,6 @@ class VisualQuestion:
         instances (tuple[int, ...]): what question or answer point at.
         id (str): of the question.
         meta (dict): what else the file says (type, confidence, ...).
-
     """
 
     question: str
@@ -123,7 +120,6 @@ class AnnotatedImage:
         questions (tuple[VisualQuestion, ...]): about it.
         id (str): of the record.
         meta (dict): what metrics want.
-
     """
 
     image: Any

@@ -55,7 +55,6 @@ class TokenStream(_Tensors):
 
     Args:
         seq_lens (tuple[int, ...]): B lengths, on the host.
-
     """
 
     input_ids: torch.Tensor
@@ -121,7 +120,6 @@ class Inputs(_Tensors):
         parent (tuple[int, ...]): which image of the batch each input belongs to
             (regions, questions); empty for those that stand alone.
         shapes (tuple[tuple[int, ...], ...]): of every entry, where they differ.
-
     """
 
     values: torch.Tensor
@@ -162,7 +160,6 @@ class Inputs(_Tensors):
 
         Returns:
             list: numbers of the inputs, and the group with stacked ``values``.
-
         """
         if not self.shapes:
             return [(list(range(len(self))), self)]
@@ -201,7 +198,6 @@ class SampleInputs:
         parent (tuple[int, ...]): which image of the sample each input belongs to;
             empty for those that stand alone.
         fills_slots (bool): whether each of them has a slot in the text.
-
     """
 
     values: torch.Tensor | list[torch.Tensor]
@@ -226,7 +222,6 @@ class SampleInputs:
 
         Raises:
             ValueError: naming the sample.
-
         """
         numbers = sorted(slot.index for slot in slots if slot.modality == kind)
         expected = list(range(len(self))) if self.fills_slots else []
@@ -252,7 +247,6 @@ class Targets(_Tensors):
             trained stream.
         owner (tuple[int, ...]): sample of each.
         values (Inputs): what is to be learnt, one entry per target.
-
     """
 
     rows: torch.Tensor
@@ -276,7 +270,6 @@ class VLMBatch(_Tensors):
             term (``text`` and the heads' own). The train loop sets them to the counts
             of the whole optimizer step; a term without one is divided by this
             batch's own count.
-
     """
 
     streams: dict[str, TokenStream]

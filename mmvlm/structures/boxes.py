@@ -20,7 +20,6 @@ class Boxes:
             the boxes lie in.
         frame (str): ``pixel`` (0 .. width), ``unit`` (0 .. 1) or ``thousand``
             (0 .. 1000).
-
     """
 
     xyxy: np.ndarray

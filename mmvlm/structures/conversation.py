@@ -28,7 +28,6 @@ class TextMark:
             these characters as one token.
         kind (str): of the input (``region``), or what the head learns (``mask``).
         index (int): counts the inputs, or what the head learns, of the sample.
-
     """
 
     start: int
@@ -54,7 +53,6 @@ class Text:
             already (a reply of the model in a longer chat); empty for none of
             these. It takes no part in comparisons.
         marks (tuple[TextMark, ...]): in order, none across another.
-
     """
 
     text: str
@@ -101,7 +99,6 @@ class Region:
         polygons (tuple): per box a tuple of flat ``x, y, x, y, ...`` rings.
         rles (tuple): per box its mask as COCO's run lengths ``{"size", "counts"}``
             or None; stands in for ``polygons``.
-
     """
 
     image: int
@@ -119,7 +116,6 @@ class Media:
     Args:
         modality (str): key of ``Conversation.media``.
         index (int): counts into ``Conversation.media[modality]``.
-
     """
 
     modality: str
@@ -138,7 +134,6 @@ class Turn:
         parts (tuple[Part, ...]): text, images, regions and media in order.
         supervised (bool | None): whether the turn is trained; None means that
             the role decides (assistant turns are).
-
     """
 
     role: Role
@@ -169,7 +164,6 @@ class Conversation:
         media (dict[str, list]): inputs that are no pictures, by modality: a path,
             an array, or a list of either that makes one input (a picture and its
             depth map, the frames of a video).
-
     """
 
     turns: list[Turn]
@@ -191,7 +185,6 @@ class Conversation:
             >>> talk = Conversation.from_texts("Colour?", "Red.", images=["a.png"])
             >>> talk.turns[0].parts
             (Image(index=0), Text(text='\nColour?'))
-
         """
         turns = [] if system is None else [Turn("system", (Text(system),))]
         for number, text in enumerate(texts):
@@ -222,7 +215,6 @@ class Conversation:
             ValueError: naming the sample, when an input is never shown, shown
                 twice or missing, a region's picture is not there, or when there
                 is no turn.
-
         """
         if not self.turns:
             raise ValueError(f"sample '{self.id}': no turns.")

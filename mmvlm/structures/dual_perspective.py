@@ -33,7 +33,6 @@ class DualPerspective:
 
     Raises:
         ValueError: ``grid`` below 1, no kind, an unknown one or another order.
-
     """
 
     grid: int = 3
@@ -72,7 +71,6 @@ class DualPerspective:
             original (tuple[int, int]): height and width of the picture.
             view (tuple[int, int]): height and width of one view.
             **place: ``scale`` and ``offset`` into the resized view.
-
         """
         return ViewLayout(
             original_size=original,
@@ -113,7 +111,6 @@ def crop_views(
 
     Raises:
         ValueError: when a side is no multiple of N, or ``kind`` is unknown.
-
     """
     row, column = _places(maps.ndim, dims)
     sides = (maps.shape[row], maps.shape[column])
@@ -145,7 +142,6 @@ def reassemble_views(
 
     Raises:
         ValueError: when there are not N * N crops, or ``kind`` is unknown.
-
     """
     if len(crops) != grid**2:
         raise ValueError(
@@ -175,7 +171,6 @@ def recrop_views(
     Shape:
         - ``crops``: (N * N, ..., h, w); output: the same; the input itself when both
           kinds are one
-
     """
     if kinds[0] == kinds[1]:
         return crops

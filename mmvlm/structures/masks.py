@@ -31,7 +31,6 @@ def check_polygons(polygons: object, size: Size) -> tuple[tuple[float, ...], ...
         ValueError: for no list, an odd number of coordinates, fewer than three
             points, a coordinate that is no finite number, or a point further
             outside than the picture is long.
-
     """
     if not isinstance(polygons, list | tuple) or not polygons:
         raise ValueError(f"polygons: expected a list of rings, got {polygons!r:.80}.")
@@ -69,7 +68,6 @@ def check_rle(rle: object, size: Size) -> dict:
 
     Raises:
         ValueError: for another size, or runs that do not fill the picture.
-
     """
     if not isinstance(rle, dict) or not {"size", "counts"} <= set(rle):
         raise ValueError(f"RLE: expected {{'size', 'counts'}}, got {rle!r:.80}.")
@@ -118,7 +116,6 @@ def mask_to_rle(mask: np.ndarray) -> dict:
 
     Raises:
         ValueError: when the array does not have two dimensions.
-
     """
     if mask.ndim != 2:
         raise ValueError(f"mask: expected (H, W), got {mask.shape}.")
@@ -162,7 +159,6 @@ def label_map_rles(label_map: np.ndarray) -> dict[int, dict]:
 
     Args:
         label_map (np.ndarray): (H, W) of integers.
-
     """
     size = label_map.shape
     flat = label_map.ravel(order="F")
@@ -185,7 +181,6 @@ def instance_rle(instance: Instance, size: Size) -> dict | None:
 
     Raises:
         ValueError: naming the instance, when its mask is damaged or holds no pixel.
-
     """
     if instance.rle is None and not instance.polygons:
         return None
@@ -207,7 +202,6 @@ def union_rle(instances: Iterable[Instance], size: Size) -> dict:
 
     Raises:
         ValueError: naming an instance without a mask, or with a damaged one.
-
     """
     rles = []
     for instance in instances:
@@ -231,7 +225,6 @@ def draw_outlined(mask: np.ndarray, points: Sequence, value: int) -> None:
         mask (np.ndarray): (H, W) uint8, drawn into.
         points (Sequence): pairs x, y.
         value (int): what its pixels become.
-
     """
     import cv2
 

@@ -27,7 +27,6 @@ def fitted_to_area(
         side (int): the area is that of a square of this side.
         patch (int): pixels per patch side.
         upscale (bool): also enlarge what is smaller.
-
     """
     height, width = size
     if height * width > side * side or upscale:
@@ -89,7 +88,6 @@ def grids_of(layouts: Sequence[ViewLayout], patch: int) -> list[Size]:
     Args:
         layouts (Sequence[ViewLayout]): one per picture.
         patch (int): pixels per patch side.
-
     """
     if not any(layout.grids for layout in layouts):
         return []
@@ -111,7 +109,6 @@ def unpacked(view: np.ndarray, layout: ViewLayout, number: int) -> np.ndarray:
     Shape:
         - ``view``: (3, H, W)
         - output: (3, h, w), of the view's own grid; (3, H, W) if it is not packed
-
     """
     if not layout.grids:
         return view
@@ -129,7 +126,6 @@ def slices_of(layout: ViewLayout) -> Size:
 
     Raises:
         ValueError: for several views that are no slices.
-
     """
     if layout.kind == "slices" and layout.extra:
         return layout.extra
@@ -147,7 +143,6 @@ class SliceTokenCount:
 
     Args:
         per_view (TokenCount): of the views alone.
-
     """
 
     per_view: TokenCount

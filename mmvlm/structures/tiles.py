@@ -22,7 +22,6 @@ def select_best_resolution(original: Size, candidates: Sequence[Size]) -> Size:
         original (tuple[int, int]): height and width in pixels.
         candidates (Sequence[tuple[int, int]]): heights and widths in pixels; the
             first wins a tie.
-
     """
     height, width = original
 
@@ -42,7 +41,6 @@ def fitted_size(original: Size, canvas: Size) -> Size:
     Args:
         original (tuple[int, int]): height and width of the picture.
         canvas (tuple[int, int]): height and width to fit into.
-
     """
     scale_y, scale_x = canvas[0] / original[0], canvas[1] / original[1]
     if scale_x < scale_y:
@@ -55,7 +53,6 @@ def tiles_of(layout: ViewLayout) -> Size:
 
     Raises:
         ValueError: for several views that are no tiles.
-
     """
     if layout.kind == "anyres":
         return layout.extra
@@ -76,7 +73,6 @@ def unpadded_crop(original: Size, stitched: Size) -> tuple[int, int, int, int]:
     Args:
         original (tuple[int, int]): height and width of the picture.
         stitched (tuple[int, int]): rows and columns of the stitched patch map.
-
     """
     height, width = original
     rows, cols = stitched
@@ -97,7 +93,6 @@ def num_tile_tokens(
         tiles (tuple[int, int]): rows and columns of tiles; (0, 0) for none.
         grid (tuple[int, int]): rows and columns of patches per view.
         unpad (bool): cut the padding and end every row with a newline.
-
     """
     base = grid[0] * grid[1]
     if tiles == (0, 0):
@@ -116,7 +111,6 @@ class TileTokenCount:
     Args:
         per_view (PatchTokenCount): grid of tokens of one view.
         unpad (bool): the padding is cut and every row ends with a newline.
-
     """
 
     per_view: PatchTokenCount

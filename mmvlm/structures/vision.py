@@ -18,7 +18,6 @@ class MapSpec:
         name (str): key in ``VisionFeatures.maps``.
         width (int): channels.
         cells (int): its cells per side of a patch.
-
     """
 
     name: str
@@ -42,7 +41,6 @@ class VisionEncoderSpec:
         resample (str): filter of the reference preprocessing.
         maps (tuple[MapSpec, ...]): further feature maps of every view.
         stacked (int): patch grids that a view gives, one on top of the other.
-
     """
 
     width: int
@@ -66,7 +64,6 @@ class VisionEncoderSpec:
 
         Raises:
             ValueError: when it lies outside 0 .. num_layers.
-
         """
         index = layer + self.num_layers + 1 if layer < 0 else layer
         if not 0 <= index <= self.num_layers:
@@ -94,7 +91,6 @@ class ViewLayout:
         grids (tuple[tuple[int, int], ...]): patch rows and columns of every view whose
             patches are packed row by row into a view of ``view_size``, which they
             need not fill; empty when every view fills its own.
-
     """
 
     original_size: tuple[int, int]
@@ -119,7 +115,6 @@ class InputLayout:
         modality (str): its kind: ``audio``, ``video``, ``region``, ...
         shape (tuple[int, ...]): of its array.
         num_views (int): 1: it is encoded as a whole.
-
     """
 
     modality: str
@@ -142,7 +137,6 @@ class PatchTokenCount:
         patch_size (int): pixels per patch side.
         extra (int): tokens per view besides the patches (a kept class token).
         shrink (int): patches merged per side into one token.
-
     """
 
     patch_size: int
@@ -195,7 +189,6 @@ class Instructions:
 
         Raises:
             ValueError: when rows and pictures are not as many.
-
         """
         counts = [layout.num_views for layout in layouts] or [1] * num_views
         if len(counts) != len(self.input_ids) or sum(counts) != num_views:
@@ -229,7 +222,6 @@ class VisionFeatures:
         grids (Sequence[tuple[int, int]]): patch rows and columns of every view by
             itself; the first of its N tokens are these, the others nothing. Empty
             when ``grid`` is that of all.
-
     """
 
     hidden_states: tuple[torch.Tensor, ...]

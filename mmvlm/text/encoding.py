@@ -49,7 +49,6 @@ class _Run:
         breaks (list[int]): where it must be cut so that no token of the frame is
             read out of what is said, and none out of literal text.
         marks (list[TextMark]): places that inputs fill or heads read.
-
     """
 
     text: str
@@ -87,7 +86,6 @@ class ConversationEncoder:
     Raises:
         ValueError: when the tokenizer cannot write the template, or LLaVA's rules
             are asked of a template that LLaVA never counted.
-
     """
 
     def __init__(
@@ -145,7 +143,6 @@ class ConversationEncoder:
         Raises:
             ValueError: naming the sample, when roles or inputs are not what
                 the template takes.
-
         """
         counts = [
             one if isinstance(one, Mapping) else {"image": one} for one in lengths
@@ -324,7 +321,6 @@ class ConversationEncoder:
         Returns:
             tuple: the ids with slots, the token at each of the run's ``bounds``, and
             the marks with the first and the last (exclusive) of their tokens.
-
         """
         places = dict(zip(self._edges(run), index.tolist(), strict=True))
         found = []
@@ -435,7 +431,6 @@ def encode_conversation(
         >>> sample = encode_conversation(talk, template, tokenizer, [4])
         >>> tokenizer.decode(sample.labels[sample.labels >= 0])
         ' Red.</s>'
-
     """
     return encode_batch(
         [conversation],

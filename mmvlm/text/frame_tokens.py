@@ -29,7 +29,6 @@ def frame_tokens(template: ChatTemplate, tokenizer: Any) -> list[str]:
     Args:
         template (ChatTemplate): renders conversations.
         tokenizer (Any): a transformers tokenizer.
-
     """
     added = {t.content: t.special for t in tokenizer.added_tokens_decoder.values()}
     named = {getattr(tokenizer, f"{name}_token", None) for name in _NAMED}

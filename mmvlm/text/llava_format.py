@@ -63,7 +63,6 @@ def parse_llava_conversation(
         ...     {"from": "gpt", "value": "A clock."}]}
         >>> parse_llava_conversation(record, images=["a.png"]).turns[0].parts
         (Image(index=0), Text(text='\nWhat is this?'))
-
     """
     where = where or f"sample '{record.get('id', '')}'"
     raw = record.get("conversations")
@@ -198,7 +197,6 @@ def read_weight(entry: Mapping[str, Any], role: str, where: str) -> bool | None:
     Raises:
         ValueError: naming the key, for a weight between or beyond 0 and 1, or a
             question that is to be trained.
-
     """
     said = {key: entry[key] for key in WEIGHT_KEYS if entry.get(key) is not None}
     for key, value in said.items():

@@ -41,7 +41,6 @@ def official_mask(
     Returns:
         tuple[np.ndarray, str | None]: (T,) bool, and what went wrong when LLaVA
         drops the sample's labels (then nothing is trained).
-
     """
     prefix, spans = len(spans_of(tokenizer).prefix_ids), spans_of(tokenizer)
 

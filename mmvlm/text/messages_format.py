@@ -40,7 +40,6 @@ def parse_messages(
         ValueError: for something else than messages, another role, an unknown kind of
             content, a weight that is neither 0 nor 1, or more or fewer pictures than
             are shown.
-
     """
     if not isinstance(messages, list | tuple) or not messages:
         raise ValueError(f"expected a list of messages, got {messages!r:.80}.")

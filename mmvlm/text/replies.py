@@ -39,7 +39,12 @@ def split_stops(tokenizer: Any, stops: Sequence[str]) -> tuple[list[int], list[s
 
 
 def reply_text(
-    tokenizer: Any, ids: Sequence[int], stops: Sequence[str], *, ended: bool = True
+    tokenizer: Any,
+    ids: Sequence[int],
+    stops: Sequence[str],
+    *,
+    ended: bool = True,
+    keep: Sequence[str] = (),
 ) -> str:
     """Decode a reply up to its end, special tokens off.
 
@@ -52,17 +57,25 @@ def reply_text(
         stops (Sequence[str]): strings at which a reply ends.
         ended (bool): False for a reply that goes on: what further tokens may change
             (half a character, the beginning of a stop string) is held back.
+        keep (Sequence[str]): special tokens that are part of what is said. No stop
+            string is found inside one; where one is a stop string, the reply ends
+            behind it.
 
     """
     marks, words = split_stops(tokenizer, stops)
     ids = list(ids)
-    ids = ids[: min((ids.index(mark) for mark in marks if mark in ids), default=None)]
-    text = tokenizer.decode(ids, skip_special_tokens=True)
-    special = tokenizer.all_special_tokens
+    own = _own(tokenizer, ids, set(keep)) if keep else {}
+    ends = (ids.index(mark) + (mark in own) for mark in marks if mark in ids)
+    ids = ids[: min(ends, default=None)]
+    special = set(tokenizer.all_special_tokens) - set(own.values())
+    text = _decoded(tokenizer, ids, own)
     # Special tokens in the middle of a stop string ("### End.</s>") are off as well.
     for token in special:
         words = [word.replace(token, "") for word in words]
-    found = [at for word in words if word and (at := text.find(word)) >= 0]
+    said = text
+    for token in set(own.values()):
+        said = said.replace(token, "\0" * len(token))
+    found = [at for word in words if word and (at := said.find(word)) >= 0]
     if found:
         text = text[: min(found)]
     elif not ended:
@@ -71,6 +84,26 @@ def reply_text(
     if not ended:  # an incomplete character decodes to the replacement character
         text = text.rstrip("\ufffd")
     return text.strip()
+
+
+def _own(tokenizer: Any, ids: Sequence[int], keep: set[str]) -> dict[int, str]:
+    """Return those of the ids whose tokens are kept, with their texts."""
+    seen = list(dict.fromkeys(ids))
+    tokens = tokenizer.convert_ids_to_tokens(seen)
+    return {n: t for n, t in zip(seen, tokens, strict=True) if t in keep}
+
+
+def _decoded(tokenizer: Any, ids: Sequence[int], own: Mapping[int, str]) -> str:
+    """Decode ids, special tokens off but for ``own``."""
+    if not own:
+        return tokenizer.decode(ids, skip_special_tokens=True)
+    special = set(tokenizer.all_special_ids) - set(own)
+    return tokenizer.decode(
+        [number for number in ids if number not in special],
+        skip_special_tokens=False,
+        spaces_between_special_tokens=False,
+        clean_up_tokenization_spaces=False,
+    )
 
 
 def _overlap(text: str, stop: str) -> int:

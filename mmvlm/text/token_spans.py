@@ -29,7 +29,6 @@ class TokenSpans:
 
     Args:
         tokenizer (Any): a transformers tokenizer, slow or fast.
-
     """
 
     def __init__(self, tokenizer: Any) -> None:
@@ -90,7 +89,6 @@ class TokenSpans:
             list[tuple[np.ndarray, np.ndarray]]: per text its ids (T,) int64 and
             per bound the index of the first token that starts there or behind (that
             holds the character).
-
         """
         if not texts:
             return []
@@ -282,7 +280,6 @@ def _lay_along(
     Returns:
         tuple | None: byte starts and ends of the pieces, and the byte position
         of every character; None when the pieces do not spell the text.
-
     """
     data = text.encode()
     sizes = [len(char.encode()) for char in text]

@@ -87,7 +87,7 @@ def hf_tokenizer(
             "tokenizer.model, or fetch it first on a machine with network "
             f"(huggingface-cli download {name_or_path})."
         ) from error
-    _add_specials(tokenizer, [*additional_special_tokens, *_codec_tokens(codec)])
+    add_special_tokens(tokenizer, [*additional_special_tokens, *_codec_tokens(codec)])
     if eos_token is not None:
         tokenizer.add_special_tokens({"eos_token": eos_token})
     if chat_template is not None:
@@ -96,14 +96,11 @@ def hf_tokenizer(
     return tokenizer
 
 
-def _add_specials(tokenizer: Any, tokens: list[str]) -> None:
-    known = tokenizer.get_vocab() if tokens else {}
+def add_special_tokens(tokenizer: Any, tokens: Sequence[str]) -> None:
+    """Add special tokens that answers may say (see :func:`frame_tokens`), in place."""
     if tokens:
-        tokenizer.add_tokens(tokens, special_tokens=True)
-    new = [token for token in tokens if token not in known]
-    tokenizer.mmvlm_new_ids = tuple(tokenizer.convert_tokens_to_ids(new))
-    # Asked for by name: answers may say them, see frame_tokens.
-    tokenizer.mmvlm_markup = tuple(tokens)
+        tokenizer.add_tokens(list(tokens), special_tokens=True)
+    tokenizer.mmvlm_markup = (*getattr(tokenizer, "mmvlm_markup", ()), *tokens)
 
 
 def _codec_tokens(codec: dict | None) -> tuple[str, ...]:

@@ -16,7 +16,6 @@ def chosen_precision(device_type: str) -> str | None:
 
     Returns:
         str | None: ``torch.bfloat16``, ...; None without autocast.
-
     """
     if not torch.is_autocast_enabled(device_type):
         return None

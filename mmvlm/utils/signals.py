@@ -32,7 +32,6 @@ class Stopped(KeyboardInterrupt):
 
     Args:
         number (int): of the signal.
-
     """
 
     def __init__(self, number: int) -> None:

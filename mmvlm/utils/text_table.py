@@ -22,7 +22,6 @@ def text_table(
         part          lr
         ---------  -----
         connector  0.001
-
     """
     cells = [[str(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]

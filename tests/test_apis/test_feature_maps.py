@@ -15,6 +15,7 @@ from feature_page import draw_sampling, mean_range, pca_colours
 
 from mmvlm.apis import VLMInferencer
 from mmvlm.apis.loading import LoadedModel
+from mmvlm.datasets.processor import VLMProcessor
 from mmvlm.models.connectors.fused import FusedConnector
 from mmvlm.models.connectors.universal_projection import UniversalProjectionConnector
 from mmvlm.models.fusers.base import Fuser
@@ -60,9 +61,8 @@ def fused_talk(talk):
     model = copy.deepcopy(talk.model)
     fuser = LookRight(vision_spec=model.vision_spec, select_layers=(1, -2))
     model.connector = FusedConnector.around(fuser, model.connector.out_width)
-    context = copy.copy(talk.context)
-    context.token_count = model.token_count
-    return VLMInferencer.from_loaded(LoadedModel(talk.cfg, model, context))
+    processor = copy.copy(talk.processor).bind(model)
+    return VLMInferencer.from_loaded(LoadedModel(talk.cfg, model, processor))
 
 
 def test_maps_are_those_that_the_modules_saw(fused_talk, picture_file):
@@ -141,9 +141,8 @@ def _with_connector(talk, connector):
     model = copy.deepcopy(talk.model)
     spec, width = model.vision_spec, model.connector.out_width
     model.connector = connector(spec, width)
-    context = copy.copy(talk.context)
-    context.token_count = model.token_count
-    return VLMInferencer.from_loaded(LoadedModel(talk.cfg, model, context))
+    processor = copy.copy(talk.processor).bind(model)
+    return VLMInferencer.from_loaded(LoadedModel(talk.cfg, model, processor))
 
 
 def test_mmfuser_shows_where_its_attentions_looked(talk, picture_file):
@@ -223,11 +222,12 @@ def test_a_packed_view_is_shown_in_its_own_shape(talk, tmp_path):
         vision_spec=spec,
         out_width=model.connector.out_width,
     ).eval()
-    cfg, context = copy.deepcopy(talk.cfg), copy.copy(talk.context)
+    cfg = copy.deepcopy(talk.cfg)
     views = dict(type="SliceViews", keep_aspect=True)
     cfg.test_dataloader.dataset.pipeline[1] = views
-    context.token_count = model.token_count
-    other = VLMInferencer.from_loaded(LoadedModel(cfg, model, context))
+    processor = VLMProcessor.from_config(cfg, model)
+    model.bind(processor)
+    other = VLMInferencer.from_loaded(LoadedModel(cfg, model, processor))
     path = tmp_path / "wide.png"
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (spec.image_size, 4 * spec.image_size, 3), np.uint8)

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from converting import merge_checkpoint
 
 from mmvlm.apis import VLMInferencer
-from mmvlm.apis.converting import merge_checkpoint
 from mmvlm.config import load_config
 from mmvlm.datasets.transforms.image import PadToSquare
 from mmvlm.structures.dual_perspective import DualPerspective
@@ -122,7 +122,7 @@ def test_the_released_loader_gives_other_pictures(folder, talk, picture):
 
     assert views(legacy).shape == views(talk).shape
     assert not torch.equal(views(legacy), views(talk))
-    small = PadToSquare(28, talk.context.spec.mean, "bicubic").view(picture)[0]
+    small = PadToSquare(28, talk.processor.spec.mean, "bicubic").view(picture)[0]
     normalize = talk.model.data_preprocessor.normalize
     assert torch.equal(views(legacy)[-1:], normalize(torch.from_numpy(small)))
 
@@ -184,9 +184,8 @@ def test_pretrain_and_finetune_prepare_as_their_recipes(picture):
     for path in (NAME.replace("8xb8-1e-ft_llava-665k", "8xb16-1e-pt_llava-558k"), NAME):
         cfg = load_config(ROOT / "configs" / "inf_llava" / path, tiny=True)
         who = VLMInferencer(cfg, device="cpu")
-        layouts += (
-            who.encode([who.conversation(picture, "What?")]).inputs["image"].layouts
-        )
+        batch = who.encode([who.conversation(picture, "What?")])
+        layouts += batch.inputs["image"].layouts
 
     cut, padded = layouts
     assert cut.offset[0] < 0 == cut.offset[1]

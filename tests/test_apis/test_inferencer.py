@@ -64,14 +64,14 @@ def test_prompt_is_encoded_as_in_training(talk, pictures):
         dict(type="PackVLMInputs"),
     ]
     training = Compose(steps)
-    training.bind(talk.context)
+    training.bind(talk.processor)
     expected = collate_flat([training(item)])["inputs"]
 
     batch = talk.encode([talk.conversation(pictures[0], "Sure?", [("What?", "A.")])])
 
     length = len(batch.text.input_ids)
     assert torch.equal(batch.text.input_ids, expected.text.input_ids[:length])
-    answer = talk.context.tokenizer.decode(expected.text.input_ids[length:])
+    answer = talk.processor.tokenizer.decode(expected.text.input_ids[length:])
     assert answer == " B.</s>"
     normal = talk.model.data_preprocessor.normalize(expected.inputs["image"].values)
     assert torch.equal(batch.inputs["image"].values, normal)
@@ -80,7 +80,7 @@ def test_prompt_is_encoded_as_in_training(talk, pictures):
 def test_history_takes_the_place_of_turns(talk, pictures):
     batch = talk.encode([talk.conversation(pictures[0], "B?", [("A?", "one")])])
     kept = batch.text.input_ids[batch.text.input_ids != SLOT_TOKEN_ID]
-    text = talk.context.tokenizer.decode(kept)
+    text = talk.processor.tokenizer.decode(kept)
     assert text.endswith("\nA? ASSISTANT: one</s>USER: B? ASSISTANT:")
     assert (batch.text.input_ids == SLOT_TOKEN_ID).sum() == 16
 
@@ -122,7 +122,7 @@ def test_generation_options(talk, pictures):
 def test_system_text_replaces_the_default(talk):
     other = VLMInferencer.from_loaded(talk.loaded, system="Be brief.")
     batch = other.encode([other.conversation(None, "Q")])
-    text = talk.context.tokenizer.decode(batch.text.input_ids)
+    text = talk.processor.tokenizer.decode(batch.text.input_ids)
     assert text == "<s>Be brief. USER: Q ASSISTANT:"
 
 
@@ -217,18 +217,17 @@ def test_a_reply_in_the_history_shows_no_picture(talk, pictures):
 
 
 def test_prompts_do_without_what_only_training_needs(config_file):
-    from mmvlm.apis.inferencer import prompt_pipeline
     from mmvlm.config import load_config
-    from mmvlm.engine.hooks.sample_replies_hook import prompt_steps
+    from mmvlm.datasets.processor import VLMProcessor
 
     cfg = load_config(config_file)
     encode = dict(type="EncodeConversation", max_length=9, count_pictures=False)
     steps = [dict(type="PadToSquare"), encode, dict(type="PackVLMInputs")]
     cfg.test_dataloader = dict(dataset=dict(pipeline=steps))
 
-    for pipeline in (prompt_pipeline(cfg), prompt_steps(cfg)):
-        (found,) = (s for s in pipeline if s["type"] == "EncodeConversation")
-        assert found == dict(type="EncodeConversation", mode="generate")
+    _, found, _ = VLMProcessor.from_config(cfg, None).pipeline("generate").transforms
+
+    assert (found.mode, found.max_length, found.count_pictures) == ("generate", None, 1)
 
 
 def test_random_parts_are_told_also_inside_others(trained):

@@ -10,10 +10,10 @@ import PIL.Image
 import pytest
 from sample_browser import choose_samples, collect_card
 
+from mmvlm.datasets.processor import VLMProcessor
 from mmvlm.datasets.readers.llava import LLaVADataset
 from mmvlm.registry import CHAT_TEMPLATES
 from mmvlm.structures import PatchTokenCount, VisionEncoderSpec
-from mmvlm.text.context import VLMContext
 from mmvlm.text.tokenizers import train_tiny_tokenizer
 
 ROOT = Path(__file__).parents[2]
@@ -44,7 +44,7 @@ def context():
     template = CHAT_TEMPLATES.build(dict(type="vicuna_v1"))
     tokenizer = train_tiny_tokenizer(["USER: what? ASSISTANT: a cup"] * 3, 300)
     spec = VisionEncoderSpec(8, 2, 8, 32)
-    return VLMContext(tokenizer, template, spec, PatchTokenCount(8))
+    return VLMProcessor(tokenizer, template, spec, PatchTokenCount(8))
 
 
 def test_a_card_keeps_what_every_step_made(config, context):

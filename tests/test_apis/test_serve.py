@@ -14,10 +14,10 @@ from io import BytesIO
 
 import numpy as np
 import pytest
+from converting import to_hf
 from PIL import Image
 
 from mmvlm.apis import VLMInferencer
-from mmvlm.apis.converting import to_hf
 
 TOKENS = 8
 

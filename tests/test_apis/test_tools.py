@@ -103,7 +103,7 @@ def test_to_hf_verifies(config_file, checkpoint, tmp_path, capsys):
 def test_to_hf_fails_when_the_logits_differ(
     config_file, checkpoint, tmp_path, monkeypatch, capsys
 ):
-    from mmvlm.apis import converting
+    import converting
 
     def spoiled(model, folder, *args, **kwargs):
         from safetensors.torch import load_file, save_file
@@ -260,7 +260,8 @@ LORA_CONFIGS = sorted(
 
 @pytest.mark.parametrize("path", LORA_CONFIGS, ids=lambda path: path.stem)
 def test_options_for_merged_weights_fit_every_lora_config(path):
-    from mmvlm.apis.converting import without_lora
+    from converting import without_lora
+
     from mmvlm.config import load_config
     from mmvlm.config.dry_run import build_on_meta
 

@@ -114,7 +114,7 @@ import sys, numpy
 from mmvlm.apis import VLMInferencer
 talk = VLMInferencer(*sys.argv[1:], device="cpu")
 picture = numpy.full((20, 30, 3), 90, "uint8")
-print("reply:", talk.chat(picture, "What?"), "|", talk.context.tokenizer.pad_token)
+print("reply:", talk.chat(picture, "What?"), "|", talk.processor.tokenizer.pad_token)
 """
 
 

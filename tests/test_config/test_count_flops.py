@@ -5,9 +5,9 @@ import runpy
 from pathlib import Path
 
 import pytest
+from flops import count_flops, human, render_flops
 
 from mmvlm.config import load_config
-from mmvlm.config.flops import count_flops, human, render_flops
 
 ROOT = Path(__file__).resolve().parents[2]
 #: Every config but the ablations: they are children of one beside them.

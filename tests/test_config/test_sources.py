@@ -118,15 +118,16 @@ def test_what_a_trainable_only_stage_leaves_out_comes_from_elsewhere():
 def test_untrained_new_rows_are_refused_and_the_cure_trains_them():
     llm = dict(LLM, num_new_tokens=3, lora=dict(r=4))
     (problem,) = weight_problems(config(language_model=llm))[0]
-
     assert problem[0] == "model.language_model.num_new_tokens"
-    assert "only=['lora', 'embed_tokens', 'lm_head']" in problem[1]
-    cure = dict(only=["lora", "embed_tokens", "lm_head"])
-    assert not refused(config(None, dict(language_model=cure), language_model=llm))
-    rows = dict(only=["lora", "new_rows"])
-    assert not refused(config(None, dict(language_model=rows), language_model=llm))
+    assert "new_tokens=dict(tokens=[...], train='rows')" in problem[1]
     stage_2 = config(dict(path="a.pth", parts=["language_model"]), language_model=llm)
-    assert "model.language_model.num_new_tokens" not in refused(stage_2)
+    assert problem[0] not in refused(stage_2)
+
+    for train in ("rows", "input_rows", "all", None):
+        new = dict(tokens=["<a>"], train=train)
+        llm = dict(LLM, new_tokens=new, lora=dict(r=4))
+        found = refused(config(language_model=llm))
+        assert ("model.language_model.new_tokens" in found) == (train is None)
 
 
 def test_doctor_refuses_and_the_announcement_reaches_no_constructor(chain):

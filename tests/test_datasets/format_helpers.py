@@ -3,11 +3,11 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mmvlm.datasets.processor import VLMProcessor
 from mmvlm.datasets.tiny_scenes.samples import test_samples as held_out
 from mmvlm.datasets.tiny_scenes.samples import training_samples
 from mmvlm.registry import CHAT_TEMPLATES, DATASETS, SCENE_WRITERS, TRANSFORMS
 from mmvlm.structures import PatchTokenCount, VisionEncoderSpec
-from mmvlm.text.context import VLMContext
 from mmvlm.text.tokenizers import train_tiny_tokenizer
 
 NUM_SCENES = 12
@@ -52,7 +52,7 @@ def tiny_context(texts, **template):
     spec = VisionEncoderSpec(width=8, num_layers=2, patch_size=8, image_size=48)
     count = PatchTokenCount(8)
     names = ("image", "audio", "rgbd")
-    return VLMContext(tokenizer, template, spec, count, modalities=names)
+    return VLMProcessor(tokenizer, template, spec, count, modalities=names)
 
 
 def pipeline(codec="ShikraCodec", **encode):

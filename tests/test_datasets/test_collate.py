@@ -229,6 +229,12 @@ def test_targets_follow_the_marks_of_their_head(make):
     assert batch.to("meta").targets["mask"].values.values.is_meta
 
 
+def test_a_batch_without_a_target_has_no_entry_of_its_head(make):
+    batch = collate_flat([marked(make, "s", [1, 2], [], box=[])])["inputs"]
+
+    assert batch.targets == {}
+
+
 @pytest.mark.parametrize(
     "marks, targets, message",
     [

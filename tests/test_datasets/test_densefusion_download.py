@@ -17,9 +17,9 @@ import numpy as np
 import PIL.Image
 import pytest
 from densefusion_download import Journal, download
+from fetch import Fetcher, Refused, Unreachable
 
 from mmvlm.datasets.readers.densefusion import DenseFusionDataset
-from mmvlm.utils.fetch import Fetcher, Refused, Unreachable
 
 ROOT = Path(__file__).resolve().parents[2]
 TOOL = ROOT / "tools" / "dataset_converters" / "download_densefusion.py"

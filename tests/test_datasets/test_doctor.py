@@ -11,6 +11,7 @@ import PIL.Image
 import pytest
 from data_doctor import check_data, render_report, write_files
 from data_loading import build_dataset, open_config_data, parse_dict
+from dataset_doctor.rule import Rule, all_rules, rule
 from dataset_helpers import EncodeStub, record, turn
 from torch.utils.data import DataLoader
 
@@ -20,7 +21,6 @@ from mmvlm.datasets.collate import collate_flat
 from mmvlm.datasets.mixture import MixtureDataset
 from mmvlm.datasets.readers.llava import LLaVADataset
 from mmvlm.datasets.tasks.base import DataTask, NothingToAsk, region
-from mmvlm.datasets.validation.rule import Rule, all_rules, rule
 from mmvlm.structures import AnnotatedImage, Caption, Instance, Text, Turn
 
 ROOT = Path(__file__).parents[2]
@@ -364,7 +364,7 @@ def test_report_files_say_what_the_table_says(broken, tmp_path):
 
 
 def test_interrupt_gives_what_was_found(broken, monkeypatch):
-    from mmvlm.datasets.validation.checker import DataChecker
+    from dataset_doctor.checker import DataChecker
 
     checker = DataChecker(LLaVADataset(**broken))
 
@@ -394,7 +394,7 @@ def test_a_fault_of_the_reader_is_told_and_stops_nothing(llava, monkeypatch):
 
 
 def test_rules_can_be_left_out_and_added(llava, monkeypatch):
-    from mmvlm.datasets.validation import rule as rules
+    from dataset_doctor import rule as rules
 
     with pytest.raises(ValueError, match=r"no data rule is named \['boxen'\]"):
         all_rules(["boxen"])

@@ -5,11 +5,11 @@ from torch.utils.data import DataLoader
 
 from mmvlm.datasets.bad_samples import DataError
 from mmvlm.datasets.collate import collate_flat
+from mmvlm.datasets.processor import VLMProcessor
 from mmvlm.datasets.readers.llava import LLaVADataset
 from mmvlm.datasets.samplers.modality_length import ModalityLengthSampler
 from mmvlm.registry import CHAT_TEMPLATES, TOKENIZERS
 from mmvlm.structures import PatchTokenCount, VisionEncoderSpec
-from mmvlm.text.context import VLMContext
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,7 @@ def context(goldens):
     )
     spec = VisionEncoderSpec(width=8, num_layers=2, patch_size=4, image_size=8)
     template = CHAT_TEMPLATES.build(dict(type="vicuna_v1"))
-    return VLMContext(tokenizer, template, spec, PatchTokenCount(4))
+    return VLMProcessor(tokenizer, template, spec, PatchTokenCount(4))
 
 
 def pipeline(**encode):

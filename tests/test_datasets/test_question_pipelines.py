@@ -3,9 +3,9 @@
 import pytest
 from qa_helpers import own_cache, written  # noqa: F401
 
+from mmvlm.datasets.processor import VLMProcessor
 from mmvlm.registry import CHAT_TEMPLATES, DATASETS, TOKENIZERS
 from mmvlm.structures import IGNORE_INDEX, PatchTokenCount, VisionEncoderSpec
-from mmvlm.text.context import VLMContext
 
 FORMATS = (
     *("vqav2", "okvqa", "aokvqa", "gqa", "textvqa", "vizwiz", "ocr_vqa", "scienceqa"),
@@ -19,7 +19,7 @@ TOKENS = (SIZE // PATCH) ** 2
 def opened(config, template="vicuna_v1", mode="train"):
     plain = dict(type="plain", require_image=False)
     spec = VisionEncoderSpec(width=8, num_layers=2, patch_size=PATCH, image_size=SIZE)
-    context = VLMContext(
+    context = VLMProcessor(
         TOKENIZERS.build(dict(type="TinyTokenizer", words=())),
         CHAT_TEMPLATES.build(plain if template == "plain" else dict(type=template)),
         spec=spec,

@@ -12,6 +12,7 @@ from mmvlm.datasets.bad_samples import BadRecord
 from mmvlm.datasets.index import arrays, token_lengths
 from mmvlm.datasets.index.fingerprint import NoFingerprint, fingerprint
 from mmvlm.datasets.index.token_lengths import WatchedRandom
+from mmvlm.datasets.processor import VLMProcessor
 from mmvlm.datasets.readers.llava import LLaVADataset
 from mmvlm.registry import CHAT_TEMPLATES, TOKENIZERS
 from mmvlm.structures import (
@@ -23,7 +24,6 @@ from mmvlm.structures import (
 )
 from mmvlm.structures.slices import SliceTokenCount
 from mmvlm.structures.tiles import TileTokenCount
-from mmvlm.text.context import VLMContext
 
 SPEC = VisionEncoderSpec(width=8, num_layers=2, patch_size=2, image_size=8)
 PATCHES = PatchTokenCount(patch_size=2)
@@ -31,7 +31,7 @@ SKIP = dict(bad_samples=dict(policy="skip", max_fraction=1))
 
 
 def context(count=PATCHES, words=(), system=""):
-    return VLMContext(
+    return VLMProcessor(
         TOKENIZERS.build(dict(type="TinyTokenizer", words=words)),
         CHAT_TEMPLATES.build(dict(type="vicuna_v1", system=system)),
         spec=SPEC,

@@ -5,6 +5,7 @@ from grounding_helpers import write_scenes
 
 from mmvlm.datasets.annotated import AnnotatedImageDataset
 from mmvlm.datasets.bad_samples import BadRecord
+from mmvlm.datasets.processor import VLMProcessor
 from mmvlm.registry import (
     CHAT_TEMPLATES,
     CODECS,
@@ -13,7 +14,6 @@ from mmvlm.registry import (
     TOKENIZERS,
 )
 from mmvlm.structures import IGNORE_INDEX, PatchTokenCount, Region
-from mmvlm.text.context import VLMContext
 
 SCENE_WRITERS.import_from_location()
 DATASETS.import_from_location()
@@ -90,7 +90,7 @@ def bound_refcoco(folder, codec, task, *steps):
             ],
         )
     )
-    data.bind(VLMContext(tokenizer, template, token_count=PatchTokenCount(12)))
+    data.bind(VLMProcessor(tokenizer, template, token_count=PatchTokenCount(12)))
     return data
 
 
@@ -113,7 +113,8 @@ def test_boxes_come_through_from_files_to_trained_tokens(tmp_path):
 @pytest.mark.parametrize("codec", ["OFACodec", "LLaVACodec"])
 def test_token_lengths_are_known_without_pictures(codec, tmp_path):
     jitter = dict(type="JitterRegions", scale=0.2, min_iou=0.3)
-    data = bound_refcoco(tmp_path, dict(type=codec), dict(type="MultiTurn"), jitter)
+    codec = dict(type=codec, geometry="stretch")
+    data = bound_refcoco(tmp_path, codec, dict(type="MultiTurn"), jitter)
     assert data.pipeline.without_plan() is None
     seen = []
     for epoch in (0, 1):

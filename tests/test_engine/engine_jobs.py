@@ -12,7 +12,7 @@ import sys
 import traceback
 
 import torch
-from engine_toys import GradientRecorder, RecordingMixture, toy_config
+from engine_toys import FirstWeights, GradientRecorder, RecordingMixture, toy_config
 from mmengine.config import Config
 
 from mmvlm.config import load_config
@@ -24,6 +24,8 @@ from mmvlm.utils.entry import run_tool
 
 CONFIG = "llava/llava-clip-l14-336_mlp2x_vicuna-v15-7b_8xb16-1e-ft-lora_llava-665k.py"
 FULL = "llava/llava-clip-l14-336_mlp2x_vicuna-v15-7b_8xb16-1e-ft_llava-665k.py"
+#: Words of the toy answers, as special tokens, and one that never comes.
+NEW_TOKENS = ["It", "red", "<never>"]
 STRATEGIES = os.path.join(
     os.path.dirname(__file__), "../../configs/_base_/strategies/{}.py"
 )
@@ -273,6 +275,39 @@ def train_half_precision(root, names):
         middle = os.path.join(work_dir, "iter_2.pth")
         cfg = strategy_config(resumed, name, resume=middle, **changes)
         build_runner(cfg).train()
+
+
+# New tokens --------------------------------------------------------------------
+
+
+def new_token_config(work_dir, case, resume=False):
+    """A language model of which the rows of words in the answers learn, with decay."""
+    strategy, tied, lora, dtype = case
+    cfg = strategy_config(work_dir, strategy, 50, resume)
+    cfg.custom_hooks = [dict(type="FirstWeights")]
+    cfg.default_hooks.checkpoint.interval = 40
+    cfg.optim_wrapper.accumulative_counts = 1
+    cfg.optim_wrapper.optimizer.weight_decay = 0.5
+    cfg.optim_wrapper.dtype = dtype
+    text = cfg.model.language_model
+    text.config.tie_word_embeddings = tied
+    text.new_tokens = dict(tokens=NEW_TOKENS)
+    if dtype:
+        text.torch_dtype = dtype
+    if lora:
+        text.lora = dict(r=2, alpha=4)
+        cfg.model.train_parts.language_model = "lora"
+    assert FirstWeights is not None
+    return cfg
+
+
+def train_new_tokens(root, cases):
+    """Train 50 steps of each case, then the last ten again."""
+    for case in cases:
+        work_dir = os.path.join(root, "-".join(map(str, case)))
+        build_runner(new_token_config(work_dir, case)).train()
+        middle = os.path.join(work_dir, "iter_40.pth")
+        build_runner(new_token_config(f"{work_dir}-resumed", case, middle)).train()
 
 
 # The full configs' dtypes ------------------------------------------------------

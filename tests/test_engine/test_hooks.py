@@ -10,12 +10,13 @@ import pytest
 from mmvlm.config import load_config
 from mmvlm.config.toy_data import make_toy_llava
 from mmvlm.datasets.bad_samples import BadRecord, DataError
+from mmvlm.datasets.processor import VLMProcessor, steps_for, steps_of
 from mmvlm.engine.hooks.bad_samples_hook import BadSamplesHook
 from mmvlm.engine.hooks.checkpoint_hook import VLMCheckpointHook
 from mmvlm.engine.hooks.loss_plot_hook import draw_scalars
 from mmvlm.engine.hooks.progress_hook import read_scalars
 from mmvlm.engine.hooks.provenance_hook import git_state
-from mmvlm.engine.hooks.sample_replies_hook import SampleRepliesHook, prompt_steps
+from mmvlm.engine.hooks.sample_replies_hook import SampleRepliesHook
 from mmvlm.engine.runner import build_runner
 
 CONFIG = "llava/llava-clip-l14-336_mlp2x_vicuna-v15-7b_8xb16-1e-ft_llava-665k.py"
@@ -129,18 +130,22 @@ def test_replies_are_logged_and_change_nothing(tmp_path):
 
 
 def test_wrong_prompt_and_missing_pipeline_are_named():
-    runner = SimpleNamespace(cfg=dict(), context=None)
+    processor = VLMProcessor()
+    runner = SimpleNamespace(cfg=dict(), processor=processor)
 
     with pytest.raises(ValueError, match=r"sample_prompts\[0\].*expected prompt"):
         SampleRepliesHook([dict(text="x")]).before_train(runner)
-    with pytest.raises(ValueError, match="needs a pipeline with EncodeConversation"):
-        prompt_steps(dict(train_dataloader=dict(dataset=dict(pipeline=[]))))
+    cfg = dict(tokenizer=dict(type="TinyTokenizer"), chat_template="vicuna_v1")
+    cfg["train_dataloader"] = dict(dataset=dict(pipeline=[]))
+    runner.processor = VLMProcessor.from_config(cfg, None)
+    with pytest.raises(ValueError, match=r"no pipeline in any of .* encodes"):
+        SampleRepliesHook([dict(prompt="x")]).before_train(runner)
 
 
 def test_prompts_use_the_pipeline_without_what_only_training_needs():
     cfg = load_config(CONFIG, tiny=True)
 
-    steps = prompt_steps(cfg)
+    steps = steps_for(steps_of(cfg)["generate"], "generate")
 
     encode = next(s for s in steps if s["type"] == "EncodeConversation")
     assert encode == dict(type="EncodeConversation", mode="generate")

@@ -104,17 +104,6 @@ def test_patterns_say_what_decays():
     }
 
 
-def test_rows_that_are_frozen_never_decay():
-    model = ToyVLM()
-    model.language_model["embed"].frozen_rows = 3
-
-    wrapper = construct(model, decay={"*": True})
-
-    plain = [g for g in wrapper.optimizer.param_groups if g["weight_decay"] == 0]
-    assert [len(g["params"]) for g in plain] == [1]
-    assert plain[0]["params"][0] is model.language_model["embed"].weight
-
-
 @pytest.mark.parametrize(
     ("paramwise", "message"),
     [

@@ -21,9 +21,9 @@ from mmvlm.registry import DATASETS
 @pytest.fixture(autouse=True)
 def quiet(monkeypatch):
     """Skip what mmengine finds out about the machine at every start."""
-    from mmengine.runner import runner
+    from mmengine._strategy import base
 
-    monkeypatch.setattr(runner, "collect_env", dict)
+    monkeypatch.setattr(base, "collect_env", dict)
 
 
 def config(folder, **changes):

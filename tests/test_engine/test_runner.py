@@ -9,12 +9,13 @@ from engine_toys import ToyDataset, toy_config
 from mmengine.config import Config
 
 from mmvlm.engine.hooks.progress_hook import read_scalars
-from mmvlm.engine.runner import build_runner
+from mmvlm.engine.runner import VLMRunner, build_runner
 from mmvlm.engine.runner.checkpoint import load_file
 from mmvlm.engine.runner.dataloader import build_dataloader
 from mmvlm.engine.runner.rng import get_rng_state, preserved_rng, set_rng_state
 from mmvlm.engine.runner.setup import check_batch_size, load_initial_weights
 from mmvlm.engine.runner.stream import MicroBatchStream
+from mmvlm.registry import RUNNERS
 
 
 def train(cfg):
@@ -30,9 +31,9 @@ def losses(folder):
 @pytest.fixture
 def quiet(monkeypatch):
     """Skip what mmengine finds out about the machine at every start."""
-    from mmengine.runner import runner
+    from mmengine._strategy import base
 
-    monkeypatch.setattr(runner, "collect_env", dict)
+    monkeypatch.setattr(base, "collect_env", dict)
 
 
 def test_run_writes_weights_curves_and_provenance(tmp_path, quiet):
@@ -261,6 +262,71 @@ def test_length_of_a_run_is_given_once(tmp_path, quiet, train_cfg, message):
 
     with pytest.raises(ValueError, match=message):
         build_runner(cfg).train()
+
+
+@pytest.mark.parametrize(
+    ("changes", "strategy"),
+    [
+        (dict(), "VLMSingleDeviceStrategy"),
+        (dict(launcher="none", runner_type="Runner"), "VLMSingleDeviceStrategy"),
+        (dict(runner_type="VLMFlexibleRunner"), "VLMSingleDeviceStrategy"),
+        (dict(strategy=dict(type="VLMDDPStrategy")), "VLMDDPStrategy"),
+    ],
+)
+def test_one_runner_serves_configs_with_and_without_a_strategy(
+    tmp_path, quiet, changes, strategy
+):
+    runner = train(toy_config(tmp_path / "run", **changes))
+
+    assert type(runner) is VLMRunner
+    assert type(runner.strategy).__name__ == strategy
+    assert runner.launcher == "none" and not runner.distributed
+    train(toy_config(tmp_path / "plain"))
+    assert losses(tmp_path / "run") == losses(tmp_path / "plain")
+
+
+def test_another_runner_and_an_unknown_strategy_are_named(tmp_path, quiet):
+    @RUNNERS.register_module(force=True)
+    class OwnRunner(VLMRunner):
+        pass
+
+    assert (
+        type(build_runner(toy_config(tmp_path, runner_type="OwnRunner"))) is OwnRunner
+    )
+    with pytest.raises(KeyError, match="'OwnRuner'"):
+        build_runner(toy_config(tmp_path, runner_type="OwnRuner"))
+    # mmengine's own knows neither our checkpoints nor where weights are loaded.
+    with pytest.raises(KeyError, match=r"strategy\.type='DDPStrategy': no such"):
+        build_runner(toy_config(tmp_path, strategy=dict(type="DDPStrategy")))
+
+
+def test_a_compiled_step_gives_the_same_losses(tmp_path, quiet, monkeypatch):
+    seen = []
+    monkeypatch.setattr(torch, "compile", lambda f, **k: seen.append(k) or f)
+    train(toy_config(tmp_path / "compiled", compile=dict(dynamic=True)))
+    train(toy_config(tmp_path / "plain"))
+
+    assert seen == [dict(dynamic=True)]
+    assert losses(tmp_path / "compiled") == losses(tmp_path / "plain")
+
+
+def test_the_learning_rate_can_be_scaled_with_the_batch(tmp_path, quiet):
+    cfg = toy_config(tmp_path)
+    base = cfg.train_dataloader.batch_size * 4
+    cfg.auto_scale_lr = dict(enable=True, base_batch_size=base)
+    rate = cfg.optim_wrapper.optimizer.lr
+    runner = train(cfg)
+
+    assert runner.optim_wrapper.param_groups[0]["lr"] == pytest.approx(rate / 4)
+
+
+def test_a_run_without_a_part_of_its_config_says_which(tmp_path, quiet):
+    runner = build_runner(toy_config(tmp_path))
+
+    with pytest.raises(RuntimeError, match=r"val\(\) needs val_cfg"):
+        runner.val()
+    with pytest.raises(RuntimeError, match=r"test\(\) needs test_cfg"):
+        runner.test()
 
 
 def test_sampler_that_cannot_be_resumed_is_refused():

@@ -42,8 +42,8 @@ def tokenizer():
 @pytest.fixture(scope="session")
 def context(tokenizer):
     """Tokenizer, a one-family template and the tiny CLIP's spec."""
+    from mmvlm.datasets.processor import VLMProcessor
     from mmvlm.structures import PatchTokenCount, VisionEncoderSpec
-    from mmvlm.text.context import VLMContext
 
     spec = VisionEncoderSpec(
         width=32,
@@ -54,4 +54,4 @@ def context(tokenizer):
         mean=(0.48145466, 0.4578275, 0.40821073),
         std=(0.26862954, 0.26130258, 0.27577711),
     )
-    return VLMContext(tokenizer, PlainTalk(), spec, PatchTokenCount(8))
+    return VLMProcessor(tokenizer, PlainTalk(), spec, PatchTokenCount(8))

@@ -3,12 +3,12 @@
 import pytest
 from export_helpers import hf_ids
 
-from mmvlm.apis.inferencer import IMAGE_TAG
+from mmvlm.datasets.processor import VLMProcessor
 from mmvlm.export import chat_jinja
 from mmvlm.export.hf_files import add_image_token, save_processor
 from mmvlm.registry import CHAT_TEMPLATES
 from mmvlm.structures import PatchTokenCount, VisionEncoderSpec
-from mmvlm.text.context import VLMContext
+from mmvlm.text.llava_format import IMAGE_TAG
 from mmvlm.text.tokenizers import tiny_tokenizer
 
 SPEC = VisionEncoderSpec(
@@ -60,7 +60,7 @@ def test_processor_and_template_give_our_ids(name, add_bos, tmp_path):
         chat_template=OWN if name == "tokenizer" else None,
     )
     template.check_tokenizer(tokenizer)
-    context = VLMContext(tokenizer, template, SPEC, PatchTokenCount(8))
+    context = VLMProcessor(tokenizer, template, SPEC, PatchTokenCount(8))
     exported, _ = add_image_token(tokenizer)
     save_processor(tmp_path, context, exported, dict(type="PadToSquare"), "default")
     assert any(tmp_path.glob("chat_template*")) == (name not in IRREGULAR)
@@ -83,7 +83,7 @@ def test_a_literal_bos_stays(add_bos, tmp_path, monkeypatch):
     monkeypatch.setattr(chat_jinja, "print_log", lambda text, **k: said.append(text))
     tokenizer = tiny_tokenizer(add_bos=add_bos)
     template = CHAT_TEMPLATES.build(dict(type="vicuna_v1", literal_bos="<s>"))
-    context = VLMContext(tokenizer, template, SPEC, PatchTokenCount(8))
+    context = VLMProcessor(tokenizer, template, SPEC, PatchTokenCount(8))
     exported, _ = add_image_token(tokenizer)
     save_processor(tmp_path, context, exported, dict(type="PadToSquare"), "default")
     processor = AutoProcessor.from_pretrained(tmp_path)

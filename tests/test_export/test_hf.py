@@ -227,12 +227,12 @@ def test_export_refuses_an_unknown_view(model, context, tmp_path):
 def test_other_towers_export_too(kind, tokenizer, tmp_path):
     from export_helpers import PlainTalk
 
+    from mmvlm.datasets.processor import VLMProcessor
     from mmvlm.models.vision_encoders.hf_vision import HFVisionEncoder
-    from mmvlm.text.context import VLMContext
 
     torch.manual_seed(0)
     model = make_model(vision_encoder=HFVisionEncoder.tiny(kind))
-    context = VLMContext(tokenizer, PlainTalk(), model.vision_spec, model.token_count)
+    context = VLMProcessor(tokenizer, PlainTalk(), model.vision_spec, model.token_count)
     export_hf(model, context, tmp_path / "out", view=VIEW)
     report = verify_export(model, tmp_path / "out", [make_question()])
     assert report.ok, str(report)

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from converting import to_hf
 from export_helpers import build
 
-from mmvlm.apis.converting import to_hf
 from mmvlm.export.from_hf import import_hf
 from mmvlm.export.from_llava import import_llava
 from mmvlm.export.hf import check_exportable

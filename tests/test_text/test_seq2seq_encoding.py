@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from mmvlm.datasets.processor import VLMProcessor
 from mmvlm.datasets.transforms.conversation import EncodeConversation
 from mmvlm.registry import CHAT_TEMPLATES, TOKENIZERS
 from mmvlm.structures import (
@@ -13,7 +14,6 @@ from mmvlm.structures import (
     Turn,
     ViewLayout,
 )
-from mmvlm.text.context import VLMContext
 from mmvlm.text.encoding import SampleDropped
 
 LAYOUT = ViewLayout((8, 8), (8, 8))
@@ -22,7 +22,7 @@ LAYOUT = ViewLayout((8, 8), (8, 8))
 def encode(*texts, images=(), system=None, options=None, pipeline=None, keep=None):
     template = CHAT_TEMPLATES.build(dict(type="encoder_decoder", **(options or {})))
     tokenizer = TOKENIZERS.build(dict(type="TinyTokenizer"))
-    context = VLMContext(tokenizer, template, token_count=FixedTokenCount(4))
+    context = VLMProcessor(tokenizer, template, token_count=FixedTokenCount(4))
     transform = EncodeConversation(**(pipeline or {}))
     transform.bind(context)
     talk = Conversation.from_texts(*texts, images=images, system=system)

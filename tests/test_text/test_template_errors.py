@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from text_cases import CHATML_JINJA, build_tokenizer
 
+from mmvlm.datasets.processor import VLMProcessor
 from mmvlm.registry import CHAT_TEMPLATES, TOKENIZERS
 from mmvlm.structures import Boxes, Conversation, Region, Text, Turn
-from mmvlm.text.context import VLMContext
 from mmvlm.text.encoding import ConversationEncoder, encode_conversation
 from mmvlm.text.templates import xtuner
 
@@ -56,9 +56,9 @@ def test_context_refuses_a_tokenizer_without_the_end_mark():
     with pytest.raises(
         ValueError,
         match=r"chat template 'llama_3': special token '<\|start_header_id\|>' is not "
-        r"one token of the tokenizer .*\.additional_special_tokens=",
+        r"one token of the tokenizer .*\.new_tokens=dict\(tokens=\[",
     ):
-        VLMContext.from_config(cfg, model=None)
+        VLMProcessor.from_config(cfg, model=None)
 
 
 @pytest.mark.parametrize("kind", ["slow", "fast", "bytes"])

@@ -31,7 +31,8 @@ def data(tmp_path_factory):
 def mixture(data, formats):
     cfg = load_config(CONFIG, check=False)
     pipeline = cfg.train_dataloader.dataset.to_dict()["pipeline"]
-    sets = format_datasets(str(data), formats, pipeline, dict(type="LLaVACodec"))
+    codec = dict(type="LLaVACodec", geometry="stretch")
+    sets = format_datasets(str(data), formats, pipeline, codec)
     return cfg, sets
 
 

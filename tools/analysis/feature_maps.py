@@ -66,7 +66,7 @@ def look_inside(
         ValueError: without a vision encoder, or for a view that does not exist.
     """
     model = talk.model
-    if talk.context.spec is None:
+    if talk.processor.spec is None:
         raise ValueError("the model has no vision encoder, so no maps to show.")
     batch = talk.encode([talk.conversation(image, prompt)])
     images = batch.inputs["image"]
@@ -102,7 +102,7 @@ def look_inside(
     if fused is not None:
         last = _as_map(features.patches(len(selected) - 1)[view], own)
         difference = fused - last if fused.shape == last.shape else None
-    picture = _as_picture(pixels[view], talk.context.spec).transpose(2, 0, 1)
+    picture = _as_picture(pixels[view], talk.processor.spec).transpose(2, 0, 1)
     result = FeatureMaps(
         picture=unpacked(picture, images.layouts[0], view).transpose(1, 2, 0),
         grid=own,

@@ -23,15 +23,15 @@ if __name__ == "__main__":
 
 import mmvlm  # noqa: F401  isort: skip
 
-from mmengine.config import DictAction
-
-from mmvlm.config import load_config
-from mmvlm.config.flops import (
+from flops import (
     ANSWER_TOKENS,
     PROMPT_TOKENS,
     count_flops,
     render_flops,
 )
+from mmengine.config import DictAction
+
+from mmvlm.config import load_config
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:

@@ -20,11 +20,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import PIL.Image
+from fetch import Fetcher, Refused, Unreachable
 
 from mmvlm.datasets.io.jsonl import JSONLine, JSONLines
 from mmvlm.datasets.readers.densefusion import row_of
 from mmvlm.datasets.transforms.loading import LoadImages
-from mmvlm.utils.fetch import Fetcher, Refused, Unreachable
 from mmvlm.utils.files import write_atomic
 
 OK, REFUSED, FAILED = "ok", "refused", "failed"

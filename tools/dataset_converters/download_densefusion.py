@@ -35,8 +35,7 @@ def parse_args(argv=None):
 def main(argv=None):
     args = parse_args(argv)
     from densefusion_download import download
-
-    from mmvlm.utils.fetch import Fetcher
+    from fetch import Fetcher
 
     def show(summary):
         print(f"\r{summary}", end="", file=sys.stderr, flush=True)

@@ -55,7 +55,7 @@ def main(argv: list[str] | None = None) -> int:
     except user_errors() as error:
         print(f"cannot open: {error}", file=sys.stderr)
         return 2
-    cards = [collect_card(data, at, opened.context) for data, at in chosen]
+    cards = [collect_card(data, at, opened.processor) for data, at in chosen]
     if args.terminal or not args.html:
         console = Console()
         for card in cards:

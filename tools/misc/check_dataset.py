@@ -58,7 +58,7 @@ def main(argv: list[str] | None = None) -> int:
         report = check_data(
             dataset,
             training=opened.training,
-            bound=opened.context is not None,
+            bound=opened.processor is not None,
             full=not args.fast,
             workers=args.workers,
             ignore=args.ignore,

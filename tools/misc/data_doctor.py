@@ -7,9 +7,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from data_figures import draw_lengths, draw_mixture
-
-from mmvlm.datasets.validation.checker import DataChecker
-from mmvlm.datasets.validation.report import DataReport
+from dataset_doctor.checker import DataChecker
+from dataset_doctor.report import DataReport
 
 _MARKS = {"problem": "bold red", "warning": "yellow", "note": "cyan"}
 

@@ -11,7 +11,7 @@ from typing import Any
 from mmengine.config import DictAction
 
 from mmvlm.config import load_config
-from mmvlm.text.context import VLMContext
+from mmvlm.datasets.processor import VLMProcessor, with_pipeline
 
 
 @dataclass
@@ -21,13 +21,13 @@ class OpenedData:
     Args:
         datasets (list): readers or mixtures.
         training (bool): whether their answers are trained.
-        context (VLMContext | None): what they are bound to.
+        processor (VLMProcessor | None): what they are bound to.
         notes (list[str]): why they are not, where they are not.
     """
 
     datasets: list[Any]
     training: bool
-    context: VLMContext | None = None
+    processor: VLMProcessor | None = None
     notes: list[str] = field(default_factory=list)
 
 
@@ -81,11 +81,14 @@ def open_config_data(cfg: Any, split: str = "train") -> OpenedData:
     if not loaders:
         raise ValueError(f"the config has no {split}_dataloader.")
     loaders = loaders if isinstance(loaders, list | tuple) else [loaders]
-    datasets = [build_dataset(loader["dataset"]) for loader in loaders]
-    opened = OpenedData(datasets, split == "train")
-    opened.context = _context(cfg, opened.notes)
-    for dataset in datasets if opened.context is not None else ():
-        dataset.bind(opened.context)
+    opened = OpenedData([], split == "train")
+    opened.processor = _processor(cfg, opened.notes)
+    mode = "train" if opened.training else "generate"
+    for loader in loaders:
+        config = with_pipeline(loader["dataset"], opened.processor, mode)
+        opened.datasets.append(build_dataset(config))
+        if opened.processor is not None:
+            opened.datasets[-1].bind(opened.processor)
     return opened
 
 
@@ -102,15 +105,17 @@ def build_dataset(cfg: Any) -> Any:
     return DATASETS.build(copy.deepcopy(dict(cfg)))
 
 
-def _context(cfg: Any, notes: list[str]) -> VLMContext | None:
-    """Return the config's context; None, with a note, when it cannot be built."""
+def _processor(cfg: Any, notes: list[str]) -> VLMProcessor | None:
+    """Return the config's processor; None, with a note, when it cannot be built."""
     from mmvlm.config.dry_run import build_on_meta
 
-    if cfg.get("tokenizer") is None or cfg.get("chat_template") is None:
-        notes.append("the config names no tokenizer: token lengths were not checked.")
-        return None
     try:
-        return VLMContext.from_config(cfg, build_on_meta(cfg["model"]))
+        processor = VLMProcessor.from_config(cfg, build_on_meta(cfg["model"]))
+        if processor is None:
+            notes.append(
+                "the config names no tokenizer: no token lengths were checked."
+            )
+        return processor
     except (OSError, ValueError, RuntimeError, ImportError) as error:
         notes.append(
             "token lengths were not checked, as tokenizer or model cannot be built: "

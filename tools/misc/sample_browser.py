@@ -11,21 +11,22 @@ import numpy as np
 from sample_card import SampleCard, token_runs
 
 from mmvlm.datasets.bad_samples import leaf_datasets, reason_of
+from mmvlm.datasets.processor import VLMProcessor
 from mmvlm.datasets.transforms.loading import LoadImages
-from mmvlm.text.context import VLMContext
 
 
 def collect_card(
-    dataset: Any, position: int, context: VLMContext | None = None
+    dataset: Any, position: int, processor: VLMProcessor | None = None
 ) -> SampleCard:
     """Take a sample through the pipeline and keep what it was after each step.
 
     Regions are shown as they were before a codec wrote them as text.
 
     Args:
-        dataset (ConversationDataset): bound to ``context``, if there is one.
+        dataset (ConversationDataset): bound to ``processor``, if there is one.
         position (int): among its samples.
-        context (VLMContext | None): without one only pictures are loaded.
+        processor (VLMProcessor | None): without one only pictures are loaded.
+
     """
     facts = dataset.facts_at(position)
     card = SampleCard(
@@ -40,10 +41,10 @@ def collect_card(
         loader = next(_loaders(dataset), LoadImages())
         at = "LoadImages"
         card.images = loader(dict(item))["images"]
-        for step in dataset.pipeline.transforms if context is not None else ():
+        for step in dataset.pipeline.transforms if processor is not None else ():
             at = type(step).__name__
             item = step(item)
-            _keep(card, item, context)
+            _keep(card, item, processor)
     except Exception as error:
         card.reason = f"{at}: {reason_of(error)}"
     listed = dataset.bad_samples.listed(**facts)
@@ -56,22 +57,22 @@ def _loaders(dataset: Any) -> Iterable[LoadImages]:
     return (t for t in dataset.pipeline.transforms if isinstance(t, LoadImages))
 
 
-def _keep(card: SampleCard, item: dict, context: VLMContext) -> None:
+def _keep(card: SampleCard, item: dict, processor: VLMProcessor) -> None:
     """Keep views and tokens as soon as a step has made them."""
     if not card.views and item.get("views"):
         card.layouts = list(item["layouts"])
-        card.views = [_pixels(views, context) for views in item["views"]]
+        card.views = [_pixels(views, processor) for views in item["views"]]
     if not card.runs and "encoded" in item:
-        card.runs = token_runs(item["encoded"], context.tokenizer)
+        card.runs = token_runs(item["encoded"], processor.tokenizer)
 
 
-def _pixels(views: Any, context: VLMContext) -> np.ndarray:
+def _pixels(views: Any, processor: VLMProcessor) -> np.ndarray:
     """Return views as uint8, normalised ones as they were before."""
     views = np.asarray(views)
     if views.dtype == np.uint8:
         return views
     mean, std = (
-        np.asarray(getattr(context.spec, key)).reshape(1, 3, 1, 1)
+        np.asarray(getattr(processor.spec, key)).reshape(1, 3, 1, 1)
         for key in ("mean", "std")
     )
     return np.clip(np.rint((views * std + mean) * 255), 0, 255).astype(np.uint8)

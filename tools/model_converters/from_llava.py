@@ -44,9 +44,9 @@ def parse_args(argv=None):
 
 def main(argv=None):
     args = parse_args(argv)
-    from mmvlm.apis.loading import find_pipeline, view_config
     from mmvlm.config import load_config
     from mmvlm.config.dry_run import training_length
+    from mmvlm.datasets.processor import steps_of, view_of
     from mmvlm.export.from_llava import import_llava
     from mmvlm.export.llava_config import config_from_llava, config_text
     from mmvlm.export.state import read_json
@@ -66,7 +66,7 @@ def main(argv=None):
             base=args.base,
             vocab_size=args.vocab_size,
             vision_tower=args.vision_tower,
-            view=view_config(find_pipeline(cfg)),
+            view=view_of(steps_of(cfg)["generate"]),
             max_length=training_length(cfg),
         )
         imported.save(args.out)

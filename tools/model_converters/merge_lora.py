@@ -24,7 +24,7 @@ def parse_args(argv=None):
 
 def main(argv=None):
     args = parse_args(argv)
-    from mmvlm.apis.converting import merge_checkpoint
+    from converting import merge_checkpoint
 
     try:
         merge_checkpoint(

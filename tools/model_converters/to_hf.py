@@ -46,8 +46,7 @@ def parse_args(argv=None):
 def main(argv=None):
     args = parse_args(argv)
     import torch
-
-    from mmvlm.apis.converting import to_hf
+    from converting import to_hf
 
     try:
         report = to_hf(

@@ -34,8 +34,8 @@ def parse_args(argv=None):
 def main(argv=None):
     args = parse_args(argv)
     import torch
+    from converting import to_llava
 
-    from mmvlm.apis.converting import to_llava
     from mmvlm.engine.runner.checkpoint import resolve_checkpoint
     from mmvlm.export.state import read_file
     from mmvlm.export.to_llava import export_llava, export_stage_1

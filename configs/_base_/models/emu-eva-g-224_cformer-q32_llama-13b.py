@@ -41,7 +41,10 @@ model = dict(
         ),
         torch_dtype="bfloat16",
         gradient_checkpointing="all",
-        num_new_tokens=6,
+        new_tokens=dict(
+            tokens=["[PAD]", "[IMG]", "[/IMG]", "<image>", "[USER]", "[ASSISTANT]"],
+            train=None,
+        ),
     ),
     heads=dict(head=dict(type="VisualRegressionHead", weight=1.0)),
     generation=dict(max_new_tokens=128, do_sample=False),
@@ -50,12 +53,4 @@ tokenizer = dict(
     type="HFTokenizer",
     name_or_path="huggyllama/llama-13b",
     use_fast=False,
-    additional_special_tokens=[
-        "[PAD]",
-        "[IMG]",
-        "[/IMG]",
-        "<image>",
-        "[USER]",
-        "[ASSISTANT]",
-    ],
 )

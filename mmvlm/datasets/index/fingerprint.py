@@ -58,7 +58,11 @@ def fingerprint(value: Any, depth: int = 0) -> Any:
         return _named(value)
     if hasattr(value, "get_vocab"):
         return ["tokenizer", tokenizer_digest(value)]
-    attributes = getattr(value, "__dict__", None)
+    # What an object leaves out where it is copied is made of the rest.
+    leaves_out = "__getstate__" in vars(type(value))
+    attributes = (
+        value.__getstate__() if leaves_out else getattr(value, "__dict__", None)
+    )
     if attributes is None or type(value).__module__ in ("builtins", "_io"):
         raise NoFingerprint(f"a {type(value).__name__} has no contents to tell it by")
     return [_named(type(value)), fingerprint(attributes, depth + 1)]

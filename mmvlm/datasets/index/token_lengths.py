@@ -5,16 +5,14 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from torch.utils.data import Dataset
 
 from ..bad_samples import DATA_ERRORS
 from .arrays import Arrays, Progress, digest_of, kept_arrays, say, source_facts
 from .fingerprint import NoFingerprint, fingerprint, text_code
-
-if TYPE_CHECKING:
-    from ..base import ConversationDataset
 
 #: Goes up with every change of what is counted.
 _VERSION = 1
@@ -75,7 +73,7 @@ class TokenLengths:
         dataset (ConversationDataset): bound to a tokenizer.
     """
 
-    def __init__(self, dataset: ConversationDataset) -> None:
+    def __init__(self, dataset: Dataset) -> None:
         self.dataset = dataset
         self.options = reader_options(dataset)
         self._context: Any = None
@@ -222,7 +220,7 @@ def _tried(function: Any, *values: Any) -> Any:
         raise
 
 
-def reader_options(dataset: ConversationDataset) -> str | None:
+def reader_options(dataset: Dataset) -> str | None:
     """Return a hash of a reader's arguments and transforms as they are built."""
     arguments, keywords = dataset._init_arguments
     kept = {key: value for key, value in keywords.items() if key not in _ELSEWHERE}

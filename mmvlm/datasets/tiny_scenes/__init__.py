@@ -1,5 +1,1 @@
 """The generated world and its writers."""
-
-from mmvlm.utils.imports import import_submodules
-
-import_submodules(__name__, __path__)

@@ -39,7 +39,6 @@ def kaldi_fbank(
 
     Raises:
         ValueError: when the sound is shorter than a frame.
-
     """
     length = int(sample_rate * frame_ms / 1000)
     shift = int(sample_rate * shift_ms / 1000)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
+from itertools import product
 from typing import Any
+
+from mmengine.logging import print_log
 
 from mmvlm.registry import TRANSFORMS
 
@@ -32,10 +36,45 @@ class Compose:
                 )
 
     def bind(self, context: Any) -> None:
-        """Hand the context to those transforms that have ``bind``."""
+        """Hand the context to those transforms that have ``bind``.
+
+        Raises:
+            ValueError: when regions are written in another frame than pictures have.
+
+        """
         for transform in self.transforms:
             if hasattr(transform, "bind"):
                 transform.bind(context)
+        self.check_frames()
+
+    def check_frames(self) -> None:
+        """Hold the geometry of codecs against the frames of views.
+
+        Raises:
+            ValueError: for fractions of a padded square about pictures that are not
+                padded.
+
+        """
+        framed = [t for t in self.transforms if getattr(t, "frame", None) is not None]
+        codecs = [t.codec for t in self.transforms if hasattr(t, "codec")]
+        for view, codec in product(framed, codecs):
+            if not codec.writes_coordinates or codec.geometry == view.frame:
+                continue
+            names = f"{type(codec).__name__}: geometry='{codec.geometry}'"
+            kind, cure = type(view).__name__, f"codec.geometry='{view.frame}'"
+            if codec.geometry == "square_pad":
+                raise ValueError(
+                    f"{names} writes fractions of the padded square, but {kind} shows "
+                    f"pictures without padding. Set {cure}, or take PadToSquare as "
+                    "the view transform."
+                )
+            print_log(
+                f"{names} writes fractions of the picture's own sides, but {kind} "
+                f"pads it: the model cannot see where they end. Set {cure} unless the "
+                "weights were trained so.",
+                logger="current",
+                level=logging.WARNING,
+            )
 
     def __call__(self, item: dict) -> dict:
         """Return the item after all transforms.

@@ -27,11 +27,6 @@ from ..bad_samples import DATA_ERRORS
 _OVERFLOW = ("error", "drop", "truncate_text")
 _MODES = ("train", "generate")
 
-#: Options of :class:`EncodeConversation` that prompts without an answer do without.
-ONLY_TRAINING = (
-    "max_length overflow mode drop_on_mismatch labels count_pictures".split()
-)
-
 
 @TRANSFORMS.register_module()
 class EncodeConversation:
@@ -64,6 +59,12 @@ class EncodeConversation:
         drop_on_mismatch, labels: see :class:`ConversationEncoder`.
 
     """
+
+    #: Options that prompts without an answer do without.
+    only_training = (
+        *("max_length", "overflow", "count_pictures"),
+        *("drop_on_mismatch", "labels"),
+    )
 
     def __init__(
         self,

@@ -128,6 +128,7 @@ class DualPerspectiveViews(ViewTransform):
         self.grid = grid
         self.kinds = None if kinds is None else tuple(kinds)
         self.pad, self.legacy_infer, self.pixels = pad, legacy_infer, pixels
+        self.frame = "square_pad" if pad else None
         self.std = None if std is None else tuple(std)
         if grid is not None:
             self._views()
@@ -142,7 +143,7 @@ class DualPerspectiveViews(ViewTransform):
         super().bind(context)
         if context.spec is not None and self.std is None:
             self.std = tuple(context.spec.std)
-        expected = DualPerspective.of(context.views)
+        expected = DualPerspective.of(context.asked_views)
         if expected is not None:
             self.grid = expected.grid if self.grid is None else self.grid
             self.kinds = expected.kinds if self.kinds is None else self.kinds

@@ -36,7 +36,6 @@ class PackVLMInputs:
 
     Args:
         meta_keys (Sequence[str]): further item keys to keep as metainfo.
-
     """
 
     def __init__(self, meta_keys: Sequence[str] = ()) -> None:
@@ -48,7 +47,6 @@ class PackVLMInputs:
         Raises:
             RuntimeError: when a required key is missing, as the pipeline is wrong.
             ValueError: naming the sample, when slots and pictures differ.
-
         """
         missing = {"conversation", "encoded", "dataset", "index", *self.meta_keys}
         missing -= set(item)
@@ -105,7 +103,6 @@ def check_inputs(
     Raises:
         ValueError: naming the sample, when an input has no slot, a slot no input, or
             its views are not as many as its layout says.
-
     """
     for kind in sorted({slot.modality for slot in slots} | set(inputs)):
         inputs.get(kind, SampleInputs([])).check(kind, sample_id, slots)

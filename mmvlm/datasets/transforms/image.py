@@ -43,6 +43,9 @@ class ViewTransform(ABC):
 
     #: What must be known before a picture comes.
     needs: tuple[str, ...] = ("size", "resample")
+    #: Which square a view shows: ``square_pad``, the padded picture; ``stretch``, its
+    #: sides made equal; None: neither, or both. Codecs write fractions of one.
+    frame: str | None = None
     #: Whether the picture's own size decides how many views there are; such a
     #: picture cannot be decoded at a reduced size.
     counts_by_size: bool = False
@@ -200,6 +203,7 @@ class PadToSquare(ViewTransform):
     ``int(255 * mean)`` per channel.
     """
 
+    frame = "square_pad"
     needs = ("size", "resample", "mean")
 
     def view(
@@ -278,6 +282,8 @@ class CenterCropSquare(ViewTransform):
 @TRANSFORMS.register_module()
 class ResizeSquare(ViewTransform):
     """Resize both edges to the size; the aspect ratio is not kept."""
+
+    frame = "stretch"
 
     def view(
         self, image: np.ndarray, rng: np.random.Generator | None = None
@@ -484,6 +490,8 @@ class GridWindows(ViewTransform):
         resize (str): ``exact`` or ``fast``, see :class:`ViewTransform`.
 
     """
+
+    frame = "stretch"
 
     def __init__(
         self,

@@ -36,6 +36,8 @@ class JitterRegions:
 
     """
 
+    augments = True
+
     def __init__(
         self,
         scale: float = 0.05,

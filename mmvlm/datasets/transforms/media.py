@@ -241,6 +241,8 @@ class AudioFbank:
 
     """
 
+    only_training = ("freq_mask", "time_mask")
+
     def __init__(
         self,
         num_mel_bins: int = 128,

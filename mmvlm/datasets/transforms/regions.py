@@ -169,7 +169,7 @@ def check_tokens(codec: GroundingCodec, tokenizer: Any) -> None:
             f"{label} writes {len(codec.special_tokens)} special tokens; the tokenizer "
             f"({type(tokenizer).__name__}) lacks {len(missing)} of them: "
             f"{', '.join(missing[:3])}{', ...' if len(missing) > 3 else ''}. Add them "
-            "to tokenizer.additional_special_tokens, or use "
+            "by model.language_model.new_tokens=dict(codec=...), or use "
             "WriteRegions(require_tokens=False) to write them in pieces."
         )
     if codec.special_tokens:

@@ -37,7 +37,6 @@ class SliceViews(ViewTransform):
         patch_size (int | None): pixels per patch side; None takes the encoder's.
         resample (str | None): PIL's filter; None takes the encoder's.
         resize (str): ``exact`` or ``fast``, see :class:`ViewTransform`.
-
     """
 
     counts_by_size = True

@@ -21,7 +21,6 @@ class SampleCount:
     Args:
         dataset (Dataset): its members' policies give the limits; a foreign data set
             without a policy is not counted.
-
     """
 
     def __init__(self, dataset: Any) -> None:
@@ -41,7 +40,6 @@ class SampleCount:
         Raises:
             DataError: when more samples are bad than the data set allows, or more
                 than half of them train nothing.
-
         """
         for batch in batches:
             samples = batch.get("data_samples") or ()

@@ -36,7 +36,6 @@ class VLMCheckpointHook(Hook):
 
     Raises:
         ValueError: for an interval below 1 or an unknown rule.
-
     """
 
     priority = "VERY_LOW"
@@ -152,7 +151,6 @@ class VLMCheckpointHook(Hook):
         Args:
             runner (Runner): the runner.
             whole (bool): with the optimizer, whatever ``save_optimizer`` says.
-
         """
         name = f"iter_{runner.train_loop.completed_steps}.pth"
         removed = []

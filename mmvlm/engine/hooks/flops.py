@@ -38,7 +38,12 @@ def matmul_parameters(module: nn.Module) -> tuple[int, int]:
     trained = frozen = 0
     seen: set[int] = set()
     tables, heads = (
-        {id(child.weight) for child in module.modules() if isinstance(child, kind)}
+        {
+            id(param)
+            for child in module.modules()
+            if isinstance(child, kind)
+            for param in child.parameters(recurse=False)
+        }
         for kind in (nn.Embedding, nn.Linear)
     )
     for param in module.parameters():

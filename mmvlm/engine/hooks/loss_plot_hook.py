@@ -21,7 +21,6 @@ def draw_scalars(rows: list[dict], path: str, title: str = "") -> None:
         rows (list[dict]): see :func:`read_scalars`.
         path (str): of the picture.
         title (str): above the curves.
-
     """
     losses = [(row["step"], row["loss"]) for row in rows if "loss" in row]
     rates = [(row["step"], row["lr"]) for row in rows if "lr" in row]
@@ -71,7 +70,6 @@ class LossPlotHook(Hook):
 
     Args:
         filename (str): of the picture.
-
     """
 
     priority = "VERY_LOW"

@@ -24,7 +24,6 @@ class NonFiniteLossHook(Hook):
 
         Raises:
             RuntimeError: naming step, ranks and sample ids.
-
         """
         if math.isfinite(step.loss):
             return

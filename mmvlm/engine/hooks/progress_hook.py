@@ -17,7 +17,6 @@ from mmvlm.registry import HOOKS
 from mmvlm.utils.files import writing
 
 from ..runner.checkpoint import unwrap, write_atomic
-from .flops import StepCost, device_peak
 
 SCALARS_FILE = "scalars.jsonl"
 
@@ -72,10 +71,12 @@ class ProgressHook(LoggerHook):
         self._window: dict[str, float] = {}
         self._began = 0.0
         self._seconds_per_step: float | None = None
-        self._cost: StepCost | None = None
+        self._cost: Any = None
 
     def before_run(self, runner: Any) -> None:
         """Prepare the log file's name and the cost model."""
+        from .flops import device_peak
+
         super().before_run(runner)
         self._peak = device_peak(self.peak_tflops)
 
@@ -83,6 +84,8 @@ class ProgressHook(LoggerHook):
         """Cut the scalars of steps that are made again after a resume."""
         self._clear()
         if self._peak is not None:
+            from .flops import StepCost
+
             self._cost = getattr(runner, "step_cost", None) or StepCost(
                 unwrap(runner.model)
             )

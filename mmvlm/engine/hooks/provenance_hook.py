@@ -80,7 +80,7 @@ class ProvenanceHook(Hook):
         if not is_main_process():
             return
         folder = Path(runner.work_dir)
-        tokenizer = getattr(runner.context, "tokenizer", None)
+        tokenizer = getattr(runner.processor, "tokenizer", None)
         write_model_files(folder, runner.config_text, runner.cfg, tokenizer)
         state = git_state(Path(mmvlm.__file__).parent)
         diff = state.pop("diff", "")

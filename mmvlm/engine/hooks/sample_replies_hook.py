@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,49 +11,11 @@ import torch
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 
-from mmvlm.datasets.transforms.conversation import ONLY_TRAINING
 from mmvlm.registry import HOOKS
-from mmvlm.structures import Conversation
+from mmvlm.text.prompts import ask
 
 from ..optimizers.optim_wrapper import autocast
 from ..runner.rng import preserved_rng
-
-_LOADERS = ("test_dataloader", "val_dataloader", "train_dataloader")
-
-
-def _pipelines(node: Any) -> Iterator[list]:
-    """Yield every ``pipeline`` of a (nested) data set config."""
-    if isinstance(node, dict):
-        if node.get("pipeline"):
-            yield node["pipeline"]
-        for value in node.values():
-            yield from _pipelines(value)
-    elif isinstance(node, list | tuple):
-        for value in node:
-            yield from _pipelines(value)
-
-
-def prompt_steps(cfg: Any) -> list[dict]:
-    """Return the config's pipeline, changed to stop before the answer.
-
-    Raises:
-        ValueError: when no dataloader has a pipeline with ``EncodeConversation``.
-
-    """
-    for loader in _LOADERS:
-        for steps in _pipelines((cfg.get(loader) or {}).get("dataset")):
-            steps = [dict(step) for step in steps]
-            kinds = [step.get("type") for step in steps]
-            if "EncodeConversation" not in kinds:
-                continue
-            number = kinds.index("EncodeConversation")
-            kept = {k: v for k, v in steps[number].items() if k not in ONLY_TRAINING}
-            steps[number] = dict(kept, mode="generate")
-            return steps
-    raise ValueError(
-        "sample_prompts needs a pipeline with EncodeConversation in one of "
-        f"{list(_LOADERS)}."
-    )
 
 
 @HOOKS.register_module()
@@ -65,8 +25,9 @@ class SampleRepliesHook(Hook):
     All ranks generate the same, since weights may be spread over them.
 
     Args:
-        prompts (list[dict] | None): ``prompt`` and optionally ``image`` (a path);
-            None takes the config's ``sample_prompts``.
+        prompts (list[dict] | None): ``prompt`` and optionally the path of an input by
+            its modality (``image``, ``audio``, ...); None takes the config's
+            ``sample_prompts``.
         interval (int | None): optimizer steps between; None asks at the end only.
         max_new_tokens (int): of a reply.
 
@@ -84,25 +45,22 @@ class SampleRepliesHook(Hook):
         self.prompts = prompts
         self.interval = interval
         self.max_new_tokens = max_new_tokens
-        self._pipeline: Any = None
+        self._processor: Any = None
 
     def before_train(self, runner: Any) -> None:
-        """Build the pipeline, so that a wrong prompt fails before the first step."""
+        """Encode the prompts, so that a wrong one fails before the first step."""
         if self.prompts is None:
             self.prompts = list(runner.cfg.get("sample_prompts") or [])
         if not self.prompts:
             return
-        from mmvlm.datasets.transforms.compose import Compose
-
+        self._processor = runner.processor
+        known = {"prompt", "image", *self._processor.modalities}
         for number, prompt in enumerate(self.prompts):
-            unknown = sorted(set(prompt) - {"prompt", "image"})
-            if unknown or "prompt" not in prompt:
+            if not {"prompt"} <= set(prompt) <= known:
                 raise ValueError(
                     f"sample_prompts[{number}]={dict(prompt)}: expected prompt and "
-                    "optionally image."
+                    f"optionally {sorted(known - {'prompt'})}."
                 )
-        self._pipeline = Compose(prompt_steps(runner.cfg))
-        self._pipeline.bind(runner.context)
         self._batch()
 
     def after_train_iter(
@@ -125,8 +83,8 @@ class SampleRepliesHook(Hook):
         replies = [sample.pred_text for sample in samples]
         lines = [f"Replies after {step} steps:"]
         for prompt, reply in zip(self.prompts, replies, strict=True):
-            image = prompt.get("image")
-            shown = "" if image is None else f" [{os.path.basename(image)}]"
+            paths = [path for key, path in prompt.items() if key != "prompt" and path]
+            shown = "".join(f" [{os.path.basename(path)}]" for path in paths)
             lines.append(f"  Q:{shown} {prompt['prompt']}\n  A: {reply}")
         runner.logger.info("\n".join(lines))
         if is_main_process():
@@ -154,20 +112,15 @@ class SampleRepliesHook(Hook):
 
         items = []
         for number, prompt in enumerate(self.prompts):
-            path = prompt.get("image")
-            folder, images = "", ()
-            if path is not None:
-                path = Path(path).resolve()
-                folder, images = str(path.parent), (path.name,)
-            talk = Conversation.from_texts(prompt["prompt"], images=images)
-            talk.id = f"sample_prompts[{number}]"
-            item = dict(
-                conversation=talk,
-                dataset="sample_prompts",
-                index=number,
-                image_root=folder,
-                data_root=folder,
-                rng=np.random.default_rng(number),
-            )
-            items.append(self._pipeline(item))
+            sources = {
+                k: [os.path.abspath(v)]
+                for k, v in prompt.items()
+                if k != "prompt" and v
+            }
+            name = f"sample_prompts[{number}]"
+            talk = ask(prompt["prompt"], sources, sample_id=name)
+            roots = dict(image_root=os.sep, data_root=os.sep)
+            facts = dict(dataset="sample_prompts", index=number, **roots)
+            rng = np.random.default_rng(number)
+            items.append(self._processor(talk, "generate", rng=rng, **facts))
         return collate_flat(items)

@@ -43,7 +43,6 @@ def train_in_float32(
     Raises:
         ValueError: for half-precision weights without autocast, which frozen
             and trained weights of one part need to meet.
-
     """
     found = {} if masters else half_precision_weights(model)
     if not found:

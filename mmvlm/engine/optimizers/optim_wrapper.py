@@ -26,7 +26,6 @@ def precision(name: str | None) -> torch.dtype | None:
 
     Raises:
         ValueError: for an unknown name.
-
     """
     if name not in list(PRECISIONS):
         raise ValueError(
@@ -58,7 +57,6 @@ class StepCallbacks:
             of the step, before the last backward.
         before_step (Callable | None): called after the last backward; raising here
             keeps the weights untouched.
-
     """
 
     def __init__(
@@ -87,7 +85,6 @@ class VLMOptimWrapper(OptimWrapper):
 
     Raises:
         ValueError: for an unknown dtype, or ``float16`` without a GPU.
-
     """
 
     def __init__(
@@ -134,7 +131,6 @@ class VLMOptimWrapper(OptimWrapper):
             num_micro (int): its micro-batches (the last step may have fewer).
             loss_scale (float): factor of every loss; 1 / num_micro for models
                 that average instead of dividing by the step's denominator.
-
         """
         self._num_micro, self._loss_scale = num_micro, loss_scale
         self._inner_count = 0

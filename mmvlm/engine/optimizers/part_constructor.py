@@ -13,6 +13,7 @@ from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
 from torch import nn
 
+from mmvlm.models.language_models.new_tokens import SplitEmbedding, SplitHead
 from mmvlm.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS, OPTIMIZERS
 from mmvlm.utils.text_table import text_table
 
@@ -140,8 +141,8 @@ class PartOptimWrapperConstructor:
             ``norm_and_bias_decay=False`` takes weight decay off normalisation
             layers and biases. Default: True. ``decay`` maps patterns of whole
             parameter names (``*gate``, shell style) to whether they decay; the
-            first that fits goes before ``norm_and_bias_decay``. A table of which
-            only new rows are trained never decays.
+            first that fits goes before ``norm_and_bias_decay``. Rows of new tokens
+            decay only where a pattern says so (``*.new_weight``).
 
     Raises:
         ValueError: for unknown keys or parts, with the nearest name, for a pattern
@@ -236,12 +237,12 @@ class PartOptimWrapperConstructor:
             owner (nn.Module): the module that holds it.
 
         """
-        if getattr(owner, "frozen_rows", 0):
-            return False  # it would shrink the rows that nothing trains
         for pattern, value in self.decay.items():
             if fnmatchcase(path, pattern):
                 return value
         name = path.rpartition(".")[2]
+        if name.startswith("new_") and isinstance(owner, SplitEmbedding | SplitHead):
+            return False
         return self.norm_and_bias_decay or not is_norm_or_bias(name, owner)
 
     def _check_patterns(self, model: nn.Module) -> None:

@@ -37,7 +37,6 @@ def warmup_cosine(
     Example:
         >>> [round(warmup_cosine(step, 10, 0.2), 3) for step in (0, 1, 2, 6)]
         [0.0, 0.5, 1.0, 0.5]
-
     """
     warmup = math.ceil(warmup_ratio * total)
     if step < warmup:
@@ -63,7 +62,6 @@ class WarmupCosineLR(_ParamScheduler):
 
     Raises:
         ValueError: for ratios outside 0-1 or ``by_epoch=True``.
-
     """
 
     def __init__(
@@ -120,7 +118,6 @@ class WarmupConstantLR(WarmupCosineLR):
         optimizer, end, last_step, by_epoch: see :class:`WarmupCosineLR`.
         warmup_ratio (float): fraction of the run's steps, 0-1.
         start_ratio (float): first factor of the warm-up, 0-1.
-
     """
 
     def __init__(
@@ -154,7 +151,6 @@ def schedulers_by_step(cfg: Any) -> Any:
 
     Args:
         cfg (dict | list | None): the config's ``param_scheduler``.
-
     """
     if isinstance(cfg, dict) and "type" in cfg:
         if cfg["type"] in (*_BY_STEP, *(kind.__name__ for kind in _BY_STEP)):

@@ -20,7 +20,10 @@ from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
 from torch import nn
 
-from mmvlm.models.language_models.peft import is_lora_parameter
+from mmvlm.config.work_dir import find_last as find_last
+from mmvlm.config.work_dir import resolve_checkpoint
+from mmvlm.models.language_models.new_tokens import join_tables
+from mmvlm.models.utils.freezing import is_lora_parameter
 from mmvlm.utils.files import write_atomic
 
 #: Format of the files that this module writes.
@@ -307,14 +310,14 @@ def load_parts(
 
 
 def _complete(model: nn.Module, state: dict, parts: set, path: str) -> None:
-    """Let modules start what a checkpoint was made without (adapters)."""
+    """Let modules start what a checkpoint was made without (adapters, new rows)."""
     for name, module in model.named_modules():
         asked = part_of(f"{name}.") in parts
         complete = getattr(module, "complete_state", None) if asked else None
         added = complete(state, f"{name}.") if complete else None
         if added:
             print_log(
-                f"'{path}' was made without {name}.adapters {added}: they start anew.",
+                f"'{path}' was made without {added} of {name}: they start anew.",
                 "current",
                 logging.INFO,
             )
@@ -424,6 +427,7 @@ def omitted_keys(model: nn.Module) -> set[str]:
     trained = {id(param): param.requires_grad for param in named.values()}
     # By identity: hooks of a module may save a tensor under another name.
     state = model.state_dict(keep_vars=True)
+    join_tables(model, state)
     params = {key: trained[id(v)] for key, v in state.items() if id(v) in trained}
     omitted = set()
     for key in state:
@@ -484,42 +488,6 @@ def _compare_frozen(model: nn.Module, meta: dict, path: str) -> None:
 def write_last(folder: str | os.PathLike, name: str) -> None:
     """Note the newest checkpoint of a folder in its file ``last_checkpoint``."""
     write_atomic(Path(folder) / "last_checkpoint", name)
-
-
-def find_last(folder: str | os.PathLike) -> str | None:
-    """Return the newest checkpoint of a folder, None when there is none."""
-    note = Path(folder) / "last_checkpoint"
-    if not note.is_file():
-        return None
-    path = Path(folder) / note.read_text().strip()
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"'{note}' names '{path.name}', which is not there. Name a checkpoint "
-            f"itself, or delete '{note}' to start anew."
-        )
-    return str(path)
-
-
-def resolve_checkpoint(path: str | os.PathLike) -> Path:
-    """Return the file that a path means; a work dir means its newest checkpoint.
-
-    Raises:
-        FileNotFoundError: naming the path and what lies in its folder.
-
-    """
-    path = Path(path).expanduser()
-    if path.is_file():
-        return path
-    if path.is_dir():
-        newest = find_last(path)
-        if newest is not None:
-            return Path(newest)
-        what = f"'{path}' holds no checkpoint of a run: it has no file last_checkpoint"
-        folder = path
-    else:
-        what, folder = f"checkpoint '{path}' does not exist", path.parent
-    near = sorted(p.name for p in folder.glob("*.pth")) if folder.is_dir() else []
-    raise FileNotFoundError(f"{what}. Checkpoints in that folder: {near or 'none'}.")
 
 
 def plain(value: Any) -> Any:

@@ -16,6 +16,7 @@ import torch
 from mmengine.dist import get_rank
 from torch.utils.data import DataLoader, IterableDataset
 
+from mmvlm.datasets.processor import with_pipeline
 from mmvlm.registry import DATA_SAMPLERS, DATASETS, FUNCTIONS
 from mmvlm.utils import signals
 
@@ -85,7 +86,7 @@ def build_dataloader(
     cfg: Any,
     *,
     seed: int | None = None,
-    context: Any = None,
+    processor: Any = None,
     accumulation: int = 1,
     training: bool = True,
 ) -> DataLoader:
@@ -99,7 +100,8 @@ def build_dataloader(
             ``collate_fn`` (default: ``collate_flat``) and arguments of
             ``torch.utils.data.DataLoader``. A built loader is returned as it is.
         seed (int | None): of the sampler's plan.
-        context (VLMContext | None): bound to the data set.
+        processor (VLMProcessor | None): bound to the data set; gives its steps to
+            readers without a pipeline.
         accumulation (int): micro-batches per optimizer step, for samplers that ask.
         training (bool): picks the default sampler, random or sequential.
 
@@ -118,9 +120,10 @@ def build_dataloader(
     cfg = dict(copy.deepcopy(cfg))
     dataset = cfg.pop("dataset")
     if isinstance(dataset, dict):
-        dataset = DATASETS.build(dataset)
-    if context is not None and hasattr(dataset, "bind"):
-        dataset.bind(context)
+        mode = "train" if training else "generate"
+        dataset = DATASETS.build(with_pipeline(dataset, processor, mode))
+    if processor is not None and hasattr(dataset, "bind"):
+        dataset.bind(processor)
 
     sampler_cfg = cfg.pop("sampler", None)
     loader_args = dict(

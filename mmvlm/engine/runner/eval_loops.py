@@ -122,10 +122,3 @@ class VLMTestLoop(TestLoop):
         self.runner.call_hook(
             "after_test_iter", batch_idx=idx, data_batch=data_batch, outputs=outputs
         )
-
-
-def with_loop_type(loop: Any, kind: str) -> Any:
-    """Return a loop's config with our type where it names none."""
-    if isinstance(loop, dict) and not {"type", "by_epoch"} & set(loop):
-        return dict(loop, type=kind)
-    return loop

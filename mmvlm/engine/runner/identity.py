@@ -25,6 +25,7 @@ from mmvlm.utils.dist import broadcast_object
 _FIELDS = (
     "model",
     "chat_template",
+    "processor",
     "optim_wrapper",
     "param_scheduler",
     "train_cfg",
@@ -61,7 +62,7 @@ def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
     if isinstance(value, dict):
         for key, item in value.items():
             # A template's image_prefix is text, no folder.
-            file = key in PATH_KEYS and not path.startswith("chat_template")
+            file = key in PATH_KEYS and "chat_template" not in path
             if key not in _FREE and not file:
                 yield from _leaves(item, f"{path}.{key}")
     elif isinstance(value, list | tuple):
@@ -123,7 +124,7 @@ def run_identity(runner: Any) -> dict[str, Any]:
 def _identity(runner: Any) -> dict[str, Any]:
     facts = run_settings(runner.settings)
     facts |= data_facts(runner.train_loop.dataloader.dataset)
-    tokenizer = getattr(runner.context, "tokenizer", None)
+    tokenizer = getattr(runner.processor, "tokenizer", None)
     if tokenizer is not None:
         try:
             facts["tokenizer"] = tokenizer_digest(tokenizer)

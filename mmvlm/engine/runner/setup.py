@@ -1,20 +1,18 @@
-"""What both runners do with a config: context, weights, loaders, launch."""
+"""What the runner does with a config: context, weights, hooks."""
 
 from __future__ import annotations
 
 import logging
-import os
 from typing import Any
 
-import torch
 from mmengine.logging import print_log
 from torch import nn
 
 from mmvlm.config.sources import weight_problems
-from mmvlm.text.context import VLMContext
-from mmvlm.text.vocabulary import check_vocabulary
+from mmvlm.config.work_dir import find_last, resolve_checkpoint
+from mmvlm.datasets.processor import VLMProcessor
 
-from .checkpoint import find_last, load_file, load_parts, resolve_checkpoint, unwrap
+from .checkpoint import load_file, load_parts, unwrap
 from .state import read_resumable, resume_weights
 
 
@@ -27,6 +25,11 @@ def accumulation_of(optim_wrapper: Any) -> int:
     return int(getattr(optim_wrapper, "accumulative_counts", 1))
 
 
+def batch_size_of(loader: Any) -> int | None:
+    """Return the samples of a micro-batch; None for a loader that is built."""
+    return loader.get("batch_size") if isinstance(loader, dict) else None
+
+
 def check_batch_size(cfg: Any, loader: Any, accumulation: int, ranks: int) -> None:
     """Log the global batch size and compare it with what the LR was chosen for.
 
@@ -37,7 +40,7 @@ def check_batch_size(cfg: Any, loader: Any, accumulation: int, ranks: int) -> No
         ranks (int): number of processes.
 
     """
-    batch = loader.get("batch_size") if isinstance(loader, dict) else None
+    batch = batch_size_of(loader)
     if batch is None:
         return
     total = batch * accumulation * ranks
@@ -56,24 +59,18 @@ def check_batch_size(cfg: Any, loader: Any, accumulation: int, ranks: int) -> No
     )
 
 
-def hooks_summary(hooks: list) -> str:
-    """Return the hooks in their order, one line."""
-    return ", ".join(type(hook).__name__ for hook in hooks)
-
-
-def make_context(cfg: Any, model: nn.Module) -> VLMContext | None:
-    """Build the context and bind it to the model.
+def make_processor(cfg: Any, model: nn.Module) -> VLMProcessor | None:
+    """Build the processor and bind it to the model, and the model to it.
 
     None for configs that name no tokenizer (towers trained without text).
     """
-    if not cfg or cfg.get("tokenizer") is None or cfg.get("chat_template") is None:
-        return None
     model = unwrap(model)
-    context = VLMContext.from_config(cfg, model)
-    check_vocabulary(context.tokenizer, getattr(model, "language_model", None))
+    processor = VLMProcessor.from_config(cfg, model) if cfg else None
+    if processor is None:
+        return None
     if hasattr(model, "bind"):
-        model.bind(context)
-    return context
+        model.bind(processor)
+    return processor
 
 
 def load_initial_weights(model: nn.Module, load_from: Any) -> None:
@@ -188,34 +185,6 @@ def start_weights(
     return content, path
 
 
-def trains_vision(model: nn.Module) -> bool:
-    """Whether any weight of the vision encoder is trained."""
-    encoder = getattr(model, "vision_encoder", None)
-    return encoder is not None and any(p.requires_grad for p in encoder.parameters())
-
-
-def ddp_options(model: nn.Module, given: dict | None) -> dict:
-    """Return the options of DDP for a bare model.
-
-    Blocks of a vision encoder above the deepest selected layer, and its last norm,
-    may be trained by rule but are never used; DDP must look for them.
-
-    Args:
-        model (nn.Module): the bare model.
-        given (dict | None): the config's options, which prevail.
-
-    """
-    options = dict(
-        type="MMDistributedDataParallel",
-        broadcast_buffers=False,
-        find_unused_parameters=trains_vision(model),
-    )
-    if not torch.cuda.is_available():
-        # DDP must be told nothing of devices on a CPU.
-        options["device_ids"] = None
-    return {**options, **(given or {})}
-
-
 def tell_model_about_ranks(model: nn.Module, world_size: int, sharded: bool) -> None:
     """Have every batch touch all parts where ranks need it.
 
@@ -236,7 +205,7 @@ def tell_model_about_ranks(model: nn.Module, world_size: int, sharded: bool) -> 
 
 
 def default_hooks(hooks: dict | None) -> dict:
-    """Return a config's ``default_hooks`` over those that our runners start from.
+    """Return a config's ``default_hooks`` over those that our runner starts from.
 
     A hook set to None is left out.
     """
@@ -258,63 +227,3 @@ def default_hooks(hooks: dict | None) -> dict:
         for name, hook in merged.items()
         if hook is not None or name in (*known, "checkpoint")
     }
-
-
-def init_process_group(
-    launcher: str | None, backend: str | None = None, alone: bool = False
-) -> None:
-    """Start gloo on machines without a GPU; mmengine starts NCCL elsewhere.
-
-    mmengine's own start-up calls CUDA functions that a CPU build lacks.
-
-    Args:
-        launcher (str | None): ``none``, ``pytorch`` or ``slurm``.
-        backend (str | None): the config's; ``gloo`` also works beside a GPU.
-        alone (bool): without a launcher start a group of this process, as
-            strategies need one.
-
-    """
-    if torch.distributed.is_initialized():
-        return
-    if launcher in (None, "none"):
-        if alone:
-            os.environ.setdefault("LOCAL_RANK", "0")
-            torch.distributed.init_process_group(
-                backend or "gloo",
-                store=torch.distributed.HashStore(),
-                rank=0,
-                world_size=1,
-            )
-        return
-    if torch.cuda.is_available() and backend != "gloo":
-        return
-    if launcher == "slurm":
-        _slurm_environment()
-    missing = [k for k in ("RANK", "WORLD_SIZE", "MASTER_ADDR") if k not in os.environ]
-    if missing:
-        raise RuntimeError(
-            f"launcher='{launcher}' without {missing} in the environment; start with "
-            "tools/dist_train.sh CONFIG NPROC or tools/slurm_train.sh."
-        )
-    torch.distributed.init_process_group("gloo")
-
-
-def _slurm_environment() -> None:
-    """Translate slurm's variables into torch's."""
-    nodes = os.environ["SLURM_NODELIST"]
-    names = dict(
-        RANK="SLURM_PROCID", LOCAL_RANK="SLURM_LOCALID", WORLD_SIZE="SLURM_NTASKS"
-    )
-    for ours, slurm in names.items():
-        os.environ.setdefault(ours, os.environ[slurm])
-    os.environ.setdefault("MASTER_PORT", "29500")
-    if "MASTER_ADDR" not in os.environ:
-        import subprocess
-
-        shown = subprocess.run(
-            ["scontrol", "show", "hostname", nodes],
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        os.environ["MASTER_ADDR"] = shown.stdout.split()[0]

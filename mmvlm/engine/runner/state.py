@@ -15,6 +15,7 @@ from mmengine.logging import HistoryBuffer, MessageHub, print_log
 from mmengine.optim import OptimWrapper
 from torch import nn
 
+from mmvlm.models.language_models.new_tokens import divide_optim_state
 from mmvlm.utils.dist import barrier, gather_objects
 from mmvlm.version import __version__
 
@@ -96,6 +97,7 @@ class PlainStateIO:
             ValueError: when other parameters were trained.
 
         """
+        saved = divide_optim_state(self.model, saved)
         optimizer = self.optim_wrapper.optimizer
         params = dict(self.model.named_parameters())
         names = {id(param): name for name, param in params.items()}

@@ -26,7 +26,6 @@ class MicroBatchStream:
     Raises:
         TypeError: when the batch sampler offers neither.
         ValueError: when an epoch has no micro-batch.
-
     """
 
     def __init__(self, dataloader: DataLoader) -> None:
@@ -136,7 +135,6 @@ class RowStream(MicroBatchStream):
 
     Raises:
         TypeError: when the data set cannot be resumed.
-
     """
 
     def __init__(self, dataloader: DataLoader) -> None:
@@ -165,7 +163,6 @@ class RowStream(MicroBatchStream):
 
         Raises:
             ValueError: always.
-
         """
         raise ValueError(
             "a stream does not know how long an epoch is: give train_cfg.max_iters "
@@ -185,7 +182,6 @@ class RowStream(MicroBatchStream):
 
         Raises:
             ValueError: when an epoch has no micro-batch.
-
         """
         if self._iterator is None:
             self._start()

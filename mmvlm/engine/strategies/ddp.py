@@ -1,33 +1,44 @@
-"""DDP as a strategy: every rank holds the whole model."""
+"""DDP: every rank holds the whole model."""
 
 from __future__ import annotations
 
-from typing import Any
-
 from mmengine._strategy import DDPStrategy
-from torch import nn
+from mmengine.device import get_device
+from torch import cuda, nn
 
 from mmvlm.registry import STRATEGIES
 
-from ..runner.setup import ddp_options
-from ..runner.state import PlainStateIO
+from .base import VLMStrategy
 
 
 @STRATEGIES.register_module()
-class VLMDDPStrategy(DDPStrategy):
-    """mmengine's DDPStrategy on any device.
+class VLMDDPStrategy(VLMStrategy, DDPStrategy):
+    """mmengine's DDPStrategy on any device, and what a launcher starts by itself.
 
     ``model_wrapper`` holds options of ``MMDistributedDataParallel``; what it leaves
-    out is chosen for the model (see :func:`ddp_options`).
+    out is chosen for the model. Blocks of a vision encoder above the deepest selected
+    layer, and its last norm, may be trained by rule but are never used; DDP must look
+    for them.
     """
 
-    #: Weights are gathered when a part runs.
-    shards_weights = False
+    def place(self, model: nn.Module) -> nn.Module:
+        """Return the bare model where it is to get its weights."""
+        return model.to(get_device())
 
     def _wrap_model(self, model: nn.Module) -> nn.Module:
-        self.model_wrapper = ddp_options(model, self.model_wrapper)
+        options = dict(
+            type="MMDistributedDataParallel",
+            broadcast_buffers=False,
+            find_unused_parameters=trains_vision(model),
+        )
+        if not cuda.is_available():
+            # DDP must be told nothing of devices on a CPU.
+            options["device_ids"] = None
+        self.model_wrapper = {**options, **(self.model_wrapper or {})}
         return super()._wrap_model(model)
 
-    def state_io(self, model: nn.Module, optim_wrapper: Any) -> PlainStateIO:
-        """Return what reads and writes weights and optimizer state."""
-        return PlainStateIO(model, optim_wrapper)
+
+def trains_vision(model: nn.Module) -> bool:
+    """Whether any weight of the vision encoder is trained."""
+    encoder = getattr(model, "vision_encoder", None)
+    return encoder is not None and any(p.requires_grad for p in encoder.parameters())

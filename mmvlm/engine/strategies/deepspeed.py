@@ -15,10 +15,16 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import OPTIMIZERS as ROOT_OPTIMIZERS
 from torch import nn
 
+from mmvlm.models.language_models.new_tokens import (
+    divide_optim_state,
+    divide_tables,
+    join_tables,
+)
 from mmvlm.registry import OPTIM_WRAPPERS, STRATEGIES
 
 from ..optimizers.optim_wrapper import StepCallbacks, precision
 from ..runner.state import check_groups, load_wrapper_state, to_cpu, wrapper_state
+from .base import VLMStrategy
 
 
 @OPTIM_WRAPPERS.register_module()
@@ -89,7 +95,7 @@ def _register_optimizers_once() -> list[str]:
 
 
 @STRATEGIES.register_module()
-class VLMDeepSpeedStrategy(DeepSpeedStrategy):
+class VLMDeepSpeedStrategy(VLMStrategy, DeepSpeedStrategy):
     """mmengine's DeepSpeedStrategy, on any device and with whole checkpoints.
 
     It takes the same ``optim_wrapper`` as the other strategies: accumulation,
@@ -104,8 +110,7 @@ class VLMDeepSpeedStrategy(DeepSpeedStrategy):
 
     """
 
-    #: ZeRO steps on float32 copies of what it trains, whatever the weights' dtype.
-    keeps_masters = True
+    keeps_masters = True  # whatever the dtype of the weights
 
     def __init__(self, *, zero_optimization: dict | None = None, **kwargs: Any) -> None:
         try:
@@ -133,7 +138,7 @@ class VLMDeepSpeedStrategy(DeepSpeedStrategy):
 
     @property
     def shards_weights(self) -> bool:
-        """Whether weights are gathered when a part runs."""
+        """Whether weights are gathered when a part runs: stage 3 does."""
         return self.stage == 3
 
     def build_optim_wrapper(
@@ -224,11 +229,13 @@ class DeepSpeedStateIO:
         keep = is_main_process()
         trained = self._trained() if self.optim_wrapper is not None else {}
         state: dict[str, torch.Tensor] = {}
-        aliases: dict[int, torch.Tensor] = {}
+        seen: dict[int, str] = {}  # every rank gathers a tensor of two names once
         named = dict(self.module.named_parameters(remove_duplicate=False))
         for name, value in self.module.state_dict(keep_vars=True).items():
-            if id(value) in aliases:
-                state[name] = aliases[id(value)]
+            first = seen.setdefault(id(value), name)
+            if first != name:
+                if keep:
+                    state[name] = state[first]
                 continue
             param = named.get(name)
             if param is not None and name in trained and self.stage > 0:
@@ -239,7 +246,8 @@ class DeepSpeedStateIO:
             else:
                 whole = value.detach().cpu().clone()
             if keep:
-                state[name] = aliases[id(value)] = whole.clone()
+                state[name] = whole.clone()
+        join_tables(self.module, state)
         return state
 
     def optim_state(self) -> dict:
@@ -278,6 +286,7 @@ class DeepSpeedStateIO:
             ValueError: when other parameters were trained.
 
         """
+        saved = divide_optim_state(self.module, saved)
         check_groups(self.group_names, saved["groups"])
         for group, values in zip(self._zero.param_groups, saved["groups"], strict=True):
             group.update({k: v for k, v in values.items() if k != "names"})
@@ -297,6 +306,8 @@ class DeepSpeedStateIO:
             state_dict (dict): whole weights of a checkpoint.
 
         """
+        state_dict = dict(state_dict)
+        divide_tables(self.module, state_dict)
         for name, param in self._trained().items():
             if name in state_dict and self.stage > 0:
                 self._set(param, None, state_dict[name].float())

@@ -15,11 +15,13 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from mmvlm.models.language_models.base import LanguageModel
+from mmvlm.models.language_models.new_tokens import join_tables
 from mmvlm.models.vision_encoders.base import VisionEncoder
 from mmvlm.registry import STRATEGIES
 
 from ..optimizers.optim_wrapper import precision, wrapper_dtype
 from ..runner.state import PlainStateIO, own_copy, to_cpu
+from .base import VLMStrategy
 
 
 def tower_blocks(model: nn.Module) -> list[nn.Module]:
@@ -38,7 +40,7 @@ def tower_blocks(model: nn.Module) -> list[nn.Module]:
 
 
 @STRATEGIES.register_module()
-class VLMFSDPStrategy(DDPStrategy):
+class VLMFSDPStrategy(VLMStrategy, DDPStrategy):
     """Fully sharded data parallelism (FSDP2, ``fully_shard``), on any device.
 
     Each transformer block of a tower is a unit of its own, frozen ones too;
@@ -62,7 +64,6 @@ class VLMFSDPStrategy(DDPStrategy):
 
     """
 
-    #: Weights are gathered when a part runs.
     shards_weights = True
 
     def __init__(
@@ -169,7 +170,10 @@ class FSDPStateIO(PlainStateIO):
         """Return the weights on the CPU; every rank calls, rank 0 gets them."""
         self.reshard()
         state = super().model_state()
-        return state if is_main_process() else {}
+        if not is_main_process():
+            return {}
+        join_tables(self.model, state)
+        return state
 
     def optim_state(self) -> dict:
         """Return the optimizer's state by parameter name; as :meth:`model_state`."""

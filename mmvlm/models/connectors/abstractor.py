@@ -111,7 +111,6 @@ class AbstractorConnector(Connector):
 
     Trainable parameters: with D = Dv,
         L*(4*D*D + 3*D*F + 11*D + 4*F) + Q*D + D*Dl + 2*Dl.
-
     """
 
     #: What ``--tiny`` makes of the sizes.

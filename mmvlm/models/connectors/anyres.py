@@ -51,7 +51,6 @@ class AnyResConnector(Connector):
         >>> views = ViewLayout((480, 640), (336, 336), 5, "anyres", extra=(2, 2))
         >>> anyres.num_output_tokens(views)
         2340
-
     """
 
     def __init__(

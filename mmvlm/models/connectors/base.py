@@ -20,7 +20,6 @@ class Filled(NamedTuple):
         rows (torch.Tensor): (S, Dl), the slots' embeddings, input after input.
         memory (torch.Tensor | None): (M, n, Dm), for cross-attention inside the
             language model, one entry per input.
-
     """
 
     rows: torch.Tensor
@@ -43,7 +42,6 @@ class Connector(BaseModule):
 
     Raises:
         ValueError: for layers that the encoder has not, or another number of them.
-
     """
 
     #: Kind of input, or name of the encoder, whose features it reads. As ``fills``,
@@ -102,7 +100,6 @@ class Connector(BaseModule):
 
         Args:
             size (tuple[int, int]): height and width of one view in pixels.
-
         """
         return ViewLayout(size, size)
 
@@ -117,7 +114,6 @@ class Connector(BaseModule):
         Args:
             kind (str): one of ``fills``.
             feed (Feed): inputs and features of the batch.
-
         """
         source = kind if len(self.fills) > 1 else self.source
         pieces, memory = [], []

@@ -27,7 +27,6 @@ class FusedTokenCount:
     Args:
         out_layout (Callable): layout of a picture to that of its fused views.
         projector (TokenCount): tokens of a picture of that layout.
-
     """
 
     out_layout: Callable[[ViewLayout], ViewLayout]
@@ -52,7 +51,6 @@ class FusedConnector(Connector):
 
     Raises:
         ValueError: when the projector's width does not fit.
-
     """
 
     def __init__(

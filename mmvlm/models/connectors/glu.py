@@ -30,7 +30,6 @@ class GLUConnector(Connector):
         ValueError: not exactly one layer.
 
     Trainable parameters: Dv*Dl + 2*Dl + 3*Dl*Dh + 2*Dl.
-
     """
 
     default_layers = (-1,)

@@ -32,7 +32,6 @@ class LayerTokensConnector(Connector):
         ValueError: for an encoder without class token, or of fewer layers.
 
     Trainable parameters: Dv*Dh + Dh + Dh*Dl + Dl.
-
     """
 
     default_layers = ()  # decided by ``every``

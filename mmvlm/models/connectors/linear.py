@@ -25,7 +25,6 @@ class PatchConnector(Connector):
 
     Raises:
         ValueError: unknown ``select_feature``, or not exactly one layer.
-
     """
 
     proj: nn.Module
@@ -73,7 +72,6 @@ class LinearConnector(PatchConnector):
         **kwargs: see :class:`PatchConnector`.
 
     Trainable parameters: Dv*Dl + Dl.
-
     """
 
     def __init__(self, **kwargs: Any) -> None:

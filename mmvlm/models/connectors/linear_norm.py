@@ -26,7 +26,6 @@ class LinearNormConnector(PatchConnector):
         **kwargs: see :class:`Connector`.
 
     Trainable parameters: Dv*Dl + 3*Dl.
-
     """
 
     default_layers = (-1,)

@@ -36,7 +36,6 @@ class PerceiverAttention(nn.Module):
     Args:
         width (int): channels.
         heads, dim_head (int): attention heads and their channels.
-
     """
 
     def __init__(self, width: int, heads: int, dim_head: int) -> None:
@@ -80,7 +79,6 @@ class PerceiverResampler(nn.Module):
 
     Trainable parameters: n*D + depth*(4*D*heads*dim_head + 2*ff_mult*D*D + 6*D)
     + 2*D, and D for every frame and place.
-
     """
 
     def __init__(
@@ -126,7 +124,6 @@ class PerceiverResampler(nn.Module):
 
         Raises:
             ValueError: more frames than ``max_frames``.
-
         """
         if self.frame_embs is not None:
             if x.shape[1] > len(self.frame_embs):
@@ -186,7 +183,6 @@ class PerceiverResamplerConnector(Connector):
         ValueError: not exactly one layer.
 
     Trainable parameters: those of :class:`PerceiverResampler`, and Dl.
-
     """
 
     default_layers = (-1,)
@@ -229,7 +225,6 @@ class PerceiverResamplerConnector(Connector):
 
         Raises:
             ValueError: for a picture of several views without ``max_frames``.
-
         """
         patches = features.patches(0)
         frames = [layout.num_views for layout in features.layouts]

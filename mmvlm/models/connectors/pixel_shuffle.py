@@ -54,7 +54,6 @@ class PixelShuffleConnector(Connector):
         ValueError: ``shrink`` below 1, or not exactly one layer.
 
     Trainable parameters: 2*C + C*Dl + Dl + Dl*Dl + Dl with C = shrink^2 * Dv.
-
     """
 
     default_layers = (-1,)

@@ -55,7 +55,6 @@ class QFormerConnector(Connector):
         L*(4*D*D + 2*D*F + 9*D + F) + K*(2*D*D + 2*D*Dv + 6*D) + 2*D + Q*D
         + D*Dl + Dl, and 2*Dv for ``vision_norm``; reading questions adds
         (vocab_size + max_position_embeddings)*D + (L - 1)*(2*D*F + 3*D + F).
-
     """
 
     default_layers = (-1,)
@@ -123,7 +122,6 @@ class QFormerConnector(Connector):
 
         Raises:
             ValueError: with ``instruction_aware``, when there is no question.
-
         """
         image = self.ln_vision(features.hidden_states[0])
         views = len(image)

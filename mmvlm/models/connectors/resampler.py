@@ -58,7 +58,6 @@ class ResamplerConnector(Connector):
         ...     qwen = ResamplerConnector(vision_spec=spec, out_width=4096, grid=16)
         >>> sum(p.numel() for p in qwen.parameters())
         75005952
-
     """
 
     takes_grids = True

@@ -37,7 +37,6 @@ class SlicedConnector(Connector):
         init_cfg (dict | list | None): mmengine initialisation.
 
     Trainable parameters: the inner connector's, and 2*Dl.
-
     """
 
     def __init__(

@@ -49,7 +49,6 @@ class TokenConcatConnector(Connector):
         ValueError: not exactly one layer, or ``group`` below 1.
 
     Trainable parameters: group*Dv*Dl + Dl, and 2*Dv for ``vision_norm``.
-
     """
 
     default_layers = (-1,)

@@ -25,7 +25,6 @@ class RMSNorm(nn.Module):
     Args:
         width (int): channels.
         eps (float): added to the mean square.
-
     """
 
     def __init__(self, width: int, eps: float = 1e-5) -> None:
@@ -52,7 +51,6 @@ class ExpertBlock(nn.Module):
         width (int): channels.
         num_heads (int): of attention.
         multiple_of (int): the hidden layer, 8/3 of ``width``, is rounded up to it.
-
     """
 
     def __init__(self, width: int, num_heads: int, multiple_of: int) -> None:
@@ -94,7 +92,6 @@ class Router(nn.Module):
     Args:
         width (int): channels.
         num_experts (int): scores per token.
-
     """
 
     def __init__(self, width: int, num_experts: int) -> None:
@@ -153,7 +150,6 @@ class UniversalProjectionConnector(Connector):
         >>> upm = UniversalProjectionConnector(vision_spec=spec, out_width=96)
         >>> upm.token_count.tokens_per_view
         32
-
     """
 
     default_layers = (-1,)
@@ -243,7 +239,6 @@ class UniversalProjectionConnector(Connector):
         Raises:
             ValueError: when the stage has no pictures, or another number of experts
                 than one and this connector's.
-
         """
         old = {int(key.split(".")[1]) for key in state if key.startswith("experts.")}
         if len(old) not in (1, len(self.experts)):
@@ -326,7 +321,6 @@ class UniversalProjectionConnector(Connector):
 
         Raises:
             ValueError: for a modality that the connector does not have.
-
         """
         modality = features.modality
         if modality not in self.fills:

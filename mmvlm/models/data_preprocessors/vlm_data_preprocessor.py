@@ -27,7 +27,6 @@ class VLMDataPreprocessor(BaseDataPreprocessor):
         by_kind (Mapping[str, Statistics] | None): kind of input to other mean and
             std, filled in for further encoders.
         non_blocking (bool): copy asynchronously from pinned memory.
-
     """
 
     def __init__(
@@ -64,7 +63,6 @@ class VLMDataPreprocessor(BaseDataPreprocessor):
 
         Raises:
             TypeError: when ``inputs`` is no :class:`VLMBatch`.
-
         """
         batch = data["inputs"]
         if not isinstance(batch, VLMBatch):

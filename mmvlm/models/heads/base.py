@@ -19,7 +19,6 @@ class LossTerm(NamedTuple):
     Args:
         sum (torch.Tensor): (), float32.
         count (int): of what it is the sum; the step's mean is over all counts.
-
     """
 
     sum: torch.Tensor
@@ -39,7 +38,6 @@ class Head(BaseModule):
         in_width (int): of the states (Dl), filled in by the VLM.
         weight (float | dict[str, float]): of its losses, or of each by name.
         init_cfg (dict | list | None): mmengine initialisation.
-
     """
 
     #: Names of its losses.
@@ -90,7 +88,6 @@ class Head(BaseModule):
             hidden (torch.Tensor): (K, Dl), states at :meth:`rows`; K is above 0.
             targets (Targets | None): what to learn.
             feed (Feed): inputs and features of the batch.
-
         """
         raise NotImplementedError
 
@@ -109,7 +106,6 @@ class Head(BaseModule):
             states (Sequence[torch.Tensor]): per sample (K, Dl), in order; K may be 0.
             samples (Sequence[VLMDataSample]): to be filled.
             feed (Feed): inputs and features of the batch.
-
         """
 
     @property

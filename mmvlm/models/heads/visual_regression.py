@@ -33,7 +33,6 @@ def regression_rows(batch: VLMBatch) -> torch.Tensor:
     Shape:
         - ``batch.inputs["image"].slot_index``: (S,)
         - output: (S + I,), I images
-
     """
     stream, images = batch.text, batch.inputs.get("image")
     if images is None or not len(images):
@@ -76,7 +75,6 @@ class VisualRegressionHead(Head):
         **kwargs: see :class:`Head`; its loss is ``regression``, a mean over all values.
 
     Trainable parameters: Dl*Dl.
-
     """
 
     terms = ("regression",)

@@ -19,8 +19,10 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from mmvlm.models.ops.cpu_kernels import is_small, small_attention
 
-#: Name under which transformers finds the function of this module.
+#: Names under which transformers finds the function of this module, and the one
+#: of FlexAttention.
 SEGMENT_ATTENTION = "mmvlm_segment"
+FLEX_ATTENTION = "mmvlm_flex"
 
 # Keyword arguments that change nothing in the result, or are honoured below.
 _KNOWN_KWARGS = frozenset(

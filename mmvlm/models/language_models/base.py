@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from mmengine.model import BaseModule
 
-from .generation_steps import Generation
+from .new_tokens import NewTokens, train_tables
 
 if TYPE_CHECKING:
     from mmvlm.structures import TokenStream
+
+    from .generation_steps import Generation
 
 
 class LanguageModel(BaseModule):
@@ -20,6 +22,10 @@ class LanguageModel(BaseModule):
     Samples lie one after the other in T; attention stays inside each.
     """
 
+    #: Tokens that the tokenizer must get for it.
+    new_tokens: NewTokens | None = None
+    #: Id of the first of them.
+    first_new_id: int | None = None
     #: Whether prompts are read by an encoder; what is trained and continued is then a
     #: stream of its own.
     is_encoder_decoder: bool = False
@@ -108,6 +114,27 @@ class LanguageModel(BaseModule):
                 where they have several axes.
 
         """
+
+    def train_new_tokens(self, rule: Any = None) -> None:
+        """Let the tables learn as ``new_tokens`` says, see :func:`train_tables`."""
+        if self.new_tokens is not None:
+            train_tables(self.model, self.new_tokens.train, rule)
+
+    def complete_state(self, state: dict[str, torch.Tensor], prefix: str) -> list[str]:
+        """Add the start of what a checkpoint was made without, such as new rows.
+
+        Args:
+            state (dict): changed in place, if it holds a language model.
+            prefix (str): of this module's keys in it.
+
+        Returns:
+            list[str]: what was added.
+
+        """
+        new, first = self.new_tokens, self.first_new_id
+        if new is None or not new.complete(self.model, first, state, f"{prefix}model."):
+            return []
+        return ["new_tokens"]
 
     @classmethod
     @abstractmethod

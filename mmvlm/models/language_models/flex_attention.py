@@ -13,14 +13,12 @@ from typing import Any
 import torch
 
 from .attention import (
+    FLEX_ATTENTION,
     note_segment_call,
     refuse_unknown,
     register_attention,
     segment_attention,
 )
-
-#: Name under which transformers finds the function of this module.
-FLEX_ATTENTION = "mmvlm_flex"
 
 
 def flex_segment_attention(

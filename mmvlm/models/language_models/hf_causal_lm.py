@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import torch
 from mmengine.logging import print_log
@@ -18,8 +19,8 @@ from mmvlm.models.utils.token_context import PAD, current_tokens, use_layout
 from mmvlm.registry import MODELS
 
 from .adapters.base import LanguageModelAdapter
-from .adapters.running import adapted_generation, attach_adapters
 from .attention import (
+    FLEX_ATTENTION,
     SEGMENT_ATTENTION,
     record_segment_calls,
     register_segment_attention,
@@ -27,13 +28,13 @@ from .attention import (
 )
 from .base import LanguageModel
 from .context_length import PositionGuard, learns_positions, num_positions
-from .flex_attention import FLEX_ATTENTION, register_flex_attention
-from .generation import generate_from_embeds
-from .generation_steps import Generation
 from .last_block import LastBlockForward
+from .new_tokens import NewTokens, split_tables
 from .output_head import apply_head, check_head
 from .padding import RightPadding
-from .peft import add_lora, keep_plain_keys, quantize_linears
+
+if TYPE_CHECKING:
+    from .generation_steps import Generation
 
 #: attention -> (padded layout?, transformers' implementation; None = its default)
 _ATTENTION = {
@@ -75,8 +76,10 @@ class HFCausalLM(LanguageModel):
         lora (dict | None): ``r, alpha, dropout, target_modules``; see
             :func:`add_lora`. Named targets may also lie in the adapters.
         quantization (dict | None): ``bits`` 4 or 8; see :func:`quantize_linears`.
-        num_new_tokens (int): rows added to the embeddings, each the mean of the
-            old ones.
+        new_tokens (dict | None): tokens that the tokenizer and the tables get; see
+            :class:`NewTokens`.
+        num_new_tokens (int): former key, rows for tokens that the tokenizer's own
+            config adds; they begin as the mean of the old rows.
         trust_remote_code (bool): run model code from the hub.
         init_cfg (dict | list | None): mmengine initialisation.
 
@@ -104,6 +107,7 @@ class HFCausalLM(LanguageModel):
         adapters: Sequence[dict | LanguageModelAdapter] = (),
         lora: dict | None = None,
         quantization: dict | None = None,
+        new_tokens: dict | None = None,
         num_new_tokens: int = 0,
         trust_remote_code: bool = False,
         init_cfg: dict | list | None = None,
@@ -115,7 +119,10 @@ class HFCausalLM(LanguageModel):
                 f"{sorted(_ATTENTION)}."
             )
         register_segment_attention()
-        register_flex_attention()
+        if attention == "flex":
+            from .flex_attention import register_flex_attention
+
+            register_flex_attention()
         if attention == "batched" and adapters:
             attention = "eager"  # adapters read and change the mask of the batch
         self.attention = attention
@@ -136,17 +143,26 @@ class HFCausalLM(LanguageModel):
             and attach_narrow(self.decoder) == self.config.num_hidden_layers
         )
         check_head(self.model)
-        self.num_new_tokens = num_new_tokens
-        if num_new_tokens:
-            self.resize_embeddings(num_new_tokens)
+        self.new_tokens = NewTokens.read(new_tokens, num_new_tokens)
+        if self.new_tokens is not None:
+            self.first_new_id = self.new_tokens.grow(self.model)
         if quantization:
+            from .peft import quantize_linears
+
             quantize_linears(self.decoder, **quantization)
-        self.adapters = attach_adapters(self, adapters)
+        self.adapters = torch.nn.ModuleDict()
+        if adapters:
+            from .adapters.running import attach_adapters
+
+            self.adapters = attach_adapters(self, adapters)
         self.lora = dict(lora) if lora else None
         if lora:
+            from .peft import add_lora, keep_plain_keys
+
             named = lora.get("target_modules", "all-linear") != "all-linear"
             add_lora(self if named and self.adapters else self.decoder, **lora)
             keep_plain_keys(self)
+        self.train_new_tokens()
         self.position_guard = PositionGuard(
             num_positions(self.config),
             learns_positions(self.decoder, self.model.get_input_embeddings()),
@@ -216,37 +232,21 @@ class HFCausalLM(LanguageModel):
             - ``input_ids``: (T,), int64
             - output: (T, Dl)
         """
-        table = self.model.get_input_embeddings()
-        embeds = table(input_ids)
-        frozen = getattr(table, "frozen_rows", 0)
-        if frozen and torch.is_grad_enabled():
-            # In the forward, so that it holds however gradients are gathered.
-            old = (input_ids < frozen)[..., None]
-            embeds = torch.where(old, embeds.detach(), embeds)
-        return embeds
+        return self.model.get_input_embeddings()(input_ids)
 
     def train_new_rows(self) -> None:
         """Let the rows of ``num_new_tokens`` learn in the input embeddings alone.
 
-        The other rows get no gradient and no weight decay, so they stay what they
-        are to the last bit.
-
         Raises:
-            ValueError: without new rows, or when the head shares the table and so
-                would train all of them.
+            ValueError: without new rows.
 
         """
-        table = self.model.get_input_embeddings()
-        head = self.model.get_output_embeddings()
-        if not self.num_new_tokens:
+        if self.new_tokens is None:
             raise ValueError("'new_rows' is trained, but num_new_tokens is 0.")
-        if head is not None and head.weight is table.weight:
-            raise ValueError(
-                "'new_rows' is trained, but the head shares the table of embeddings "
-                "and would train every row. Set config=dict(tie_word_embeddings=False)."
-            )
-        table.frozen_rows = self.vocab_size - self.num_new_tokens
-        table.weight.requires_grad_(True)
+        if self.new_tokens.train is None:
+            self.new_tokens = replace(self.new_tokens, train="input_rows")
+            count = len(self.new_tokens.tokens)
+            split_tables(self.model, self.first_new_id, count, head=False)
 
     def forward(
         self,
@@ -406,41 +406,17 @@ class HFCausalLM(LanguageModel):
         """
         return apply_head(self.model, hidden_states)
 
-    def resize_embeddings(self, num_new: int) -> int:
-        """Add rows, each the mean of the old ones; return the id of the first."""
-        old = self.vocab_size
-        head = self.model.get_output_embeddings()
-        self.model.resize_token_embeddings(old + num_new, mean_resizing=False)
-        tables = [self.model.get_input_embeddings()]
-        if head is not None:
-            tables.append(self.model.get_output_embeddings())
-        with torch.no_grad():
-            for table in tables:
-                table.weight[old:] = table.weight[:old].mean(0)
-                if getattr(table, "bias", None) is not None:
-                    table.bias[old:] = table.bias[:old].mean()
-        return old
-
     def complete_state(self, state: dict[str, torch.Tensor], prefix: str) -> list[str]:
-        """Add the start of adapters that a checkpoint was made without.
-
-        Args:
-            state (dict): changed in place, if it holds a language model.
-            prefix (str): of this module's keys in it.
-
-        Returns:
-            list[str]: names of these adapters.
-
-        """
+        """Add the start of new rows and adapters that a checkpoint was made without."""
         if not any(key.startswith(f"{prefix}model.") for key in state):
             return []
-        added = []
+        added = super().complete_state(state, prefix)
         for name, adapter in self.adapters.items():
             head = f"{prefix}adapters.{name}."
             if not any(key.startswith(head) for key in state):
                 start = adapter.start_state(state, prefix)
                 state.update({f"{head}{key}": value for key, value in start.items()})
-                added.append(name)
+                added.append(f"adapters.{name}")
         return added
 
     @torch.no_grad()
@@ -455,26 +431,26 @@ class HFCausalLM(LanguageModel):
             **kwargs: see :func:`generate_from_embeds`.
 
         """
+        from .generation import generate_from_embeds
+
+        prompts = (self.model, inputs_embeds, seq_lens)
         if self.adapters:
             if kwargs.pop("share_prefix", False):
                 raise ValueError(
                     "share_prefix: adapters see every prompt as a whole; set it False."
                 )
+            from .adapters.running import adapted_generation
+
             tokens = current_tokens(seq_lens, inputs_embeds.device)
             with adapted_generation(self, tokens):
-                return self._generate(inputs_embeds, seq_lens, kwargs)
+                return generate_from_embeds(*prompts, decoder=self.decoder, **kwargs)
         options = self._within(seq_lens, kwargs)
-        replies = self._generate(inputs_embeds, seq_lens, options)
+        replies = generate_from_embeds(*prompts, decoder=self.decoder, **options)
         self.position_guard.check(
             [n + len(reply) for n, reply in zip(seq_lens, replies, strict=False)],
             "tokens of prompt and reply",
         )
         return replies
-
-    def _generate(self, inputs_embeds, seq_lens, options: dict) -> list[Generation]:
-        return generate_from_embeds(
-            self.model, inputs_embeds, seq_lens, decoder=self.decoder, **options
-        )
 
     def _within(self, seq_lens: tuple[int, ...], options: dict) -> dict:
         """End replies where learned positions end; the prompts must fit."""
@@ -516,5 +492,5 @@ class HFCausalLM(LanguageModel):
 
 _OPTIONS = frozenset(
     "torch_dtype attention gradient_checkpointing adapters lora quantization "
-    "num_new_tokens".split()
+    "new_tokens num_new_tokens".split()
 )

@@ -29,7 +29,6 @@ class LastBlockForward:
 
     Args:
         block (torch.nn.Module): with a child ``mlp``.
-
     """
 
     def __init__(self, block: torch.nn.Module) -> None:

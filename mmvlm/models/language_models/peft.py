@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from mmvlm.models.utils.freezing import is_lora_parameter as is_lora_parameter
+
 #: Options of ``peft.LoraConfig`` that are trained, saved, merged and exported here.
 _OPTIONS = frozenset(
     "use_rslora use_dora rank_pattern alpha_pattern exclude_modules "
@@ -179,11 +181,6 @@ def keep_plain_keys(module: torch.nn.Module) -> None:
     """
     module._register_state_dict_hook(_plain_keys_out)
     module.register_load_state_dict_pre_hook(_plain_keys_in)
-
-
-def is_lora_parameter(name: str) -> bool:
-    """Whether a parameter name belongs to a LoRA adapter."""
-    return any(part.startswith("lora_") for part in name.split("."))
 
 
 def quantize_linears(

@@ -16,6 +16,7 @@ from .base import LanguageModel
 from .context_length import PositionGuard, num_positions
 from .generation import decoder_start, generate_from_embeds
 from .generation_steps import Generation
+from .new_tokens import NewTokens
 from .padding import RightPadding
 from .peft import add_lora, keep_plain_keys, quantize_linears
 
@@ -45,6 +46,7 @@ class Seq2SeqLM(LanguageModel):
             encoder and decoder.
         lora (dict | None): see :func:`add_lora`.
         quantization (dict | None): see :func:`quantize_linears`.
+        new_tokens (dict | None): see :class:`NewTokens`.
         trust_remote_code (bool): run model code from the hub.
         init_cfg (dict | list | None): mmengine initialisation.
 
@@ -71,6 +73,7 @@ class Seq2SeqLM(LanguageModel):
         gradient_checkpointing: str | int = "off",
         lora: dict | None = None,
         quantization: dict | None = None,
+        new_tokens: dict | None = None,
         trust_remote_code: bool = False,
         init_cfg: dict | list | None = None,
     ) -> None:
@@ -83,12 +86,16 @@ class Seq2SeqLM(LanguageModel):
             trust_remote_code=trust_remote_code,
         )
         self.start_id = decoder_start(self.model)
+        self.new_tokens = NewTokens.read(new_tokens)
+        if self.new_tokens is not None:
+            self.first_new_id = self.new_tokens.grow(self.model)
         if quantization:
             quantize_linears(self.model, **quantization)
         self.lora = dict(lora) if lora else None
         if lora:
             add_lora(self.model, **lora)
             keep_plain_keys(self)
+        self.train_new_tokens()
         limit = num_positions(self.config)
         self.position_guard = PositionGuard(limit, learned=True)
         checkpoint_blocks(self.blocks, gradient_checkpointing)
@@ -240,7 +247,9 @@ class Seq2SeqLM(LanguageModel):
         return cls(config={**config, **overrides}, **options)
 
 
-_OPTIONS = frozenset("torch_dtype gradient_checkpointing lora quantization".split())
+_OPTIONS = frozenset(
+    "torch_dtype gradient_checkpointing lora quantization new_tokens".split()
+)
 
 
 @contextlib.contextmanager

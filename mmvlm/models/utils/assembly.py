@@ -28,7 +28,6 @@ def build_part(part: Any, **neighbours: Any) -> Any:
     Args:
         part (dict | torch.nn.Module): config, which may hold ``WIRING``, or module.
         **neighbours: what the model knows; a constructor gets what it takes of it.
-
     """
     if not isinstance(part, dict):
         return part
@@ -62,7 +61,6 @@ def encoder_of(encoders: Encoders, name: str) -> str:
 
     Raises:
         ValueError: when no encoder, or more than one, reads such inputs.
-
     """
     if name in encoders:
         return name
@@ -84,7 +82,6 @@ def build_connectors(
 
     Raises:
         ValueError: when widths, kinds or sources do not fit.
-
     """
     built: dict[str, Connector] = {}
     for name, part in parts.items():
@@ -126,7 +123,6 @@ def build_heads(
 
     Raises:
         ValueError: when sources do not fit, or two heads name a loss alike.
-
     """
     specs = {kind: e.spec for e in encoders.values() for kind in e.reads}
     specs.update({name: encoder.spec for name, encoder in encoders.items()})
@@ -147,7 +143,6 @@ def check_sources(name: str, reads: Iterable[str], encoders: Encoders) -> None:
 
     Raises:
         ValueError: naming the part.
-
     """
     for source in reads:
         kind, layer = parse_source(source)

@@ -55,7 +55,6 @@ def checkpoint_blocks(blocks: Iterable[torch.nn.Module], every: int | str) -> in
 
     Raises:
         ValueError: for another value.
-
     """
     every = {"off": 0, "all": 1, False: 0, True: 1}.get(every, every)
     if not isinstance(every, int) or every < 0:

@@ -56,7 +56,6 @@ def on_even_rows(
     Shape:
         - ``rows``: (R, D)
         - output: (R, D')
-
     """
     count = len(rows)
     missing = round_up(count, step) - count

@@ -6,16 +6,22 @@ from typing import Any
 
 import torch
 
-from mmvlm.models.language_models.peft import is_lora_parameter
-
 _CHOICES = (
     "False, True, 'lora', 'adapters', dict(only=[names]), dict(frozen=[names]), "
     "dict(last_blocks=k) or dict(from_block=k)"
 )
 
 
+def is_lora_parameter(name: str) -> bool:
+    """Whether a parameter name belongs to a LoRA adapter."""
+    return any(part.startswith("lora_") for part in name.split("."))
+
+
 def freeze_part(part: torch.nn.Module, rule: Any, name: str) -> None:
     """Set ``requires_grad`` of every parameter of a part.
+
+    What learns of a language model's tables is said by its ``new_tokens``, if that
+    names any, whatever the rule.
 
     Args:
         part (torch.nn.Module): an encoder, connector or language model.
@@ -24,7 +30,7 @@ def freeze_part(part: torch.nn.Module, rule: Any, name: str) -> None:
             language model's ``adapters`` only; ``dict(only=[...])`` parameters below
             these names (endings of dotted names at which a module or parameter
             stands, such as ``adapters`` or ``embed_tokens``; ``lora`` for LoRA
-            weights; ``new_rows`` for a language model's ``num_new_tokens``);
+            weights);
             ``dict(frozen=[...])`` everything but those;
             ``dict(last_blocks=k)`` the last k blocks;
             ``dict(from_block=k)`` blocks k, k + 1, ... counted from 0, -1
@@ -37,6 +43,12 @@ def freeze_part(part: torch.nn.Module, rule: Any, name: str) -> None:
             name that does not exist, or ``True`` for a part with LoRA.
 
     """
+    _apply(part, rule, name)
+    if hasattr(part, "train_new_tokens"):
+        part.train_new_tokens(rule)
+
+
+def _apply(part: torch.nn.Module, rule: Any, name: str) -> None:
     lora = [p for n, p in part.named_parameters() if is_lora_parameter(n)]
     where = f"train_parts.{name}"
     if rule is True and lora:
@@ -83,7 +95,7 @@ def _set_named(part: torch.nn.Module, rule: dict[str, Any], where: str) -> None:
     # A table that head and embeddings share has two names.
     named = list(part.named_parameters(remove_duplicate=False))
     for wanted in [names] if isinstance(names, str) else names:
-        if wanted == "new_rows" and word == "only":
+        if wanted == "new_rows" and word == "only":  # former word
             part.train_new_rows()
             continue
         found = [p for n, p in named if _below(n, wanted)]

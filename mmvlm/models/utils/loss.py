@@ -38,7 +38,6 @@ def summed_token_loss(
     Shape:
         - ``hidden``: (R, Dl); ``targets``: (R,), R may be 0
         - output: (), float32, attached to the graph also when R is 0
-
     """
     if len(targets) == 0:
         # One row times 0 keeps every parameter in the graph.

@@ -37,7 +37,6 @@ def check_media(
 
     Raises:
         ValueError: naming connector and adapter.
-
     """
     adapters = getattr(language_model, "adapters", {})
     takers = [a for a in dict(adapters).values() if a.takes_media]
@@ -73,7 +72,6 @@ def flat_tokens(
 
     Raises:
         ValueError: when media and inputs disagree in number.
-
     """
     stream = batch.prompt
     types = torch.full_like(stream.input_ids, TEXT)

@@ -25,7 +25,6 @@ def check_inputs(
     Raises:
         ValueError: naming the sample, when counts disagree or the model does not
             take such inputs.
-
     """
     for kind, inputs in batch.inputs.items():
         if not len(inputs):
@@ -77,7 +76,6 @@ class TokenCounts:
 
     Args:
         counts (dict[str, TokenCount]): by kind of input.
-
     """
 
     counts: dict[str, TokenCount]
@@ -98,7 +96,6 @@ def merge_embeddings(
 
     Raises:
         ValueError: when there are not as many embeddings as positions.
-
     """
     if len(image_embeds) != len(slot_index):
         raise ValueError(
@@ -126,7 +123,6 @@ def unique_views(
 
     Shape:
         - ``pixel_values``: (V, 3, H, W)
-
     """
     flat = pixel_values.reshape(len(pixel_values) // together, -1)
     sums = flat.sum(1, dtype=torch.float64).tolist()

@@ -28,7 +28,6 @@ def cut_squares(pixel_values: torch.Tensor, size: int, splits: int) -> torch.Ten
 
     Raises:
         ValueError: when ``size`` does not divide.
-
     """
     if size % splits:
         raise ValueError(
@@ -135,7 +134,6 @@ def multiscale_forward(
     Raises:
         ValueError: pictures that are not square, an unknown ``output_shape``,
             prefix tokens with maps, or sizes that do not divide into tiles.
-
     """
     _check(pixel_values, scales, img_sizes, num_prefix_token, output_shape)
     side = pixel_values.shape[-1]

@@ -31,7 +31,6 @@ class SamplingPoints:
     Shape:
         - ``locations``: (V, Q, M, L, K, 2), Q = cells of the grid, row-major
         - ``weights``: (V, Q, M, L, K)
-
     """
 
     module: torch.nn.Module
@@ -49,7 +48,6 @@ class RoutingWeights:
 
     Shape:
         - ``weights``: (V, N, K)
-
     """
 
     module: torch.nn.Module

@@ -23,7 +23,6 @@ def grid_options(
 
     Raises:
         ValueError: when encoder or a reader takes no such views.
-
     """
     grids = grids_of(layouts, encoder.spec.patch_size)
     for part in (encoder, *readers):

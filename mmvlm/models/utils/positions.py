@@ -23,7 +23,6 @@ def sincos_grid(width: int, grid: tuple[int, int]) -> torch.Tensor:
 
     Raises:
         ValueError: when ``width`` is no multiple of 4.
-
     """
     if width % 4:
         raise ValueError(f"sincos_grid: width {width} is no multiple of 4.")
@@ -72,7 +71,6 @@ def packed_positions(
         - ``table``: (H * W, D)
         - positions: (V, N, D), dtype of ``table``, zero behind a view's own
         - absent: (V, N), bool, True behind a view's own
-
     """
     distinct = {tuple(grid): None for grid in grids}
     places = {

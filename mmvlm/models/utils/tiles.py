@@ -33,7 +33,6 @@ def merge_tiles(
 
     Raises:
         ValueError: when views and tiles disagree.
-
     """
     if len(view_embeds) != 1 + tiles[0] * tiles[1]:
         raise ValueError(

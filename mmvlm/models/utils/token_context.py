@@ -29,7 +29,6 @@ class FlatTokens:
         media (torch.Tensor | None): (M, n, Dm) for cross-attention, in the order
             in which their placeholders stand in T.
         media_owner (torch.Tensor | None): (M,) int64, sample of each medium.
-
     """
 
     types: torch.Tensor
@@ -86,7 +85,6 @@ class TokenLayout:
         memory (dict): what adapters keep from a prompt for its continuation;
             None when nothing follows.
         cache (dict): what adapters compute once per layout.
-
     """
 
     types: torch.Tensor
@@ -136,7 +134,6 @@ class TokenLayout:
 
         Raises:
             ValueError: when ``rows`` is no multiple of the samples.
-
         """
         times, rest = divmod(rows, self.num_samples)
         if rest:
@@ -189,7 +186,6 @@ def current_tokens(seq_lens: Sequence[int], device: Any) -> FlatTokens:
 
     Raises:
         ValueError: when it was said of other samples.
-
     """
     tokens = _tokens.get()
     if tokens is None:

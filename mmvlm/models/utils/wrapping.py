@@ -18,7 +18,6 @@ class WrappedForward:
         module (torch.nn.Module): whose forward it is.
         around (Callable): ``around(inner, *args, **kwargs)``, which calls
             ``inner`` as it likes and returns what it returns.
-
     """
 
     def __init__(self, module: torch.nn.Module, around: Callable) -> None:

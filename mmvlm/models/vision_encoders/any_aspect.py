@@ -37,7 +37,6 @@ class AnyAspectVisionEncoder(VisionEncoder):
         ValueError: for another tower, or an attention that takes no mask.
 
     Trainable parameters: the tower's.
-
     """
 
     takes_grids = True
@@ -93,7 +92,6 @@ class AnyAspectVisionEncoder(VisionEncoder):
         Raises:
             ValueError: when there is no grid for every view, or one has more patches
                 than a square.
-
         """
         tower = self._wrapped[0]
         if not len(grids):

@@ -47,7 +47,6 @@ class VisionEncoder(BaseModule):
         Shape:
             - ``pixel_values``: (V, 3, H, W), float
             - every hidden state: (V, P + N, Dv)
-
         """
 
     def adopt(self, encoder: VisionEncoder) -> tuple[VisionEncoder]:
@@ -59,7 +58,6 @@ class VisionEncoder(BaseModule):
         Raises:
             ValueError: for weights outside its modules, which would be lost, or
                 LoRA, whose plain names only the encoder itself can give.
-
         """
         if getattr(encoder, "lora", None):
             raise ValueError(

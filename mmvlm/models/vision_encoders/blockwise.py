@@ -65,7 +65,6 @@ class BlockwiseVisionEncoder(VisionEncoder):
         Raises:
             ValueError: when a layer does not exist, or a side is neither the
                 tower's own nor a multiple of the patch size.
-
         """
         layers = tuple(self.spec.layer_index(layer) for layer in select_layers)
         patch, size = self.spec.patch_size, tuple(pixel_values.shape[-2:])
@@ -99,7 +98,6 @@ class BlockwiseVisionEncoder(VisionEncoder):
         Shape:
             - ``hidden``: (V, P + N, Dv), hidden state 0
             - every output: the same
-
         """
         kept = {0: hidden} if 0 in layers else {}
         for number, block in enumerate(self.blocks[: max(layers)], 1):

@@ -56,7 +56,6 @@ class CachedVisionEncoder(VisionEncoder):
             than pictures, or ``max_gib`` below 0.
 
     Trainable parameters: none; the encoder must be frozen.
-
     """
 
     def __init__(
@@ -108,7 +107,6 @@ class CachedVisionEncoder(VisionEncoder):
 
         Raises:
             RuntimeError: when a weight of the encoder is trained.
-
         """
         trained = [n for n, p in self.encoder.named_parameters() if p.requires_grad]
         if trained:

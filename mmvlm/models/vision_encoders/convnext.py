@@ -25,7 +25,6 @@ class TimmConvNeXt(BaseModule):
     Raises:
         ImportError: without the package timm.
         ValueError: for a model that is no ConvNeXt.
-
     """
 
     #: What ``--tiny`` makes of it.

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 
-from mmvlm.models.language_models.peft import add_lora, keep_plain_keys
 from mmvlm.models.utils.checkpointing import checkpoint_blocks
 from mmvlm.models.utils.hf_loading import (
     as_dtype,
@@ -122,6 +121,8 @@ class HFVisionEncoder(BlockwiseVisionEncoder):
         }
         self.lora = dict(lora) if lora else None
         if lora:
+            from mmvlm.models.language_models.peft import add_lora, keep_plain_keys
+
             add_lora(self.vision_model, **lora)
             keep_plain_keys(self)
         checkpoint_blocks(self.blocks, gradient_checkpointing)

@@ -55,7 +55,6 @@ class LaVINVisionEncoder(VisionEncoder):
 
     Trainable parameters: those of :class:`RoutedAdapter` per block, beside those
     of the encoder.
-
     """
 
     def __init__(

@@ -36,7 +36,6 @@ class MMPretrainVisionEncoder(BlockwiseVisionEncoder):
         ImportError: without the package mmpretrain.
         ValueError: a backbone that is no ``VisionTransformer``, or weights that
             do not fit.
-
     """
 
     def __init__(

@@ -31,7 +31,6 @@ class CropLoRA(nn.Module):
         dropout (float): on the input.
 
     Trainable parameters: C * (r * in_features + r * out_features + 1).
-
     """
 
     def __init__(
@@ -148,7 +147,6 @@ class MonkeyVisionEncoder(VisionEncoder):
 
     Trainable parameters (packed qkv): blocks * crops * (rank * 6*Dv + mlp_rank *
     2*Dv + 3), beside those of the encoder.
-
     """
 
     def __init__(
@@ -196,7 +194,6 @@ class MonkeyVisionEncoder(VisionEncoder):
 
         Raises:
             ValueError: when the views are no whole pictures.
-
         """
         if len(pixel_values) % self.views_together:
             raise ValueError(

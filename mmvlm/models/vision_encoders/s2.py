@@ -52,7 +52,6 @@ class S2VisionEncoder(VisionEncoder):
         (64, 64, 16)
         >>> encoder(torch.zeros(2, 3, 64, 64), (-2,)).patches().shape
         torch.Size([2, 16, 64])
-
     """
 
     def __init__(
@@ -120,7 +119,6 @@ class S2VisionEncoder(VisionEncoder):
 
         Raises:
             ValueError: views of another size, or a layer that does not exist.
-
         """
         size = self.spec.image_size
         if tuple(pixel_values.shape[-2:]) != (size, size):

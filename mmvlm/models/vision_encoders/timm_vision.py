@@ -36,7 +36,6 @@ class TimmVisionEncoder(BlockwiseVisionEncoder):
     Raises:
         ImportError: without the package timm.
         ValueError: an unknown name, or a model that is no plain transformer.
-
     """
 
     def __init__(
@@ -112,7 +111,6 @@ class TimmVisionEncoder(BlockwiseVisionEncoder):
 
         Returns:
             list[str]: empty, as nothing starts anew.
-
         """
         key, own = f"{prefix}backbone.pos_embed", self.backbone.pos_embed
         old = state.get(key)

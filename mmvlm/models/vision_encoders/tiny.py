@@ -24,7 +24,6 @@ class TinyBlock(nn.Module):
         width (int): channels D.
         num_heads (int): divides ``width``.
         mlp_ratio (float): hidden channels of the MLP over ``width``.
-
     """
 
     def __init__(self, width: int, num_heads: int, mlp_ratio: float = 4.0) -> None:
@@ -86,7 +85,6 @@ class TinyVisionEncoder(BlockwiseVisionEncoder):
         >>> features = encoder(torch.zeros(2, 3, 32, 32), select_layers=[-1])
         >>> features.hidden_states[0].shape
         torch.Size([2, 16, 32])
-
     """
 
     PATCH_SIZE = 8
@@ -145,7 +143,6 @@ class TinyVisionEncoder(BlockwiseVisionEncoder):
 
         Raises:
             ValueError: for views of another size.
-
         """
         size = self.spec.image_size
         if pixel_values.shape[-2:] != (size, size):

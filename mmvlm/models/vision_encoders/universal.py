@@ -38,7 +38,6 @@ class UniversalEncoder(VisionEncoder):
 
     Trainable parameters: those of the tokenizers; the tower is meant to be frozen
     (``train_parts=dict(vision_encoder=dict(only=["tokenizers"]))``).
-
     """
 
     def __init__(
@@ -90,7 +89,6 @@ class UniversalEncoder(VisionEncoder):
         Args:
             state (Mapping): of an encoder with fewer modalities, or of the bare
                 tower.
-
         """
         if all(key.startswith("vision_model.") for key in state):
             state = {f"encoder.{key}": value for key, value in state.items()}
@@ -124,7 +122,6 @@ class UniversalEncoder(VisionEncoder):
         Raises:
             ValueError: for a modality without tokenizer, inputs of a wrong shape,
                 or a layer that does not exist.
-
         """
         if modality not in self.reads:
             raise ValueError(

@@ -39,7 +39,7 @@ from mmvlm.structures import (
     VLMBatch,
     VLMDataSample,
 )
-from mmvlm.text.replies import reply_text, split_stops, stop_strings
+from mmvlm.text.replies import split_stops, stop_strings
 
 #: Term of the token loss among the counts and denominators of a batch.
 TEXT_TERM = "text"
@@ -208,13 +208,14 @@ class VisionLanguageModel(PartRouting, BaseModel):
         """Take tokenizer and stop strings from the run's context.
 
         Args:
-            context (VLMContext): offers ``tokenizer`` and ``template``.
+            context (VLMProcessor): offers ``tokenizer``, ``template`` and
+                ``read_reply``.
 
         Raises:
             ValueError: when a head reads tokens that the tokenizer does not hold.
 
         """
-        self._tokenizer = context.tokenizer
+        self._processor, self._tokenizer = context, context.tokenizer
         self._stop_strings = tuple(getattr(context.template, "stop_strings", ()))
         for name, head in self.heads.items():
             ids = [context.tokenizer.convert_tokens_to_ids(t) for t in head.tokens]
@@ -437,8 +438,9 @@ class VisionLanguageModel(PartRouting, BaseModel):
                 text or several) come on top of the template's.
 
         Returns:
-            list[VLMDataSample]: with ``pred_text``, ``pred_ids`` and ``finish``; with
-            ``pred_states`` where tokens named by ``catch`` were said.
+            list[VLMDataSample]: with ``pred_text``, ``pred_regions``, ``problems``,
+            ``pred_ids`` and ``finish``; with ``pred_states`` where tokens named by
+            ``catch`` were said.
 
         Raises:
             RuntimeError: before :meth:`bind`.
@@ -469,7 +471,7 @@ class VisionLanguageModel(PartRouting, BaseModel):
             sample.finish = reply.finish
             if len(reply.positions):
                 sample.pred_states = reply.states
-            sample.pred_text = reply_text(self._tokenizer, sample.pred_ids, stops)
+            self._processor.read_reply(sample, stops)
         for name, head in self.heads.items():
             states = [reply.states_of(self._head_ids[name]) for reply in replies]
             head.predict(states, data_samples, feed)

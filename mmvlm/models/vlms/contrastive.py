@@ -32,7 +32,6 @@ class PhraseEncoder(nn.Module):
         >>> ids = torch.tensor([[5, 6, 0]])
         >>> encoder(ids, ids > 0).shape
         torch.Size([1, 16])
-
     """
 
     def __init__(
@@ -61,7 +60,6 @@ class PhraseEncoder(nn.Module):
 
         Raises:
             ValueError: for a phrase longer than ``max_length``.
-
         """
         length = phrase_ids.shape[1]
         if length > len(self.position):
@@ -99,7 +97,6 @@ class ContrastiveModel(BaseModel):
         init_scale (float): first factor of the cosines; learnt.
         max_scale (float): its upper limit.
         data_preprocessor (dict | nn.Module | None): moves batches to the device.
-
     """
 
     def __init__(
@@ -191,7 +188,6 @@ class ContrastiveModel(BaseModel):
 
         Raises:
             ValueError: for another mode.
-
         """
         scores = self.scores(
             inputs["pixel_values"], inputs["phrase_ids"], inputs["phrase_mask"]
@@ -224,7 +220,6 @@ def multi_positive_loss(
 
     Shape:
         - ``scores``, ``is_true``: (B, P); output: ()
-
     """
     log_probs = scores.log_softmax(dim).masked_fill(~is_true, 0.0)
     number = is_true.sum(dim)

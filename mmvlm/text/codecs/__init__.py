@@ -1,5 +1,1 @@
 """Grounding codecs: regions to text and back, one syntax per file."""
-
-from mmvlm.utils.imports import import_submodules
-
-import_submodules(__name__, __path__)

@@ -13,6 +13,7 @@ from mmvlm.structures import Boxes, Region
 from .base import Found, GroundingCodec, Problem, RegionToken, points_or_boxes
 
 _STRICT = r"\[(\d+), (\d+), (\d+), (\d+)\]"
+_INTEGER = re.compile(r"\s*[+-]?\d{1,9}\s*")
 _STOPS = re.compile(r"[.,;!?]")
 
 
@@ -31,9 +32,10 @@ class FerretCodec(GroundingCodec):
         geometry (str): see :class:`GroundingCodec`.
         feature_token (str | None): stands behind each region of a question, whose
             features fill it; None leaves it out.
-        decode_at (str): where in its bin a read number lies. ``official``: at the
-            lower edge, and cut to whole pixels; ``centre``: in the middle, which is
-            off by half a bin at most.
+        decode_at (str | None): where in its bin a read number lies. ``official``: at
+            the lower edge, and cut to whole pixels; ``centre``: in the middle, which
+            is off by half a bin at most (the last bin reaches over a pixel, see
+            above); None: ``official``, but the middle in replies.
         fills (str): kind of input that fills ``feature_token``; a model without such
             inputs takes it for a token of the text.
 
@@ -48,11 +50,11 @@ class FerretCodec(GroundingCodec):
         self,
         geometry: str = "stretch",
         feature_token: str | None = "<region_fea>",
-        decode_at: str = "official",
+        decode_at: str | None = None,
         fills: str = "region",
     ) -> None:
         super().__init__(geometry)
-        if decode_at not in ("official", "centre"):
+        if decode_at not in (None, "official", "centre"):
             raise ValueError(
                 f"FerretCodec: decode_at='{decode_at}', expected 'official' or "
                 "'centre'."
@@ -66,7 +68,7 @@ class FerretCodec(GroundingCodec):
     def max_error(self, size: tuple[int, int]) -> float:
         """Return the most that a box moves, a fraction of the longer side."""
         pixel = 1 / min(size)  # boxes end at the last pixel, not behind it
-        return 0.001 + 2 * pixel if self.decode_at == "official" else 0.0005 + pixel
+        return 0.0005 + pixel if self.decode_at == "centre" else 0.001 + 2 * pixel
 
     def to_frame(self, boxes: Boxes) -> np.ndarray:
         """Return boxes (K, 4) as fractions of the codec's frame."""
@@ -81,7 +83,11 @@ class FerretCodec(GroundingCodec):
     def from_frame(self, unit: np.ndarray, size: tuple[int, int]) -> Boxes:
         """Return boxes in pixels of a picture of ``size``."""
         if self.decode_at == "centre":
-            return super().from_frame(unit + 0.0005, size)
+            # The last bin that is written stands for all up to the picture's end.
+            sides = (max(size),) * 2 if self.geometry == "square_pad" else size[::-1]
+            last = np.trunc((np.array(sides * 2) - 1) * (1000 / np.array(sides * 2)))
+            end = np.where(unit * 1000 > last - 0.5, 1.0, unit + 0.001)
+            return super().from_frame((unit + np.maximum(end, unit)) / 2, size)
         boxes = super().from_frame(unit, size)
         # 64 / 1000 * 500 may come out just below 32.
         return Boxes(np.trunc(boxes.xyxy + 1e-9), size)
@@ -117,10 +123,8 @@ class FerretCodec(GroundingCodec):
 
 
 def _integers(content: str) -> list[int] | None:
-    try:
-        return [int(piece) for piece in content.split(",")]
-    except ValueError:
-        return None
+    pieces = content.split(",")
+    return [int(p) for p in pieces] if all(map(_INTEGER.fullmatch, pieces)) else None
 
 
 def _entity(before: str, is_first: bool) -> str:

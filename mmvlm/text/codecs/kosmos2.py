@@ -11,17 +11,17 @@ import numpy as np
 from mmvlm.registry import CODECS
 from mmvlm.structures import Region, Text
 
-from .base import Found, GroundingCodec, Problem, leftovers
+from .base import Found, GroundingCodec, Problem
 
 _TAGS = ("<phrase>", "</phrase>", "<object>", "</object>")
 _DELIMITER = "</delimiter_of_multi_objects/>"
-_PATCH = r"<patch_index_(\d+)>"
-_PAIR = r"<patch_index_\d+><patch_index_\d+>"
+_PATCH = r"<patch_index_(\d{1,9})>"
+_PAIR = r"<patch_index_\d{1,9}><patch_index_\d{1,9}>"
 _ENTITY = re.compile(
     rf"(?:<phrase>(?P<phrase>[^<]+)</phrase>)?"
     rf"<object>(?P<pairs>{_PAIR}(?:{_DELIMITER}{_PAIR})*)</object>"
 )
-_SPACED = re.compile(rf" ?(<object>|</object>|{_DELIMITER}|<patch_index_\d+>)")
+_SPACED = re.compile(rf" ?(<object>|</object>|{_DELIMITER}|<patch_index_\d{{1,9}}>)")
 
 
 @CODECS.register_module()
@@ -29,8 +29,8 @@ class Kosmos2Codec(GroundingCodec):
     """``<phrase> a dog</phrase><object><patch_index_0044><patch_index_0863></object>``.
 
     A box is the cell of its upper left and of its lower right corner; read back, a
-    corner is the centre of its cell (its outer edge where both corners share a row
-    or a column), so boxes shrink by up to a cell. The box must have an area. An
+    corner is the centre of its cell, or its outer edge where both corners share a row
+    or a column. The box must have an area. An
     expression in a question stands in ``<phrase>``, and a question whose answer
     holds boxes starts with ``<grounding>``.
 
@@ -44,8 +44,16 @@ class Kosmos2Codec(GroundingCodec):
         spaces (bool): put a space before each tag, as transformers' processor
             does; the released tokenizer strips them.
         grounding_tag (bool): write ``<grounding>``.
+        decode_at (str | None): ``official``: outer edges of rows and columns where
+            either is shared; ``centre``: only of what is shared, so that all else is
+            off by half a cell at most; None: ``official``, but ``centre`` in replies.
+
+    Raises:
+        ValueError: for another ``decode_at``.
 
     """
+
+    suspect = re.compile("<object|<patch_index")
 
     def __init__(
         self,
@@ -53,8 +61,15 @@ class Kosmos2Codec(GroundingCodec):
         grid: int = 32,
         spaces: bool = False,
         grounding_tag: bool = True,
+        decode_at: str | None = None,
     ) -> None:
         super().__init__(geometry)
+        if decode_at not in (None, "official", "centre"):
+            raise ValueError(
+                f"Kosmos2Codec: decode_at='{decode_at}', expected 'official' or "
+                "'centre'."
+            )
+        self.decode_at = decode_at
         self.grid = grid
         self.spaces = spaces
         self.grounding_tag = grounding_tag
@@ -97,24 +112,19 @@ class Kosmos2Codec(GroundingCodec):
         # They are blanked behind the tag instead of cut, so that places stay right.
         tight = _SPACED.sub(r"\1", text)
         places = _places(text, tight)
-        found: list[Found | Problem] = []
         for match in _ENTITY.finditer(tight):
             numbers = [int(number) for number in re.findall(_PATCH, match["pairs"])]
             rows = [
-                patches_to_box(*pair, self.grid)
+                patches_to_box(*pair, self.grid, apart=self.decode_at == "centre")
                 for pair in zip(numbers[::2], numbers[1::2], strict=True)
             ]
             start, end = places[match.start()], places[match.end() - 1] + 1
             phrase = match["phrase"].strip() if match["phrase"] else None
             if max(numbers) >= self.grid**2:
                 reason = f"patch {max(numbers)} on a grid of {self.grid} x {self.grid}"
-                found.append(Problem(start, reason))
+                yield Problem(start, reason, end)
             else:
-                found.append(Found(start, end, rows, phrase=phrase))
-        spans = [(f.start, f.end) for f in found if isinstance(f, Found)]
-        if all(isinstance(item, Found) for item in found):
-            found += leftovers(text, spans, re.compile(r"<object|<patch_index"))
-        return sorted(found, key=lambda item: item.start)
+                yield Found(start, end, rows, phrase=phrase)
 
 
 def _places(text: str, tight: str) -> list[int]:
@@ -151,23 +161,31 @@ def box_to_patches(box: Sequence[float], grid: int = 32) -> tuple[int, int]:
 
 
 def patches_to_box(
-    first: int, last: int, grid: int = 32
+    first: int, last: int, grid: int = 32, *, apart: bool = False
 ) -> tuple[float, float, float, float]:
     """Return the box between two cells, fractions of the sides.
 
     Corners are cell centres, or outer edges when both cells share a row or column.
+
+    Args:
+        first (int): cell of the upper left corner.
+        last (int): of the lower right corner.
+        grid (int): cells along a side.
+        apart (bool): a shared row says nothing of the columns, nor these of rows.
+
     """
-    (row1, column1), (row2, column2) = divmod(first, grid), divmod(last, grid)
-    cell = 1 / grid
-    if row1 == row2 or column1 == column2:
-        return column1 * cell, row1 * cell, (column2 + 1) * cell, (row2 + 1) * cell
-    half = cell / 2
-    return (
-        column1 * cell + half,
-        row1 * cell + half,
-        column2 * cell + half,
-        row2 * cell + half,
+    cell, half = 1 / grid, 0.5 / grid
+    rows, columns = zip(divmod(first, grid), divmod(last, grid), strict=True)
+    shared = [side[0] == side[1] for side in (columns, rows)]
+    if not apart:
+        shared = [any(shared)] * 2
+    (x1, x2), (y1, y2) = (
+        (low * cell, (high + 1) * cell)
+        if edges
+        else (low * cell + half, high * cell + half)
+        for edges, (low, high) in zip(shared, (columns, rows), strict=True)
     )
+    return x1, y1, x2, y2
 
 
 def write_object(pairs: Sequence[Sequence[str]], spaces: bool = False) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 from mmvlm.registry import CODECS
 from mmvlm.structures import Region
 
-from .base import Found, GroundingCodec, Problem, leftovers
+from .base import Found, GroundingCodec, Problem
 
 _NUMBER = r"\s*(\d+(?:\.\d*)?|\.\d+)\s*"
 _BOX = re.compile(rf"\[{','.join([_NUMBER] * 4)}\]")
@@ -33,6 +33,8 @@ class LLaVACodec(GroundingCodec):
 
     """
 
+    suspect = re.compile(r"\[\s*-?[.\d]")
+
     def __init__(self, geometry: str = "square_pad", digits: int = 2) -> None:
         super().__init__(geometry)
         self.digits = digits
@@ -47,10 +49,6 @@ class LLaVACodec(GroundingCodec):
         return " ".join(f"[{', '.join(map(str, row))}]" for row in rows)
 
     def _read(self, text: str) -> Iterable[Found | Problem]:
-        found: list[Found | Problem] = [
-            Found(m.start(), m.end(), [[float(value) for value in m.groups()]])
-            for m in _BOX.finditer(text)
-        ]
-        spans = [(item.start, item.end) for item in found]
-        found += leftovers(text, spans, re.compile(r"\[\s*-?[.\d]"))
-        return sorted(found, key=lambda item: item.start)
+        for match in _BOX.finditer(text):
+            row = [float(value) for value in match.groups()]
+            yield Found(match.start(), match.end(), [row])

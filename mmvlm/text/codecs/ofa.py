@@ -10,9 +10,9 @@ import numpy as np
 from mmvlm.registry import CODECS
 from mmvlm.structures import Boxes, Region
 
-from .base import Found, GroundingCodec, Problem, leftovers
+from .base import Found, GroundingCodec, Problem
 
-_BOX = re.compile(r"\s*".join([r"<bin_(\d+)>"] * 4))
+_BOX = re.compile(r"\s*".join([r"<bin_(\d{1,9})>"] * 4))
 
 
 @CODECS.register_module()
@@ -33,6 +33,8 @@ class OFACodec(GroundingCodec):
             in OFA's code, ``num_bins`` as in mmpretrain's.
 
     """
+
+    suspect = re.compile("<bin_")
 
     def __init__(
         self,
@@ -73,16 +75,11 @@ class OFACodec(GroundingCodec):
         )
 
     def _read(self, text: str) -> Iterable[Found | Problem]:
-        found: list[Found | Problem] = []
-        spans = []
         for match in _BOX.finditer(text):
-            spans.append((match.start(), match.end()))
             bins = [int(number) for number in match.groups()]
             if max(bins) >= self.num_bins:
                 reason = f"bin {max(bins)} of {self.num_bins}"
-                found.append(Problem(match.start(), reason))
+                yield Problem(match.start(), reason, match.end())
             else:
                 row = [number / self.decode_by for number in bins]
-                found.append(Found(*spans[-1], [row]))
-        found += leftovers(text, spans, re.compile(r"<bin_"))
-        return sorted(found, key=lambda item: item.start)
+                yield Found(match.start(), match.end(), [row])

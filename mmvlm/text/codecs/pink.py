@@ -10,7 +10,7 @@ import numpy as np
 from mmvlm.registry import CODECS
 from mmvlm.structures import Boxes, Region, Text
 
-from .base import Found, GroundingCodec, Problem, leftovers
+from .base import Found, GroundingCodec, Problem
 
 _NUMBER = re.compile(r"\d\.\d{3}")
 _BOX = re.compile(r"\[(\d\.\d{3},\d\.\d{3},\d\.\d{3},\d\.\d{3})\]")
@@ -42,6 +42,8 @@ class PinkCodec(GroundingCodec):
         add_marks (bool): put tags into questions.
 
     """
+
+    suspect = re.compile(r"\[\s*-?[.\d]")
 
     def __init__(self, geometry: str = "stretch", add_marks: bool = False) -> None:
         super().__init__(geometry)
@@ -95,9 +97,7 @@ class PinkCodec(GroundingCodec):
             if len(numbers) == 4:
                 row = [float(number[0]) for number in numbers]
                 found = [Found(numbers[0].start(), numbers[-1].end(), [row])]
-        spans = [(item.start, item.end) for item in found]
-        found += leftovers(text, spans, re.compile(r"\[\s*-?[.\d]"))
-        return sorted(found, key=lambda item: item.start)
+        return found
 
 
 def eval_box(text: str) -> list[float] | None:

@@ -10,7 +10,7 @@ import numpy as np
 from mmvlm.registry import CODECS
 from mmvlm.structures import Region, Text
 
-from .base import Found, GroundingCodec, Problem, leftovers
+from .base import Found, GroundingCodec, Problem
 
 _PAIR = re.compile(r"\((.*?)\),\((.*?)\)")
 _BLOCK = re.compile(r"(?:<ref>(?P<ref>[^<]*)</ref>)?(?P<boxes>(?:<box>.*?</box>)+)")
@@ -31,8 +31,9 @@ class QwenVLCodec(GroundingCodec):
     Args:
         geometry (str): see :class:`GroundingCodec`.
         mark_expressions (bool): put ``<ref>`` around expressions in questions.
-        decode_at (str): ``eval``: n / 999, as the evaluation reads; ``draw``:
-            n / 1000, as boxes are drawn; ``centre``: the middle of the bin.
+        decode_at (str | None): ``eval``: n / 999, as the evaluation reads; ``draw``:
+            n / 1000, as boxes are drawn; ``centre``: the middle of the bin; None:
+            ``eval``, but the middle in replies.
 
     Raises:
         ValueError: for another ``decode_at``.
@@ -40,15 +41,16 @@ class QwenVLCodec(GroundingCodec):
     """
 
     special_tokens = ("<ref>", "</ref>", "<box>", "</box>")
+    suspect = re.compile(r"<box>|\(\s*-?\d+\s*,")
 
     def __init__(
         self,
         geometry: str = "stretch",
         mark_expressions: bool = True,
-        decode_at: str = "eval",
+        decode_at: str | None = None,
     ) -> None:
         super().__init__(geometry)
-        if decode_at not in _SCALE:
+        if decode_at not in (None, *_SCALE):
             raise ValueError(
                 f"QwenVLCodec: decode_at='{decode_at}', expected one of {list(_SCALE)}."
             )
@@ -85,16 +87,12 @@ class QwenVLCodec(GroundingCodec):
             rows = [self._row(piece) for piece in inner.split("</box><box>")]
             if any(row is None for row in rows):
                 reason = f"no box: {block['boxes'][:60]!r}"
-                found.append(Problem(block.start(), reason))
+                found.append(Problem(block.start(), reason, block.end()))
             else:
                 span = (block.start(), block.end())
                 found.append(Found(*span, rows, phrase=block["ref"]))
             at = block.end()
-        found += self._bare(text, at, len(text))
-        spans = [(f.start, f.end) for f in found if isinstance(f, Found)]
-        if all(isinstance(item, Found) for item in found):
-            found += leftovers(text, spans, re.compile(r"<box>|\(\s*-?\d+\s*,"))
-        return sorted(found, key=lambda item: item.start)
+        return found + self._bare(text, at, len(text))
 
     def _bare(self, text: str, start: int, end: int) -> list[Found]:
         """Return boxes without tags between two places of a text."""
@@ -110,7 +108,7 @@ class QwenVLCodec(GroundingCodec):
         if status != "ok":
             return None
         shift = 0.5 if self.decode_at == "centre" else 0.0
-        return [(value + shift) / _SCALE[self.decode_at] for value in box]
+        return [(value + shift) / _SCALE[self.decode_at or "eval"] for value in box]
 
 
 def eval_box(text: str) -> tuple[list[float], str]:

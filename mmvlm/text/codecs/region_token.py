@@ -30,7 +30,6 @@ class RegionTokenCodec(GroundingCodec):
         fills (str): kind of input that fills tokens in questions; a model without
             such inputs takes them for tokens of the text.
         reads (str): what the head learns that reads tokens in answers.
-
     """
 
     kinds = ("box", "point", "mask")

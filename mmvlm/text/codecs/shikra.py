@@ -10,11 +10,11 @@ import numpy as np
 from mmvlm.registry import CODECS
 from mmvlm.structures import Region
 
-from .base import Found, GroundingCodec, Problem, leftovers, points_or_boxes
+from .base import Found, GroundingCodec, Problem, points_or_boxes
 
 _NUMBER = r"\d(?:\.\d*)?"
 _BRACKETS = {"square": "[]", "round": "()"}
-_BIN = r"<bin_(\d*)>"
+_BIN = r"<bin_(\d{0,9})>"
 _TOKENS = {
     "box": ("<b_st>", "<b_sep>", "<b_ed>", 4),
     "point": ("<p_st>", "<p_sep>", "<p_ed>", 2),
@@ -59,6 +59,8 @@ class ShikraCodec(GroundingCodec):
             )
         self.brackets = brackets
         self.tokens = tokens
+        opening = re.escape(_BRACKETS[brackets][0]) + r"\s*[-.\d]"
+        self.suspect = re.compile("<[bp]_st>|<bin_" if tokens else opening)
         if tokens:
             marks = [mark for *three, _ in _TOKENS.values() for mark in three]
             bins = [f"<bin_{number}>" for number in range(1001)]
@@ -85,19 +87,11 @@ class ShikraCodec(GroundingCodec):
 
     def _read(self, text: str) -> Iterable[Found | Problem]:
         if self.tokens:
-            found = [*read_tokens(text, "box"), *read_tokens(text, "point", True)]
-            suspect = re.compile(r"<[bp]_st>|<bin_")
-        else:
-            found = [
-                *read_numbers(text, "box", self.brackets),
-                *read_numbers(text, "point", self.brackets),
-            ]
-            suspect = re.compile(re.escape(_BRACKETS[self.brackets][0]) + r"\s*[-.\d]")
-        spans = [(f.start, f.end) for f in found if isinstance(f, Found)]
-        problems = [f for f in found if isinstance(f, Problem)]
-        if not problems:
-            problems = leftovers(text, spans, suspect)
-        return sorted([*found, *problems], key=lambda item: item.start)
+            return [*read_tokens(text, "box"), *read_tokens(text, "point", True)]
+        return [
+            *read_numbers(text, "box", self.brackets),
+            *read_numbers(text, "point", self.brackets),
+        ]
 
 
 def read_numbers(text: str, kind: str, brackets: str = "square") -> list[Found]:
@@ -142,13 +136,14 @@ def read_tokens(
     """
     first, between, last, count = _TOKENS[kind]
     space = r"\s*" if kind == "box" or spaces_in_points else ""
-    row = space.join([r"<bin_\d*>"] * count)
+    row = space.join([r"<bin_\d{0,9}>"] * count)
     rows = f"{space}{row}{space}(?:{between}{space}{row}{space})*"
     found: list[Found | Problem] = []
     for match in re.finditer(f"{first}{rows}{last}", text):
         numbers = re.findall(_BIN, match[0])
         if "" in numbers:
-            found.append(Problem(match.start(), f"a bin has no number: {match[0]!r}"))
+            reason = f"a bin has no number: {match[0]!r}"
+            found.append(Problem(match.start(), reason, match.end()))
             continue
         values = np.array([int(n) for n in numbers]).reshape(-1, count) / 1000
         found.append(Found(match.start(), match.end(), values.tolist(), kind))

@@ -10,11 +10,11 @@ import numpy as np
 from mmvlm.registry import CODECS
 from mmvlm.structures import Region
 
-from .base import Found, GroundingCodec, Problem, leftovers
+from .base import Found, GroundingCodec, Problem
 
 RANGE = 512
 NUM_CLASSES = 512
-_OBJECT = re.compile(r"<c(\d+)>" + r"\s*<p(-?\d+)>" * 4)
+_OBJECT = re.compile(r"<c(\d{1,9})>" + r"\s*<p(-?\d{1,9})>" * 4)
 
 
 @CODECS.register_module()
@@ -39,6 +39,8 @@ class VisionLLMCodec(GroundingCodec):
         location (Sequence[float]): x and y, fractions of the sides.
 
     """
+
+    suspect = re.compile(r"<c\d+>|<p-?\d+>")
 
     def __init__(
         self,
@@ -84,20 +86,15 @@ class VisionLLMCodec(GroundingCodec):
         return self.categories.index(phrase)
 
     def _read(self, text: str) -> Iterable[Found | Problem]:
-        found: list[Found | Problem] = []
-        spans = []
         for item, match in zip(read_objects(text), _OBJECT.finditer(text), strict=True):
-            spans.append((match.start(), match.end()))
             if not item["valid"]:
                 reason = f"outside the vocabulary: {match[0]!r}"
-                found.append(Problem(match.start(), reason))
+                yield Problem(match.start(), reason, match.end())
                 continue
             known = item["cls"] < len(self.categories)
             phrase = self.categories[item["cls"]] if known else None
             row = decode_offsets(item["offsets"], self.location)
-            found.append(Found(*spans[-1], [row], phrase=phrase))
-        found += leftovers(text, spans, re.compile(r"<c\d+>|<p-?\d+>"))
-        return sorted(found, key=lambda item: item.start)
+            yield Found(match.start(), match.end(), [row], phrase=phrase)
 
 
 def encode_offsets(

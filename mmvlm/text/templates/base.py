@@ -201,7 +201,7 @@ def check_single_token(label: str, token: str, tokenizer: Any) -> None:
             f"{label}: special token '{token}' is not one token of the tokenizer "
             f"({type(tokenizer).__name__}, EOS '{tokenizer.eos_token}'): it becomes "
             f"{len(ids)} tokens {pieces}. Choose a template made for this tokenizer "
-            f"or add it: tokenizer.additional_special_tokens=['{token}']."
+            f"or add it: model.language_model.new_tokens=dict(tokens=['{token}'])."
         )
 
 

@@ -43,7 +43,6 @@ class Marks:
         system_open, system_close (str): around the system text.
         system_in_user (bool): the system block stands inside the first
             question, behind ``user_open``.
-
     """
 
     user_open: str
@@ -68,13 +67,12 @@ class DelimitedTemplate(ChatTemplate):
             leaves the block out; None keeps the template's own.
         end_mark (str | None): what ends an answer; None keeps the template's
             own. For language models whose EOS is another.
-        image_prefix, image_suffix (str): text around every picture (for example
-            ``<im_start>`` and ``<im_end>``); ``{number}`` in the prefix counts the
-            pictures of a sample from 1.
+        image_prefix, image_suffix (str | None): text around every picture (for
+            example ``<im_start>`` and ``<im_end>``); ``{number}`` in the prefix counts
+            the pictures of a sample from 1; None keeps the template's own.
         literal_bos (str): a BOS token written as text in front of everything.
             The tokenizer puts its own there too, so a sequence opens with two,
             as some official templates do (INF-LLaVA: ``<|begin_of_text|>``).
-
     """
 
     marks: ClassVar[Marks]
@@ -82,6 +80,8 @@ class DelimitedTemplate(ChatTemplate):
     frame_tokens: ClassVar[tuple[str, ...]] = ()
     #: Whether the end mark is one token (else it is text, as ``###``).
     end_is_token: ClassVar[bool] = True
+    #: Text around every picture.
+    image_marks: ClassVar[tuple[str, str]] = ("", "")
     #: Whether roles must alternate, the user first.
     alternates: ClassVar[bool] = True
     #: Whether pictures of a question stand in front of ``user_open``.
@@ -93,8 +93,8 @@ class DelimitedTemplate(ChatTemplate):
         self,
         system: str | None = None,
         end_mark: str | None = None,
-        image_prefix: str = "",
-        image_suffix: str = "",
+        image_prefix: str | None = None,
+        image_suffix: str | None = None,
         literal_bos: str = "",
     ) -> None:
         marks = self.marks
@@ -105,8 +105,9 @@ class DelimitedTemplate(ChatTemplate):
             own = marks.end_mark.strip()
             marks = replace(marks, end_mark=marks.end_mark.replace(own, end_mark))
         self.table = marks
-        self.image_prefix = image_prefix
-        self.image_suffix = image_suffix
+        prefix, suffix = self.image_marks
+        self.image_prefix = prefix if image_prefix is None else image_prefix
+        self.image_suffix = suffix if image_suffix is None else image_suffix
         self.literal_bos = literal_bos
         stop = marks.end_mark.strip()
         self.stop_strings = (stop,) if stop else ()
@@ -163,7 +164,6 @@ class DelimitedTemplate(ChatTemplate):
 
         Raises:
             ValueError: naming the sample, for an empty first question in Llama-2.
-
         """
         if self.llava_version == "llama_2":
             if number == 0:

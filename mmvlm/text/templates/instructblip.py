@@ -28,7 +28,6 @@ class InstructBLIPTemplate(ChatTemplate):
 
     Raises:
         ValueError: for a system text.
-
     """
 
     name = "instructblip"

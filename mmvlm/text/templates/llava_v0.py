@@ -39,12 +39,4 @@ class TaggedLLaVAv0Template(LLaVAv0Template):
 
     name = "v0_mmtag"
     marks = replace(LLaVAv0Template.marks, system=SYSTEM_TAGGED)
-
-    def __init__(
-        self,
-        system: str | None = None,
-        end_mark: str | None = None,
-        image_prefix: str = "<Image>",
-        image_suffix: str = "</Image>",
-    ) -> None:
-        super().__init__(system, end_mark, image_prefix, image_suffix)
+    image_marks = ("<Image>", "</Image>")

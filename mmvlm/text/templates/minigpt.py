@@ -15,14 +15,7 @@ _OPEN, _CLOSE = "<Img>", "</Img>"
 class _ImgTemplate(DelimitedTemplate):
     """Pictures stand between ``<Img>`` and ``</Img>``, written as text."""
 
-    def __init__(
-        self,
-        system: str | None = None,
-        end_mark: str | None = None,
-        image_prefix: str = _OPEN,
-        image_suffix: str = _CLOSE,
-    ) -> None:
-        super().__init__(system, end_mark, image_prefix, image_suffix)
+    image_marks = (_OPEN, _CLOSE)
 
 
 @CHAT_TEMPLATES.register_module(name="minigpt4")

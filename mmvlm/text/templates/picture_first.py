@@ -26,12 +26,6 @@ class MultimodalGPTTemplate(DelimitedTemplate):
     """Alpaca's header, then sections ``### Image:``, ``### Instruction:`` and so on.
 
     Only the response is trained, with its end mark ``### End.`` and EOS.
-
-    Args:
-        system (str | None): the header; None keeps Alpaca's.
-        end_mark (str | None): what ends a response.
-        image_prefix, image_suffix (str): around every picture.
-
     """
 
     name = "multimodal_gpt"
@@ -49,15 +43,7 @@ class MultimodalGPTTemplate(DelimitedTemplate):
         ),
         system_close="\n\n",
     )
-
-    def __init__(
-        self,
-        system: str | None = None,
-        end_mark: str | None = None,
-        image_prefix: str = "### Image:\n",
-        image_suffix: str = "\n\n",
-    ) -> None:
-        super().__init__(system, end_mark, image_prefix, image_suffix)
+    image_marks = ("### Image:\n", "\n\n")
 
 
 @CHAT_TEMPLATES.register_module(name="cogvlm_vqa")
@@ -92,14 +78,7 @@ class CogVLMChatTemplate(DelimitedTemplate):
 
 @CHAT_TEMPLATES.register_module(name="lavin")
 class LaVINTemplate(DelimitedTemplate):
-    """``Image: {picture}``, then ``Instruction:`` and ``Response:`` (LaVIN).
-
-    Args:
-        system (str | None): text in front of everything.
-        end_mark (str | None): what ends a response.
-        image_prefix, image_suffix (str): around every picture.
-
-    """
+    """``Image: {picture}``, then ``Instruction:`` and ``Response:`` (LaVIN)."""
 
     name = "lavin"
     images_first = True
@@ -111,15 +90,7 @@ class LaVINTemplate(DelimitedTemplate):
         end_mark="</s>",
         between="\n",
     )
-
-    def __init__(
-        self,
-        system: str | None = None,
-        end_mark: str | None = None,
-        image_prefix: str = "Image: ",
-        image_suffix: str = "\n",
-    ) -> None:
-        super().__init__(system, end_mark, image_prefix, image_suffix)
+    image_marks = ("Image: ", "\n")
 
 
 @CHAT_TEMPLATES.register_module(name="ds_visualchat")

@@ -27,7 +27,6 @@ class PlainTemplate(ChatTemplate):
             LLaVA drops it around the picture of the question.
         frame_question (bool): write it around the picture of the question too
             (Qwen-VL: ``<img>...</img>`` before the caption).
-
     """
 
     name = "plain"
@@ -59,7 +58,6 @@ class PlainTemplate(ChatTemplate):
         Raises:
             ValueError: naming the sample, when it is not one question with a
                 picture and (unless a prompt is wanted) one answer.
-
         """
         _, turns = split_system(conversation)
         roles = [turn.role for turn in turns]

@@ -35,7 +35,6 @@ class _Frame:
         leads (tuple[str, ...]): the end of ``before`` that belongs to the answer.
         ends (tuple[str, ...]): end mark behind each answer, ``""`` elsewhere.
         finish (str): text behind the last turn (behind its end mark).
-
     """
 
     before: tuple[str, ...]
@@ -58,7 +57,6 @@ class TokenizerChatTemplate(ChatTemplate):
     Args:
         system (str | None): system text of conversations that bring none.
         verify (bool): compare every sample with the tokenizer's own rendering.
-
     """
 
     name = "tokenizer"
@@ -77,7 +75,6 @@ class TokenizerChatTemplate(ChatTemplate):
 
         Raises:
             ValueError: when it has no chat template, or one that ends no answer.
-
         """
         if not getattr(tokenizer, "chat_template", None):
             raise ValueError(
@@ -101,7 +98,6 @@ class TokenizerChatTemplate(ChatTemplate):
             RuntimeError: before :meth:`check_tokenizer` gave a tokenizer.
             ValueError: naming the sample, when the Jinja template refuses or
                 rewrites it.
-
         """
         if self._tokenizer is None:
             raise RuntimeError(

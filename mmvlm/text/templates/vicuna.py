@@ -55,12 +55,4 @@ class TaggedVicunaTemplate(VicunaTemplate):
 
     name = "v1_mmtag"
     marks = replace(VicunaTemplate.marks, system=SYSTEM_TAGGED)
-
-    def __init__(
-        self,
-        system: str | None = None,
-        end_mark: str | None = None,
-        image_prefix: str = "<Image>",
-        image_suffix: str = "</Image>",
-    ) -> None:
-        super().__init__(system, end_mark, image_prefix, image_suffix)
+    image_marks = ("<Image>", "</Image>")

@@ -33,7 +33,6 @@ class XTunerTemplate(ChatTemplate):
         entry (str): name in xtuner's table.
         table (dict): SYSTEM, INSTRUCTION, SUFFIX, SUFFIX_AS_EOS, SEP, STOP_WORDS.
         system (str | None): system text of conversations that bring none.
-
     """
 
     encode_by = "piece"

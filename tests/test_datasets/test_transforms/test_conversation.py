@@ -6,6 +6,7 @@ import pickle
 
 import pytest
 
+from mmvlm.datasets.processor import VLMProcessor
 from mmvlm.registry import CHAT_TEMPLATES, TOKENIZERS, TRANSFORMS
 from mmvlm.structures import (
     Conversation,
@@ -16,7 +17,6 @@ from mmvlm.structures import (
     Turn,
     ViewLayout,
 )
-from mmvlm.text.context import VLMContext
 from mmvlm.text.encoding import SampleDropped
 
 LAYOUT = ViewLayout((10, 20), (8, 8))
@@ -25,7 +25,7 @@ PROMPT = len("<s>") + len("USER: ASSISTANT:")
 
 @pytest.fixture(scope="module")
 def context():
-    return VLMContext(
+    return VLMProcessor(
         TOKENIZERS.build(dict(type="TinyTokenizer")),
         CHAT_TEMPLATES.build(dict(type="vicuna_v1", system="")),
         token_count=PatchTokenCount(patch_size=2),
@@ -178,7 +178,7 @@ def test_errors_of_the_template_name_dataset_and_row(context):
 
 
 def test_missing_layouts_and_text_only_models_are_named(context):
-    blind = VLMContext(context.tokenizer, context.template)
+    blind = VLMProcessor(context.tokenizer, context.template)
 
     with pytest.raises(ValueError, match="1 images but 0 layouts; the pipeline needs"):
         build(context)(dict(item("q", "a", images=1), layouts=[]))
@@ -213,7 +213,7 @@ def test_unbound_and_wrong_options_are_refused():
 
 
 def test_bind_refuses_a_tokenizer_without_the_end_mark(context):
-    wrong = VLMContext(context.tokenizer, CHAT_TEMPLATES.build(dict(type="qwen")))
+    wrong = VLMProcessor(context.tokenizer, CHAT_TEMPLATES.build(dict(type="qwen")))
 
     with pytest.raises(ValueError, match="chat template 'qwen': special token"):
         build(wrong)
@@ -229,7 +229,7 @@ def test_bound_transform_survives_pickling(context):
 
 
 def test_fixed_token_count_works_too(context):
-    fixed = VLMContext(
+    fixed = VLMProcessor(
         context.tokenizer, context.template, token_count=FixedTokenCount(3)
     )
 

@@ -10,6 +10,7 @@ import torch
 from transformers import ASTFeatureExtractor
 
 from mmvlm.datasets.collate import collate_flat
+from mmvlm.datasets.processor import VLMProcessor
 from mmvlm.datasets.readers.llava import LLaVADataset
 from mmvlm.datasets.transforms.audio import kaldi_fbank
 from mmvlm.datasets.transforms.image import RandomResizedCropSquare
@@ -21,7 +22,6 @@ from mmvlm.datasets.transforms.media import (
 )
 from mmvlm.registry import CHAT_TEMPLATES, TOKENIZERS
 from mmvlm.structures import FixedTokenCount, VisionEncoderSpec
-from mmvlm.text.context import VLMContext
 
 SPEC = VisionEncoderSpec(32, 3, 8, 32, num_prefix_tokens=1)
 PIPELINE = [
@@ -149,7 +149,7 @@ def _dataset(folder, records, modalities=("image", "audio", "rgbd", "imu"), **op
     options = dict(dict(pipeline=PIPELINE), **options)
     data = LLaVADataset("ann.json", data_root=str(folder), **options)
     data.bind(
-        VLMContext(
+        VLMProcessor(
             TOKENIZERS.build(dict(type="TinyTokenizer")),
             CHAT_TEMPLATES.build(dict(type="vicuna_v1")),
             SPEC,

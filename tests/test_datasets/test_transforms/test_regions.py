@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from mmvlm.datasets.collate import collate_flat
+from mmvlm.datasets.processor import VLMProcessor
 from mmvlm.registry import CHAT_TEMPLATES, CODECS, TOKENIZERS, TRANSFORMS
 from mmvlm.structures import (
     IGNORE_INDEX,
@@ -19,7 +20,6 @@ from mmvlm.structures import (
     Turn,
     ViewLayout,
 )
-from mmvlm.text.context import VLMContext
 from mmvlm.text.encoding import SampleDropped, encode_conversation
 
 CODECS.import_from_location()
@@ -171,7 +171,7 @@ def context(codec, template="vicuna_v1", with_tokens=True, words=()):
         dict(type="TinyTokenizer", special_tokens=tokens, words=words)
     )
     built = CHAT_TEMPLATES.build(dict(type=template))
-    return VLMContext(tokenizer, built, token_count=FixedTokenCount(4))
+    return VLMProcessor(tokenizer, built, token_count=FixedTokenCount(4))
 
 
 def test_missing_tokens_are_named_at_binding():

@@ -7,10 +7,8 @@ import pytest
 import torch
 import transformers
 
-from mmvlm.engine.optimizers.part_constructor import PartOptimWrapperConstructor
 from mmvlm.models.language_models.hf_causal_lm import HFCausalLM
 from mmvlm.models.utils.checkpointing import is_checkpointed
-from mmvlm.models.utils.freezing import freeze_part
 
 _BASE = dict(
     vocab_size=64,
@@ -253,21 +251,6 @@ def test_model_pickles_and_copies_with_checkpointing():
         assert twin.blocks[0].forward.block is twin.blocks[0]
 
 
-def test_resize_embeddings_adds_mean_rows_to_both_tables():
-    model = HFCausalLM.tiny()
-    table = model.model.get_input_embeddings().weight.detach().clone()
-
-    first = model.resize_embeddings(3)
-
-    new = model.model.get_input_embeddings().weight
-    head = model.model.get_output_embeddings().weight
-    assert first == 128 and model.vocab_size == 131
-    torch.testing.assert_close(new[:128], table)
-    for row in (128, 129, 130):
-        torch.testing.assert_close(new[row], table.mean(0))
-        torch.testing.assert_close(head[row], head[:128].mean(0))
-
-
 def test_load_from_a_folder_equals_what_was_saved(tmp_path):
     model = HFCausalLM.tiny()
     model.model.save_pretrained(tmp_path)
@@ -349,40 +332,3 @@ def test_head_arithmetic_that_is_not_known_is_refused():
 
     with pytest.raises(ValueError, match="lm_head_multiplier"):
         check_head(model)
-
-
-def test_new_rows_learn_and_the_others_stay_to_the_last_bit():
-    model = HFCausalLM.tiny(num_new_tokens=2)
-    freeze_part(model, dict(only=["new_rows"]), "language_model")
-    table = model.model.get_input_embeddings().weight
-    before, old = table.detach().clone(), model.vocab_size - 2
-    cfg = dict(optimizer=dict(type="AdamW", lr=1e-2, weight_decay=0.5))
-    wrapper = PartOptimWrapperConstructor(cfg)(model)
-
-    for _ in range(3):
-        embeds = model.embed(torch.tensor([3, old, 5, old + 1]))
-        wrapper.update_params(embeds.square().sum() + embeds.sum())
-
-    assert [n for n, p in model.named_parameters() if p.requires_grad] == [
-        "model.model.embed_tokens.weight"
-    ]
-    assert torch.equal(table[:old], before[:old])
-    assert (table[old:] != before[old:]).all()
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        (dict(), "num_new_tokens is 0"),
-        (dict(num_new_tokens=1, tied=True), "shares the table"),
-    ],
-)
-def test_new_rows_that_cannot_learn_alone_are_refused(changes, message):
-    tied = changes.pop("tied", False)
-    model = HFCausalLM.tiny(**changes)
-    if tied:
-        head = model.model.get_output_embeddings()
-        head.weight = model.model.get_input_embeddings().weight
-
-    with pytest.raises(ValueError, match=message):
-        freeze_part(model, dict(only=["new_rows"]), "language_model")

@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from mmvlm.datasets.collate import collate_flat
+from mmvlm.datasets.processor import VLMProcessor
 from mmvlm.datasets.transforms.compose import Compose
 from mmvlm.registry import CHAT_TEMPLATES, MODELS, TOKENIZERS
 from mmvlm.structures import Conversation
-from mmvlm.text.context import VLMContext
 
 SEQ2SEQ = dict(
     language_model=dict(
@@ -86,12 +86,12 @@ def system(request):
     torch.manual_seed(0)
     config, template, views = SYSTEMS[request.param]
     model = MODELS.build(dict(type="VisionLanguageModel", **config)).eval()
-    context = VLMContext(
+    context = VLMProcessor(
         TOKENIZERS.build(dict(type="TinyTokenizer")),
         CHAT_TEMPLATES.build(dict(type=template)),
         model.vision_spec,
         model.token_count,
-        views=model.asked_views,
+        asked_views=model.asked_views,
     )
     model.bind(context)
     generator = np.random.default_rng(0)

@@ -378,7 +378,6 @@ def fuzz(
     """
     from mmvlm.registry import SCENE_WRITERS
 
-    SCENE_WRITERS.import_from_location()
     known = sorted(SCENE_WRITERS.module_dict)
     unknown = sorted(set(formats or ()) - set(known))
     if unknown:

@@ -1,5 +1,1 @@
 """One writer per public format."""
-
-from mmvlm.utils.imports import import_submodules
-
-import_submodules(__name__, __path__)

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from mmengine.model import BaseModule
 
+from mmvlm.models.language_models.base import LanguageModel
 from mmvlm.models.utils.token_context import TokenLayout, current_layout
-
-if TYPE_CHECKING:
-    from mmvlm.models.language_models.hf_causal_lm import HFCausalLM
 
 _ATTENTION_WORDS = ("attn", "attention")
 
@@ -37,7 +35,7 @@ class LanguageModelAdapter(BaseModule):
     runs_ahead: bool = False
 
     @abstractmethod
-    def attach(self, language_model: HFCausalLM) -> None:
+    def attach(self, language_model: LanguageModel) -> None:
         """Build the parameters for this model and wrap its layers.
 
         Raises:
@@ -59,7 +57,7 @@ class LanguageModelAdapter(BaseModule):
         """Return position ids (B, L) in place of the usual ones; None keeps them."""
         return None
 
-    def prepare(self, language_model: HFCausalLM, layout: TokenLayout) -> None:
+    def prepare(self, language_model: LanguageModel, layout: TokenLayout) -> None:
         """Do what must be done before the decoder runs on a sequence or prompt."""
 
     @classmethod

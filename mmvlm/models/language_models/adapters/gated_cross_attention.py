@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.functional import scaled_dot_product_attention
 
+from mmvlm.models.language_models.base import LanguageModel
 from mmvlm.models.utils.token_context import TokenLayout
 from mmvlm.models.utils.wrapping import wrap_forward
 from mmvlm.registry import MODELS
 
 from .base import LanguageModelAdapter, first_of, needed_layout, with_first
-
-if TYPE_CHECKING:
-    from mmvlm.models.language_models.hf_causal_lm import HFCausalLM
 
 
 class MaskedCrossAttention(nn.Module):
@@ -198,7 +196,7 @@ class GatedCrossAttentionAdapter(LanguageModelAdapter):
         self.only_immediate, self.before_media = only_immediate, before_media
         self.layers = nn.ModuleDict()
 
-    def attach(self, language_model: HFCausalLM) -> None:
+    def attach(self, language_model: LanguageModel) -> None:
         """Put a layer in front of every n-th block."""
         blocks = language_model.blocks
         if not 1 <= self.every <= len(blocks):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
 
+from mmvlm.models.language_models.base import LanguageModel
 from mmvlm.models.utils.token_context import FlatTokens, TokenLayout, use_layout
 from mmvlm.models.utils.wrapping import wrap_forward
 from mmvlm.registry import MODELS
@@ -19,9 +20,6 @@ from .base import (
     needed_layout,
     with_first,
 )
-
-if TYPE_CHECKING:
-    from mmvlm.models.language_models.hf_causal_lm import HFCausalLM
 
 
 class RoutedAdapter(nn.Module):
@@ -123,7 +121,7 @@ class LaVINAdapter(LanguageModelAdapter):
         """Key among the language model's adapters."""
         return "lavin"
 
-    def attach(self, language_model: HFCausalLM) -> None:
+    def attach(self, language_model: LanguageModel) -> None:
         """Put an adapter in front of every block's attention."""
         width = language_model.width
         self.modality_embedding = nn.Embedding(2, width)
@@ -132,7 +130,7 @@ class LaVINAdapter(LanguageModelAdapter):
             attention = attention_of(block)[1]
             wrap_forward(attention, partial(self._before_attention, index))
 
-    def prepare(self, language_model: HFCausalLM, layout: TokenLayout) -> None:
+    def prepare(self, language_model: LanguageModel, layout: TokenLayout) -> None:
         """Run the two modality tokens through the decoder; keep the weights."""
         if "lavin" in layout.cache:
             return

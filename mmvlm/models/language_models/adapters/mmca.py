@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch.nn.functional import dropout as F_dropout
@@ -13,13 +13,11 @@ from mmvlm.models.language_models.attention import (
     refuse_unknown,
     register_attention,
 )
+from mmvlm.models.language_models.base import LanguageModel
 from mmvlm.models.utils.token_context import IMAGE, TEXT, TokenLayout, current_layout
 from mmvlm.registry import MODELS
 
 from .base import LanguageModelAdapter
-
-if TYPE_CHECKING:
-    from mmvlm.models.language_models.hf_causal_lm import HFCausalLM
 
 #: Names under which transformers finds the two functions.
 MMCA, MMCA_RELEASED = "mmvlm_mmca", "mmvlm_mmca_released"
@@ -189,7 +187,7 @@ class MMCAAdapter(LanguageModelAdapter):
         super().__init__(init_cfg)
         self.safe = safe
 
-    def attach(self, language_model: HFCausalLM) -> None:
+    def attach(self, language_model: LanguageModel) -> None:
         """Choose the attention implementation."""
         register_mmca()
         model, config = language_model.model, language_model.config

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
 
+from mmvlm.models.language_models.base import LanguageModel
 from mmvlm.models.utils.wrapping import wrap_forward
 from mmvlm.registry import MODELS
 
 from .base import LanguageModelAdapter, first_of, linears_of, needed_layout
-
-if TYPE_CHECKING:
-    from mmvlm.models.language_models.hf_causal_lm import HFCausalLM
 
 
 class PartialLoRA(nn.Module):
@@ -115,7 +113,7 @@ class PLoRAAdapter(LanguageModelAdapter):
         """Key among the language model's adapters."""
         return "plora"
 
-    def attach(self, language_model: HFCausalLM) -> None:
+    def attach(self, language_model: LanguageModel) -> None:
         """Put an update beside every chosen layer."""
         for index, block in enumerate(language_model.blocks):
             updates, down = nn.ModuleDict(), None

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
+from mmvlm.models.language_models.base import LanguageModel
 from mmvlm.models.utils.token_context import (
     FlatTokens,
     TokenLayout,
@@ -18,12 +19,9 @@ from mmvlm.registry import MODELS
 
 from .base import LanguageModelAdapter
 
-if TYPE_CHECKING:
-    from mmvlm.models.language_models.hf_causal_lm import HFCausalLM
-
 
 def attach_adapters(
-    language_model: HFCausalLM, adapters: Sequence[dict | LanguageModelAdapter]
+    language_model: LanguageModel, adapters: Sequence[dict | LanguageModelAdapter]
 ) -> torch.nn.ModuleDict:
     """Build and attach adapters in order; return them by name.
 
@@ -57,7 +55,7 @@ def attach_adapters(
 class _Steps:
     """Pre-forward hook of the decoder: find out which tokens a call sees."""
 
-    def __init__(self, language_model: HFCausalLM, layout: TokenLayout) -> None:
+    def __init__(self, language_model: LanguageModel, layout: TokenLayout) -> None:
         self.language_model, self.layout = language_model, layout
         self.calls, self.preparing = 0, False
 
@@ -101,7 +99,9 @@ class _Steps:
 
 
 @contextlib.contextmanager
-def adapted_generation(language_model: HFCausalLM, tokens: FlatTokens) -> Iterator[Any]:
+def adapted_generation(
+    language_model: LanguageModel, tokens: FlatTokens
+) -> Iterator[Any]:
     """Tell the adapters, call by call, what a generating decoder sees."""
     layout = tokens.padded("left")
     hook = language_model.decoder.register_forward_pre_hook(

@@ -5,11 +5,12 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
 
+from mmvlm.models.language_models.base import LanguageModel
 from mmvlm.models.utils.token_context import TokenLayout
 from mmvlm.models.utils.wrapping import wrap_forward
 from mmvlm.registry import MODELS
@@ -24,9 +25,6 @@ from .base import (
     others_of,
     with_first,
 )
-
-if TYPE_CHECKING:
-    from mmvlm.models.language_models.hf_causal_lm import HFCausalLM
 
 
 def next_is_same(flags: torch.Tensor, layout: TokenLayout) -> torch.Tensor:
@@ -104,7 +102,7 @@ class VisualExpertAdapter(LanguageModelAdapter):
         self.origin: dict[str, str] = {}
         self._originals: dict[str, nn.Module] = {}
 
-    def attach(self, language_model: HFCausalLM) -> None:
+    def attach(self, language_model: LanguageModel) -> None:
         """Give every block its experts."""
         names = {module: name for name, module in language_model.named_modules()}
         for index, block in enumerate(language_model.blocks):

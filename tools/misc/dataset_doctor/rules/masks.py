@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from mmvlm.datasets.validation.rule import Rule, rule
-from mmvlm.datasets.validation.specimen import Specimen
+from dataset_doctor.rule import Rule, rule
+from dataset_doctor.specimen import Specimen
 from mmvlm.structures.masks import (
     check_polygons,
     check_rle,

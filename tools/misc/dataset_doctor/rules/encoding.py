@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from mmvlm.datasets.validation.rule import Rule, rule
-from mmvlm.datasets.validation.specimen import Specimen, spoken_texts
+from dataset_doctor.rule import Rule, rule
+from dataset_doctor.specimen import Specimen, spoken_texts
 
 #: UTF-8 that was read as Windows-1252: a lead byte and what follow bytes become.
 _RUNS = re.compile(

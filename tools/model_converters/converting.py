@@ -13,7 +13,7 @@ import torch
 from mmengine.logging import print_log
 
 from mmvlm.apis.inferencer import VLMInferencer
-from mmvlm.apis.loading import LoadedModel, find_pipeline, load_model, view_config
+from mmvlm.apis.loading import LoadedModel, load_model
 from mmvlm.config.work_dir import split_model
 from mmvlm.export.chat_jinja import as_text
 from mmvlm.export.hf import check_exportable, export_hf
@@ -83,15 +83,14 @@ def to_hf(
     )
     model = loaded.model
     check_exportable(model)
-    view = view_config(find_pipeline(loaded.cfg))
     dtype = dtype or next(model.language_model.parameters()).dtype
     if has_lora(model):
         merge_lora(model.float())
     export_hf(
         model,
-        loaded.context,
+        loaded.processor,
         folder,
-        view=view,
+        view=loaded.processor.view,
         generation=model.generation,
         pad_to_multiple=pad_to_multiple,
         dtype=dtype,
@@ -135,7 +134,7 @@ def verify_folder(
         prompts,
         [talk.chat(picture, text, history) for picture, text, history in prompts],
         max_new_tokens=_REPLY,
-        stop_strings=several_tokens(loaded.context),
+        stop_strings=several_tokens(loaded.processor),
     )
     return report
 
@@ -148,7 +147,7 @@ def questions(talk: VLMInferencer, image: Any, prompt: str) -> list[tuple]:
 
     """
     if image is None:
-        side = talk.context.spec.image_size
+        side = talk.processor.spec.image_size
         shape = (side, side * 3 // 2, 3)
         image = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     picture = talk.read_image(image)
@@ -167,8 +166,10 @@ def probes(talk: VLMInferencer, prompts: list[tuple]) -> tuple[list, list]:
     for shown, question, history in prompts:
         conversation = talk.conversation(shown, question, history)
         batches.append(talk.encode([conversation]))
-        pieces = talk.context.template.render(conversation, add_generation_prompt=True)
-        processed.append((as_text(pieces, talk.context.tokenizer), shown))
+        pieces = talk.processor.template.render(
+            conversation, add_generation_prompt=True
+        )
+        processed.append((as_text(pieces, talk.processor.tokenizer), shown))
     return batches, processed
 
 
@@ -261,12 +262,12 @@ def to_llava(
     loaded = load_model(config, checkpoint, device="cpu", full_precision_base=True)
     if has_lora(loaded.model):
         merge_lora(loaded.model.float())
-    cfg, pipeline = loaded.cfg.model.to_dict(), find_pipeline(loaded.cfg)
+    cfg = loaded.cfg.model.to_dict()
     tower = cfg["vision_encoder"]
     tower = tower.get("encoder") or tower
     fields = official_config(
         cfg,
-        view_config(pipeline),
+        loaded.processor.view,
         mm_vision_tower=tower.get("name_or_path"),
         tokenizer_model_max_length=training_length(loaded.cfg),
     )
@@ -274,7 +275,7 @@ def to_llava(
         loaded.model.state_dict(),
         folder,
         fields,
-        loaded.context.tokenizer,
+        loaded.processor.tokenizer,
         generation=loaded.model.generation,
         dtype=dtype,
         overwrite=overwrite,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from mmvlm.datasets.validation.rule import Rule, rule
-from mmvlm.datasets.validation.specimen import Specimen, digest_of
+from dataset_doctor.rule import Rule, rule
+from dataset_doctor.specimen import Specimen, digest_of
 
 
 @rule

@@ -8,10 +8,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from mmvlm.config.dry_run import (
+    build_on_meta,
+    sample_layout,
+    training_steps,
+    without_options,
+)
 from mmvlm.utils.text_table import text_table
 
-from .dry_run import build_on_meta, sample_layout, without_options
+<<<<<<< HEAD:mmvlm/config/flops.py
 
+=======
+>>>>>>> w-tidy:tools/analysis/flops.py
 #: Text tokens of the counted sample: question and answer.
 PROMPT_TOKENS, ANSWER_TOKENS = 64, 64
 
@@ -119,7 +127,7 @@ def count_flops(
     spec = getattr(model, "vision_spec", None)
     layout, image_tokens = None, 0
     if spec is not None:
-        layout = sample_layout(cfg.get("train_dataloader"), model)
+        layout = sample_layout(training_steps(cfg), model)
     if getattr(model, "token_count", None) is not None:
         image_tokens = model.token_count(layout)
     texts = (prompt_tokens, answer_tokens)

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-from mmvlm.datasets.validation.rule import Rule, rule
-from mmvlm.datasets.validation.specimen import Specimen
+from dataset_doctor.rule import Rule, rule
+from dataset_doctor.specimen import Specimen
 
 #: Pixels that rounding may add.
 _SLACK = 1e-3

@@ -1,0 +1,100 @@
+"""From the ids of a reply to its text and the regions that it names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from numbers import Integral
+from typing import Any
+
+from mmvlm.structures import Region, ViewLayout
+
+from .codecs.base import Decoding, GroundingCodec
+from .replies import reply_text
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """What a reply says.
+
+    Args:
+        text (str): without what ended it and without special tokens, other than
+            those of the codec.
+        regions (tuple[Region, ...]): in reading order, in pixels of the original
+            picture, as the text says them: corners may be swapped or lie outside.
+        problems (tuple[str, ...]): what could not be read, and why.
+
+    """
+
+    text: str
+    regions: tuple[Region, ...] = ()
+    problems: tuple[str, ...] = ()
+
+
+def decode(
+    ids: Any,
+    tokenizer: Any,
+    codec: GroundingCodec | None = None,
+    layouts: Sequence[Any] = (),
+    *,
+    stops: Sequence[str] = (),
+    ended: bool = True,
+) -> Decoded:
+    """Return the text and the regions of a reply; never raises.
+
+    Numbers are read in the middle of what they stand for (see
+    :meth:`GroundingCodec.centred`). Where several pictures were shown, regions lie in
+    the last one.
+
+    Args:
+        ids (Any): token ids, a list, array or tensor; what is no id of the tokenizer
+            is left out and named in ``problems``.
+        tokenizer (Any): a transformers tokenizer.
+        codec (GroundingCodec | None): the syntax of regions; None: text only.
+        layouts (Sequence[ViewLayout]): of the pictures of the conversation.
+        stops (Sequence[str]): strings at which a reply ends; one that is a token of
+            the codec ends it behind that token.
+        ended (bool): see :func:`reply_text`.
+
+    """
+    problems: list[str] = []
+    known = list(_known(ids, tokenizer, problems))
+    keep = () if codec is None else codec.special_tokens
+    try:
+        text = reply_text(tokenizer, known, stops, ended=ended, keep=keep)
+    except Exception as error:  # whatever a tokenizer of others thinks of its ids
+        return Decoded("", (), (*problems, f"the tokenizer: {error!r:.200}"))
+    if codec is None:
+        return Decoded(text, (), tuple(problems))
+    found = _regions(text, codec, layouts)
+    return Decoded(text, found.regions, (*problems, *found.problems))
+
+
+def _known(ids: Any, tokenizer: Any, problems: list[str]) -> Iterable[int]:
+    """Yield the ids that the tokenizer has; name the others."""
+    ids = ids.tolist() if hasattr(ids, "tolist") else ids
+    added = getattr(tokenizer, "added_tokens_decoder", ())
+    last, others = max(len(tokenizer) - 1, *added, 0), 0
+    for number in ids if isinstance(ids, Iterable) else (ids,):
+        if isinstance(number, Integral) and 0 <= number <= last:
+            yield int(number)
+        else:
+            others += 1
+    if others:
+        problems.append(f"{others} ids that the tokenizer does not have")
+
+
+def _regions(text: str, codec: GroundingCodec, layouts: Sequence[Any]) -> Decoding:
+    """Return what a codec reads, in pixels of the last picture."""
+    pictures = [
+        number for number, one in enumerate(layouts) if isinstance(one, ViewLayout)
+    ]
+    size = layouts[pictures[-1]].original_size if pictures else (1, 1)
+    found = codec.centred().decode(text, size)
+    if found.regions and not pictures:
+        count = len(found.regions)
+        return Decoding(
+            problems=(*found.problems, f"{count} regions, but no picture was shown")
+        )
+    regions = tuple(replace(one, image=pictures[-1]) for one in found.regions)
+    return replace(found, regions=regions)

@@ -1,0 +1,129 @@
+"""Questions as users write them: texts, pictures, sounds and boxes, one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from mmvlm.structures import Boxes, Conversation, Image, Media, Region, Text, Turn
+
+from .llava_format import parse_llava_conversation
+
+#: A question: a text, or parts of it in order.
+Prompt = str | Sequence[Any]
+Read = Callable[[str, Any], Any]
+
+
+def ask(
+    prompt: Prompt,
+    inputs: Mapping[str, Sequence[Any]] = MappingProxyType({}),
+    history: Sequence[tuple[str, str]] = (),
+    *,
+    system: str | None = None,
+    sample_id: str = "",
+    read: Read = lambda name, source: source,
+) -> Conversation:
+    """Return the conversation of a question.
+
+    A part of a question is a text, a picture (PIL or array), a part of a
+    :class:`Conversation` (:class:`Text`, :class:`Region`), or a dict of one entry:
+    ``{"image": source}``, ``{"audio": source}`` (or another modality),
+    ``{"box": (x1, y1, x2, y2)}`` or ``{"point": (x, y)}`` in pixels of the picture
+    that was shown last.
+
+    Args:
+        prompt (str | Sequence): the question, a text or parts.
+        inputs (Mapping[str, Sequence]): sources by modality (``image``, ...).
+            They stand in front of the first question, or where the texts say
+            ``<image>``, ``<audio>``, ...
+        history (Sequence[tuple[str, str]]): questions and answers before.
+        system (str | None): system text in place of the template's own.
+        sample_id (str): for messages.
+        read (Callable): makes of modality and source what the conversation holds.
+
+    Raises:
+        TypeError: for something else as a part.
+        ValueError: when the texts show another number of inputs, or a box has no
+            picture.
+
+    """
+    inputs = {
+        name: [read(name, s) for s in sources] for name, sources in inputs.items()
+    }
+    texts = [text for turn in history for text in turn]
+    texts.append(prompt if isinstance(prompt, str) else "")
+    for text in texts:
+        if not isinstance(text, str):
+            raise TypeError(f"a turn is a {type(text).__name__}, expected text.")
+    for name in reversed(inputs):
+        tag = f"<{name}>"
+        if inputs[name] and not any(tag in text for text in texts[::2]):
+            texts[0] = f"{tag}\n" * len(inputs[name]) + texts[0]
+    entries = [
+        {"from": ("human", "gpt")[place % 2], "value": text}
+        for place, text in enumerate(texts)
+    ]
+    if system is not None:
+        entries.insert(0, {"from": "system", "value": system})
+    record = dict(id=sample_id, conversations=entries)
+    talk = parse_llava_conversation(
+        record, images=inputs.pop("image", ()), media=inputs
+    )
+    return talk if isinstance(prompt, str) else _with_parts(talk, prompt, read)
+
+
+def _with_parts(talk: Conversation, prompt: Sequence, read: Read) -> Conversation:
+    """Put the parts of a question behind what its turn holds."""
+    images, media = list(talk.images), {k: list(v) for k, v in talk.media.items()}
+    last = talk.turns[-1]
+    parts: list[Any] = [part for part in last.parts if part != Text("")]
+    if parts:
+        parts.append(Text("\n"))
+    for part in prompt:
+        name, source = _named(part)
+        if name == "text":
+            parts.append(source if isinstance(source, Text) else Text(source))
+        elif name == "region":
+            parts.append(source)
+        elif name in ("box", "point"):
+            parts.append(_region(name, source, images))
+        elif name == "image":
+            parts.append(Image(len(images)))
+            images.append(read(name, source))
+        else:
+            own = media.setdefault(name, [])
+            parts.append(Media(name, len(own)))
+            own.append(read(name, source))
+    turns = [*talk.turns[:-1], Turn(last.role, tuple(parts))]
+    return replace(talk, turns=turns, images=images, media=media)
+
+
+def _named(part: Any) -> tuple[str, Any]:
+    """Return what a part is, and its source."""
+    if isinstance(part, str | Text):
+        return "text", part
+    if isinstance(part, Region):
+        return "region", part
+    if isinstance(part, dict) and len(part) == 1:
+        return next(iter(part.items()))
+    if isinstance(part, np.ndarray) or hasattr(part, "convert"):
+        return "image", part
+    raise TypeError(
+        f"a part of a question is {part!r:.80}; expected a text, a picture, a Region, "
+        "or a dict as {'image': 'a.png'}, {'audio': 'a.wav'} or {'box': (1, 2, 8, 9)}."
+    )
+
+
+def _region(name: str, numbers: Any, images: list) -> Region:
+    if not images or not isinstance(images[-1], np.ndarray):
+        raise ValueError(f"{{'{name}': {numbers!r:.60}}}: no picture stands before it.")
+    rows = np.asarray(numbers, dtype=np.float64).reshape(
+        -1, 2 if name == "point" else 4
+    )
+    if name == "point":
+        rows = np.concatenate([rows, rows], axis=1)
+    return Region(len(images) - 1, Boxes(rows, images[-1].shape[:2]), name)

@@ -1,0 +1,222 @@
+"""Systems that the package does not know: a module and a config of 25 lines each.
+
+Every plug-in of ``tests/plugins`` is trained, resumed, asked, and run on two ranks of
+which one never sees its kind of input. None needs a change in the package.
+"""
+
+import ast
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import mmvlm  # noqa: F401  isort: skip
+
+import pytest
+import torch
+
+HERE = Path(__file__).parent / "plugins"
+sys.path.insert(0, str(HERE))
+
+from job import train  # noqa: E402
+
+from mmvlm.config import ConfigError, load_config  # noqa: E402
+from mmvlm.config.signatures import accepted_keywords  # noqa: E402
+from mmvlm.datasets.collate import collate_flat  # noqa: E402
+from mmvlm.datasets.tiny_scenes.build import make_tiny_scenes  # noqa: E402
+from mmvlm.engine.hooks.progress_hook import read_scalars  # noqa: E402
+from mmvlm.engine.runner.checkpoint import load_file  # noqa: E402
+from mmvlm.registry import DATASETS, MODELS, SCENE_WRITERS, TRANSFORMS  # noqa: E402
+from mmvlm.structures import Boxes  # noqa: E402
+
+PLUGINS = sorted(path.stem.removesuffix("_config") for path in HERE.glob("*_config.py"))
+FORMATS = ("llava", "refcoco")
+#: Questions about images without regions: what the second rank sees.
+OTHERS = "train.json"
+MOST_LINES = 25
+
+
+def config(name):
+    return str(HERE / f"{name}_config.py")
+
+
+@pytest.fixture(scope="session")
+def workspace(tmp_path_factory):
+    """A folder with TinyScenes where base.py expects it."""
+    folder = tmp_path_factory.mktemp("plugins")
+    SCENE_WRITERS.import_from_location()
+    make_tiny_scenes(folder / "data", num_train=40, num_test=6, formats=FORMATS)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def runs():
+    """Runner of every plug-in that was trained, by name."""
+    return {}
+
+
+@pytest.fixture
+def trained(workspace, runs, name, monkeypatch):
+    """The runner of a plug-in after 30 steps; each is trained once."""
+    monkeypatch.chdir(workspace)
+    torch.set_num_threads(1)
+    if name not in runs:
+        runs[name] = train(config(name), workspace / "work" / name)
+    return runs[name]
+
+
+def each_plugin(test):
+    return pytest.mark.parametrize("name", PLUGINS)(test)
+
+
+@each_plugin
+def test_a_config_is_short(name):
+    tree = ast.parse(Path(config(name)).read_text())
+    docstring, *rest = tree.body
+
+    assert ast.get_docstring(tree)
+    assert rest[-1].end_lineno - docstring.end_lineno <= MOST_LINES
+
+
+@each_plugin
+@pytest.mark.slow
+def test_losses_fall(trained, name):
+    rows = read_scalars(trained.work_dir)
+
+    assert [row["step"] for row in rows] == list(range(1, 31))
+    for loss in [key for key in rows[0] if key.startswith("loss")]:
+        values = [row[loss] for row in rows]
+        first, last = sum(values[:5]) / 5, sum(values[-5:]) / 5
+        assert last < 0.85 * first, (loss, first, last)
+
+
+@each_plugin
+@pytest.mark.slow
+def test_a_resumed_run_is_the_same_run(trained, name, workspace):
+    whole = Path(trained.work_dir)
+
+    train(config(name), workspace / "again" / name, resume=str(whole / "iter_20.pth"))
+
+    folders = (whole, workspace / "again" / name)
+    one, other = (load_file(f / "iter_30.pth")["state_dict"] for f in folders)
+    assert one.keys() == other.keys()
+    for key, value in one.items():
+        assert torch.equal(value, other[key]), key
+
+
+# Answers ------------------------------------------------------------------------
+
+
+def ask(runner, number=4, **generation):
+    """Let the model answer the first questions of its own data."""
+    data = runner.cfg.train_dataloader.dataset.to_dict()
+    for step in data["pipeline"]:
+        if step["type"] == "EncodeConversation":
+            step.update(mode="generate")
+    dataset = DATASETS.build(data)
+    dataset.bind(runner.context)
+    batch = collate_flat([dataset[index] for index in range(number)])
+    batch = runner.model.data_preprocessor(batch, False)
+    return runner.model.eval().predict(
+        batch["inputs"], batch["data_samples"], max_new_tokens=8, **generation
+    )
+
+
+def force(runner, place=1):
+    """Say every head's tokens once, at one place of every reply."""
+    tokens = [t for head in runner.model.heads.values() for t in head.tokens]
+    ids = runner.context.tokenizer.convert_tokens_to_ids(tokens)
+
+    def on_step(step):
+        number = step.ids.shape[1] - place
+        if 0 <= number < len(ids):
+            for row in range(len(step.ids)):
+                step.allow(row, [ids[number]])
+
+    return on_step if ids else None
+
+
+def check_mask_head(sample):
+    size = sample.layouts[0].original_size
+    assert len(sample.pred_masks) == sample.pred_text.count("[SEG]") > 0
+    assert all(mask.shape == tuple(size) for mask in sample.pred_masks)
+    assert all(mask.dtype == bool for mask in sample.pred_masks)
+
+
+def check_box_head(sample):
+    boxes = sample.pred_boxes
+    assert isinstance(boxes, Boxes) and boxes.size == sample.layouts[0].original_size
+    assert len(boxes) == sample.pred_text.count("[LOC]") > 0
+    limit = [boxes.size[1], boxes.size[0]] * 2
+    assert ((boxes.xyxy >= 0) & (boxes.xyxy <= limit)).all() and boxes.xyxy.max() > 1
+
+
+@each_plugin
+@pytest.mark.slow
+def test_a_plugin_answers(trained, name):
+    samples = ask(trained, on_step=force(trained))
+
+    check = globals().get(f"check_{name}")
+    for sample in samples:
+        assert sample.pred_ids and isinstance(sample.pred_text, str)
+        assert sample.finish in ("stop_id", "stop_string", "length")
+        if check is not None:
+            check(sample)
+
+
+# Ranks and mistakes -------------------------------------------------------------
+
+
+def two_ranks(job, *arguments):
+    """Run a script on two ranks; it must end well."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command += ["--nproc-per-node=2", str(HERE / job), *map(str, arguments)]
+    paths = [str(HERE.parents[1]), str(HERE), os.environ.get("PYTHONPATH", "")]
+    env = dict(os.environ, PYTHONPATH=os.pathsep.join(paths), OMP_NUM_THREADS="1")
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr[-4000:]
+
+
+@each_plugin
+@pytest.mark.slow
+@pytest.mark.multiproc
+def test_a_rank_that_never_sees_the_kind_keeps_step(name, workspace, monkeypatch):
+    monkeypatch.chdir(workspace)
+    folder = workspace / "ranks" / name
+
+    two_ranks("job.py", config(name), folder, OTHERS, '{"train_cfg.max_iters": 4}')
+
+    one, other = (torch.load(folder / f"rank{rank}.pth") for rank in (0, 1))
+    assert one.keys() == other.keys() and one
+    for key, weight in one.items():
+        assert torch.equal(weight, other[key]), key
+
+
+def own_keywords(name, value, path=()):
+    """Find dotted paths to keywords that classes of a plug-in's module take."""
+    if isinstance(value, dict):
+        kind = value.get("type")
+        own = MODELS.get(kind) or TRANSFORMS.get(kind) if isinstance(kind, str) else 0
+        if own and own.__module__ == name:
+            known = [key for key in accepted_keywords(own).names if key != "init_cfg"]
+            yield from (".".join((*path, key)) for key in known[-1:])
+    items = value.items() if isinstance(value, dict) else enumerate(value)
+    for key, child in items:
+        if isinstance(child, dict | list | tuple):
+            yield from own_keywords(name, child, (*path, str(key)))
+
+
+@each_plugin
+def test_a_misspelt_key_is_refused(name):
+    cfg = load_config(config(name), check=False)
+    paths = list(own_keywords(name, cfg._cfg_dict))
+    assert paths
+    wrong = {path: f"{path[:-2]}{path[-1]}{path[-2]}" for path in paths}
+
+    with pytest.raises(ConfigError) as error:
+        load_config(config(name), {f"+{key}": 1 for key in wrong.values()})
+
+    for path, key in wrong.items():
+        part, _, keyword = path.rpartition(".")
+        assert part in str(error.value) and key.rpartition(".")[2] in str(error.value)
+        assert f"Did you mean '{keyword}'" in str(error.value)

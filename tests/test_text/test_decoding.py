@@ -1,0 +1,125 @@
+"""The way back: ids to text, and text to regions."""
+
+import importlib.util
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from mmvlm.registry import CODECS, TOKENIZERS
+from mmvlm.structures import Boxes, Region, ViewLayout
+from mmvlm.text.decoding import decode
+
+CODECS.import_from_location()
+NAMES = sorted(CODECS.module_dict)
+SIZE = (48, 64)
+LAYOUT = ViewLayout(SIZE, (48, 48), kind="pad")
+DOG = Region(0, Boxes(np.array([[3.0, 4, 30, 40]]), SIZE))
+
+
+def pair(name, **options):
+    config = dict(type=name, **options)
+    tokenizer = TOKENIZERS.build(dict(type="TinyTokenizer", codec=config))
+    return CODECS.build(config), tokenizer
+
+
+def ids_of(text, tokenizer):
+    return tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("stops", [(), ("</s>",), ("###", "</s>"), ("<", ">", "[x")])
+def test_tokens_of_the_codec_survive_whatever_ends_the_reply(name, stops):
+    codec, tokenizer = pair(name)
+    written = codec.encode(DOG)
+    ids = [1, *ids_of(f"Here: {written}", tokenizer), 2, *ids_of("###", tokenizer)]
+    plain = [n for n in ids if n != 2] if "###" in stops else ids
+
+    for some in (ids, np.array(ids), torch.tensor(ids), plain):
+        found = decode(some, tokenizer, codec, [LAYOUT], stops=stops)
+        assert found.text.startswith("Here: ")
+        assert written in found.text
+        assert len(found.regions) == 1 and not found.problems
+
+
+def test_a_token_of_the_codec_that_stops_a_reply_is_part_of_it():
+    codec, tokenizer = pair("Kosmos2Codec")
+    ids = [*ids_of(codec.encode(DOG), tokenizer), *ids_of(" and more", tokenizer)]
+
+    found = decode(ids, tokenizer, codec, [LAYOUT], stops=["</object>"])
+
+    assert found.text.endswith("</object>") and len(found.regions) == 1
+
+
+def test_without_a_codec_a_reply_is_its_text():
+    _, tokenizer = pair("Kosmos2Codec")
+    ids = ids_of("a<object>b", tokenizer)
+
+    assert decode(ids, tokenizer).text == "ab"
+    assert decode(ids, tokenizer).regions == decode(ids, tokenizer).problems == ()
+
+
+def test_regions_lie_in_the_last_picture_and_need_one():
+    codec, tokenizer = pair("ShikraCodec", geometry="stretch")
+    ids = ids_of("[0.500,0.500,1.000,1.000]", tokenizer)
+    layouts = [LAYOUT, ViewLayout((100, 200), (48, 48))]
+
+    (region,) = decode(ids, tokenizer, codec, layouts).regions
+    assert region.image == 1
+    np.testing.assert_allclose(region.boxes.xyxy, [[100, 50, 200, 100]])
+
+    none = decode(ids, tokenizer, codec, [])
+    assert none.regions == ()
+    assert none.problems == ("1 regions, but no picture was shown",)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_ids_of_any_kind_are_read_or_named(name):
+    codec, tokenizer = pair(name)
+    good = ids_of(codec.encode(DOG), tokenizer)
+    wrong = [-200, -1, len(tokenizer), 2**31, 2**70, math.nan, math.inf, None, "7", 1.5]
+
+    found = decode([*wrong, *good, *wrong], tokenizer, codec, [LAYOUT])
+
+    assert len(found.regions) == 1
+    assert found.problems == ("20 ids that the tokenizer does not have",)
+    for ids in ([], None, math.nan, np.array(math.nan), torch.empty(0), [[1], [2]]):
+        assert decode(ids, tokenizer, codec, [LAYOUT]).regions == ()
+
+
+@pytest.mark.parametrize("digits", [3, 19, 400, 5000])
+@pytest.mark.parametrize("name", NAMES)
+def test_numbers_of_any_length_are_problems_or_places(name, digits):
+    codec = CODECS.build(dict(type=name))
+    if not codec.writes_coordinates:
+        pytest.skip("it writes no numbers")
+    text = codec.encode(DOG)
+    for at in (n for n, character in enumerate(text) if character.isdigit()):
+        found = codec.decode(text[:at] + "9" * digits + text[at + 1 :], SIZE)
+        assert all(np.isfinite(one.boxes.xyxy).all() for one in found.regions)
+        assert found.regions or found.problems
+
+
+def test_a_decoder_of_others_that_raises_is_a_problem(monkeypatch):
+    codec, tokenizer = pair("ShikraCodec")
+    monkeypatch.setattr(type(codec), "_read", lambda self, text: 1 / 0)
+
+    found = decode(ids_of("x", tokenizer), tokenizer, codec, [LAYOUT])
+
+    assert found.text == "x" and "ZeroDivisionError" in found.problems[0]
+
+
+def test_damaged_replies_raise_nothing():
+    path = Path(__file__).parents[2] / "tools" / "analysis" / "fuzz_decoders.py"
+    spec = importlib.util.spec_from_file_location("fuzz_decoders", path)
+    fuzzer = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(fuzzer)
+
+    outcomes, failures = fuzzer.fuzz(700, seed=1)
+
+    assert failures == []
+    verdicts = {verdict for _, verdict in outcomes}
+    assert verdicts == {"ok", "none", "malformed"}
+    assert {name for name, _ in outcomes} == set(NAMES)
