@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -284,7 +285,7 @@ def token_budget(cfg: Any, model: Any) -> tuple[int | None, str | None]:
     rows, cols = spec.grid(height, width)
     grids = grids_of((layout,), spec.patch_size) or [(rows, cols)] * layout.num_views
     grid_options(model.vision_encoder, [model.connector], (layout,))
-    patches, tokens = sum(high * wide for high, wide in grids), count(layout)
+    patches, tokens = sum(map(math.prod, grids)), count(layout)
     which = DualPerspective.of(layout)
     which = f" ({which})" if which else ""
     views = f"{layout.num_views} views{which} of " if layout.num_views > 1 else ""

@@ -456,8 +456,6 @@ class VisionLanguageModel(PartRouting, BaseModel):
         options.setdefault("stop_ids", self._stop_ids(marks))
         self._ask_heads(options)
         feed, tokens = self._prepare(inputs)
-        if inputs.prompt.position_ids.ndim > 1:
-            options["position_ids"] = inputs.prompt.position_ids
         with use_tokens(tokens):
             replies = self.language_model.generate(
                 feed.embeds,
