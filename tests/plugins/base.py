@@ -9,12 +9,6 @@ _base_ = [
 tokenizer = dict(type="HFTokenizer", name_or_path="data/tokenizer")
 chat_template = dict(type="vicuna_v1", system="")
 model = dict(language_model=dict(attention="segment"))
-pipeline = [
-    dict(type="LoadImages"),
-    dict(type="ResizeSquare"),
-    dict(type="EncodeConversation", max_length=256),
-    dict(type="PackVLMInputs"),
-]
 referring = dict(type="RefCOCODataset", data_root="data", image_prefix="images")
 referring.update(ann_file="refcoco/refs(unc).p", per="ref", indices=16)
 train_dataloader = dict(

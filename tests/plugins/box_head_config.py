@@ -5,7 +5,8 @@ custom_imports = dict(imports="box_head")
 codec = dict(type="RegionTokenCodec", token="[LOC]", reads="box")
 tokenizer = dict(codec=codec)
 model = dict(
-    heads=dict(box=dict(type="BoxHead")), language_model=dict(num_new_tokens=1)
+    heads=dict(box=dict(type="BoxHead", weight=10.0)),
+    language_model=dict(num_new_tokens=1),
 )
 pipeline = [
     dict(type="LoadImages"),
@@ -16,4 +17,5 @@ pipeline = [
     dict(type="PackVLMInputs"),
 ]
 task = dict(type="ReferringComprehension")
-train_dataloader = dict(dataset=dict(task=task, pipeline=pipeline))
+train_dataloader = dict(dataset=dict(task=task, pipeline=pipeline, indices=8))
+optim_wrapper = dict(paramwise_cfg=dict(parts=dict(box=dict(lr=1e-2))))

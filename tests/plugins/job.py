@@ -27,7 +27,7 @@ def train(config, work_dir, file=None, **options):
     cfg.launcher = "pytorch" if "RANK" in os.environ else "none"
     if file is not None:
         data = cfg.train_dataloader.dataset.to_dict()
-        kept = {key: data[key] for key in ("data_root", "image_prefix", "indices")}
+        kept = {key: data[key] for key in ("data_root", "indices")}
         others = dict(kept, type="LLaVADataset", pipeline=data["pipeline"])
         cfg.train_dataloader.dataset = dict(others, ann_file=file)
     runner = build_runner(cfg)

@@ -12,6 +12,7 @@ from mmvlm.models.connectors.base import Connector
 from mmvlm.models.heads.base import Head
 from mmvlm.models.vision_encoders.base import VisionEncoder
 from mmvlm.registry import MODELS
+from mmvlm.structures import VisionEncoderSpec
 
 from .feed import parse_source
 
@@ -43,10 +44,14 @@ def build_part(part: Any, **neighbours: Any) -> Any:
     return built
 
 
+def _class_of(kind: Any) -> type:
+    return MODELS.get(kind) if isinstance(kind, str) else kind
+
+
 def _parameters(kind: Any) -> dict[str, inspect.Parameter]:
     """Return what a class's constructor takes, also through ``**kwargs``."""
     names: dict[str, inspect.Parameter] = {}
-    for cls in (MODELS.get(kind) if isinstance(kind, str) else kind).__mro__:
+    for cls in _class_of(kind).__mro__:
         if "__init__" not in vars(cls):
             continue
         found = inspect.signature(cls.__init__).parameters
@@ -80,6 +85,8 @@ def build_connectors(
 ) -> dict[str, Connector]:
     """Build connectors; each gets the spec of the encoder whose features it reads.
 
+    One that reads several takes ``specs``, by kind of input and by encoder.
+
     Raises:
         ValueError: when widths, kinds or sources do not fit.
     """
@@ -87,8 +94,8 @@ def build_connectors(
     for name, part in parts.items():
         source = "image"
         if isinstance(part, dict):
-            source = part.get("source", MODELS.get(part["type"]).source)
-        known: dict[str, Any] = dict(out_width=out_width)
+            source = part.get("source", _class_of(part["type"]).source)
+        known: dict[str, Any] = dict(out_width=out_width, specs=specs_of(encoders))
         if isinstance(part, dict) and encoders:
             known["vision_spec"] = encoders[encoder_of(encoders, source)].spec
         elif isinstance(part, dict) and "vision_spec" not in part:
@@ -124,8 +131,7 @@ def build_heads(
     Raises:
         ValueError: when sources do not fit, or two heads name a loss alike.
     """
-    specs = {kind: e.spec for e in encoders.values() for kind in e.reads}
-    specs.update({name: encoder.spec for name, encoder in encoders.items()})
+    specs = specs_of(encoders)
     built: dict[str, Head] = {}
     for name, part in parts.items():
         head = built[name] = build_part(part, in_width=in_width, specs=specs)
@@ -136,6 +142,12 @@ def build_heads(
     if twice:
         raise ValueError(f"model.heads: several losses are named {twice}.")
     return built
+
+
+def specs_of(encoders: Encoders) -> dict[str, VisionEncoderSpec]:
+    """Return the facts of encoders by what they read and by their names."""
+    specs = {kind: e.spec for e in encoders.values() for kind in e.reads}
+    return {**specs, **{name: encoder.spec for name, encoder in encoders.items()}}
 
 
 def check_sources(name: str, reads: Iterable[str], encoders: Encoders) -> None:

@@ -135,19 +135,25 @@ class PartRouting:
         feed.embeds = embeds
         return feed, flat_tokens(batch, memory)
 
-    def _example(self, encoder: VisionEncoder, kind: str) -> VLMBatch:
-        """Return a batch of one black image, and a question about it."""
-        side = encoder.spec.image_size
-        layout = self.asked_views if kind == "image" else None
-        layout = layout or ViewLayout(
-            (side, side), (side, side), encoder.views_together
-        )
-        device = next(encoder.parameters()).device
-        views = torch.zeros(layout.num_views, 3, *layout.view_size, device=device)
+    def _example(self, reads: Sequence[str]) -> VLMBatch:
+        """Return a batch of a black image for all that is read, and a question."""
+        device = next(self.language_model.parameters()).device
         word = torch.ones(1, 1, dtype=torch.int64, device=device)
-        length = self.token_count(layout) if kind in self.modalities else 0
-        image = Inputs(views, (0,), (layout,), slot_lens=(length,))
-        return VLMBatch({}, {kind: image, "question": Inputs(word, (0,), parent=(0,))})
+        inputs = dict(question=Inputs(word, (0,), parent=(0,)))
+        for source, layer in map(parse_source, reads):
+            if layer is None:
+                continue
+            encoder = self.encoders[encoder_of(self.encoders, source)]
+            kind = source if source in encoder.reads else encoder.reads[0]
+            side = encoder.spec.image_size
+            layout = self.asked_views if kind == "image" else None
+            layout = layout or ViewLayout(
+                (side, side), (side, side), encoder.views_together
+            )
+            views = torch.zeros(layout.num_views, 3, *layout.view_size, device=device)
+            length = self.token_count(layout) if kind in self.modalities else 0
+            inputs[kind] = Inputs(views, (0,), (layout,), slot_lens=(length,))
+        return VLMBatch({}, inputs)
 
     def _touch(self, connector: Connector, filled: Sequence[str]) -> torch.Tensor | int:
         """Run what no input of this batch reached; what it gives is not used.
@@ -158,9 +164,8 @@ class PartRouting:
         kind = connector.fills[0]
         tower = self.encoders.get(encoder_of(self.encoders, connector.source))
         if not filled and kind == connector.source and kind in tower.reads:
-            rows, memory = self._fill(
-                connector, kind, self.feed(self._example(tower, kind))
-            )
+            example = self.feed(self._example(connector.reads))
+            rows, memory = self._fill(connector, kind, example)
             return rows.sum() + (0 if memory is None else memory.sum())
         if set(filled) == set(connector.fills):
             return 0
@@ -174,8 +179,7 @@ class PartRouting:
         ):
             if layer is None or feed.has(kind):
                 continue
-            tower = self.encoders[encoder_of(self.encoders, kind)]
-            example = self._example(tower, tower.reads[0])
+            example = self._example([f"{kind}:{layer}"])
             for _, features in self.feed(example).groups(kind):
                 total = total + sum(s.sum() * 0 for s in features.hidden_states)
         return total

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from mmvlm.models.connectors.base import Filled
 from mmvlm.models.connectors.linear import LinearConnector
 from mmvlm.models.heads.base import Head, LossTerm
 from mmvlm.models.utils.assembly import build_part
@@ -386,6 +387,40 @@ def test_a_batch_without_targets_reaches_every_weight_of_a_head():
     plain.load_state_dict(model.state_dict(), strict=False)
     expected = plain(batch, mode="loss")["loss"]
     torch.testing.assert_close(losses["loss"], expected)
+
+
+class TwoTowers(LinearConnector):
+    """The patches of one tower, and the mean of another's added to each."""
+
+    def __init__(self, specs, **kwargs):
+        super().__init__(**kwargs)
+        self.other = torch.nn.Linear(specs["image_hi"].width, self.out_width)
+
+    @property
+    def reads(self):
+        return (*super().reads, "image_hi:-1")
+
+    def fill(self, kind, feed):
+        mean = [f.patches(0).mean((0, 1)) for f in feed.images("image_hi", (-1,))]
+        rows, _ = super().fill(kind, feed)
+        count = feed.inputs(kind).slot_lens[0]
+        return Filled(rows + self.other(torch.stack(mean)).repeat_interleave(count, 0))
+
+
+def test_a_batch_without_images_reaches_every_tower_that_a_connector_reads():
+    tower = dict(type="TinyVisionEncoder", width=24, num_layers=1, image_size=48)
+    model = tiny_vlm(
+        connector=dict(type=TwoTowers, select_layers=[-1]),
+        encoders=dict(high=dict(tower, reads=["image_hi"])),
+    )
+    model.touch_all_parts = True
+    batch = VLMBatch(dict(text=stream_of([1, 2, 3])))
+
+    model.loss(batch)["loss"].backward()
+
+    assert model.connector.other.in_features == 24
+    for part in (model.connector, model.high):
+        assert all((w.grad == 0).all() for w in part.parameters())
 
 
 def test_counts_that_lie_and_wrong_weights_are_refused():
