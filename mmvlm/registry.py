@@ -34,7 +34,6 @@ class Registry(_Registry):
         name (str): what it holds, for messages.
         modules (RegisteredModules): what the package registers here.
         parent (mmengine.Registry | None): node to search next.
-
     """
 
     def __init__(
@@ -55,7 +54,6 @@ class Registry(_Registry):
         Raises:
             KeyError: naming the nearest registered names, when ``cfg['type']`` is
                 unknown.
-
         """
         name = cfg.get("type") if isinstance(cfg, dict) else None
         if isinstance(name, str) and self.get(name) is None:

@@ -45,7 +45,6 @@ class VLMInferencer:
         >>> talk = VLMInferencer("work_dirs/my_config")  # doctest: +SKIP
         >>> talk.chat("cat.jpg", "What is this?")  # doctest: +SKIP
         'A cat.'
-
     """
 
     def __init__(
@@ -130,7 +129,6 @@ class VLMInferencer:
             media (Mapping[str, Sequence] | None): other inputs by modality
                 (``{"audio": ["a.wav"]}``), placed as pictures are.
             **generation: ``max_new_tokens``, ``do_sample``, ``temperature``, ...
-
         """
         return self.answer(image, prompt, history, media=media, **generation).pred_text
 
@@ -148,7 +146,6 @@ class VLMInferencer:
         Returns:
             VLMDataSample: ``pred_text``, ``pred_regions`` (in pixels of the picture),
             ``problems``, ``pred_ids`` and ``finish``.
-
         """
         talk = self.conversation(image, prompt, history, media=media)
         return self._predict([talk], generation)[0]
@@ -171,7 +168,6 @@ class VLMInferencer:
 
         Returns:
             VLMDataSample: see :meth:`answer`.
-
         """
         talk = self.conversation(image, prompt, history, media=media)
         data = self._collate([talk])
@@ -204,7 +200,6 @@ class VLMInferencer:
 
         Raises:
             ValueError: when the lists differ in length.
-
         """
         images = list(images)
         prompts = [prompts] * len(images) if isinstance(prompts, str) else list(prompts)
@@ -235,7 +230,6 @@ class VLMInferencer:
         Raises:
             ValueError: when the texts show another number of inputs, an input cannot
                 be read, or the model has no vision encoder for pictures.
-
         """
         if isinstance(prompt, Conversation):
             if image is not None or history or media:
@@ -271,7 +265,6 @@ class VLMInferencer:
 
         Raises:
             ValueError: naming the file, when it is missing or no picture.
-
         """
         if isinstance(source, np.ndarray) and source.ndim == 2:
             source = np.stack([source] * 3, axis=-1)

@@ -24,7 +24,6 @@ class LoadedModel:
         cfg (Config): checked by the config doctor.
         model (VisionLanguageModel): weights loaded, bound to ``processor``.
         processor (VLMProcessor): of the config, bound to the model.
-
     """
 
     cfg: Config
@@ -68,7 +67,6 @@ def load_model(
     Raises:
         FileNotFoundError: no such config or checkpoint.
         ValueError: a checkpoint that does not fit, or holds nothing for the model.
-
     """
     from mmvlm.config.work_dir import split_model
     from mmvlm.engine.runner.checkpoint import load_file, load_parts
@@ -126,7 +124,6 @@ def as_config(
     Raises:
         TypeError: for anything else.
         ValueError: for options beside a config object.
-
     """
     from mmvlm.config import load_config
 
@@ -151,7 +148,6 @@ def without_pretrained(model_cfg: dict, keys: Iterable[str]) -> dict:
     Returns:
         dict: a copy. A component without ``config`` keeps its path, as nothing
         else says what to build.
-
     """
     from mmvlm.export.importing import meta_state
 

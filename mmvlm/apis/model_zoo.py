@@ -18,7 +18,6 @@ def list_configs(pattern: str = "*") -> list[str]:
     Example:
         >>> all(name.startswith("llava/") for name in list_configs("llava/*"))
         True
-
     """
     from mmvlm.config.find import config_roots
 
@@ -48,7 +47,6 @@ def get_config(
 
     Raises:
         FileNotFoundError: with the nearest names.
-
     """
     from mmvlm.config import load_config
 

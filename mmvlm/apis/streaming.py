@@ -15,7 +15,6 @@ class TokenStreamer:
 
     Args:
         queue (Queue): receives each new id, and an exception or None at the end.
-
     """
 
     def __init__(self, queue: Queue) -> None:
@@ -49,7 +48,6 @@ def stream_reply(
 
     Raises:
         Exception: whatever the generation raised.
-
     """
     stops = stop_strings(options)
     queue: Queue = Queue()

@@ -388,7 +388,6 @@ def check_config(
 
     Returns:
         Doctor: with ``problems`` (empty if all is well) and ``warnings``.
-
     """
     if trace is None:
         trace = ConfigTrace.read(cfg.filename) if cfg.filename else ConfigTrace("")

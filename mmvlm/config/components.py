@@ -25,7 +25,6 @@ class Component:
         name (str): what ``type=`` says.
         file (str): where it is written.
         doc (str): first line of its docstring.
-
     """
 
     name: str
@@ -53,7 +52,6 @@ def list_components(kind: str, inherited: bool = False) -> list[Component]:
 
     Raises:
         KeyError: for an unknown kind.
-
     """
     base = part_kinds().get(kind)
     registry = nodes.MODELS if base else registries()[kind]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -29,7 +30,6 @@ class PartRow:
         parameters (int): all weights.
         trainable (int): trained weights.
         lr (float | None): learning rate; None where nothing is trained.
-
     """
 
     part: str
@@ -55,7 +55,6 @@ class DryRun:
         strategy (str): the row of ``memory`` that the config asks for.
         memory (dict): GiB per GPU by strategy.
         sources (list[str]): where the weights of each component come from.
-
     """
 
     config: str
@@ -99,7 +98,6 @@ def dry_run(cfg: Any, gpus: int | None = None) -> DryRun:
 
     Raises:
         ValueError: if a part cannot be built without its weights.
-
     """
     bits = _without_quantization(cfg["model"])[1]
     model = build_on_meta(cfg["model"])
@@ -127,7 +125,6 @@ def build_on_meta(model: dict) -> Any:
 
     Args:
         model (dict): ``model`` of a config.
-
     """
     import torch
 
@@ -144,7 +141,6 @@ def without_options(model: dict, *names: str) -> dict:
     Args:
         model (dict): ``model`` of a config.
         *names (str): keywords that say nothing of the architecture.
-
     """
     result = {key: value for key, value in model.items() if key not in names}
     for key, part in result.items():
@@ -269,7 +265,6 @@ def token_budget(cfg: Any, model: Any) -> tuple[int | None, str | None]:
         tuple: the number of positions and the line that tells the way, such as
         ``336x336 -> 24x24 grid -> 576 tokens -> 576 tokens``; None and None for a
         model without pictures.
-
     """
     from mmvlm.models.utils.own_grids import grid_options
     from mmvlm.structures.dual_perspective import DualPerspective
@@ -284,7 +279,7 @@ def token_budget(cfg: Any, model: Any) -> tuple[int | None, str | None]:
     rows, cols = spec.grid(height, width)
     grids = grids_of((layout,), spec.patch_size) or [(rows, cols)] * layout.num_views
     grid_options(model.vision_encoder, [model.connector], (layout,))
-    patches, tokens = sum(high * wide for high, wide in grids), count(layout)
+    patches, tokens = sum(map(math.prod, grids)), count(layout)
     which = DualPerspective.of(layout)
     which = f" ({which})" if which else ""
     views = f"{layout.num_views} views{which} of " if layout.num_views > 1 else ""
@@ -301,7 +296,6 @@ def length_limits(cfg: Any, *loaders: str) -> Iterator[tuple[str, dict, list]]:
     Args:
         cfg (mmengine.Config): the config.
         *loaders (str): see :func:`pipelines`.
-
     """
     for path, steps in pipelines(cfg, *loaders):
         for number, step in enumerate(steps):
@@ -342,7 +336,6 @@ def sample_layout(steps: Sequence[Any], model: Any) -> Any:
     Args:
         steps (Sequence[dict]): of the pipeline.
         model (VisionLanguageModel): with a vision encoder.
-
     """
     import numpy as np
 

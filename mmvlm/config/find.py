@@ -21,7 +21,6 @@ def find_config(path: str | os.PathLike) -> str:
 
     Raises:
         FileNotFoundError: with the nearest names.
-
     """
     text = os.fspath(path)
     if is_work_dir(text):

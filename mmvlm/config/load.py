@@ -51,7 +51,6 @@ def load_config(
     Raises:
         ConfigError: listing every problem found.
         FileNotFoundError: if there is no such config.
-
     """
     folder = path if is_work_dir(path) else None
     path = find_config(path)

@@ -13,7 +13,6 @@ def rename_old_keys(cfg: Any) -> list[str]:
 
     Returns:
         list[str]: one line for each rewritten key, which names the new one.
-
     """
     lines: list[str] = []
     model = cfg.get("model")

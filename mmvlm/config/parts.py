@@ -17,7 +17,6 @@ def module_class(annotation: Any) -> tuple[type | None, bool]:
     Returns:
         tuple: the class, None if any module or none will do; whether the value holds
         several, by name.
-
     """
     import torch
 
@@ -41,7 +40,6 @@ def part_fields(kind: Any) -> dict[str, tuple[type, bool]]:
 
     Returns:
         dict: keyword to its class, and whether it takes several by name.
-
     """
     found = {k: module_class(a) for k, a in accepted_keywords(kind).names.items()}
     return {key: one for key, one in found.items() if one[0] is not None}
@@ -54,7 +52,6 @@ class PartConfig(NamedTuple):
         path (str): below ``model``: ``connector``, ``heads.mask``.
         config (Any): its dict, or a built module.
         base (type): the class that it must have.
-
     """
 
     path: str

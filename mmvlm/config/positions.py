@@ -55,7 +55,6 @@ class Field:
         registry (Registry | None): of the component itself.
         default (str | None): type used by the runner when none is written.
         named (bool): the field is a dict of name to component.
-
     """
 
     registry: Registry
@@ -203,7 +202,6 @@ def resolve(registry: Registry, name: str) -> Any:
 
     Raises:
         UnknownName: saying what is unknown, the scope or the name.
-
     """
     if name in registry.module_dict:
         return registry.module_dict[name]

@@ -15,7 +15,6 @@ class ConfigError(ValueError):
     Args:
         config (str): the config's path as shown to the user.
         problems (list[str]): one message each, with place and advice.
-
     """
 
     def __init__(self, config: str, problems: list[str]) -> None:
@@ -56,7 +55,6 @@ class Findings:
     Args:
         cfg (mmengine.Config | dict): merged config.
         trace (ConfigTrace): origins of its values.
-
     """
 
     def __init__(self, cfg: Any, trace: ConfigTrace) -> None:

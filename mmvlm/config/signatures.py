@@ -24,7 +24,6 @@ class Accepted:
         names (dict[str, Any]): keyword to its resolved annotation (or None).
         required (set[str]): those without a default.
         open (bool): whether it takes any other keyword too.
-
     """
 
     names: dict[str, Any] = field(default_factory=dict)

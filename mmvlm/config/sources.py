@@ -27,7 +27,6 @@ class WeightSource:
         frozen (bool): nothing trains its weights.
         tower (bool): an encoder or language model, which no recipe starts anew
             without saying so.
-
     """
 
     path: str
@@ -79,7 +78,6 @@ def random_parts(cfg: Any, model: Any) -> list[str]:
     Args:
         cfg (mmengine.Config): with ``model`` and ``load_from``.
         model (torch.nn.Module): built from it.
-
     """
     sources = weight_sources(cfg)
     return [
@@ -104,7 +102,6 @@ def weight_problems(
             checkpoint that they test.
         model (torch.nn.Module | None): built from it; tells which components have
             weights of their own.
-
     """
     problems: list[tuple[str, str]] = []
     suspects: list[tuple[str, str]] = []

@@ -91,7 +91,6 @@ def make_tiny(cfg: Config, max_iters: int = 2, folder: str | None = None) -> Con
     Raises:
         ValueError: for an encoder or language model that is loaded from a path
             and gives no ``config`` to shrink.
-
     """
     tokenizer = _tiny_tokenizer(processor_config(cfg), cfg.get("model"))
     for holder in (cfg, cfg.get("processor") or {}):
@@ -110,7 +109,6 @@ def tiny_model(model: dict, ids: dict[str, Any]) -> dict:
     Args:
         model (dict): ``model`` of a config.
         ids (dict): ``vocab_size`` and special token ids of the tokenizer.
-
     """
     layers = _layers_needed(model)
     several = {key: dict(value) for key, value in model.items() if _is_several(value)}
@@ -325,7 +323,6 @@ def _tiny_pipeline(cfg: Config) -> dict:
 
     Returns:
         dict: ``pipeline`` of the toy data, if the processor does not give it.
-
     """
     own = cfg.get("processor")
     if own:

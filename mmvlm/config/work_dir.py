@@ -46,7 +46,6 @@ def write_model_files(
         text (str): the resolved config.
         cfg (mmengine.Config): the same as an object.
         tokenizer (Any): as the run uses it; None writes none.
-
     """
     folder, components = Path(folder), list(_components(cfg._cfg_dict))
     write_atomic(folder / CONFIG, text)
@@ -169,7 +168,6 @@ def split_model(config: Any, checkpoint: Any = None) -> tuple[Any, Any]:
     Args:
         config (Any): a config, a work dir, or a checkpoint in one.
         checkpoint (Any): a file or work dir, None when ``config`` says it all.
-
     """
     if checkpoint is not None:
         return config, checkpoint
@@ -192,7 +190,6 @@ def use_own_files(cfg: Any, folder: str | os.PathLike) -> None:
     Args:
         cfg (mmengine.Config): read from ``folder``; changed in place.
         folder (str | PathLike): the work dir.
-
     """
     folder = Path(folder).absolute()
     cfg.work_dir = str(folder)
@@ -256,7 +253,6 @@ def resolve_checkpoint(path: str | os.PathLike) -> Path:
 
     Raises:
         FileNotFoundError: naming the path and what lies in its folder.
-
     """
     path = Path(path).expanduser()
     if path.is_file():

@@ -37,7 +37,6 @@ class AnnotatedImageDataset(ConversationDataset):
         task (dict | DataTask | None): config in ``DATA_TASKS``; None takes
             ``default_task``.
         **kwargs: see :class:`ConversationDataset`.
-
     """
 
     default_task: ClassVar[dict] = dict(type="ImageCaption")
@@ -70,7 +69,6 @@ class AnnotatedImageDataset(ConversationDataset):
 
         Raises:
             ValueError: naming the file, when it cannot be read at all.
-
         """
 
     @abstractmethod
@@ -83,7 +81,6 @@ class AnnotatedImageDataset(ConversationDataset):
 
         Raises:
             ValueError: when the row is damaged, naming the field.
-
         """
 
     # What the base class needs ---------------------------------------------
@@ -130,7 +127,6 @@ class AnnotatedImageDataset(ConversationDataset):
 
         Raises:
             ValueError: when it is damaged.
-
         """
         record = self.record_at(position)
         if DAMAGED in record:

@@ -57,7 +57,6 @@ class ConversationDataset(Dataset, ABC):
     Raises:
         FileNotFoundError: when the annotation file is missing.
         ValueError: naming the file, when it cannot be read or nothing is left.
-
     """
 
     #: Modalities besides pictures and text that the format can hold.
@@ -146,7 +145,6 @@ class ConversationDataset(Dataset, ABC):
 
         Raises:
             ValueError: when the field is damaged.
-
         """
 
     def _media_keys(self, record: Any) -> dict[str, tuple]:
@@ -154,7 +152,6 @@ class ConversationDataset(Dataset, ABC):
 
         Raises:
             ValueError: when a field is damaged.
-
         """
         return {}
 
@@ -293,7 +290,6 @@ class ConversationDataset(Dataset, ABC):
 
         Returns:
             np.ndarray: (len(self),) int32, 0 for a damaged record.
-
         """
         if self._num_images is None:
             flags = self._facts.flags[self._rows]
@@ -318,7 +314,6 @@ class ConversationDataset(Dataset, ABC):
         Returns:
             np.ndarray: (len(self),) int32, at least 1: a sample that will be left out
             when it is fetched counts 1.
-
         """
         return self._token_lengths.at(epoch, repeat)
 
@@ -353,7 +348,6 @@ class ConversationDataset(Dataset, ABC):
         Raises:
             IndexError: outside the data set.
             DataError: under the policy ``raise``, naming file and sample.
-
         """
         if not 0 <= position < len(self):
             raise IndexError(

@@ -26,7 +26,6 @@ def deal_inputs(dataset: Dataset, keys_of: Callable[[Any], tuple]) -> np.ndarray
 
     Raises:
         ValueError: when there is only one set of a kind.
-
     """
     rows = dataset._rows
     kinds: dict[tuple, int] = {}

@@ -59,7 +59,6 @@ class MixtureDataset(Dataset):
 
     Raises:
         ValueError: for no data set, options that do not fit, equal names.
-
     """
 
     def __init__(
@@ -104,7 +103,6 @@ class MixtureDataset(Dataset):
 
         Raises:
             TypeError: when tokens are needed and a member does not know them.
-
         """
         if self._counts is None:
             ideal = self._ideal_counts()
@@ -195,7 +193,6 @@ class MixtureDataset(Dataset):
         Returns:
             tuple[list[np.ndarray], list[np.ndarray]]: per member the positions,
             ascending, and which visit of its position each one is (0, 1, ...).
-
         """
         if self._drawn is not None and self._drawn[0] == epoch:
             return self._drawn[1], self._drawn[2]
@@ -247,7 +244,6 @@ class MixtureDataset(Dataset):
 
         Returns:
             np.ndarray: (samples,) int32.
-
         """
         parts = self._tokens_at(epoch, repeat)
         if not self._logged_tokens:
@@ -303,7 +299,6 @@ class MixtureDataset(Dataset):
 
         Args:
             epoch (int | None): whose tokens are counted as well; None leaves them out.
-
         """
         width = max(len(d.name) for d in self.datasets)
         tokens: list[int | None] = [None] * len(self.datasets)

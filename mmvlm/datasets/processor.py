@@ -66,7 +66,6 @@ class VLMProcessor:
 
     Raises:
         ValueError: for ``steps`` beside what would make them.
-
     """
 
     def __init__(
@@ -139,7 +138,6 @@ class VLMProcessor:
         Raises:
             ValueError: when a processor lacks tokenizer or template, or as
                 :func:`processor_config` says.
-
         """
         config = processor_config(cfg)
         missing = [key for key in ("tokenizer", "chat_template") if config[key] is None]
@@ -173,7 +171,6 @@ class VLMProcessor:
         Raises:
             ValueError: when the tokenizer cannot write the template, or has ids that
                 the language model has no rows for.
-
         """
         language_model = getattr(model, "language_model", None)
         add_new_tokens(self.tokenizer, getattr(language_model, "new_tokens", None))
@@ -197,7 +194,6 @@ class VLMProcessor:
 
         Raises:
             ValueError: without steps, or when codec and views do not fit.
-
         """
         if mode not in self._pipelines:
             if mode not in self.steps:
@@ -224,7 +220,6 @@ class VLMProcessor:
 
         Returns:
             dict: ``inputs`` and ``data_samples``, see :class:`PackVLMInputs`.
-
         """
         facts = dict(dataset="chat", index=0, image_root="", data_root="")
         rng = np.random.default_rng(0)
@@ -253,7 +248,6 @@ class VLMProcessor:
             layouts (Sequence[ViewLayout]): of the pictures that it saw.
             stops (Sequence[str]): strings that end a reply, besides the template's.
             ended (bool): False for a reply that goes on.
-
         """
         stops = [*getattr(self.template, "stop_strings", ()), *stops]
         return decode(
@@ -267,7 +261,6 @@ class VLMProcessor:
             sample (VLMDataSample): gets ``pred_text``, ``pred_regions`` and
                 ``problems``; its ``layouts`` say where regions lie.
             stops (Sequence[str]): see :meth:`decode`.
-
         """
         layouts = getattr(sample, "layouts", ())
         found = self.decode(sample.pred_ids, layouts, stops=stops)
@@ -282,7 +275,6 @@ def steps_for(steps: Sequence[Any], mode: str) -> list[Any]:
         steps (Sequence[dict | Callable]): of a config.
         mode (str): ``train`` or ``generate``; the latter leaves out transforms that
             say ``augments`` and the options that they list in ``only_training``.
-
     """
     result: list[Any] = []
     for step in steps:
@@ -302,7 +294,6 @@ def view_of(steps: Sequence[Any]) -> dict:
 
     Raises:
         ValueError: when there is none or more than one.
-
     """
     found = views_in(steps)
     if len(found) != 1:
@@ -347,7 +338,6 @@ def processor_config(cfg: Any) -> dict:
 
     Raises:
         ValueError: when they stand in both places and differ.
-
     """
     own = dict(cfg.get("processor") or {})
     for key in ("tokenizer", "chat_template"):
@@ -387,7 +377,6 @@ def pipelines(cfg: Any, *loaders: str) -> Iterator[tuple[str, list]]:
     Args:
         cfg (mmengine.Config): with dataloaders.
         *loaders (str): names of those to look at; default: all, training first.
-
     """
     if cfg.get("processor"):
         config = {k: v for k, v in cfg["processor"].items() if k != "type"}
@@ -416,7 +405,6 @@ def with_pipeline(dataset: Any, processor: Any, mode: str) -> Any:
         dataset (dict): of a reader or a mixture.
         processor (VLMProcessor | None): one that its config wrote out gives steps.
         mode (str): of the steps.
-
     """
     if not isinstance(dataset, dict) or not getattr(processor, "gives_steps", False):
         return dataset

@@ -61,7 +61,6 @@ def to_jinja(template: ChatTemplate, tokenizer: Any = None) -> str:
     Raises:
         ValueError: when the text between turns is not the same in every round,
             or Jinja renders another string than the template.
-
     """
     marks = ["turnAA", "turnBB", "turnCC", "turnDD", "turnEE", "turnFF"]
     write = partial(rendered, template, tokenizer)

@@ -32,7 +32,6 @@ def import_hf(
     Raises:
         ValueError: for another model type, shapes that do not fit, or keys that
             are missing or unknown (listed).
-
     """
     folder = Path(folder)
     config = read_json(folder / "config.json")
@@ -71,7 +70,6 @@ def model_cfg_from_hf(config: Mapping[str, Any]) -> dict:
 
     Raises:
         ValueError: for a setting that our parts do not have.
-
     """
     from transformers import LlavaConfig
 

@@ -86,7 +86,6 @@ def import_llava(
         FileNotFoundError: when ``path`` holds no such checkpoint.
         ValueError: missing and unexpected keys (listed), shapes or adapter
             settings that differ; a ``vision_tower`` that is not wanted.
-
     """
     path = Path(path)
     if vision_tower is not None and (

@@ -102,7 +102,6 @@ def from_official(
 
     Raises:
         ValueError: listing keys that the map does not declare.
-
     """
     result, unknown = {}, []
     plain = {key.removeprefix(PREFIX): value for key, value in state.items()}
@@ -159,7 +158,6 @@ def import_onellm(
         FileNotFoundError: when there is no such file.
         ValueError: listing undeclared, missing and unexpected keys, or shapes
             that differ.
-
     """
     path = Path(path)
     if not path.exists():
@@ -187,7 +185,6 @@ def fit_strictly(
 
     Raises:
         ValueError: listing missing and unexpected keys and shapes that differ.
-
     """
     expected = {key for key in target if key.partition(".")[0] in parts}
     expected = {key for key in expected if not key.endswith("position_ids")}

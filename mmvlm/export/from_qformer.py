@@ -34,7 +34,6 @@ def import_qformer(
 
     Raises:
         ValueError: missing or unexpected weights (listed), or other shapes.
-
     """
     connector = model_cfg["connector"]
     source = " + ".join(str(path) for path in paths)

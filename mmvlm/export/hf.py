@@ -54,7 +54,6 @@ def check_exportable(model: Any) -> None:
 
     Raises:
         ValueError: listing everything that has no counterpart.
-
     """
     from mmvlm.models.connectors.mlp import MLPConnector
     from mmvlm.models.language_models.hf_causal_lm import HFCausalLM
@@ -120,7 +119,6 @@ def llava_config(model: Any, image_token_id: int, rows: int) -> Any:
         model (VisionLanguageModel): exportable.
         image_token_id (int): of ``<image>``.
         rows (int): rows of the embedding table after growing.
-
     """
     from transformers import LlavaConfig
 
@@ -181,7 +179,6 @@ def export_hf(
     Raises:
         FileExistsError: when ``folder`` holds something.
         ValueError: when the model has no counterpart in transformers.
-
     """
     folder = Path(folder)
     check_empty(folder, overwrite)

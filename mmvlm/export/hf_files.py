@@ -59,7 +59,6 @@ def image_processor(view: dict, spec: VisionEncoderSpec) -> Any:
 
     Raises:
         ValueError: for a transform without counterpart.
-
     """
     import transformers
 
@@ -109,7 +108,6 @@ def save_processor(
         tokenizer (Any): with the image token.
         view (dict): the view transform of the pipeline.
         strategy (str): ``vision_feature_select_strategy``.
-
     """
     from transformers import LlavaProcessor
 

@@ -29,7 +29,6 @@ class Imported:
         omitted (tuple[str, ...]): keys of the model that the file leaves to other
             sources.
         meta (dict): plain facts worth keeping in the checkpoint.
-
     """
 
     state_dict: dict[str, torch.Tensor]
@@ -93,7 +92,6 @@ def fit_to_model(
     Raises:
         ValueError: missing or unexpected weights, other shapes, or another depth
             of the connector.
-
     """
     parts = tuple(p for p in PARTS if any(k.startswith(f"{p}.") for k in state))
     depth = connector_depth(state)

@@ -38,7 +38,6 @@ class Layout:
         prefixes (dict[str, str]): prefix in the file -> canonical prefix.
         marks (tuple[str, ...]): prefixes of which a file of this layout holds
             at least one, and a file of another layout none.
-
     """
 
     name: str
@@ -200,7 +199,6 @@ def detect_layout(keys: Iterable[str], source: str = "checkpoint") -> Layout:
 
     Raises:
         ValueError: when no layout, or more than one, has its marks in ``keys``.
-
     """
     keys = list(keys)
     found = [
@@ -227,7 +225,6 @@ def to_canonical(
     Raises:
         ValueError: listing the keys that the layout does not know, or two keys
             that mean the same weight.
-
     """
     renamed: dict[str, torch.Tensor] = {}
     origin: dict[str, str] = {}
@@ -283,7 +280,6 @@ def from_canonical(
     Raises:
         ValueError: listing what is missing, what the model does not have, or the
             shapes that differ.
-
     """
     parts, optional = tuple(parts), set(optional)
     expected = {
@@ -333,7 +329,6 @@ def to_hf_disk(
     Args:
         state (Mapping): canonical weights, connector of two layers.
         tower_prefix (str): ``vision_model.`` for CLIP and SigLIP, else empty.
-
     """
     table = {
         _VISION: f"vision_tower.{tower_prefix}",
@@ -360,7 +355,6 @@ def grow_rows(
         weight (torch.Tensor): (vocab, Dl).
         rows (int): rows that are needed.
         pad_to_multiple (int | None): grow on to the next multiple of it.
-
     """
     if rows <= len(weight):
         return weight
@@ -380,7 +374,6 @@ def cut_rows(
 
     Raises:
         ValueError: when a table has fewer rows.
-
     """
     result = dict(state)
     for name in (f"{_LM}model.embed_tokens.weight", f"{_LM}lm_head.weight"):

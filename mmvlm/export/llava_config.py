@@ -71,7 +71,6 @@ def check_llava_config(
 
     Raises:
         ValueError: listing every key that differs, ours and theirs.
-
     """
     ours = facts(model_cfg, view)
     theirs = _read(official, ours.pop("num_layers"))
@@ -256,7 +255,6 @@ def config_from_llava(official: Mapping[str, Any], folder: str | Path) -> Config
 
     Raises:
         ValueError: for a setting that our parts do not have.
-
     """
     folder = Path(folder)
     kind = str(official.get("mm_projector_type", "linear"))
@@ -341,7 +339,6 @@ def template_of(official: Mapping[str, Any], folder: Path) -> str | dict | None:
 
     Returns:
         str | dict | None: our template, None where nothing tells.
-
     """
     names = read_names(folder)
     if (folder / "mm_projector.bin").is_file() and not any(
@@ -420,7 +417,6 @@ def official_config(
 
     Raises:
         ValueError: for parts that these loaders have no place for.
-
     """
     from mmvlm.registry import MODELS
 
@@ -478,7 +474,6 @@ def check_folder(tower: Mapping[str, Any], view: Mapping[str, Any] | None) -> No
 
     Raises:
         ValueError: naming what it is, and what takes its weights.
-
     """
     from mmvlm.registry import MODELS
 

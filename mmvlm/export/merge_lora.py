@@ -23,7 +23,6 @@ def merge_lora(model: torch.nn.Module) -> dict[str, int]:
     Raises:
         ValueError: when there is nothing to merge, a merge gives a non-finite
             weight, or adapters remain.
-
     """
     merged: dict[str, int] = {}
     for name, part in model.parts.items():

@@ -39,7 +39,6 @@ class VerifyReport:
             words than our model.
         num_replies (int): replies that were compared.
         notes (list[str]): differences that do not fail (processor).
-
     """
 
     max_logit_diff: float = 0.0
@@ -106,7 +105,6 @@ def verify_export(
 
     Returns:
         VerifyReport: ``ok`` tells the verdict.
-
     """
     from transformers import LlavaForConditionalGeneration
 
@@ -156,7 +154,6 @@ def compare_replies(
         ours (list[str]): what our model says to each.
         max_new_tokens (int): limit of a reply.
         stop_strings (Sequence[str]): texts that end a reply.
-
     """
     with tempfile.TemporaryDirectory() as pictures:
         questions = [

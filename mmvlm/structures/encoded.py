@@ -21,7 +21,6 @@ class Slot:
         start (int): first position in ``input_ids``.
         length (int): number of positions.
         modality (str): kind of the input: ``image``, ``region``, ``audio``, ...
-
     """
 
     index: int
@@ -39,7 +38,6 @@ class Mark:
         index (int): which of the sample's things to learn.
         start (int): first position in ``input_ids``.
         stop (int): behind the last one.
-
     """
 
     kind: str
@@ -61,7 +59,6 @@ class EncodedSample:
         marks (list[Mark]): tokens that heads read, in order of position.
         answer (EncodedSample | None): what the decoder of an encoder-decoder reads and
             learns; all else is then what its encoder reads.
-
     """
 
     input_ids: np.ndarray

@@ -37,7 +37,6 @@ def native_size(
 
     Raises:
         ValueError: for an image more than 200 times as long as wide.
-
     """
     if max(height, width) > 200 * min(height, width):
         raise ValueError(
@@ -87,7 +86,6 @@ def native_layout(grid: Grid, patch: int, original_size: Size) -> ViewLayout:
         grid (Grid): patches (t, h, w).
         patch (int): pixels per side of a patch.
         original_size (Size): height and width of the image in pixels.
-
     """
     _, rows, cols = grid
     height, width = original_size
@@ -107,7 +105,6 @@ class BlockTokenCount:
 
     Args:
         merge (int): patches per side of a block.
-
     """
 
     merge: int
@@ -117,7 +114,6 @@ class BlockTokenCount:
 
         Raises:
             LayoutError: for an image that does not come as patches.
-
         """
         if layout.kind != NATIVE:
             raise LayoutError(
@@ -150,7 +146,6 @@ def axis_positions(
 
     Raises:
         ValueError: when a slot has another length than its grid.
-
     """
     positions = np.empty((3, len(sample.input_ids)), np.int64)
     at = following = 0

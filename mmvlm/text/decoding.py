@@ -23,7 +23,6 @@ class Decoded:
         regions (tuple[Region, ...]): in reading order, in pixels of the original
             picture, as the text says them: corners may be swapped or lie outside.
         problems (tuple[str, ...]): what could not be read, and why.
-
     """
 
     text: str
@@ -55,7 +54,6 @@ def decode(
         stops (Sequence[str]): strings at which a reply ends; one that is a token of
             the codec ends it behind that token.
         ended (bool): see :func:`reply_text`.
-
     """
     problems: list[str] = []
     known = list(_known(ids, tokenizer, problems))

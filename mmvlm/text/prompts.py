@@ -49,7 +49,6 @@ def ask(
         TypeError: for something else as a part.
         ValueError: when the texts show another number of inputs, or a box has no
             picture.
-
     """
     inputs = {
         name: [read(name, s) for s in sources] for name, sources in inputs.items()

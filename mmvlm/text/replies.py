@@ -11,7 +11,6 @@ def stop_strings(options: Mapping[str, Any]) -> tuple[str, ...]:
 
     Raises:
         ValueError: for something else than texts.
-
     """
     given = options.get("stop_strings") or ()
     stops = (given,) if isinstance(given, str) else tuple(given)
@@ -30,7 +29,6 @@ def split_stops(tokenizer: Any, stops: Sequence[str]) -> tuple[list[int], list[s
     Returns:
         tuple[list[int], list[str]]: ids of those that are one token, and those that
         ordinary tokens may spell: all but special tokens.
-
     """
     known = getattr(tokenizer, "added_tokens_decoder", {}).values()
     special, unknown = {t.content for t in known}, tokenizer.unk_token_id
@@ -60,7 +58,6 @@ def reply_text(
         keep (Sequence[str]): special tokens that are part of what is said. No stop
             string is found inside one; where one is a stop string, the reply ends
             behind it.
-
     """
     marks, words = split_stops(tokenizer, stops)
     ids = list(ids)

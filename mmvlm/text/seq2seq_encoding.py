@@ -18,7 +18,6 @@ class Seq2SeqEncoder(ConversationEncoder):
         template (ChatTemplate): one with ``is_encoder_decoder``.
         tokenizer (Any): a transformers tokenizer, slow or fast.
         **options: see :class:`ConversationEncoder`.
-
     """
 
     def __call__(
@@ -38,7 +37,6 @@ class Seq2SeqEncoder(ConversationEncoder):
         Raises:
             ValueError: naming the sample, also when there is no answer to train, or
                 one that shows images.
-
         """
         prompts, answers = conversations, []
         if not add_generation_prompt:

@@ -53,7 +53,6 @@ def hf_tokenizer(
     Raises:
         FileNotFoundError: when no tokenizer can be had from ``name_or_path``.
         ValueError: for ``pad='unk'`` without such a token, and similar.
-
     """
     from transformers import AutoTokenizer
 
@@ -152,7 +151,6 @@ def tiny_tokenizer(
 
     Raises:
         ValueError: for a word that byte-level splitting never keeps whole.
-
     """
     from tokenizers import models
 
@@ -207,7 +205,6 @@ def train_tiny_tokenizer(
 
     Raises:
         ValueError: when ``vocab_size`` has no room for bytes and special tokens.
-
     """
     from tokenizers import Tokenizer, models, trainers
 

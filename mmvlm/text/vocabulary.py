@@ -16,7 +16,6 @@ def add_new_tokens(tokenizer: Any, new_tokens: Any) -> None:
     Args:
         tokenizer (Any): a transformers tokenizer, changed in place.
         new_tokens (NewTokens | None): of the language model.
-
     """
     if new_tokens is not None:
         add_special_tokens(tokenizer, new_tokens.names)
@@ -33,7 +32,6 @@ def check_vocabulary(tokenizer: Any, language_model: Any) -> None:
     Raises:
         ValueError: naming both numbers and the ``new_tokens`` that are lacking; also
             when new tokens have other ids than their rows.
-
     """
     rows = getattr(language_model, "vocab_size", None)
     if rows is None or not hasattr(tokenizer, "get_vocab"):
@@ -100,7 +98,6 @@ def foreign_vocabulary(tokenizer: Any, rows: int, eos_ids: Any) -> str | None:
         tokenizer (Any): a transformers tokenizer.
         rows (int): of the embedding table.
         eos_ids (int | list[int] | None): end tokens of the model's config.
-
     """
     count = highest_id(tokenizer) + 1
     if rows - count > _PADDING * rows:

@@ -37,7 +37,6 @@ def run_tool(main: Callable[[], Any]) -> NoReturn:
 
     Args:
         main (Callable): takes nothing; reads ``sys.argv``.
-
     """
     global _debug
     _debug = "--debug" in sys.argv[1:]
@@ -127,7 +126,6 @@ def end_process(code: int) -> NoReturn:
 
     Args:
         code (int): the exit code; ranks that succeeded wait for each other.
-
     """
     signals.begin_to_end()
     with contextlib.suppress(Exception):

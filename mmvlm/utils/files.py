@@ -28,7 +28,6 @@ def writing(path: str | os.PathLike) -> Iterator[None]:
     Raises:
         OSError: naming the file and the reason: a full disk, a limit, a read-only
             folder. Libraries hide that behind errors of their own.
-
     """
     try:
         yield
@@ -44,7 +43,6 @@ def check_writable(folder: str | os.PathLike) -> None:
 
     Raises:
         OSError: saying why not.
-
     """
     probe = Path(folder, f".writable-{os.getpid()}.tmp")
     with writing(folder):
@@ -65,7 +63,6 @@ def write_atomic(
 
     Raises:
         OSError: naming the file and the reason; nothing of it is left behind.
-
     """
     with writing(path):
         _write_atomic(Path(path), content)
@@ -106,7 +103,6 @@ def pretrained_source(name_or_path: str) -> tuple[str, dict[str, str]]:
 
     Raises:
         FileNotFoundError: for a package that is not installed.
-
     """
     path = os.path.expanduser(name_or_path)
     scheme, found, rest = path.partition("package://")
@@ -138,7 +134,6 @@ def writing_into(folder: str | os.PathLike) -> Iterator[None]:
 
     Raises:
         OSError: naming the file, with the reason of the file system.
-
     """
     try:
         yield
@@ -166,7 +161,6 @@ def whole_folder(path: str | os.PathLike, *, replace: bool = False) -> Iterator[
     Raises:
         FileExistsError: when ``path`` holds something that is not to be replaced.
         OSError: as :func:`writing_into`.
-
     """
     path = Path(path)
     if not replace and path.exists() and (path.is_file() or any(path.iterdir())):
@@ -196,7 +190,6 @@ def check_empty(folder: Path, overwrite: bool) -> None:
 
     Raises:
         FileExistsError: naming the option that replaces it.
-
     """
     if not overwrite and folder.is_dir() and any(folder.iterdir()):
         raise FileExistsError(
@@ -237,7 +230,6 @@ class FileLock:
 
     Raises:
         OSError: when the file cannot be opened for writing.
-
     """
 
     def __init__(self, path: str | os.PathLike) -> None:

@@ -29,7 +29,6 @@ def import_submodules(package: str, path: list[str]) -> list[str]:
 
     Returns:
         list[str]: dotted names of what was imported.
-
     """
     names = [
         f"{package}.{info.name}"
@@ -51,7 +50,6 @@ class RegisteredModules(MutableMapping):
     Args:
         node (str): the registry's name in the sources, such as ``MODELS``.
         folders (Sequence[str]): below the package, such as ``engine/runner``.
-
     """
 
     def __init__(self, node: str, *folders: str) -> None:

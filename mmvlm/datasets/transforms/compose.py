@@ -21,7 +21,6 @@ class Compose:
 
     Args:
         transforms (Sequence[dict | Callable]): configs or built transforms.
-
     """
 
     def __init__(self, transforms: Sequence[dict | Callable]) -> None:
@@ -40,7 +39,6 @@ class Compose:
 
         Raises:
             ValueError: when regions are written in another frame than pictures have.
-
         """
         for transform in self.transforms:
             if hasattr(transform, "bind"):
@@ -53,7 +51,6 @@ class Compose:
         Raises:
             ValueError: for fractions of a padded square about pictures that are not
                 padded.
-
         """
         framed = [t for t in self.transforms if getattr(t, "frame", None) is not None]
         codecs = [t.codec for t in self.transforms if hasattr(t, "codec")]
@@ -82,7 +79,6 @@ class Compose:
         Raises:
             TypeError: when a transform returns no dict. A transform that wants
                 to leave a sample out raises an error with ``counted_as``.
-
         """
         for number, transform in enumerate(self.transforms):
             item = transform(item)
@@ -108,7 +104,6 @@ class Compose:
 
         Raises:
             ValueError: as :meth:`__call__` would, as far as it is seen.
-
         """
         for transform in self.transforms:
             if hasattr(transform, "lengths"):

@@ -57,7 +57,6 @@ class EncodeConversation:
         mode (str): ``train``, or ``generate``: the conversation up to its last
             question and the opening of an answer.
         drop_on_mismatch, labels: see :class:`ConversationEncoder`.
-
     """
 
     #: Options that prompts without an answer do without.
@@ -102,7 +101,6 @@ class EncodeConversation:
 
         Raises:
             ValueError: when the tokenizer cannot write the template.
-
         """
         self.context = context
         two_streams = context.template.is_encoder_decoder
@@ -123,7 +121,6 @@ class EncodeConversation:
             ValueError: naming the sample, when it cannot be encoded or is longer
                 than ``max_length`` under ``overflow='error'``.
             SampleDropped: when it is left out.
-
         """
         prepared = self._prepare(item)
         try:
@@ -140,7 +137,6 @@ class EncodeConversation:
 
         Returns:
             list[int | None]: None for a sample that fails or is left out.
-
         """
         prepared = [_tried(self._prepare, item) for item in items]
         good = [one for one in prepared if one is not None]

@@ -45,7 +45,6 @@ def jpeg_decoder(name: str) -> JpegDecoder | None:
     Raises:
         ValueError: for an unknown name.
         RuntimeError: when what is asked for by name cannot be imported.
-
     """
     if name not in DECODERS:
         raise ValueError(f"decoder={name!r}: expected one of {list(DECODERS)}.")
@@ -83,7 +82,6 @@ def is_whole_jpeg(data: bytes, scan: int) -> bool:
     Args:
         data (bytes): the whole file.
         scan (int): where its first scan begins, behind any thumbnail.
-
     """
     for match in _MARKER.finditer(data, scan):
         marker = match[0][1]

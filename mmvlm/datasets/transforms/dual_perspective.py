@@ -53,7 +53,6 @@ def dual_perspective_views(
     Shape:
         - ``pixels``: (B, C, H, W)
         - output: (B, V, C, size, size), V = ``views.num_views``
-
     """
     large = resample(pixels, views.grid * size)
     made = [
@@ -103,7 +102,6 @@ class DualPerspectiveViews(ViewTransform):
 
     Raises:
         ValueError: unknown ``pixels``, or an impossible ``grid`` or ``kinds``.
-
     """
 
     def __init__(

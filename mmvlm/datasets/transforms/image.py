@@ -38,7 +38,6 @@ class ViewTransform(ABC):
 
     Raises:
         ValueError: for an impossible size, filter or way to resize.
-
     """
 
     #: What must be known before a picture comes.
@@ -92,7 +91,6 @@ class ViewTransform(ABC):
                 the filter or the colour of borders.
             ValueError: for a picture decoded at a reduced size, when its own size
                 decides on the views.
-
         """
         views, layouts = [], []
         images = item["images"]
@@ -150,7 +148,6 @@ class ViewTransform(ABC):
         Shape:
             - ``image``: (H, W, 3), uint8
             - views: (V, 3, h, w), uint8
-
         """
 
     def layout(
@@ -167,7 +164,6 @@ class ViewTransform(ABC):
             width (int): likewise.
             rng (np.random.Generator | None): as for :meth:`view`; the same numbers
                 are drawn.
-
         """
         return self.view(np.zeros((height, width, 3), dtype=np.uint8), rng)[1]
 
@@ -326,7 +322,6 @@ class AnyResTiles(ViewTransform):
         size (int | None): side of a view in pixels; None takes the encoder's.
         resample (str | None): PIL's filter; None takes the encoder's.
         resize (str): ``exact`` or ``fast``, see :class:`ViewTransform`.
-
     """
 
     counts_by_size = True
@@ -404,7 +399,6 @@ class RandomResizedCropSquare(ViewTransform):
         scale (Sequence[float]): smallest and largest share of the area.
         ratio (Sequence[float]): smallest and largest width by height.
         **kwargs: see :class:`ViewTransform`.
-
     """
 
     def __init__(
@@ -427,7 +421,6 @@ class RandomResizedCropSquare(ViewTransform):
 
         Raises:
             ValueError: without ``rng``.
-
         """
         box = self._box(*image.shape[:2], rng)
         top, left, height, width = box
@@ -488,7 +481,6 @@ class GridWindows(ViewTransform):
         size (int | None): side of a view in pixels; None takes the encoder's.
         resample (str | None): PIL's filter; None takes the encoder's.
         resize (str): ``exact`` or ``fast``, see :class:`ViewTransform`.
-
     """
 
     frame = "stretch"

@@ -27,7 +27,6 @@ class TokenizeInstructions:
 
     Raises:
         ValueError: an unknown ``turns`` or ``side``, or ``max_length`` below 1.
-
     """
 
     def __init__(
@@ -64,7 +63,6 @@ class TokenizeInstructions:
         Raises:
             RuntimeError: before :meth:`bind`.
             ValueError: naming the sample, when nothing is asked about a picture.
-
         """
         if isinstance(self.tokenizer, dict):
             raise RuntimeError(

@@ -33,7 +33,6 @@ class JitterRegions:
 
     Raises:
         ValueError: for a value outside its range.
-
     """
 
     augments = True

@@ -42,7 +42,6 @@ def resolve_image_path(path: str, image_root: str, data_root: str) -> str:
 
     Raises:
         ValueError: for a path that leaves the folder.
-
     """
     root = os.path.normpath(data_root or os.curdir)
     images = os.path.normpath(image_root or os.curdir)
@@ -116,7 +115,6 @@ class LoadImages:
         ValueError: for an unknown ``exif`` or ``decoder``, or an impossible
             ``draft``.
         RuntimeError: when a decoder that is named cannot be imported.
-
     """
 
     def __init__(
@@ -149,7 +147,6 @@ class LoadImages:
         Raises:
             ValueError: naming the picture, when it is missing, outside the data
                 folder, no picture, cut, too large or of an unknown kind.
-
         """
         images, sizes, paths = [], [], []
         for source, path, label in self._named(item):
@@ -164,7 +161,6 @@ class LoadImages:
 
         Raises:
             ValueError: as :meth:`__call__`, as far as a file's head tells.
-
         """
         named = self._named(item)
         sizes = [self._load(*one, decode=self._measure)[1] for one in named]

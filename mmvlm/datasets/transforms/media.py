@@ -24,7 +24,6 @@ class Waveform:
     Args:
         samples (np.ndarray): (S,), float32 in -1 .. 1, channels averaged.
         sample_rate (int): samples per second.
-
     """
 
     samples: np.ndarray
@@ -50,7 +49,6 @@ class LoadMedia:
         Raises:
             ValueError: naming the file, when it is missing, outside the data
                 folder or damaged.
-
         """
         media = {
             name: [self._load(source, item) for source in sources]
@@ -112,7 +110,6 @@ class FrameViews:
     Args:
         modalities (Sequence[str]): which inputs are frames.
         view (dict | Any): a ``ViewTransform`` of one view per picture.
-
     """
 
     def __init__(
@@ -131,7 +128,6 @@ class FrameViews:
 
         Raises:
             ValueError: naming the modality, when an input is no list of pictures.
-
         """
         media = dict(item["media"])
         for name in set(self.modalities) & set(media):
@@ -186,7 +182,6 @@ class NormalizePoints:
 
     Args:
         modality (str): whose inputs are (P, C) points, C at least 3.
-
     """
 
     def __init__(self, modality: str = "point") -> None:
@@ -197,7 +192,6 @@ class NormalizePoints:
 
         Raises:
             ValueError: for an input that is no array of points.
-
         """
         if self.modality not in item["media"]:
             return item
@@ -238,7 +232,6 @@ class AudioFbank:
         mean, std (float): (x - mean) / (2 * std).
         freq_mask, time_mask (int): training only: up to so many bands, frames
             are set to zero, at a random place (SpecAugment). 0 does nothing.
-
     """
 
     only_training = ("freq_mask", "time_mask")
@@ -264,7 +257,6 @@ class AudioFbank:
 
         Raises:
             ValueError: for another sample rate, or an array of another width.
-
         """
         media = dict(item["media"])
         if "audio" in media:

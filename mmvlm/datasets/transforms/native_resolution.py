@@ -38,7 +38,6 @@ class NativeResolution(ViewTransform):
             None takes the encoder's.
         resample (str | None): PIL's filter; None takes the encoder's.
         resize (str): ``exact`` or ``fast``, see :class:`ViewTransform`.
-
     """
 
     counts_by_size = True
@@ -106,7 +105,6 @@ class AddAxisPositions:
 
     Args:
         merge (int): patches per side that the encoder joins to one token.
-
     """
 
     def __init__(self, merge: int = 2) -> None:
@@ -117,7 +115,6 @@ class AddAxisPositions:
 
         Raises:
             ValueError: naming the sample, when a slot does not fit its grid.
-
         """
         grids = [grid for layout in item.get("layouts", ()) for grid in layout.grids]
         try:

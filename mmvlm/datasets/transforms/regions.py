@@ -42,7 +42,6 @@ class WriteRegions:
 
     Raises:
         ValueError: for an unknown policy.
-
     """
 
     def __init__(
@@ -70,7 +69,6 @@ class WriteRegions:
 
         Raises:
             ValueError: naming tokens that are missing.
-
         """
         if self.require_tokens:
             check_tokens(self.codec, context.tokenizer)
@@ -81,7 +79,6 @@ class WriteRegions:
         Raises:
             ValueError: naming the sample, for a region that the codec or the
                 policies do not take.
-
         """
         conversation: Conversation = item["conversation"]
         item["clipped_boxes"] = 0
@@ -156,7 +153,6 @@ def check_tokens(codec: GroundingCodec, tokenizer: Any) -> None:
 
     Raises:
         ValueError: naming the codec, some of the tokens and how to add them.
-
     """
     missing = []
     for token in codec.special_tokens:

@@ -69,7 +69,6 @@ class StepCost:
 
     Args:
         model (nn.Module): the bare model, before it is sharded.
-
     """
 
     def __init__(self, model: nn.Module) -> None:

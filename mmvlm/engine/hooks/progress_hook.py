@@ -59,7 +59,6 @@ class ProgressHook(LoggerHook):
         interval (int): optimizer steps between lines.
         peak_tflops (float | None): of one device, for MFU; None looks it up.
         **kwargs: see :class:`mmengine.hooks.LoggerHook`.
-
     """
 
     def __init__(

@@ -30,7 +30,6 @@ class SampleRepliesHook(Hook):
             ``sample_prompts``.
         interval (int | None): optimizer steps between; None asks at the end only.
         max_new_tokens (int): of a reply.
-
     """
 
     priority = "LOW"

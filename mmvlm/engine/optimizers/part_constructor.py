@@ -46,7 +46,6 @@ def split_parts(
 
     Raises:
         ValueError: for a name that the model does not have, with the nearest one.
-
     """
     found = dict(parts)
     for name in names:
@@ -96,7 +95,6 @@ def part_table(rows: list[dict]) -> str:
     Args:
         rows (list[dict]): keys ``part``, ``params``, ``trainable`` (counts), and
             ``lr`` and ``weight_decay`` (None where nothing is trained).
-
     """
     lines = [("part", "parameters", "trainable", "lr", "weight decay")]
     for row in rows:
@@ -119,7 +117,6 @@ def is_norm_or_bias(name: str, module: nn.Module) -> bool:
     Args:
         name (str): the parameter's name in its module, for example ``weight``.
         module (nn.Module): the module that owns it.
-
     """
     if "bias" in name:
         return True
@@ -147,7 +144,6 @@ class PartOptimWrapperConstructor:
     Raises:
         ValueError: for unknown keys or parts, with the nearest name, for a pattern
             that no parameter fits, and when nothing is trainable.
-
     """
 
     def __init__(
@@ -235,7 +231,6 @@ class PartOptimWrapperConstructor:
         Args:
             path (str): its whole name, beginning with its part.
             owner (nn.Module): the module that holds it.
-
         """
         for pattern, value in self.decay.items():
             if fnmatchcase(path, pattern):

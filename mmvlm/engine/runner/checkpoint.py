@@ -45,7 +45,6 @@ def save_atomic(obj: Any, path: str | os.PathLike) -> None:
 
     Raises:
         TypeError: naming the place of a value that ``weights_only`` would refuse.
-
     """
     check_plain(obj)
     write_atomic(path, lambda file: torch.save(obj, file))
@@ -56,7 +55,6 @@ def check_plain(obj: Any, where: str = "checkpoint") -> None:
 
     Raises:
         TypeError: naming the place and the type.
-
     """
     if isinstance(obj, dict):
         for key, value in obj.items():
@@ -119,7 +117,6 @@ def load_file(path: str | os.PathLike, *, allow_pickle: bool = False) -> dict:
     Raises:
         FileNotFoundError: naming the path and what lies in its folder.
         ValueError: when the file is damaged or holds more than weights.
-
     """
     path = resolve_checkpoint(path)
     if path.name.endswith(".safetensors.index.json"):
@@ -181,7 +178,6 @@ class LoadReport:
         skipped (dict[str, int]): tensors of parts that were not asked for.
         kept (dict[str, int]): frozen tensors that the file leaves out; the model
             has them from the sources that its config names.
-
     """
 
     path: str
@@ -258,7 +254,6 @@ def load_parts(
     Raises:
         ValueError: with the three lists, when ``strict`` and they are not empty;
             always when an expected part got nothing or ``rename`` fits nothing.
-
     """
     if isinstance(path, dict):
         content, path = path, path.get("path", "<checkpoint>")

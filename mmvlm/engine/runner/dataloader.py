@@ -32,7 +32,6 @@ def one_thread_worker(
         num_workers (int): workers per rank.
         ends_with_tool (bool): the main process heeds signals and kills its workers
             at its end; elsewhere SIGTERM is how the loader ends one that is stuck.
-
     """
     if ends_with_tool:  # a signal to the whole process group is not ours
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -111,7 +110,6 @@ def build_dataloader(
         TypeError: when ``cfg`` is neither a dict nor a loader.
         ValueError: for such a data set with a sampler or another batch size, or
             outside of training.
-
     """
     if isinstance(cfg, DataLoader):
         return cfg
@@ -143,7 +141,6 @@ def build_dataloader(
     if isinstance(dataset, IterableDataset):
         _check_rows(dataset, cfg, sampler_cfg, training)
         return RowLoader(dataset=dataset, **loader_args, **cfg)
-
     default = "RandomBatchSampler" if training else "SequentialBatchSampler"
     sampler_cfg = dict(sampler_cfg or dict(type=default))
     given = dict(

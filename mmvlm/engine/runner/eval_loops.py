@@ -31,7 +31,6 @@ def predict(step: Any, batch: Any, dtype: torch.dtype | None) -> list:
         step (Callable): ``val_step`` or ``test_step`` of the model.
         batch (dict): from the collate function.
         dtype (torch.dtype | None): autocast.
-
     """
     empty = is_empty(batch)
     if empty:
@@ -64,7 +63,6 @@ class VLMValLoop(ValLoop):
         dtype (str | None): ``bfloat16`` or ``float16`` autocast; None for none, or
             for that of the training around it if the model has half-precision
             weights.
-
     """
 
     def __init__(
@@ -84,7 +82,6 @@ class VLMValLoop(ValLoop):
 
         Raises:
             Stopped: on every rank, when one noted a signal during training.
-
         """
         number = max(rank[0] for rank in gather_integers([signals.received()]))
         if number:
@@ -104,7 +101,6 @@ class VLMTestLoop(TestLoop):
     Args:
         runner, dataloader, evaluator: see mmengine.
         dtype (str | None): ``bfloat16`` or ``float16`` autocast; None for none.
-
     """
 
     def __init__(

@@ -41,7 +41,6 @@ class TrainStep:
             (``loss_norm``); known when ``before_optim_step`` is called.
         log_vars (dict): what the model returned, losses summed over this rank's
             micro-batches, all else of the last one.
-
     """
 
     batches: list
@@ -163,7 +162,6 @@ class VLMTrainLoop(BaseLoop):
     Raises:
         ValueError: unless exactly one of ``max_epochs`` and ``max_iters`` is given,
             and for another ``loss_norm``.
-
     """
 
     def __init__(
@@ -259,7 +257,6 @@ class VLMTrainLoop(BaseLoop):
 
         Args:
             state (dict): from :meth:`state_dict`.
-
         """
         place = (self.stream.epoch, self.stream.position)
         self.stream.seek(state["stream_epoch"], state["stream_position"])
@@ -280,7 +277,6 @@ class VLMTrainLoop(BaseLoop):
 
         Raises:
             ValueError: when the data or the way they are dealt have changed.
-
         """
         changed = self.changes_since(state)
         if changed and not (take_over and self.stream.length):
@@ -430,7 +426,6 @@ class VLMTrainLoop(BaseLoop):
             total (int): count of the term over accumulation and ranks.
             count (int): of this micro-batch.
             num_micro (int): micro-batches of the step.
-
         """
         divisor = self.runner.optim_wrapper.loss_divisor
         if self.loss_norm == "device":

@@ -59,7 +59,6 @@ class VLMRunner(FlexibleRunner):
             step; None takes the config's ``compile``.
         cfg (mmengine.Config | None): what the run was made from.
         **kwargs: see :class:`mmengine.runner.FlexibleRunner`.
-
     """
 
     def __init__(
@@ -248,7 +247,6 @@ class VLMRunner(FlexibleRunner):
 
         Returns:
             tuple[dict, str] | None: see :func:`start_weights`.
-
         """
         resumed = None
         self.model = self.strategy.place(self.model)
@@ -315,7 +313,6 @@ def build_runner(cfg: Any) -> FlexibleRunner:
 
     Args:
         cfg (mmengine.Config): ``runner_type`` may name another registered runner.
-
     """
     name = cfg.get("runner_type", "VLMRunner")
     if name not in _NAMES:

@@ -38,7 +38,6 @@ def check_batch_size(cfg: Any, loader: Any, accumulation: int, ranks: int) -> No
         loader (dict | DataLoader): of training samples.
         accumulation (int): micro-batches per optimizer step and rank.
         ranks (int): number of processes.
-
     """
     batch = batch_size_of(loader)
     if batch is None:
@@ -85,7 +84,6 @@ def load_initial_weights(model: nn.Module, load_from: Any) -> None:
 
     Raises:
         FileNotFoundError: naming the key, when there is no checkpoint.
-
     """
     if not load_from:
         return
@@ -115,7 +113,6 @@ def warn_random_weights(cfg: Any, model: nn.Module) -> None:
     Args:
         cfg (mmengine.Config): of the run.
         model (nn.Module): built from it.
-
     """
     if not cfg or not isinstance(cfg.get("model"), dict):
         return
@@ -133,7 +130,6 @@ def load_trained(model: nn.Module, path: str, load_from: Any = None) -> None:
         path (str): a checkpoint of ours, whole or trainable-only.
         load_from (Any): the config's ``load_from``; it gives the parts that a
             trainable-only file leaves out.
-
     """
     content = load_file(path)
     if content["meta"].get("omitted"):
@@ -148,7 +144,6 @@ def resume_path(resume: Any, work_dir: str) -> str | None:
         resume (bool | str | None): ``True`` or ``'auto'`` take the newest of
             ``work_dir``, if there is one; a path names one.
         work_dir (str): of the run.
-
     """
     if not resume:
         return None
@@ -172,7 +167,6 @@ def start_weights(
     Returns:
         tuple[dict, str] | None: content and path of the checkpoint whose training
         state is still to be restored; None for a new run.
-
     """
     path = resume_path(resume, work_dir)
     if path is None:
@@ -195,7 +189,6 @@ def tell_model_about_ranks(model: nn.Module, world_size: int, sharded: bool) -> 
         model (nn.Module): the bare model.
         world_size (int): number of processes.
         sharded (bool): whether weights are gathered when a part runs.
-
     """
     if not hasattr(model, "touch_all_parts") or world_size == 1:
         return

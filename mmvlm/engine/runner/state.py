@@ -54,7 +54,6 @@ class PlainStateIO:
     Args:
         model (nn.Module): wrapped or not.
         optim_wrapper (OptimWrapper | None): None when only weights are wanted.
-
     """
 
     def __init__(self, model: nn.Module, optim_wrapper: OptimWrapper | None) -> None:
@@ -95,7 +94,6 @@ class PlainStateIO:
 
         Raises:
             ValueError: when other parameters were trained.
-
         """
         saved = divide_optim_state(self.model, saved)
         optimizer = self.optim_wrapper.optimizer
@@ -156,7 +154,6 @@ def check_groups(own: list[list[str]], saved: list[dict]) -> None:
 
     Raises:
         ValueError: naming the first differences.
-
     """
     then = [list(group["names"]) for group in saved]
     if own == then:
@@ -214,7 +211,6 @@ def save_training_state(
         trainable_only (bool): leave out frozen parameters; a resumed run makes
             them again from their sources, and their fingerprint is compared.
         meta (dict | None): more plain values for ``meta``.
-
     """
     io = runner.state_io
     weights = io.model_state()
@@ -279,7 +275,6 @@ def read_resumable(path: str) -> dict:
 
     Raises:
         ValueError: when it holds weights only or is foreign.
-
     """
     content = load_file(path)
     if content["meta"].get("format") != FORMAT or "loop" not in content:
@@ -295,7 +290,6 @@ def resume_weights(model: nn.Module, content: dict, path: str) -> None:
 
     Raises:
         ValueError: when a left-out frozen part is not the one of the saved run.
-
     """
     load_parts(model, dict(content, path=path))
     differing = frozen_differences(model, content["meta"])
@@ -318,7 +312,6 @@ def resume_training_state(runner: Any, content: dict, path: str) -> None:
     Raises:
         ValueError: naming each changed setting, and when optimizer or schedule do
             not fit.
-
     """
     changed = _check_changes(runner, content, path)
     fresh = [_without_params(group) for group in runner.optim_wrapper.param_groups]

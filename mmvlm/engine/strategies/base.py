@@ -52,7 +52,6 @@ def init_process_group(
         backend (str | None): the config's; ``gloo`` also works beside a GPU.
         alone (bool): without a launcher start a group of this process, as
             strategies need one.
-
     """
     if torch.distributed.is_initialized():
         return

@@ -37,7 +37,6 @@ class VLMDeepSpeedOptimWrapper(DeepSpeedOptimWrapper):
     Args:
         optimizer (torch.optim.Optimizer): over trainable parameters.
         accumulative_counts (int): micro-batches per optimizer step.
-
     """
 
     def __init__(
@@ -107,7 +106,6 @@ class VLMDeepSpeedStrategy(VLMStrategy, DeepSpeedStrategy):
 
     Raises:
         ImportError: when DeepSpeed is not installed.
-
     """
 
     keeps_masters = True  # whatever the dtype of the weights
@@ -148,7 +146,6 @@ class VLMDeepSpeedStrategy(VLMStrategy, DeepSpeedStrategy):
 
         Raises:
             ValueError: for a clipping that DeepSpeed does not know.
-
         """
         if not isinstance(optim_wrapper, dict):
             return super().build_optim_wrapper(optim_wrapper, model)
@@ -198,7 +195,6 @@ class DeepSpeedStateIO:
         optim_wrapper (VLMDeepSpeedOptimWrapper | None): None for tests.
         group_names (list[list[str]]): parameters per group of the optimizer.
         stage (int): ZeRO stage.
-
     """
 
     def __init__(
@@ -284,7 +280,6 @@ class DeepSpeedStateIO:
 
         Raises:
             ValueError: when other parameters were trained.
-
         """
         saved = divide_optim_state(self.module, saved)
         check_groups(self.group_names, saved["groups"])
@@ -304,7 +299,6 @@ class DeepSpeedStateIO:
 
         Args:
             state_dict (dict): whole weights of a checkpoint.
-
         """
         state_dict = dict(state_dict)
         divide_tables(self.module, state_dict)

@@ -61,7 +61,6 @@ class VLMFSDPStrategy(VLMStrategy, DDPStrategy):
     Raises:
         ValueError: for ``model_wrapper``, which FSDP2 has not, or a model with
             quantised weights or parameters without dimensions.
-
     """
 
     shards_weights = True

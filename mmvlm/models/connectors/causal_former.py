@@ -179,7 +179,6 @@ class CausalFormerConnector(Connector):
 
     Trainable parameters: L*(6*D*M*K + 2*Dv*M*K + 2*D*F + 3*D) + 32*M + D + Q*D
         + D*Dl + Dl, and 2*Dv for ``vision_norm``.
-
     """
 
     #: What ``--tiny`` makes of the sizes.

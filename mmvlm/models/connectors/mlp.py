@@ -35,7 +35,6 @@ class MLPConnector(PatchConnector):
         >>> mlp = MLPConnector(vision_spec=spec, out_width=4096)
         >>> sum(p.numel() for p in mlp.parameters())
         20979712
-
     """
 
     _acts = {  # noqa: RUF012

@@ -36,7 +36,6 @@ class NativeResolutionConnector(Connector):
         ValueError: when not exactly one layer is selected.
 
     Trainable parameters: none, or Dv*Dl + Dl when the widths differ.
-
     """
 
     native_resolution = True

@@ -61,6 +61,9 @@ class VLMDataPreprocessor(BaseDataPreprocessor):
     def forward(self, data: dict[str, Any], training: bool = False) -> dict[str, Any]:
         """Return ``dict(inputs=VLMBatch, data_samples=list)`` on the device.
 
+        Shape:
+            - ``data["inputs"].inputs[kind].values``: (N, ...), any dtype
+
         Raises:
             TypeError: when ``inputs`` is no :class:`VLMBatch`.
         """

@@ -111,7 +111,6 @@ def segment_attention(
     Raises:
         RuntimeError: when the model passes an argument that this function does
             not implement, or segments that do not cover T.
-
     """
     refuse_unknown(module, kwargs)
     if segment_lengths is None:

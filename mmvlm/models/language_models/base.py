@@ -69,7 +69,6 @@ class LanguageModel(BaseModule):
             - ``cu_seqlens``: (B + 1,) int32; ``seq_lens``: B host integers
             - ``rows``: (R,), int64
             - output: (T, Dl), or (R, Dl) with ``rows``
-
         """
 
     def hidden_states(
@@ -91,7 +90,6 @@ class LanguageModel(BaseModule):
         Shape:
             - ``inputs_embeds``: (Tp, Dl), Tp tokens of ``prompt``
             - output: (T, Dl), T tokens of ``text``, or (R, Dl) with ``rows``
-
         """
         return self(
             inputs_embeds, text.position_ids, text.cu_seqlens, text.seq_lens, rows
@@ -112,7 +110,6 @@ class LanguageModel(BaseModule):
             seq_lens (tuple[int, ...]): their lengths.
             **kwargs: see :func:`generate_from_embeds`; ``position_ids`` of the prompts
                 where they have several axes.
-
         """
 
     def train_new_tokens(self, rule: Any = None) -> None:
@@ -129,7 +126,6 @@ class LanguageModel(BaseModule):
 
         Returns:
             list[str]: what was added.
-
         """
         new, first = self.new_tokens, self.first_new_id
         if new is None or not new.complete(self.model, first, state, f"{prefix}model."):

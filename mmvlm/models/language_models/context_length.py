@@ -50,7 +50,6 @@ class PositionGuard:
     Args:
         limit (int | None): positions; None allows any number.
         learned (bool): positions are a table, so longer samples cannot be computed.
-
     """
 
     def __init__(self, limit: int | None, learned: bool) -> None:
@@ -66,7 +65,6 @@ class PositionGuard:
 
         Raises:
             ValueError: when the positions are learned and do not suffice.
-
         """
         if self.limit is None:
             return

@@ -47,7 +47,6 @@ def flex_segment_attention(
     Raises:
         RuntimeError: for attention dropout, for training on a CPU, and for
             arguments that this function does not implement.
-
     """
     if segment_lengths is None:
         limits = dict(sliding_window=sliding_window, softcap=softcap)

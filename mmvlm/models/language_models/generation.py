@@ -94,7 +94,6 @@ def generate_from_embeds(
     Raises:
         ValueError: for options that do not go together, or that would break what is
             returned (``num_return_sequences``, ...).
-
     """
     from transformers.generation import StoppingCriteriaList
 
@@ -192,7 +191,6 @@ def decoder_start(model: torch.nn.Module) -> int:
 
     Raises:
         ValueError: when the model names none.
-
     """
     configs = (model.config, getattr(model, "generation_config", None))
     for name in ("decoder_start_token_id", "bos_token_id"):

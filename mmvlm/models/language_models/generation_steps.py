@@ -21,7 +21,6 @@ class Generation:
         states (torch.Tensor): (C, Dl), the states after the final norm from which these
             tokens were chosen: what a forward pass over prompt and reply gives one
             place before each, where LISA's mask head reads ``[SEG]``.
-
     """
 
     ids: torch.Tensor
@@ -54,7 +53,6 @@ class GenerationStep:
             with padding.
         states (torch.Tensor): (B, Dl), after the final norm.
         logits (torch.Tensor): (B, vocab), to be changed in place.
-
     """
 
     ids: torch.Tensor
@@ -68,7 +66,6 @@ class GenerationStep:
 
         Raises:
             ValueError: for no token at all.
-
         """
         if not len(ids):
             raise ValueError(f"row {row}: a step must be left at least one token.")
@@ -99,7 +96,6 @@ class StepRecorder:
         catch (Sequence[int]): tokens whose states are kept.
         on_step (Callable | None): gets every :class:`GenerationStep`.
         start (int): tokens that open every reply and are not part of it.
-
     """
 
     def __init__(

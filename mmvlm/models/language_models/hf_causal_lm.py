@@ -93,7 +93,6 @@ class HFCausalLM(LanguageModel):
         >>> positions, offsets = torch.tensor([0, 1, 0]), torch.tensor([0, 2, 3])
         >>> model(embeds, positions, offsets, (2, 1)).shape
         torch.Size([3, 48])
-
     """
 
     def __init__(
@@ -239,7 +238,6 @@ class HFCausalLM(LanguageModel):
 
         Raises:
             ValueError: without new rows.
-
         """
         if self.new_tokens is None:
             raise ValueError("'new_rows' is trained, but num_new_tokens is 0.")
@@ -269,7 +267,6 @@ class HFCausalLM(LanguageModel):
         Raises:
             RuntimeError: when the model's code does not hand the segments to
                 every attention layer.
-
         """
         with self._told(position_ids, seq_lens) as positions:
             self._check_positions(positions, seq_lens)
@@ -429,7 +426,6 @@ class HFCausalLM(LanguageModel):
             inputs_embeds (torch.Tensor): (T, Dl) flat prompts.
             seq_lens (tuple[int, ...]): their lengths.
             **kwargs: see :func:`generate_from_embeds`.
-
         """
         from .generation import generate_from_embeds
 

@@ -36,7 +36,6 @@ class NewTokens:
 
     Raises:
         ValueError: no token, one given twice, or another word.
-
     """
 
     tokens: Sequence[str | None] = ()
@@ -79,7 +78,6 @@ class NewTokens:
 
         Raises:
             ValueError: when both are given.
-
         """
         if not number:
             return None if settings is None else cls(**settings)
@@ -107,7 +105,6 @@ class NewTokens:
 
         Raises:
             ValueError: when ``first_id`` lies beyond the table.
-
         """
         old = model.get_input_embeddings().num_embeddings
         first = old if self.first_id is None else self.first_id
@@ -138,7 +135,6 @@ class NewTokens:
 
         Returns:
             bool: whether there were such tables.
-
         """
         total, found = model.get_input_embeddings().num_embeddings, False
         for name, table in model.named_modules(remove_duplicate=False):
@@ -180,7 +176,6 @@ class SplitEmbedding(nn.Embedding):
     Shape:
         - ``ids``: any, int64
         - output: (..., Dl)
-
     """
 
     def __init__(self, table: nn.Embedding, first: int, count: int) -> None:
@@ -218,7 +213,6 @@ class SplitHead(nn.Linear):
     Shape:
         - ``hidden``: (..., Dl)
         - output: (..., V), ordered by id
-
     """
 
     def __init__(
@@ -274,7 +268,6 @@ def split_tables(model: nn.Module, first: int, count: int, head: bool = True) ->
 
     Raises:
         ValueError: for tables of a class that computes more than it looks up.
-
     """
     table, output = model.get_input_embeddings(), model.get_output_embeddings()
     tied = output is not None and output.weight is table.weight
@@ -339,7 +332,6 @@ def divide_optim_state(module: nn.Module, saved: dict) -> dict:
     Args:
         module (nn.Module): the model.
         saved (dict): ``state`` by parameter name and ``groups`` with ``names``.
-
     """
     state, renamed = dict(saved["state"]), {}
     for name, table in _split_modules(module):
@@ -381,7 +373,6 @@ def train_tables(model: nn.Module, train: str | None, rule: Any = None) -> None:
 
     Raises:
         ValueError: when the rule names a table of which only new rows are to learn.
-
     """
     if train is None:
         return

@@ -74,7 +74,6 @@ def add_lora(
         ImportError: without the package peft.
         ValueError: when a target or pattern matches nothing, or for an option that
             would have no effect, with the way to what it is for.
-
     """
     try:
         from peft import LoraConfig, inject_adapter_in_model
@@ -210,7 +209,6 @@ def quantize_linears(
     Raises:
         ImportError: without the package bitsandbytes.
         ValueError: for other ``bits``.
-
     """
     if bits not in (4, 8):
         raise ValueError(f"quantization.bits={bits}: expected 4 or 8.")

@@ -48,7 +48,6 @@ def group_prompts(prompts: Sequence[torch.Tensor]) -> list[tuple[list[int], int]
     Returns:
         list[tuple[list[int], int]]: numbers of the prompts of a group, and the length
         of their prefix, which leaves at least one row of every prompt outside.
-
     """
     groups: list[tuple[list[int], int]] = []
     rows = fingerprints(prompts)
@@ -92,7 +91,6 @@ def run_prefixes(
 
     Raises:
         ValueError: for a decoder without a cache of keys and values.
-
     """
     if min(map(len, prompts)) < 2:  # no row to run before the last one
         return None
@@ -161,7 +159,6 @@ def use_positions(decoder: torch.nn.Module, table: torch.Tensor | None) -> Itera
             the tokens of every row.
         table (torch.Tensor | None): (A, B, N), the positions of each of them; None
             changes nothing.
-
     """
     if table is None:
         yield

@@ -59,7 +59,6 @@ class Seq2SeqLM(LanguageModel):
         >>> question = model.embed(torch.tensor([3, 4, 5, 1]))
         >>> len(model.generate(question, (4,), max_new_tokens=2, stop_ids=[])[0])
         2
-
     """
 
     is_encoder_decoder = True
@@ -173,7 +172,6 @@ class Seq2SeqLM(LanguageModel):
 
         Raises:
             ValueError: for samples that are longer than the model's positions.
-
         """
         self.position_guard.check([*prompt.seq_lens, *text.seq_lens])
         device = inputs_embeds.device
@@ -221,7 +219,6 @@ class Seq2SeqLM(LanguageModel):
             inputs_embeds (torch.Tensor): (T, Dl), flat prompts for the encoder.
             seq_lens (tuple[int, ...]): their lengths.
             **kwargs: see :func:`generate_from_embeds`.
-
         """
         wanted = kwargs.get("max_new_tokens", 128)
         self.position_guard.check(seq_lens, "tokens of a prompt")

@@ -193,7 +193,6 @@ def check_read(encoders: Encoders, readers: Sequence[Any]) -> None:
 
     Raises:
         ValueError: naming the encoder and what nobody reads.
-
     """
     reads = [source for part in readers for source in part.reads]
     names = {parse_source(source)[0] for source in reads if ":" in source}

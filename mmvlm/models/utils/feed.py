@@ -27,7 +27,6 @@ def parse_source(source: str) -> tuple[str, int | str | None]:
     Example:
         >>> parse_source("image:-2"), parse_source("question")
         (('image', -2), ('question', None))
-
     """
     name, found, layer = source.partition(":")
     if not found:
@@ -52,7 +51,6 @@ class Feed:
             features.
         find (Callable): kind of input (or encoder) to the encoder's name, the kind
             and its spec.
-
     """
 
     def __init__(self, batch: VLMBatch, encode: Callable, find: Callable) -> None:
@@ -87,7 +85,6 @@ class Feed:
 
         Returns:
             list: one entry per size of view: numbers of the inputs, their features.
-
         """
         *source, spec = self._find(kind)
         key = tuple(source)
@@ -123,7 +120,6 @@ class Feed:
 
         Raises:
             ValueError: naming the samples, when an image has no question.
-
         """
         inputs = self.inputs("question")
         parent = () if inputs is None else inputs.parent

@@ -41,7 +41,6 @@ def freeze_part(part: torch.nn.Module, rule: Any, name: str) -> None:
     Raises:
         ValueError: unknown rule, a part without blocks or adapters, a block or
             name that does not exist, or ``True`` for a part with LoRA.
-
     """
     _apply(part, rule, name)
     if hasattr(part, "train_new_tokens"):
@@ -121,7 +120,6 @@ def rest_frozen(part: torch.nn.Module, rule: Any) -> None:
     Args:
         part (torch.nn.Module): of the model.
         rule (bool | str | dict | None): its rule, see :func:`freeze_part`.
-
     """
     if is_frozen(part):
         part.eval()

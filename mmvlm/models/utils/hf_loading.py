@@ -45,7 +45,6 @@ def make_config(config: dict, where: str) -> Any:
 
     Raises:
         ValueError: without ``model_type``, or with an unknown one.
-
     """
     from transformers import AutoConfig
 
@@ -79,7 +78,6 @@ def resolve_config(
         ValueError: neither path nor config, or fields that disagree with the
             config found at the path.
         FileNotFoundError: a path that holds no model.
-
     """
     if name_or_path is None and config is None:
         raise ValueError(f"{where}: give 'name_or_path', or 'config' to build from.")
@@ -129,7 +127,6 @@ def plain_fields(config: Any) -> dict[str, Any]:
 
     Args:
         config (PretrainedConfig): fields with its class's defaults are left out.
-
     """
     drop = (
         *("_attn_implementation_autoset", "torch_dtype", "dtype", "_name_or_path"),
@@ -157,7 +154,6 @@ def build_language_model(
         torch_dtype (str | None): of the weights; None: that of the file, or float32.
         attention (str | None): transformers' implementation; None: its default.
         trust_remote_code (bool): run model code from the hub.
-
     """
     import transformers
 
@@ -212,7 +208,6 @@ def read_weights(
 
     Raises:
         FileNotFoundError: when there is no such file.
-
     """
     from safetensors import safe_open
 
@@ -237,7 +232,6 @@ def as_dtype(name: str | torch.dtype | None) -> torch.dtype | None:
 
     Raises:
         ValueError: for a name that is no dtype of weights.
-
     """
     if name is None or isinstance(name, torch.dtype):
         return name

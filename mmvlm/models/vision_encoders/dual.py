@@ -95,7 +95,6 @@ class DualVisionEncoder(_TwoTowerVisionEncoder):
 
     Raises:
         ValueError: when the sizes do not divide.
-
     """
 
     #: What ``--tiny`` makes of it.
@@ -210,7 +209,6 @@ def fit_map(slow: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
 
     Raises:
         ValueError: when a larger map does not divide into the grid.
-
     """
     have = tuple(slow.shape[-2:])
     if have == tuple(size):
@@ -231,7 +229,6 @@ class ResolutionAdapter(nn.Module):
     Args:
         fast_width (int): channels of the fast tokens.
         slow_width (int): channels of the slow map.
-
     """
 
     def __init__(self, fast_width: int, slow_width: int) -> None:
@@ -275,7 +272,6 @@ class FinalAlignment(nn.Module):
     Args:
         fast_width (int): channels of the fast tokens and the output.
         slow_width (int): channels of the slow map.
-
     """
 
     def __init__(self, fast_width: int, slow_width: int) -> None:
@@ -320,7 +316,6 @@ class MixtureOfResolutionVisionEncoder(_TwoTowerVisionEncoder):
 
     Raises:
         ValueError: when the sizes do not divide, or a stage is no block.
-
     """
 
     #: What ``--tiny`` makes of it.

@@ -73,7 +73,6 @@ class HFVisionEncoder(BlockwiseVisionEncoder):
         >>> encoder = HFVisionEncoder.tiny()
         >>> encoder(torch.zeros(2, 3, 32, 32), (-2,)).patches().shape
         torch.Size([2, 16, 32])
-
     """
 
     def __init__(

@@ -52,7 +52,6 @@ class Qwen2VLVisionEncoder(VisionEncoder):
 
     Raises:
         ValueError: for another ``model_type``, or neither path nor config.
-
     """
 
     #: Patches of images at their own resolution, see ``structures.native_resolution``.
@@ -117,7 +116,6 @@ class Qwen2VLVisionEncoder(VisionEncoder):
 
         Raises:
             ValueError: for another layer, or patches that are not those of the grids.
-
         """
         layers = tuple(self.spec.layer_index(layer) for layer in select_layers)
         if set(layers) != {self.spec.num_layers}:

@@ -82,7 +82,6 @@ class VisionLanguageModel(PartRouting, BaseModel):
     Raises:
         ValueError: an encoder that nothing reads, an unknown part or rule in
             ``train_parts``, or widths or kinds of inputs that do not fit.
-
     """
 
     def __init__(
@@ -213,7 +212,6 @@ class VisionLanguageModel(PartRouting, BaseModel):
 
         Raises:
             ValueError: when a head reads tokens that the tokenizer does not hold.
-
         """
         self._processor, self._tokenizer = context, context.tokenizer
         self._stop_strings = tuple(getattr(context.template, "stop_strings", ()))
@@ -285,7 +283,6 @@ class VisionLanguageModel(PartRouting, BaseModel):
         Shape:
             - ``pixel_values``: (V, 3, H, W)
             - output: (S, Dl), S = sum of the images' token counts
-
         """
         size = tuple(pixel_values.shape[-2:])
         layouts = tuple(layouts) or (ViewLayout(size, size),) * len(pixel_values)
@@ -304,7 +301,6 @@ class VisionLanguageModel(PartRouting, BaseModel):
         Raises:
             ValueError: naming the sample, when the tokens of an input do not fit
                 its slot, or the model does not take such inputs.
-
         """
         return self._prepare(batch)[0].embeds
 
@@ -350,7 +346,6 @@ class VisionLanguageModel(PartRouting, BaseModel):
 
         Raises:
             ValueError: for another mode.
-
         """
         if mode == "loss":
             return self.loss(inputs, data_samples)
@@ -448,7 +443,6 @@ class VisionLanguageModel(PartRouting, BaseModel):
 
         Raises:
             RuntimeError: before :meth:`bind`.
-
         """
         if self._tokenizer is None:
             raise RuntimeError("predict needs the tokenizer: call model.bind(context).")
@@ -460,8 +454,6 @@ class VisionLanguageModel(PartRouting, BaseModel):
         options.setdefault("stop_ids", self._stop_ids(marks))
         self._ask_heads(options)
         feed, tokens = self._prepare(inputs)
-        if inputs.prompt.position_ids.ndim > 1:
-            options["position_ids"] = inputs.prompt.position_ids
         with use_tokens(tokens):
             replies = self.language_model.generate(
                 feed.embeds,

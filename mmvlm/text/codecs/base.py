@@ -30,7 +30,6 @@ class Found:
             frame of the codec.
         kind (str): ``box``, ``point`` or ``mask``.
         phrase (str | None): the words that it grounds, where the syntax says so.
-
     """
 
     start: int
@@ -49,7 +48,6 @@ class RegionToken:
         use (str): ``input``: an input of the kind fills its place; ``output``: a head
             reads it.
         kind (str): of that input (``region``), or what the head learns (``mask``).
-
     """
 
     token: str
@@ -65,7 +63,6 @@ class Problem:
         start (int): first character.
         reason (str): why.
         end (int): behind the last one; 0: not known.
-
     """
 
     start: int
@@ -83,7 +80,6 @@ class Decoding:
             outside.
         spans (tuple[tuple[int, int], ...]): where each stands in the text.
         problems (tuple[str, ...]): what could not be read, and why.
-
     """
 
     regions: tuple[Region, ...] = ()
@@ -118,7 +114,6 @@ class GroundingCodec(ABC):
 
     Raises:
         ValueError: for another geometry.
-
     """
 
     #: Kinds of regions that the syntax has.
@@ -163,7 +158,6 @@ class GroundingCodec(ABC):
 
         Returns:
             float: a fraction of the frame's longer side.
-
         """
 
     def mark(self, text: Text, role: str) -> str:
@@ -182,7 +176,6 @@ class GroundingCodec(ABC):
         Raises:
             ValueError: for a kind that the syntax does not have, or a region
                 without boxes and words.
-
         """
         if region.kind not in self.kinds:
             raise ValueError(
@@ -218,7 +211,6 @@ class GroundingCodec(ABC):
 
         Raises:
             ValueError: for a region that the syntax cannot write.
-
         """
         regions = {"input": [], "output": []} if regions is None else regions
         written: list[Part] = []
@@ -249,7 +241,6 @@ class GroundingCodec(ABC):
         Args:
             text (str): whatever a model said.
             size (tuple[int, int]): height and width of the original picture.
-
         """
         try:
             return self._decode(text, size)
@@ -382,7 +373,6 @@ def leftovers(text: str, spans: Iterable[tuple[int, int]], suspect: Any) -> list
         text (str): the whole text.
         spans (Iterable[tuple[int, int]]): what was read.
         suspect (re.Pattern): what looks like the opening of a region.
-
     """
     blank = list(text)
     for start, end in spans:

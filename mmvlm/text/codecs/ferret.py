@@ -41,7 +41,6 @@ class FerretCodec(GroundingCodec):
 
     Raises:
         ValueError: for another ``decode_at``.
-
     """
 
     kinds = ("box", "point", "mask")
@@ -148,7 +147,6 @@ def eval_entities(
         ValueError: for a bracket whose content is no list of integers (the
             evaluation counts no box then).
         IndexError: for fewer than four integers (the evaluation stops there).
-
     """
     height, width = size
     names, boxes, end = [], [], 0
@@ -175,7 +173,6 @@ def template_entities(
     Args:
         text (str): an answer.
         size (tuple[int, int]): height and width of the picture.
-
     """
     height, width = size
     ratios = (width / 1000, height / 1000) * 2

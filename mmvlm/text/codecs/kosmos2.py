@@ -50,7 +50,6 @@ class Kosmos2Codec(GroundingCodec):
 
     Raises:
         ValueError: for another ``decode_at``.
-
     """
 
     suspect = re.compile("<object|<patch_index")
@@ -150,7 +149,6 @@ def box_to_patches(box: Sequence[float], grid: int = 32) -> tuple[int, int]:
 
     Raises:
         ValueError: for a box without area.
-
     """
     x1, y1, x2, y2 = box
     if not (x2 > x1 and y2 > y1):
@@ -172,7 +170,6 @@ def patches_to_box(
         last (int): of the lower right corner.
         grid (int): cells along a side.
         apart (bool): a shared row says nothing of the columns, nor these of rows.
-
     """
     cell, half = 1 / grid, 0.5 / grid
     rows, columns = zip(divmod(first, grid), divmod(last, grid), strict=True)
@@ -213,7 +210,6 @@ def insert_boxes(
     Raises:
         ValueError: when there are not as many entries as phrases, or a box has no
             area.
-
     """
     phrases = list(re.finditer(r"<phrase>.+?</phrase>", text))
     entries = [None] * len(phrases) if boxes is None else list(boxes)
@@ -248,7 +244,6 @@ def clean_entities(
         tuple: the text, and per entity its words, first and last (exclusive)
         character in that text, and boxes as fractions. Boxes without a phrase are
         one entity each, named by their cells.
-
     """
     plain = _without_tags(text)
     cut = len(plain) - len(plain.lstrip())

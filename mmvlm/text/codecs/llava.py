@@ -30,7 +30,6 @@ class LLaVACodec(GroundingCodec):
     Args:
         geometry (str): see :class:`GroundingCodec`.
         digits (int): decimals.
-
     """
 
     suspect = re.compile(r"\[\s*-?[.\d]")

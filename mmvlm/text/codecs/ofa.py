@@ -31,7 +31,6 @@ class OFACodec(GroundingCodec):
         image_size (int): side of the square that pictures are stretched to.
         decode_by (int | None): what a bin is divided by; None: ``num_bins`` - 1 as
             in OFA's code, ``num_bins`` as in mmpretrain's.
-
     """
 
     suspect = re.compile("<bin_")

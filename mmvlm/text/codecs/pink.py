@@ -40,7 +40,6 @@ class PinkCodec(GroundingCodec):
     Args:
         geometry (str): ``square_pad`` is PINK's ``expand2square``.
         add_marks (bool): put tags into questions.
-
     """
 
     suspect = re.compile(r"\[\s*-?[.\d]")
@@ -106,7 +105,6 @@ def eval_box(text: str) -> list[float] | None:
     Args:
         text (str): an answer; a box is four numbers of three decimals, no more and
             no fewer, wherever they stand.
-
     """
     numbers = _NUMBER.findall(text)
     return [float(number) for number in numbers] if len(numbers) == 4 else None

@@ -37,7 +37,6 @@ class QwenVLCodec(GroundingCodec):
 
     Raises:
         ValueError: for another ``decode_at``.
-
     """
 
     special_tokens = ("<ref>", "</ref>", "<box>", "</box>")
@@ -121,7 +120,6 @@ def eval_box(text: str) -> tuple[list[float], str]:
         tuple[list[float], str]: four numbers on the scale 0 .. 999 and ``ok``; or
         zeros and ``zero``, with the class of the error behind a colon where the
         evaluation met one.
-
     """
     zero = [0.0, 0.0, 0.0, 0.0]
     match = _PAIR.search(text)

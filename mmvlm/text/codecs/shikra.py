@@ -40,7 +40,6 @@ class ShikraCodec(GroundingCodec):
 
     Raises:
         ValueError: for other brackets.
-
     """
 
     kinds = ("box", "point", "mask")
@@ -103,7 +102,6 @@ def read_numbers(text: str, kind: str, brackets: str = "square") -> list[Found]:
         text (str): to read.
         kind (str): ``box`` or ``point``; neither matches the other.
         brackets (str): ``square`` or ``round``.
-
     """
     count = _TOKENS[kind][3]
     row = ",".join([_NUMBER] * count)
@@ -132,7 +130,6 @@ def read_tokens(
         kind (str): ``box`` or ``point``.
         spaces_in_points (bool): read points with a space between their numbers,
             which Shikra's decoder does not.
-
     """
     first, between, last, count = _TOKENS[kind]
     space = r"\s*" if kind == "box" or spaces_in_points else ""
@@ -155,7 +152,6 @@ def rec_answer(text: str) -> list[float] | None:
 
     Args:
         text (str): an answer; it must hold one bracket with one box.
-
     """
     found = read_numbers(text, "box")
     if len(found) != 1 or len(found[0].values) != 1:

@@ -37,7 +37,6 @@ class VisionLLMCodec(GroundingCodec):
             region without phrase is class 0, as the only one of a grounding
             instruction.
         location (Sequence[float]): x and y, fractions of the sides.
-
     """
 
     suspect = re.compile(r"<c\d+>|<p-?\d+>")

@@ -24,7 +24,6 @@ class Piece:
         said (tuple[tuple[int, int], ...]): start and end of what the conversation
             says; the characters between are the template's own.
         marks (tuple[TextMark, ...]): of what the conversation says.
-
     """
 
     text: str
@@ -40,7 +39,6 @@ class Piece:
 
         Args:
             image (str): mark of a picture; ``{}`` is its index.
-
         """
         if self.media is not None:
             return f"<{self.media.modality} {self.media.index}>"
@@ -148,7 +146,6 @@ class ChatTemplate(ABC):
 
         Raises:
             ValueError: naming the sample, when roles do not alternate.
-
         """
 
     def check_tokenizer(self, tokenizer: Any) -> None:
@@ -157,7 +154,6 @@ class ChatTemplate(ABC):
         Raises:
             ValueError: naming the template and the token, when a special token
                 is not one token of the tokenizer, or no answer ever ends.
-
         """
         for token in self.special_tokens:
             check_single_token(self.label, token, tokenizer)
@@ -211,7 +207,6 @@ def split_system(conversation: Conversation) -> tuple[str | None, list[Turn]]:
     Raises:
         ValueError: naming the sample, for a system turn elsewhere, one that
             holds a picture, or no turn at all.
-
     """
     turns = list(conversation.turns)
     system = None
@@ -241,7 +236,6 @@ def check_alternation(
 
     Raises:
         ValueError: naming the sample and the turn.
-
     """
     for number, turn in enumerate(turns):
         expected = ("user", "assistant")[number % 2]
@@ -283,7 +277,6 @@ def write_parts(
 
     Raises:
         ValueError: naming the sample, for a region that no codec has written.
-
     """
     for part in turn.parts:
         if isinstance(part, Text):

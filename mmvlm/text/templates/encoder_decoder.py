@@ -30,7 +30,6 @@ class EncoderDecoderTemplate(ChatTemplate):
         user_prefix, assistant_prefix (str): before turns of the encoder's stream.
         separator (str): between them, and behind a system text.
         image_prefix, image_suffix (str): text around images.
-
     """
 
     name = "encoder_decoder"
@@ -54,7 +53,6 @@ class EncoderDecoderTemplate(ChatTemplate):
 
         Raises:
             ValueError: naming what it lacks.
-
         """
         for name in ("eos", "pad"):
             if getattr(tokenizer, f"{name}_token_id") is None:
@@ -70,7 +68,6 @@ class EncoderDecoderTemplate(ChatTemplate):
 
         Raises:
             ValueError: naming the sample, when roles do not alternate.
-
         """
         system, turns = split_system(conversation)
         sample = conversation.id

@@ -163,3 +163,14 @@ def test_a_batch_without_a_usable_sample_trains_nothing(system):
     model.loss(empty)["loss"].backward()
     grads = [p.grad for p in model.parameters() if p.grad is not None]
     assert grads and not any(grad.any() for grad in grads)
+
+
+def test_every_part_runs_where_other_ranks_need_it(system):
+    model, batch = system
+    model.zero_grad()
+    model.touch_all_parts = True
+    model.loss(batch([1])["inputs"])["loss"].backward()
+    model.touch_all_parts = False
+    first = next(iter(model.vision_encoder.blocks))
+    parts = (*first.parameters(), *model.connector.parameters())
+    assert all(p.grad is not None and not p.grad.any() for p in parts)

@@ -26,7 +26,6 @@ class LanguageModelAdapter(BaseModule):
 
     Args:
         init_cfg (dict | list | None): mmengine initialisation.
-
     """
 
     #: True for adapters that take media for cross-attention (``media_width``).
@@ -40,7 +39,6 @@ class LanguageModelAdapter(BaseModule):
 
         Raises:
             ValueError: naming what the model lacks.
-
         """
 
     def start_state(self, state: Mapping[str, torch.Tensor], prefix: str) -> dict:
@@ -49,7 +47,6 @@ class LanguageModelAdapter(BaseModule):
         Args:
             state (Mapping): the checkpoint.
             prefix (str): of the language model in it.
-
         """
         return self.state_dict()
 
@@ -87,7 +84,6 @@ def needed_layout(hidden: torch.Tensor, owner: Any) -> TokenLayout:
     Raises:
         RuntimeError: outside of the language model's forward, or when the module
             at work does not see all tokens once (a mixture of experts).
-
     """
     layout = current_layout()
     if layout is None:
@@ -125,7 +121,6 @@ def attention_of(block: torch.nn.Module) -> tuple[str, torch.nn.Module]:
 
     Raises:
         ValueError: when the block has none, or several, by the usual names.
-
     """
     found = [
         (name, child)

@@ -24,7 +24,6 @@ class MaskedCrossAttention(nn.Module):
         width (int): channels of the tokens.
         media_width (int): channels of the media.
         heads, dim_head (int): attention heads and their channels.
-
     """
 
     def __init__(self, width: int, media_width: int, heads: int, dim_head: int) -> None:
@@ -79,7 +78,6 @@ class GatedCrossAttentionBlock(nn.Module):
         ff_mult (int): widening of the feed-forward layer.
 
     Trainable parameters: 2*heads*dim_head*(D + Dm) + 2*ff_mult*D*D + 4*D + 2.
-
     """
 
     def __init__(
@@ -168,7 +166,6 @@ class GatedCrossAttentionAdapter(LanguageModelAdapter):
 
     Trainable parameters: those of :class:`GatedCrossAttentionBlock` for each of
     floor(blocks / n) layers.
-
     """
 
     takes_media = True

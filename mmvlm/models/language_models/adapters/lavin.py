@@ -33,7 +33,6 @@ class RoutedAdapter(nn.Module):
         dropout (float): behind A.
 
     Trainable parameters: C*hidden + hidden + 2*(C*hidden/groups + C) + 2*C + 2.
-
     """
 
     def __init__(
@@ -96,7 +95,6 @@ class LaVINAdapter(LanguageModelAdapter):
         ValueError: for a model whose blocks have no self-attention by a usual name.
 
     Trainable parameters: those of :class:`RoutedAdapter` per block, and 2*Dl.
-
     """
 
     runs_ahead = True

@@ -59,7 +59,6 @@ def two_softmaxes(
     Shape:
         - ``scores``: (B, heads, Q, K); ``types``: (B, K)
         - output: as ``scores``, float32; rows sum to 2, or to the halves in use
-
     """
     pictures, text, causal = allowed_keys(types, scores.shape[2])
     scores = scores.float()
@@ -138,7 +137,6 @@ def mmca_attention(
     Raises:
         RuntimeError: outside of ``HFCausalLM``, or for an argument that is not
             implemented.
-
     """
     kwargs.pop("is_causal", None)
     refuse_unknown(module, kwargs, MMCA)
@@ -178,7 +176,6 @@ class MMCAAdapter(LanguageModelAdapter):
             registry, or whose layers have sliding windows.
 
     Trainable parameters: none.
-
     """
 
     def __init__(

@@ -27,7 +27,6 @@ class PartialLoRA(nn.Module):
         down (nn.Linear | None): a matrix A that several layers share.
         official_init (bool): leave B as torch draws it, as the released code does;
             False: zero, so that the model starts unchanged.
-
     """
 
     def __init__(
@@ -86,7 +85,6 @@ class PLoRAAdapter(LanguageModelAdapter):
         ValueError: when a target matches no layer.
 
     Trainable parameters: r * (D + D') per layer; D once for layers that share A.
-
     """
 
     def __init__(

@@ -30,7 +30,6 @@ def attach_adapters(
     Raises:
         TypeError: for a component that is no adapter.
         ValueError: for two of one kind, or a model that cannot take one.
-
     """
     built = torch.nn.ModuleDict()
     dtype = next(

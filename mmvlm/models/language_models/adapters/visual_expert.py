@@ -85,7 +85,6 @@ class VisualExpertAdapter(LanguageModelAdapter):
 
     Trainable parameters: those of all linear layers of the blocks, and
     D + 2*Dkv per block with ``qkv_bias``.
-
     """
 
     def __init__(
@@ -216,7 +215,6 @@ def from_cogvlm(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
     Returns:
         dict: keys of ``HFCausalLM`` with a :class:`VisualExpertAdapter`.
-
     """
     out: dict[str, torch.Tensor] = {}
     for key, value in state.items():
