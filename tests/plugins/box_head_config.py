@@ -3,11 +3,8 @@
 _base_ = "base.py"
 custom_imports = dict(imports="box_head")
 codec = dict(type="RegionTokenCodec", token="[LOC]", reads="box")
-new_tokens = dict(codec=codec, train=None)
-model = dict(
-    heads=dict(box=dict(type="BoxHead", weight=10.0)),
-    language_model=dict(new_tokens=new_tokens),
-)
+tokenizer = dict(codec=codec)
+model = dict(heads=dict(box=dict(type="BoxHead", weight=10.0)))
 pipeline = [
     dict(type="LoadImages"),
     dict(type="ResizeSquare"),

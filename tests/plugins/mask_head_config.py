@@ -3,12 +3,11 @@
 _base_ = "base.py"
 custom_imports = dict(imports="mask_head")
 codec = dict(type="RegionTokenCodec", token="[SEG]")
-new_tokens = dict(codec=codec, train=None)
+tokenizer = dict(codec=codec)
 tower = dict(type="TinyVisionEncoder", width=32, num_layers=1, image_size=64)
 model = dict(
     encoders=dict(second=dict(reads=["image_hi"], random_init=True, **tower)),
     heads=dict(mask=dict(type="DotMaskHead", weight=dict(mask_bce=2.0, mask_dice=0.5))),
-    language_model=dict(new_tokens=new_tokens),
 )
 pipeline = [
     dict(type="LoadImages"),

@@ -3,10 +3,9 @@
 _base_ = "base.py"
 custom_imports = dict(imports="region_encoder")
 codec = dict(type="RegionTokenCodec", token="<region>")
-new_tokens = dict(codec=codec, train=None)
+tokenizer = dict(codec=codec)
 model = dict(
     connectors=dict(region_encoder=dict(type="MaskPooling", select_layers=[-2])),
-    language_model=dict(new_tokens=new_tokens),
 )
 train_dataloader = dict(
     dataset=dict(
