@@ -20,6 +20,7 @@ sys.path.insert(0, str(HERE))
 
 from job import train  # noqa: E402
 
+from mmvlm.apis import VLMInferencer  # noqa: E402
 from mmvlm.config import ConfigError, load_config  # noqa: E402
 from mmvlm.config.signatures import accepted_keywords  # noqa: E402
 from mmvlm.datasets.collate import collate_flat  # noqa: E402
@@ -29,7 +30,7 @@ from mmvlm.engine.runner.checkpoint import load_file  # noqa: E402
 from mmvlm.registry import DATASETS, MODELS, SCENE_WRITERS, TRANSFORMS  # noqa: E402
 
 PLUGINS = sorted(path.stem.removesuffix("_config") for path in HERE.glob("*_config.py"))
-FORMATS = ("llava", "refcoco")
+FORMATS = ("llava", "refcoco", "modalities")
 #: What the second rank sees: questions about images without regions, or texts alone
 #: where images are what the plug-in adds.
 REGION_PLUGINS = ("region_encoder", "mask_head", "box_head")
@@ -107,12 +108,17 @@ def test_a_resumed_run_is_the_same_run(trained, name, workspace):
 # Answers ------------------------------------------------------------------------
 
 
-def ask(runner, number=4, **generation):
-    """Let the model answer the first questions of its own data."""
+def first_samples(runner, mode, number=8):
+    """Return the batch of a plug-in's first samples."""
     data = runner.cfg.train_dataloader.dataset.to_dict()
     dataset = DATASETS.build({**data, "pipeline": []})
-    pipeline = runner.processor.pipeline("generate")
-    batch = collate_flat([pipeline(dataset[index]) for index in range(number)])
+    pipeline = runner.processor.pipeline(mode)
+    return collate_flat([pipeline(dataset[index]) for index in range(number)])
+
+
+def ask(runner, **generation):
+    """Let the model answer the first questions of its own data."""
+    batch = first_samples(runner, "generate")
     batch = runner.model.data_preprocessor(batch, False)
     return runner.model.eval().predict(
         batch["inputs"], batch["data_samples"], max_new_tokens=14, **generation
@@ -235,3 +241,43 @@ def test_a_misspelt_key_is_refused(name):
         part, _, keyword = path.rpartition(".")
         assert part in str(error.value) and key.rpartition(".")[2] in str(error.value)
         assert f"Did you mean '{keyword}'" in str(error.value)
+
+
+# What single plug-ins show --------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["two_sizes"])
+def test_images_of_two_sizes_meet_in_a_batch(trained, name):
+    inputs = first_samples(trained, "train")["inputs"].inputs
+
+    assert set(inputs["image"].slot_lens) == {9, 16}
+    assert {shape[1:] for shape in inputs["image"].shapes} == {(36, 36), (48, 48)}
+    assert inputs["image_hi"].values.shape == (8, 3, 64, 64)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["native_tower"])
+def test_positions_have_three_axes(trained, name):
+    batch = first_samples(trained, "train")["inputs"]
+
+    assert batch.text.position_ids.shape == (3, len(batch.text))
+    assert len(set(batch.inputs["image"].slot_lens)) > 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["sound"])
+def test_a_sound_and_a_picture_are_asked_about(trained, name, workspace):
+    talk = VLMInferencer(trained.work_dir, device="cpu")
+    image, sound = (
+        str(workspace / "data" / path)
+        for path in ("images/train/000/000000.png", "audio/train/000/000000.wav")
+    )
+    question, audio = "How many tones sound?", dict(audio=[sound])
+
+    conversation = talk.conversation(image, question, media=audio)
+    reply = talk.chat(image, question, media=audio, max_new_tokens=4)
+
+    assert set(talk.encode([conversation]).inputs) == {"image", "audio"}
+    parts = [{"image": image}, "\n", {"audio": sound}, f"\n{question}"]
+    assert reply and reply == talk.chat(None, parts, max_new_tokens=4)
