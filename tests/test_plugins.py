@@ -30,8 +30,9 @@ from mmvlm.registry import DATASETS, MODELS, SCENE_WRITERS, TRANSFORMS  # noqa: 
 
 PLUGINS = sorted(path.stem.removesuffix("_config") for path in HERE.glob("*_config.py"))
 FORMATS = ("llava", "refcoco")
-#: Questions about images without regions: what the second rank sees.
-OTHERS = "train.json"
+#: What the second rank sees: questions about images without regions, or texts alone
+#: where images are what the plug-in adds.
+REGION_PLUGINS = ("region_encoder", "mask_head", "box_head")
 MOST_LINES = 25
 
 
@@ -109,15 +110,12 @@ def test_a_resumed_run_is_the_same_run(trained, name, workspace):
 def ask(runner, number=4, **generation):
     """Let the model answer the first questions of its own data."""
     data = runner.cfg.train_dataloader.dataset.to_dict()
-    for step in data["pipeline"]:
-        if step["type"] == "EncodeConversation":
-            step.update(mode="generate")
-    dataset = DATASETS.build(data)
-    dataset.bind(runner.context)
-    batch = collate_flat([dataset[index] for index in range(number)])
+    dataset = DATASETS.build({**data, "pipeline": []})
+    pipeline = runner.processor.pipeline("generate")
+    batch = collate_flat([pipeline(dataset[index]) for index in range(number)])
     batch = runner.model.data_preprocessor(batch, False)
     return runner.model.eval().predict(
-        batch["inputs"], batch["data_samples"], max_new_tokens=8, **generation
+        batch["inputs"], batch["data_samples"], max_new_tokens=14, **generation
     )
 
 
@@ -146,11 +144,27 @@ def check_box_head(sample, said):
     assert ((boxes.xyxy >= 0) & (boxes.xyxy <= limit)).all() and boxes.xyxy.max() > 1
 
 
+def check_image_codes(sample, said):
+    assert sample.pred_image.shape == (3, 3, 3)
+
+
+def check_image_embeds(sample, said):
+    embeds = sample.pred_embeds
+    assert embeds.shape == (4, 128) and len(embeds.unique(dim=0)) == 4
+
+
+def check_seq2seq_boxes(sample, said):
+    (region,) = sample.pred_regions
+    x1, y1, x2, y2 = region.boxes.to("unit").xyxy[0] * 8
+    assert 0 <= x1 < x2 <= 8 and 0 <= y1 < y2 <= 8 and not sample.problems
+
+
 @each_plugin
 @pytest.mark.slow
 def test_a_plugin_answers(trained, name):
-    tokens = [t for head in trained.model.heads.values() for t in head.tokens]
-    ids = trained.context.tokenizer.convert_tokens_to_ids(tokens)
+    heads = trained.model.heads.values()
+    tokens = [head.tokens[0] for head in heads if head.tokens]
+    ids = trained.processor.tokenizer.convert_tokens_to_ids(tokens)
 
     samples = ask(trained, on_step=force(ids))
 
@@ -184,7 +198,8 @@ def test_a_rank_that_never_sees_the_kind_keeps_step(name, workspace, monkeypatch
     monkeypatch.chdir(workspace)
     folder = workspace / "ranks" / name
 
-    two_ranks("job.py", config(name), folder, OTHERS, '{"train_cfg.max_iters": 4}')
+    file = "train.json" if name in REGION_PLUGINS else "text.json"
+    two_ranks("job.py", config(name), folder, file, '{"train_cfg.max_iters": 4}')
 
     one, other = (torch.load(folder / f"rank{rank}.pth") for rank in (0, 1))
     assert one.keys() == other.keys() and one

@@ -4,10 +4,7 @@ _base_ = "base.py"
 custom_imports = dict(imports="box_head")
 codec = dict(type="RegionTokenCodec", token="[LOC]", reads="box")
 tokenizer = dict(codec=codec)
-model = dict(
-    heads=dict(box=dict(type="BoxHead", weight=10.0)),
-    language_model=dict(num_new_tokens=1),
-)
+model = dict(heads=dict(box=dict(type="BoxHead", weight=10.0)))
 pipeline = [
     dict(type="LoadImages"),
     dict(type="ResizeSquare"),

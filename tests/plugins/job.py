@@ -20,6 +20,10 @@ from mmvlm.engine.runner.checkpoint import unwrap
 sys.path.insert(0, str(Path(__file__).parent))
 
 
+#: Transforms that make what a plug-in adds of any conversation.
+MAKERS = ("WriteImageCodes", "AnswerWithImage")
+
+
 def train(config, work_dir, file=None, **options):
     """Train a config, on questions of a file if given; return its runner."""
     cfg = load_config(config, cfg_options={f"+{k}": v for k, v in options.items()})
@@ -28,7 +32,8 @@ def train(config, work_dir, file=None, **options):
     if file is not None:
         data = cfg.train_dataloader.dataset.to_dict()
         kept = {key: data[key] for key in ("data_root", "indices")}
-        others = dict(kept, type="LLaVADataset", pipeline=data["pipeline"])
+        steps = [s for s in data["pipeline"] if s["type"] not in MAKERS]
+        others = dict(kept, type="LLaVADataset", pipeline=steps)
         cfg.train_dataloader.dataset = dict(others, ann_file=file)
     runner = build_runner(cfg)
     runner.train()

@@ -8,7 +8,6 @@ tower = dict(type="TinyVisionEncoder", width=32, num_layers=1, image_size=64)
 model = dict(
     encoders=dict(second=dict(reads=["image_hi"], random_init=True, **tower)),
     heads=dict(mask=dict(type="DotMaskHead", weight=dict(mask_bce=2.0, mask_dice=0.5))),
-    language_model=dict(num_new_tokens=1),
 )
 pipeline = [
     dict(type="LoadImages"),

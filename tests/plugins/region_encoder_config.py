@@ -6,7 +6,6 @@ codec = dict(type="RegionTokenCodec", token="<region>")
 tokenizer = dict(codec=codec)
 model = dict(
     connectors=dict(region_encoder=dict(type="MaskPooling", select_layers=[-2])),
-    language_model=dict(num_new_tokens=1),
 )
 train_dataloader = dict(
     dataset=dict(

@@ -387,8 +387,12 @@ class VisionLanguageModel(PartRouting, BaseModel):
         touched = 0
         for number, (name, head) in enumerate(heads.items(), 1):
             weights.update(head.weights)
-            if not any(head.counts(inputs).values()):
+            counts = head.counts(inputs)
+            if not any(counts.values()):
                 touched = touched + self._touch_head(head, feed)
+                # Ranks sum losses by name: all must have the same.
+                nothing = LossTerm(hidden.new_zeros((), dtype=torch.float32), 0)
+                terms.update(dict.fromkeys(counts, nothing))
                 continue
             states = hidden[places[number]]
             terms.update(head.loss(states, inputs.targets.get(name), feed))

@@ -376,7 +376,8 @@ def test_a_batch_without_targets_reaches_every_weight_of_a_head():
     losses = model(batch, mode="loss")
     losses["loss"].backward()
 
-    assert set(losses) == {"loss"}
+    assert list(losses) == ["loss", "loss_l1", "loss_l2", "loss_detail"]
+    assert not any(losses[name] for name in list(losses)[1:])
     assert model.loss_counts(batch) == dict(
         text=batch.text.num_targets, l1=0, l2=0, detail=0
     )
