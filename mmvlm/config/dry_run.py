@@ -13,6 +13,7 @@ from mmvlm.datasets.processor import VLMProcessor, pipelines, views_in
 
 from .memory import ActivationSize, PartSize, estimate
 from .names import parse_name
+from .parts import part_configs
 from .sources import weight_sources
 
 _DTYPE_BYTES = {"bfloat16": 2, "float16": 2, "float32": 4, None: 4}
@@ -241,10 +242,7 @@ def _part_rows(model: Any, cfg: Any) -> list[PartRow]:
 
 
 def _widths(model: Any) -> dict[str, int]:
-    widths = {}
-    spec = getattr(model, "vision_spec", None)
-    if spec is not None:
-        widths["vision_encoder"] = spec.width
+    widths = {n: e.spec.width for n, e in getattr(model, "encoders", {}).items()}
     language_model = _part(model, "language_model")
     if language_model is not None:
         widths["language_model"] = language_model.width
@@ -363,9 +361,10 @@ def _max_length(cfg: Any, model: Any) -> int:
 def _memory(cfg: Any, model: Any, rows: list, bits: dict, gpus: int) -> dict:
     from mmvlm.engine.optimizers.optim_wrapper import wrapper_dtype
 
-    sizes = []
+    sizes, parts = [], part_configs(cfg["model"])
     for row in rows:
-        dtype = (cfg["model"].get(row.part) or {}).get("torch_dtype")
+        part = parts[row.part].config if row.part in parts else {}
+        dtype = part.get("torch_dtype") if isinstance(part, dict) else None
         width = bits[row.part] / 8 if row.part in bits else _DTYPE_BYTES.get(dtype, 4)
         sizes.append(PartSize(row.parameters, row.trainable, width))
     half = wrapper_dtype(cfg.get("optim_wrapper")) is not None

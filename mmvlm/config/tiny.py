@@ -38,28 +38,7 @@ _LANGUAGE = dict(
 _KEPT = ("model_type", "hidden_act", "layer_norm_eps", "rms_norm_eps", "rope_theta")
 _KEPT += ("tie_word_embeddings", "attention_bias", "num_register_tokens")
 _BATCH_SIZE = 2
-#: Sizes of encoders that take no transformers config; ``layers`` is filled in.
-_OTHER_ENCODERS = {
-    "TimmVisionEncoder": lambda layers: dict(
-        model_name="vit_tiny_patch16_224",
-        img_size=28,
-        patch_size=7,
-        embed_dim=32,
-        depth=layers,
-        num_heads=4,
-    ),
-    "MMPretrainVisionEncoder": lambda layers: dict(
-        backbone=dict(
-            type="mmpretrain.VisionTransformer",
-            arch=dict(
-                embed_dims=32, num_layers=layers, num_heads=4, feedforward_channels=64
-            ),
-            img_size=28,
-            patch_size=7,
-        )
-    ),
-}
-_ENCODER_OPTIONS = ("type", "mean", "std", "lora", "gradient_checkpointing")
+_KEPT_OPTIONS = ("type", "mean", "std", "lora", "gradient_checkpointing", "reads")
 
 #: Stands for the template that a full tokenizer brings itself.
 _CHATML = dict(
@@ -130,12 +109,23 @@ def _is_several(value: Any) -> bool:
 
 
 def _tiny_parts(model: dict, ids: dict[str, Any], layers: int) -> dict:
-    """Shrink every tower below ``model``; encoders get ``layers`` blocks."""
+    """Shrink every tower below ``model``; encoders get ``layers`` blocks.
+
+    A class whose sizes are not those of a transformers config says its own tiny form,
+    ``tiny_config(part, layers, ids)``.
+    """
+    from mmvlm.models.connectors.base import Connector
+
     result = dict(model)
     for name, part in model.items():
         if not isinstance(part, dict) or "type" not in part:
             continue
-        if part.get("name_or_path") or part.get("config"):
+        kind = _class_of(part)
+        own = getattr(kind, "tiny_config", None)
+        if own is not None:
+            kept = {k: v for k, v in part.items() if k in _KEPT_OPTIONS}
+            result[name] = {**kept, **own(part, layers, ids)}
+        elif part.get("name_or_path") or part.get("config"):
             is_text = name == "language_model"
             config = part.get("config")
             if not config:
@@ -149,10 +139,7 @@ def _tiny_parts(model: dict, ids: dict[str, Any], layers: int) -> dict:
                 sizes["vocab_size"] -= part.get("num_new_tokens", 0)
             sizes["num_hidden_layers"] = _blocks_needed(part) if is_text else layers
             result[name] = _tiny_part(part, config, sizes)
-        elif part["type"] in _OTHER_ENCODERS:
-            kept = {k: v for k, v in part.items() if k in _ENCODER_OPTIONS}
-            result[name] = {**kept, **_OTHER_ENCODERS[part["type"]](layers)}
-        elif _is_connector(part["type"]):
+        elif isinstance(kind, type) and issubclass(kind, Connector):
             result[name] = _tiny_connector(part)
         elif any(isinstance(v, dict) for v in part.values()):
             result[name] = {**_tiny_parts(part, ids, layers), **_tiny_fields(part)}
@@ -164,20 +151,16 @@ def _tiny_parts(model: dict, ids: dict[str, Any], layers: int) -> dict:
     return result
 
 
-def _is_connector(kind: Any) -> bool:
-    from mmvlm.models.connectors.base import Connector
+def _class_of(part: dict) -> type:
     from mmvlm.registry import MODELS
 
-    return issubclass(MODELS.get(kind) if isinstance(kind, str) else kind, Connector)
+    kind = part["type"]
+    return MODELS.get(kind) if isinstance(kind, str) else kind
 
 
 def _tiny_fields(part: dict) -> dict:
     """Return the sizes that a registered class takes under ``--tiny``."""
-    from mmvlm.registry import MODELS
-
-    kind = part.get("type")
-    found = MODELS.get(kind) if isinstance(kind, str) else kind
-    return dict(getattr(found, "tiny_fields", {}))
+    return dict(getattr(_class_of(part), "tiny_fields", {})) if "type" in part else {}
 
 
 def _tiny_connector(part: dict) -> dict:

@@ -25,10 +25,10 @@ class PackVLMInputs:
 
     Required keys: ``conversation``, ``encoded``, ``dataset``, ``index``. Optional:
     ``views``, ``layouts``, ``image_paths``, ``media``, ``truncated_tokens``,
-    ``dropped_labels``, ``gt_text``, ``gt_boxes``, ``instructions``; ``inputs``
-    (:class:`SampleInputs` by kind) and ``targets`` (by head, one array per mark that
-    the head reads) of any other transform; ``encoded_answer``, the second stream of an
-    encoder-decoder.
+    ``dropped_labels``, ``gt_text``, ``gt_boxes``, ``gt_regions``, ``instructions``;
+    ``inputs`` (:class:`SampleInputs` by kind) and ``targets`` (by head, one array per
+    mark that the head reads) of any other transform; ``encoded_answer``, the second
+    stream of an encoder-decoder.
 
     Returns a new item with ``inputs``: ``streams`` (:class:`EncodedSample` by name),
     ``inputs`` (:class:`SampleInputs` by kind) and ``targets``, and with
@@ -77,7 +77,7 @@ class PackVLMInputs:
         sample = VLMDataSample()
         for key, value in facts.items():  # set_metainfo would copy deeply
             sample.set_field(value, key, field_type="metainfo")
-        for key in ("gt_text", "gt_boxes"):
+        for key in ("gt_text", "gt_boxes", "gt_regions"):
             if item.get(key) is not None:
                 sample.set_field(item[key], key)
         packed = dict(

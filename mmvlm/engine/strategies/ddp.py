@@ -39,6 +39,6 @@ class VLMDDPStrategy(VLMStrategy, DDPStrategy):
 
 
 def trains_vision(model: nn.Module) -> bool:
-    """Whether any weight of the vision encoder is trained."""
-    encoder = getattr(model, "vision_encoder", None)
-    return encoder is not None and any(p.requires_grad for p in encoder.parameters())
+    """Whether any weight of an encoder is trained."""
+    encoders = getattr(model, "encoders", {})
+    return any(p.requires_grad for e in encoders.values() for p in e.parameters())

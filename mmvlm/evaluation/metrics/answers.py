@@ -76,6 +76,8 @@ class AnswersMetric(BaseMetric):
                 gt=sample.get("gt_text"),
                 pred=sample["pred_text"],
             )
+            if "finish" in sample:
+                row["finish"] = sample["finish"]
             self.results.append({**row, **self.read_meta(sample)})
 
     def compute_metrics(self, results: list[dict]) -> dict[str, float]:

@@ -129,9 +129,10 @@ class VisualRegressionHead(Head):
         return self.opening is not None
 
     def on_step(self, step: GenerationStep, tokenizer: Any) -> None:
-        """Write ``num_tokens`` embeddings behind every opening mark."""
+        """Write ``num_tokens`` embeddings behind an opening mark, said or asked."""
         opening, placeholder = tokenizer.convert_tokens_to_ids(list(self.tokens))
         for row, said in enumerate(step.ids.tolist()):
+            said = [*step.prompt_ends[row : row + 1], *said]
             written = next(
                 (n for n, one in enumerate(said[::-1]) if one == opening), -1
             )

@@ -53,11 +53,13 @@ class GenerationStep:
             with padding.
         states (torch.Tensor): (B, Dl), after the final norm.
         logits (torch.Tensor): (B, vocab), to be changed in place.
+        prompt_ends (Sequence[int]): last token of every prompt, where it is known.
     """
 
     ids: torch.Tensor
     states: torch.Tensor
     logits: torch.Tensor
+    prompt_ends: Sequence[int] = ()
     #: Row to the embedding (Dl,) that it reads next, in place of its token's own.
     fed: dict[int, torch.Tensor] = field(default_factory=dict)
 

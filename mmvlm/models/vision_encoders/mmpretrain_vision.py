@@ -102,6 +102,14 @@ class MMPretrainVisionEncoder(BlockwiseVisionEncoder):
         )
         return backbone.pre_norm(backbone.drop_after_pos(hidden))
 
+    @staticmethod
+    def tiny_config(part: dict, layers: int, ids: dict) -> dict:
+        """Return what ``--tiny`` makes of a config: 28 pixels, patches of 7."""
+        arch = dict(embed_dims=32, num_layers=layers, num_heads=4)
+        arch["feedforward_channels"] = 64
+        sizes = dict(arch=arch, img_size=28, patch_size=7)
+        return dict(backbone=dict(type="mmpretrain.VisionTransformer", **sizes))
+
     @classmethod
     def tiny(cls, **fields: Any) -> MMPretrainVisionEncoder:
         """Build a random tower: 3 layers, 32 wide, 32 pixels, patches of 8."""

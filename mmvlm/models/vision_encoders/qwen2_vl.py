@@ -148,21 +148,26 @@ class Qwen2VLVisionEncoder(VisionEncoder):
         )
 
     @classmethod
+    def tiny_config(cls, part: dict, layers: int, ids: dict) -> dict:
+        """Return what ``--tiny`` makes of a config: that of :meth:`tiny`."""
+        return dict(config=_tiny_fields((part.get("config") or {})["model_type"]))
+
+    @classmethod
     def tiny(cls, model_type: str = "qwen2_vl", **fields: Any) -> Qwen2VLVisionEncoder:
         """Build a random tower: 2 blocks, 32 wide, patches of 4 pixels."""
-        config = dict(depth=2, num_heads=2, patch_size=4)
-        if model_type == "qwen2_vl":
-            config.update(embed_dim=32, hidden_size=48, mlp_ratio=2)
-        else:
-            config.update(
-                hidden_size=32,
-                out_hidden_size=48,
-                intermediate_size=64,
-                window_size=16,
-                fullatt_block_indexes=[1],
-            )
-        fields = dict(model_type=model_type, vision_config={**config, **fields})
-        return cls(config=fields)
+        config = _tiny_fields(model_type)
+        config["vision_config"].update(fields)
+        return cls(config=config)
+
+
+def _tiny_fields(model_type: str) -> dict:
+    config = dict(depth=2, num_heads=2, patch_size=4)
+    if model_type == "qwen2_vl":
+        config.update(embed_dim=32, hidden_size=48, mlp_ratio=2)
+    else:
+        config.update(hidden_size=32, out_hidden_size=48, intermediate_size=64)
+        config.update(window_size=16, fullatt_block_indexes=[1])
+    return dict(model_type=model_type, vision_config=config)
 
 
 def _build_tower(

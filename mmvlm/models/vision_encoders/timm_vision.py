@@ -154,6 +154,12 @@ class TimmVisionEncoder(BlockwiseVisionEncoder):
             return getattr(backbone, "norm_pre", torch.nn.Identity())(hidden[0])
         return backbone.norm_pre(backbone.patch_drop(hidden))
 
+    @staticmethod
+    def tiny_config(part: dict, layers: int, ids: dict) -> dict:
+        """Return what ``--tiny`` makes of a config: 28 pixels, patches of 7."""
+        sizes = dict(img_size=28, patch_size=7, embed_dim=32, depth=layers, num_heads=4)
+        return dict(model_name="vit_tiny_patch16_224", **sizes)
+
     @classmethod
     def tiny(cls, **model_args: Any) -> TimmVisionEncoder:
         """Build a random tower: 3 layers, 32 wide, 32 pixels, patches of 8."""

@@ -13,6 +13,7 @@ from mmengine.model import BaseModel
 from mmvlm.models.connectors.base import Connector
 from mmvlm.models.heads.base import Head, LossTerm
 from mmvlm.models.language_models.base import LanguageModel
+from mmvlm.models.language_models.generation_steps import GenerationStep
 from mmvlm.models.utils.assembly import (
     build_connectors,
     build_heads,
@@ -452,7 +453,7 @@ class VisionLanguageModel(PartRouting, BaseModel):
         stops = (*self._stop_strings, *stop_strings(options))
         marks, options["stop_strings"] = split_stops(self._tokenizer, stops)
         options.setdefault("stop_ids", self._stop_ids(marks))
-        self._ask_heads(options)
+        self._ask_heads(options, inputs.prompt)
         feed, tokens = self._prepare(inputs)
         with use_tokens(tokens):
             replies = self.language_model.generate(
@@ -475,7 +476,7 @@ class VisionLanguageModel(PartRouting, BaseModel):
             head.predict(states, data_samples, feed)
         return data_samples
 
-    def _ask_heads(self, options: dict[str, Any]) -> None:
+    def _ask_heads(self, options: dict[str, Any], prompt: TokenStream) -> None:
         """Let generation catch the states, and take the steps, that heads want."""
         ids = {number for own in self._head_ids.values() for number in own}
         if ids:
@@ -484,8 +485,15 @@ class VisionLanguageModel(PartRouting, BaseModel):
                  for h in self.heads.values() if h.takes_steps]  # fmt: skip
         if own := options.get("on_step"):
             steps.append(own)
+        ends = prompt.input_ids[prompt.cu_seqlens[1:].long() - 1].tolist()
+
+        def on_step(step: GenerationStep) -> None:
+            step.prompt_ends = ends
+            for take in steps:
+                take(step)
+
         if steps:
-            options["on_step"] = lambda step: [take(step) for take in steps]
+            options["on_step"] = on_step
 
     def _stop_ids(self, marks: Sequence[int]) -> list[int] | None:
         """Return the stop tokens: EOS and the marks of the template."""

@@ -134,6 +134,11 @@ class ContrastiveModel(BaseModel):
         )
 
     @property
+    def encoders(self) -> dict[str, VisionEncoder]:
+        """Name to module."""
+        return dict(vision_encoder=self.vision_encoder)
+
+    @property
     def vision_spec(self) -> VisionEncoderSpec:
         """The encoder's facts."""
         return self.vision_encoder.spec

@@ -230,6 +230,20 @@ def test_embeddings_are_written_one_after_the_other():
         torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
 
 
+def test_an_image_is_written_behind_a_prompt_that_opens_it():
+    emu = bound(model(WRITES))
+    prompts = [[1, 5, IMG], [1, 5, 6]]
+
+    def no_mark(step):
+        for row in range(2):
+            step.forbid(row, [IMG])
+
+    first, second = emu.predict(batch(prompts, 0), max_new_tokens=4, on_step=no_mark)
+
+    assert first.pred_ids[:3] == [29, 29, 29]
+    assert second.pred_ids[:3] != [29, 29, 29]
+
+
 def test_no_embedding_is_written_without_a_mark_or_an_opening():
     emu, plain = bound(model(WRITES)), bound(model())
     prompt = batch([[1, 5, 6]], 0)
