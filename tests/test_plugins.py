@@ -5,6 +5,7 @@ which one never sees its kind of input. None needs a change in the package.
 """
 
 import ast
+import json
 import os
 import subprocess
 import sys
@@ -12,13 +13,14 @@ from pathlib import Path
 
 import mmvlm  # noqa: F401  isort: skip
 
+import numpy as np
 import pytest
 import torch
 
 HERE = Path(__file__).parent / "plugins"
 sys.path.insert(0, str(HERE))
 
-from job import train  # noqa: E402
+from job import build, train, weights_of  # noqa: E402
 
 from mmvlm.apis import VLMInferencer  # noqa: E402
 from mmvlm.config import ConfigError, load_config  # noqa: E402
@@ -140,7 +142,7 @@ def force(ids, place=1):
 def check_mask_head(sample, said):
     assert len(sample.pred_masks) == said
     size = sample.layouts[0].original_size
-    assert {(mask.shape, mask.dtype) for mask in sample.pred_masks} == {(size, bool)}
+    assert {(mask.shape, mask.dtype) for mask in sample.pred_masks} == {(size, np.dtype(bool))}
 
 
 def check_box_head(sample, said):
@@ -213,6 +215,34 @@ def test_a_rank_that_never_sees_the_kind_keeps_step(name, workspace, monkeypatch
         assert torch.equal(weight, other[key]), key
 
 
+@pytest.mark.slow
+@pytest.mark.multiproc
+def test_gradients_do_not_depend_on_how_samples_are_dealt(workspace, monkeypatch):
+    monkeypatch.chdir(workspace)
+    torch.set_num_threads(1)
+    one_step, found = str(HERE / "one_step.py"), workspace / "step"
+    before = weights_of(build(one_step, found))
+    steps = {"8 x 1": weights_of(train(one_step, found))}
+    options = dict.fromkeys(["train_dataloader.batch_size"], 4)
+    options["optim_wrapper.accumulative_counts"] = 2
+    steps["4 x 2"] = weights_of(train(one_step, found, **options))
+    options["train_dataloader.batch_size"] = 2
+    two_ranks("job.py", one_step, found, "", json.dumps(options))
+    for rank in (0, 1):
+        steps[f"rank {rank} of 2, 2 x 2"] = torch.load(found / f"rank{rank}.pth")
+
+    expected = steps.pop("8 x 1")
+    losses = read_scalars(found)[0]
+    assert all(losses[f"loss_{name}"] > 0 for name in ("text", "mask_bce", "mask_dice"))
+    for name, weight in expected.items():
+        if name.startswith(("mask.", "connector.", "language_model.lm_head")):
+            assert not torch.equal(weight, before[name]), name
+        for way, weights in steps.items():
+            torch.testing.assert_close(
+                weights[name], weight, atol=1e-5, rtol=1e-5, msg=f"{way}: {name}"
+            )
+
+
 def own_keywords(name, value, path=()):
     """Find dotted paths to keywords that classes of a plug-in's module take."""
     if isinstance(value, dict):
@@ -230,7 +260,8 @@ def own_keywords(name, value, path=()):
 @each_plugin
 def test_a_misspelt_key_is_refused(name):
     cfg = load_config(config(name), check=False)
-    paths = list(own_keywords(name, cfg._cfg_dict))
+    fields = {key: cfg[key] for key in ("model", "train_dataloader")}
+    paths = list(own_keywords(name, fields))
     assert paths
     wrong = {path: f"{path[:-2]}{path[-1]}{path[-2]}" for path in paths}
 
