@@ -2,14 +2,12 @@
 
 _base_ = "base.py"
 custom_imports = dict(imports="native_tower")
-tower = dict(depth=2, num_heads=2, patch_size=4, embed_dim=32, mlp_ratio=2)
-decoder = dict(_delete_=True, model_type="qwen2_vl_text", vocab_size=640, hidden_size=128)
-decoder.update(intermediate_size=256, num_hidden_layers=2, num_attention_heads=4)
-rope = dict(type="mrope", mrope_section=[4, 6, 6])
-decoder.update(num_key_value_heads=2, rope_scaling=rope)
-encoder = dict(type="QwenTower", random_init=True, config=dict(tower, hidden_size=96))
+sizes = dict(depth=2, num_heads=2, patch_size=4, embed_dim=32, hidden_size=96)
+tower = dict(_delete_=True, type="QwenTower", random_init=True, config=sizes)
+axes = dict(type="mrope", mrope_section=[4, 6, 6])
+decoder = dict(model_type="qwen2_vl_text", rope_scaling=axes)
 model = dict(
-    vision_encoder=dict(_delete_=True, **encoder),
+    vision_encoder=tower,
     connector=dict(_delete_=True, type="NativeResolutionConnector"),
     language_model=dict(config=decoder),
 )
@@ -21,6 +19,6 @@ pipeline = [
     dict(type="AddAxisPositions"),
     dict(type="PackVLMInputs"),
 ]
-llava = dict(type="LLaVADataset", data_root="data", ann_file="train.json")
-data = dict(llava, _delete_=True, indices=16, pipeline=pipeline)
+data = dict(_delete_=True, type="LLaVADataset", data_root="data", indices=16)
+data.update(ann_file="train.json", pipeline=pipeline)
 train_dataloader = dict(dataset=data)

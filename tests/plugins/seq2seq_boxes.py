@@ -9,6 +9,11 @@ from mmvlm.registry import CODECS, MODELS
 from mmvlm.text.codecs.base import Found, GroundingCodec
 
 
+def edges_of(axis, cells):
+    """Return the tokens of an axis."""
+    return [f"<{axis}{number}>" for number in range(cells + 1)]
+
+
 @CODECS.register_module()
 class CellCodec(GroundingCodec):
     """``<x1><y0><x4><y7>``: the cells that a box touches, on a grid over the image."""
@@ -16,8 +21,7 @@ class CellCodec(GroundingCodec):
     def __init__(self, cells=8, **kwargs):
         super().__init__(**kwargs)
         self.cells = cells
-        edges = range(cells + 1)
-        self.special_tokens = tuple(f"<{axis}{edge}>" for axis in "xy" for edge in edges)
+        self.special_tokens = (*edges_of("x", cells), *edges_of("y", cells))
 
     def max_error(self, size):
         return 1 / self.cells
@@ -45,8 +49,7 @@ class BoxTree(Head):
     def tree(self, tokenizer):
         """Token to the tokens that may follow it, for every path of one box."""
         x, y = (
-            tokenizer.convert_tokens_to_ids([f"<{a}{n}>" for n in range(self.cells + 1)])
-            for a in "xy"
+            tokenizer.convert_tokens_to_ids(edges_of(axis, self.cells)) for axis in "xy"
         )
         end = {tokenizer.eos_token_id: {}}
         ends = [{y2: end for y2 in y[row + 1 :]} for row in range(self.cells)]

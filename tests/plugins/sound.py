@@ -30,17 +30,18 @@ class SoundProjector(Connector):
 
     fills = reads = ("audio",)
 
-    def __init__(self, shape=(64, 32), num_tokens=8, **kwargs):
+    def __init__(self, frames=64, bands=32, num_tokens=8, **kwargs):
         super().__init__(**kwargs)
         self.num_tokens = num_tokens
-        self.proj = nn.Linear(shape[0] * shape[1] // num_tokens, self.out_width)
+        self.proj = nn.Linear(frames * bands // num_tokens, self.out_width)
 
     @property
     def token_count(self):
         return FixedTokenCount(self.num_tokens)
 
     def forward(self, spectrograms):
-        return self.proj(spectrograms.flatten(1).unflatten(1, (self.num_tokens, -1)))
+        frames = spectrograms.transpose(-1, -2).flatten(1)
+        return self.proj(frames.unflatten(1, (self.num_tokens, -1)))
 
     def fill(self, kind, feed):
         return Filled(self(feed.inputs(kind).values).flatten(0, 1))

@@ -20,11 +20,14 @@ class DrawnSize(ResizeSquare):
         self.sizes, self.size_hi = sizes, size_hi
 
     def __call__(self, item):
-        item, side = super().__call__(item), self.size_hi
-        views = [cv2.resize(i, (side,) * 2).transpose(2, 0, 1) for i in item["images"]]
+        item, shape = super().__call__(item), (self.size_hi, self.size_hi)
+        views = [
+            cv2.resize(image, shape).transpose(2, 0, 1)[None]
+            for image in item["images"]
+        ]
+        layouts = tuple(ViewLayout(i.shape[:2], shape) for i in item["images"])
         if views:
-            layouts = tuple(ViewLayout(i.shape[:2], (side,) * 2) for i in item["images"])
-            second = SampleInputs.join([v[None] for v in views], layouts, (), False)
+            second = SampleInputs.join(views, layouts, fills_slots=False)
             item["inputs"] = dict(image_hi=second)
         return item
 

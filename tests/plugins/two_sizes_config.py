@@ -2,6 +2,7 @@
 
 _base_ = "base.py"
 custom_imports = dict(imports="two_sizes")
+codec = dict(type="ShikraCodec", geometry="stretch")
 tower = dict(type="TinyVisionEncoder", width=32, num_layers=1, image_size=64)
 model = dict(
     encoders=dict(second=dict(reads=["image_hi"], random_init=True, **tower)),
@@ -13,7 +14,7 @@ train_dataloader = dict(
         pipeline=[
             dict(type="LoadImages"),
             dict(type="DrawnSize"),
-            dict(type="WriteRegions", codec=dict(type="ShikraCodec", geometry="stretch")),
+            dict(type="WriteRegions", codec=codec),
             dict(type="EncodeConversation"),
             dict(type="PackVLMInputs"),
         ],
