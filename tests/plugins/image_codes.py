@@ -47,7 +47,7 @@ class CodesToImage(Head):
     def on_step(self, step, tokenizer):
         opening, *self.ids = tokenizer.convert_tokens_to_ids(list(self.tokens))
         for row, said in enumerate(step.ids.tolist()):
-            if opening in said[-self.grid**2 :]:
+            if opening in said[-(self.grid**2) :]:
                 step.allow(row, self.ids)
 
     def predict(self, states, samples, feed):

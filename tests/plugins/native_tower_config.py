@@ -3,7 +3,9 @@
 _base_ = "base.py"
 custom_imports = dict(imports="native_tower")
 tower = dict(depth=2, num_heads=2, patch_size=4, embed_dim=32, mlp_ratio=2)
-decoder = dict(_delete_=True, model_type="qwen2_vl_text", vocab_size=640, hidden_size=128)
+decoder = dict(
+    _delete_=True, model_type="qwen2_vl_text", vocab_size=640, hidden_size=128
+)
 decoder.update(intermediate_size=256, num_hidden_layers=2, num_attention_heads=4)
 rope = dict(type="mrope", mrope_section=[4, 6, 6])
 decoder.update(num_key_value_heads=2, rope_scaling=rope)

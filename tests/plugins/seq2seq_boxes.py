@@ -17,7 +17,9 @@ class CellCodec(GroundingCodec):
         super().__init__(**kwargs)
         self.cells = cells
         edges = range(cells + 1)
-        self.special_tokens = tuple(f"<{axis}{edge}>" for axis in "xy" for edge in edges)
+        self.special_tokens = tuple(
+            f"<{axis}{edge}>" for axis in "xy" for edge in edges
+        )
 
     def max_error(self, size):
         return 1 / self.cells
@@ -45,7 +47,9 @@ class BoxTree(Head):
     def tree(self, tokenizer):
         """Token to the tokens that may follow it, for every path of one box."""
         x, y = (
-            tokenizer.convert_tokens_to_ids([f"<{a}{n}>" for n in range(self.cells + 1)])
+            tokenizer.convert_tokens_to_ids(
+                [f"<{a}{n}>" for n in range(self.cells + 1)]
+            )
             for a in "xy"
         )
         end = {tokenizer.eos_token_id: {}}

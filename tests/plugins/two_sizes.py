@@ -23,7 +23,9 @@ class DrawnSize(ResizeSquare):
         item, side = super().__call__(item), self.size_hi
         views = [cv2.resize(i, (side,) * 2).transpose(2, 0, 1) for i in item["images"]]
         if views:
-            layouts = tuple(ViewLayout(i.shape[:2], (side,) * 2) for i in item["images"])
+            layouts = tuple(
+                ViewLayout(i.shape[:2], (side,) * 2) for i in item["images"]
+            )
             second = SampleInputs.join([v[None] for v in views], layouts, (), False)
             item["inputs"] = dict(image_hi=second)
         return item

@@ -13,7 +13,9 @@ train_dataloader = dict(
         pipeline=[
             dict(type="LoadImages"),
             dict(type="DrawnSize"),
-            dict(type="WriteRegions", codec=dict(type="ShikraCodec", geometry="stretch")),
+            dict(
+                type="WriteRegions", codec=dict(type="ShikraCodec", geometry="stretch")
+            ),
             dict(type="EncodeConversation"),
             dict(type="PackVLMInputs"),
         ],
