@@ -5,6 +5,7 @@ which one never sees its kind of input. None needs a change in the package.
 """
 
 import ast
+import json
 import os
 import subprocess
 import sys
@@ -12,14 +13,16 @@ from pathlib import Path
 
 import mmvlm  # noqa: F401  isort: skip
 
+import numpy as np
 import pytest
 import torch
 
 HERE = Path(__file__).parent / "plugins"
 sys.path.insert(0, str(HERE))
 
-from job import train  # noqa: E402
+from job import build, train, weights_of  # noqa: E402
 
+from mmvlm.apis import VLMInferencer  # noqa: E402
 from mmvlm.config import ConfigError, load_config  # noqa: E402
 from mmvlm.config.signatures import accepted_keywords  # noqa: E402
 from mmvlm.datasets.collate import collate_flat  # noqa: E402
@@ -29,7 +32,7 @@ from mmvlm.engine.runner.checkpoint import load_file  # noqa: E402
 from mmvlm.registry import DATASETS, MODELS, SCENE_WRITERS, TRANSFORMS  # noqa: E402
 
 PLUGINS = sorted(path.stem.removesuffix("_config") for path in HERE.glob("*_config.py"))
-FORMATS = ("llava", "refcoco")
+FORMATS = ("llava", "refcoco", "modalities")
 #: What the second rank sees: questions about images without regions, or texts alone
 #: where images are what the plug-in adds.
 REGION_PLUGINS = ("region_encoder", "mask_head", "box_head")
@@ -107,12 +110,17 @@ def test_a_resumed_run_is_the_same_run(trained, name, workspace):
 # Answers ------------------------------------------------------------------------
 
 
-def ask(runner, number=4, **generation):
-    """Let the model answer the first questions of its own data."""
+def first_samples(runner, mode, number=8):
+    """Return the batch of a plug-in's first samples."""
     data = runner.cfg.train_dataloader.dataset.to_dict()
     dataset = DATASETS.build({**data, "pipeline": []})
-    pipeline = runner.processor.pipeline("generate")
-    batch = collate_flat([pipeline(dataset[index]) for index in range(number)])
+    pipeline = runner.processor.pipeline(mode)
+    return collate_flat([pipeline(dataset[index]) for index in range(number)])
+
+
+def ask(runner, **generation):
+    """Let the model answer the first questions of its own data."""
+    batch = first_samples(runner, "generate")
     batch = runner.model.data_preprocessor(batch, False)
     return runner.model.eval().predict(
         batch["inputs"], batch["data_samples"], max_new_tokens=14, **generation
@@ -134,7 +142,7 @@ def force(ids, place=1):
 def check_mask_head(sample, said):
     assert len(sample.pred_masks) == said
     size = sample.layouts[0].original_size
-    assert {(mask.shape, mask.dtype) for mask in sample.pred_masks} == {(size, bool)}
+    assert {(mask.shape, mask.dtype) for mask in sample.pred_masks} == {(size, np.dtype(bool))}
 
 
 def check_box_head(sample, said):
@@ -207,6 +215,34 @@ def test_a_rank_that_never_sees_the_kind_keeps_step(name, workspace, monkeypatch
         assert torch.equal(weight, other[key]), key
 
 
+@pytest.mark.slow
+@pytest.mark.multiproc
+def test_gradients_do_not_depend_on_how_samples_are_dealt(workspace, monkeypatch):
+    monkeypatch.chdir(workspace)
+    torch.set_num_threads(1)
+    one_step, found = str(HERE / "one_step.py"), workspace / "step"
+    before = weights_of(build(one_step, found))
+    steps = {"8 x 1": weights_of(train(one_step, found))}
+    options = dict.fromkeys(["train_dataloader.batch_size"], 4)
+    options["optim_wrapper.accumulative_counts"] = 2
+    steps["4 x 2"] = weights_of(train(one_step, found, **options))
+    options["train_dataloader.batch_size"] = 2
+    two_ranks("job.py", one_step, found, "", json.dumps(options))
+    for rank in (0, 1):
+        steps[f"rank {rank} of 2, 2 x 2"] = torch.load(found / f"rank{rank}.pth")
+
+    expected = steps.pop("8 x 1")
+    losses = read_scalars(found)[0]
+    assert all(losses[f"loss_{name}"] > 0 for name in ("text", "mask_bce", "mask_dice"))
+    for name, weight in expected.items():
+        if name.startswith(("mask.", "connector.", "language_model.lm_head")):
+            assert not torch.equal(weight, before[name]), name
+        for way, weights in steps.items():
+            torch.testing.assert_close(
+                weights[name], weight, atol=1e-5, rtol=1e-5, msg=f"{way}: {name}"
+            )
+
+
 def own_keywords(name, value, path=()):
     """Find dotted paths to keywords that classes of a plug-in's module take."""
     if isinstance(value, dict):
@@ -224,7 +260,8 @@ def own_keywords(name, value, path=()):
 @each_plugin
 def test_a_misspelt_key_is_refused(name):
     cfg = load_config(config(name), check=False)
-    paths = list(own_keywords(name, cfg._cfg_dict))
+    fields = {key: cfg[key] for key in ("model", "train_dataloader")}
+    paths = list(own_keywords(name, fields))
     assert paths
     wrong = {path: f"{path[:-2]}{path[-1]}{path[-2]}" for path in paths}
 
@@ -235,3 +272,43 @@ def test_a_misspelt_key_is_refused(name):
         part, _, keyword = path.rpartition(".")
         assert part in str(error.value) and key.rpartition(".")[2] in str(error.value)
         assert f"Did you mean '{keyword}'" in str(error.value)
+
+
+# What single plug-ins show --------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["two_sizes"])
+def test_images_of_two_sizes_meet_in_a_batch(trained, name):
+    inputs = first_samples(trained, "train")["inputs"].inputs
+
+    assert set(inputs["image"].slot_lens) == {9, 16}
+    assert {shape[1:] for shape in inputs["image"].shapes} == {(36, 36), (48, 48)}
+    assert inputs["image_hi"].values.shape == (8, 3, 64, 64)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["native_tower"])
+def test_positions_have_three_axes(trained, name):
+    batch = first_samples(trained, "train")["inputs"]
+
+    assert batch.text.position_ids.shape == (3, len(batch.text))
+    assert len(set(batch.inputs["image"].slot_lens)) > 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["sound"])
+def test_a_sound_and_a_picture_are_asked_about(trained, name, workspace):
+    talk = VLMInferencer(trained.work_dir, device="cpu")
+    image, sound = (
+        str(workspace / "data" / path)
+        for path in ("images/train/000/000000.png", "audio/train/000/000000.wav")
+    )
+    question, audio = "How many tones sound?", dict(audio=[sound])
+
+    conversation = talk.conversation(image, question, media=audio)
+    reply = talk.chat(image, question, media=audio, max_new_tokens=4)
+
+    assert set(talk.encode([conversation]).inputs) == {"image", "audio"}
+    parts = [{"image": image}, "\n", {"audio": sound}, f"\n{question}"]
+    assert reply and reply == talk.chat(None, parts, max_new_tokens=4)

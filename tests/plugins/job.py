@@ -1,7 +1,7 @@
 """What torchrun starts: train a plug-in, keep the weights of every rank.
 
-Call: job.py CONFIG WORK_DIR FILE [JSON of config options]. The second rank sees the
-questions of FILE, so nothing of what the plug-in adds.
+Call: job.py CONFIG WORK_DIR FILE OPTIONS. If FILE is given, the second rank sees its
+questions, so nothing of what the plug-in adds. OPTIONS is JSON, over the config.
 """
 
 import json
@@ -24,29 +24,39 @@ sys.path.insert(0, str(Path(__file__).parent))
 MAKERS = ("WriteImageCodes", "AnswerWithImage")
 
 
-def train(config, work_dir, file=None, **options):
+def train(config, work_dir, file="", **options):
     """Train a config, on questions of a file if given; return its runner."""
+    runner = build(config, work_dir, file, **options)
+    runner.train()
+    return runner
+
+
+def build(config, work_dir, file="", **options):
+    """Return the runner of a config; see :func:`train`."""
     cfg = load_config(config, cfg_options={f"+{k}": v for k, v in options.items()})
     cfg.work_dir, cfg.log_level = str(work_dir), "ERROR"
     cfg.launcher = "pytorch" if "RANK" in os.environ else "none"
-    if file is not None:
+    if file:
         data = cfg.train_dataloader.dataset.to_dict()
         kept = {key: data[key] for key in ("data_root", "indices")}
         steps = [s for s in data["pipeline"] if s["type"] not in MAKERS]
         others = dict(kept, type="LLaVADataset", pipeline=steps)
         cfg.train_dataloader.dataset = dict(others, ann_file=file)
-    runner = build_runner(cfg)
-    runner.train()
-    return runner
+    return build_runner(cfg)
 
 
-def main(config, work_dir, file, options="{}"):
+def weights_of(runner):
+    """Return a copy of all weights by name."""
+    named = unwrap(runner.model).named_parameters()
+    return {name: weight.detach().clone() for name, weight in named}
+
+
+def main(config, work_dir, file, options):
     """Train, and write ``rank<N>.pth`` into the work dir."""
     torch.set_num_threads(1)
     rank = int(os.environ["RANK"])
-    runner = train(config, work_dir, file if rank else None, **json.loads(options))
-    weights = dict(unwrap(runner.model).named_parameters())
-    torch.save(weights, f"{work_dir}/rank{rank}.pth")
+    runner = train(config, work_dir, file if rank else "", **json.loads(options))
+    torch.save(weights_of(runner), f"{work_dir}/rank{rank}.pth")
 
 
 if __name__ == "__main__":
