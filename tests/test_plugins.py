@@ -142,7 +142,9 @@ def force(ids, place=1):
 def check_mask_head(sample, said):
     assert len(sample.pred_masks) == said
     size = sample.layouts[0].original_size
-    assert {(mask.shape, mask.dtype) for mask in sample.pred_masks} == {(size, np.dtype(bool))}
+    assert {(mask.shape, mask.dtype) for mask in sample.pred_masks} == {
+        (size, np.dtype(bool))
+    }
 
 
 def check_box_head(sample, said):
