@@ -210,6 +210,9 @@ def test_images_of_two_sizes_give_what_each_gives_alone():
         torch.testing.assert_close(own, alone, atol=1e-5, rtol=1e-5)
     model.train()(batch, mode="loss")["loss"].backward()
     assert all(p.grad is not None for p in model.connector.parameters())
+    model.is_sharded = True
+    with pytest.raises(ValueError, match="'image' of 2 sizes in one batch"):
+        model.embed(batch)
 
 
 def test_parts_that_do_not_fit_are_refused():
