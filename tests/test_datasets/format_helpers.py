@@ -59,7 +59,8 @@ def pipeline(codec="ShikraCodec", **encode):
     """Pictures, views, regions as text, tokens."""
     steps = [dict(type="LoadImages"), dict(type="ResizeSquare")]
     if TRANSFORMS.get("WriteRegions") is not None:
-        steps.append(dict(type="WriteRegions", codec=dict(type=codec)))
+        options = dict(geometry="stretch") if codec == "ShikraCodec" else {}
+        steps.append(dict(type="WriteRegions", codec=dict(type=codec, **options)))
     return [*steps, dict(type="EncodeConversation", **encode)]
 
 

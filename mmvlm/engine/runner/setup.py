@@ -194,6 +194,7 @@ def tell_model_about_ranks(model: nn.Module, world_size: int, sharded: bool) -> 
         return
     parts = [part for name, part in model.parts.items() if name != "language_model"]
     trained = any(p.requires_grad for part in parts for p in part.parameters())
+    model.is_sharded = sharded
     model.touch_all_parts = bool(parts) and (trained or sharded)
 
 

@@ -30,6 +30,8 @@ class PartRouting:
 
     #: Whether every rank must run every part in every step; set by the engine.
     touch_all_parts = False
+    #: Whether weights are gathered when a part runs; set by the engine.
+    is_sharded = False
     #: Whether inference encodes equal images of a batch once.
     share_equal_views = True
 
@@ -60,6 +62,15 @@ class PartRouting:
         chosen = [layer for own in layers for layer in own if layer != "*"] or [-1]
         connectors = [part for part in wanted if isinstance(part, Connector)]
         inputs = batch.inputs[kind]
+        if self.is_sharded and inputs.shapes:
+            # Each size is a run of its own, and ranks that gather weights must all
+            # make as many.
+            sizes = len(set(inputs.shapes))
+            raise ValueError(
+                f"samples {list(batch.sample_ids)}: '{kind}' of {sizes} sizes in one "
+                "batch; where weights are sharded (FSDP, ZeRO-3) all must have one "
+                "size. Give the view transform a fixed size, or train under DDP."
+            )
         return [
             (numbers, self._run_encoder(encoder, kind, one, chosen, connectors))
             for numbers, one in inputs.same_shapes()

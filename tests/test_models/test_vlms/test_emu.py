@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from mmvlm.datasets.processor import VLMProcessor
 from mmvlm.models.heads.visual_regression import VisualRegressionHead, regression_rows
 from mmvlm.models.utils.feed import Feed
 from mmvlm.models.utils.token_context import current_tokens
@@ -135,7 +136,8 @@ def test_text_alone_has_no_regression_but_a_graph():
     losses = emu.loss(batch([[1, 5, 6, 2]], 0))
     sum(losses.values()).backward()
 
-    assert set(losses) == {"loss"}
+    assert set(losses) == {"loss", "loss_regression"}
+    assert losses["loss_regression"] == 0
     assert emu.head.stu_regress_head.weight.grad is not None
     assert not emu.head.stu_regress_head.weight.grad.any()
 
@@ -167,6 +169,9 @@ class Words:
     all_special_tokens = ()
     names = {"[IMG]": IMG, "<image>": 29}
 
+    def __len__(self):
+        return 128
+
     def convert_tokens_to_ids(self, tokens):
         if isinstance(tokens, str):
             return self.names.get(tokens, 0)
@@ -178,7 +183,7 @@ class Words:
 
 def bound(emu):
     template = SimpleNamespace(stop_strings=())
-    emu.bind(SimpleNamespace(tokenizer=Words(), template=template))
+    emu.bind(VLMProcessor(Words(), template, steps={}))
     return emu
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from mmvlm.datasets.processor import VLMProcessor
 from mmvlm.models.connectors.base import Filled
 from mmvlm.models.connectors.linear import LinearConnector
 from mmvlm.models.heads.base import Head, LossTerm
@@ -209,6 +210,9 @@ def test_images_of_two_sizes_give_what_each_gives_alone():
         torch.testing.assert_close(own, alone, atol=1e-5, rtol=1e-5)
     model.train()(batch, mode="loss")["loss"].backward()
     assert all(p.grad is not None for p in model.connector.parameters())
+    model.is_sharded = True
+    with pytest.raises(ValueError, match="'image' of 2 sizes in one batch"):
+        model.embed(batch)
 
 
 def test_parts_that_do_not_fit_are_refused():
@@ -446,6 +450,9 @@ class SayHead(Head):
 class Words:
     eos_token_id, unk_token_id, all_special_tokens = None, 0, ()
 
+    def __len__(self):
+        return 128
+
     def convert_tokens_to_ids(self, token):
         return dict(seg=7).get(token, 0)
 
@@ -456,7 +463,7 @@ class Words:
 def test_heads_predict_from_the_states_of_their_tokens():
     model = tiny_vlm(heads=dict(seg=dict(type=SayHead)))
     template = SimpleNamespace(stop_strings=())
-    model.bind(SimpleNamespace(tokenizer=Words(), template=template))
+    model.bind(VLMProcessor(Words(), template, steps={}))
     batch = tiny_batch(text_lens=(5, 9, 7), num_images=(1, 0, 2))
     said = ((1, 3), (2,), ())
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import mmvlm
+from mmvlm.datasets.processor import VLMProcessor
 from mmvlm.models.language_models.hf_causal_lm import HFCausalLM
 from mmvlm.models.vlms.base import VisionLanguageModel
 from mmvlm.registry import MODELS
@@ -24,6 +25,9 @@ class Words:
     unk_token_id = 0
     all_special_tokens = ("<2>",)
 
+    def __len__(self):
+        return 128
+
     def decode(self, ids, skip_special_tokens=False):
         keep = [i for i in ids if not (skip_special_tokens and i == 2)]
         return " ".join(f"<{i}>" for i in keep)
@@ -35,7 +39,7 @@ class Words:
 
 def _bind(model, *stops):
     template = SimpleNamespace(stop_strings=stops)
-    model.bind(SimpleNamespace(tokenizer=Words(), template=template))
+    model.bind(VLMProcessor(Words(), template, steps={}))
     return model
 
 
