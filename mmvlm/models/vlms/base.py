@@ -223,7 +223,7 @@ class VisionLanguageModel(PartRouting, BaseModel):
             if lost:
                 raise ValueError(
                     f"head '{name}' reads {lost}, which the tokenizer lacks; add them "
-                    "to tokenizer.additional_special_tokens."
+                    f"by model.language_model.new_tokens=dict(tokens={lost})."
                 )
             self._head_ids[name] = ids
 
