@@ -36,6 +36,7 @@ FORMATS = ("llava", "refcoco", "modalities")
 #: where images are what the plug-in adds.
 REGION_PLUGINS = ("region_encoder", "mask_head", "box_head")
 MOST_LINES = 25
+FIRST = range(8)
 
 
 def config(name):
@@ -109,17 +110,17 @@ def test_a_resumed_run_is_the_same_run(trained, name, workspace):
 # Answers ------------------------------------------------------------------------
 
 
-def first_samples(runner, mode, number=8):
-    """Return the batch of a plug-in's first samples."""
+def samples_of(runner, mode, rows=FIRST):
+    """Return a batch of a plug-in's own samples, the first ones by default."""
     data = runner.cfg.train_dataloader.dataset.to_dict()
     dataset = DATASETS.build({**data, "pipeline": []})
     pipeline = runner.processor.pipeline(mode)
-    return collate_flat([pipeline(dataset[index]) for index in range(number)])
+    return collate_flat([pipeline(dataset[row]) for row in rows])
 
 
-def ask(runner, **generation):
-    """Let the model answer the first questions of its own data."""
-    batch = runner.model.data_preprocessor(first_samples(runner, "generate"), False)
+def ask(runner, rows=FIRST, **generation):
+    """Let the model answer questions of its own data."""
+    batch = runner.model.data_preprocessor(samples_of(runner, "generate", rows), False)
     options = dict(dict(max_new_tokens=14), **generation)
     return runner.model.eval().predict(
         batch["inputs"], batch["data_samples"], **options
@@ -183,6 +184,20 @@ def test_a_plugin_answers(trained, name):
         assert said or not ids
         if check is not None:
             check(sample, said)
+
+
+@each_plugin
+@pytest.mark.slow
+def test_a_batch_is_answered_as_its_samples_alone(trained, name):
+    names = ("pred_boxes", "pred_masks", "pred_embeds", "pred_image")
+    for row, sample in enumerate(ask(trained, range(4))):
+        (alone,) = ask(trained, [row])
+
+        assert sample.pred_ids == alone.pred_ids and sample.finish == alone.finish
+        for key in [key for key in names if key in sample]:
+            one, other = (getattr(s, key) for s in (sample, alone))
+            one, other = (getattr(b, "xyxy", b) for b in (one, other))
+            torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
 
 
 # Ranks and mistakes -------------------------------------------------------------
@@ -277,9 +292,21 @@ def test_a_misspelt_key_is_refused(name):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("name", ["region_encoder"])
+def test_regions_are_boxes_points_and_masks(trained, name):
+    batch = samples_of(trained, "train", range(16))["inputs"]
+
+    covered = batch.inputs["region"].values.flatten(1)
+    whole = (covered == covered.round()).all(1)
+    one = covered.sum(1) == 1
+    assert (whole & one).any() and (whole & ~one).any() and (~whole).any()
+    assert len(batch.inputs["region"].slot_index) == len(covered)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["two_sizes"])
 def test_images_of_two_sizes_meet_in_a_batch(trained, name):
-    inputs = first_samples(trained, "train")["inputs"].inputs
+    inputs = samples_of(trained, "train")["inputs"].inputs
 
     assert set(inputs["image"].slot_lens) == {9, 16}
     assert {shape[1:] for shape in inputs["image"].shapes} == {(36, 36), (48, 48)}
@@ -289,7 +316,7 @@ def test_images_of_two_sizes_meet_in_a_batch(trained, name):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["native_tower"])
 def test_positions_have_three_axes(trained, name):
-    batch = first_samples(trained, "train")["inputs"]
+    batch = samples_of(trained, "train")["inputs"]
 
     assert batch.text.position_ids.shape == (3, len(batch.text))
     assert len(set(batch.inputs["image"].slot_lens)) > 2

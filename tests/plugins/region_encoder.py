@@ -1,5 +1,6 @@
 """Plug-in: features of an image, pooled under a box, a point or a mask."""
 
+import cv2
 import numpy as np
 import torch
 from torch import nn
@@ -7,6 +8,7 @@ from torch import nn
 from mmvlm.models.connectors.base import Connector, Filled
 from mmvlm.registry import MODELS, TRANSFORMS
 from mmvlm.structures import FixedTokenCount, InputLayout, SampleInputs
+from mmvlm.structures.masks import polygons_to_mask, rle_to_mask
 
 
 @TRANSFORMS.register_module()
@@ -17,7 +19,7 @@ class RegionMasks:
         self.grid = grid
 
     def __call__(self, item):
-        masks = [self._mask(region, item["layouts"]) for region in item["regions"]]
+        masks = [self._mask(region) for region in item["regions"]]
         if masks:
             layouts = [InputLayout("region", one.shape[1:]) for one in masks]
             parent = [region.image for region in item["regions"]]
@@ -25,14 +27,20 @@ class RegionMasks:
             item.setdefault("inputs", {})["region"] = regions
         return item
 
-    def _mask(self, region, layouts):
-        layout, mask = layouts[region.image], np.zeros((1, self.grid, self.grid))
-        x1, y1, x2, y2 = region.boxes.to("pixel").xyxy[0] * np.tile(layout.scale, 2)
-        height, width = np.array(layout.view_size) / self.grid
-        rows = slice(int(y1 / height), max(int(y1 / height) + 1, round(y2 / height)))
-        cols = slice(int(x1 / width), max(int(x1 / width) + 1, round(x2 / width)))
-        mask[0, rows, cols] = 1
-        return mask.astype(np.float32)
+    def _mask(self, region):
+        shape = (self.grid, self.grid)
+        if region.kind == "mask":
+            if region.rles[0]:
+                mask = rle_to_mask(region.rles[0])
+            else:
+                mask = polygons_to_mask(region.polygons[0], region.boxes.size)
+            mask = mask.astype(np.float32)
+            return cv2.resize(mask, shape, interpolation=cv2.INTER_AREA)[None]
+        x1, y1, x2, y2 = region.boxes.to("unit").xyxy[0] * self.grid
+        left, top = (min(int(edge), self.grid - 1) for edge in (x1, y1))
+        mask = np.zeros((1, *shape), np.float32)
+        mask[0, top : max(top + 1, round(y2)), left : max(left + 1, round(x2))] = 1
+        return mask
 
 
 @MODELS.register_module()
