@@ -199,18 +199,20 @@ class ConversationEncoder:
                 start = len(run.text)
                 run.text += piece.text
                 run.said += [(start + a, start + b) for a, b in piece.said]
-                run.marks += [mark.moved(start) for mark in piece.marks]
+                if piece.marks:
+                    run.marks += [mark.moved(start) for mark in piece.marks]
                 if piece.supervised:
                     run.bounds += (start, len(run.text))
         for entry in plan:
             if isinstance(entry, _Run):
                 entry.breaks = self._breaks(entry)
-                entry.marks = [
-                    mark
-                    for mark in entry.marks
-                    if mark.use == "output"
-                    or (mark.use == "input" and mark.kind in lengths)
-                ]
+                if entry.marks:
+                    entry.marks = [
+                        mark
+                        for mark in entry.marks
+                        if mark.use == "output"
+                        or (mark.use == "input" and mark.kind in lengths)
+                    ]
         return plan
 
     def _breaks(self, run: _Run) -> list[int]:
@@ -304,7 +306,8 @@ class ConversationEncoder:
         labels = np.full(len(input_ids), IGNORE_INDEX, np.int64)
         for start, end in trained:
             labels[start:end] = input_ids[start:end]
-        labels[input_ids == SLOT_TOKEN_ID] = IGNORE_INDEX
+        if slots:
+            labels[input_ids == SLOT_TOKEN_ID] = IGNORE_INDEX
         return EncodedSample(input_ids, labels, slots, marks=marks)
 
     def _fill(
