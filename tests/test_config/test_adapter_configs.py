@@ -70,7 +70,7 @@ def test_flamingo_lets_only_the_cross_attention_decay():
     assert decayed and all(".gated_cross_attention." in name for name in decayed)
     assert not any("gate" in n.split(".")[-1] or "norm" in n for n in decayed)
     assert any(name.endswith("attn_gate") for name in others)
-    assert any(name.endswith("embed_tokens.weight") for name in others)
+    assert any(".embed_tokens." in name for name in others)
     assert any(name.startswith("connector.") for name in others)
 
 
@@ -107,8 +107,8 @@ def test_flamingo_trains_resampler_layers_and_embeddings():
     assert tokens == 1
     assert rows["vision_encoder"] == (CLIP_224, 0)
     assert rows["connector"] == (PERCEIVER + 4096,) * 2
-    # One more row for <|endofchunk|>, in embedding and head.
-    trained = 8 * GATED + EMBED_7B + 4096
+    # One more row for <|endofchunk|>, in embedding and head; the former learns.
+    trained = 8 * GATED + 4096
     assert rows["language_model"] == (LLAMA_7B + 2 * 4096 + 8 * GATED, trained)
 
 
@@ -182,7 +182,9 @@ def test_the_doctor_knows_adapters():
 
     cfg = load_config(flat("cogvlm")[0], check=False)
     cfg.model.language_model.adapters[0].type = "VisualExprtAdapter"
-    with pytest.raises(ConfigError, match=r"no such adapters.*'VisualExpertAdapter'"):
+    with pytest.raises(
+        ConfigError, match=r"no such language model adapter.*'VisualExpertAdapter'"
+    ):
         check_config(cfg).raise_on_problems()
     cfg.model.language_model.adapters[0].type = "MLPConnector"
     with pytest.raises(ConfigError, match="MLPConnector is no LanguageModelAdapter"):

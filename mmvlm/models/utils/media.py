@@ -50,8 +50,8 @@ def check_media(
         )
     if takers and connectors and len(givers) != 1:
         raise ValueError(
-            f"{type(takers[0]).__name__} takes media, but of the connectors {names} "
-            f"{len(givers)} give some; use one PerceiverResamplerConnector."
+            f"{type(takers[0]).__name__} takes media, but model.connectors {names} "
+            f"give {len(givers)} of them; use one PerceiverResamplerConnector."
         )
     for taker, giver in itertools.product(takers, givers.values()):
         if taker.media_width != giver.memory_width:

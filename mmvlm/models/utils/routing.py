@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -51,7 +52,7 @@ class PartRouting:
                     found.setdefault(part, []).append(layer)
         return found
 
-    def _encode(self, batch: VLMBatch, name: str, kind: str) -> list:
+    def _encode(self, batch: VLMBatch, name: str, kind: str, *, graph: bool) -> list:
         """Run an encoder once for all its readers; see :class:`Feed`."""
         encoder, wanted = self.encoders[name], self._readers(name, kind)
         layers = list(wanted.values())
@@ -72,7 +73,10 @@ class PartRouting:
                 "size. Give the view transform a fixed size, or train under DDP."
             )
         return [
-            (numbers, self._run_encoder(encoder, kind, one, chosen, connectors))
+            (
+                numbers,
+                self._run_encoder(encoder, kind, one, chosen, connectors, graph=graph),
+            )
             for numbers, one in inputs.same_shapes()
         ]
 
@@ -83,12 +87,13 @@ class PartRouting:
         inputs: Inputs,
         layers: Sequence[int],
         readers: Sequence[Connector],
+        *,
+        graph: bool,
     ) -> Any:
         """Encode inputs of one shape; frozen encoders run without graph."""
         other = (kind,) if len(encoder.reads) > 1 and kind != "image" else ()
         views = [one for one in inputs.layouts if isinstance(one, ViewLayout)]
         options = grid_options(encoder, readers, views)
-        graph = torch.is_grad_enabled()
         values = inputs.values
         # Equal pixels in other grids are other views.
         share = self.share_equal_views and not graph and not options
@@ -105,7 +110,10 @@ class PartRouting:
 
     def feed(self, batch: VLMBatch) -> Feed:
         """Return what parts read of a batch; encoders run when they are read."""
-        return Feed(batch, self._encode, self._find)
+        # A connector whose parts are all frozen reads without graph, which is not yet
+        # inference.
+        encode = partial(self._encode, graph=torch.is_grad_enabled())
+        return Feed(batch, encode, self._find)
 
     def _fill(self, connector: Connector, kind: str, feed: Feed) -> Filled:
         """Let a connector fill; without graph when all that it runs is frozen."""

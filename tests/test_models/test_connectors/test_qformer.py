@@ -294,7 +294,8 @@ def test_a_fuser_hands_the_question_on():
         fuser, projector, vision_spec=fuser.vision_spec, out_width=48
     ).eval()
 
-    assert connector.reads == ("image:1", "question")
+    layers = tuple(f"image:{layer}" for layer in fuser.select_layers)
+    assert connector.reads == (*layers, "question")
     assert connector(make_features(connector)).shape == (3, 5, 48)
 
 

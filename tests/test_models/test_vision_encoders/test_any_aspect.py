@@ -211,11 +211,13 @@ def test_who_takes_no_own_grids_says_so(pictures):
     sliced = SlicedConnector(inner, vision_spec=tower.spec, out_width=48)
 
     with pytest.raises(ValueError, match="SlicedConnector takes views of one grid"):
-        grid_options(tower, sliced, layouts)
+        grid_options(tower, [sliced], layouts)
     with pytest.raises(ValueError, match="HFVisionEncoder takes views of one grid"):
-        grid_options(HFVisionEncoder.tiny(), SlicedConnector.tiny(), layouts)
+        grid_options(HFVisionEncoder.tiny(), [SlicedConnector.tiny()], layouts)
     assert (
-        grid_options(HFVisionEncoder.tiny(), inner, [SliceViews(size=32).layout(9, 9)])
+        grid_options(
+            HFVisionEncoder.tiny(), [inner], [SliceViews(size=32).layout(9, 9)]
+        )
         == {}
     )
 

@@ -460,6 +460,24 @@ class Words:
         return " ".join(map(str, ids))
 
 
+def test_equal_images_are_shared_in_inference_only():
+    frozen = dict(vision_encoder=False, connector=False)
+    model = tiny_vlm(train_parts=frozen)
+    batch = tiny_batch(text_lens=(5, 9), num_images=(1, 1))
+    images = batch.inputs["image"]
+    images.values = images.values[:1].repeat(2, 1, 1, 1)
+    seen = []
+    model.vision_encoder.register_forward_pre_hook(
+        lambda _, args: seen.append(len(args[0]))
+    )
+
+    model.train()(batch, mode="loss")
+    with torch.no_grad():
+        model.eval()(batch)
+
+    assert seen == [2, 1]
+
+
 def test_heads_predict_from_the_states_of_their_tokens():
     model = tiny_vlm(heads=dict(seg=dict(type=SayHead)))
     template = SimpleNamespace(stop_strings=())
