@@ -21,6 +21,7 @@ sys.path.insert(0, str(HERE))
 
 from job import build, train, weights_of  # noqa: E402
 
+from mmvlm import registry  # noqa: E402
 from mmvlm.apis import VLMInferencer  # noqa: E402
 from mmvlm.config import ConfigError, load_config  # noqa: E402
 from mmvlm.config.signatures import accepted_keywords  # noqa: E402
@@ -66,6 +67,17 @@ def trained(workspace, runs, name, monkeypatch):
     if name not in runs:
         runs[name] = train(config(name), workspace / "work" / name)
     return runs[name]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _registries_of_others():
+    """Forget what plug-ins registered: other tests look at all that is registered."""
+    nodes = [n for n in vars(registry).values() if isinstance(n, registry.Registry)]
+    before = [dict(node._module_dict) for node in nodes]
+    yield
+    for node, known in zip(nodes, before, strict=True):
+        node._module_dict.clear()
+        node._module_dict.update(known)
 
 
 def each_plugin(test):
