@@ -44,9 +44,9 @@ class Connector(BaseModule):
         ValueError: for layers that the encoder has not, or another number of them.
     """
 
-    #: Kind of input, or name of the encoder, whose features it reads. As ``fills``,
-    #: a config may set it.
-    source: str = "image"
+    #: Kind of input, or name of the encoder, whose features it reads; None for inputs
+    #: as they are. As ``fills``, a config may set it.
+    source: str | None = "image"
     #: Kinds of inputs whose slots it fills.
     fills: tuple[str, ...] = ("image",)
     #: Channels of ``Filled.memory``; None for connectors that give none.
@@ -61,7 +61,7 @@ class Connector(BaseModule):
     def __init__(
         self,
         *,
-        vision_spec: VisionEncoderSpec,
+        vision_spec: VisionEncoderSpec | None = None,
         out_width: int,
         select_layers: Sequence[int] | None = None,
         init_cfg: dict | list | None = None,
@@ -69,8 +69,13 @@ class Connector(BaseModule):
         super().__init__(init_cfg)
         self.vision_spec = vision_spec
         self.out_width = out_width
-        layers = self.default_layers if select_layers is None else select_layers
-        self.select_layers = tuple(layers)
+        if (vision_spec is None) != (self.source is None):
+            raise ValueError(
+                f"{type(self).__name__}: vision_spec={vision_spec}, but it reads "
+                f"features of {self.source}."
+            )
+        default = () if vision_spec is None else self.default_layers
+        self.select_layers = tuple(default if select_layers is None else select_layers)
         if self.one_layer and len(self.select_layers) != 1:
             raise ValueError(
                 f"{type(self).__name__}: select_layers={list(self.select_layers)}, "

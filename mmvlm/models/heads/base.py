@@ -82,14 +82,16 @@ class Head(BaseModule):
     def loss(
         self, hidden: torch.Tensor, targets: Targets | None, feed: Feed
     ) -> dict[str, LossTerm]:
-        """Return the losses of one batch.
+        """Return the losses of one batch, one for each of ``terms``.
+
+        A head that only predicts has none.
 
         Args:
             hidden (torch.Tensor): (K, Dl), states at :meth:`rows`; K is above 0.
             targets (Targets | None): what to learn.
             feed (Feed): inputs and features of the batch.
         """
-        raise NotImplementedError
+        return {}
 
     def on_step(self, step: GenerationStep, tokenizer: Any) -> None:
         """Take a hand in a step of generation; the default does nothing."""

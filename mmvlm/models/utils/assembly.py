@@ -96,16 +96,13 @@ def build_connectors(
         if isinstance(part, dict):
             source = part.get("source", _class_of(part["type"]).source)
         known: dict[str, Any] = dict(out_width=out_width, specs=specs_of(encoders))
-        if isinstance(part, dict) and encoders:
+        if isinstance(part, dict) and source is not None and encoders:
             known["vision_spec"] = encoders[encoder_of(encoders, source)].spec
-        elif isinstance(part, dict) and "vision_spec" not in part:
-            spec = _parameters(part["type"]).get("vision_spec")
-            if spec is not None and spec.default is spec.empty:
-                raise ValueError(
-                    f"{name} ({part['type']}) reads features of '{source}', but the "
-                    "model has no encoder: give both model.vision_encoder and "
-                    "model.connector."
-                )
+        elif isinstance(part, dict) and source is not None:
+            raise ValueError(
+                f"{name} ({part['type']}) reads features of '{source}', but the model "
+                "has no encoder: give both model.vision_encoder and model.connector."
+            )
         connector = built[name] = build_part(part, **known)
         if connector.out_width != out_width:
             raise ValueError(

@@ -115,13 +115,14 @@ class PartRouting:
         encode = partial(self._encode, graph=torch.is_grad_enabled())
         return Feed(batch, encode, self._find)
 
+    def _towers(self, part: Connector) -> list[VisionEncoder]:
+        """Return the encoders whose features a part reads."""
+        sources = [s for s, layer in map(parse_source, part.reads) if layer is not None]
+        return [self.encoders[encoder_of(self.encoders, one)] for one in sources]
+
     def _fill(self, connector: Connector, kind: str, feed: Feed) -> Filled:
         """Let a connector fill; without graph when all that it runs is frozen."""
-        kinds = [
-            k for k, layer in map(parse_source, connector.reads) if layer is not None
-        ]
-        towers = [self.encoders[encoder_of(self.encoders, one)] for one in kinds]
-        frozen = all(is_frozen(part) for part in (connector, *towers))
+        frozen = all(is_frozen(one) for one in (connector, *self._towers(connector)))
         with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
             return connector.fill(kind, feed)
 
@@ -180,22 +181,20 @@ class PartRouting:
         Ranks that exchange gradients of a part, or gather its weights, must all run
         it; else the others wait for ever.
         """
-        kind = connector.fills[0]
-        tower = self.encoders.get(encoder_of(self.encoders, connector.source))
-        if not filled and kind == connector.source and kind in tower.reads:
+        kind, towers = connector.fills[0], self._towers(connector)
+        if not filled and kind == connector.source:
             example = self.feed(self._example(connector.reads))
             rows, memory = self._fill(connector, kind, example)
             return rows.sum() + (0 if memory is None else memory.sum())
         if set(filled) == set(connector.fills):
             return 0
-        return untouched(connector) + untouched(tower)
+        return sum(map(untouched, (connector, *dict.fromkeys(towers))))
 
     def _touch_head(self, head: Head, feed: Feed) -> torch.Tensor | int:
         """Touch a head without targets; where ranks need it, what it reads too."""
         total = untouched(head)
-        for kind, layer in map(
-            parse_source, head.reads if self.touch_all_parts else ()
-        ):
+        reads = head.reads if self.touch_all_parts else ()
+        for kind, layer in map(parse_source, reads):
             if layer is None or feed.has(kind):
                 continue
             example = self._example([f"{kind}:{layer}"])

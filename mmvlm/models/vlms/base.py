@@ -521,9 +521,10 @@ def _union(
 
 def _check_terms(terms: Mapping[str, LossTerm], counts: Mapping[str, int]) -> None:
     """Hold the counts of losses against what was promised for them."""
-    for name, term in terms.items():
-        if counts.get(name) != term.count:
-            raise ValueError(
-                f"loss '{name}' is a sum of {term.count}, but counts() promised "
-                f"{counts.get(name)}."
+    for name in {**counts, **terms}:
+        found, promised = terms.get(name, LossTerm(0, None)).count, counts.get(name)
+        if found != promised:
+            text = (
+                f"loss '{name}' is a sum of {found}, but counts() promised {promised}."
             )
+            raise ValueError(text)

@@ -7,15 +7,19 @@ import pytest
 import torch
 
 from mmvlm.datasets.processor import VLMProcessor
-from mmvlm.models.connectors.base import Filled
+from mmvlm.models.connectors.base import Connector, Filled
 from mmvlm.models.connectors.linear import LinearConnector
 from mmvlm.models.heads.base import Head, LossTerm
+from mmvlm.models.language_models.hf_causal_lm import HFCausalLM
 from mmvlm.models.utils.assembly import build_part
 from mmvlm.models.utils.feed import parse_source
 from mmvlm.models.vision_encoders.hf_vision import HFVisionEncoder
+from mmvlm.models.vlms.base import VisionLanguageModel
 from mmvlm.structures import (
     SLOT_TOKEN_ID,
     EncodedSample,
+    FixedTokenCount,
+    InputLayout,
     Inputs,
     Targets,
     TokenStream,
@@ -433,6 +437,9 @@ def test_counts_that_lie_and_wrong_weights_are_refused():
     model.detail.counts = lambda batch: dict(detail=1)
     with pytest.raises(ValueError, match=r"'detail' is a sum of 6, .* promised 1"):
         model.loss(batch)
+    model.detail.loss = lambda *_: {}
+    with pytest.raises(ValueError, match=r"'detail' is a sum of None, .* promised 1"):
+        model.loss(batch)
     with pytest.raises(ValueError, match=r"BoxHead: weight=.*\['l1', 'l2'\]"):
         BoxHead(in_width=4, weight=dict(l1=1.0))
 
@@ -458,6 +465,45 @@ class Words:
 
     def decode(self, ids, skip_special_tokens=False):
         return " ".join(map(str, ids))
+
+
+class SoundProjector(Connector):
+    """Sounds as they are, one row each."""
+
+    source = None
+    fills = reads = ("audio",)
+    token_count = FixedTokenCount(1)
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.proj = torch.nn.Linear(6, self.out_width)
+
+    def forward(self, features):
+        raise AssertionError("there are no features")
+
+    def fill(self, kind, feed):
+        return Filled(self.proj(feed.inputs(kind).values))
+
+
+@pytest.mark.parametrize("tower", [False, True])
+def test_a_connector_of_inputs_as_they_are_needs_no_encoder(tower):
+    sound = dict(sound=dict(type=SoundProjector))
+    if tower:
+        model = tiny_vlm(connectors=sound)
+    else:
+        model = VisionLanguageModel(HFCausalLM.tiny(), connectors=sound).eval()
+    values = torch.randn(1, 6)
+    layout = InputLayout("audio", (6,))
+    audio = Inputs(values, (0,), (layout,), torch.tensor([1]), (1,))
+    batch = VLMBatch(dict(text=stream_of([1, P, 5])), dict(audio=audio))
+
+    found = model.embed(batch)[1]
+
+    torch.testing.assert_close(found, model.sound.proj(values)[0])
+    model.touch_all_parts = True
+    text = VLMBatch(dict(text=stream_of([1, 4, 5])))
+    model.train()(text, mode="loss")["loss"].backward()
+    assert all(p.grad is not None for p in model.sound.parameters())
 
 
 def test_equal_images_are_shared_in_inference_only():
