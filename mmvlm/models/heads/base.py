@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -119,3 +119,14 @@ class Head(BaseModule):
     def tiny(cls, in_width: int = 48) -> Head:
         """Build a miniature for tests; override when the constructor needs more."""
         return cls(in_width=in_width)
+
+
+def check_terms(terms: Mapping[str, LossTerm], counts: Mapping[str, int]) -> None:
+    """Hold the counts of losses against what was promised for them."""
+    for name in {**counts, **terms}:
+        found, promised = terms.get(name, LossTerm(0, None)).count, counts.get(name)
+        if found != promised:
+            text = (
+                f"loss '{name}' is a sum of {found}, but counts() promised {promised}."
+            )
+            raise ValueError(text)

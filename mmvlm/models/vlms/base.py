@@ -11,7 +11,7 @@ import torch
 from mmengine.model import BaseModel
 
 from mmvlm.models.connectors.base import Connector
-from mmvlm.models.heads.base import Head, LossTerm
+from mmvlm.models.heads.base import Head, LossTerm, check_terms
 from mmvlm.models.language_models.base import LanguageModel
 from mmvlm.models.language_models.generation_steps import GenerationStep
 from mmvlm.models.utils.assembly import (
@@ -396,7 +396,7 @@ class VisionLanguageModel(PartRouting, BaseModel):
                 continue
             states = hidden[places[number]]
             terms.update(head.loss(states, inputs.targets.get(name), feed))
-        _check_terms(terms, self.loss_counts(inputs))
+        check_terms(terms, self.loss_counts(inputs))
         losses = {}
         for name, term in terms.items():
             denominator = inputs.denominators.get(name)
@@ -517,14 +517,3 @@ def _union(
         return None, list(wanted)
     rows = torch.cat(list(wanted)).unique()
     return rows, [torch.searchsorted(rows, one) for one in wanted]
-
-
-def _check_terms(terms: Mapping[str, LossTerm], counts: Mapping[str, int]) -> None:
-    """Hold the counts of losses against what was promised for them."""
-    for name in {**counts, **terms}:
-        found, promised = terms.get(name, LossTerm(0, None)).count, counts.get(name)
-        if found != promised:
-            text = (
-                f"loss '{name}' is a sum of {found}, but counts() promised {promised}."
-            )
-            raise ValueError(text)
