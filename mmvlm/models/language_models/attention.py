@@ -18,6 +18,7 @@ from torch.nn.functional import dropout as F_dropout
 from torch.nn.functional import scaled_dot_product_attention
 
 from mmvlm.models.ops.cpu_kernels import is_small, small_attention
+from mmvlm.models.utils.tensor_cache import cache_tensors
 
 #: Names under which transformers finds the function of this module, and the one
 #: of FlexAttention.
@@ -177,7 +178,7 @@ def _segment_loop(
     return torch.cat(outputs, 1)
 
 
-@lru_cache(maxsize=8)
+@cache_tensors(8)
 def _window_mask(length: int, window: int | None, device) -> torch.Tensor | None:
     """Boolean (L, L) mask of the last ``window`` positions; None if not needed."""
     if window is None or length <= window:

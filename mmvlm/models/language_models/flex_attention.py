@@ -12,6 +12,8 @@ from typing import Any
 
 import torch
 
+from mmvlm.models.utils.tensor_cache import cache_tensors
+
 from .attention import (
     FLEX_ATTENTION,
     note_segment_call,
@@ -81,7 +83,7 @@ def flex_segment_attention(
     return out.transpose(1, 2).contiguous(), None
 
 
-@lru_cache(maxsize=8)
+@cache_tensors(8)
 def _block_mask(lengths: tuple[int, ...], window: int | None, device: Any) -> Any:
     """Build the block mask of a batch once; all layers share it."""
     from torch.nn.attention.flex_attention import create_block_mask

@@ -8,7 +8,6 @@ that its reader takes; sums are still taken in float32.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +16,7 @@ import torch
 import torch.nn.functional as F
 
 from mmvlm.models.utils.even_shapes import POSITIONS, ROWS, round_up
+from mmvlm.models.utils.tensor_cache import cache_tensors
 from mmvlm.utils.precision import narrow_dtype
 
 
@@ -48,7 +48,7 @@ def small_attention(
     return out.unflatten(0, query.shape[:2])
 
 
-@functools.lru_cache(maxsize=16)
+@cache_tensors(16)
 def _causal_bias(length: int, dtype: torch.dtype) -> torch.Tensor:
     return torch.full((length, length), -torch.inf, dtype=dtype).triu(1)
 

@@ -13,6 +13,8 @@ import torch
 from mmengine.logging import print_log
 from torch.nn import functional as F
 
+from mmvlm.models.utils.tensor_cache import cache_tensors
+
 from .compiled import load_ops
 
 #: Height and width of every level.
@@ -261,12 +263,12 @@ def _cuda(
     )
 
 
-@functools.lru_cache(maxsize=32)
+@cache_tensors(32)
 def _level_tensors(
     shapes: Shapes, device: torch.device
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return int64 shapes and starts; kept, so that steps copy nothing to a GPU."""
-    sizes = torch.tensor(shapes, dtype=torch.int64)
+    sizes = torch.tensor(shapes, dtype=torch.int64, device="cpu")
     areas = sizes.prod(1)
     return sizes.to(device), (areas.cumsum(0) - areas).to(device)
 
