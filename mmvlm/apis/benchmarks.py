@@ -136,8 +136,8 @@ def run_benchmarks(
                 identity[run.benchmark.name] = own
                 run.prepare({**identity["model"], **own}, options.fresh)
 
-        ranks.begin(prepare)
         try:
+            ranks.begin(prepare)
             for run in runs:
                 run.run_share(ranks)
             if ranks.rank:

@@ -101,7 +101,7 @@ class Questions(Dataset):
                     f"first is {next(iter(known))!r}."
                 )
             self.positions = [known[uid] for uid in only]
-            del self.uids
+            del self.facts, self.uids  # they were of all questions
 
     def __len__(self) -> int:
         return len(self.positions)
