@@ -38,6 +38,8 @@ class Doctor(Findings):
                 self._field(name, value, positions.FIELDS[name])
             elif name in positions.DATALOADERS:
                 self._dataloader(name, value)
+            elif name == "benchmark":
+                self._benchmark(name, value)
             elif name in positions.PLAIN_FIELDS:
                 self._plain(name, value)
             elif not self._is_helper(name):
@@ -45,6 +47,7 @@ class Doctor(Findings):
                     *positions.FIELDS,
                     *positions.DATALOADERS,
                     *positions.PLAIN_FIELDS,
+                    "benchmark",
                 }
                 self.report(
                     name,
@@ -124,6 +127,24 @@ class Doctor(Findings):
             if key in positions.BY_KEY:
                 registry = positions.BY_KEY[key]
                 self._value(f"{name}.{key}", value[key], registry, must=True)
+
+    def _benchmark(self, name: str, value: Any) -> None:
+        """Check the data of a benchmark; see :class:`Benchmark`."""
+        from mmvlm.evaluation.benchmark import Benchmark, faults
+
+        if not isinstance(value, dict):
+            self.report(name, f"expected a dict, got {type(value).__name__}.")
+            return
+        accepted = accepted_keywords(Benchmark)
+        self._keywords(name, value, accepted, "a benchmark")
+        for keyword in sorted(accepted.required - set(value)):
+            self.report(
+                name, f"required keyword '{keyword}' of a benchmark is missing."
+            )
+        for key in value:
+            self._child(name, key, value[key], positions.BY_KEY["scorer"])
+        for key, message in faults(value):
+            self.report(f"{name}.{key}", message, value[key])
 
     # -- components ---------------------------------------------------------
 

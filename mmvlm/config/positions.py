@@ -36,6 +36,7 @@ BY_KEY: dict[str, Registry] = {
     "visualizer": nodes.VISUALIZERS,
     "metric": nodes.METRICS,
     "metrics": nodes.METRICS,
+    "scorer": nodes.SCORERS,
     "init_cfg": root.WEIGHT_INITIALIZERS,
     "data_preprocessor": nodes.MODELS,
     "adapters": nodes.MODELS,

@@ -1,0 +1,79 @@
+"""Benchmarks as configs: the doctor's eye on them."""
+
+import pytest
+
+from mmvlm.config import ConfigError, load_config
+from mmvlm.evaluation.benchmark import Benchmark
+from mmvlm.evaluation.scorers.base import MeanScorer
+from mmvlm.registry import SCORERS
+
+TEXT = """
+benchmark = dict(
+    name="tiny_scenes",
+    title="TinyScenes",
+    split="test",
+    source="generated",
+    dataset=dict(type="LLaVADataset", data_root="data/tiny", ann_file="test.json"),
+    generation=dict(max_new_tokens=8),
+    scorer=dict(type="LettersScorer"),
+    headline="acc",
+)
+"""
+
+
+@pytest.fixture(autouse=True)
+def letters_scorer():
+    class LettersScorer(MeanScorer):
+        def judge(self, record):
+            return dict(score=record["text"] == record["reference"], parsed=True)
+
+    SCORERS.register_module(module=LettersScorer)
+    yield
+    del SCORERS._module_dict["LettersScorer"]
+
+
+def load(folder, text):
+    path = folder / "tiny.py"
+    path.write_text(text)
+    return load_config(path)
+
+
+def test_a_benchmark_passes_the_doctor(tmp_path):
+    cfg = load(tmp_path, TEXT)
+
+    benchmark = Benchmark(**cfg.benchmark)
+
+    assert (benchmark.name, benchmark.cluster, benchmark.ceiling) == (
+        *("tiny_scenes", "image"),
+        100.0,
+    )
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("headline=", "headlin=", "unexpected keyword 'headlin' for a benchmark"),
+        ('headline="acc",', "", "required keyword 'headline' of a benchmark"),
+        ("max_new_tokens", "max_tokens", "unexpected keyword 'max_tokens'"),
+        ('"LettersScorer"', '"LetterScorer"', "no such scorer. Did you mean"),
+        ('"test.json"', '"test.json", annfile=1', "unexpected keyword 'annfile'"),
+        ('"test.json"', '"test.json", pipeline=[]', "'pipeline' is no matter of"),
+        ('"tiny_scenes"', '"Tiny Scenes"', "expected lower-case letters"),
+        ('split="test"', "split=3", "benchmark.split=3"),
+        ("benchmark = dict(", "benchmarks = dict(", "unknown top-level field"),
+    ],
+)
+def test_the_doctor_names_what_is_wrong(tmp_path, old, new, message):
+    assert old in TEXT
+
+    with pytest.raises(ConfigError) as error:
+        load(tmp_path, TEXT.replace(old, new))
+
+    assert message in str(error.value)
+
+
+def test_a_benchmark_of_python_refuses_what_the_doctor_refuses():
+    fields = dict(title="", split="", source="", scorer={}, headline="acc")
+
+    with pytest.raises(ValueError, match="'views' is no matter of"):
+        Benchmark(name="a", dataset=dict(views=1), **fields)
