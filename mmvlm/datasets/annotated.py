@@ -138,8 +138,10 @@ class AnnotatedImageDataset(ConversationDataset):
         size = self._size(record, own[0]) if own else None
         annotation = self._annotation(record, size)
         conversation = self.task(annotation, images, rng)
-        return self._evaluated(conversation, annotation) if self.evaluate else (
-            conversation
+        return (
+            self._evaluated(conversation, annotation)
+            if self.evaluate
+            else (conversation)
         )
 
     def _evaluated(

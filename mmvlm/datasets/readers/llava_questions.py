@@ -86,13 +86,14 @@ class LLaVAQuestionsDataset(QuestionDataset):
             return None
         path, found = self._beside(file), {}
         for line in JSONLines(path):
-            keys = [k for k in fields if isinstance(line.value, dict) and k in line.value]
+            value = line.value if isinstance(line.value, dict) else {}
+            keys = [field for field in fields if field in value]
             if not keys:
                 raise ValueError(
                     f"'{path}': {line.reason or f'line {line.number}'} expected one of "
                     f"the fields {list(fields)}."
                 )
-            found[str(line.value[keys[0]])] = line.value
+            found[str(value[keys[0]])] = value
         return found
 
     def _entries(self, raw: Any) -> list[dict]:
@@ -106,7 +107,8 @@ class LLaVAQuestionsDataset(QuestionDataset):
             image=None if raw.get("image") is None else need_text(raw, "image"),
             question=need_text(raw, "text"),
         )
-        for field, name in (("_answer", self.answer_file), ("_context", self.context_file)):
+        files = dict(_answer=self.answer_file, _context=self.context_file)
+        for field, name in files.items():
             if field in raw and not isinstance(meta.pop(field), dict):
                 raise ValueError(f"'{name}' has nothing of it.")
         if "_answer" in raw:

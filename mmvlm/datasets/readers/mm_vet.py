@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 from mmvlm.datasets.io.annotation_files import need_text
 from mmvlm.datasets.io.json_tables import load_table, others_of, record_of, texts_of
@@ -26,7 +26,7 @@ class MMVetDataset(QuestionDataset):
         **kwargs: see :class:`QuestionDataset`.
     """
 
-    default_task = dict(type="VisualQuestionAnswering")
+    default_task: ClassVar[dict] = dict(type="VisualQuestionAnswering")
 
     def _records_of_file(self) -> Iterator[tuple[Any, Any]]:
         for key, raw in load_table(self.ann_file, dict).items():

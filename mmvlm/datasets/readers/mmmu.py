@@ -24,8 +24,8 @@ class MMMUDataset(QuestionDataset):
     """MMMU: college questions in 30 subjects, with choices or open.
 
     Parquet files, one per subject and split (``<Subject>/validation-00000-of-00001``),
-    with the columns ``id`` (``validation_<Subject>_<number>``), ``question``, ``options``
-    (a list, as text), ``answer`` (a letter, a text, or a list as text),
+    with the columns ``id`` (``validation_<Subject>_<number>``), ``question``,
+    ``options`` (a list, as text), ``answer`` (a letter, a text, or a list as text),
     ``question_type``, ``image_1`` to ``image_7``, ``subfield``, ... ``<image 1>`` in a
     question stays as it is. ``meta['category']`` is the subject. Paper: Yue et al.,
     "MMMU: A Massive Multi-discipline Multimodal Understanding and Reasoning Benchmark",
@@ -58,7 +58,9 @@ class MMMUDataset(QuestionDataset):
         ),
     )
 
-    def __init__(self, ann_file: str, *, pictures: str = "first", **kwargs: Any) -> None:
+    def __init__(
+        self, ann_file: str, *, pictures: str = "first", **kwargs: Any
+    ) -> None:
         if pictures not in _TAKES:
             raise ValueError(f"pictures={pictures!r}: expected one of {_TAKES}.")
         self.pictures = pictures
@@ -116,7 +118,9 @@ class MMMUDataset(QuestionDataset):
             for name, value in raw.items()
             if name not in ("id", "question", "options", "answer", "_images")
         }
-        meta |= dict(category="_".join(parts[1:-1]) or key, num_images=len(raw["_images"]))
+        meta |= dict(
+            category="_".join(parts[1:-1]) or key, num_images=len(raw["_images"])
+        )
         entry = dict(
             id=key,
             image=(images[0] if len(images) == 1 else images) if images else None,

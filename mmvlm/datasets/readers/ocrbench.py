@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 from mmvlm.datasets.io.annotation_files import need, need_text
 from mmvlm.datasets.io.json_tables import load_table, others_of, record_of
@@ -17,8 +17,8 @@ class OCRBenchDataset(QuestionDataset):
     """OCRBench: text in pictures of 29 sets, a thousand questions.
 
     ``OCRBench.json`` is a list of ``{"dataset_name", "id", "image_path", "question",
-    "answers" (a text or a list), "type"}``. Ids begin anew in each set, so a sample's id
-    is ``<dataset_name>/<number in the file>``. ``meta['category']`` is the type. Paper:
+    "answers" (a text or a list), "type"}``. Ids begin anew in each set, so a sample's
+    id is ``<dataset_name>/<number in the file>``. ``meta['category']`` is the type. Paper:
     Liu et al., "OCRBench: On the Hidden Mystery of OCR in Large Multimodal Models",
     arXiv 2305.07895.
 
@@ -27,7 +27,7 @@ class OCRBenchDataset(QuestionDataset):
         **kwargs: see :class:`QuestionDataset`.
     """
 
-    default_task = dict(type="VisualQuestionAnswering")
+    default_task: ClassVar[dict] = dict(type="VisualQuestionAnswering")
 
     def _records_of_file(self) -> Iterator[tuple[Any, Any]]:
         for number, raw in enumerate(load_table(self.ann_file, list)):

@@ -7,11 +7,17 @@ import base64
 import binascii
 import csv
 import hashlib
+import io
+import logging
+import os
 import string
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
+from mmengine.logging import print_log
+
 from mmvlm.datasets.io.annotation_files import need_text
+from mmvlm.datasets.io.file_patterns import expand_files
 from mmvlm.registry import DATASETS
 from mmvlm.structures import Conversation
 
@@ -24,6 +30,11 @@ _LONGEST_INDEX = 64
 _LARGEST_CELL = 2**31 - 1
 #: What a reference to a picture inside the table begins with.
 _INSIDE = "@"
+#: Number of the group of an index.
+_GROUPS: dict[str, Callable[[int], int]] = {
+    "circular": lambda index: index % 1_000_000,
+    "pairs": lambda index: (index - 1) // 2,
+}
 
 
 @DATASETS.register_module()
@@ -31,8 +42,8 @@ class OptionTSVDataset(QuestionDataset):
     """A table of questions with pictures inside, one row per question.
 
     The columns are ``index, question, A, B, ..., answer, category, l2-category, hint,
-    image | image_path``. ``image`` is a picture in base64, the index of another row that
-    holds it, or a list of either; ``image_path`` a file below ``image_prefix``. Rows
+    image | image_path``. ``image`` is a picture in base64, the index of another row
+    that holds it, or a list of either; ``image_path`` a file below ``image_prefix``. Rows
     without a picture are asked as text (VLMEvalKit leaves them out). Options are the
     columns of capital letters up to the first that is empty. Without options the answer
     is a text, or a list of texts that are all right. All other columns are kept in
@@ -46,11 +57,19 @@ class OptionTSVDataset(QuestionDataset):
     MM 2024.
 
     Args:
-        ann_file (str): the table.
+        ann_file (str): the table, or a pattern of several (see :func:`expand_files`);
+            a sample's id then begins with the name of its file.
+        with_image (bool | None): only rows with (without) a picture; None takes both.
+            VLMEvalKit scores rows with a picture only. What it leaves out is counted
+            and logged.
+        item_groups (str | None): what ``meta['group']`` is, the items that count
+            together: ``circular`` (rows whose indices differ by millions: MMBench's
+            copies with moved options) or ``pairs`` (1 and 2, 3 and 4, ...: MMVP).
         **kwargs: see :class:`QuestionDataset`.
 
     Raises:
-        ValueError: naming the file, when it is no table of that kind.
+        FileNotFoundError: when no file is found.
+        ValueError: for unknown ``item_groups``; naming the file, when it is no table of that kind.
     """
 
     default_task: ClassVar[dict] = dict(
@@ -60,9 +79,55 @@ class OptionTSVDataset(QuestionDataset):
         suffix="Please select the correct answer from the options above. \n",
     )
 
+    def __init__(
+        self,
+        ann_file: str,
+        *,
+        with_image: bool | None = None,
+        item_groups: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if item_groups not in (None, *_GROUPS):
+            raise ValueError(
+                f"item_groups={item_groups!r}: expected one of {list(_GROUPS)}."
+            )
+        self.item_groups = item_groups
+        root = kwargs.get("data_root") or ""
+        names = expand_files(root, ann_file, (".tsv",))
+        self.files = [os.path.join(root, name) for name in names]
+        self.with_image = with_image
+        super().__init__(names[0], **kwargs)
+
+    def _sources(self) -> list[str]:
+        return self.files
+
+    def _row_options(self) -> dict:
+        own = dict(with_image=self.with_image, item_groups=self.item_groups)
+        return {**super()._row_options(), **own}
+
     def _records_of_file(self) -> Iterator[tuple[Any, Any]]:
-        header, pictures = self._pictures_of_rows()
-        for number, (place, cells) in enumerate(self._rows_of_table()):
+        left_out = 0
+        for number, path in enumerate(self.files):
+            prefix = f"{os.path.splitext(os.path.basename(path))[0]}/"
+            for name, row in self._records_of_table(number):
+                if isinstance(row, dict):
+                    row["_prefix"] = prefix if len(self.files) > 1 else ""
+                    shown = bool(row["_images"])
+                    if self.with_image is not None and shown != self.with_image:
+                        left_out += 1
+                        continue
+                yield name, row
+        if left_out:
+            print_log(
+                f"dataset '{self.name}': with_image={self.with_image} leaves out "
+                f"{left_out} rows.",
+                logger="current",
+                level=logging.INFO,
+            )
+
+    def _records_of_table(self, file: int) -> Iterator[tuple[Any, Any]]:
+        header, pictures = self._pictures_of_rows(file)
+        for number, (place, cells) in enumerate(_rows_of_table(self.files[file])):
             if number == 0:
                 continue
             name = cells[header.index("index")] if len(cells) > 0 else ""
@@ -72,51 +137,23 @@ class OptionTSVDataset(QuestionDataset):
                 continue
             row = dict(zip(header, cells, strict=True))
             try:
-                row["_images"] = self._references(row, place, header, pictures)
+                inside = f"{_INSIDE}{file}:{place[0]}:{place[1]}"
+                row["_images"] = _references(row, inside, header, pictures)
             except ValueError as error:
                 yield name or f"row {number}", error
                 continue
             yield name or f"row {number}", row
 
-    # The table -----------------------------------------------------------------
-
-    def _rows_of_table(self) -> Iterator[tuple[tuple[int, int], list[str]]]:
-        """Yield where a row begins and ends, in bytes, and its cells; header first.
-
-        Raises:
-            ValueError: naming the file.
-        """
-        csv.field_size_limit(_LARGEST_CELL)
-        end = 0
-
-        def lines(file: Any) -> Iterator[str]:
-            nonlocal end
-            for line in file:
-                end += len(line)
-                yield line.decode("utf-8-sig" if end == len(line) else "utf-8")
-
-        try:
-            with open(self.ann_file, "rb") as file:
-                start = 0
-                for cells in csv.reader(lines(file), delimiter="\t"):
-                    if cells:
-                        yield (start, end), cells
-                    start = end
-        except (UnicodeDecodeError, csv.Error) as error:
-            raise ValueError(
-                f"annotation file '{self.ann_file}' is no table of UTF-8 text: {error} "
-                f"(row at byte {end})."
-            ) from error
-
-    def _pictures_of_rows(self) -> tuple[list[str], dict[str, str]]:
+    def _pictures_of_rows(self, file: int) -> tuple[list[str], dict[str, str]]:
         """Return the header, and for each row with one picture its reference."""
-        rows = self._rows_of_table()
+        path = self.files[file]
+        rows = _rows_of_table(path)
         _, header = next(rows, (None, []))
         header = [name.strip() for name in header]
         missing = {"index", "question"} - set(header)
         if missing or len(set(header)) != len(header):
             raise ValueError(
-                f"annotation file '{self.ann_file}': expected columns 'index' and "
+                f"annotation file '{path}': expected columns 'index' and "
                 f"'question', each once, it has {header!r:.200}."
             )
         pictures: dict[str, str] = {}
@@ -127,39 +164,9 @@ class OptionTSVDataset(QuestionDataset):
                 content = cells[column] if len(cells) == len(header) else ""
                 if len(content) > _LONGEST_INDEX and not content.startswith("["):
                     digest = hashlib.blake2b(content.encode(), digest_size=16).digest()
-                    place = f"{_INSIDE}{start}:{end}:{column}"
+                    place = f"{_INSIDE}{file}:{start}:{end}:{column}"
                     pictures[cells[index]] = first.setdefault(digest, place)
         return header, pictures
-
-    def _references(
-        self,
-        row: dict,
-        place: tuple[int, int],
-        header: list[str],
-        pictures: dict[str, str],
-    ) -> list[str]:
-        """Return references of a row's pictures.
-
-        Raises:
-            ValueError: for an index of a row without a picture, or a damaged list.
-        """
-        content = row.get("image", "")
-        if _is_missing(content):
-            path = row.get("image_path", "")
-            return [] if _is_missing(path) else _items(path)
-        if not content.startswith("["):
-            if len(content) > _LONGEST_INDEX:
-                return [pictures[row["index"]]]
-            if content not in pictures:
-                raise ValueError(f"'image' is {content!r}: no row of it has a picture.")
-            return [pictures[content]]
-        column, found = header.index("image"), []
-        for number, item in enumerate(_items(content)):
-            if len(item) <= _LONGEST_INDEX and item in pictures:
-                found.append(pictures[item])
-            else:
-                found.append(f"{_INSIDE}{place[0]}:{place[1]}:{column}:{number}")
-        return found
 
     def _content(self, reference: str) -> Any:
         """Return a picture: its bytes, or a path for a file beside the table.
@@ -169,20 +176,21 @@ class OptionTSVDataset(QuestionDataset):
         """
         if not reference.startswith(_INSIDE):
             return reference
-        start, end, column, *number = map(int, reference[1:].split(":"))
-        with open(self.ann_file, "rb") as file:
-            file.seek(start)
-            text = file.read(end - start).decode("utf-8-sig")
+        file, start, end, column, *number = map(int, reference[1:].split(":"))
+        with open(self.files[file], "rb") as source:
+            source.seek(start)
+            text = source.read(end - start).decode("utf-8-sig")
         csv.field_size_limit(_LARGEST_CELL)
-        cell = next(csv.reader(text.splitlines(keepends=True), delimiter="\t"))[column]
+        lines = io.StringIO(text, newline="")
+        cell = next(csv.reader(lines, delimiter="\t"))[column]
         if number:
             cell = _items(cell)[number[0]]
         try:
             return base64.b64decode(cell.strip(), validate=True)
         except (binascii.Error, ValueError) as error:
-            raise ValueError(f"'image' at byte {start} is no base64: {error}.") from error
-
-    # Entries ---------------------------------------------------------------------
+            raise ValueError(
+                f"'image' at byte {start} is no base64: {error}."
+            ) from error
 
     def _entries(self, raw: Any) -> list[dict]:
         if isinstance(raw, ValueError):
@@ -192,7 +200,7 @@ class OptionTSVDataset(QuestionDataset):
             raise ValueError("'index' is empty.")
         images = raw["_images"]
         entry = dict(
-            id=index,
+            id=f"{raw['_prefix']}{index}",
             question_id=int(index) if _is_number(index) else index,
             image=(images[0] if len(images) == 1 else images) if images else None,
             question=need_text(raw, "question"),
@@ -200,13 +208,18 @@ class OptionTSVDataset(QuestionDataset):
         )
         letters = _letters(raw)
         choices = [raw[letter] for letter in letters]
-        used = {"index", "question", "hint", "image", "image_path", "_images"}
+        used = {"index", "question", "hint", "image", "image_path"}
+        used |= {"_images", "_prefix"}
         known = set(string.ascii_uppercase) | used
         meta = {
             key: value
             for key, value in raw.items()
             if key not in known and not _is_missing(value)
         }
+        if self.item_groups is not None:
+            if not isinstance(entry["question_id"], int):
+                raise ValueError(f"'index' must be a number, got {index!r:.40}.")
+            meta["group"] = _GROUPS[self.item_groups](entry["question_id"])
         answer = meta.pop("answer", None)
         if choices:
             entry["choices"] = choices
@@ -219,6 +232,67 @@ class OptionTSVDataset(QuestionDataset):
     def _conversation(self, record: dict, images: list, rng: Any) -> Conversation:
         shown = [self._content(reference) for reference in images]
         return super()._conversation(record, shown, rng)
+
+
+def _rows_of_table(path: str) -> Iterator[tuple[tuple[int, int], list[str]]]:
+    """Yield where a row begins and ends, in bytes, and its cells; header first.
+
+    Raises:
+        ValueError: naming the file.
+    """
+    csv.field_size_limit(_LARGEST_CELL)
+    end = 0
+
+    def lines(file: Any) -> Iterator[str]:
+        nonlocal end
+        for line in file:
+            first = end == 0
+            end += len(line)
+            yield line.decode("utf-8-sig" if first else "utf-8")
+
+    try:
+        with open(path, "rb") as file:
+            start = 0
+            for cells in csv.reader(lines(file), delimiter="\t"):
+                if cells:
+                    yield (start, end), cells
+                start = end
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(
+            f"annotation file '{path}' is no table of UTF-8 text: {error} (row at byte "
+            f"{end})."
+        ) from error
+
+
+def _references(
+    row: dict, inside: str, header: list[str], pictures: dict[str, str]
+) -> list[str]:
+    """Return references of a row's pictures.
+
+    Args:
+        row (dict): cells by column.
+        inside (str): where the row lies.
+        header (list[str]): columns.
+        pictures (dict[str, str]): reference of the picture of each row.
+
+    Raises:
+        ValueError: for an index of a row without a picture, or a damaged list.
+    """
+    content = row.get("image", "")
+    if _is_missing(content):
+        path = row.get("image_path", "")
+        return [] if _is_missing(path) else _items(path)
+    if not content.startswith("["):
+        if len(content) > _LONGEST_INDEX:
+            return [pictures[row["index"]]]
+        if content not in pictures:
+            raise ValueError(f"'image' is {content!r}: no row of it has a picture.")
+        return [pictures[content]]
+    column, found = header.index("image"), []
+    for number, item in enumerate(_items(content)):
+        is_index = len(item) <= _LONGEST_INDEX and item in pictures
+        found.append(pictures[item] if is_index else f"{inside}:{column}:{number}")
+    return found
 
 
 def _is_missing(cell: str) -> bool:
@@ -242,7 +316,9 @@ def _letters(row: dict) -> str:
 def _place(answer: str, letters: str) -> int:
     place = letters.find(answer.strip()) if len(answer.strip()) == 1 else -1
     if place < 0:
-        raise ValueError(f"'answer' must be one of {list(letters)}, got {answer!r:.40}.")
+        raise ValueError(
+            f"'answer' must be one of {list(letters)}, got {answer!r:.40}."
+        )
     return place
 
 

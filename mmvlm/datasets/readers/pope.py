@@ -29,8 +29,8 @@ class POPEDataset(QuestionDataset):
     al., "Evaluating Object Hallucination in Large Vision-Language Models", EMNLP 2023.
 
     Args:
-        ann_file (str): files, ``coco_pope_{random,popular,adversarial}.json``, or one of
-            them (see :func:`expand_files`); the last word of a name is the subset.
+        ann_file (str): files, ``coco_pope_{random,popular,adversarial}.json``, or one
+            of them (see :func:`expand_files`); the last word of a name is the subset.
         **kwargs: see :class:`QuestionDataset`.
 
     Raises:

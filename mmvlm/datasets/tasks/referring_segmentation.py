@@ -12,8 +12,8 @@ from mmvlm.structures.masks import union_rle
 
 from .base import DataTask, NothingToAsk
 from .draws import draws_of
-from .selecting import only_target
 from .segmentation import ANSWERS, NAME_QUESTIONS, has_mask, mask_region
+from .selecting import only_target
 from .templates import TemplatePool
 
 
