@@ -18,9 +18,9 @@ class OCRBenchDataset(QuestionDataset):
 
     ``OCRBench.json`` is a list of ``{"dataset_name", "id", "image_path", "question",
     "answers" (a text or a list), "type"}``. Ids begin anew in each set, so a sample's
-    id is ``<dataset_name>/<number in the file>``. ``meta['category']`` is the type. Paper:
-    Liu et al., "OCRBench: On the Hidden Mystery of OCR in Large Multimodal Models",
-    arXiv 2305.07895.
+    id is ``<dataset_name>/<number in the file>``. ``meta['category']`` is the type.
+    Paper: Liu et al., "OCRBench: On the Hidden Mystery of OCR in Large Multimodal
+    Models", arXiv 2305.07895.
 
     Args:
         ann_file (str): annotation file.

@@ -43,11 +43,11 @@ class OptionTSVDataset(QuestionDataset):
 
     The columns are ``index, question, A, B, ..., answer, category, l2-category, hint,
     image | image_path``. ``image`` is a picture in base64, the index of another row
-    that holds it, or a list of either; ``image_path`` a file below ``image_prefix``. Rows
-    without a picture are asked as text (VLMEvalKit leaves them out). Options are the
-    columns of capital letters up to the first that is empty. Without options the answer
-    is a text, or a list of texts that are all right. All other columns are kept in
-    ``meta``, and equal pictures have one reference, so that a picture that stands in
+    that holds it, or a list of either; ``image_path`` a file below ``image_prefix``.
+    Rows without a picture are asked as text (VLMEvalKit leaves them out). Options are
+    the columns of capital letters up to the first that is empty. Without options the
+    answer is a text, or a list of texts that are all right. All other columns are kept
+    in ``meta``, and equal pictures have one reference, so that a picture that stands in
     many rows is one cluster.
 
     About thirty sets of VLMEvalKit, and LLaVA's ``mmbench_dev_20230712.tsv``, are read
@@ -69,7 +69,8 @@ class OptionTSVDataset(QuestionDataset):
 
     Raises:
         FileNotFoundError: when no file is found.
-        ValueError: for unknown ``item_groups``; naming the file, when it is no table of that kind.
+        ValueError: for unknown ``item_groups``; naming the file, when it is no table of
+            that kind.
     """
 
     default_task: ClassVar[dict] = dict(
@@ -248,6 +249,11 @@ def _rows_of_table(path: str) -> Iterator[tuple[tuple[int, int], list[str]]]:
         for line in file:
             first = end == 0
             end += len(line)
+            if not line.endswith(b"\n"):
+                raise ValueError(
+                    f"annotation file '{path}' ends inside its last row: it was cut. "
+                    "Fetch it again; a whole table ends with a line break."
+                )
             yield line.decode("utf-8-sig" if first else "utf-8")
 
     try:

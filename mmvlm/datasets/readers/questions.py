@@ -165,7 +165,8 @@ class QuestionDataset(AnnotatedImageDataset):
             if one.choices:
                 meta["choices"], meta["choice"] = list(one.choices), one.choice
         else:
-            meta = dict(question_ids=[one.id for one in questions])
+            keys = [entry["question_id"] for entry in row["questions"]]
+            meta = dict(question_ids=keys)
         return AnnotatedImage(
             row["image"], size, questions=questions, id=row["id"], meta=meta
         )

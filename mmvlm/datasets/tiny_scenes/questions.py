@@ -54,6 +54,12 @@ def choices_of(sample: SceneSample, number: int) -> tuple[list[str], int]:
     return [*wrong[:place], question.answer, *wrong[place:]], place
 
 
+def with_choices(sample: SceneSample, number: int) -> list[int]:
+    """Return the places of the questions that have so many choices."""
+    places = range(len(questions_of(sample)))
+    return [place for place in places if len(choices_of(sample, place)[0]) == number]
+
+
 def letter_of(place: int) -> str:
     """Return the letter of a choice."""
     return string.ascii_uppercase[place]

@@ -15,11 +15,28 @@ _SPLITS = {"train": "train", "test": "val"}
 
 @SCENE_WRITERS.register_module(name="doc_vqa")
 class DocVQAWriter(BenchmarkWriter):
-    """Write ``spdocvqa_qas/val_v1.0_withQT.json`` and ``spdocvqa_images``."""
+    """Write ``spdocvqa_qas/val_v1.0_withQT.json`` and ``spdocvqa_images``.
 
-    home, pictures = "docvqa", "spdocvqa_images/documents"
-    file_name = "spdocvqa_qas/{}_v1.0_withQT.json"
-    image_field, image_folder, dataset_name = "image", "documents/", "SP-DocVQA"
+    Args:
+        folder (str): root of the data set.
+        image_format (str): ``jpg`` or ``png``.
+        infographics (bool): write InfographicVQA's file instead.
+    """
+
+    home = "docvqa"
+
+    def __init__(
+        self, folder: str, image_format: str = "jpg", *, infographics: bool = False
+    ) -> None:
+        super().__init__(folder, image_format)
+        if infographics:
+            self.home, self.pictures = "infovqa", "infographicsvqa_images"
+            self.file_name = "infographicsvqa_qas/infographicsVQA_{}_v1.0_withQT.json"
+            self.field, self.inside = "image_local_name", ""
+        else:
+            self.pictures = "spdocvqa_images/documents"
+            self.file_name = "spdocvqa_qas/{}_v1.0_withQT.json"
+            self.field, self.inside = "image", "documents/"
 
     def home_of(self, split: str) -> str:
         """Return the folder that both splits share."""
@@ -33,20 +50,20 @@ class DocVQAWriter(BenchmarkWriter):
             {
                 "questionId": question_number(sample, number),
                 "question": question.text,
-                self.image_field: f"{self.image_folder}{self.image_name(sample)}",
+                self.field: f"{self.inside}{self.image_name(sample)}",
                 "answers": [question.answer, f"the {question.answer}"],
                 "data_split": _SPLITS[split],
             }
             for sample in samples
             for number, question in enumerate(questions_of(sample))
         ]
-        head = dict(dataset_name=self.dataset_name, dataset_split=_SPLITS[split])
+        head = dict(dataset_name=self.home, dataset_split=_SPLITS[split])
         name = f"{self.home}/{self.file_name.format(_SPLITS[split])}"
         return [self.dump(name, {**head, "data": rows})]
 
     def readers(self, split: str) -> list[dict]:
         """Return the data set of a split."""
-        folder = self.pictures.removesuffix(self.image_folder.rstrip("/")).rstrip("/")
+        folder = self.pictures.removesuffix(self.inside.rstrip("/")).rstrip("/")
         return [
             dict(
                 type="DocVQADataset",
@@ -55,12 +72,3 @@ class DocVQAWriter(BenchmarkWriter):
                 image_prefix=folder,
             )
         ]
-
-
-@SCENE_WRITERS.register_module(name="info_vqa")
-class InfoVQAWriter(DocVQAWriter):
-    """Write ``infographicsVQA_val_v1.0_withQT.json`` and ``infographicsvqa_images``."""
-
-    home, pictures = "infovqa", "infographicsvqa_images"
-    file_name = "infographicsvqa_qas/infographicsVQA_{}_v1.0_withQT.json"
-    image_field, image_folder, dataset_name = "image_local_name", "", "infographicVQA"

@@ -14,18 +14,48 @@ from mmvlm.registry import SCENE_WRITERS
 
 from .own_pictures import BenchmarkWriter
 
-_CATEGORIES = ("conv", "detail", "complex")
+_FERRET = ("question.jsonl", "answer.jsonl", "context.jsonl")
+#: Folder, files and categories of each set; ``refer_desc`` lies in ``refer_caption``.
+_BENCHES = {
+    "wild": (
+        "llava-bench-in-the-wild",
+        ("questions.jsonl", "answers_gpt4.jsonl", "context.jsonl"),
+        ("llava_bench_conv", "llava_bench_detail", "llava_bench_complex"),
+    ),
+    "coco": (
+        "llava-bench-coco",
+        (
+            "qa90_questions.jsonl",
+            "qa90_gpt4_answer.jsonl",
+            "caps_boxes_coco2014_val_80.jsonl",
+        ),
+        ("conv", "detail", "complex"),
+    ),
+    "refer_desc": ("ferret_bench/refer_caption", _FERRET, ("refer_desc",)),
+    "refer_reason": ("ferret_bench/refer_reason", _FERRET, ("refer_reason",)),
+    "ground_conv": ("ferret_bench/ground_conv", _FERRET, ("ground_conv",)),
+}
 _SHORT = "Answer the question using a single word or phrase."
 
 
 @SCENE_WRITERS.register_module(name="llava_bench")
 class LLaVABenchWriter(BenchmarkWriter):
-    """Write ``questions.jsonl``, ``answers_gpt4.jsonl`` and ``context.jsonl``."""
+    """Write ``questions.jsonl``, ``answers_gpt4.jsonl`` and ``context.jsonl``.
+
+    Args:
+        folder (str): root of the data set.
+        image_format (str): ``jpg`` or ``png``.
+        set_name (str): ``wild``, ``coco``, or a set of Ferret-Bench.
+    """
 
     home = "llava-bench-in-the-wild"
-    questions, answers = "questions.jsonl", "answers_gpt4.jsonl"
-    contexts: str | None = "context.jsonl"
-    categories = _CATEGORIES
+
+    def __init__(
+        self, folder: str, image_format: str = "jpg", *, set_name: str = "wild"
+    ) -> None:
+        super().__init__(folder, image_format)
+        self.home, names, self.categories = _BENCHES[set_name]
+        self.questions, self.answers, self.contexts = names
 
     def write_annotations(
         self, split: str, samples: Sequence[SceneSample]
@@ -70,15 +100,6 @@ class LLaVABenchWriter(BenchmarkWriter):
                 image_prefix="images",
             )
         ]
-
-
-@SCENE_WRITERS.register_module(name="ferret_bench")
-class FerretBenchWriter(LLaVABenchWriter):
-    """Write the set ``refer_desc`` of Ferret-Bench, whose folder is refer_caption."""
-
-    home = "ferret_bench/refer_caption"
-    questions, answers, contexts = "question.jsonl", "answer.jsonl", "context.jsonl"
-    categories = ("refer_desc",)
 
 
 @SCENE_WRITERS.register_module(name="llava_questions")

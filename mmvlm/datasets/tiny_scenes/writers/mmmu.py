@@ -15,6 +15,10 @@ from .own_pictures import OwnPicturesWriter
 
 _SPLITS = {"train": "dev", "test": "validation"}
 _SUBJECTS = ("Accounting", "Art", "Biology")
+_TEXTS = (
+    *("id", "question", "options", "answer", "question_type"),
+    *("topic_difficulty", "subfield"),
+)
 
 
 @SCENE_WRITERS.register_module(name="mmmu")
@@ -67,14 +71,9 @@ class MMMUWriter(OwnPicturesWriter):
         path = os.path.join(self.folder, name)
         os.makedirs(os.path.dirname(path), exist_ok=True)
         kind = pa.struct(dict(bytes=pa.binary(), path=pa.string()).items())
-        columns = {
-            key: pa.array(
-                [row[key] for row in rows],
-                kind if key.startswith("image_") else pa.string(),
-            )
-            for key in rows[0]
-        }
-        pq.write_table(pa.table(columns), path)
+        fields = [(name, pa.string()) for name in _TEXTS]
+        schema = pa.schema([*fields, ("image_1", kind), ("image_2", kind)])
+        pq.write_table(pa.Table.from_pylist(rows, schema), path)
         return name
 
     def readers(self, split: str) -> list[dict]:

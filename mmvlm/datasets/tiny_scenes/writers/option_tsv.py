@@ -14,6 +14,7 @@ from mmvlm.datasets.tiny_scenes.questions import (
     letter_of,
     question_number,
     questions_of,
+    with_choices,
     yes_no_pair,
 )
 from mmvlm.datasets.tiny_scenes.samples import SceneSample
@@ -32,10 +33,13 @@ _SOURCES = ("ADE20K", "COCO", "Omni3D")
 _Rows = Iterator[dict]
 
 
-def _questions(samples: Sequence[SceneSample], encode: Callable) -> _Rows:
-    """Yield a row per question, every picture in each row."""
+def _questions(
+    samples: Sequence[SceneSample], encode: Callable, num_choices: int = 4
+) -> _Rows:
+    """Yield a row per question with so many choices, every picture in each row."""
     for sample in samples:
-        for number, question in enumerate(questions_of(sample)):
+        for number in with_choices(sample, num_choices):
+            question = questions_of(sample)[number]
             choices, place = choices_of(sample, number)
             key = question_number(sample, number)
             yield {
@@ -85,7 +89,7 @@ def _several(samples: Sequence[SceneSample], encode: Callable) -> _Rows:
 
 def _pairs(samples: Sequence[SceneSample], encode: Callable) -> _Rows:
     """Yield MMVP's rows: numbered from 1, two by two."""
-    rows = list(_questions(samples, encode))
+    rows = list(_questions(samples, encode, 2))
     for number, row in enumerate(rows[: len(rows) // 2 * 2], 1):
         yield {**row, "index": number}
 

@@ -10,6 +10,7 @@ from mmvlm.datasets.tiny_scenes.questions import (
     letter_of,
     question_number,
     questions_of,
+    with_choices,
 )
 from mmvlm.datasets.tiny_scenes.samples import SceneSample
 from mmvlm.registry import SCENE_WRITERS
@@ -34,13 +35,16 @@ class SEEDBenchWriter(BenchmarkWriter):
     def _is_frame(self, sample: SceneSample) -> bool:
         return picture_number(sample) % 4 == 0
 
+    def _frame_id(self, sample: SceneSample) -> str:
+        return f"v{question_number(sample, 0)}"
+
     def image_path(self, sample: SceneSample) -> str:
         """Return the path of a picture or frame."""
         kind = "video-image" if self._is_frame(sample) else "image"
         home = self.home_of(sample.id.split("-")[0])
         name = self.image_name(sample)
         if self._is_frame(sample):
-            name = f"v{question_number(sample, 0)}.{self.image_format}"
+            name = f"{self._frame_id(sample)}.{self.image_format}"
         return f"{home}/SEED-Bench-{kind}/{name}"
 
     def write_annotations(
@@ -50,11 +54,9 @@ class SEEDBenchWriter(BenchmarkWriter):
         rows = []
         for sample in samples:
             frame = self._is_frame(sample)
-            for number in range(len(questions_of(sample))):
+            found = with_choices(sample, 4)
+            for number in found[:1] if frame else found:
                 choices, place = choices_of(sample, number)
-                if frame and number:
-                    continue
-                choices += ["none of these"] * (4 - len(choices))
                 key = question_number(sample, number)
                 rows.append(
                     dict(
@@ -66,7 +68,7 @@ class SEEDBenchWriter(BenchmarkWriter):
                         answer=letter_of(place),
                         data_type="video" if frame else "image",
                         data_id=self.image_name(sample),
-                        question_id=f"v{key}" if frame else str(key),
+                        question_id=self._frame_id(sample) if frame else str(key),
                         question_type_id=10 if frame else (1, 3, 5)[number % 3],
                     )
                 )
