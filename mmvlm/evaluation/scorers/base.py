@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
+
+from mmvlm.evaluation.functional.intervals import Statistic, ratio
 
 Record = dict[str, Any]
 Verdict = dict[str, Any]
@@ -35,7 +37,7 @@ class Totals:
     metrics: dict[str, float]
     units: np.ndarray
     clusters: np.ndarray
-    statistic: Callable[[np.ndarray], np.ndarray]
+    statistic: Statistic
     notes: dict[str, str] = field(default_factory=dict)
 
 
@@ -157,12 +159,6 @@ def percent(scores: np.ndarray) -> float:
 def with_ones(scores: np.ndarray) -> np.ndarray:
     """Return the units of a mean: (items, 2) of score and 1."""
     return np.stack([scores, np.ones_like(scores)], axis=1)
-
-
-def ratio(top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
-    """Return ``top / bottom``, 0 where the bottom is 0."""
-    top, bottom = np.broadcast_arrays(np.asarray(top, float), np.asarray(bottom, float))
-    return np.divide(top, bottom, out=np.zeros_like(top), where=bottom != 0)
 
 
 def mean_percent(sums: np.ndarray) -> np.ndarray:
