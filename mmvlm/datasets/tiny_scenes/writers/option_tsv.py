@@ -102,7 +102,7 @@ def _yes_no(samples: Sequence[SceneSample], encode: Callable) -> _Rows:
     for number, sample in enumerate(samples):
         for place, question in enumerate(yes_no_pair(sample)):
             yield {
-                "index": f"VD_figure_{number // 2}_{number % 2}_{place}",
+                "index": f"drawn_VD_figure_{number // 2}_{number % 2}_{place}",
                 "question": question.text,
                 "answer": question.answer.title(),
                 "category": "VD",
