@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from abc import abstractmethod
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
 import PIL.Image
 
 from mmvlm.registry import DATA_TASKS
-from mmvlm.structures import AnnotatedImage, Conversation
+from mmvlm.structures import AnnotatedImage, Conversation, Region
 
 from .base import ConversationDataset
 from .io.flattened import flatten_once
@@ -36,6 +37,13 @@ class AnnotatedImageDataset(ConversationDataset):
         ann_file (str): main annotation file (or folder), relative to ``data_root``.
         task (dict | DataTask | None): config in ``DATA_TASKS``; None takes
             ``default_task``.
+        evaluate (bool): samples are to be answered and scored, not trained on. What
+            scorers need is then in ``Conversation.meta``: ``reference``
+            (:meth:`DataTask.reference`, unless the reader gives one of its own),
+            ``question_id`` in the file's type, and ``width`` and ``height`` in pixels
+            where they are known. Boxes that training refuses (no extent, outside of
+            the picture) are kept as the file has them, and an answer that
+            holds regions is left out: the model writes its own.
         **kwargs: see :class:`ConversationDataset`.
     """
 
@@ -43,8 +51,14 @@ class AnnotatedImageDataset(ConversationDataset):
     row_version: int = 1
 
     def __init__(
-        self, ann_file: str, *, task: dict | DataTask | None = None, **kwargs: Any
+        self,
+        ann_file: str,
+        *,
+        task: dict | DataTask | None = None,
+        evaluate: bool = False,
+        **kwargs: Any,
     ) -> None:
+        self.evaluate = bool(evaluate)
         task = self.default_task if task is None else task
         self.task = DATA_TASKS.build(task) if isinstance(task, dict) else task
         super().__init__(ann_file, **kwargs)
@@ -108,6 +122,8 @@ class AnnotatedImageDataset(ConversationDataset):
 
     def _image_keys(self, record: dict) -> tuple:
         image = record.get("image")
+        if isinstance(image, list):
+            return tuple(image)
         return () if image is None else (image,)
 
     def _num_words(self, record: dict) -> int:
@@ -120,7 +136,29 @@ class AnnotatedImageDataset(ConversationDataset):
             raise ValueError(record[DAMAGED])
         own = self._image_keys(record)
         size = self._size(record, own[0]) if own else None
-        return self.task(self._annotation(record, size), images, rng)
+        annotation = self._annotation(record, size)
+        conversation = self.task(annotation, images, rng)
+        return (
+            self._evaluated(conversation, annotation)
+            if self.evaluate
+            else (conversation)
+        )
+
+    def _evaluated(
+        self, conversation: Conversation, annotation: AnnotatedImage
+    ) -> Conversation:
+        """Add what scorers need; leave out an answer that holds regions."""
+        meta = dict(question_id=annotation.id)
+        if annotation.size is not None:
+            meta["height"], meta["width"] = annotation.size
+        meta |= conversation.meta
+        if "reference" not in meta:
+            meta["reference"] = self.task.reference(annotation)
+        turns = list(conversation.turns)
+        if any(isinstance(part, Region) for part in turns[-1].parts):
+            if turns[-1].role == "assistant":
+                turns.pop()
+        return replace(conversation, turns=turns, meta=meta)
 
     def annotation_at(self, position: int) -> AnnotatedImage:
         """Return all that a record annotates.

@@ -94,7 +94,7 @@ def test_test_dev_takes_the_pictures_of_test(files):
 
     assert first.images == ["COCO_test2015_000000000009.jpg"]
     assert [turn.role for turn in first.turns] == ["user"]
-    assert "answers" not in first.meta and first.meta["question_id"] == "90"
+    assert "answers" not in first.meta and first.meta["question_id"] == 90
 
 
 def test_a_file_without_subtype_needs_a_name(files):
@@ -124,6 +124,18 @@ def test_most_frequent_answer_and_draws(files):
     assert 5 < drawn.count("dog") < 23 and drawn == answers(answer="random")
 
 
+def test_a_blank_answer_counts_and_is_not_trained(files):
+    config = files(None, [annotation(90, "cat", "", " ", ""), annotation(91, "b")])
+
+    first = talks(config)[0]
+    scored = talks(config, evaluate=True)[0]
+
+    assert said(first)[1] == "cat"
+    assert sorted(first.meta["answers"]) == ["", "", " ", "cat"]
+    assert scored.meta["reference"] == first.meta["answers"]
+    assert scored.turns == first.turns
+
+
 def test_questions_of_a_picture_become_one_dialogue(files):
     rows = [question(1, 7, "Who?"), question(2, 8, "Where?"), question(3, 7, "Why?")]
     notes = [
@@ -137,7 +149,7 @@ def test_questions_of_a_picture_become_one_dialogue(files):
 
     assert said(first) == [f"Who?\n{SHORT}", "a", "Why?", "c"]
     assert said(second) == [f"Where?\n{SHORT}", "b"]
-    assert first.meta == dict(question_ids=["1", "3"])
+    assert first.meta == dict(question_ids=[1, 3])
     each = dict(type="VisualQuestionAnswering", suffix="Short.", suffix_on="each")
     assert said(talks(config, group="image", task=each)[0])[2] == "Why?\nShort."
 
@@ -153,7 +165,7 @@ def test_questions_of_a_picture_become_one_dialogue(files):
         (None, [annotation(90, "a"), *[annotation(91, "b")] * 2], "has several annot"),
         (None, [annotation(90, "a"), annotation(91, "b", image=3)], "about 3"),
         (None, [annotation(90, "a"), {"question_id": 91, "image_id": 9}], "'answers'"),
-        (None, [annotation(90, "a"), annotation(91, "")], "'answer' is an empty text"),
+        (None, [annotation(90, "a"), annotation(91, 3)], "'answer' must be a str"),
     ],
 )
 def test_a_damaged_record_is_counted_in_its_place(

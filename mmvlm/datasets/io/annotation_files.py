@@ -100,7 +100,12 @@ def need_text(record: Any, field: str) -> str:
 
 
 def pixel_box(
-    value: Any, size: tuple[int, int], *, form: str = "xyxy", what: str = "box"
+    value: Any,
+    size: tuple[int, int],
+    *,
+    form: str = "xyxy",
+    what: str = "box",
+    keep: bool = False,
 ) -> tuple[Box, dict]:
     """Return a box as x1, y1, x2, y2 inside its picture.
 
@@ -112,13 +117,16 @@ def pixel_box(
         size (tuple[int, int]): height and width of the picture.
         form (str): ``xyxy`` or ``xywh``.
         what (str): name of the field, for messages.
+        keep (bool): a box without extent or outside of the picture is no error: in
+            the picture it becomes one of a pixel at the nearest place, beside
+            ``uncut_box``. For evaluation, where every item counts.
 
     Returns:
         tuple[Box, dict]: the box, and ``{"uncut_box": ...}`` or nothing.
 
     Raises:
-        BoxError: for something else than four finite numbers, no extent, or a box
-            outside of the picture.
+        BoxError: for something else than four finite numbers; unless ``keep``, for
+            no extent or a box outside of the picture.
     """
     if not isinstance(value, list | tuple) or len(value) != 4:
         raise BoxError("no box", f"'{what}' must be four numbers, got {value!r:.80}.")
@@ -127,11 +135,14 @@ def pixel_box(
     x1, y1, x2, y2 = map(float, value)
     if form == "xywh":
         x2, y2 = x1 + x2, y1 + y2
-    if x2 <= x1 or y2 <= y1:
+    if (x2 <= x1 or y2 <= y1) and not keep:
         raise BoxError("no extent", f"'{what}' has no extent: {value!r:.80} ({form}).")
     height, width = size
     cut = (max(x1, 0.0), max(y1, 0.0), min(x2, float(width)), min(y2, float(height)))
-    if cut[2] <= cut[0] or cut[3] <= cut[1]:
+    if (cut[2] <= cut[0] or cut[3] <= cut[1]) and keep:
+        left, top = min(max(x1, 0.0), width - 1.0), min(max(y1, 0.0), height - 1.0)
+        cut = (left, top, max(cut[2], left + 1), max(cut[3], top + 1))
+    elif cut[2] <= cut[0] or cut[3] <= cut[1]:
         raise BoxError(
             "outside",
             f"'{what}' {value!r:.80} ({form}) lies outside of its picture of "

@@ -37,6 +37,7 @@ class CaptionDataset(AnnotatedImageDataset):
     """
 
     default_task: ClassVar[dict] = dict(type="ImageCaption", prompts=[ONE_SENTENCE])
+    row_version = 2
 
     def __init__(self, ann_file: str, *, group: str = "image", **kwargs: Any) -> None:
         if group not in _GROUPS:
@@ -73,7 +74,7 @@ class CaptionDataset(AnnotatedImageDataset):
             except ValueError as error:
                 yield damaged(record_id, str(error))
                 continue
-            entry["id"] = str(entry["id"])
+            entry |= dict(id=str(entry["id"]), question_id=entry["id"])
             captions = entry["captions"]
             if self.group == "image" or len(captions) < 2:
                 yield entry
@@ -98,5 +99,9 @@ class CaptionDataset(AnnotatedImageDataset):
             size,
             captions=tuple(map(Caption, texts)),
             id=row["id"],
-            meta={**row.get("meta", {}), "captions": list(texts)},
+            meta={
+                "question_id": row["question_id"],
+                **row.get("meta", {}),
+                "captions": list(texts),
+            },
         )

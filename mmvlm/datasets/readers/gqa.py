@@ -104,5 +104,7 @@ class GQADataset(QuestionDataset):
         )
         if raw.get("answer") is not None:
             entry["answers"] = [need_text(raw, self.answer)]
-        used = ("id", "imageId", "question", "answer")
-        return [{**entry, "meta": others_of(raw, *used)}]
+        meta = others_of(raw, "id", "imageId", "question", "answer")
+        if "answers" in entry:
+            (meta["reference"],) = entry["answers"]
+        return [{**entry, "meta": meta}]

@@ -24,9 +24,14 @@ class QuestionDataset(AnnotatedImageDataset):
     """Reader of questions with answers; one sample per question or per picture.
 
     Subclasses yield raw records (:meth:`_records_of_file`) and turn one into entries
-    (:meth:`_entries`). An entry is ``id``, ``image`` (path or None), ``question`` and
-    what else :class:`VisualQuestion` has. A record that cannot be used becomes a
-    damaged row in its place.
+    (:meth:`_entries`). An entry is ``id``, ``image`` (path, list of them or None),
+    ``question`` and what else :class:`VisualQuestion` has, and ``question_id`` where
+    the file's own is not ``id``. A record that cannot be used becomes a damaged row in
+    its place.
+
+    A sample's ``meta`` has ``question_id`` in the file's type, ``question`` as the file
+    has it, ``answers`` (all of them, blank ones too, which nothing is trained on) and
+    ``choices``.
 
     The size of the picture is given where the file has it: no question needs it, and
     the picture is not opened for it.
@@ -55,6 +60,7 @@ class QuestionDataset(AnnotatedImageDataset):
     )
     #: Name of a picture when the config gives none.
     default_image_name: ClassVar[str | None] = None
+    row_version = 2
 
     def __init__(
         self,
@@ -151,13 +157,16 @@ class QuestionDataset(AnnotatedImageDataset):
         questions = tuple(map(_question, row["questions"]))
         if len(questions) == 1:
             (one,) = questions
-            meta = dict(question_id=one.id, **one.meta)
-            if one.answers:
-                meta["answers"] = list(one.answers)
+            (own,) = row["questions"]
+            meta = dict(question_id=own["question_id"], question=one.question)
+            meta |= one.meta
+            if own.get("answers"):
+                meta["answers"] = list(own["answers"])
             if one.choices:
                 meta["choices"], meta["choice"] = list(one.choices), one.choice
         else:
-            meta = dict(question_ids=[one.id for one in questions])
+            keys = [entry["question_id"] for entry in row["questions"]]
+            meta = dict(question_ids=keys)
         return AnnotatedImage(
             row["image"], size, questions=questions, id=row["id"], meta=meta
         )
@@ -202,7 +211,8 @@ def _row(entry: dict) -> dict:
         value = entry.pop(side, None)
         if value is not None:
             row[side] = value
-    return {**row, "questions": [{**entry, "id": row["id"]}]}
+    key = entry.pop("question_id", entry["id"])
+    return {**row, "questions": [{**entry, "id": row["id"], "question_id": key}]}
 
 
 def _rotations(entry: dict) -> list[dict]:
@@ -223,13 +233,13 @@ def _rotations(entry: dict) -> list[dict]:
 def _merge(rows: Iterable[dict]) -> Iterator[dict]:
     """Yield a row per picture, in the order of first questions.
 
-    Questions without a picture and damaged records stay alone.
+    Questions without a picture or with several, and damaged records stay alone.
     """
     merged: list[dict] = []
     places: dict[str, int] = {}
     for row in rows:
         image = row["image"]
-        if image is None or "questions" not in row:
+        if not isinstance(image, str) or "questions" not in row:
             merged.append(row)
         elif image in places:
             merged[places[image]]["questions"] += row["questions"]
@@ -241,6 +251,8 @@ def _merge(rows: Iterable[dict]) -> Iterator[dict]:
 
 def _question(entry: dict) -> VisualQuestion:
     values = {key: tuple(entry.get(key, ())) for key in _LISTS}
+    # People leave a line blank now and then: it counts in a score, and is no answer.
+    values["answers"] = tuple(text for text in values["answers"] if text.strip())
     return VisualQuestion(
         entry["question"],
         choice=entry.get("choice"),

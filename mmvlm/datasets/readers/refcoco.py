@@ -145,11 +145,16 @@ class RefCOCODataset(AnnotatedImageDataset):
         return rows
 
     def _annotation(self, row: dict, size: tuple[int, int] | None) -> AnnotatedImage:
-        instances = tuple(_instance(thing, size) for thing in row["objects"])
-        first = row["objects"][0]
+        things = row["objects"]
+        instances = tuple(_instance(one, size, self.evaluate) for one in things)
+        first = things[0]
         meta = {key: first[key] for key in ("image_id", "split") if key in first}
         if self.per != "image":
             meta |= {key: first[key] for key in ("ref_id", "ann_id")}
+        if self.per == "sentence":
+            meta["question_id"] = first["sent_ids"][0]
+        else:
+            meta["question_id"] = first["ref_id" if self.per == "ref" else "image_id"]
         return AnnotatedImage(row["image"], size, instances, id=row["id"], meta=meta)
 
 
@@ -252,8 +257,8 @@ def _text(sentence: Any, field: str) -> str:
     return text
 
 
-def _instance(thing: dict, size: tuple[int, int]) -> Instance:
-    box, uncut = pixel_box(thing["bbox"], size, form="xywh", what="bbox")
+def _instance(thing: dict, size: tuple[int, int], keep: bool) -> Instance:
+    box, uncut = pixel_box(thing["bbox"], size, form="xywh", what="bbox", keep=keep)
     polygons, rle = masks_of(thing["segmentation"], size)
     return Instance(
         box=box,

@@ -125,5 +125,5 @@ class ScienceQADataset(QuestionDataset):
                 image_id=raw["id"],
                 file=need_text(raw, "image"),
             )
-        used = ("id", "question", "choices", "hint", "solution", "answer")
+        used = ("id", "question", "choices", "solution", "answer")
         return [{**entry, "meta": others_of(raw, *used)}]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
-from mmvlm.datasets.io.annotation_files import need_text
+from mmvlm.datasets.io.annotation_files import need, need_text
 from mmvlm.datasets.io.json_tables import load_table, others_of, record_of
 from mmvlm.registry import DATASETS
 
@@ -49,6 +49,6 @@ class VizWizDataset(QuestionDataset):
                 raise ValueError(
                     f"'answers' must be a list, got {raw['answers']!r:.80}."
                 )
-            answers = [need_text(record_of(item), "answer") for item in raw["answers"]]
+            answers = [need(record_of(item), "answer", str) for item in raw["answers"]]
             entry["answers"] = by_trust(answers)
         return [{**entry, "meta": others_of(raw, "image", "question", "answers")}]

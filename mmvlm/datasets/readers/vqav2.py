@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from mmvlm.datasets.io.annotation_files import need_text
+from mmvlm.datasets.io.annotation_files import need, need_text
 from mmvlm.datasets.io.json_tables import key_of, load_table, others_of, record_of
 from mmvlm.registry import DATASETS
 
@@ -134,7 +134,7 @@ class VQAv2Dataset(QuestionDataset):
         answers = annotation.get("answers")
         if not isinstance(answers, list) or not answers:
             raise ValueError(f"'answers' must be a list, got {answers!r:.80}.")
-        return [need_text(record_of(answer), self.answer_field) for answer in answers]
+        return [need(record_of(answer), self.answer_field, str) for answer in answers]
 
 
 def _has_key(raw: Any) -> bool:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import string
 from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
 
-from mmvlm.structures import Text, Turn, VisualQuestion
+from mmvlm.structures import AnnotatedImage, Text, Turn, VisualQuestion
 
 RULES = ("most_frequent", "random", "first")
 PLACES = ("first", "each", "last")
@@ -27,6 +28,26 @@ def choose_answer(answers: Sequence[str], rule: str, rng: np.random.Generator) -
     if rule == "first":
         return answers[0]
     return Counter(answers).most_common(1)[0][0]
+
+
+def only_question(annotation: AnnotatedImage) -> VisualQuestion:
+    """Return the one question about a picture.
+
+    Raises:
+        ValueError: when there are others, so that a reference would be ambiguous.
+    """
+    if len(annotation.questions) != 1:
+        raise ValueError(
+            f"{len(annotation.questions)} questions about one picture; to score them "
+            "read the file with group='question'."
+        )
+    return annotation.questions[0]
+
+
+def right_letter(annotation: AnnotatedImage) -> str | None:
+    """Return the letter of the right choice of the one question, None if hidden."""
+    choice = only_question(annotation).choice
+    return None if choice is None else string.ascii_uppercase[choice]
 
 
 def draw(pool: Sequence[str], rng: np.random.Generator) -> str:

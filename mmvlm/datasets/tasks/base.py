@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -45,6 +45,16 @@ class DataTask(ABC):
             NothingToAsk: when the annotations do not allow the task.
             ValueError: when they are damaged.
         """
+
+    def reference(self, annotation: AnnotatedImage) -> Any:
+        """Return what an answer to the one question is scored with, JSON-able.
+
+        None: the file hides it (test splits), or the task is not scored.
+
+        Raises:
+            ValueError: when more than one thing could be asked for.
+        """
+        return None
 
     def __call__(
         self, annotation: AnnotatedImage, images: list, rng: np.random.Generator

@@ -45,3 +45,7 @@ class ImageCaption(DataTask):
             Turn("user", (Text(prompt),)),
             Turn("assistant", (Text(caption.text),)),
         ]
+
+    def reference(self, annotation: AnnotatedImage) -> list[str] | None:
+        """Return all captions."""
+        return [caption.text for caption in annotation.captions] or None

@@ -19,6 +19,7 @@ from .answers import (
     draw,
     draw_questions,
     lines,
+    right_letter,
 )
 from .base import DataTask, NothingToAsk
 
@@ -96,6 +97,16 @@ class MultipleChoice(DataTask):
             suffix = self.suffix if with_suffix else None
             pairs.append(self._pair(question, suffix, rng))
         return dialogue(pairs)
+
+    def reference(self, annotation: AnnotatedImage) -> str | None:
+        """Return the letter of the right choice.
+
+        Raises:
+            ValueError: for choices in an order that is drawn.
+        """
+        if self.shuffle:
+            raise ValueError("MultipleChoice: shuffle=True cannot be scored.")
+        return right_letter(annotation)
 
     def _pair(
         self, question: VisualQuestion, suffix: str | None, rng: np.random.Generator

@@ -9,6 +9,7 @@ import numpy as np
 from mmvlm.registry import DATA_TASKS
 from mmvlm.structures import AnnotatedImage, Text, Turn, VisualQuestion
 from mmvlm.structures.conversation import Part
+from mmvlm.structures.masks import mask_to_rle, union_rle
 
 from .base import DataTask, NothingToAsk
 from .draws import Draws, draws_of
@@ -45,6 +46,8 @@ class ReasoningSegmentation(DataTask):
             score as LISA does.
         explain (bool): use rationales; to score, do not.
         text_only (float): probability, 0-1.
+        ask_empty (bool): ask also where the file marks no target, without an answer;
+            LISA's scores count such pictures, with an empty mask.
 
     Raises:
         ValueError: for another ``take``, ``max_questions`` below 1, or a probability
@@ -64,6 +67,7 @@ class ReasoningSegmentation(DataTask):
         take: str = "random",
         explain: bool = True,
         text_only: float = 0.1,
+        ask_empty: bool = False,
     ) -> None:
         if take not in _TAKES or max_questions < 1 or not 0 <= text_only <= 1:
             raise ValueError(
@@ -78,6 +82,7 @@ class ReasoningSegmentation(DataTask):
         self.take = take
         self.explain = explain
         self.text_only = text_only
+        self.ask_empty = ask_empty
 
     def turns(self, annotation: AnnotatedImage, rng: np.random.Generator) -> list[Turn]:
         """Return a question and an answer for each of some texts."""
@@ -87,15 +92,27 @@ class ReasoningSegmentation(DataTask):
             for question in annotation.questions
             if question.instances and all(masked[i] for i in question.instances)
         ]
-        if not questions:
-            raise NothingToAsk("no question whose answer is a mask.")
         draws = draws_of(rng)
+        if not questions:
+            if self.ask_empty and annotation.questions and not any(masked):
+                return [Turn("user", self._question(annotation.questions[0], draws))]
+            raise NothingToAsk("no question whose answer is a mask.")
         if self.take == "random":
             questions = draws.sample(questions, self.max_questions)
         turns: list[Turn] = []
         for question in questions[: self.max_questions]:
             turns += self._ask(question, annotation, draws)
         return turns
+
+    def reference(self, annotation: AnnotatedImage) -> dict:
+        """Return COCO's run lengths of the mask that the first question means."""
+        if self.take != "first":
+            raise ValueError("ReasoningSegmentation: take='first' is what is scored.")
+        found = annotation.questions[0].instances if annotation.questions else ()
+        targets = [annotation.instances[i] for i in found]
+        if not targets:
+            return mask_to_rle(np.zeros(annotation.size, bool))
+        return union_rle(targets, annotation.size)
 
     def _ask(
         self, question: VisualQuestion, annotation: AnnotatedImage, draws: Draws

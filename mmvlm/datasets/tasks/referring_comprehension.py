@@ -11,7 +11,7 @@ from mmvlm.structures import AnnotatedImage, Text, Turn
 
 from .base import DataTask, region
 from .draws import draws_of
-from .selecting import by_name, draw_phrase, with_phrase
+from .selecting import by_name, draw_phrase, only_target, with_phrase
 from .templates import TemplatePool
 
 QUESTIONS = (
@@ -79,3 +79,8 @@ class ReferringComprehension(DataTask):
         boxes = region(targets, annotation.size, phrase=phrase)
         answer = self.answer.draw(draws, boxes=boxes)
         return [Turn("user", question), Turn("assistant", answer)]
+
+    def reference(self, annotation: AnnotatedImage) -> list[float]:
+        """Return the box, x1, y1, x2, y2 in pixels, as the file has it: not cut."""
+        target = only_target(annotation)
+        return list(target.meta.get("uncut_box", target.box))

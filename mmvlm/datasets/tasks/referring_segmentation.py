@@ -8,10 +8,12 @@ import numpy as np
 
 from mmvlm.registry import DATA_TASKS
 from mmvlm.structures import AnnotatedImage, Text, Turn
+from mmvlm.structures.masks import union_rle
 
 from .base import DataTask, NothingToAsk
 from .draws import draws_of
 from .segmentation import ANSWERS, NAME_QUESTIONS, has_mask, mask_region
+from .selecting import only_target
 from .templates import TemplatePool
 
 
@@ -72,3 +74,7 @@ class ReferringSegmentation(DataTask):
             turns.append(Turn("user", question))
             turns.append(Turn("assistant", self.answers.draw(draws, mask=mask)))
         return turns
+
+    def reference(self, annotation: AnnotatedImage) -> dict:
+        """Return COCO's run lengths of the mask."""
+        return union_rle([only_target(annotation)], annotation.size)

@@ -11,7 +11,7 @@ from mmvlm.structures import AnnotatedImage, Instance, Text, Turn
 
 from .base import DataTask, NothingToAsk
 from .draws import Draws, draws_of
-from .selecting import boxed, draw_phrase, has_phrase
+from .selecting import boxed, draw_phrase, has_phrase, only_target
 from .showing import check_shown, shown_region
 from .templates import TemplatePool
 
@@ -76,6 +76,10 @@ class RegionCaption(DataTask):
         question = self.templates.draw(draws, objs=shown)
         answer = self.answer.draw(draws, caption=Text(words))
         return [Turn("user", question), Turn("assistant", answer)]
+
+    def reference(self, annotation: AnnotatedImage) -> list[str]:
+        """Return all that is said of the one region."""
+        return list(only_target(annotation).phrases)
 
     def _has_words(self, item: Instance) -> bool:
         return has_phrase(item) or bool(self.names and item.name.strip())

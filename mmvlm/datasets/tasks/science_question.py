@@ -9,7 +9,7 @@ import numpy as np
 from mmvlm.registry import DATA_TASKS
 from mmvlm.structures import AnnotatedImage, Turn, VisualQuestion
 
-from .answers import check_options, dialogue, lines
+from .answers import check_options, dialogue, lines, right_letter
 from .base import DataTask, NothingToAsk
 
 _INPUTS = {
@@ -81,6 +81,10 @@ class ScienceQuestion(DataTask):
         if not questions:
             raise NothingToAsk("no question with choices.")
         return dialogue([(self._ask(q), self._answer(q)) for q in questions])
+
+    def reference(self, annotation: AnnotatedImage) -> str | None:
+        """Return the letter of the right choice."""
+        return right_letter(annotation)
 
     def _ask(self, question: VisualQuestion) -> str:
         if len(question.choices) > len(string.ascii_uppercase):

@@ -49,6 +49,21 @@ def with_name(annotation: AnnotatedImage) -> list[Instance]:
     return found
 
 
+def only_target(annotation: AnnotatedImage) -> Instance:
+    """Return the one instance with box and phrase, which a sample is scored on.
+
+    Raises:
+        ValueError: when there are several.
+    """
+    found = with_phrase(annotation)
+    if len(found) != 1:
+        raise ValueError(
+            f"{len(found)} instances could be asked about; to score them read the "
+            "file with per='sentence' or per='ref'."
+        )
+    return found[0]
+
+
 def draw_phrase(instance: Instance, draws: Draws) -> str:
     """Return one of an instance's phrases; a choice only where there are several."""
     phrases = [phrase.strip() for phrase in instance.phrases if phrase.strip()]

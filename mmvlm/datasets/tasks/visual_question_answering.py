@@ -20,6 +20,7 @@ from .answers import (
     draw,
     draw_questions,
     lines,
+    only_question,
 )
 from .base import DataTask, NothingToAsk
 
@@ -96,6 +97,11 @@ class VisualQuestionAnswering(DataTask):
             text = lines(text, hint, self.suffix if with_suffix else None)
             pairs.append((text, self._answer(question, rng)))
         return dialogue(pairs)
+
+    def reference(self, annotation: AnnotatedImage) -> list[str] | None:
+        """Return all that people answered to the one question, blanks included."""
+        only_question(annotation)
+        return annotation.meta.get("answers")
 
     def _answer(self, question: VisualQuestion, rng: np.random.Generator) -> str | None:
         if not question.answers:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import string
+
 import numpy as np
 
 from .ground_truth import picture_number
 from .samples import SceneSample
 from .scene import DIGITS, SHAPES, WORDS
 from .styles import COLOURS
-from .tasks import STYLE_FORMS, Question
+from .tasks import STYLE_FORMS, TASKS, Question
 
 _MOST_CHOICES = 4
 
@@ -50,6 +52,23 @@ def choices_of(sample: SceneSample, number: int) -> tuple[list[str], int]:
     wrong = [wrong[i] for i in rng.permutation(len(wrong))[: _MOST_CHOICES - 1]]
     place = int(rng.integers(len(wrong) + 1))
     return [*wrong[:place], question.answer, *wrong[place:]], place
+
+
+def with_choices(sample: SceneSample, number: int) -> list[int]:
+    """Return the places of the questions that have so many choices."""
+    places = range(len(questions_of(sample)))
+    return [place for place in places if len(choices_of(sample, place)[0]) == number]
+
+
+def letter_of(place: int) -> str:
+    """Return the letter of a choice."""
+    return string.ascii_uppercase[place]
+
+
+def yes_no_pair(sample: SceneSample) -> list[Question]:
+    """Return a question to say yes to and one to say no to, where there are both."""
+    rng = np.random.default_rng([picture_number(sample), 7])
+    return list(TASKS["existence"](sample.scene, rng))[:2]
 
 
 def reason_of(sample: SceneSample) -> str:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import os
 from abc import abstractmethod
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar
 
+from mmvlm.datasets.tiny_scenes.ground_truth import picture_number
 from mmvlm.datasets.tiny_scenes.samples import SceneSample
 
 from .base import SceneWriter
@@ -43,6 +44,14 @@ class OwnPicturesWriter(SceneWriter):
             json.dump(value, file, ensure_ascii=False)
         return name
 
+    def dump_lines(self, name: str, rows: Iterable[Any]) -> str:
+        """Write a file with a JSON object per line; returns its name."""
+        path = os.path.join(self.folder, name)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "w", encoding="utf-8") as file:
+            file.writelines(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows)
+        return name
+
     def load(self, name: str, default: Any) -> Any:
         """Return a JSON file that both splits share, or ``default``."""
         path = os.path.join(self.folder, name)
@@ -50,3 +59,28 @@ class OwnPicturesWriter(SceneWriter):
             return default
         with open(path, encoding="utf-8") as file:
             return json.load(file)
+
+
+class BenchmarkWriter(OwnPicturesWriter):
+    """Write a set that has a test split only; of ours, training lies beside it.
+
+    Subclasses define ``home``, the folder of the set, and write below
+    :meth:`home_of` a split.
+    """
+
+    home: ClassVar[str]
+    #: Folder of the pictures, below the set's.
+    pictures: ClassVar[str] = "images"
+
+    def home_of(self, split: str) -> str:
+        """Return the folder of a split, below ``folder``."""
+        return self.home if split == "test" else f"{self.home}/train"
+
+    def image_name(self, sample: SceneSample) -> str:
+        """Return the name of a picture in its folder."""
+        return f"{picture_number(sample):06d}.{self.image_format}"
+
+    def image_path(self, sample: SceneSample) -> str:
+        """Return the path of a picture below ``folder``."""
+        home = self.home_of(sample.id.split("-")[0])
+        return "/".join(filter(None, (home, self.pictures, self.image_name(sample))))

@@ -19,7 +19,6 @@ from mmvlm.registry import SCENE_WRITERS
 
 from .base import SceneWriter
 
-_REFS, _INSTANCES = "refcoco/refs(unc).p", "refcoco/instances.json"
 _CATEGORIES = [
     dict(supercategory=kind, id=number, name=kind)
     for number, kind in enumerate(NAMES, 1)
@@ -34,7 +33,24 @@ class RefCOCOWriter(SceneWriter):
     what they say of it. Training scenes are ``train``; of the test scenes, writing
     is ``testA`` and shapes are ``testB``, so the two ask for different things, as
     people and other things do in RefCOCO. Every object has two sentences and a mask.
+
+    Args:
+        folder (str): root of the data set.
+        image_format (str): ``png`` or ``jpg``.
+        name (str): of the set: ``refcoco``, ``refcoco+``, ``refcocog``.
+        by (str): way of splitting: ``unc``, ``umd``, ``google``.
     """
+
+    def __init__(
+        self,
+        folder: str,
+        image_format: str = "png",
+        *,
+        name: str = "refcoco",
+        by: str = "unc",
+    ) -> None:
+        super().__init__(folder, image_format)
+        self.refs, self.instances = f"{name}/refs({by}).p", f"{name}/instances.json"
 
     def write(self, split: str, samples: Sequence[SceneSample]) -> list[str]:
         """Write the two files, keeping the other split."""
@@ -55,7 +71,7 @@ class RefCOCOWriter(SceneWriter):
                 tables["annotations"].append(_annotation(item, ann_id, image_id))
                 refs.append(_ref(item, ann_id, image_id, split))
         self._dump(refs, tables)
-        return [_REFS, _INSTANCES]
+        return [self.refs, self.instances]
 
     def readers(self, split: str) -> list[dict]:
         """Return the data set of expressions of a split."""
@@ -63,7 +79,7 @@ class RefCOCOWriter(SceneWriter):
             dict(
                 type="RefCOCODataset",
                 data_root=self.folder,
-                ann_file=_REFS,
+                ann_file=self.refs,
                 image_prefix="images",
                 split=split,
             )
@@ -71,7 +87,7 @@ class RefCOCOWriter(SceneWriter):
 
     def _other(self, split: str) -> tuple[list, dict]:
         """Return what the files say of the other split."""
-        path = os.path.join(self.folder, _REFS)
+        path = os.path.join(self.folder, self.refs)
         if not os.path.isfile(path):
             return [], dict(
                 info={}, licenses=[], images=[], annotations=[], categories=_CATEGORIES
@@ -80,18 +96,20 @@ class RefCOCOWriter(SceneWriter):
             ref for ref in load_plain_pickle(path) if not ref["split"].startswith(split)
         ]
         kept = {ref["image_id"] for ref in refs}
-        with open(os.path.join(self.folder, _INSTANCES), encoding="utf-8") as file:
+        with open(os.path.join(self.folder, self.instances), encoding="utf-8") as file:
             tables = json.load(file)
         for name, key in (("images", "id"), ("annotations", "image_id")):
             tables[name] = [row for row in tables[name] if row[key] in kept]
         return refs, tables
 
     def _dump(self, refs: list, tables: dict) -> None:
-        path = os.path.join(self.folder, _REFS)
+        path = os.path.join(self.folder, self.refs)
         os.makedirs(os.path.dirname(path), exist_ok=True)
         with open(path, "wb") as file:
             pickle.dump(refs, file, protocol=2)
-        with open(os.path.join(self.folder, _INSTANCES), "w", encoding="utf-8") as file:
+        with open(
+            os.path.join(self.folder, self.instances), "w", encoding="utf-8"
+        ) as file:
             json.dump(tables, file)
 
 

@@ -37,7 +37,8 @@ class VizWizWriter(OwnPicturesWriter):
         """Write the list of questions."""
         rows = []
         for sample in samples:
-            question = next(iter(questions_of(sample)), None)
+            short = (q for q in questions_of(sample) if q.task != "finding")
+            question = next(short, None)
             image = self.image_path(sample).rpartition("/")[2]
             if question is None or picture_number(sample) % 4 == 0:
                 text = f"Where is the {absent_colour(sample)} object?"
