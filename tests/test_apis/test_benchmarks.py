@@ -1,16 +1,16 @@
 """Benchmarks from question to row: one folder, whatever happens on the way."""
 
 import json
+import multiprocessing
 import os
 import random
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from benchmark_jobs import answer
 from letters_scorer import LettersScorer
 from PIL import Image
 
@@ -327,58 +327,49 @@ def test_evaluation_leaves_the_random_states_alone(run):
 
 # Processes --------------------------------------------------------------------------
 
-JOB = """
-import sys, time
-import mmvlm
-from mmvlm.utils.entry import catch_signals
-catch_signals()
-from mmvlm.apis.benchmarks import BenchmarkOptions, run_benchmarks
-from mmvlm.engine.benchmarks import answering
-from mmvlm.engine.benchmarks.planner import BatchPolicy
-real = answering.ModelAnswers._batch
-def slow(self, batch):
-    time.sleep(float(sys.argv[6]))
-    return real(self, batch)
-answering.ModelAnswers._batch = slow
-config, weights, path, out, data = sys.argv[1:6]
-options = BenchmarkOptions(data_root=data, num_workers=0, policy=BatchPolicy(120))
-rows = run_benchmarks(config, weights, path, out, options)
-"""
-
 
 class Processes:
     """Starts the ranks of a run as processes of their own, without a launcher."""
 
-    def __init__(self, config_file, checkpoint, data, out):
-        path = data / "letters.py"
-        self.arguments = [config_file, checkpoint, path, out, data]
-        self.out = out
+    def __init__(self, model, data, folder):
+        self.model, self.data, self.folder = list(map(str, model)), str(data), folder
+        self.context = multiprocessing.get_context("forkserver")
+        self.context.set_forkserver_preload(["benchmark_jobs"])
 
     def start(self, world_size, pause=0.0):
-        env = {**os.environ, "OMP_NUM_THREADS": "1", "WORLD_SIZE": str(world_size)}
-        here = str(Path(__file__).parent)
-        env["PYTHONPATH"] = os.pathsep.join([str(ROOT), here])
-        words = [sys.executable, "-c", JOB, *map(str, self.arguments), str(pause)]
-        return [
-            subprocess.Popen(
-                words, env={**env, "RANK": str(rank)}, stderr=subprocess.PIPE, text=True
+        arguments = (self.model, str(self.folder / "out"), self.data)
+        processes = []
+        for rank in range(world_size):
+            log = str(self.folder / f"rank{rank}.log")
+            processes.append(
+                self.context.Process(
+                    target=answer, args=(log, rank, world_size, pause, *arguments)
+                )
             )
-            for rank in range(world_size)
-        ]
+            processes[-1].start()
+        return processes
 
-    def finish(self, world_size):
-        for process in self.start(world_size):
-            errors = process.communicate()[1]
-            assert process.returncode == 0, errors
+    def said(self, rank):
+        return (self.folder / f"rank{rank}.log").read_text()
+
+    def wait_for(self, count):
+        """Wait until so many answers more are there."""
+        goal, deadline = self.num_answers() + count, time.monotonic() + 120
+        while self.num_answers() < goal:
+            assert time.monotonic() < deadline, [self.said(0), self.num_answers()]
+            time.sleep(0.02)
 
     def num_answers(self):
-        files = (self.out / "letters").glob("answers*.jsonl")
+        files = (self.folder / "out/letters").glob("answers*.jsonl")
         return sum(path.read_bytes().count(b"\n") for path in files)
 
 
 @pytest.fixture
-def processes(config_file, checkpoint, data, tmp_path):
-    return Processes(config_file, checkpoint, data, tmp_path / "out")
+def processes(config_file, checkpoint, data, tmp_path, monkeypatch):
+    paths = [str(ROOT), str(Path(__file__).parent)]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    return Processes((config_file, checkpoint), data, tmp_path)
 
 
 @pytest.mark.slow
@@ -390,18 +381,15 @@ def test_killed_runs_lose_no_answer_with_any_number_of_processes(
     draw = random.Random(0)
     for world_size in (2, 1, 3):
         ranks = processes.start(world_size, pause=0.2)
-        goal = processes.num_answers() + draw.randrange(2, 6)
-        deadline = time.monotonic() + 60
-        while processes.num_answers() < goal and time.monotonic() < deadline:
-            time.sleep(0.02)
+        processes.wait_for(draw.randrange(2, 6))
         for rank in ranks:
             rank.kill()
-            rank.communicate()
-        assert processes.num_answers() >= goal
+            rank.join()
     assert processes.num_answers() < NUM_ITEMS
 
-    processes.finish(2)
-
+    for rank in (ranks := processes.start(2)):
+        rank.join()
+    assert [rank.exitcode for rank in ranks] == [0, 0], processes.said(0)
     for name in ("answers.jsonl", "scored.jsonl", "results.json"):
         whole = (tmp_path / "whole/letters" / name).read_text()
         assert (tmp_path / "out/letters" / name).read_text() == whole
@@ -411,17 +399,15 @@ def test_killed_runs_lose_no_answer_with_any_number_of_processes(
 @pytest.mark.multiproc
 def test_a_dead_rank_ends_the_run_and_a_second_run_is_refused(processes, run):
     ranks = processes.start(2, pause=0.5)
-    while processes.num_answers() < 3:
-        time.sleep(0.05)
+    processes.wait_for(3)
     with pytest.raises(RuntimeError, match="another process writes to"):
         run()
     ranks[1].kill()
-    ranks[1].communicate()
 
-    errors = ranks[0].communicate()[1]
+    ranks[0].join()
 
-    assert ranks[0].returncode == 1
-    assert "rank 1 of 2 has ended before its work was done" in errors
+    assert ranks[0].exitcode == 1
+    assert "rank 1 of 2 has ended before its work was done" in processes.said(0)
 
 
 # Scoring again ----------------------------------------------------------------------
