@@ -16,9 +16,6 @@ from scipy.special import bdtr, ndtri
 
 Statistic = Callable[[np.ndarray], np.ndarray]
 
-#: Resamples that are drawn at a time, in numbers held in memory.
-_CHUNK = 1 << 22
-
 
 @dataclass(frozen=True)
 class Interval:
@@ -52,9 +49,6 @@ def resampled_sums(
 ) -> np.ndarray:
     """Resample whole clusters with replacement and sum their units.
 
-    Clusters of equal sums are drawn together, as one multinomial over the distinct
-    sums: the same distribution at a fraction of the work.
-
     Args:
         units (np.ndarray): (U, K) additive statistics.
         clusters (np.ndarray): (U,) int, cluster of each unit.
@@ -65,22 +59,18 @@ def resampled_sums(
         np.ndarray: (draws, K) float64.
     """
     units = np.asarray(units, dtype=np.float64)
-    _, codes = np.unique(clusters, return_inverse=True)
-    count = codes.max() + 1 if len(codes) else 0
-    if not count:
+    if not len(units):
         return np.zeros((draws, units.shape[1]))
+    names, codes = np.unique(clusters, return_inverse=True)
+    count = len(names)
     sums = np.stack([np.bincount(codes, column, count) for column in units.T], axis=1)
-    # Sums of the same scores in another order may differ in the last digits.
-    distinct, weights = np.unique(sums.round(9), axis=0, return_counts=True)
     generator = np.random.default_rng(seed)
-    step = max(1, _CHUNK // len(distinct))
-    return np.concatenate(
-        [
-            generator.multinomial(count, weights / count, min(step, draws - start))
-            @ distinct
-            for start in range(0, draws, step)
-        ]
+    # How often each cluster is drawn, times its sums: no resample is laid out.
+    times = (
+        np.bincount(generator.integers(count, size=count), minlength=count)
+        for _ in range(draws)
     )
+    return np.stack([drawn @ sums for drawn in times])
 
 
 def bootstrap_interval(
