@@ -1,4 +1,4 @@
-"""Test a trained checkpoint on a config's test set."""
+"""Test a trained checkpoint on a config's test set, or on benchmarks."""
 
 import argparse
 import json
@@ -19,7 +19,12 @@ def parse_args(argv=None):
     parser.add_argument(
         "--work-dir", help="default: work_dirs/<name>, of a work dir <name>_test"
     )
-    parser.add_argument("--out", metavar="RESULTS.json", help="write the metrics here")
+    parser.add_argument(
+        "--out",
+        metavar="RESULTS.json",
+        help="write the metrics here; with --benchmarks a folder, default: "
+        "<work dir>/benchmarks",
+    )
     parser.add_argument(
         "--cfg-options",
         nargs="+",
@@ -31,10 +36,100 @@ def parse_args(argv=None):
         "--launcher", choices=["none", "pytorch", "slurm"], default="none"
     )
     parser.add_argument("--tiny", action="store_true", help="as in tools/train.py")
+    add_benchmark_options(parser)
     parser.add_argument("--local_rank", "--local-rank", type=int, default=0)
     args = parser.parse_args(argv)
     os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
     return args
+
+
+def add_benchmark_options(parser):
+    group = parser.add_argument_group("benchmarks")
+    group.add_argument(
+        "--benchmarks",
+        metavar="NAMES",
+        help="names behind commas, a suite, a config file, or all; see "
+        "tools/misc/list_components.py --kind benchmark",
+    )
+    group.add_argument("--data-root", help="folder that stands in for data")
+    group.add_argument("--limit", type=int, help="first questions of each only")
+    group.add_argument("--only", metavar="UID,...", help="these questions only")
+    group.add_argument(
+        "--answers",
+        default="model",
+        metavar="model|reference|empty|FILE",
+        help="what answers; reference: the most that can be reached",
+    )
+    group.add_argument(
+        "--blind",
+        choices=["shuffle", "text"],
+        help="without the right picture: another question's, or none",
+    )
+    group.add_argument("--fresh", action="store_true", help="drop older answers")
+    group.add_argument(
+        "--allow-partial", action="store_true", help="score what is answered"
+    )
+    group.add_argument(
+        "--stop-on-error",
+        action="store_true",
+        help="end at a picture that cannot be read, instead of counting it as wrong",
+    )
+    group.add_argument("--batch-tokens", type=int, help="tokens of a batch")
+    group.add_argument("--num-workers", type=int, default=2, help="that read pictures")
+    group.add_argument(
+        "--dry-run", action="store_true", help="check files and prompts, no weights"
+    )
+
+
+def test_benchmarks(args):
+    """Run benchmarks and print their table; the exit code is 0 when all are scored."""
+    from mmvlm.apis.benchmarks import BenchmarkOptions, check_data, run_benchmarks
+    from mmvlm.engine.benchmarks.planner import BatchPolicy
+    from mmvlm.evaluation.tables import text
+
+    policy = BatchPolicy()
+    if args.batch_tokens is not None:
+        policy = BatchPolicy(args.batch_tokens)
+    options = BenchmarkOptions(
+        data_root=args.data_root,
+        limit=args.limit,
+        only=args.only.split(",") if args.only else (),
+        answers=args.answers,
+        blind=args.blind,
+        fresh=args.fresh,
+        allow_partial=args.allow_partial,
+        stop_on_error=args.stop_on_error,
+        policy=policy,
+        num_workers=args.num_workers,
+    )
+    model = dict(cfg_options=args.cfg_options, tiny=args.tiny)
+    if args.dry_run:
+        print(check_data(args.config, args.benchmarks, options, **model))
+        return 0
+    out = args.out or os.path.join(work_dir_of(args), "benchmarks")
+    rows = run_benchmarks(
+        *(args.config, args.checkpoint, args.benchmarks, out, options), **model
+    )
+    if rows:
+        print(text(rows))
+        print(f"Answers and results: {out}")
+    return 0
+
+
+def work_dir_of(args, cfg=None):
+    """Return the folder that a test writes to."""
+    from mmvlm.config.work_dir import is_work_dir
+
+    if args.work_dir is not None:
+        return args.work_dir
+    if is_work_dir(args.config):
+        # What a training wrote stays its own; it may be read-only or another's.
+        name = os.path.basename(os.path.abspath(args.config))
+        return os.path.join("work_dirs", f"{name}_test")
+    if cfg is not None and cfg.get("work_dir") is not None:
+        return cfg.work_dir
+    name = os.path.splitext(os.path.basename(args.config))[0]
+    return os.path.join("work_dirs", name)
 
 
 def table(metrics):
@@ -53,14 +148,17 @@ def main(argv=None):
 
     from mmvlm.apis.loading import without_pretrained
     from mmvlm.config import load_config
-    from mmvlm.config.work_dir import is_work_dir, split_model
+    from mmvlm.config.work_dir import split_model
     from mmvlm.engine.runner import build_runner
     from mmvlm.engine.runner.checkpoint import load_file, plain, write_atomic
     from mmvlm.utils.files import check_writable
 
     args.config, args.checkpoint = split_model(args.config, args.checkpoint)
-    if args.checkpoint is None:
+    needs_weights = args.answers == "model" and not args.dry_run
+    if args.checkpoint is None and (needs_weights or not args.benchmarks):
         sys.exit(f"error: {args.config} is no work dir; name a checkpoint behind it.")
+    if args.benchmarks:
+        return test_benchmarks(args)
     cfg = load_config(
         args.config,
         cfg_options=args.cfg_options,
@@ -70,15 +168,7 @@ def main(argv=None):
     )
     if cfg.get("test_dataloader") is None:
         sys.exit(f"{args.config}: no test_dataloader, nothing to test.")
-    if args.work_dir is not None:
-        cfg.work_dir = args.work_dir
-    elif is_work_dir(args.config):
-        # What a training wrote stays its own; it may be read-only or another's.
-        name = os.path.basename(os.path.abspath(args.config))
-        cfg.work_dir = os.path.join("work_dirs", f"{name}_test")
-    elif cfg.get("work_dir") is None:
-        name = os.path.splitext(os.path.basename(args.config))[0]
-        cfg.work_dir = os.path.join("work_dirs", name)
+    cfg.work_dir = work_dir_of(args, cfg)
     check_writable(cfg.work_dir)
     cfg.launcher = args.launcher
     if args.launcher == "none":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import os
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from mmvlm import registry as nodes
 from mmvlm.registry import Registry
 
 from . import positions
+from .benchmarks import shipped_benchmarks
 from .parts import part_kinds
 
 _ROOT = Path(__file__).resolve().parents[2]
@@ -39,8 +41,8 @@ def registries() -> dict[str, Registry]:
 
 
 def component_kinds() -> list[str]:
-    """Return every kind that can be listed: model parts, then registries."""
-    return [*part_kinds(), *registries()]
+    """Return every kind that can be listed: model parts, registries, benchmarks."""
+    return [*part_kinds(), *registries(), "benchmark"]
 
 
 def list_components(kind: str, inherited: bool = False) -> list[Component]:
@@ -53,6 +55,8 @@ def list_components(kind: str, inherited: bool = False) -> list[Component]:
     Raises:
         KeyError: for an unknown kind.
     """
+    if kind == "benchmark":
+        return [_config(n, p) for n, p in sorted(shipped_benchmarks().items())]
     base = part_kinds().get(kind)
     registry = nodes.MODELS if base else registries()[kind]
     found = positions.names_in(registry) if inherited else registry.module_dict
@@ -63,6 +67,12 @@ def list_components(kind: str, inherited: bool = False) -> list[Component]:
             if inspect.isclass(obj) and issubclass(obj, base)
         }
     return [_describe(name, obj) for name, obj in sorted(found.items())]
+
+
+def _config(name: str, path: Path) -> Component:
+    """Describe a config by the first line of its docstring."""
+    doc = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    return Component(name, os.path.relpath(path, _ROOT), doc.split("\n", 1)[0])
 
 
 def _describe(name: str, obj: Any) -> Component:

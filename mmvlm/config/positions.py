@@ -101,6 +101,7 @@ PLAIN_FIELDS: dict[str, tuple[type, ...]] = {
     "runner_type": (str,),
     "auto_scale_lr": (dict, type(None)),
     "base_batch_size": (int, type(None)),
+    "benchmarks": (list, tuple, type(None)),
     "sample_prompts": (list, tuple, type(None)),
     "cfg": (dict,),
     "compile": (bool, dict),

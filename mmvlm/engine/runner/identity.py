@@ -53,24 +53,25 @@ def run_settings(cfg: Any) -> dict[str, Any]:
     return {
         path: value
         for name in _FIELDS
-        for path, value in _leaves(cfg.get(name), name)
+        for path, value in leaves(cfg.get(name), name)
         if value is not None
     }
 
 
-def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
+def leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
+    """Yield every setting below a value with its dotted path, file names left out."""
     if isinstance(value, dict):
         for key, item in value.items():
             # A template's image_prefix is text, no folder.
             file = key in PATH_KEYS and "chat_template" not in path
             if key not in _FREE and not file:
-                yield from _leaves(item, f"{path}.{key}")
+                yield from leaves(item, f"{path}.{key}")
     elif isinstance(value, list | tuple):
         if all(isinstance(item, bool | int | float | str) for item in value):
             yield path, list(value)
             return
         for number, item in enumerate(value):
-            yield from _leaves(item, f"{path}.{number}")
+            yield from leaves(item, f"{path}.{number}")
     elif value is None or isinstance(value, bool | int | float | str):
         yield path, value
     else:  # a class, or an object that was built already

@@ -1,0 +1,335 @@
+"""Run benchmarks: one model, many sets of questions, one folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config
+
+import mmvlm
+from mmvlm.apis.loading import as_config, load_model
+from mmvlm.config.benchmarks import find_benchmarks
+from mmvlm.datasets.processor import VLMProcessor
+from mmvlm.engine.benchmarks.answering import (
+    ModelAnswers,
+    given_answers,
+    reference_answers,
+    settings_of,
+)
+from mmvlm.engine.benchmarks.identity import benchmark_facts, model_facts
+from mmvlm.engine.benchmarks.planner import BatchPolicy
+from mmvlm.engine.benchmarks.questions import Questions
+from mmvlm.engine.benchmarks.ranks import Ranks
+from mmvlm.engine.benchmarks.run import BenchmarkRun, with_blind
+from mmvlm.engine.hooks.provenance_hook import git_state, versions
+from mmvlm.engine.optimizers.optim_wrapper import precision
+from mmvlm.engine.runner.identity import data_facts
+from mmvlm.engine.runner.rng import preserved_rng
+from mmvlm.evaluation.benchmark import Benchmark
+from mmvlm.evaluation.tables import write_tables
+from mmvlm.utils.files import write_atomic
+
+#: What may answer in place of the model.
+ANSWERS = ("model", "reference", "empty")
+
+
+@dataclass
+class BenchmarkOptions:
+    """How benchmarks are run.
+
+    Args:
+        data_root (str | None): folder that stands in for ``data``.
+        limit (int | None): only the first questions of each benchmark.
+        only (Sequence[str]): only the questions with these uids.
+        answers (str): ``model``; ``reference``: with the right answers, which shows
+            what the data folder and the scorer give at most; ``empty``; or a file of
+            answers by uid.
+        blind (str | None): ``shuffle``: with the pictures of other questions;
+            ``text``: without any.
+        fresh (bool): drop older answers.
+        allow_partial (bool): score although answers are missing, which rows say.
+        stop_on_error (bool): end at a picture that cannot be read; by default its
+            question is counted as wrong.
+        policy (BatchPolicy): what a batch may hold.
+        num_workers (int): processes that read pictures, per rank.
+    """
+
+    data_root: str | None = None
+    limit: int | None = None
+    only: Sequence[str] = ()
+    answers: str = "model"
+    blind: str | None = None
+    fresh: bool = False
+    allow_partial: bool = False
+    stop_on_error: bool = False
+    policy: BatchPolicy = field(default_factory=BatchPolicy)
+    num_workers: int = 2
+
+    @property
+    def selection(self) -> dict[str, Any]:
+        """What decides which questions are asked, and of what."""
+        names = ("limit", "only", "answers", "blind")
+        found = {name: getattr(self, name) for name in names}
+        found["only"] = list(self.only)
+        return {key: value for key, value in found.items() if value != "model"}
+
+
+def run_benchmarks(
+    config: str | os.PathLike | Config,
+    checkpoint: str | os.PathLike | None,
+    benchmarks: str | Sequence[str],
+    out: str | os.PathLike,
+    options: BenchmarkOptions | None = None,
+    *,
+    cfg_options: dict | None = None,
+    tiny: bool = False,
+) -> list[dict[str, Any]]:
+    """Ask a model the questions of benchmarks and score its answers.
+
+    Answers are kept as they come: a run that was killed goes on where it was, with any
+    number of processes. All processes call; the first one scores.
+
+    Args:
+        config (str | PathLike | Config): see :func:`load_model`.
+        checkpoint (str | PathLike | None): see :func:`load_model`.
+        benchmarks (str | Sequence[str]): see :func:`find_benchmarks`.
+        out (str | PathLike): folder of answers and results.
+        options (BenchmarkOptions | None): how they are run.
+        cfg_options (dict | None): as ``--cfg-options``.
+        tiny (bool): the config's tiny twin.
+
+    Returns:
+        list[dict]: a row of results per benchmark; empty on ranks other than 0.
+
+    Raises:
+        OtherIdentity: when the folder holds answers of another model or data.
+        IncompleteAnswers: when questions are left without an answer.
+        RankLost: when another process is gone.
+    """
+    options, out = options or BenchmarkOptions(), Path(out)
+    chosen = find_benchmarks(benchmarks)
+    for benchmark in chosen:  # files that are missing show before weights are read
+        Questions(benchmark, data_root=options.data_root, limit=options.limit)
+    begin = time.time()
+    ranks = Ranks.from_environment(out)
+    with preserved_rng():
+        source = _Source.load(config, checkpoint, options, cfg_options, tiny)
+        runs = [_run(benchmark, source, out, options) for benchmark in chosen]
+
+        identity: dict[str, Any] = {}
+
+        def prepare() -> None:
+            identity["model"] = source.facts()
+            for run in runs:
+                own = benchmark_facts(
+                    *(run.benchmark, run.questions.dataset, run.questions.gen),
+                    **options.selection,
+                )
+                identity[run.benchmark.name] = own
+                run.prepare({**identity["model"], **own}, options.fresh)
+
+        try:
+            ranks.begin(prepare)
+            for run in runs:
+                run.run_share(ranks)
+            if ranks.rank:
+                return []
+            rows = []
+            for run in runs:
+                ranks.wait_for(
+                    lambda rank, run=run: run.is_done(ranks, rank),
+                    f"other ranks' answers to {run.benchmark.name}",
+                )
+                said = {k: v for k, v in options.selection.items() if v}
+                scored = run.finish(allow_partial=options.allow_partial, facts=said)
+                rows.append(scored.row)
+        finally:
+            ranks.end()
+    facts = dict(processes=ranks.world_size, seconds=round(time.time() - begin, 1))
+    write_run(out, source, options, identity=identity, **facts)
+    rows = [with_blind(out, row) for row in rows]
+    write_tables(out, rows)
+    return rows
+
+
+def _questions(
+    benchmark: Benchmark, source: _Source, options: BenchmarkOptions
+) -> Questions:
+    return Questions(
+        benchmark,
+        source.processor,
+        gen=settings_of(source.cfg, benchmark.generation),
+        data_root=options.data_root,
+        limit=options.limit,
+        only=options.only,
+        blind=options.blind,
+        stop_on_error=options.stop_on_error,
+    )
+
+
+def _run(
+    benchmark: Benchmark, source: _Source, out: Path, options: BenchmarkOptions
+) -> BenchmarkRun:
+    questions, policy = _questions(benchmark, source, options), None
+    if options.answers == "model":
+        answer = ModelAnswers(source.model, questions.gen, options.policy, source.dtype)
+        policy = answer.policy
+    else:
+        answer = _stand_in(options.answers, source.processor)
+    return BenchmarkRun(
+        out, questions, answer, policy=policy, num_workers=options.num_workers
+    )
+
+
+def _stand_in(answers: str, processor: VLMProcessor) -> Any:
+    """Return what answers in place of the model."""
+    if answers == "reference":
+        return reference_answers(processor.codec)
+    if answers == "empty":
+        return given_answers({})
+    if not os.path.isfile(answers):
+        raise FileNotFoundError(
+            f"answers={answers!r}: expected one of {list(ANSWERS)} or a file."
+        )
+    with open(answers, encoding="utf-8") as file:
+        rows = [json.loads(line) for line in file if line.strip()]
+    return given_answers({row["uid"]: row["text"] for row in rows})
+
+
+@dataclass
+class _Source:
+    """A model that answers, or what prompts need of it."""
+
+    cfg: Config
+    processor: VLMProcessor
+    model: Any = None
+    checkpoint: str | None = None
+
+    @classmethod
+    def load(
+        cls,
+        config: Any,
+        checkpoint: Any,
+        options: BenchmarkOptions,
+        cfg_options: dict | None,
+        tiny: bool,
+    ) -> _Source:
+        """Load the model, or only what prompts need where it answers nothing."""
+        if options.answers != "model":
+            return cls.without_weights(as_config(config, cfg_options, tiny))
+        device = None
+        if torch.cuda.is_available():
+            number = int(os.environ.get("LOCAL_RANK", 0)) % torch.cuda.device_count()
+            torch.cuda.set_device(number)
+            device = f"cuda:{number}"
+        loaded = load_model(
+            *(config, checkpoint), device=device, cfg_options=cfg_options, tiny=tiny
+        )
+        path = None if checkpoint is None else os.fspath(checkpoint)
+        return cls(loaded.cfg, loaded.processor, loaded.model, path)
+
+    @classmethod
+    def without_weights(cls, cfg: Config) -> _Source:
+        """Return what prompts need, built without memory for a weight."""
+        from mmvlm.config.dry_run import build_on_meta
+
+        processor = VLMProcessor.from_config(
+            cfg, build_on_meta(cfg.model.to_dict()).eval()
+        )
+        if processor is None:
+            raise ValueError("the config names no tokenizer and chat_template.")
+        return cls(cfg, processor)
+
+    @property
+    def dtype(self) -> torch.dtype | None:
+        """Autocast of the config's tests."""
+        return precision((self.cfg.get("test_cfg") or {}).get("dtype"))
+
+    def facts(self) -> dict[str, Any]:
+        """Return what answers depend on besides the benchmark."""
+        if self.model is None:
+            return {}
+        facts = model_facts(self.cfg, self.model, self.processor)
+        return facts | dict(autocast=str(self.dtype))
+
+
+def write_run(
+    out: Path, source: _Source, options: BenchmarkOptions, **facts: Any
+) -> None:
+    """Write ``run.json``: all that a reader of the results may want to know."""
+    first = None if source.model is None else next(source.model.parameters())
+    content = dict(
+        command=sys.argv,
+        checkpoint=source.checkpoint,
+        **options.selection,
+        data_root=options.data_root,
+        device="none" if first is None else str(first.device),
+        dtype=str(source.dtype or getattr(first, "dtype", None)),
+        batch=vars(options.policy),
+        **facts,
+        finished=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        git=git_state(Path(mmvlm.__file__).parent),
+        versions=versions(),
+        config=source.cfg.pretty_text,
+    )
+    write_atomic(out / "run.json", json.dumps(content, indent=1, default=str) + "\n")
+
+
+def check_data(
+    config: str | os.PathLike | Config,
+    benchmarks: str | Sequence[str],
+    options: BenchmarkOptions | None = None,
+    *,
+    cfg_options: dict | None = None,
+    tiny: bool = False,
+) -> str:
+    """Look at the files and prompts of benchmarks; no weight is read.
+
+    Args:
+        config (str | PathLike | Config): see :func:`run_benchmarks`, as all others.
+        benchmarks (str | Sequence[str]): which ones.
+        options (BenchmarkOptions | None): which questions.
+        cfg_options (dict | None): as ``--cfg-options``.
+        tiny (bool): the config's tiny twin.
+
+    Returns:
+        str: per benchmark the files' version, counts, and one prompt.
+
+    Raises:
+        FileNotFoundError: naming a file that is missing.
+    """
+    options = options or BenchmarkOptions()
+    source = _Source.without_weights(as_config(config, cfg_options, tiny))
+    return "\n\n".join(
+        _told(_questions(benchmark, source, options))
+        for benchmark in find_benchmarks(benchmarks)
+    )
+
+
+def _told(questions: Questions) -> str:
+    """Describe the questions of a benchmark in words."""
+    benchmark, count = questions.benchmark, len(questions)
+    published = benchmark.num_items
+    compared = "" if published in (None, count) else f" (published: {published})"
+    facts = data_facts(questions.dataset)
+    first = questions[0]
+    shown = first.record["prompt"] or first.record["meta"].get("error")
+    return "\n".join(
+        [
+            f"{benchmark.name}: {benchmark.title}, {benchmark.split}",
+            f"  data version {benchmark.data_version}, content "
+            f"{' '.join(str(v) for k, v in facts.items() if k.endswith('content'))}",
+            f"  {count} questions{compared}, {int(questions.lengths.sum())} tokens of "
+            f"prompts, decoding {questions.gen}",
+            f"  prompt of {first.record['uid']}:",
+            *(f"    | {line}" for line in str(shown).splitlines()),
+        ]
+    )

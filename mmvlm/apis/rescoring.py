@@ -1,0 +1,130 @@
+"""Score answers that are on disk: of our runs and of other toolboxes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from mmvlm.config.benchmarks import find_benchmarks
+from mmvlm.engine.benchmarks.questions import Questions
+from mmvlm.evaluation.answer_files import ENDINGS, READERS, WRITERS, join
+from mmvlm.evaluation.benchmark import Benchmark
+from mmvlm.evaluation.scoring import Scored, score
+from mmvlm.evaluation.store import (
+    AnswerReader,
+    Answers,
+    benchmark_folders,
+    match,
+    read_benchmark,
+    read_expected,
+    read_records,
+)
+
+
+def rescore(
+    paths: Iterable[str | os.PathLike],
+    *,
+    benchmark: str | None = None,
+    rule: str | None = None,
+    form: str = "mmvlm",
+    data_root: str | None = None,
+    allow_partial: bool = False,
+    **options: Any,
+) -> list[Scored]:
+    """Score answers again; neither the model nor, for our own files, data are read.
+
+    Args:
+        paths (Iterable[str | PathLike]): folders of runs, or files of answers.
+        benchmark (str | None): only this one of a run; needed for files.
+        rule (str | None): of the scorer, in place of the benchmark's.
+        form (str): ``mmvlm``, ``llava``, ``lmms-eval`` or ``vlmevalkit``. Answers of
+            other toolboxes are held against the data of the benchmark.
+        data_root (str | None): folder that stands in for ``data``.
+        allow_partial (bool): score although answers are missing, which rows say.
+        **options: see :func:`score`: ``draws``, ``seed``.
+
+    Raises:
+        IncompleteAnswers: when answers are missing, foreign or contradict each other.
+        ValueError: for files without a benchmark, or an unknown format.
+    """
+    if form != "mmvlm" and form not in READERS:
+        raise ValueError(f"format '{form}': expected one of {['mmvlm', *READERS]}.")
+    scored = []
+    for path in map(Path, paths):
+        found = _of_run if path.is_dir() else _of_file
+        for one, answers in found(path, benchmark, form, data_root):
+            if rule is not None:
+                one = replace(one, scorer={**one.scorer, "rule": rule})
+            if not allow_partial:
+                answers.check(one.name)
+            scored.append(score(one, answers, **options))
+    return scored
+
+
+def _of_run(
+    run: Path, name: str | None, form: str, data_root: str | None
+) -> list[tuple[Benchmark, Answers]]:
+    folders = benchmark_folders(run)
+    if name is not None:
+        folders = {key: value for key, value in folders.items() if key == name}
+    if not folders:
+        raise FileNotFoundError(
+            f"'{run}' holds no answers"
+            + ("" if name is None else f" to '{name}'")
+            + "; name a folder that tools/test.py --benchmarks wrote."
+        )
+    found = []
+    for folder in folders.values():
+        reader = AnswerReader(folder)
+        records = list(reader.new())
+        answers = match(records, read_expected(folder), reader.num_torn)
+        found.append((read_benchmark(folder)[0], answers))
+    return found
+
+
+def _of_file(
+    path: Path, name: str | None, form: str, data_root: str | None
+) -> list[tuple[Benchmark, Answers]]:
+    if name is None:
+        raise ValueError(f"'{path}' is a file: say with --benchmark what it answers.")
+    (benchmark,) = find_benchmarks(name)
+    questions = Questions(benchmark, data_root=data_root)
+    if form == "mmvlm":
+        records = read_records(path)
+    else:
+        asked = [questions[number].record for number in range(len(questions))]
+        records = join(asked, READERS[form](path))
+    return [(benchmark, match(records, questions.uids))]
+
+
+def write_answers(
+    run: str | os.PathLike, form: str, folder: str | os.PathLike, model: str
+) -> list[Path]:
+    """Write the answers of a run as another toolbox does.
+
+    Args:
+        run (str | PathLike): folder of a run.
+        form (str): ``llava``, ``lmms-eval`` or ``vlmevalkit``.
+        folder (str | PathLike): gets a file per benchmark.
+        model (str): its name, as the files tell it.
+
+    Returns:
+        list[Path]: the files.
+    """
+    if form not in WRITERS:
+        raise ValueError(f"format '{form}': expected one of {list(WRITERS)}.")
+    written = []
+    for name, own in benchmark_folders(run).items():
+        path = Path(folder, f"{model}_{name}{ENDINGS[form]}")
+        records: Sequence[dict] = match(
+            list(AnswerReader(own).new()), read_expected(own)
+        ).records
+        WRITERS[form](path, records, model)
+        written.append(path)
+    return written
+
+
+__all__ = ["rescore", "write_answers"]

@@ -1,0 +1,1 @@
+"""Ask a model the questions of benchmarks: plan, answer, meet through files."""

@@ -1,0 +1,217 @@
+"""Where answers come from: a model, the references, or nothing."""
+
+from __future__ import annotations
+
+import logging
+import zlib
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from mmengine.logging import print_log
+
+from mmvlm.datasets.collate import collate_flat
+from mmvlm.evaluation.records import plain, region_values
+from mmvlm.structures import ViewLayout
+
+from ..optimizers.optim_wrapper import autocast
+from ..runner.checkpoint import unwrap
+from .planner import BatchPolicy, batches
+from .questions import Question
+
+#: What a model's reply ended with, in the words of answer records.
+_FINISH = dict(stop_id="stop", stop_string="stop", length="length")
+#: Answers questions: takes a batch that can be asked, gives their records.
+Answer = Callable[[Sequence[Question]], list[dict[str, Any]]]
+
+
+def settings_of(cfg: Any, generation: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the decoding settings of a protocol over those of a model.
+
+    Args:
+        cfg (mmengine.Config): of the model.
+        generation (Mapping): of a benchmark.
+    """
+    own = dict(cfg.model.get("generation") or {})
+    return {"max_new_tokens": 128, "do_sample": False, **own, **generation}
+
+
+def asked(
+    questions: Sequence[Question], answer: Answer
+) -> list[tuple[Question, dict[str, Any]]]:
+    """Return questions with their records; those that cannot be asked have one."""
+    ready = [one for one in questions if one.record["finish"] != "error"]
+    found = dict(zip((one.position for one in ready), answer(ready), strict=True))
+    return [(one, found.get(one.position, one.record)) for one in questions]
+
+
+class ModelAnswers:
+    """Let a model answer, in batches that fit into the memory.
+
+    After a batch that does not fit, all that come are half as large.
+
+    Args:
+        model (VisionLanguageModel): bound to a processor; runs in evaluation mode.
+        gen (dict): decoding settings.
+        policy (BatchPolicy): what a batch may hold.
+        dtype (torch.dtype | None): autocast.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        gen: dict[str, Any],
+        policy: BatchPolicy,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        self.model, self.gen, self.dtype = unwrap(model), gen, dtype
+        # Rows of a batch draw from one generator; alone, each draws its own.
+        alone = gen.get("do_sample") or (gen.get("num_beams") or 1) > 1
+        self.policy = BatchPolicy(policy.tokens, 1) if alone else policy
+        self._shares = not alone and self._can_share()
+
+    def _can_share(self) -> bool:
+        """Whether questions about one picture may share what is computed for it."""
+        model = self.model.language_model
+        config = getattr(getattr(model, "model", None), "config", None)
+        return not (
+            getattr(model, "adapters", None)
+            or getattr(config, "is_encoder_decoder", True)
+        )
+
+    def __call__(self, questions: Sequence[Question]) -> list[dict[str, Any]]:
+        """Return the records of questions, in their order.
+
+        Raises:
+            RuntimeError: when a single question is too much for the memory.
+        """
+        lengths = [_num_tokens(one) for one in questions]
+        new = int(self.gen["max_new_tokens"])
+        records: list[dict[str, Any]] = []
+        while len(records) < len(questions):
+            rest = range(len(records), len(questions))
+            rows = next(batches(rest, lengths, new, self.policy))
+            try:
+                records += self._batch([questions[row] for row in rows])
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+                longest = max(lengths[row] for row in rows)
+                self._shrink(len(rows), longest, new, error)
+            else:
+                continue
+            # Outside of the handler, whose traceback holds the batch.
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+        return records
+
+    def _shrink(self, rows: int, longest: int, new: int, error: Exception) -> None:
+        if rows == 1:
+            raise RuntimeError(
+                f"one prompt of {longest} tokens with {new} new ones does not fit "
+                "into the memory. Use a smaller model or dtype, or fewer views."
+            ) from error
+        size = min(self.policy.tokens, rows * (longest + new))
+        self.policy = BatchPolicy(size, rows).halved()
+        print_log(
+            f"out of memory with {rows} prompts of up to {longest} tokens: from here "
+            f"on batches hold at most {self.policy.rows} prompts and "
+            f"{self.policy.tokens} tokens.",
+            logger="current",
+            level=logging.WARNING,
+        )
+
+    @torch.no_grad()
+    def _batch(self, questions: Sequence[Question]) -> list[dict[str, Any]]:
+        data = collate_flat([one.item for one in questions])
+        data = self.model.data_preprocessor(data, False)
+        options = dict(self.gen)
+        shown = Counter(one.record["image"] for one in questions if _is_named(one))
+        if self._shares and max(shown.values(), default=0) > 1:
+            options["share_prefix"] = True
+        if len(questions) == 1:
+            torch.manual_seed(zlib.crc32(questions[0].record["uid"].encode()))
+        with autocast(self.dtype):
+            samples = self.model.predict(**data, **options)
+        return [
+            _answered(one, sample)
+            for one, sample in zip(questions, samples, strict=True)
+        ]
+
+
+def _is_named(question: Question) -> bool:
+    return isinstance(question.record["image"], str)
+
+
+def _num_tokens(question: Question) -> int:
+    return sum(map(len, question.item["inputs"]["streams"].values()))
+
+
+def _answered(question: Question, sample: Any) -> dict[str, Any]:
+    record = dict(question.record, meta=dict(question.record["meta"]))
+    record.update(
+        text=sample.pred_text,
+        finish=_FINISH[sample.finish],
+        num_tokens=len(sample.pred_ids),
+    )
+    if sample.get("pred_regions"):
+        record["meta"]["pred_regions"] = region_values(sample.pred_regions)
+    if sample.get("problems"):
+        record["meta"]["problems"] = list(sample.problems)
+    return plain(record, record["uid"])
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a device, or the machine itself, had no memory left."""
+    return isinstance(error, torch.cuda.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    )
+
+
+# Without a model -----------------------------------------------------------------
+
+
+def reference_answers(codec: Any = None) -> Answer:
+    """Return what answers with the references: what the benchmark can reach.
+
+    Args:
+        codec (GroundingCodec | None): reads the regions of answers.
+    """
+
+    def answer(questions: Sequence[Question]) -> list[dict[str, Any]]:
+        return [_reference(one, codec) for one in questions]
+
+    return answer
+
+
+def _reference(question: Question, codec: Any) -> dict[str, Any]:
+    record = dict(question.record, meta=dict(question.record["meta"]), finish="stop")
+    text, reference = question.answer, record["reference"]
+    if text is None and isinstance(reference, list):
+        texts = [one for one in reference if isinstance(one, str)]
+        text = Counter(texts).most_common(1)[0][0] if texts else None
+    elif text is None:
+        text = reference
+    record["text"] = text if isinstance(text, str) else ""
+    if codec is None or question.item is None:
+        return record
+    layouts = question.item["data_samples"].layouts
+    sizes = [one.original_size for one in layouts if isinstance(one, ViewLayout)]
+    if sizes:
+        regions = codec.centred().decode(record["text"], sizes[-1]).regions
+        if regions:
+            record["meta"]["pred_regions"] = region_values(regions)
+    return plain(record, record["uid"])
+
+
+def given_answers(texts: Mapping[str, str]) -> Answer:
+    """Return what answers with texts by uid; others stay unanswered."""
+
+    def answer(questions: Sequence[Question]) -> list[dict[str, Any]]:
+        return [
+            dict(one.record, text=texts.get(one.record["uid"], ""), finish="stop")
+            for one in questions
+        ]
+
+    return answer

@@ -1,0 +1,216 @@
+"""The questions of a benchmark as a model reads them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from torch.utils.data import Dataset
+
+from mmvlm.config.signatures import accepted_keywords
+from mmvlm.datasets.bad_samples import DATA_ERRORS, reason_of
+from mmvlm.evaluation.benchmark import Benchmark
+from mmvlm.evaluation.records import question_record, uid_of
+from mmvlm.registry import DATASETS
+from mmvlm.structures import Conversation, Image, Text, Turn
+
+#: Ways to ask without the right picture.
+BLIND = ("shuffle", "text")
+#: Where the data of benchmarks lie unless the user says so.
+DATA_ROOT = "data"
+
+
+@dataclass
+class Question:
+    """A question that is ready to be answered.
+
+    Args:
+        position (int): in the set.
+        record (dict): answer record without an answer.
+        item (dict | None): as ``collate_flat`` takes it; None for one that fails.
+        answer (str | None): the right answer as the model would have been trained to
+            say it; None where the file hides it.
+    """
+
+    position: int
+    record: dict[str, Any]
+    item: dict[str, Any] | None = None
+    answer: str | None = None
+
+
+class Questions(Dataset):
+    """The questions of a benchmark, each with its record.
+
+    No question is left out: one that cannot be read has a record whose ``finish`` is
+    ``error``, and the reason in ``meta["error"]``.
+
+    Args:
+        benchmark (Benchmark): whose questions they are.
+        processor (VLMProcessor | None): of the model; None: records without prompts.
+        gen (dict | None): decoding settings, as records give them.
+        data_root (str | None): stands in for ``data``.
+        limit (int | None): only the first questions.
+        only (Sequence[str]): only questions with these uids.
+        blind (str | None): ``shuffle``: every question gets the picture of another
+            one; ``text``: none.
+        stop_on_error (bool): raise for what cannot be read.
+
+    Raises:
+        FileNotFoundError: for files that are missing.
+        ValueError: for another ``blind``, or uids that are none.
+    """
+
+    def __init__(
+        self,
+        benchmark: Benchmark,
+        processor: Any = None,
+        *,
+        gen: dict[str, Any] | None = None,
+        data_root: str | None = None,
+        limit: int | None = None,
+        only: Sequence[str] = (),
+        blind: str | None = None,
+        stop_on_error: bool = False,
+    ) -> None:
+        if blind not in (None, *BLIND):
+            raise ValueError(f"blind={blind!r}: expected one of {list(BLIND)}.")
+        self.benchmark, self.processor = benchmark, processor
+        self.gen, self.blind, self.stop_on_error = gen or {}, blind, stop_on_error
+        config = dict(benchmark.dataset, name=benchmark.name, indices=limit)
+        config["data_root"] = placed(config.get("data_root", ""), data_root)
+        if blind == "shuffle":
+            config["shuffle_images"] = True
+        if "evaluate" in accepted_keywords(DATASETS.get(config["type"])).names:
+            config.setdefault("evaluate", True)
+        if processor is not None:
+            config["pipeline"] = processor.pipeline("generate").transforms
+        self.dataset = DATASETS.build(config)
+        if processor is not None:
+            self.dataset.bind(processor)
+        self.positions = range(len(self.dataset))
+        if only:
+            known = {uid: position for position, uid in enumerate(self.uids)}
+            unknown = [uid for uid in only if uid not in known]
+            if unknown:
+                raise ValueError(
+                    f"{benchmark.name}: no question has the uid {unknown[0]!r}; the "
+                    f"first is {next(iter(known))!r}."
+                )
+            self.positions = [known[uid] for uid in only]
+            del self.facts, self.uids  # they were of all questions
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    @cached_property
+    def facts(self) -> list[dict[str, Any]]:
+        """``index``, ``sample_id`` and ``path`` of every question."""
+        return [self.dataset.facts_at(position) for position in self.positions]
+
+    @cached_property
+    def uids(self) -> list[str]:
+        """Names of the questions, in order."""
+        return [
+            uid_of(self.benchmark.name, one["index"], one["sample_id"])
+            for one in self.facts
+        ]
+
+    @cached_property
+    def pictures(self) -> list[str]:
+        """What each question shows, or its own name."""
+        # Of embedded pictures the path is that of the file that all lie in.
+        shared = self.dataset.ann_file
+        return [
+            str(n) if one["path"] == shared else one["path"]
+            for n, one in enumerate(self.facts)
+        ]
+
+    @cached_property
+    def lengths(self) -> np.ndarray:
+        """Tokens of each prompt, (questions,) int32; 1 for one that fails."""
+        return self.dataset.token_lengths_at(0)[list(self.positions)]
+
+    def __getitem__(self, number: int) -> Question:
+        """Return a question with all that the model needs.
+
+        Raises:
+            ValueError: naming it, when it cannot be read and that is to stop the run.
+        """
+        facts = self.facts[number]
+        talk = None
+        try:
+            item = self.dataset.item_at(self.positions[number])
+            talk = item["conversation"]
+            if self.blind == "text":
+                talk = item["conversation"] = without_inputs(talk)
+            question = Question(number, self._record(facts, talk))
+            if self.processor is None:
+                question.answer = _answer(talk)
+                return question
+            question.item = self.dataset.pipeline(item)
+        except Exception as error:
+            if not isinstance(error, DATA_ERRORS) and not hasattr(error, "counted_as"):
+                raise
+            if self.stop_on_error:
+                uid = uid_of(self.benchmark.name, facts["index"], facts["sample_id"])
+                raise ValueError(
+                    f"question '{uid}' cannot be asked: {error}"
+                ) from error
+            return Question(number, self._failed(facts, talk, error))
+        sample = question.item["data_samples"]
+        question.record["prompt"] = self._prompt(sample.conversation)
+        question.answer = sample.get("gt_text")
+        return question
+
+    def _record(self, facts: dict, talk: Conversation | None) -> dict[str, Any]:
+        index, sample_id = facts["index"], facts["sample_id"]
+        return question_record(self.benchmark, index, sample_id, talk, self.gen)
+
+    def _failed(
+        self, facts: dict, talk: Conversation | None, error: Exception
+    ) -> dict[str, Any]:
+        record = self._record(facts, talk)
+        record["finish"] = "error"
+        record["meta"]["error"] = reason_of(error)
+        return record
+
+    def _prompt(self, talk: Conversation) -> str:
+        """Return the prompt as the template renders it, pictures as ``<image>``."""
+        turns = [*talk.turns]
+        if turns[-1].role == "assistant":
+            turns.pop()
+        pieces = self.processor.template.render(
+            replace(talk, turns=turns), add_generation_prompt=True
+        )
+        return "".join(piece.shown() for piece in pieces)
+
+
+def placed(folder: str, data_root: str | None) -> str:
+    """Return where a benchmark's data lie when ``data`` is another folder."""
+    if data_root is None or os.path.isabs(folder):
+        return folder
+    inside = os.path.relpath(folder or ".", DATA_ROOT)
+    if inside.startswith(os.pardir):
+        inside = folder
+    return os.path.normpath(os.path.join(data_root, inside))
+
+
+def without_inputs(talk: Conversation) -> Conversation:
+    """Return a conversation without its pictures and other inputs."""
+    turns = []
+    for turn in talk.turns:
+        parts = [p for p in turn.parts if isinstance(p, Text)]
+        shown = [p for p in turn.parts if isinstance(p, Image)]
+        if shown and parts:
+            parts[0] = parts[0].lstrip("\n")
+        turns.append(Turn(turn.role, tuple(parts), turn.supervised))
+    return replace(talk, turns=turns, images=[], media={})
+
+
+def _answer(talk: Conversation) -> str | None:
+    last = talk.turns[-1]
+    return last.text if last.role == "assistant" else None

@@ -1,0 +1,210 @@
+"""One benchmark of a run: its folder, its answers, its score."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from mmengine.logging import print_log
+from torch.utils.data import DataLoader
+
+from mmvlm.datasets.index.arrays import Progress
+from mmvlm.evaluation.scoring import RESULTS, Scored, score, write_scored
+from mmvlm.evaluation.store import (
+    AnswerReader,
+    Answers,
+    AnswerWriter,
+    keep_sorted,
+    match,
+    repair,
+    write_benchmark,
+    write_expected,
+)
+
+from .answering import Answer, asked
+from .identity import check_identity
+from .planner import BatchPolicy, batches, order, share
+from .questions import BLIND, Question, Questions
+from .ranks import Ranks
+
+
+def blind_folder(blind: str) -> str:
+    """Return the folder of a blind run, below that of its benchmark."""
+    return f"blind_{blind}"
+
+
+class BenchmarkRun:
+    """Answer the questions of a benchmark into its folder, then score them.
+
+    Args:
+        out (Path): folder of the whole run.
+        questions (Questions): of the benchmark.
+        answer (Callable): gives records of questions that can be asked.
+        policy (BatchPolicy | None): what a batch may hold; None: no model answers,
+            and prompts are not counted.
+        num_workers (int): processes that read pictures.
+    """
+
+    def __init__(
+        self,
+        out: Path,
+        questions: Questions,
+        answer: Answer,
+        *,
+        policy: BatchPolicy | None = None,
+        num_workers: int = 0,
+    ) -> None:
+        self.questions, self.answer, self.policy = questions, answer, policy
+        self.benchmark = questions.benchmark
+        self.num_workers = num_workers
+        self.folder = Path(out, self.benchmark.name)
+        if questions.blind:
+            self.folder /= blind_folder(questions.blind)
+        self.torn = 0
+        self._reader = AnswerReader(self.folder)
+        self._answered: set[str] = set()
+
+    def prepare(self, facts: dict[str, Any], fresh: bool = False) -> None:
+        """Make the folder ready; on rank 0, before any rank answers.
+
+        Args:
+            facts (dict): what answers depend on.
+            fresh (bool): drop older answers.
+
+        Raises:
+            OtherIdentity: when the folder holds answers of another run.
+        """
+        if fresh and self.folder.is_dir():
+            for path in self.folder.iterdir():
+                if path.is_file():
+                    path.unlink()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        check_identity(self.folder, facts)
+        self.torn = repair(self.folder)
+        if self.torn:
+            print_log(
+                f"{self.folder}: {self.torn} lines were left unfinished by a run that "
+                "was killed; their questions are answered again.",
+                logger="current",
+                level=logging.WARNING,
+            )
+        write_expected(self.folder, self.questions.uids)
+        root = os.path.abspath(self.questions.dataset.image_root)
+        write_benchmark(self.folder, self.benchmark, image_root=root)
+
+    def share_of(self, ranks: Ranks, rank: int) -> list[int]:
+        """Return the numbers of the questions that a rank answers."""
+        return share(self.questions.pictures, rank, ranks.world_size)
+
+    def is_done(self, ranks: Ranks, rank: int) -> bool:
+        """Whether a rank has answered its share, as its file says."""
+        self._refresh()
+        uids = self.questions.uids
+        return all(uids[one] in self._answered for one in self.share_of(ranks, rank))
+
+    def _refresh(self) -> None:
+        self._answered.update(one["uid"] for one in self._reader.new())
+
+    def run_share(self, ranks: Ranks) -> None:
+        """Answer what is left of this rank's share.
+
+        Raises:
+            RankLost: when another rank is gone.
+            OSError: naming the file, when the disk is full.
+        """
+        writer = AnswerWriter(self.folder, ranks.rank)
+        # What cannot be asked is tried again: the picture may be there by now.
+        known = {
+            one["uid"]
+            for one in AnswerReader(self.folder).new()
+            if one["finish"] != "error"
+        }
+        numbers = self.share_of(ranks, ranks.rank)
+        left = [one for one in numbers if self.questions.uids[one] not in known]
+        name = self.benchmark.name
+        if len(left) < len(numbers):
+            print_log(
+                f"{name}: {len(numbers) - len(left)} of {len(numbers)} questions are "
+                "answered already.",
+                logger="current",
+            )
+        progress, done = Progress(f"answers to {name}", len(left), "questions"), 0
+        try:
+            for batch in self._batches(left):
+                writer.append([record for _, record in asked(batch, self.answer)])
+                ranks.check(lambda rank: self.is_done(ranks, rank))
+                done += len(batch)
+                progress.at(done, done)
+        finally:
+            writer.close()
+
+    def _batches(self, left: Sequence[int]) -> Iterator[list[Question]]:
+        questions = self.questions
+        if self.policy is None:
+            planned = [left[start : start + 64] for start in range(0, len(left), 64)]
+        else:
+            lengths = questions.lengths
+            new = int(questions.gen["max_new_tokens"])
+            ordered = order(left, questions.pictures, lengths)
+            planned = list(batches(ordered, lengths, new, self.policy))
+        yield from DataLoader(
+            questions,
+            batch_sampler=planned,
+            num_workers=self.num_workers if len(planned) > 1 else 0,
+            collate_fn=list,
+            # The loader draws seeds from it, not from the generator of a training.
+            generator=_generator(),
+        )
+
+    def answers(self) -> Answers:
+        """Return the answers of all ranks, held against the questions."""
+        records = list(AnswerReader(self.folder).new())
+        return match(records, self.questions.uids, self.torn)
+
+    def finish(
+        self, *, allow_partial: bool = False, facts: dict[str, Any] | None = None
+    ) -> Scored:
+        """Check that every question is answered, sort the answers, score them.
+
+        Args:
+            allow_partial (bool): score although answers are missing.
+            facts (dict | None): what the row says besides.
+
+        Raises:
+            IncompleteAnswers: unless ``allow_partial``.
+        """
+        answers = self.answers()
+        if not allow_partial:
+            answers.check(self.benchmark.name)
+        keep_sorted(self.folder, answers.records)
+        scored = score(self.benchmark, answers, facts=facts)
+        write_scored(self.folder, scored)
+        return scored
+
+
+def _generator() -> Any:
+    import torch
+
+    return torch.Generator().manual_seed(0)
+
+
+def with_blind(out: Path, row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row with the scores of blind runs in the same folder.
+
+    ``needs_picture`` is the share of the right answers, in percent, that the blind
+    run does not reach.
+    """
+    row = dict(row)
+    for blind in BLIND:
+        path = Path(out, row["benchmark"], blind_folder(blind), RESULTS)
+        if path.is_file():
+            found = json.loads(path.read_text(encoding="utf-8"))
+            row[f"blind_{blind}"] = found["score"]
+            if row["score"] and found["score"] is not None:
+                lost = 1 - found["score"] / row["score"]
+                row["needs_picture"] = 100.0 * max(0.0, lost)
+    return row

@@ -1,0 +1,464 @@
+"""Benchmarks from question to row: one folder, whatever happens on the way."""
+
+import json
+import multiprocessing
+import os
+import random
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from benchmark_jobs import answer
+from letters_scorer import LettersScorer
+from PIL import Image
+
+import mmvlm.engine.benchmarks.answering as answering
+from mmvlm.apis.benchmarks import BenchmarkOptions, check_data, run_benchmarks
+from mmvlm.apis.rescoring import rescore, write_answers
+from mmvlm.engine.benchmarks.identity import OtherIdentity
+from mmvlm.engine.benchmarks.planner import BatchPolicy
+from mmvlm.evaluation.answer_files import WRITERS
+from mmvlm.evaluation.store import IncompleteAnswers
+
+ROOT = Path(__file__).parents[2]
+BENCHMARK = """
+custom_imports = dict(imports=["letters_scorer"])
+benchmark = dict(
+    name="letters",
+    title="Letters",
+    split="test",
+    source="made here",
+    dataset=dict(
+        type="LLaVADataset",
+        data_root="data/letters",
+        ann_file="test.json",
+        image_prefix="images",
+    ),
+    generation=dict(max_new_tokens=6),
+    scorer=dict(type="LettersScorer"),
+    headline="acc",
+    num_items=23,
+)
+"""
+NUM_ITEMS = 23
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """A set of 23 questions about seven pictures and about none, and its config."""
+    root = tmp_path_factory.mktemp("data")
+    images = root / "letters" / "images"
+    images.mkdir(parents=True)
+    draw, rows = random.Random(0), []
+    for number in range(7):
+        noise = np.random.default_rng(number).integers(0, 256, (20, 9 + 5 * number, 3))
+        Image.fromarray(noise.astype(np.uint8)).save(images / f"{number}.png")
+    for number in range(NUM_ITEMS):
+        words = " ".join(draw.choices(["what", "is", "there", "red"], k=1 + number % 9))
+        picture = draw.randrange(8)
+        row = dict(id=f"q{number // 2}", image=f"{picture}.png")
+        mark = "<image>\n" if picture < 7 else ""
+        if picture == 7:
+            del row["image"]
+        asked = {"from": "human", "value": f"{mark}{words}?"}
+        answer = {"from": "gpt", "value": draw.choice(["abc", "xyz", "e", "rst"])}
+        rows.append({**row, "conversations": [asked, answer]})
+    (root / "letters" / "test.json").write_text(json.dumps(rows))
+    (root / "letters.py").write_text(BENCHMARK)
+    return root
+
+
+@pytest.fixture
+def run(config_file, checkpoint, data, tmp_path):
+    def run(out="out", *, weights=checkpoint, data_root=data, **options):
+        options = BenchmarkOptions(
+            **{"num_workers": 0, "data_root": str(data_root), **options}
+        )
+        path = str(data / "letters.py")
+        return run_benchmarks(config_file, weights, path, tmp_path / out, options)
+
+    return run
+
+
+def read_lines(path):
+    return [json.loads(line) for line in path.read_text().split("\n") if line]
+
+
+def texts(folder):
+    return {one["uid"]: one["text"] for one in read_lines(folder / "answers.jsonl")}
+
+
+def test_a_run_leaves_answers_scores_and_tables(run, tmp_path):
+    (row,) = run()
+
+    records = read_lines(tmp_path / "out/letters/answers.jsonl")
+    assert [one["index"] for one in records] == list(range(NUM_ITEMS))
+    assert len({one["uid"] for one in records}) == NUM_ITEMS
+    first = next(one for one in records if one["image"])
+    assert first["prompt"].endswith("ASSISTANT:") and "<image>\n" in first["prompt"]
+    assert set(first["gen"]) >= {"max_new_tokens", "do_sample"}
+    assert {one["finish"] for one in records} <= {"stop", "length"}
+    assert first["cluster"] == first["image"]
+    scored = read_lines(tmp_path / "out/letters/scored.jsonl")
+    mean = 100 * sum(one["score"] for one in scored) / NUM_ITEMS
+    assert row["score"] == pytest.approx(mean)
+    assert row["interval"][0] <= row["score"] <= row["interval"][1]
+    assert (row["expected"], row["answered"], row["failed"]) == (23, 23, 0)
+    for name in ("run.json", "results.json", "results.md", "results.csv"):
+        assert "letters" in (tmp_path / "out" / name).read_text().lower()
+    about = json.loads((tmp_path / "out/run.json").read_text())
+    assert torch.__version__.startswith(about["versions"]["torch"])
+    assert set(about["identity"]) == {"model", "letters"}
+    assert (about["processes"], about["device"]) == (1, "cpu")
+
+
+def test_answers_do_not_depend_on_budget_order_or_shared_prefixes(
+    run, talk, data, tmp_path
+):
+    rows = json.loads((data / "letters/test.json").read_text())
+    alone = []
+    for row in rows:
+        image = row.get("image") and str(data / "letters/images" / row["image"])
+        question = row["conversations"][0]["value"].removeprefix("<image>\n")
+        alone.append(talk.chat(image, question, max_new_tokens=6))
+
+    for number, tokens in enumerate((1, 90, 300, 16384)):
+        (row,) = run(f"out{number}", policy=BatchPolicy(tokens))
+        assert row["answered"] == NUM_ITEMS
+
+    for number in range(4):
+        assert list(texts(tmp_path / f"out{number}/letters").values()) == alone
+
+
+def test_the_references_reach_the_ceiling_and_nothing_else_does(run):
+    (row,) = run(answers="reference")
+    assert (row["score"], row["strict"], row["unparsed"]) == (100.0, 100.0, 0)
+
+    (row,) = run("empty", answers="empty")
+    assert (row["score"], row["unparsed"], row["failed"]) == (0.0, NUM_ITEMS, 0)
+
+
+def test_answers_of_a_file_are_scored_by_uid(run, tmp_path):
+    run()
+    path = tmp_path / "out/letters/answers.jsonl"
+
+    (row,) = run("again", answers=str(path))
+
+    assert (
+        row["score"]
+        == json.loads((tmp_path / "out/results.json").read_text())[0]["score"]
+    )
+
+
+def test_limits_and_chosen_questions_are_said_in_the_row(run):
+    (row,) = run(limit=5, answers="empty")
+    assert (row["expected"], row["limit"]) == (5, 5)
+    assert "5 items, the published set has 23" in row["note"]
+
+    (row,) = run("one", only=["letters/3/q1"], answers="empty")
+    assert row["expected"] == 1
+
+    with pytest.raises(ValueError, match="no question has the uid 'letters/99/q1'"):
+        run("none", only=["letters/99/q1"], answers="empty")
+
+
+def test_a_blind_run_stands_beside_the_run_it_belongs_to(run, tmp_path):
+    run()
+    for blind in ("shuffle", "text"):
+        (row,) = run(blind=blind)
+        assert row["blind"] == blind
+
+    seen = read_lines(tmp_path / "out/letters/answers.jsonl")
+    other = read_lines(tmp_path / "out/letters/blind_shuffle/answers.jsonl")
+    for one, two in zip(seen, other, strict=True):
+        assert (one["image"] is None) == (two["image"] is None)
+        assert one["image"] is None or one["image"] != two["image"]
+    none = read_lines(tmp_path / "out/letters/blind_text/answers.jsonl")
+    assert not any(one["image"] or "<image>" in one["prompt"] for one in none)
+
+    (row,) = run()
+    assert row["blind_shuffle"] is not None and row["blind_text"] is not None
+
+
+def test_a_picture_that_cannot_be_read_is_a_wrong_answer(run, data, tmp_path):
+    broken = tmp_path / "data"
+    (broken / "letters/images").mkdir(parents=True)
+    for path in (data / "letters").rglob("*.*"):
+        target = broken / path.relative_to(data)
+        target.write_bytes(path.read_bytes())
+    (broken / "letters/images/3.png").write_bytes(b"no picture")
+    rows = json.loads((data / "letters/test.json").read_text())
+    lost = [n for n, row in enumerate(rows) if row.get("image") == "3.png"]
+
+    (row,) = run(data_root=broken)
+
+    assert (row["failed"], row["answered"]) == (len(lost), NUM_ITEMS)
+    scored = read_lines(tmp_path / "out/letters/scored.jsonl")
+    assert [n for n, one in enumerate(scored) if one["failed"]] == lost
+    records = read_lines(tmp_path / "out/letters/answers.jsonl")
+    assert "3.png" in records[lost[0]]["meta"]["error"]
+    assert records[lost[0]]["image"] == "3.png"
+
+    with pytest.raises(
+        ValueError, match=r"question 'letters/\d+/q\d+' cannot be asked"
+    ):
+        run("strict", data_root=broken, stop_on_error=True)
+
+
+# Restarts ---------------------------------------------------------------------------
+
+
+def test_a_restart_answers_only_what_is_missing(run, tmp_path, monkeypatch):
+    run()
+    before = texts(tmp_path / "out/letters")
+    path = tmp_path / "out/letters/answers.jsonl"
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(lines[:9] + lines[12:20]) + lines[20][:40])
+    asked = []
+    real = answering.ModelAnswers._batch
+    monkeypatch.setattr(
+        answering.ModelAnswers,
+        "_batch",
+        lambda self, batch: (
+            asked.extend(one.record["index"] for one in batch) or real(self, batch)
+        ),
+    )
+
+    (row,) = run()
+
+    assert sorted(asked) == [9, 10, 11, 20, 21, 22]
+    assert texts(tmp_path / "out/letters") == before
+    assert row["counts"]["torn"] == 1
+    assert [p.name for p in (tmp_path / "out/letters").glob("answers*")] == [path.name]
+
+
+def test_other_weights_at_the_same_path_are_refused(run, checkpoint, tmp_path):
+    path = tmp_path / "last.pth"
+    path.write_bytes(checkpoint.read_bytes())
+    run(weights=path)
+    content = torch.load(path)
+    name = next(key for key in content["state_dict"] if key.startswith("connector"))
+    content["state_dict"][name].flatten()[0] += 1e-3
+    torch.save(content, path)
+
+    with pytest.raises(OtherIdentity, match=r"weights: '\w+' then, '\w+' now.*--fresh"):
+        run(weights=path)
+
+    (row,) = run(weights=path, fresh=True)
+    assert row["answered"] == NUM_ITEMS
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (dict(limit=3), "limit: 'not set' then, 3 now"),
+        (dict(answers="reference"), "answers: 'not set' then, 'reference' now"),
+    ],
+)
+def test_other_questions_are_refused(run, change, message):
+    run()
+
+    with pytest.raises(OtherIdentity, match=message):
+        run(**change)
+
+
+def test_other_data_and_decoding_are_refused(run, data, tmp_path, monkeypatch):
+    run(answers="empty")
+    moved = tmp_path / "moved"
+    os.rename(data / "letters", moved)
+    os.symlink(moved, data / "letters")
+    try:
+        run(answers="empty")  # where the files lie is free
+        text = (moved / "test.json").read_text()
+        (moved / "test.json").write_text(text.replace("red", "blue"))
+        with pytest.raises(OtherIdentity, match=r"data\.content"):
+            run(answers="empty")
+        (moved / "test.json").write_text(text)
+        (data / "letters.py").write_text(BENCHMARK.replace("=6", "=7"))
+        with pytest.raises(OtherIdentity, match=r"max_new_tokens: 6 then, 7"):
+            run(answers="empty")
+    finally:
+        (data / "letters.py").write_text(BENCHMARK)
+        os.remove(data / "letters")
+        os.rename(moved, data / "letters")
+
+
+def test_out_of_memory_halves_the_budget_and_says_so(
+    run, tmp_path, monkeypatch, caplog
+):
+    run("whole")
+    real, sizes = answering.ModelAnswers._batch, []
+
+    def short_of_memory(self, batch):
+        sizes.append(len(batch))
+        if len(batch) > 3:
+            raise torch.cuda.OutOfMemoryError("no memory")
+        return real(self, batch)
+
+    monkeypatch.setattr(answering.ModelAnswers, "_batch", short_of_memory)
+    told = []
+    monkeypatch.setattr(answering, "print_log", lambda text, **_: told.append(text))
+    run()
+
+    assert texts(tmp_path / "out/letters") == texts(tmp_path / "whole/letters")
+    assert sizes[0] == NUM_ITEMS and "out of memory with 23 prompts" in told[0]
+    assert max(sizes[len(told) :]) <= 3
+
+    def none_at_all(self, batch):
+        raise torch.cuda.OutOfMemoryError("no memory")
+
+    monkeypatch.setattr(answering.ModelAnswers, "_batch", none_at_all)
+    with pytest.raises(RuntimeError, match=r"one prompt of \d+ tokens"):
+        run("none")
+
+
+def test_evaluation_leaves_the_random_states_alone(run):
+    torch.manual_seed(3)
+    before = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()
+
+    run(num_workers=1)
+
+    assert torch.equal(before[0], torch.get_rng_state())
+    assert before[1] == np.random.get_state()[1].tolist()
+    assert before[2] == random.getstate()
+
+
+# Processes --------------------------------------------------------------------------
+
+
+class Processes:
+    """Starts the ranks of a run as processes of their own, without a launcher."""
+
+    def __init__(self, model, data, folder):
+        self.model, self.data, self.folder = list(map(str, model)), str(data), folder
+        self.context = multiprocessing.get_context("forkserver")
+        self.context.set_forkserver_preload(["benchmark_jobs"])
+
+    def start(self, world_size, pause=0.0):
+        arguments = (self.model, str(self.folder / "out"), self.data)
+        processes = []
+        for rank in range(world_size):
+            log = str(self.folder / f"rank{rank}.log")
+            processes.append(
+                self.context.Process(
+                    target=answer, args=(log, rank, world_size, pause, *arguments)
+                )
+            )
+            processes[-1].start()
+        return processes
+
+    def said(self, rank):
+        return (self.folder / f"rank{rank}.log").read_text()
+
+    def wait_for(self, count):
+        """Wait until so many answers more are there."""
+        goal, deadline = self.num_answers() + count, time.monotonic() + 120
+        while self.num_answers() < goal:
+            assert time.monotonic() < deadline, [self.said(0), self.num_answers()]
+            time.sleep(0.02)
+
+    def num_answers(self):
+        files = (self.folder / "out/letters").glob("answers*.jsonl")
+        return sum(path.read_bytes().count(b"\n") for path in files)
+
+
+@pytest.fixture
+def processes(config_file, checkpoint, data, tmp_path, monkeypatch):
+    paths = [str(ROOT), str(Path(__file__).parent)]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    return Processes((config_file, checkpoint), data, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.multiproc
+def test_killed_runs_lose_no_answer_with_any_number_of_processes(
+    processes, run, tmp_path
+):
+    run("whole")
+    draw = random.Random(0)
+    for world_size in (2, 1, 3):
+        ranks = processes.start(world_size, pause=0.2)
+        processes.wait_for(draw.randrange(2, 6))
+        for rank in ranks:
+            rank.kill()
+            rank.join()
+    assert processes.num_answers() < NUM_ITEMS
+
+    for rank in (ranks := processes.start(2)):
+        rank.join()
+    assert [rank.exitcode for rank in ranks] == [0, 0], processes.said(0)
+    for name in ("answers.jsonl", "scored.jsonl", "results.json"):
+        whole = (tmp_path / "whole/letters" / name).read_text()
+        assert (tmp_path / "out/letters" / name).read_text() == whole
+
+
+@pytest.mark.slow
+@pytest.mark.multiproc
+def test_a_dead_rank_ends_the_run_and_a_second_run_is_refused(processes, run):
+    ranks = processes.start(2, pause=0.5)
+    processes.wait_for(3)
+    with pytest.raises(RuntimeError, match="another process writes to"):
+        run()
+    ranks[1].kill()
+
+    ranks[0].join()
+
+    assert ranks[0].exitcode == 1
+    assert "rank 1 of 2 has ended before its work was done" in processes.said(0)
+
+
+# Scoring again ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", ["mmvlm", *WRITERS])
+def test_answers_of_every_format_give_the_score_of_the_run(run, data, tmp_path, form):
+    (row,) = run()
+    path = tmp_path / "out/letters/answers.jsonl"
+    if form != "mmvlm":
+        (path,) = write_answers(tmp_path / "out", form, tmp_path / "files", "model")
+
+    (scored,) = rescore(
+        [path], benchmark=str(data / "letters.py"), form=form, data_root=str(data)
+    )
+
+    for key in ("score", "interval", "strict", "answered", "metrics"):
+        assert scored.row[key] == row[key], key
+
+
+def test_a_run_is_scored_again_by_its_folder_alone(run, tmp_path):
+    (row,) = run()
+
+    (scored,) = rescore([tmp_path / "out"])
+
+    assert scored.row["score"] == row["score"]
+    path = tmp_path / "out/letters/answers.jsonl"
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(lines[1:]))
+    with pytest.raises(IncompleteAnswers, match="1 of 23 questions have no answer"):
+        rescore([tmp_path / "out"])
+    (scored,) = rescore([tmp_path / "out"], allow_partial=True)
+    assert "partial: 1 of 23" in scored.row["note"]
+
+
+def test_a_dry_run_shows_counts_and_a_prompt(config_file, data):
+    options = BenchmarkOptions(data_root=str(data), num_workers=0)
+
+    told = check_data(config_file, str(data / "letters.py"), options)
+
+    assert "letters: Letters, test" in told and "23 questions" in told
+    assert "ASSISTANT:" in told and "prompts, decoding" in told
+
+
+def test_files_that_are_missing_show_before_weights_are_read(config_file, data):
+    options = BenchmarkOptions(data_root=str(data / "nowhere"))
+
+    with pytest.raises(FileNotFoundError, match=r"nowhere/letters/test.json"):
+        run_benchmarks(
+            *(config_file, "no-weights.pth", str(data / "letters.py"), "out", options)
+        )
+
+
+assert LettersScorer  # registers itself
