@@ -169,7 +169,7 @@ def test_pope_keeps_the_ids_of_its_files_apart(tmp_path):
     third = len(found) // 3
     ids = [talk.meta["question_id"] for talk in found]
     assert ids == [*range(1, third + 1)] * 3
-    with pytest.raises(FileNotFoundError, match="1 of 2 files of .* do not exist"):
+    with pytest.raises(FileNotFoundError, match=r"1 of 2 files of .* do not exist"):
         talks(config, ann_file="pope/coco_pope_{random,gone}.json")
 
 
@@ -269,3 +269,19 @@ def test_what_is_scored_must_be_one_thing(tmp_path):
 
     with pytest.raises(Exception, match="instances could be asked about"):
         talks(config, per="image", evaluate=True)
+
+
+@pytest.mark.parametrize("boxes", ["separate", "merged"])
+def test_phrases_are_scored_with_all_their_boxes(tmp_path, boxes):
+    _, configs = written("flickr30k_entities", tmp_path, "test", num=6)
+    task = dict(type="PhraseGrounding", ask="all")
+
+    found = talks(configs[0], task=task, boxes=boxes, evaluate=True)
+
+    for talk in found:
+        phrases = talk.meta["reference"]
+        assert phrases and all(one["phrase"] in said(talk)[0] for one in phrases)
+        assert all(len(box) == 4 for one in phrases for box in one["boxes"])
+        if boxes == "merged":
+            assert {len(one["boxes"]) for one in phrases} == {1}
+        assert {turn.role for turn in talk.turns} == {"user"}
