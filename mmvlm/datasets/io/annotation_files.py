@@ -182,18 +182,21 @@ class InstanceList:
         size (tuple[int, int]): height and width of the picture.
         strict (bool): a box that cannot be used is an error, where nothing would be
             left to say without it.
+        keep (bool): see :func:`pixel_box`.
     """
 
-    def __init__(self, size: tuple[int, int], strict: bool = False) -> None:
+    def __init__(
+        self, size: tuple[int, int], strict: bool = False, keep: bool = False
+    ) -> None:
         self.size = size
-        self.strict = strict
+        self.strict, self.keep = strict, keep
         self.items: list[Instance] = []
         self.left_out: Counter[str] = Counter()
 
     def add(self, box: Any, *, form: str = "xyxy", **fields: Any) -> int | None:
         """Add an instance; returns its index, None when it is left out."""
         try:
-            xyxy, uncut = pixel_box(box, self.size, form=form)
+            xyxy, uncut = pixel_box(box, self.size, form=form, keep=self.keep)
         except BoxError as error:
             if self.strict:
                 raise

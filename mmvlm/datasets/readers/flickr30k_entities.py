@@ -177,7 +177,7 @@ class Flickr30kEntitiesDataset(AnnotatedImageDataset):
         return [thing for thing in objects if ids & set(thing["names"])]
 
     def _annotation(self, row: dict, size: tuple[int, int] | None) -> AnnotatedImage:
-        instances = InstanceList(size)
+        instances = InstanceList(size, keep=self.evaluate)
         of_entity: dict[str, list[int]] = {}
         for names, box in self._grouped(row["objects"]):
             index = instances.add(box, id=",".join(names))

@@ -153,7 +153,7 @@ class VisualGenomeDataset(AnnotatedImageDataset):
         return name
 
     def _annotation(self, row: dict, size: tuple[int, int] | None) -> AnnotatedImage:
-        instances = InstanceList(size)
+        instances = InstanceList(size, keep=self.evaluate)
         places: dict[str, int] = {}
         for thing in row.get("objects", ()):
             _add_object(instances, places, thing)

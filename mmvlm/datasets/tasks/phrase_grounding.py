@@ -90,3 +90,27 @@ class PhraseGrounding(DataTask):
             named.append(Text(words, "expression"))
         question = self.templates.draw(draws, phrases=named, caption=caption.text)
         return [Turn("user", question), Turn("assistant", tuple(answer))]
+
+    def reference(self, annotation: AnnotatedImage) -> list[dict]:
+        """Return the phrases with boxes of the one caption, in reading order.
+
+        Returns:
+            list[dict]: ``phrase``, ``types`` and ``boxes`` (x1, y1, x2, y2 in pixels as
+            the file has them); a phrase that stands twice is there twice.
+
+        Raises:
+            ValueError: for several captions, or when a phrase is drawn.
+        """
+        if len(annotation.captions) != 1 or self.ask != "all":
+            raise ValueError(
+                f"{len(annotation.captions)} captions, ask='{self.ask}'; to score "
+                "phrases read the file with per='sentence' and say ask='all'."
+            )
+        (caption,) = annotation.captions
+        found = []
+        for span, indices in grounded_spans(annotation, caption):
+            items = [annotation.instances[index] for index in indices]
+            boxes = [list(item.meta.get("uncut_box", item.box)) for item in items]
+            words = caption.text[span.start : span.end]
+            found.append(dict(phrase=words, types=list(span.types), boxes=boxes))
+        return found

@@ -100,6 +100,9 @@ def _complete(root: Path) -> None:
     if (refer / "images").is_dir():
         shutil.rmtree(refer / "train2014", ignore_errors=True)
         (refer / "images").rename(refer / "train2014")
+    if (root / "visual_genome_test").is_dir():
+        shutil.rmtree(root / "visual_genome", ignore_errors=True)
+        (root / "visual_genome_test").rename(root / "visual_genome")
     if (root / "vqav2").is_dir():
         _hide_vqav2(root / "vqav2")
     if (root / "vizwiz").is_dir():
