@@ -17,9 +17,11 @@ from PIL import Image
 import mmvlm.engine.benchmarks.answering as answering
 from mmvlm.apis.benchmarks import BenchmarkOptions, check_data, run_benchmarks
 from mmvlm.apis.rescoring import rescore, write_answers
+from mmvlm.datasets.tiny_scenes.benchmarks import write_benchmarks
 from mmvlm.engine.benchmarks.identity import OtherIdentity
 from mmvlm.engine.benchmarks.planner import BatchPolicy
 from mmvlm.evaluation.answer_files import WRITERS
+from mmvlm.evaluation.scoring import judge_replies
 from mmvlm.evaluation.store import IncompleteAnswers
 
 ROOT = Path(__file__).parents[2]
@@ -441,6 +443,31 @@ def test_a_run_is_scored_again_by_its_folder_alone(run, tmp_path):
         rescore([tmp_path / "out"])
     (scored,) = rescore([tmp_path / "out"], allow_partial=True)
     assert "partial: 1 of 23" in scored.row["note"]
+
+
+def test_judges_replies_are_scored_later_and_failures_never(
+    config_file, checkpoint, tmp_path
+):
+    write_benchmarks(tmp_path / "data", num=14, seed=1, formats=["mm_vet"])
+    options = BenchmarkOptions(
+        data_root=str(tmp_path / "data"), answers="empty", num_workers=0
+    )
+    out = tmp_path / "out"
+
+    (row,) = run_benchmarks(config_file, None, "mm_vet", out, options)
+
+    assert row["score"] is None and "not judged" in row["note"]
+    asked = read_lines(out / "mm_vet/judge_requests.jsonl")
+    assert len(asked) == row["answered"] and asked[0]["body"]["messages"]
+    path = tmp_path / "replies.jsonl"
+    rows = [dict(uid=one["custom_id"], reply="0.5") for one in asked]
+    rows[0]["reply"] = None
+    path.write_text("".join(json.dumps(one) + "\n" for one in rows))
+
+    (scored,) = rescore([out], replies=judge_replies(path))
+
+    assert scored.row["score"] == 50.0
+    assert scored.row["metrics"]["judge_failed"] == 1
 
 
 def test_a_dry_run_shows_counts_and_a_prompt(config_file, data):
