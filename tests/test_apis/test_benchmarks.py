@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 import torch
 from benchmark_jobs import answer
-from letters_scorer import LettersScorer
-from PIL import Image
+from letters import BENCHMARK, NUM_ITEMS, write_letters
 
 import mmvlm.engine.benchmarks.answering as answering
 from mmvlm.apis.benchmarks import BenchmarkOptions, check_data, run_benchmarks
@@ -25,51 +24,11 @@ from mmvlm.evaluation.scoring import judge_replies
 from mmvlm.evaluation.store import IncompleteAnswers
 
 ROOT = Path(__file__).parents[2]
-BENCHMARK = """
-custom_imports = dict(imports=["letters_scorer"])
-benchmark = dict(
-    name="letters",
-    title="Letters",
-    split="test",
-    source="made here",
-    dataset=dict(
-        type="LLaVADataset",
-        data_root="data/letters",
-        ann_file="test.json",
-        image_prefix="images",
-    ),
-    generation=dict(max_new_tokens=6),
-    scorer=dict(type="LettersScorer"),
-    headline="acc",
-    num_items=23,
-)
-"""
-NUM_ITEMS = 23
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """A set of 23 questions about seven pictures and about none, and its config."""
-    root = tmp_path_factory.mktemp("data")
-    images = root / "letters" / "images"
-    images.mkdir(parents=True)
-    draw, rows = random.Random(0), []
-    for number in range(7):
-        noise = np.random.default_rng(number).integers(0, 256, (20, 9 + 5 * number, 3))
-        Image.fromarray(noise.astype(np.uint8)).save(images / f"{number}.png")
-    for number in range(NUM_ITEMS):
-        words = " ".join(draw.choices(["what", "is", "there", "red"], k=1 + number % 9))
-        picture = draw.randrange(8)
-        row = dict(id=f"q{number // 2}", image=f"{picture}.png")
-        mark = "<image>\n" if picture < 7 else ""
-        if picture == 7:
-            del row["image"]
-        asked = {"from": "human", "value": f"{mark}{words}?"}
-        answer = {"from": "gpt", "value": draw.choice(["abc", "xyz", "e", "rst"])}
-        rows.append({**row, "conversations": [asked, answer]})
-    (root / "letters" / "test.json").write_text(json.dumps(rows))
-    (root / "letters.py").write_text(BENCHMARK)
-    return root
+    return write_letters(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture
@@ -486,6 +445,3 @@ def test_files_that_are_missing_show_before_weights_are_read(config_file, data):
         run_benchmarks(
             *(config_file, "no-weights.pth", str(data / "letters.py"), "out", options)
         )
-
-
-assert LettersScorer  # registers itself
