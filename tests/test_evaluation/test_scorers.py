@@ -1,6 +1,7 @@
 """Properties of scorers: traps, errors, order, random texts."""
 
 import importlib.util
+import io
 import json
 import os
 import random
@@ -142,6 +143,9 @@ def test_totals_hold_in_any_order_and_equal_their_statistic(config, reference, m
     texts = ["yes", "B", "cat", "8 7", "0.5", "12.4", "no", "x", "", "a cat on a mat"]
     records = [record(i, text, reference, meta) for i, text in enumerate(texts)]
     records.append(record(len(texts), "", reference, meta, finish="error"))
+    if config["type"] != "MMEScorer":
+        # A question that could not even be read.
+        records.append(record(len(texts) + 1, "", "", {}, finish="error"))
 
     def total(order):
         chosen = [records[i] for i in order]
@@ -170,7 +174,9 @@ def test_an_answer_that_failed_is_wrong_whatever_its_text(config, reference, met
 def test_rules_and_references_are_checked():
     with pytest.raises(ValueError, match="no rule is named 'popE'; known are pope,"):
         SCORERS.build(dict(type="YesNoScorer", rule="popE"))
-    scorer = SCORERS.build(dict(type="YesNoScorer"))
+    scorer = SCORERS.build(dict(type="ChoiceScorer"))
+    with pytest.raises(KeyError, match="record 'u3' lacks 'options' in 'meta'"):
+        scorer.verdict(record(3, "A", "A"))
     with pytest.raises(
         ValueError, match=r"record 'u3' has no reference: its split hides"
     ):
@@ -504,3 +510,34 @@ def test_mme_files_from_records():
         "count.txt": "1.txt\tAre there two? Please answer yes or no.\tYes\tYes\n"
         "1.txt\tAre there three? Please answer yes or no.\tNo\tno \n"
     }
+
+
+def test_submission_of_a_config(tmp_path):
+    records = [record(7, "Two dogs.", None, question_id=7)]
+    official = tmp_path / "questions.json"
+    official.write_text('{"questions": [{"question_id": 7}, {"question_id": 9}]}')
+    lines = tmp_path / "questions.jsonl"
+    lines.write_text('{"question_id": 7}\n{"question_id": 9}\n')
+    for path in (official, lines):
+        config = dict(type="Submission", format="vqav2", ids_file=str(path))
+        rows = json.loads(SCORERS.build(config).files(records)["vqav2.json"])
+        assert [row["question_id"] for row in rows] == [7, 9]
+    with pytest.raises(ValueError, match="no format is named 'vqa'; known are vqav2,"):
+        SCORERS.build(dict(type="Submission", format="vqa"))
+
+
+def test_mmbench_workbook():
+    config = dict(type="Submission", format="mmbench")
+    records = [record(7, "A", None, dict(options=["x", "y"]), question_id=1_000_007)]
+    if importlib.util.find_spec("openpyxl") is None:
+        with pytest.raises(ImportError, match="pip install openpyxl"):
+            SCORERS.build(config).files(records)
+        return
+    from openpyxl import load_workbook
+
+    book = SCORERS.build(config).files(records)["mmbench.xlsx"]
+    sheet = load_workbook(io.BytesIO(book)).active
+    assert [list(row) for row in sheet.values] == [
+        ["index", "question", "A", "B", "C", "D", "prediction"],
+        [1_000_007, "What is it?", "x", "y", None, None, "A"],
+    ]
