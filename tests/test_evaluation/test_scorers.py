@@ -486,15 +486,21 @@ def test_judges_are_asked_in_the_official_layout():
 
 
 # ----------------------------------------------------------------------- submissions
-def test_submissions_need_no_reference_and_refuse_foreign_ids():
+def test_submissions_need_no_reference_and_refuse_foreign_ids(tmp_path):
     records = [record(7, "Two dogs.", None, question_id=7)]
-    files = submissions.WRITERS["vqav2"](records, all_ids=[3, 7])
-    assert json.loads(files["vqav2.json"]) == [
-        dict(question_id=3, answer=""),
-        dict(question_id=7, answer="2 dogs"),
-    ]
+    official = tmp_path / "questions.json"
+    official.write_text('{"questions": [{"question_id": 3}, {"question_id": 7}]}')
+    lines = tmp_path / "questions.jsonl"
+    lines.write_text('{"question_id": 3}\n{"question_id": 7}\n')
+    for path in (official, lines):
+        files = submissions.WRITERS["vqav2"](records, ids_file=str(path))
+        assert json.loads(files["vqav2.json"]) == [
+            dict(question_id=3, answer=""),
+            dict(question_id=7, answer="2 dogs"),
+        ]
+    lines.write_text('{"question_id": 3}\n')
     with pytest.raises(ValueError, match=r"answers to 1 unknown ids, e.g. \[7\]"):
-        submissions.WRITERS["vqav2"](records, all_ids=[3])
+        submissions.WRITERS["vqav2"](records, ids_file=str(lines))
     assert submissions.WRITERS["seed"](records) == {
         "seed.jsonl": '{"question_id": 7, "prediction": "Two dogs."}\n'
     }
@@ -512,30 +518,15 @@ def test_mme_files_from_records():
     }
 
 
-def test_submission_of_a_config(tmp_path):
-    records = [record(7, "Two dogs.", None, question_id=7)]
-    official = tmp_path / "questions.json"
-    official.write_text('{"questions": [{"question_id": 7}, {"question_id": 9}]}')
-    lines = tmp_path / "questions.jsonl"
-    lines.write_text('{"question_id": 7}\n{"question_id": 9}\n')
-    for path in (official, lines):
-        config = dict(type="Submission", format="vqav2", ids_file=str(path))
-        rows = json.loads(SCORERS.build(config).files(records)["vqav2.json"])
-        assert [row["question_id"] for row in rows] == [7, 9]
-    with pytest.raises(ValueError, match="no format is named 'vqa'; known are vqav2,"):
-        SCORERS.build(dict(type="Submission", format="vqa"))
-
-
 def test_mmbench_workbook():
-    config = dict(type="Submission", format="mmbench")
     records = [record(7, "A", None, dict(options=["x", "y"]), question_id=1_000_007)]
     if importlib.util.find_spec("openpyxl") is None:
         with pytest.raises(ImportError, match="pip install openpyxl"):
-            SCORERS.build(config).files(records)
+            submissions.WRITERS["mmbench"](records)
         return
     from openpyxl import load_workbook
 
-    book = SCORERS.build(config).files(records)["mmbench.xlsx"]
+    book = submissions.WRITERS["mmbench"](records)["mmbench.xlsx"]
     sheet = load_workbook(io.BytesIO(book)).active
     assert [list(row) for row in sheet.values] == [
         ["index", "question", "A", "B", "C", "D", "prediction"],

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from io import BytesIO
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from mmvlm.evaluation.functional.choices import lettered
@@ -178,6 +178,22 @@ def _json_lines(name: str, rows: Iterable[Mapping]) -> dict[str, str]:
     return {name: "".join(lines)}
 
 
+def read_ids(path: str) -> list[Any]:
+    """Return the question ids of an official question file or of JSON lines."""
+    text = Path(path).read_text(encoding="utf-8")
+    try:
+        rows = json.loads(text)["questions"]
+    except (ValueError, KeyError):
+        rows = [json.loads(line) for line in text.splitlines() if line.strip()]
+    return [row["question_id"] for row in rows]
+
+
+def _vqa_file(records: Records, ids_file: str | None = None) -> dict[str, str]:
+    """Answer every question of ``ids_file``, which the server expects."""
+    ids = () if ids_file is None else read_ids(ids_file)
+    return _json_file("vqav2.json", vqa_rows(records, ids))
+
+
 def _mme_from_records(records: Records) -> dict[str, str]:
     """Take labels from the references of the records themselves."""
     labels: dict[tuple[str, str], dict[str, str]] = {}
@@ -194,7 +210,7 @@ def _mme_from_records(records: Records) -> dict[str, str]:
 
 #: Format of a server to its writer: records and options to file name and content.
 WRITERS: dict[str, Callable[..., dict[str, str | bytes]]] = {
-    "vqav2": lambda records, **kw: _json_file("vqav2.json", vqa_rows(records, **kw)),
+    "vqav2": _vqa_file,
     "vizwiz": lambda records: _json_file("vizwiz.json", vizwiz_rows(records)),
     "gqa": lambda records: _json_file("gqa.json", gqa_rows(records)),
     "seed": lambda records: _json_lines(
