@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ def rescore(
     form: str = "mmvlm",
     data_root: str | None = None,
     allow_partial: bool = False,
+    replies: Mapping[str, list] | None = None,
     **options: Any,
 ) -> list[Scored]:
     """Score answers again; neither the model nor, for our own files, data are read.
@@ -44,6 +45,7 @@ def rescore(
             other toolboxes are held against the data of the benchmark.
         data_root (str | None): folder that stands in for ``data``.
         allow_partial (bool): score although answers are missing, which rows say.
+        replies (Mapping | None): of judges by uid, see :func:`judge_replies`.
         **options: see :func:`score`: ``draws``, ``seed``.
 
     Raises:
@@ -60,6 +62,8 @@ def rescore(
                 one = replace(one, scorer={**one.scorer, "rule": rule})
             if not allow_partial:
                 answers.check(one.name)
+            for record in answers.records if replies is not None else ():
+                record["judge_replies"] = replies.get(record["uid"], [None])
             scored.append(score(one, answers, **options))
     return scored
 

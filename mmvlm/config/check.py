@@ -141,7 +141,7 @@ class Doctor(Findings):
             self.report(
                 name, f"required keyword '{keyword}' of a benchmark is missing."
             )
-        for key in value:
+        for key in set(value) - {"submission"}:
             self._child(name, key, value[key], positions.BY_KEY["scorer"])
         for key, message in faults(value):
             self.report(f"{name}.{key}", message, value[key])

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from .functional.submissions import WRITERS
+
 #: Name of a benchmark: its folder and the start of its uids.
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 #: What belongs to the model and not to the data it is asked about.
@@ -45,7 +47,8 @@ class Benchmark:
         ceiling (float): headline when every answer is the reference.
         chance (float | None): headline of answers that ignore the picture; None: not
             known.
-        submission (dict | None): file for a test server, config in ``SCORERS``.
+        submission (dict | None): files for a test server: ``type`` (a format of
+            :mod:`mmvlm.evaluation.functional.submissions`) and its options.
         data_version (str | None): release of the files.
     """
 
@@ -81,6 +84,9 @@ def faults(values: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield "name", "expected lower-case letters, digits, '_', '-' and '.'."
     if isinstance(number, int) and number < 1:
         yield "num_items", "expected at least 1."
+    submission = values.get("submission")
+    if isinstance(submission, dict) and submission.get("type") not in WRITERS:
+        yield "submission", f"'type' must be one of {sorted(WRITERS)}."
     dataset = values.get("dataset")
     for key in _OF_THE_MODEL if isinstance(dataset, dict) else ():
         if key in dataset:

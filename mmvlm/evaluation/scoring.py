@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,14 @@ from mmvlm.utils.files import write_atomic
 
 from .benchmark import Benchmark
 from .functional.intervals import bootstrap_interval
+from .functional.submissions import WRITERS
 from .scorers.base import Scorer, Totals
+from .scorers.judged import JudgedScorer
 from .store import Answers, lines
 
 SCORED, RESULTS = "scored.jsonl", "results.json"
+#: What a judge is to be asked, in OpenAI's batch format.
+REQUESTS = "judge_requests.jsonl"
 
 
 @dataclass
@@ -26,12 +31,14 @@ class Scored:
     Args:
         row (dict): of the results.
         verdicts (list[dict]): per answer, with its ``uid``.
-        totals (Totals | None): None where the answers are hidden.
+        totals (Totals | None): None where the answers are hidden, or not judged.
+        files (dict[str, str]): name to content of what goes to servers and judges.
     """
 
     row: dict[str, Any]
-    verdicts: list[dict[str, Any]]
+    verdicts: list[dict[str, Any]] = field(default_factory=list)
     totals: Totals | None = None
+    files: dict[str, str] = field(default_factory=dict)
 
 
 def score(
@@ -59,10 +66,16 @@ def score(
     """
     scorer = SCORERS.build(dict(benchmark.scorer)) if scorer is None else scorer
     row = _head(benchmark, answers, scorer) | (facts or {})
+    files = submission_files(benchmark, answers.records)
     records = [_with_reference(record) for record in answers.records]
     if all(one["reference"] is None for one in records):
         row["note"] = _noted(row, "the set hides its answers")
-        return Scored(row, [])
+        return Scored(row, files=files)
+    if isinstance(scorer, JudgedScorer):
+        if not any("judge_replies" in record for record in records):
+            row["note"] = _noted(row, f"not judged, see {REQUESTS}")
+            return Scored(row, files=files | judge_requests(scorer, records))
+        row["judge"] = "replies"
     verdicts = [scorer.verdict(record) for record in records]
     totals = scorer.totals(records, verdicts)
     if benchmark.headline not in totals.metrics:
@@ -88,7 +101,7 @@ def score(
         row["standard_error"] = found.standard_error
     uids = [dict(uid=record["uid"]) for record in records]
     scored = [uid | one for uid, one in zip(uids, verdicts, strict=True)]
-    return Scored(row, scored, totals)
+    return Scored(row, scored, totals, files)
 
 
 def _with_reference(record: dict[str, Any]) -> dict[str, Any]:
@@ -149,7 +162,72 @@ def _percent(verdicts: list[dict[str, Any]], key: str) -> float:
     return 100.0 * sum(float(one[key]) for one in verdicts) / max(1, len(verdicts))
 
 
+def submission_files(
+    benchmark: Benchmark, records: Sequence[dict[str, Any]]
+) -> dict[str, str]:
+    """Return name to content of the files that a test server takes, if there is one."""
+    if benchmark.submission is None:
+        return {}
+    options = dict(benchmark.submission)
+    found = WRITERS[options.pop("type")](records, **options)
+    return {f"submission/{name}": text for name, text in found.items()}
+
+
+def judge_requests(
+    scorer: JudgedScorer, records: Sequence[dict[str, Any]]
+) -> dict[str, str]:
+    """Return the file of what a judge is to be asked, one request per line.
+
+    The judge's name and settings are left to whoever sends them.
+    """
+    asked = [one for one in records if one.get("finish") != "error"]
+    rows = [
+        dict(
+            custom_id=one["uid"],
+            method="POST",
+            url="/v1/chat/completions",
+            body=dict(messages=scorer.messages(one)),
+        )
+        for one in asked
+    ]
+    return {REQUESTS: lines(rows)}
+
+
+def judge_replies(path: str | os.PathLike) -> dict[str, list[str | None]]:
+    """Return the replies of judges by uid, None where one failed.
+
+    Args:
+        path (str | PathLike): JSON lines, ``{"uid", "reply"}`` or what OpenAI's batch
+            service gives back; several of one uid are several runs.
+
+    Raises:
+        ValueError: naming the line, for one that is neither.
+    """
+    found: dict[str, list[str | None]] = {}
+    with open(path, encoding="utf-8", newline="\n") as file:
+        for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
+            row = json.loads(line)
+            uid = row.get("custom_id", row.get("uid"))
+            if uid is None:
+                raise ValueError(f"'{path}', line {number}: no 'uid' or 'custom_id'.")
+            found.setdefault(uid, []).append(_reply(row))
+    return found
+
+
+def _reply(row: dict[str, Any]) -> str | None:
+    if "reply" in row:
+        return row["reply"]
+    try:
+        return row["response"]["body"]["choices"][0]["message"]["content"]
+    except (KeyError, IndexError, TypeError):
+        return None
+
+
 def write_scored(folder: str | os.PathLike, scored: Scored) -> None:
-    """Write ``scored.jsonl`` and ``results.json`` of a benchmark."""
+    """Write ``scored.jsonl``, ``results.json`` and other files of a benchmark."""
+    for name, text in scored.files.items():
+        write_atomic(Path(folder, name), text)
     write_atomic(Path(folder, SCORED), lines(scored.verdicts))
     write_atomic(Path(folder, RESULTS), json.dumps(scored.row, indent=1) + "\n")

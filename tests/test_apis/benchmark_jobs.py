@@ -6,7 +6,7 @@ import time
 
 import mmvlm  # noqa: F401  before mmengine and transformers
 
-import letters_scorer  # noqa: F401  isort: skip
+import letters  # noqa: F401  isort: skip
 from mmvlm.apis.benchmarks import BenchmarkOptions, run_benchmarks
 from mmvlm.engine.benchmarks import answering
 from mmvlm.engine.benchmarks.planner import BatchPolicy

@@ -11,63 +11,24 @@ import numpy as np
 import pytest
 import torch
 from benchmark_jobs import answer
-from letters_scorer import LettersScorer
-from PIL import Image
+from letters import BENCHMARK, NUM_ITEMS, write_letters
 
 import mmvlm.engine.benchmarks.answering as answering
 from mmvlm.apis.benchmarks import BenchmarkOptions, check_data, run_benchmarks
 from mmvlm.apis.rescoring import rescore, write_answers
+from mmvlm.datasets.tiny_scenes.benchmarks import write_benchmarks
 from mmvlm.engine.benchmarks.identity import OtherIdentity
 from mmvlm.engine.benchmarks.planner import BatchPolicy
 from mmvlm.evaluation.answer_files import WRITERS
+from mmvlm.evaluation.scoring import judge_replies
 from mmvlm.evaluation.store import IncompleteAnswers
 
 ROOT = Path(__file__).parents[2]
-BENCHMARK = """
-custom_imports = dict(imports=["letters_scorer"])
-benchmark = dict(
-    name="letters",
-    title="Letters",
-    split="test",
-    source="made here",
-    dataset=dict(
-        type="LLaVADataset",
-        data_root="data/letters",
-        ann_file="test.json",
-        image_prefix="images",
-    ),
-    generation=dict(max_new_tokens=6),
-    scorer=dict(type="LettersScorer"),
-    headline="acc",
-    num_items=23,
-)
-"""
-NUM_ITEMS = 23
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """A set of 23 questions about seven pictures and about none, and its config."""
-    root = tmp_path_factory.mktemp("data")
-    images = root / "letters" / "images"
-    images.mkdir(parents=True)
-    draw, rows = random.Random(0), []
-    for number in range(7):
-        noise = np.random.default_rng(number).integers(0, 256, (20, 9 + 5 * number, 3))
-        Image.fromarray(noise.astype(np.uint8)).save(images / f"{number}.png")
-    for number in range(NUM_ITEMS):
-        words = " ".join(draw.choices(["what", "is", "there", "red"], k=1 + number % 9))
-        picture = draw.randrange(8)
-        row = dict(id=f"q{number // 2}", image=f"{picture}.png")
-        mark = "<image>\n" if picture < 7 else ""
-        if picture == 7:
-            del row["image"]
-        asked = {"from": "human", "value": f"{mark}{words}?"}
-        answer = {"from": "gpt", "value": draw.choice(["abc", "xyz", "e", "rst"])}
-        rows.append({**row, "conversations": [asked, answer]})
-    (root / "letters" / "test.json").write_text(json.dumps(rows))
-    (root / "letters.py").write_text(BENCHMARK)
-    return root
+    return write_letters(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture
@@ -443,6 +404,31 @@ def test_a_run_is_scored_again_by_its_folder_alone(run, tmp_path):
     assert "partial: 1 of 23" in scored.row["note"]
 
 
+def test_judges_replies_are_scored_later_and_failures_never(
+    config_file, checkpoint, tmp_path
+):
+    write_benchmarks(tmp_path / "data", num=14, seed=1, formats=["mm_vet"])
+    options = BenchmarkOptions(
+        data_root=str(tmp_path / "data"), answers="empty", num_workers=0
+    )
+    out = tmp_path / "out"
+
+    (row,) = run_benchmarks(config_file, None, "mm_vet", out, options)
+
+    assert row["score"] is None and "not judged" in row["note"]
+    asked = read_lines(out / "mm_vet/judge_requests.jsonl")
+    assert len(asked) == row["answered"] and asked[0]["body"]["messages"]
+    path = tmp_path / "replies.jsonl"
+    rows = [dict(uid=one["custom_id"], reply="0.5") for one in asked]
+    rows[0]["reply"] = None
+    path.write_text("".join(json.dumps(one) + "\n" for one in rows))
+
+    (scored,) = rescore([out], replies=judge_replies(path))
+
+    assert scored.row["score"] == 50.0
+    assert scored.row["metrics"]["judge_failed"] == 1
+
+
 def test_a_dry_run_shows_counts_and_a_prompt(config_file, data):
     options = BenchmarkOptions(data_root=str(data), num_workers=0)
 
@@ -459,6 +445,3 @@ def test_files_that_are_missing_show_before_weights_are_read(config_file, data):
         run_benchmarks(
             *(config_file, "no-weights.pth", str(data / "letters.py"), "out", options)
         )
-
-
-assert LettersScorer  # registers itself

@@ -16,6 +16,7 @@ if __name__ == "__main__":
 
 from mmvlm.apis.rescoring import rescore, write_answers
 from mmvlm.evaluation.answer_files import READERS
+from mmvlm.evaluation.scoring import judge_replies
 from mmvlm.evaluation.tables import text
 
 
@@ -30,6 +31,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--data-root", help="folder that stands in for data")
     parser.add_argument(
         "--allow-partial", action="store_true", help="score what is answered"
+    )
+    parser.add_argument(
+        "--judge-replies", metavar="FILE", help="what judges said, by uid"
     )
     parser.add_argument("--draws", type=int, default=10_000, help="of the interval")
     parser.add_argument("--out", metavar="RESULTS.json", help="write the rows here")
@@ -57,6 +61,7 @@ def main(argv: list[str] | None = None) -> int:
         form=args.format,
         data_root=args.data_root,
         allow_partial=args.allow_partial,
+        replies=judge_replies(args.judge_replies) if args.judge_replies else None,
         draws=args.draws,
     )
     rows = [one.row for one in scored]

@@ -1,0 +1,68 @@
+"""A benchmark for tests: 23 questions about seven pictures and about none."""
+
+import json
+import random
+
+import numpy as np
+from PIL import Image
+
+from mmvlm.evaluation.scorers.base import MeanScorer
+from mmvlm.registry import SCORERS
+
+BENCHMARK = """
+custom_imports = dict(imports=["letters"])
+benchmark = dict(
+    name="letters",
+    title="Letters",
+    split="test",
+    source="made here",
+    dataset=dict(
+        type="LLaVADataset",
+        data_root="data/letters",
+        ann_file="test.json",
+        image_prefix="images",
+    ),
+    generation=dict(max_new_tokens=6),
+    scorer=dict(type="LettersScorer"),
+    headline="acc",
+    num_items=23,
+)
+"""
+NUM_ITEMS = 23
+
+
+@SCORERS.register_module(force=True)
+class LettersScorer(MeanScorer):
+    """How many letters of an answer are those of the reference."""
+
+    def judge(self, record):
+        text, reference = record["text"], record["reference"]
+        return dict(
+            score=sum(letter in reference for letter in text) / max(1, len(text)),
+            strict=float(text == reference),
+            parsed=bool(text),
+            prediction=text,
+        )
+
+
+def write_letters(root):
+    """Write the questions, their pictures and the config; returns the folder."""
+    images = root / "letters" / "images"
+    images.mkdir(parents=True)
+    draw, rows = random.Random(0), []
+    for number in range(7):
+        noise = np.random.default_rng(number).integers(0, 256, (20, 9 + 5 * number, 3))
+        Image.fromarray(noise.astype(np.uint8)).save(images / f"{number}.png")
+    for number in range(NUM_ITEMS):
+        words = " ".join(draw.choices(["what", "is", "there", "red"], k=1 + number % 9))
+        picture = draw.randrange(8)
+        row = dict(id=f"q{number // 2}", image=f"{picture}.png")
+        mark = "<image>\n" if picture < 7 else ""
+        if picture == 7:
+            del row["image"]
+        asked = {"from": "human", "value": f"{mark}{words}?"}
+        answer = {"from": "gpt", "value": draw.choice(["abc", "xyz", "e", "rst"])}
+        rows.append({**row, "conversations": [asked, answer]})
+    (root / "letters" / "test.json").write_text(json.dumps(rows))
+    (root / "letters.py").write_text(BENCHMARK)
+    return root

@@ -1,0 +1,112 @@
+"""The tools around benchmarks, as they are called."""
+
+import json
+import runpy
+from pathlib import Path
+
+import pytest
+import torch
+from letters import write_letters
+
+from mmvlm.evaluation.comparison import compare_runs
+
+ROOT = Path(__file__).parents[2]
+
+
+def tool(name, *arguments):
+    result = runpy.run_path(str(ROOT / "tools" / name))["main"](
+        list(map(str, arguments))
+    )
+    assert not isinstance(result, str), result
+    return result
+
+
+@pytest.fixture(scope="module")
+def runs(config_file, checkpoint, tmp_path_factory):
+    """Runs of two models over the same questions, and the data."""
+    folder = tmp_path_factory.mktemp("runs")
+    data = write_letters(folder / "data")
+    content = torch.load(checkpoint)
+    for name, value in content["state_dict"].items():
+        if name.endswith("lm_head.weight"):
+            content["state_dict"][name] = value.roll(1, 1)
+    torch.save(content, folder / "other.pth")
+    for out, weights in (("a", checkpoint), ("b", folder / "other.pth")):
+        options = ["--benchmarks", data / "letters.py", "--data-root", data]
+        options += ["--out", folder / out, "--num-workers", 0]
+        assert tool("test.py", config_file, weights, *options) == 0
+    return folder
+
+
+def test_test_py_prints_its_table_and_says_where_answers_are(
+    runs, config_file, checkpoint, capsys
+):
+    data = runs / "data"
+    arguments = ["--benchmarks", data / "letters.py", "--data-root", data]
+
+    tool("test.py", config_file, checkpoint, *arguments, "--out", runs / "a")
+
+    printed = capsys.readouterr().out
+    assert "Letters" in printed and "23/23" in printed and str(runs / "a") in printed
+
+    tool("test.py", config_file, *arguments, "--dry-run")
+    assert "23 questions" in capsys.readouterr().out
+
+    with pytest.raises(SystemExit, match="name a checkpoint"):
+        tool("test.py", config_file, *arguments)
+    with pytest.raises(FileNotFoundError, match="no benchmark or suite 'leters'"):
+        tool("test.py", config_file, checkpoint, "--benchmarks", "leters")
+
+
+def test_rescore_writes_and_reads_files_of_others(runs, capsys):
+    tool("analysis/rescore.py", runs / "a", "--out", runs / "rows.json")
+    (row,) = json.loads((runs / "rows.json").read_text())
+    own = json.loads((runs / "a/letters/results.json").read_text())
+    assert row["score"] == own["score"]
+
+    tool("analysis/rescore.py", runs / "a", "--write", "llava", runs / "files")
+    path = capsys.readouterr().out.split()[-1]
+    benchmark = ["--benchmark", runs / "data/letters.py", "--format", "llava"]
+    tool("analysis/rescore.py", path, *benchmark, "--data-root", runs / "data")
+    assert f"{own['score']:.2f}" in capsys.readouterr().out
+
+
+def test_two_runs_are_compared_on_a_page_with_their_pictures(runs, capsys):
+    tool("analysis/compare.py", runs / "a", runs / "b", "--out", runs / "page.html")
+
+    assert "letters" in capsys.readouterr().out
+    (one,) = compare_runs(runs / "a", runs / "b")
+    rows = [json.loads((runs / n / "letters/results.json").read_text()) for n in "ab"]
+    assert [one.before, one.after] == [row["score"] for row in rows]
+    assert one.difference == pytest.approx(one.after - one.before)
+    assert one.low <= one.difference <= one.high and one.flips
+    assert one.mcnemar is None  # letters score in between
+    page = (runs / "page.html").read_text()
+    assert page.count('class="card"') == len(one.flips)
+    assert "data:image/png;base64," in page
+
+
+def test_a_run_against_itself_differs_nowhere(runs):
+    (one,) = compare_runs(runs / "a", runs / "a")
+
+    assert (one.difference, one.low, one.high, one.flips) == (0.0, 0.0, 0.0, [])
+    assert one.p_value == one.adjusted == 1.0
+
+
+def test_runs_over_other_questions_are_not_compared(runs, tmp_path):
+    folder = tmp_path / "short" / "letters"
+    folder.mkdir(parents=True)
+    for path in (runs / "a/letters").glob("*.json*"):
+        lines = path.read_text().splitlines(keepends=True)
+        kept = lines[:-1] if path.suffix == ".jsonl" else lines
+        (folder / path.name).write_text("".join(kept))
+
+    with pytest.raises(ValueError, match="23 and 22 questions that are not the same"):
+        compare_runs(runs / "a", tmp_path / "short")
+
+
+def test_benchmarks_are_listed_by_kind(capsys):
+    tool("misc/list_components.py", "--kind", "benchmark")
+
+    printed = capsys.readouterr().out
+    assert "pope" in printed and "configs/_base_/benchmarks/pope.py" in printed
