@@ -8,6 +8,7 @@ import pytest
 from mmvlm.config import load_config
 from mmvlm.datasets.tiny_scenes.benchmarks import write_benchmarks
 from mmvlm.evaluation.benchmark import Benchmark
+from mmvlm.evaluation.functional.submissions import WRITERS
 from mmvlm.registry import DATASETS, SCORERS
 
 FOLDER = Path(__file__).parents[2] / "configs/_base_/benchmarks"
@@ -97,6 +98,9 @@ def test_records_hold_what_scoring_needs(path, data):
     assert len(set(ids)) == len(ids) >= 5
     hidden = [record["reference"] is None for record in records]
     assert set(hidden) == {path.stem in HIDDEN}
+    if benchmark.submission is not None and benchmark.submission["type"] != "mmbench":
+        files = WRITERS[benchmark.submission["type"]](records)
+        assert files and all(files.values())
     scorer = SCORERS.build(dict(benchmark.scorer))
     if hasattr(scorer, "messages"):  # a judge's
         assert all(scorer.messages(record) for record in records)
