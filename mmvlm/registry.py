@@ -116,6 +116,7 @@ TOKENIZERS = _node("TOKENIZERS", "tokenizer", "text")
 CODECS = _node("CODECS", "grounding codec", "text")
 PROCESSORS = _node("PROCESSORS", "processor", "datasets")
 DATA_TASKS = _node("DATA_TASKS", "data task", "datasets/tasks")
+SCORERS = _node("SCORERS", "scorer", "evaluation/scorers")
 SCENE_WRITERS = _node(
     "SCENE_WRITERS", "tiny scenes writer", "datasets/tiny_scenes/writers"
 )

@@ -1,0 +1,1 @@
+"""Scorers of answer records: one family of benchmarks per file."""

@@ -1,0 +1,199 @@
+"""What every scorer shares: verdicts of records, totals that can be resampled."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+
+Record = dict[str, Any]
+Verdict = dict[str, Any]
+
+
+@dataclass
+class Totals:
+    """Numbers of one benchmark, and what its headline is a function of.
+
+    The headline is ``statistic(units.sum(0))``, so that one resampling of clusters
+    gives an interval for a mean, an F1, a sum of task scores or an IoU alike.
+
+    Attributes:
+        metrics (dict[str, float]): all numbers, in the unit in which they are
+            published; the headline is one of them.
+        units (np.ndarray): (U, K) float64, additive statistics of U units (items,
+            pictures or groups).
+        clusters (np.ndarray): (U,) int, the cluster (picture or group) of each unit.
+        statistic (Callable): sums (..., K) to headlines (...).
+        notes (dict[str, str]): what the row must say besides, such as why a metric
+            is not computed.
+    """
+
+    metrics: dict[str, float]
+    units: np.ndarray
+    clusters: np.ndarray
+    statistic: Callable[[np.ndarray], np.ndarray]
+    notes: dict[str, str] = field(default_factory=dict)
+
+
+class Scorer(ABC):
+    """Score answer records (version 1) under one named rule.
+
+    A subclass says what one answer is worth (:meth:`judge`) and how a set is
+    summed up (:meth:`totals`). Scoring needs the records alone: no model, no file.
+
+    Args:
+        rule (str | None): one of ``rules``. Default: the first, which is the one
+            behind the published numbers.
+
+    Raises:
+        ValueError: naming the known rules, for another one.
+    """
+
+    #: Known rules; the first is the default.
+    rules: ClassVar[tuple[str, ...]] = ("official",)
+    #: Key in ``Totals.metrics`` of the number to report.
+    headline: str = "acc"
+
+    def __init__(self, rule: str | None = None) -> None:
+        self.rule = rule or self.rules[0]
+        if self.rule not in self.rules:
+            raise ValueError(
+                f"{type(self).__name__}: no rule is named {rule!r}; known are "
+                f"{', '.join(self.rules)}."
+            )
+
+    def verdict(self, record: Record) -> Verdict:
+        """Judge one answer record; any text gets a verdict.
+
+        A record whose ``finish`` is ``error`` is wrong, and counted as ``failed``.
+
+        Args:
+            record (dict): answer record with ``text``, ``finish``, ``reference`` and
+                ``meta``.
+
+        Returns:
+            dict: JSON-able: ``score`` (under the rule), ``strict`` and ``lenient``
+            (all 0-1), ``parsed`` (bool), ``failed`` (bool), ``prediction`` (what was
+            read from the text, or None) and what :meth:`totals` needs besides.
+
+        Raises:
+            ValueError: naming the record, when it has no reference to score with.
+        """
+        if record.get("reference") is None:
+            raise ValueError(
+                f"record {record.get('uid')!r} has no reference: its split hides the "
+                "answers. Write a submission instead of scoring it."
+            )
+        failed = record.get("finish") == "error"
+        found = dict(score=0.0, parsed=False, prediction=None)
+        found.update({} if failed else self.judge(record))
+        score = float(found["score"])
+        return {"strict": score, "lenient": score, "failed": failed, **found}
+
+    @abstractmethod
+    def judge(self, record: Record) -> Verdict:
+        """Return ``score``, ``parsed``, ``prediction`` of a record that was answered.
+
+        ``strict`` and ``lenient`` default to ``score``.
+        """
+
+    @abstractmethod
+    def totals(self, records: Sequence[Record], verdicts: Sequence[Verdict]) -> Totals:
+        """Sum up a set, in any order of its records.
+
+        Args:
+            records (Sequence[dict]): answer records.
+            verdicts (Sequence[dict]): their verdicts, in the same order.
+
+        Returns:
+            Totals: numbers and resampling units.
+        """
+
+
+class MeanScorer(Scorer):
+    """A scorer whose headline is the mean of the item scores, in percent.
+
+    Args:
+        rule (str | None): see :class:`Scorer`.
+        groups (Sequence[str] | None): keys of ``meta`` to break the mean down by, each
+            value of which becomes a metric ``key/value``. Default: ``group_keys``.
+    """
+
+    #: Default of ``groups``.
+    group_keys: ClassVar[tuple[str, ...]] = ("category",)
+
+    def __init__(
+        self, rule: str | None = None, groups: Sequence[str] | None = None
+    ) -> None:
+        super().__init__(rule)
+        self.groups = tuple(self.group_keys if groups is None else groups)
+
+    def totals(self, records: Sequence[Record], verdicts: Sequence[Verdict]) -> Totals:
+        """See :meth:`Scorer.totals`; metrics hold strict and lenient means too."""
+        scores = column(verdicts, "score")
+        metrics = {self.headline: percent(scores)}
+        for key in ("strict", "lenient"):
+            metrics[key] = percent(column(verdicts, key))
+        for key in self.groups:
+            for value, rows in rows_by(records, key).items():
+                metrics[f"{key}/{value}"] = percent(scores[rows])
+        return Totals(metrics, with_ones(scores), clusters_of(records), mean_percent)
+
+
+def column(verdicts: Sequence[Verdict], key: str) -> np.ndarray:
+    """Return one number of every verdict, (items,) float64."""
+    return np.array([verdict[key] for verdict in verdicts], dtype=np.float64)
+
+
+def percent(scores: np.ndarray) -> float:
+    """Return 100 x mean; 0 of an empty set."""
+    return 100.0 * float(np.mean(scores)) if len(scores) else 0.0
+
+
+def with_ones(scores: np.ndarray) -> np.ndarray:
+    """Return the units of a mean: (items, 2) of score and 1."""
+    return np.stack([scores, np.ones_like(scores)], axis=1)
+
+
+def ratio(top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
+    """Return ``top / bottom``, 0 where the bottom is 0."""
+    top, bottom = np.broadcast_arrays(np.asarray(top, float), np.asarray(bottom, float))
+    return np.divide(top, bottom, out=np.zeros_like(top), where=bottom != 0)
+
+
+def mean_percent(sums: np.ndarray) -> np.ndarray:
+    """Headline of units of (score, 1): 100 x mean."""
+    return 100.0 * ratio(sums[..., 0], sums[..., 1])
+
+
+def codes(values: Sequence[Hashable]) -> np.ndarray:
+    """Number the distinct values in order of appearance, (items,) int64."""
+    known: dict[Hashable, int] = {}
+    return np.array([known.setdefault(v, len(known)) for v in values], dtype=np.int64)
+
+
+def clusters_of(records: Sequence[Record]) -> np.ndarray:
+    """Return the cluster of every record; a record without one is its own."""
+    return codes(
+        [
+            ("uid", r.get("uid", i)) if r.get("cluster") is None else str(r["cluster"])
+            for i, r in enumerate(records)
+        ]
+    )
+
+
+def rows_by(records: Sequence[Record], key: str) -> dict[str, list[int]]:
+    """Return the row numbers of each value of a key of ``meta``, values sorted.
+
+    Records that lack the key are in none.
+    """
+    rows: dict[str, list[int]] = defaultdict(list)
+    for index, record in enumerate(records):
+        value = (record.get("meta") or {}).get(key)
+        if value is not None:
+            rows[str(value)].append(index)
+    return dict(sorted(rows.items()))
