@@ -15,8 +15,9 @@ from mmengine.config import Config
 from mmvlm.apis.loading import LoadedModel, load_model
 from mmvlm.apis.streaming import stream_reply
 from mmvlm.registry import INFERENCERS
-from mmvlm.structures import Conversation, VLMBatch, VLMDataSample
+from mmvlm.structures import Conversation, Region, VLMBatch, VLMDataSample
 from mmvlm.text.prompts import Prompt, ask
+from mmvlm.text.region_prompts import region_of
 
 History = Sequence[tuple[str, str]]
 
@@ -286,6 +287,22 @@ class VLMInferencer:
         talk = Conversation.from_texts("", images=[source])
         item = dict(conversation=talk, image_root=root, data_root=root)
         return self._load_images(item)["images"][0]
+
+    def read_region(
+        self, image: np.ndarray | None, source: Any, what: str = "region"
+    ) -> Region:
+        """Return a region of a picture as :meth:`chat` takes it.
+
+        Args:
+            image (np.ndarray | None): of :meth:`read_image`.
+            source (Any): box, point or mask, see :meth:`chat`.
+            what (str): names it in messages.
+
+        Raises:
+            ValueError: for a region that does not fit, or without picture.
+        """
+        images = [] if image is None else [image]
+        return region_of(source, images, 0, self._read, what)
 
     def _read(self, name: str, source: Any) -> Any:
         """Load the source of an input of any modality, files wherever they lie."""

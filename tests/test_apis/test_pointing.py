@@ -1,7 +1,13 @@
 """Questions that point at regions, as users write them."""
 
+import json
+import re
+import runpy
+from pathlib import Path
+
 import numpy as np
 import pytest
+from mmengine.logging import MMLogger
 from PIL import Image
 
 from mmvlm.apis import VLMInferencer
@@ -154,3 +160,104 @@ def test_a_mask_of_another_size_names_its_file(pointing, pictures, tmp_path):
 def test_a_model_without_regions_says_what_it_takes(talk, pictures):
     with pytest.raises(ValueError, match="put WriteRegions"):
         talk.chat(pictures[0], "<region1>?", regions=[(1, 2, 3, 4)])
+
+
+@pytest.fixture
+def pointing_files(config_file, tmp_path, pictures):
+    """Return a config on disk that writes boxes, and a picture."""
+    text = config_file.read_text().replace(
+        'dict(type="PadToSquare"),',
+        'dict(type="ResizeSquare"), dict(type="WriteRegions", codec=dict('
+        'type="ShikraCodec", geometry="stretch")),',
+    )
+    config = tmp_path / "pointing.py"
+    config.write_text(text)
+    return config, save(tmp_path / "picture.png", pictures[0])
+
+
+def chat(*args):
+    tool = Path(__file__).parents[2] / "tools" / "chat.py"
+    return runpy.run_path(str(tool))["main"](list(map(str, args)))
+
+
+@pytest.fixture
+def keep_log_level():
+    """chat.py quietens the logger of its process."""
+    logger = MMLogger.get_current_instance()
+    level = logger.level
+    yield
+    logger.setLevel(level)
+
+
+@pytest.mark.usefixtures("keep_log_level")
+def test_the_tool_points_writes_and_draws(
+    pointing_files, checkpoint, tmp_path, monkeypatch, capsys
+):
+    config, picture = pointing_files
+    mask = save(tmp_path / "mask.png", MASK.astype(np.uint8) * 255)
+    json_file, page = tmp_path / "reply.json", tmp_path / "reply.html"
+    from mmvlm.text import decoding
+
+    reply = "a dog[0.091,0.200,0.909,0.800] and [0.1,"
+    monkeypatch.setattr(decoding, "reply_text", lambda *a, **k: reply)
+
+    status = chat(
+        *(config, checkpoint, "--device", "cpu", "--image", picture, "--no-stream"),
+        *("--point", "3,4", "--mask", mask, "--box", "3,4,30,16"),
+        *("--prompt", "Is <region3> on <region1>?", "And <region2>?"),
+        *("--json", json_file, "--draw", page),
+    )
+
+    assert status == 0, capsys.readouterr()
+    content = json.loads(json_file.read_text())
+    assert content["text"] == reply and content["prompt"] == "And <region2>?"
+    assert content["history"] == [["Is <region3> on <region1>?", reply]]
+    (entry,) = content["regions"]
+    np.testing.assert_allclose(entry["box"], [3, 4, 30, 16], atol=0.02)
+    assert reply[slice(*entry["span"])] == "[0.091,0.200,0.909,0.800]"
+    assert entry["mask"] is entry["point"] is entry["score"] is None
+    assert len(content["problems"]) == 1
+    assert page.read_text().count("<article>") == 2
+
+
+@pytest.mark.usefixtures("keep_log_level")
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--box", "1,2,3,4", "--prompt", "What?"], "no --prompt mentions <region1>"),
+        (
+            ["--box", "1,2,99,4", "--prompt", "<region1>?"],
+            "region 1: box .* leaves its",
+        ),
+        (["--mask", "gone.png", "--prompt", "<region1>?"], "'gone.png' cannot be read"),
+        (["--draw", "a.gif", "--prompt", "?"], "expected a file .png or .html"),
+    ],
+)
+def test_the_tool_names_what_is_wrong(pointing_files, checkpoint, args, message):
+    config, picture = pointing_files
+    common = (config, checkpoint, "--device", "cpu", "--image", picture)
+    assert re.search(message, chat(*common, *args))
+
+
+def test_the_tool_refuses_half_a_box(capsys):
+    with pytest.raises(SystemExit):
+        chat("config.py", "--box", "1,2,3")
+    assert (
+        "box '1,2,3': expected 4 numbers, as in 10,20,30,40" in capsys.readouterr().err
+    )
+
+
+@pytest.mark.usefixtures("keep_log_level")
+def test_a_dialogue_takes_regions(pointing_files, checkpoint, monkeypatch, capsys):
+    config, picture = pointing_files
+    lines = ["/box 1,2,3", "/box 3,4,30,16", "What is <region1>?", "/point 99,99"]
+    lines += [f"/image {picture}", "/point 3,4", "/what", "Is <region1> red?", ""]
+    monkeypatch.setattr("builtins.input", lambda _: lines.pop(0))
+
+    status = chat(config, checkpoint, "--device", "cpu", "--image", picture)
+
+    said = capsys.readouterr().out
+    assert status == 0 and said.count("<region1> stands for it in questions") == 2
+    assert "error: box '1,2,3': expected 4 numbers" in said
+    assert "error: region 2: point [99.0, 99.0] leaves its picture" in said
+    assert "no command /what; there are /image FILE, /box X1,Y1,X2,Y2" in said
