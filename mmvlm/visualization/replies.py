@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import PIL.Image
+import PIL.ImageOps
 
 from mmvlm.structures import Region
 from mmvlm.utils.files import write_atomic
@@ -136,6 +137,40 @@ def write_drawing(path: str | os.PathLike, views: Sequence[ReplyView]) -> str:
         raise ValueError(f"'{path}': the last reply has no picture to draw into.")
     write_atomic(path, _png(drawn))
     return str(path)
+
+
+def view_of_sample(sample: Any) -> ReplyView:
+    """Return an answered sample as it is drawn, its last picture read from its file.
+
+    Args:
+        sample (VLMDataSample): with ``pred_text``; what it lacks besides is not shown.
+    """
+    talk = sample.get("conversation")
+    questions = [t.text for t in getattr(talk, "turns", ()) if t.role == "user"]
+    boxes = sample.get("gt_boxes")
+    boxed = () if boxes is None else (Region(0, boxes),)
+    return ReplyView(
+        prompt=questions[-1].strip() if questions else "",
+        text=sample.pred_text,
+        image=_picture(sample),
+        regions=tuple(sample.get("pred_regions", ())),
+        spans=tuple(sample.get("pred_spans", ())),
+        problems=tuple(sample.get("problems", ())),
+        truth=tuple(sample.get("gt_regions", ())) or boxed,
+        truth_text=sample.get("gt_text") or "",
+    )
+
+
+def _picture(sample: Any) -> np.ndarray | None:
+    """Return the last picture of a sample, turned as its layout says."""
+    paths = sample.get("image_paths", ())
+    if not paths or not os.path.isfile(paths[-1]):
+        return None
+    with PIL.Image.open(paths[-1]) as picture:
+        layouts = sample.get("layouts", ())
+        if layouts and layouts[-1].original_size != (picture.height, picture.width):
+            picture = PIL.ImageOps.exif_transpose(picture)
+        return np.asarray(picture.convert("RGB"))
 
 
 def _turn(view: ReplyView) -> dict[str, Any]:
