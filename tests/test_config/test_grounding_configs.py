@@ -22,6 +22,20 @@ SIZES = {
         (0, LINEAR, LLAMA + (3 + 6 + 1001) * ROW),
         256,
     ),
+    "pink/*-pt_*": (
+        (CLIP + 23 * (16 * 1024 + 8 + 1024), LINEAR, LLAMA + 12 * ROW),
+        (0, LINEAR, 0),
+        256,
+    ),
+    "pink/*-ft_*": (
+        (
+            CLIP + 23 * (16 * 1024 + 8 + 1024),
+            LINEAR,
+            LLAMA + 12 * ROW + 32 * (16 * 4096 + 8 + 4096),
+        ),
+        (400_568, LINEAR, 12 * ROW + 2_228_480),
+        256,
+    ),
 }
 FILES = [
     (path, *sizes) for glob, sizes in SIZES.items() for path in sorted(ROOT.glob(glob))
