@@ -258,14 +258,15 @@ class VLMProcessor:
         """Read ``pred_ids`` of a sample into its text, regions and problems.
 
         Args:
-            sample (VLMDataSample): gets ``pred_text``, ``pred_regions`` and
-                ``problems``; its ``layouts`` say where regions lie.
+            sample (VLMDataSample): gets ``pred_text``, ``pred_regions``,
+                ``pred_spans`` and ``problems``; its ``layouts`` say where regions lie.
             stops (Sequence[str]): see :meth:`decode`.
         """
         layouts = getattr(sample, "layouts", ())
         found = self.decode(sample.pred_ids, layouts, stops=stops)
         sample.pred_text = found.text
-        sample.pred_regions, sample.problems = found.regions, found.problems
+        sample.pred_regions, sample.pred_spans = found.regions, found.spans
+        sample.problems = found.problems
 
 
 def steps_for(steps: Sequence[Any], mode: str) -> list[Any]:
