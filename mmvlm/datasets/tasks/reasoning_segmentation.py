@@ -98,7 +98,9 @@ class ReasoningSegmentation(DataTask):
         draws = draws_of(rng)
         if not questions:
             if self.ask_empty and annotation.questions and not any(masked):
-                return [Turn("user", self._question(annotation.questions[0], draws))]
+                question = annotation.questions[0]
+                text = Text(question.question, _kind(question))
+                return [Turn("user", self._question(question, text, draws))]
             raise NothingToAsk("no question whose answer is a mask.")
         if self.take == "random":
             questions = draws.sample(questions, self.max_questions)
@@ -119,14 +121,19 @@ class ReasoningSegmentation(DataTask):
         return ("mask", "both")[draws.integer(2)]
 
     def reference(self, annotation: AnnotatedImage) -> dict:
-        """Return COCO's run lengths of the mask that the first question means."""
+        """Return the mask that the first question means, and what is not scored.
+
+        Returns:
+            dict: ``masks``, with COCO's run lengths of one, and ``ignore``, likewise or
+            None.
+        """
         if self.take != "first":
             raise ValueError("ReasoningSegmentation: take='first' is what is scored.")
         found = annotation.questions[0].instances if annotation.questions else ()
         targets = [annotation.instances[i] for i in found]
-        if not targets:
-            return mask_to_rle(np.zeros(annotation.size, bool))
-        return union_rle(targets, annotation.size)
+        empty = mask_to_rle(np.zeros(annotation.size, bool))
+        mask = union_rle(targets, annotation.size) if targets else empty
+        return dict(masks=[mask], ignore=annotation.meta.get("ignore"))
 
     def _ask(
         self,

@@ -20,9 +20,9 @@ class MaskScorer(Scorer):
 
     A record's ``reference`` is the run lengths of a mask, several of them, or
     ``{"masks": [...], "ignore": run lengths or None}``; masks of its reply stand in
-    ``meta["pred_regions"]`` as ``{"mask": run lengths}``, in the order in which they
-    are said. One that is missing, damaged or of another size is empty, and not
-    ``parsed``; ``giou_lenient`` and ``ciou_lenient`` leave those out.
+    ``meta["pred_regions"]`` as ``{"mask": run lengths}`` or ``{"rles": [...]}``, in the
+    order in which they are said. One that is missing, damaged or of another size is
+    empty, and not ``parsed``; ``giou_lenient`` and ``ciou_lenient`` leave those out.
 
     Args:
         rule (str | None): ``giou``, the mean IoU over masks, is the headline, or
@@ -40,7 +40,11 @@ class MaskScorer(Scorer):
         wanted, ignore = _references(record)
         regions = (record.get("meta") or {}).get("pred_regions") or ()
         regions = [one for one in regions if isinstance(one, dict)]
-        said = [one["mask"] for one in regions if "mask" in one]
+        said = [
+            mask
+            for one in regions
+            for mask in ([one["mask"]] if "mask" in one else one.get("rles", ()))
+        ]
         masks = [_checked(mask, wanted[0]["size"]) for mask in said] if wanted else []
         found = reply_overlaps(masks, wanted, ignore)
         ious = [one.iou for one in found.overlaps]
