@@ -4,13 +4,53 @@ Boxes of a reply are printed below it, in pixels of the picture. With --prompt t
 turns are given (repeat it for a dialogue); without, questions are read from the
 terminal. There, "/image FILE" shows another picture and starts anew, "/new" starts
 anew, an empty line or "/quit" ends.
+
+Questions point with <region1>, <region2>, ...: the boxes, points and masks of --box,
+--point and --mask in their order, or of "/box X1,Y1,X2,Y2", "/point X,Y" and "/mask
+FILE" in a dialogue. Coordinates are pixels of the picture in full size, turned as its
+EXIF orientation says.
 """
 
 import argparse
 import contextlib
+import json
+import re
 import sys
 
 from mmvlm.utils.entry import run_tool, user_errors
+
+COMMANDS = "/image FILE, /box X1,Y1,X2,Y2, /point X,Y, /mask FILE, /new, /quit"
+
+
+class AddRegion(argparse.Action):
+    """Append what an option points at to the list that all of them share."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        """Read what the option says; see argparse."""
+        kind = option_string.lstrip("-")
+        try:
+            region = region_source(kind, values)
+        except ValueError as error:
+            parser.error(str(error))
+        regions = [*getattr(namespace, self.dest), region]
+        setattr(namespace, self.dest, regions)
+
+
+def region_source(kind, text):
+    """Return what ``--box 1,2,3,4`` and its like say, as chat() takes it."""
+    if kind == "mask":
+        return {"mask": text}
+    count = {"box": 4, "point": 2}[kind]
+    try:
+        numbers = tuple(float(number) for number in text.split(","))
+    except ValueError:
+        numbers = ()
+    if len(numbers) != count:
+        raise ValueError(
+            f"{kind} {text!r}: expected {count} numbers, as in "
+            f"{','.join(map(str, range(10, 10 * count + 1, 10)))}"
+        )
+    return {kind: numbers}
 
 
 def parse_args(argv=None):
@@ -39,6 +79,20 @@ def parse_args(argv=None):
         action="extend",
         metavar="TEXT",
         help="questions, the turns of one dialogue",
+    )
+    parser.add_argument(
+        *("--box", "--point", "--mask"),
+        action=AddRegion,
+        dest="regions",
+        default=[],
+        metavar="REGION",
+        help="X1,Y1,X2,Y2 (box), X,Y (point) or a file (mask), in order <region1>, ...",
+    )
+    parser.add_argument(
+        "--json", metavar="FILE", help="write the last reply and its regions here"
+    )
+    parser.add_argument(
+        "--draw", metavar="FILE", help="draw the last reply (.png) or all (.html) here"
     )
     parser.add_argument("--system", help="system text in place of the template's own")
     parser.add_argument("--max-new-tokens", type=int, help="limit of a reply")
@@ -101,27 +155,44 @@ def show_regions(sample):
 
 
 class Dialogue:
-    """A picture, other inputs, and the turns about them."""
+    """A picture, other inputs, regions, and the turns about them."""
 
-    def __init__(self, talk, image, media, stream):
+    def __init__(self, talk, image, media, stream, outputs=(None, None)):
         self.talk, self.media, self.stream = talk, media, stream
+        self.json, self.draw = outputs
         self.show(image)
 
     def show(self, image):
         """Take another picture and begin anew."""
         # Read at once, so that a wrong file is told before the first question.
+        self.name = image
         self.image = None if image is None else self.talk.read_image(image)
-        self.history = []
+        self.begin()
+
+    def begin(self):
+        """Forget all turns and regions."""
+        self.history, self.regions, self.views = [], {}, []
+
+    def point(self, source):
+        """Remember a region; return what stands for it in questions."""
+        number = len(self.regions) + 1
+        what = f"region {number}"
+        self.regions[number] = self.talk.read_region(self.image, source, what)
+        return f"<region{number}>"
 
     def ask(self, prompt):
         """Print the reply as it comes, and remember the turn."""
+        said = " ".join([*(question for question, _ in self.history), prompt])
+        meant = {n: one for n, one in self.regions.items() if f"<region{n}>" in said}
         turn = (self.image, prompt, self.history)
+        given = dict(media=self.media, regions=meant)
         if self.stream:
-            sample = self._streamed(self.talk.stream(*turn, media=self.media))
+            sample = self._streamed(self.talk.stream(*turn, **given))
         else:
-            sample = self.talk.answer(*turn, media=self.media)
+            sample = self.talk.answer(*turn, **given)
             print(sample.pred_text, flush=True)
         show_regions(sample)
+        self._write(prompt, sample)
         self.history.append((prompt, sample.pred_text))
 
     def _streamed(self, pieces):
@@ -132,6 +203,41 @@ class Dialogue:
             except StopIteration as end:
                 print(flush=True)
                 return end.value
+
+    def _write(self, prompt, sample):
+        """Write the files that were asked for."""
+        if self.json is None and self.draw is None:
+            return
+        from mmvlm.utils.files import write_atomic
+        from mmvlm.visualization.replies import (
+            ReplyView,
+            region_entries,
+            write_drawing,
+        )
+
+        numbers = map(int, re.findall(r"<region(\d+)>", prompt))
+        view = ReplyView(
+            prompt,
+            sample.pred_text,
+            self.image,
+            regions=sample.pred_regions,
+            spans=sample.pred_spans,
+            problems=sample.problems,
+            asked=tuple(self.regions[n] for n in numbers if n in self.regions),
+        )
+        self.views.append(view)
+        if self.json is not None:
+            content = dict(
+                image=self.name,
+                prompt=prompt,
+                history=self.history,
+                text=view.text,
+                regions=region_entries(view.regions, view.spans),
+                problems=list(view.problems),
+            )
+            write_atomic(self.json, json.dumps(content, indent=2))
+        if self.draw is not None:
+            write_drawing(self.draw, self.views)
 
 
 def questions():
@@ -152,9 +258,12 @@ def interact(dialogue):
             if command == "/image":
                 dialogue.show(rest.strip())
             elif command == "/new":
-                dialogue.history = []
+                dialogue.begin()
+            elif command in ("/box", "/point", "/mask"):
+                source = region_source(command[1:], rest.strip())
+                print(f"{dialogue.point(source)} stands for it in questions")
             elif command.startswith("/"):
-                print(f"no command {command}; there are /image FILE, /new, /quit")
+                print(f"no command {command}; there are {COMMANDS}")
             else:
                 dialogue.ask(line)
         except ValueError as error:
@@ -165,13 +274,22 @@ def main(argv=None):
     args = parse_args(argv)
     if args.temperature is not None and args.temperature < 0:
         return f"error: --temperature {args.temperature}, expected 0 or above"
+    if args.draw is not None and not args.draw.lower().endswith((".png", ".html")):
+        return f"error: --draw {args.draw}, expected a file .png or .html"
     try:
         # Libraries log to stdout when they are imported; only the dialogue belongs
         # there.
         with contextlib.redirect_stdout(sys.stderr):
             talk = load(args)
         media = other_inputs(args)
-        dialogue = Dialogue(talk, args.image, media, not args.no_stream)
+        outputs = (args.json, args.draw)
+        dialogue = Dialogue(talk, args.image, media, not args.no_stream, outputs)
+        for source in args.regions:
+            name = dialogue.point(source)
+            if args.prompt is not None and name not in " ".join(args.prompt):
+                raise ValueError(
+                    f"no --prompt mentions {name}, which stands for {source}."
+                )
         if args.prompt is None:
             interact(dialogue)
         for prompt in args.prompt or []:

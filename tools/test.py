@@ -26,6 +26,12 @@ def parse_args(argv=None):
         "<work dir>/benchmarks",
     )
     parser.add_argument(
+        "--draw",
+        type=int,
+        metavar="N",
+        help="draw the first N replies and what would be right into the work dir",
+    )
+    parser.add_argument(
         "--cfg-options",
         nargs="+",
         action=DictAction,
@@ -174,6 +180,9 @@ def main(argv=None):
     if args.launcher == "none":
         # Whole files load in one process, whatever strategy trained them.
         cfg.pop("strategy", None)
+    if args.draw is not None:
+        drawing = dict(type="DrawRepliesHook", num=args.draw)
+        cfg.custom_hooks = [*(cfg.get("custom_hooks") or []), drawing]
     content = load_file(args.checkpoint)
     cfg.model = without_pretrained(cfg.model.to_dict(), content["state_dict"])
     runner = build_runner(cfg)

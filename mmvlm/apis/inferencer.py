@@ -15,8 +15,9 @@ from mmengine.config import Config
 from mmvlm.apis.loading import LoadedModel, load_model
 from mmvlm.apis.streaming import stream_reply
 from mmvlm.registry import INFERENCERS
-from mmvlm.structures import Conversation, VLMBatch, VLMDataSample
+from mmvlm.structures import Conversation, Region, VLMBatch, VLMDataSample
 from mmvlm.text.prompts import Prompt, ask
+from mmvlm.text.region_prompts import region_of
 
 History = Sequence[tuple[str, str]]
 
@@ -97,6 +98,8 @@ class VLMInferencer:
         load = next((s for s in steps if isinstance(s, LoadImages)), LoadImages())
         self._load_images = copy.copy(load)
         self._load_images.exif = "apply"
+        # Users point at pixels of the whole picture.
+        self._load_images.draft = None
         self._load_media = LoadMedia()
 
     @property
@@ -113,6 +116,7 @@ class VLMInferencer:
         history: History = (),
         *,
         media: Mapping[str, Sequence[Any]] | None = None,
+        regions: Sequence[Any] | Mapping[int, Any] = (),
         **generation: Any,
     ) -> str:
         """Answer the next question of a dialogue.
@@ -128,9 +132,15 @@ class VLMInferencer:
             history (Sequence[tuple[str, str]]): questions and answers so far.
             media (Mapping[str, Sequence] | None): other inputs by modality
                 (``{"audio": ["a.wav"]}``), placed as pictures are.
+            regions (Sequence | Mapping[int, Any]): what ``<region1>``, ``<region2>``,
+                ... in the questions stand for: ``{"box": (x1, y1, x2, y2)}``,
+                ``{"point": (x, y)}``, ``{"mask": file or array}`` or a
+                :class:`Region`, in pixels of the picture in full size, turned as its
+                EXIF orientation says.
             **generation: ``max_new_tokens``, ``do_sample``, ``temperature``, ...
         """
-        return self.answer(image, prompt, history, media=media, **generation).pred_text
+        given = dict(media=media, regions=regions)
+        return self.answer(image, prompt, history, **given, **generation).pred_text
 
     def answer(
         self,
@@ -139,15 +149,17 @@ class VLMInferencer:
         history: History = (),
         *,
         media: Mapping[str, Sequence[Any]] | None = None,
+        regions: Sequence[Any] | Mapping[int, Any] = (),
         **generation: Any,
     ) -> VLMDataSample:
         """Answer as :meth:`chat` does, and say what is known of the reply.
 
         Returns:
             VLMDataSample: ``pred_text``, ``pred_regions`` (in pixels of the picture),
-            ``problems``, ``pred_ids`` and ``finish``.
+            ``pred_spans`` (where they stand in the text), ``problems``, ``pred_ids``
+            and ``finish``.
         """
-        talk = self.conversation(image, prompt, history, media=media)
+        talk = self.conversation(image, prompt, history, media=media, regions=regions)
         return self._predict([talk], generation)[0]
 
     def stream(
@@ -157,6 +169,7 @@ class VLMInferencer:
         history: History = (),
         *,
         media: Mapping[str, Sequence[Any]] | None = None,
+        regions: Sequence[Any] | Mapping[int, Any] = (),
         **generation: Any,
     ) -> Iterator[str]:
         """Answer as :meth:`chat` does, piece by piece.
@@ -169,7 +182,7 @@ class VLMInferencer:
         Returns:
             VLMDataSample: see :meth:`answer`.
         """
-        talk = self.conversation(image, prompt, history, media=media)
+        talk = self.conversation(image, prompt, history, media=media, regions=regions)
         data = self._collate([talk])
         options = {**self.generation, **generation}
         return (yield from stream_reply(self.model, self.processor, data, options))
@@ -223,6 +236,7 @@ class VLMInferencer:
         history: History = (),
         *,
         media: Mapping[str, Sequence[Any]] | None = None,
+        regions: Sequence[Any] | Mapping[int, Any] = (),
         number: int = 0,
     ) -> Conversation:
         """Build the conversation of a question; see :meth:`chat`.
@@ -232,7 +246,7 @@ class VLMInferencer:
                 be read, or the model has no vision encoder for pictures.
         """
         if isinstance(prompt, Conversation):
-            if image is not None or history or media:
+            if image is not None or history or media or regions:
                 raise ValueError("a Conversation holds its pictures and turns itself.")
             images = [self.read_image(source) for source in prompt.images]
             others = {
@@ -247,6 +261,7 @@ class VLMInferencer:
                 prompt,
                 {"image": images, **(media or {})},
                 history,
+                regions=regions,
                 system=self.system,
                 sample_id=f"question {number}",
                 read=self._read,
@@ -273,10 +288,31 @@ class VLMInferencer:
         item = dict(conversation=talk, image_root=root, data_root=root)
         return self._load_images(item)["images"][0]
 
+    def read_region(
+        self, image: np.ndarray | None, source: Any, what: str = "region"
+    ) -> Region:
+        """Return a region of a picture as :meth:`chat` takes it.
+
+        Args:
+            image (np.ndarray | None): of :meth:`read_image`.
+            source (Any): box, point or mask, see :meth:`chat`.
+            what (str): names it in messages.
+
+        Raises:
+            ValueError: for a region that does not fit, or without picture.
+        """
+        images = [] if image is None else [image]
+        return region_of(source, images, 0, self._read, what)
+
     def _read(self, name: str, source: Any) -> Any:
         """Load the source of an input of any modality, files wherever they lie."""
         if name == "image":
             return self.read_image(source)
+        if name == "mask":
+            from mmvlm.datasets.io.mask_files import read_mask
+
+            is_file = isinstance(source, str | os.PathLike)
+            return read_mask(source) if is_file else source
         if isinstance(source, list | tuple):
             return [self._read(name, one) for one in source]
         root, source = _located(source)

@@ -42,8 +42,8 @@ class AnnotatedImageDataset(ConversationDataset):
             (:meth:`DataTask.reference`, unless the reader gives one of its own),
             ``question_id`` in the file's type, and ``width`` and ``height`` in pixels
             where they are known. Boxes that training refuses (no extent, outside of
-            the picture) are kept as the file has them, and an answer that
-            holds regions is left out: the model writes its own.
+            the picture) are kept as the file has them; an answer that would have to
+            say such a box is left out.
         **kwargs: see :class:`ConversationDataset`.
     """
 
@@ -147,16 +147,18 @@ class AnnotatedImageDataset(ConversationDataset):
     def _evaluated(
         self, conversation: Conversation, annotation: AnnotatedImage
     ) -> Conversation:
-        """Add what scorers need; leave out an answer that holds regions."""
+        """Add what scorers need; leave out an answer that no box can give."""
         meta = dict(question_id=annotation.id)
         if annotation.size is not None:
             meta["height"], meta["width"] = annotation.size
         meta |= conversation.meta
         if "reference" not in meta:
             meta["reference"] = self.task.reference(annotation)
-        turns = list(conversation.turns)
-        if any(isinstance(part, Region) for part in turns[-1].parts):
-            if turns[-1].role == "assistant":
+        turns, last = list(conversation.turns), conversation.turns[-1]
+        if last.role == "assistant" and any(
+            item.meta.get("unusable") for item in annotation.instances
+        ):
+            if any(isinstance(part, Region) for part in last.parts):
                 turns.pop()
         return replace(conversation, turns=turns, meta=meta)
 

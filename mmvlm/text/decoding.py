@@ -23,11 +23,13 @@ class Decoded:
         regions (tuple[Region, ...]): in reading order, in pixels of the original
             picture, as the text says them: corners may be swapped or lie outside.
         problems (tuple[str, ...]): what could not be read, and why.
+        spans (tuple[tuple[int, int], ...]): where in the text each region stands.
     """
 
     text: str
     regions: tuple[Region, ...] = ()
     problems: tuple[str, ...] = ()
+    spans: tuple[tuple[int, int], ...] = ()
 
 
 def decode(
@@ -65,7 +67,7 @@ def decode(
     if codec is None:
         return Decoded(text, (), tuple(problems))
     found = _regions(text, codec, layouts)
-    return Decoded(text, found.regions, (*problems, *found.problems))
+    return Decoded(text, found.regions, (*problems, *found.problems), found.spans)
 
 
 def _known(ids: Any, tokenizer: Any, problems: list[str]) -> Iterable[int]:

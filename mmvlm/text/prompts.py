@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from mmvlm.structures import Boxes, Conversation, Image, Media, Region, Text, Turn
+from mmvlm.structures import Conversation, Image, Media, Region, Text, Turn
 
 from .llava_format import parse_llava_conversation
+from .region_prompts import KINDS, region_of, with_regions
 
 #: A question: a text, or parts of it in order.
 Prompt = str | Sequence[Any]
@@ -23,6 +24,7 @@ def ask(
     inputs: Mapping[str, Sequence[Any]] = MappingProxyType({}),
     history: Sequence[tuple[str, str]] = (),
     *,
+    regions: Sequence[Any] | Mapping[int, Any] = (),
     system: str | None = None,
     sample_id: str = "",
     read: Read = lambda name, source: source,
@@ -32,8 +34,8 @@ def ask(
     A part of a question is a text, a picture (PIL or array), a part of a
     :class:`Conversation` (:class:`Text`, :class:`Region`), or a dict of one entry:
     ``{"image": source}``, ``{"audio": source}`` (or another modality),
-    ``{"box": (x1, y1, x2, y2)}`` or ``{"point": (x, y)}`` in pixels of the picture
-    that was shown last.
+    ``{"box": (x1, y1, x2, y2)}``, ``{"point": (x, y)}`` or ``{"mask": source}`` in
+    pixels of the picture that was shown last.
 
     Args:
         prompt (str | Sequence): the question, a text or parts.
@@ -41,14 +43,16 @@ def ask(
             They stand in front of the first question, or where the texts say
             ``<image>``, ``<audio>``, ...
         history (Sequence[tuple[str, str]]): questions and answers before.
+        regions (Sequence | Mapping[int, Any]): what ``<region1>``, ... in questions
+            stand for; see :func:`with_regions`.
         system (str | None): system text in place of the template's own.
         sample_id (str): for messages.
         read (Callable): makes of modality and source what the conversation holds.
 
     Raises:
         TypeError: for something else as a part.
-        ValueError: when the texts show another number of inputs, or a box has no
-            picture.
+        ValueError: when the texts show another number of inputs, or a region does not
+            fit its picture, or no question mentions it.
     """
     inputs = {
         name: [read(name, s) for s in sources] for name, sources in inputs.items()
@@ -72,7 +76,17 @@ def ask(
     talk = parse_llava_conversation(
         record, images=inputs.pop("image", ()), media=inputs
     )
-    return talk if isinstance(prompt, str) else _with_parts(talk, prompt, read)
+    # Tokens of a codec that the model wrote are its own, not words that spell them.
+    turns = [
+        replace(turn, parts=tuple(map(_as_markup, turn.parts)))
+        if turn.role == "assistant"
+        else turn
+        for turn in talk.turns
+    ]
+    talk = replace(talk, turns=turns)
+    if not isinstance(prompt, str):
+        talk = _with_parts(talk, prompt, read)
+    return with_regions(talk, regions, read)
 
 
 def _with_parts(talk: Conversation, prompt: Sequence, read: Read) -> Conversation:
@@ -88,8 +102,9 @@ def _with_parts(talk: Conversation, prompt: Sequence, read: Read) -> Conversatio
             parts.append(source if isinstance(source, Text) else Text(source))
         elif name == "region":
             parts.append(source)
-        elif name in ("box", "point"):
-            parts.append(_region(name, source, images))
+        elif name in KINDS:
+            what = f"{name} {source!r:.60}"
+            parts.append(region_of(part, images, len(images) - 1, read, what))
         elif name == "image":
             parts.append(Image(len(images)))
             images.append(read(name, source))
@@ -99,6 +114,10 @@ def _with_parts(talk: Conversation, prompt: Sequence, read: Read) -> Conversatio
             own.append(read(name, source))
     turns = [*talk.turns[:-1], Turn(last.role, tuple(parts))]
     return replace(talk, turns=turns, images=images, media=media)
+
+
+def _as_markup(part: Any) -> Any:
+    return replace(part, kind="markup") if isinstance(part, Text) else part
 
 
 def _named(part: Any) -> tuple[str, Any]:
@@ -115,14 +134,3 @@ def _named(part: Any) -> tuple[str, Any]:
         f"a part of a question is {part!r:.80}; expected a text, a picture, a Region, "
         "or a dict as {'image': 'a.png'}, {'audio': 'a.wav'} or {'box': (1, 2, 8, 9)}."
     )
-
-
-def _region(name: str, numbers: Any, images: list) -> Region:
-    if not images or not isinstance(images[-1], np.ndarray):
-        raise ValueError(f"{{'{name}': {numbers!r:.60}}}: no picture stands before it.")
-    rows = np.asarray(numbers, dtype=np.float64).reshape(
-        -1, 2 if name == "point" else 4
-    )
-    if name == "point":
-        rows = np.concatenate([rows, rows], axis=1)
-    return Region(len(images) - 1, Boxes(rows, images[-1].shape[:2]), name)

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from shifted_arrays import MERGES_LEFT_OUT
 from shifted_benchmarks import RECIPES as BENCHMARKS
+from shifted_scores import RECIPES as SCORES
 from shifting import TESTS, builders
 
 from mmvlm.datasets.samplers.modality_length import (
@@ -58,7 +59,7 @@ def pink_tasks(content):
 
 
 def phrase_grounding_eval(content):
-    """Leave a picture out; recalls over all pictures go with it."""
+    """Leave a picture out and measure the recalls of the others."""
     lost = content["split_file"].pop(0)
     for texts in ("annotations_xml", "sentences_txt"):
         del content[texts][lost]
@@ -66,8 +67,14 @@ def phrase_grounding_eval(content):
         del parsed[lost]
     records = content["shikra_flattened"]
     content["shikra_flattened"] = [r for r in records if r["image_id"] != lost]
-    for key in ("predictions", "recall", "ferret_text"):
-        del content[key]
+    kept = [one for one in content["predictions"] if one["image_id"] != lost]
+    content["predictions"] = kept
+    case = content["ferret_text"]
+    pairs = list(zip(case["images"], case["predictions"], strict=True))
+    pairs = [pair for pair in pairs if str(pair[0]["original_img_id"]) != lost]
+    case["images"], case["predictions"] = map(list, zip(*pairs, strict=True))
+    test = builders(TESTS / "test_evaluation/test_golden_phrase_grounding.py")
+    content["recall"], case["merged_recall"] = test.recalls_of(content)
 
 
 def llava_prepare(content):
@@ -248,6 +255,7 @@ RECIPES = (
     kosmos2_boxes,
     ofa_boxes,
     *BENCHMARKS,
+    *SCORES,
 )
 
 

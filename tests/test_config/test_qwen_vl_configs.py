@@ -7,6 +7,7 @@ import pytest
 from mmvlm.config import load_config
 from mmvlm.config.dry_run import dry_run
 from mmvlm.config.names import parse_name
+from mmvlm.datasets.processor import pipelines
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "configs" / "qwen_vl"
@@ -20,6 +21,7 @@ STAGES = {
     "multitask-77m": ((TOWER, CONNECTOR, LANGUAGE), 448, 5e-5, 4096),
     "chat-350k": ((0, CONNECTOR, LANGUAGE), 448, 1e-5, 128),
     "custom": ((0, CONNECTOR - END, LANGUAGE), 448, 1e-5, 128),
+    "referring": ((0, CONNECTOR - END, LANGUAGE), 448, 1e-5, 128),
     "lora": ((0, 0, LORA), 448, 1e-5, 8),
 }
 FILES = {
@@ -61,13 +63,15 @@ def test_sizes_and_trained_sets(stage):
 def test_recipe(stage):
     cfg = load_config(FILES[stage], check=False)
     _, pixels, rate, batch = STAGES[stage]
-    resize = cfg.train_dataloader.dataset.pipeline[1]
+    _, steps = next(pipelines(cfg))
+    resize, write = steps[1], [s["type"] for s in steps if "codec" in s]
 
-    assert (resize.type, resize.size) == ("ResizeSquare", pixels)
+    assert (resize["type"], resize["size"]) == ("ResizeSquare", pixels)
     assert cfg.optim_wrapper.optimizer.lr == rate
     assert cfg.base_batch_size == batch
+    assert write == ([] if stage == "web-1b4" else ["WriteRegions"])
     assert cfg.chat_template.type == ("plain" if stage == "web-1b4" else "qwen")
-    if stage in ("custom", "lora"):
+    if stage in ("custom", "referring", "lora"):
         optimizer = cfg.optim_wrapper.optimizer
         assert (optimizer.weight_decay, optimizer.betas[1]) == (0.1, 0.95)
         assert cfg.param_scheduler[0].warmup_ratio == 0.01

@@ -29,7 +29,7 @@ NEEDED = (
     "base_batch_size",
     "train_cfg.max_",
     "train_cfg.loss_norm",
-    "EncodeConversation.max_length",
+    "max_length",
     "chat_template",
     "model.train_parts",
 )

@@ -11,7 +11,6 @@ from mmengine.config import Config
 from mmvlm.config import check_config
 from mmvlm.datasets.collate import collate_flat
 from mmvlm.datasets.processor import VLMProcessor, pipelines, steps_of, with_pipeline
-from mmvlm.datasets.transforms import compose
 from mmvlm.registry import DATASETS
 from mmvlm.structures import (
     Boxes,
@@ -176,14 +175,30 @@ def test_padded_numbers_behind_pictures_without_padding_are_refused(view):
     built(new_form(codec=dict(codec, geometry="stretch"))).pipeline("train")
 
 
-def test_numbers_of_bare_sides_about_padded_pictures_are_told(monkeypatch):
-    cfg = new_form(views=dict(type="PadToSquare", resample="bicubic"))
-    said = []
-    monkeypatch.setattr(compose, "print_log", lambda text, **_: said.append(text))
+@pytest.mark.parametrize("geometry", ["stretch", "square_pad"])
+@pytest.mark.parametrize(
+    "view, frame",
+    [
+        ("PadToSquare", "square_pad"),
+        ("ResizeSquare", "stretch"),
+        ("AnyResTiles", "stretch"),
+        ("SliceViews", "stretch"),
+        ("NativeResolution", "stretch"),
+        ("CenterCropSquare", None),
+        ("RandomResizedCropSquare", None),
+        ("DualPerspectiveViews", None),
+    ],
+)
+def test_numbers_are_fractions_of_what_the_view_shows(view, frame, geometry):
+    codec = dict(type="ShikraCodec", geometry=geometry)
+    cfg = Config(new_form(codec=codec, views=dict(type=view)))
 
-    built(cfg).pipeline("train")
+    said = [p for p in check_config(cfg).problems if "writes fractions of" in p]
 
-    assert len(said) == 1 and "PadToSquare pads it" in said[0]
+    assert bool(said) == (geometry != frame)
+    for problem in said:
+        assert f"ShikraCodec: geometry='{geometry}'" in problem and view in problem
+        assert ("Set codec.geometry=" in problem) == (frame is not None)
 
 
 def test_the_doctor_knows_the_processor():

@@ -121,7 +121,12 @@ def test_a_sample_is_a_sentence_with_the_box_of_its_object(files):
     assert (dog.box, dog.name, dog.id) == ((10.5, 20.25, 30.5, 40.0), "dog", "50")
     assert dog.polygons == ((10.5, 20.25, 30.5, 20.25, 30.5, 40.0),)
     assert first.meta == dict(
-        image_id=7, split="train", ref_id=4, ann_id=50, question_id=0
+        image_id=7,
+        split="train",
+        ref_id=4,
+        ann_id=50,
+        question_id=0,
+        expression="left dog",
     )
     assert second.instances[0].phrases == ("the brown one",)
     # A box that sticks out is cut; the file's numbers stay.

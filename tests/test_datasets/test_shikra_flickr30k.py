@@ -55,9 +55,9 @@ def test_marked_phrases_have_their_boxes(files):
 @pytest.mark.parametrize(
     "change, message",
     [
-        (dict(boxes_seq=[[0]]), "2 marked phrases, but 'boxes_seq' has 1 lists"),
-        (dict(boxes_seq=[[0], [3]]), r"'boxes_seq' says \[3\], but there are 3 boxes"),
-        (dict(boxes_seq=[[0], [True]]), r"'boxes_seq' says \[True\]"),
+        (dict(boxes_seq=[[0]]), "2 marked phrases, but 1 lists of boxes"),
+        (dict(boxes_seq=[[0], [3]]), r"a phrase has the boxes \[3\], but there are 3"),
+        (dict(boxes_seq=[[0], [True]]), r"a phrase has the boxes \[True\]"),
         (dict(sentence="<ph_st>Two men"), "do not come in pairs"),
         (dict(sentence=" "), "'sentence' is an empty text"),
         (dict(boxes=None), "'boxes' must be a list"),

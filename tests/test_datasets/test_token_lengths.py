@@ -283,7 +283,7 @@ def test_written_and_moved_regions_count(llava, monkeypatch):
     (llava.root / "any.json").write_text("[]")
     for number in range(6):
         llava.picture(f"nested/{number}.png", size=(30 + 90 * number, 400))
-    lines = pipeline()
+    lines = pipeline("ResizeSquare")
     codec = dict(type="QwenVLCodec")
     write = dict(type="WriteRegions", codec=codec, require_tokens=False)
     lines[2:2] = [dict(type="JitterRegions", role="all", scale=0.1), write]

@@ -1,6 +1,7 @@
 """Properties of scorers: traps, errors, order, random texts."""
 
 import importlib.util
+import io
 import json
 import os
 import random
@@ -142,6 +143,9 @@ def test_totals_hold_in_any_order_and_equal_their_statistic(config, reference, m
     texts = ["yes", "B", "cat", "8 7", "0.5", "12.4", "no", "x", "", "a cat on a mat"]
     records = [record(i, text, reference, meta) for i, text in enumerate(texts)]
     records.append(record(len(texts), "", reference, meta, finish="error"))
+    if config["type"] != "MMEScorer":
+        # A question that could not even be read.
+        records.append(record(len(texts) + 1, "", "", {}, finish="error"))
 
     def total(order):
         chosen = [records[i] for i in order]
@@ -170,7 +174,9 @@ def test_an_answer_that_failed_is_wrong_whatever_its_text(config, reference, met
 def test_rules_and_references_are_checked():
     with pytest.raises(ValueError, match="no rule is named 'popE'; known are pope,"):
         SCORERS.build(dict(type="YesNoScorer", rule="popE"))
-    scorer = SCORERS.build(dict(type="YesNoScorer"))
+    scorer = SCORERS.build(dict(type="ChoiceScorer"))
+    with pytest.raises(KeyError, match="record 'u3' lacks 'options' in 'meta'"):
+        scorer.verdict(record(3, "A", "A"))
     with pytest.raises(
         ValueError, match=r"record 'u3' has no reference: its split hides"
     ):
@@ -480,15 +486,21 @@ def test_judges_are_asked_in_the_official_layout():
 
 
 # ----------------------------------------------------------------------- submissions
-def test_submissions_need_no_reference_and_refuse_foreign_ids():
+def test_submissions_need_no_reference_and_refuse_foreign_ids(tmp_path):
     records = [record(7, "Two dogs.", None, question_id=7)]
-    files = submissions.WRITERS["vqav2"](records, all_ids=[3, 7])
-    assert json.loads(files["vqav2.json"]) == [
-        dict(question_id=3, answer=""),
-        dict(question_id=7, answer="2 dogs"),
-    ]
+    official = tmp_path / "questions.json"
+    official.write_text('{"questions": [{"question_id": 3}, {"question_id": 7}]}')
+    lines = tmp_path / "questions.jsonl"
+    lines.write_text('{"question_id": 3}\n{"question_id": 7}\n')
+    for path in (official, lines):
+        files = submissions.WRITERS["vqav2"](records, ids_file=str(path))
+        assert json.loads(files["vqav2.json"]) == [
+            dict(question_id=3, answer=""),
+            dict(question_id=7, answer="2 dogs"),
+        ]
+    lines.write_text('{"question_id": 3}\n')
     with pytest.raises(ValueError, match=r"answers to 1 unknown ids, e.g. \[7\]"):
-        submissions.WRITERS["vqav2"](records, all_ids=[3])
+        submissions.WRITERS["vqav2"](records, ids_file=str(lines))
     assert submissions.WRITERS["seed"](records) == {
         "seed.jsonl": '{"question_id": 7, "prediction": "Two dogs."}\n'
     }
@@ -504,3 +516,19 @@ def test_mme_files_from_records():
         "count.txt": "1.txt\tAre there two? Please answer yes or no.\tYes\tYes\n"
         "1.txt\tAre there three? Please answer yes or no.\tNo\tno \n"
     }
+
+
+def test_mmbench_workbook():
+    records = [record(7, "A", None, dict(options=["x", "y"]), question_id=1_000_007)]
+    if importlib.util.find_spec("openpyxl") is None:
+        with pytest.raises(ImportError, match="pip install openpyxl"):
+            submissions.WRITERS["mmbench"](records)
+        return
+    from openpyxl import load_workbook
+
+    book = submissions.WRITERS["mmbench"](records)["mmbench.xlsx"]
+    sheet = load_workbook(io.BytesIO(book)).active
+    assert [list(row) for row in sheet.values] == [
+        ["index", "question", "A", "B", "C", "D", "prediction"],
+        [1_000_007, "What is it?", "x", "y", None, None, "A"],
+    ]

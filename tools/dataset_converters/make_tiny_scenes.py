@@ -24,6 +24,12 @@ def parse_args(argv=None):
         default="plain",
         help="plain: large print; fine: half of it small (default: plain)",
     )
+    parser.add_argument(
+        "--benchmarks",
+        type=int,
+        metavar="NUM",
+        help="instead write NUM scenes in the layout of every benchmark",
+    )
     parser.add_argument("--image-format", choices=["png", "jpg"], default="png")
     return parser.parse_args(argv)
 
@@ -32,12 +38,17 @@ def main(argv=None):
     import mmvlm  # noqa: F401
 
     args = parse_args(argv)
+    from mmvlm.datasets.tiny_scenes.benchmarks import write_benchmarks
     from mmvlm.datasets.tiny_scenes.build import make_tiny_scenes
     from mmvlm.utils.files import writing_into
 
     start = time.perf_counter()
     try:
         with writing_into(args.out):
+            if args.benchmarks is not None:
+                sets = write_benchmarks(args.out, num=args.benchmarks, seed=args.seed)
+                print(f"{args.benchmarks} scenes in {args.out}: {', '.join(sets)}.")
+                return 0
             summary = make_tiny_scenes(
                 args.out,
                 num_train=args.num,

@@ -21,4 +21,5 @@ benchmark = dict(
     headline="acc",
     num_items=12578,
     data_version="1.2",
+    submission=dict(type="gqa"),
 )

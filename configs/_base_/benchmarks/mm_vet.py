@@ -17,4 +17,5 @@ benchmark = dict(
     scorer=dict(type="MMVetScorer"),
     headline="total",
     num_items=218,
+    submission=dict(type="mmvet"),
 )

@@ -23,4 +23,5 @@ benchmark = dict(
     num_items=4377,
     cluster="group",
     data_version="20230712",
+    submission=dict(type="mmbench"),
 )

@@ -21,4 +21,5 @@ benchmark = dict(
     ceiling=2000.0,
     chance=750.0,
     num_items=2374,
+    submission=dict(type="mme"),
 )

@@ -12,4 +12,5 @@ benchmark = dict(
         image_prefix="val",
     ),
     num_items=4500,
+    submission=dict(type="caption"),
 )

@@ -22,4 +22,5 @@ benchmark = dict(
     chance=25.0,
     num_items=19242,
     data_version="v1",
+    submission=dict(type="seed"),
 )

@@ -7,4 +7,5 @@ benchmark = dict(
     split="image",
     dataset=dict(data_type="image"),
     num_items=14233,
+    submission=None,
 )

@@ -7,4 +7,5 @@ benchmark = dict(
     source="Gurari et al., CVPR 2018; EvalAI",
     dataset=dict(ann_file="test.json", image_prefix="test"),
     num_items=8000,
+    submission=dict(type="vizwiz"),
 )

@@ -11,4 +11,5 @@ benchmark = dict(
         answer_file=None,
     ),
     num_items=107394,
+    submission=dict(type="vqav2"),
 )

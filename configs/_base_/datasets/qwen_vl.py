@@ -18,6 +18,7 @@ train_dataloader = dict(
         pipeline=[
             dict(type="LoadImages"),
             dict(type="ResizeSquare", size=448),
+            dict(type="WriteRegions", codec=dict(type="QwenVLCodec")),
             dict(type="EncodeConversation", max_length=2048, overflow="truncate_text"),
             dict(type="PackVLMInputs"),
         ],

@@ -119,7 +119,7 @@ def pixel_box(
         what (str): name of the field, for messages.
         keep (bool): a box without extent or outside of the picture is no error: in
             the picture it becomes one of a pixel at the nearest place, beside
-            ``uncut_box``. For evaluation, where every item counts.
+            ``uncut_box`` and ``unusable``. For evaluation, where every item counts.
 
     Returns:
         tuple[Box, dict]: the box, and ``{"uncut_box": ...}`` or nothing.
@@ -138,10 +138,12 @@ def pixel_box(
     if (x2 <= x1 or y2 <= y1) and not keep:
         raise BoxError("no extent", f"'{what}' has no extent: {value!r:.80} ({form}).")
     height, width = size
+    unusable = {}
     cut = (max(x1, 0.0), max(y1, 0.0), min(x2, float(width)), min(y2, float(height)))
     if (cut[2] <= cut[0] or cut[3] <= cut[1]) and keep:
         left, top = min(max(x1, 0.0), width - 1.0), min(max(y1, 0.0), height - 1.0)
         cut = (left, top, max(cut[2], left + 1), max(cut[3], top + 1))
+        unusable = {"unusable": True}
     elif cut[2] <= cut[0] or cut[3] <= cut[1]:
         raise BoxError(
             "outside",
@@ -150,7 +152,7 @@ def pixel_box(
         )
     if cut == (x1, y1, x2, y2):
         return cut, {}
-    return cut, {"uncut_box": [x1, y1, x2, y2]}
+    return cut, {"uncut_box": [x1, y1, x2, y2], **unusable}
 
 
 def is_finite_number(value: Any) -> bool:

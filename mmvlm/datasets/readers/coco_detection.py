@@ -153,7 +153,11 @@ class CocoDetectionDataset(AnnotatedImageDataset):
             own_id = need(annotation, "category_id", (int, str))
             raise ValueError(f"'category_id' {own_id!r} is not among the categories.")
         box, uncut = pixel_box(
-            need(annotation, "bbox", list), size, form="xywh", what="bbox"
+            need(annotation, "bbox", list),
+            size,
+            form="xywh",
+            what="bbox",
+            keep=self.evaluate,
         )
         try:
             polygons, rle = masks_of(annotation.get("segmentation"), size)

@@ -137,7 +137,11 @@ class FlatReferringDataset(AnnotatedImageDataset):
 
     def _annotation(self, row: dict, size: tuple[int, int] | None) -> AnnotatedImage:
         box, uncut = pixel_box(
-            row["box"], size, form=self.dialect.form, what=self.dialect.box
+            row["box"],
+            size,
+            form=self.dialect.form,
+            what=self.dialect.box,
+            keep=self.evaluate,
         )
         meta = {k: v for k, v in row.items() if k not in ("id", "image", "text", "box")}
         phrase = row["text"].strip()

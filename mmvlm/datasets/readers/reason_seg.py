@@ -45,6 +45,9 @@ class ReasonSegDataset(AnnotatedImageDataset):
         explanatory_file (str | None): ``explanatory/train.json``, a list of
             ``{"image", "query", "outputs"}``: ``outputs`` become the rationale of all
             questions about that picture.
+        is_sentence (bool | None): only files whose question is a sentence (LISA's
+            long queries) or a phrase (its short ones); None takes both. What it leaves
+            out is counted and logged.
         **kwargs: see :class:`AnnotatedImageDataset`.
 
     Raises:
@@ -56,8 +59,14 @@ class ReasonSegDataset(AnnotatedImageDataset):
     default_task: ClassVar[dict] = dict(type="ReasoningSegmentation")
 
     def __init__(
-        self, ann_file: str, *, explanatory_file: str | None = None, **kwargs: Any
+        self,
+        ann_file: str,
+        *,
+        explanatory_file: str | None = None,
+        is_sentence: bool | None = None,
+        **kwargs: Any,
     ) -> None:
+        self.is_sentence = is_sentence
         root = kwargs.get("data_root") or ""
         self.explanatory_file = None
         if explanatory_file is not None:
@@ -75,7 +84,8 @@ class ReasonSegDataset(AnnotatedImageDataset):
         return [self.ann_file, *files, *extra]
 
     def _row_options(self) -> dict:
-        return dict(explanatory=self.explanatory_file is not None)
+        explained = self.explanatory_file is not None
+        return dict(explanatory=explained, is_sentence=self.is_sentence)
 
     def _stems(self) -> list[str]:
         names = sorted(os.listdir(self.ann_file))
@@ -83,7 +93,7 @@ class ReasonSegDataset(AnnotatedImageDataset):
 
     def _flatten(self) -> Iterable[dict]:
         reasons = _read_explanatory(self.explanatory_file)
-        stems, old = self._stems(), 0
+        stems, old, left_out = self._stems(), 0, 0
         if not stems:
             raise ValueError(f"folder '{self.ann_file}' has no .json file.")
         for stem in stems:
@@ -94,6 +104,10 @@ class ReasonSegDataset(AnnotatedImageDataset):
                 yield damaged(stem, str(error))
                 continue
             old += encoding == "cp1252"
+            own = content.get("is_sentence") if isinstance(content, dict) else None
+            if self.is_sentence is not None and own is (not self.is_sentence):
+                left_out += 1
+                continue
             image = f"{stem}.jpg"
             yield dict(
                 id=stem,
@@ -103,7 +117,8 @@ class ReasonSegDataset(AnnotatedImageDataset):
                 reason=reasons.get(image, ""),
             )
         print_log(
-            f"dataset '{self.name}': {len(stems)} files, {old} of them in cp1252.",
+            f"dataset '{self.name}': {len(stems)} files, {old} of them in cp1252"
+            + (f", {left_out} left out by is_sentence." if left_out else "."),
             logger="current",
             level=logging.INFO,
         )

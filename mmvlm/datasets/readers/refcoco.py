@@ -153,6 +153,7 @@ class RefCOCODataset(AnnotatedImageDataset):
             meta |= {key: first[key] for key in ("ref_id", "ann_id")}
         if self.per == "sentence":
             meta["question_id"] = first["sent_ids"][0]
+            meta["expression"] = first["phrases"][0]
         else:
             meta["question_id"] = first["ref_id" if self.per == "ref" else "image_id"]
         return AnnotatedImage(row["image"], size, instances, id=row["id"], meta=meta)

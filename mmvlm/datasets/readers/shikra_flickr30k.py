@@ -69,33 +69,16 @@ class ShikraFlickr30kDataset(AnnotatedImageDataset):
                 yield damaged(f"line {line.number}", str(error))
 
     def _annotation(self, row: dict, size: tuple[int, int] | None) -> AnnotatedImage:
-        text, places = unmark(row["sentence"])
-        sequences = row["boxes_seq"]
-        if len(places) != len(sequences):
-            raise ValueError(
-                f"{len(places)} marked phrases, but 'boxes_seq' has {len(sequences)} "
-                "lists."
-            )
         instances = InstanceList(size)
         indices = [instances.add(box) for box in row["boxes"]]
-        spans = []
-        for place, sequence in zip(places, sequences, strict=True):
-            numbers = sequence if isinstance(sequence, list) else [sequence]
-            known = range(len(indices))
-            if not all(type(number) is int and number in known for number in numbers):
-                raise ValueError(
-                    f"'boxes_seq' says {sequence!r:.60}, but there are {len(indices)} "
-                    "boxes."
-                )
-            found = (indices[number] for number in numbers)
-            spans.append(Span(*place, tuple(i for i in found if i is not None)))
+        caption = Caption(*grounded_text(row["sentence"], row["boxes_seq"], indices))
         known_fields = ("id", "image", "sentence", "boxes", "boxes_seq")
         meta = {key: value for key, value in row.items() if key not in known_fields}
         return AnnotatedImage(
             row["image"],
             size,
             tuple(instances.items),
-            captions=(Caption(text, tuple(spans)),),
+            captions=(caption,),
             id=row["id"],
             meta={**meta, **instances.meta},
         )
@@ -119,3 +102,35 @@ def unmark(sentence: str) -> tuple[str, list[tuple[int, int]]]:
         places.append((len(text), len(text) + len(inside)))
         text += inside + outside
     return text, places
+
+
+def grounded_text(
+    marked: str, sequences: list, indices: list[int | None]
+) -> tuple[str, tuple[Span, ...]]:
+    """Return a text without marks, and its phrases with the instances they mean.
+
+    Args:
+        marked (str): with ``<ph_st>`` and ``<ph_ed>`` around phrases.
+        sequences (list): per phrase the numbers of its boxes, or one number.
+        indices (list[int | None]): instance of each box; None: it was damaged.
+
+    Raises:
+        ValueError: for other phrases than sequences, or a number without box.
+    """
+    text, places = unmark(marked)
+    if len(places) != len(sequences):
+        raise ValueError(
+            f"{len(places)} marked phrases, but {len(sequences)} lists of boxes."
+        )
+    spans = []
+    for place, sequence in zip(places, sequences, strict=True):
+        numbers = sequence if isinstance(sequence, list) else [sequence]
+        known = range(len(indices))
+        if not all(type(number) is int and number in known for number in numbers):
+            raise ValueError(
+                f"a phrase has the boxes {sequence!r:.60}, but there are "
+                f"{len(indices)}."
+            )
+        found = (indices[number] for number in numbers)
+        spans.append(Span(*place, tuple(i for i in found if i is not None)))
+    return text, tuple(spans)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from mmvlm.registry import DATA_TASKS
-from mmvlm.structures import AnnotatedImage, Text, Turn
+from mmvlm.structures import AnnotatedImage, Conversation, Text, Turn
 
 from .base import DataTask, region
 from .draws import draws_of
@@ -63,6 +64,15 @@ class ReferringComprehension(DataTask):
         self.answer = TemplatePool(answer, ["boxes"])
         self.expression = expression
         self.repeat_phrase = repeat_phrase
+
+    def __call__(
+        self, annotation: AnnotatedImage, images: list, rng: np.random.Generator
+    ) -> Conversation:
+        """Return the conversation; ``meta['expression']`` is what it asks for."""
+        talk = super().__call__(annotation, images, rng)
+        parts = (part for turn in talk.turns for part in turn.parts)
+        words = next(p.text for p in parts if getattr(p, "kind", "") == "expression")
+        return replace(talk, meta={**talk.meta, "expression": words})
 
     def turns(self, annotation: AnnotatedImage, rng: np.random.Generator) -> list[Turn]:
         """Return a question with an expression and an answer with its box."""

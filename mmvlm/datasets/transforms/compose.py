@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 from itertools import product
 from typing import Any
 
-from mmengine.logging import print_log
-
 from mmvlm.registry import TRANSFORMS
+
+#: By geometry of codecs: what they write fractions of, and a view that shows it.
+_WHOLES = {
+    "square_pad": ("the padded square", "PadToSquare"),
+    "stretch": ("the picture's own sides", "ResizeSquare"),
+}
+#: By frame of views: what they do to pictures.
+_SHOWN = {
+    "square_pad": "pads pictures",
+    "stretch": "shows pictures without padding",
+    "crop": "cuts parts of pictures off",
+}
 
 
 class Compose:
@@ -49,28 +58,22 @@ class Compose:
         """Hold the geometry of codecs against the frames of views.
 
         Raises:
-            ValueError: for fractions of a padded square about pictures that are not
-                padded.
+            ValueError: naming both, when coordinates are fractions of what the view
+                does not show.
         """
         framed = [t for t in self.transforms if getattr(t, "frame", None) is not None]
         codecs = [t.codec for t in self.transforms if hasattr(t, "codec")]
         for view, codec in product(framed, codecs):
             if not codec.writes_coordinates or codec.geometry == view.frame:
                 continue
-            names = f"{type(codec).__name__}: geometry='{codec.geometry}'"
-            kind, cure = type(view).__name__, f"codec.geometry='{view.frame}'"
-            if codec.geometry == "square_pad":
-                raise ValueError(
-                    f"{names} writes fractions of the padded square, but {kind} shows "
-                    f"pictures without padding. Set {cure}, or take PadToSquare as "
-                    "the view transform."
-                )
-            print_log(
-                f"{names} writes fractions of the picture's own sides, but {kind} "
-                f"pads it: the model cannot see where they end. Set {cure} unless the "
-                "weights were trained so.",
-                logger="current",
-                level=logging.WARNING,
+            whole, needed = _WHOLES[codec.geometry]
+            cure = f"take {needed} as the view transform"
+            if view.frame in _WHOLES:
+                cure = f"Set codec.geometry='{view.frame}', or {cure}"
+            raise ValueError(
+                f"{type(codec).__name__}: geometry='{codec.geometry}' writes fractions "
+                f"of {whole}, but {type(view).__name__} {_SHOWN[view.frame]}. "
+                f"{cure[0].upper()}{cure[1:]}."
             )
 
     def __call__(self, item: dict) -> dict:

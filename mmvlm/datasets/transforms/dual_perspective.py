@@ -126,7 +126,7 @@ class DualPerspectiveViews(ViewTransform):
         self.grid = grid
         self.kinds = None if kinds is None else tuple(kinds)
         self.pad, self.legacy_infer, self.pixels = pad, legacy_infer, pixels
-        self.frame = "square_pad" if pad else None
+        self.frame = "square_pad" if pad else "crop"
         self.std = None if std is None else tuple(std)
         if grid is not None:
             self._views()

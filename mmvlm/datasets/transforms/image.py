@@ -42,8 +42,9 @@ class ViewTransform(ABC):
 
     #: What must be known before a picture comes.
     needs: tuple[str, ...] = ("size", "resample")
-    #: Which square a view shows: ``square_pad``, the padded picture; ``stretch``, its
-    #: sides made equal; None: neither, or both. Codecs write fractions of one.
+    #: What the view of a whole picture shows: ``square_pad``, the padded picture;
+    #: ``stretch``, all between its own sides; ``crop``, a part of it; None: not said.
+    #: Codecs write fractions of one of the first two.
     frame: str | None = None
     #: Whether the picture's own size decides how many views there are; such a
     #: picture cannot be decoded at a reduced size.
@@ -237,6 +238,8 @@ class CenterCropSquare(ViewTransform):
     CLIP's own preprocessing, and so LLaVA-1.5's stage 1.
     """
 
+    frame = "crop"
+
     def view(
         self, image: np.ndarray, rng: np.random.Generator | None = None
     ) -> tuple[np.ndarray, ViewLayout]:
@@ -324,6 +327,7 @@ class AnyResTiles(ViewTransform):
         resize (str): ``exact`` or ``fast``, see :class:`ViewTransform`.
     """
 
+    frame = "stretch"
     counts_by_size = True
 
     def __init__(
@@ -400,6 +404,8 @@ class RandomResizedCropSquare(ViewTransform):
         ratio (Sequence[float]): smallest and largest width by height.
         **kwargs: see :class:`ViewTransform`.
     """
+
+    frame = "crop"
 
     def __init__(
         self,

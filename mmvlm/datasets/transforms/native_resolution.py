@@ -40,6 +40,7 @@ class NativeResolution(ViewTransform):
         resize (str): ``exact`` or ``fast``, see :class:`ViewTransform`.
     """
 
+    frame = "stretch"
     counts_by_size = True
 
     def __init__(

@@ -39,6 +39,7 @@ class SliceViews(ViewTransform):
         resize (str): ``exact`` or ``fast``, see :class:`ViewTransform`.
     """
 
+    frame = "stretch"
     counts_by_size = True
 
     def __init__(

@@ -13,6 +13,7 @@ from mmengine.hooks import Hook
 
 from mmvlm.registry import HOOKS
 from mmvlm.text.prompts import ask
+from mmvlm.visualization.replies import view_of_sample, write_drawing
 
 from ..optimizers.optim_wrapper import autocast
 from ..runner.rng import preserved_rng
@@ -22,6 +23,7 @@ from ..runner.rng import preserved_rng
 class SampleRepliesHook(Hook):
     """Log the model's replies to fixed prompts, and keep them in ``replies.jsonl``.
 
+    Where a reply names regions, all of a step are drawn in ``replies/step_N.html``.
     All ranks generate the same, since weights may be spread over them.
 
     Args:
@@ -79,6 +81,7 @@ class SampleRepliesHook(Hook):
         with preserved_rng(), torch.no_grad(), autocast(dtype):
             samples = self._generate(model)
         model.train()
+        self._draw(runner, samples, step)
         replies = [sample.pred_text for sample in samples]
         lines = [f"Replies after {step} steps:"]
         for prompt, reply in zip(self.prompts, replies, strict=True):
@@ -92,6 +95,12 @@ class SampleRepliesHook(Hook):
             with open(path, "a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
         return replies
+
+    def _draw(self, runner: Any, samples: list, step: int) -> None:
+        """Draw the replies where any of them names a region."""
+        if is_main_process() and any(s.get("pred_regions") for s in samples):
+            path = os.path.join(runner.work_dir, "replies", f"step_{step}.html")
+            write_drawing(path, [view_of_sample(sample) for sample in samples])
 
     def _generate(self, model: Any) -> list:
         bare = getattr(model, "module", model)

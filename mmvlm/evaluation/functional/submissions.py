@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import PurePosixPath
+from io import BytesIO
+from pathlib import Path, PurePosixPath
 from typing import Any
 
+from mmvlm.evaluation.functional.choices import lettered
 from mmvlm.evaluation.functional.gqa import gqa_answer
 from mmvlm.evaluation.functional.vqa import normalise_evalai
 
@@ -83,6 +85,38 @@ def mmbench_table(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[li
     return head, [[row.get(name) for name in head] for row in rows]
 
 
+def mmbench_book(records: Records) -> dict[str, bytes]:
+    """Return MMBench's workbook, from records whose ``meta`` holds ``options``.
+
+    Raises:
+        ImportError: saying what to install, when openpyxl is missing.
+    """
+    try:
+        from openpyxl import Workbook
+    except ImportError as error:
+        raise ImportError(
+            "MMBench's upload is a workbook: pip install openpyxl"
+        ) from error
+    rows = []
+    for record in records:
+        meta = record["meta"]
+        row = dict(
+            index=record["question_id"],
+            question=meta.get("question", record["question"]),
+            prediction=record["text"],
+            **lettered(meta["options"]),
+        )
+        known = dict(answer=record.get("reference"), split=record.get("split"))
+        rows.append(row | {key: one for key, one in known.items() if one is not None})
+    head, table = mmbench_table(rows)
+    book, stream = Workbook(write_only=True), BytesIO()
+    sheet = book.create_sheet()
+    for row in [head, *table]:
+        sheet.append(row)
+    book.save(stream)
+    return {"mmbench.xlsx": stream.getvalue()}
+
+
 def mme_question(prompt: str, known: Mapping[str, Any]) -> str | None:
     """Return the official wording of a question, or None if it is unknown.
 
@@ -144,6 +178,22 @@ def _json_lines(name: str, rows: Iterable[Mapping]) -> dict[str, str]:
     return {name: "".join(lines)}
 
 
+def read_ids(path: str) -> list[Any]:
+    """Return the question ids of an official question file or of JSON lines."""
+    text = Path(path).read_text(encoding="utf-8")
+    try:
+        rows = json.loads(text)["questions"]
+    except (ValueError, KeyError):
+        rows = [json.loads(line) for line in text.splitlines() if line.strip()]
+    return [row["question_id"] for row in rows]
+
+
+def _vqa_file(records: Records, ids_file: str | None = None) -> dict[str, str]:
+    """Answer every question of ``ids_file``, which the server expects."""
+    ids = () if ids_file is None else read_ids(ids_file)
+    return _json_file("vqav2.json", vqa_rows(records, ids))
+
+
 def _mme_from_records(records: Records) -> dict[str, str]:
     """Take labels from the references of the records themselves."""
     labels: dict[tuple[str, str], dict[str, str]] = {}
@@ -159,8 +209,8 @@ def _mme_from_records(records: Records) -> dict[str, str]:
 
 
 #: Format of a server to its writer: records and options to file name and content.
-WRITERS: dict[str, Callable[..., dict[str, str]]] = {
-    "vqav2": lambda records, **kw: _json_file("vqav2.json", vqa_rows(records, **kw)),
+WRITERS: dict[str, Callable[..., dict[str, str | bytes]]] = {
+    "vqav2": _vqa_file,
     "vizwiz": lambda records: _json_file("vizwiz.json", vizwiz_rows(records)),
     "gqa": lambda records: _json_file("gqa.json", gqa_rows(records)),
     "seed": lambda records: _json_lines(
@@ -172,5 +222,6 @@ WRITERS: dict[str, Callable[..., dict[str, str]]] = {
         [{"image_id": r["question_id"], "caption": r["text"]} for r in records],
     ),
     "mmvet": lambda records: _json_file("mm-vet.json", mmvet_answers(records)),
+    "mmbench": mmbench_book,
     "mme": _mme_from_records,
 }

@@ -84,6 +84,7 @@ class Scorer(ABC):
 
         Raises:
             ValueError: naming the record, when it has no reference to score with.
+            KeyError: naming the record, when ``meta`` lacks what the scorer reads.
         """
         if record.get("reference") is None:
             raise ValueError(
@@ -92,7 +93,13 @@ class Scorer(ABC):
             )
         failed = record.get("finish") == "error"
         found = dict(score=0.0, parsed=False, prediction=None)
-        found.update({} if failed else self.judge(record))
+        try:
+            found.update({} if failed else self.judge(record))
+        except KeyError as error:
+            raise KeyError(
+                f"record {record.get('uid')!r} lacks {error} in 'meta', which "
+                f"{type(self).__name__} needs; see its documentation."
+            ) from error
         score = float(found["score"])
         return {"strict": score, "lenient": score, "failed": failed, **found}
 

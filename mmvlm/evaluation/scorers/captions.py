@@ -63,7 +63,8 @@ class CaptionScorer(Scorer):
             "" if verdict["failed"] else record["text"]
             for record, verdict in zip(records, verdicts, strict=True)
         ]
-        references = [list(record["reference"]) for record in records]
+        # An item that could not be read has no caption to be compared with.
+        references = [list(record["reference"]) or [""] for record in records]
         missing = find_java()
         if self.rule == "ptb_java" and isinstance(missing, str):
             raise RuntimeError(f"CaptionScorer(rule='ptb_java'): {missing}")

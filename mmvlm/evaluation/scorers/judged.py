@@ -194,7 +194,7 @@ class MMVetScorer(JudgedScorer):
         grades = [verdicts[i]["prediction"] for i in rows]
         scores = np.array([np.mean(runs) for runs in grades], dtype=np.float64)
         tables = judges.capability_table(
-            {str(i): r["meta"]["capability"] for i, r in enumerate(kept)},
+            {str(i): r["meta"].get("capability", ()) for i, r in enumerate(kept)},
             {str(i): score for i, score in enumerate(scores)},
         )
         metrics.update(tables["capability"])

@@ -98,7 +98,7 @@ class ChoiceScorer(MeanScorer):
         """Count groups; a group's first item in file order gives its categories."""
         members: dict[str, list[int]] = defaultdict(list)
         for index, record in enumerate(records):
-            members[str(record["meta"]["group"])].append(index)
+            members[str(record["meta"].get("group", record["uid"]))].append(index)
         mains = [min(m, key=lambda i: records[i]["index"]) for m in members.values()]
         whole = [
             {
@@ -117,6 +117,8 @@ class ChoiceScorer(MeanScorer):
     ) -> None:
         """Replace the headline by a weighted mean of category accuracies."""
         rows = rows_by(records, self.by)
+        if unknown := set(range(len(records))).difference(*rows.values()):
+            rows["unknown"] = sorted(unknown)
         weights = dict.fromkeys(rows, 1.0) if self.weights is None else self.weights
         if set(rows) != set(weights):
             raise ValueError(
@@ -159,8 +161,9 @@ class ScienceQAScorer(ChoiceScorer):
         totals = super().totals(records, verdicts)
         rows: dict[str, list[float]] = defaultdict(list)
         for record, verdict in zip(records, verdicts, strict=True):
-            for name in choices.scienceqa_groups(record["meta"]):
-                rows[name].append(verdict["score"])
+            if "subject" in record["meta"]:
+                for name in choices.scienceqa_groups(record["meta"]):
+                    rows[name].append(verdict["score"])
         means = {name: percent(np.array(found)) for name, found in sorted(rows.items())}
         totals.metrics["img_acc"] = means.get("has_image", 0.0)
         totals.metrics.update({f"{name}/acc": mean for name, mean in means.items()})

@@ -82,7 +82,7 @@ class YesNoScorer(Scorer):
         label, predicted = str(record["reference"]).lower(), verdict["prediction"]
         if predicted is None:
             unread_is_no = self.rule == "vlmevalkit" and not verdict["failed"]
-            predicted = "no" if unread_is_no else _OTHER[label]
+            predicted = "no" if unread_is_no else _OTHER.get(label, "no")
         return yes_no.confusion(label, predicted)
 
     @staticmethod
@@ -129,6 +129,8 @@ class MMEScorer(Scorer):
             raise ValueError(f"MME has no tasks {sorted(foreign)}; known: {known}")
         pictures: dict[tuple[str, str], list[int]] = defaultdict(list)
         for index, record in enumerate(records):
+            if "category" not in record["meta"]:
+                raise KeyError(f"record {record.get('uid')!r} names no task of MME.")
             pictures[record["meta"]["category"], str(record["image"])].append(index)
         scores = column(verdicts, "score")
         # Of each picture: right answers, questions, all right, 1.

@@ -87,7 +87,7 @@ class LaVINVisionEncoder(VisionEncoder):
                 dropout=dropout,
             )
             self.adapters.append(adapter)
-            _norm(block).register_forward_hook(_Adapt(adapter, route_by))
+            attention_norm(block).register_forward_hook(_Adapt(adapter, route_by))
 
     @property
     def blocks(self) -> Sequence[nn.Module]:
@@ -117,12 +117,12 @@ class LaVINVisionEncoder(VisionEncoder):
         return cls(HFVisionEncoder.tiny(), hidden=4, temperature=1.0)
 
 
-def _norm(block: nn.Module) -> nn.Module:
+def attention_norm(block: nn.Module) -> nn.Module:
     """Return the norm in front of a block's attention."""
     for name in _NORM:
         if hasattr(block, name):
             return getattr(block, name)
     raise ValueError(
-        f"LaVINVisionEncoder: a {type(block).__name__} has none of {list(_NORM)}; "
+        f"an adapted encoder: a {type(block).__name__} has none of {list(_NORM)}; "
         "expected blocks of HFVisionEncoder (CLIP, SigLIP) or TimmVisionEncoder."
     )

@@ -21,6 +21,7 @@ from mmvlm.models.utils.assembly import (
     build_preprocessor,
     check_read,
     encoder_of,
+    specs_of,
 )
 from mmvlm.models.utils.feed import Feed
 from mmvlm.models.utils.freezing import freeze_part, num_elements, rest_frozen
@@ -173,6 +174,11 @@ class VisionLanguageModel(PartRouting, BaseModel):
         """Facts of the encoder of images; None for a model without one."""
         encoder = self._image_encoder
         return None if encoder is None else encoder.spec
+
+    @property
+    def specs(self) -> dict[str, VisionEncoderSpec]:
+        """Facts of all encoders, by kind of input and by name."""
+        return specs_of(self.encoders)
 
     @property
     def _image_encoder(self) -> VisionEncoder | None:

@@ -154,8 +154,8 @@ def eval_entities(
         start = text.rfind("[", end, match.start())
         values = [int(v) for v in text[max(start + 1, end) : match.start()].split(",")]
         values = [values[number] for number in range(4)]
-        sides = (width, height, width, height)
-        boxes.append([int(v * s / 1000) for v, s in zip(values, sides, strict=True)])
+        ratios = (width / 1000, height / 1000) * 2  # first, as rounding shows it
+        boxes.append([int(v * r) for v, r in zip(values, ratios, strict=True)])
         names.append(_entity(text[end:start], end == 0))
         end = match.end()
     return names, boxes

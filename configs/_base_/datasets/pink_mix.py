@@ -1,0 +1,74 @@
+"""PINK, stage 2: Visual Genome under its pool of tasks, and four sets as they are."""
+
+common = dict(bad_samples=dict(policy="skip", max_fraction=0.01))
+pool = dict(
+    type="MultiTurn",
+    tasks=[
+        dict(type="RelationQuestion"),
+        dict(type="CoarseLocation"),
+        dict(type="RegionCaption"),
+        dict(type="ReferringComprehension"),
+        dict(type="CategoryDetection"),
+        dict(type="CategoryCounting"),
+    ],
+    max_rounds=1,
+)
+train_dataloader = dict(
+    batch_size=4,
+    num_workers=4,
+    persistent_workers=True,
+    sampler=dict(type="BalancedBatchSampler"),
+    collate_fn=dict(type="collate_flat"),
+    dataset=dict(
+        type="MixtureDataset",
+        name="pink-mix",
+        datasets=[
+            dict(
+                type="VisualGenomeDataset",
+                name="visual-genome",
+                data_root="data/visual_genome",
+                ann_file="region_descriptions.json",
+                also=["objects.json", "attributes.json", "relationships.json"],
+                image_data="image_data.json",
+                image_prefix="",
+                with_folder=True,
+                task=pool,
+                **common,
+            ),
+            dict(
+                type="LLaVADataset",
+                name="llava-instruct",
+                data_root="data/llava",
+                ann_file="llava_instruct_150k.json",
+                image_prefix="train2014",
+                **common,
+            ),
+            dict(
+                type="VQAv2Dataset",
+                name="vqav2",
+                data_root="data/vqav2",
+                ann_file="v2_OpenEnded_mscoco_train2014_questions.json",
+                answer_file="v2_mscoco_train2014_annotations.json",
+                image_prefix="train2014",
+                **common,
+            ),
+            dict(
+                type="AOKVQADataset",
+                name="aokvqa",
+                data_root="data/aokvqa",
+                ann_file="aokvqa_v1p0_train.json",
+                image_prefix="train2017",
+                **common,
+            ),
+            dict(
+                type="Flickr30kEntitiesDataset",
+                name="flickr30k",
+                data_root="data/flickr30k",
+                ann_file="train.txt",
+                image_prefix="flickr30k-images",
+                task=dict(type="GroundedCaption"),
+                **common,
+            ),
+        ],
+    ),
+)

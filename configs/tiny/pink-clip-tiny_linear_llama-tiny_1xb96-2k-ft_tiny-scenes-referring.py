@@ -1,0 +1,33 @@
+"""Tiny PINK: bottlenecks in both towers, tags around what is asked.
+
+Reproduces: PINK's syntax, adapters and verdicts in the small; all of the tiny language
+model learns besides, as it never saw a conversation.
+Command: tools/train.py configs/tiny/pink-clip-tiny_linear_llama-tiny_1xb96-2k-ft_tiny-scenes-referring.py
+Hardware: sized for 2 CPU cores.
+Expected: not measured.
+"""
+
+_base_ = ["./shikra-clip-tiny_linear_llama-tiny_1xb96-2k-ft_tiny-scenes-referring.py"]
+
+codec = dict(type="PinkCodec", add_marks=True)
+model = dict(
+    vision_encoder=dict(
+        _delete_=True,
+        type="AdaptedVisionEncoder",
+        vision_encoder={{_base_.model.vision_encoder}},
+        hidden=8,
+        dropout=0.0,
+    ),
+    language_model=dict(
+        adapters=[dict(type="BottleneckAdapter", hidden=8, dropout=0.0)],
+        new_tokens=dict(codec=codec, train="all"),
+    ),
+    train_parts=dict(vision_encoder="adapters"),
+)
+processor = dict(views=dict(type="ResizeSquare"), codec=dict(_delete_=True, **codec))
+comprehension = dict(type="ReferringComprehension")
+train_dataloader = dict(
+    dataset=dict(task=dict(tasks=[comprehension, dict(type="ReferringGeneration")]))
+)
+test_dataloader = dict(dataset=dict(task=dict(answer="<boxes>")))
+test_evaluator = dict(rule="pink")

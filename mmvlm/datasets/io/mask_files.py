@@ -1,0 +1,52 @@
+"""Masks that users paint: pictures of two values."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import PIL.Image
+
+
+def read_mask(path: str | os.PathLike) -> np.ndarray:
+    """Return what a mask file marks.
+
+    Shape:
+        - output: (H, W), bool
+
+    Args:
+        path (str | PathLike): a picture in grey, or with equal channels, of 0 and one
+            other value, which marks.
+
+    Raises:
+        ValueError: naming the file, for one that is no such picture, with its cure.
+    """
+    name = os.fspath(path)
+    try:
+        with PIL.Image.open(name) as picture:
+            mode = picture.mode
+            pixels = np.asarray(picture.convert("L") if mode == "P" else picture)
+    except (
+        OSError,
+        ValueError,
+        SyntaxError,
+        PIL.Image.DecompressionBombError,
+    ) as error:
+        raise ValueError(f"mask file '{name}' cannot be read: {error}") from error
+    cure = "save it as 8-bit grey with 0 outside and 255 inside"
+    if mode in ("LA", "RGBA", "PA", "La", "RGBa"):
+        raise ValueError(f"mask file '{name}' has an alpha channel; {cure}.")
+    if mode not in ("1", "L", "P", "RGB"):
+        raise ValueError(f"mask file '{name}' has pixels of mode {mode}; {cure}.")
+    if pixels.ndim == 3:
+        if (pixels != pixels[..., :1]).any():
+            raise ValueError(f"mask file '{name}' has colours; {cure}.")
+        pixels = pixels[..., 0]
+    values = np.unique(pixels)
+    if len(values) > 2 or (len(values) == 2 and values[0] != 0):
+        shown = ", ".join(map(str, values[:4].tolist()))
+        raise ValueError(
+            f"mask file '{name}' is not binary: it has {len(values)} values ({shown}"
+            f"{', ...' if len(values) > 4 else ''}); {cure}."
+        )
+    return pixels != 0
