@@ -1,4 +1,4 @@
-"""Judged benchmarks: LLaVA-Bench, Ferret-Bench and MM-Vet.
+"""Judged benchmarks: LLaVA-Bench, Ferret-Bench, MM-Vet and judged multiple choice.
 
 A record's ``judge_replies`` holds one raw reply per run, None where the judge failed. A
 failure is no score: the item is left out of the means and counted.
@@ -7,11 +7,11 @@ failure is no score: the item is left out of the means and counted.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from mmvlm.evaluation.functional import judges
+from mmvlm.evaluation.functional import choices, judges
 from mmvlm.evaluation.scorers.base import (
     Record,
     Scorer,
@@ -22,6 +22,7 @@ from mmvlm.evaluation.scorers.base import (
     rows_by,
     with_ones,
 )
+from mmvlm.evaluation.scorers.multiple_choice import ChoiceScorer
 from mmvlm.registry import SCORERS
 
 
@@ -40,6 +41,10 @@ class JudgedScorer(Scorer):
     @abstractmethod
     def is_readable(self, reply: str) -> bool:
         """Tell whether a reply holds a rating; else the judge is asked again."""
+
+    def needs_judge(self, record: Record) -> bool:
+        """Tell whether the score of an answer hangs on a judge."""
+        return record.get("finish") != "error"
 
     @staticmethod
     def replies(record: Record) -> list[str]:
@@ -111,8 +116,9 @@ class ReviewScorer(JudgedScorer):
         pair = judges.read_pair(reply)
         if pair is None and self.rule == "tolerant":
             return judges.read_pair_loosely(reply), True
-        # -1 -1 is how the official files write a failed call.
-        return (None if pair is None or min(pair) < 0 else pair), False
+        # -1 -1 is how the official files write a failed call; nan is no rating either.
+        is_rating = pair is not None and all(0 <= value <= 10 for value in pair)
+        return (pair if is_rating else None), False
 
     def judge(self, record: Record) -> Verdict:
         """See :meth:`Scorer.judge`; ``score`` is candidate / 10."""
@@ -205,3 +211,37 @@ class MMVetScorer(JudgedScorer):
         metrics["std"] = 100 * float(np.std(runs)) if runs else 0.0
         metrics[self.headline] = float(mean_percent(with_ones(scores).sum(axis=0)))
         return Totals(metrics, with_ones(scores), clusters_of(kept), mean_percent)
+
+
+@SCORERS.register_module()
+class JudgedChoiceScorer(ChoiceScorer, JudgedScorer):
+    """Multiple choice where a judge reads what exact matching leaves open.
+
+    An answer that neither decides is wrong and counts as unparsed; nothing is drawn at
+    random. See :class:`ChoiceScorer`.
+    """
+
+    rules = ("judge",)
+
+    def needs_judge(self, record: Record) -> bool:
+        """See :meth:`JudgedScorer.needs_judge`; most answers need none."""
+        options = choices.lettered(record["meta"]["options"])
+        return (
+            super().needs_judge(record)
+            and choices.read_exact_matching(record["text"], options) is None
+        )
+
+    def messages(self, record: Record, attempt: int = 0) -> list[dict[str, str]]:
+        """See :meth:`JudgedScorer.messages`; asking again changes nothing."""
+        options = choices.lettered(record["meta"]["options"])
+        return judges.matching_messages(record["question"], options, record["text"])
+
+    def is_readable(self, reply: str) -> bool:
+        """See :meth:`JudgedScorer.is_readable`."""
+        return choices.read_letter(reply, dict.fromkeys("ABCDEFGH", "")) is not None
+
+    def read(self, record: Record, options: Mapping[str, str]) -> str | None:
+        """See :meth:`ChoiceScorer.read`."""
+        matched = choices.read_exact_matching(record["text"], options)
+        read = (choices.read_letter(reply, options) for reply in self.replies(record))
+        return matched or next(filter(None, read), None)
