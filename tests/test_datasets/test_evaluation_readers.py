@@ -285,3 +285,22 @@ def test_phrases_are_scored_with_all_their_boxes(tmp_path, boxes):
         assert all(len(box) == 4 for one in phrases for box in one["boxes"])
         if boxes == "merged":
             assert {len(one["boxes"]) for one in phrases} == {1}
+
+
+def test_every_object_of_lvis_is_asked_about_once(tmp_path):
+    _, (config,) = written("lvis", tmp_path, "test", num=4)
+    whole = DATASETS.build(config)
+    count = sum(len(whole.annotation_at(n).instances) for n in range(len(whole)))
+    config = dict(config, per="instance", task=dict(type="RegionNaming"))
+
+    found = talks(config, evaluate=True)
+
+    assert len(found) == count
+    assert len({talk.meta["question_id"] for talk in found}) == count
+    for talk in found:
+        reference = talk.meta["reference"]
+        text = said(talk)[0]
+        assert reference["name"] in text and reference["name"] in said(talk)[1]
+        assert any(name in text for name in talk.meta["absent_names"])
+    with pytest.raises(ValueError, match="per='x': expected one of"):
+        talks(config, per="x")
