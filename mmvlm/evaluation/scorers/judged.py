@@ -1,17 +1,20 @@
-"""Judged benchmarks: LLaVA-Bench, Ferret-Bench and MM-Vet.
+"""Judged benchmarks: LLaVA-Bench, Ferret-Bench, MM-Vet and judged multiple choice.
 
-A record's ``judge_replies`` holds one raw reply per run, None where the judge failed. A
-failure is no score: the item is left out of the means and counted.
+A record's ``judge_replies`` holds one raw reply per run, None where the judge failed.
+That is no score: the item is left out of the means and counted. An answer that failed
+itself gets the lowest rating.
 """
 
 from __future__ import annotations
 
+import json
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
-from mmvlm.evaluation.functional import judges
+from mmvlm.evaluation.functional import choices, judges
 from mmvlm.evaluation.scorers.base import (
     Record,
     Scorer,
@@ -22,6 +25,7 @@ from mmvlm.evaluation.scorers.base import (
     rows_by,
     with_ones,
 )
+from mmvlm.evaluation.scorers.multiple_choice import ChoiceScorer
 from mmvlm.registry import SCORERS
 
 
@@ -41,16 +45,28 @@ class JudgedScorer(Scorer):
     def is_readable(self, reply: str) -> bool:
         """Tell whether a reply holds a rating; else the judge is asked again."""
 
+    def needs_judge(self, record: Record) -> bool:
+        """Tell whether the score of an answer hangs on a judge."""
+        return record.get("finish") != "error"
+
     @staticmethod
     def replies(record: Record) -> list[str]:
         """Return the replies that arrived."""
         return [reply for reply in record.get("judge_replies") or () if reply]
 
     @staticmethod
-    def rated(verdicts: Sequence[Verdict]) -> tuple[list[int], dict[str, float]]:
-        """Return the rows with a rating, and the count of those without."""
-        rows = [i for i, verdict in enumerate(verdicts) if verdict["rated"]]
-        return rows, {"judge_failed": float(len(verdicts) - len(rows))}
+    def rated(
+        verdicts: Sequence[Verdict], lowest: list[float]
+    ) -> tuple[list[int], list[list[float]], dict[str, float]]:
+        """Return rows with ratings, their ratings, and the count of rows without.
+
+        An answer that failed is rated ``lowest``.
+        """
+        rows = [i for i, v in enumerate(verdicts) if v["failed"] or v["parsed"]]
+        ratings = [
+            lowest if verdicts[i]["failed"] else verdicts[i]["prediction"] for i in rows
+        ]
+        return rows, ratings, {"judge_failed": float(len(verdicts) - len(rows))}
 
 
 @SCORERS.register_module()
@@ -66,7 +82,8 @@ class ReviewScorer(JudgedScorer):
 
     Args:
         rule (str | None): see above.
-        instructions (Mapping[str, str] | None): category to the official instruction,
+        instructions (Mapping[str, str] | str | None): category to the official
+            instruction, or LLaVA's file of them (``llava/eval/table/rule.json``);
             needed for numbers that compare with published ones. Default: own words.
         ferret (bool): clean answers and extend instructions as Ferret-Bench does.
     """
@@ -78,10 +95,13 @@ class ReviewScorer(JudgedScorer):
         self,
         rule: str | None = None,
         *,
-        instructions: dict[str, str] | None = None,
+        instructions: Mapping[str, str] | str | None = None,
         ferret: bool = False,
     ) -> None:
         super().__init__(rule)
+        if isinstance(instructions, str):
+            rules = json.loads(Path(instructions).read_text(encoding="utf-8"))
+            instructions = {name: rule["prompt"] for name, rule in rules.items()}
         self.instructions, self.ferret = instructions, ferret
 
     def messages(self, record: Record, attempt: int = 0) -> list[dict[str, str]]:
@@ -111,32 +131,30 @@ class ReviewScorer(JudgedScorer):
         pair = judges.read_pair(reply)
         if pair is None and self.rule == "tolerant":
             return judges.read_pair_loosely(reply), True
-        # -1 -1 is how the official files write a failed call.
-        return (None if pair is None or min(pair) < 0 else pair), False
+        # -1 -1 is how the official files write a failed call; nan is no rating either.
+        is_rating = pair is not None and all(0 <= value <= 10 for value in pair)
+        return (pair if is_rating else None), False
 
     def judge(self, record: Record) -> Verdict:
         """See :meth:`Scorer.judge`; ``score`` is candidate / 10."""
         found = [self._read(reply) for reply in self.replies(record)]
         pairs = [pair for pair, _ in found if pair is not None]
         if not pairs:
-            return dict(score=0.0, parsed=False, prediction=None, rated=False)
+            return dict(score=0.0, parsed=False, prediction=None)
         pair = np.mean(pairs, axis=0).tolist()
         return dict(
             score=min(1.0, pair[1] / 10),
             parsed=True,
             prediction=pair,
-            rated=True,
             tolerant=any(loose for _, loose in found),
         )
 
     def totals(self, records: Sequence[Record], verdicts: Sequence[Verdict]) -> Totals:
         """See :meth:`Scorer.totals`; a category's metrics carry its short name."""
-        verdicts = [{"rated": False, **verdict} for verdict in verdicts]
-        rows, metrics = self.rated(verdicts)
+        rows, ratings, metrics = self.rated(verdicts, lowest=[10.0, 0.0])
         metrics["tolerant"] = float(sum(bool(v.get("tolerant")) for v in verdicts))
         kept = [records[i] for i in rows]
-        units = np.array([[*verdicts[i]["prediction"], 1.0] for i in rows])
-        units = units.reshape(-1, 3)
+        units = np.array([[*pair, 1.0] for pair in ratings]).reshape(-1, 3)
         groups = {"all": list(range(len(rows))), **rows_by(kept, "category")}
         suffixes = ("", "/reference", "/candidate")
         for name, members in groups.items():
@@ -182,16 +200,13 @@ class MMVetScorer(JudgedScorer):
         read = [judges.read_grade(reply) for reply in self.replies(record)]
         grades = [grade for grade in read if grade is not None]
         mean = float(np.mean(grades)) if grades else 0.0
-        return dict(
-            score=mean, parsed=bool(grades), prediction=grades, rated=bool(grades)
-        )
+        return dict(score=mean, parsed=bool(grades), prediction=grades)
 
     def totals(self, records: Sequence[Record], verdicts: Sequence[Verdict]) -> Totals:
         """See :meth:`Scorer.totals`."""
-        verdicts = [{"rated": False, **verdict} for verdict in verdicts]
-        rows, metrics = self.rated(verdicts)
+        num_runs = max((len(v["prediction"] or ()) for v in verdicts), default=0)
+        rows, grades, metrics = self.rated(verdicts, lowest=[0.0] * max(1, num_runs))
         kept = [records[i] for i in rows]
-        grades = [verdicts[i]["prediction"] for i in rows]
         scores = np.array([np.mean(runs) for runs in grades], dtype=np.float64)
         tables = judges.capability_table(
             {str(i): r["meta"].get("capability", ()) for i, r in enumerate(kept)},
@@ -205,3 +220,37 @@ class MMVetScorer(JudgedScorer):
         metrics["std"] = 100 * float(np.std(runs)) if runs else 0.0
         metrics[self.headline] = float(mean_percent(with_ones(scores).sum(axis=0)))
         return Totals(metrics, with_ones(scores), clusters_of(kept), mean_percent)
+
+
+@SCORERS.register_module()
+class JudgedChoiceScorer(ChoiceScorer, JudgedScorer):
+    """Multiple choice where a judge reads what exact matching leaves open.
+
+    An answer that neither decides is wrong and counts as unparsed; nothing is drawn at
+    random. See :class:`ChoiceScorer`.
+    """
+
+    rules = ("judge",)
+
+    def needs_judge(self, record: Record) -> bool:
+        """See :meth:`JudgedScorer.needs_judge`; most answers need none."""
+        options = choices.lettered(record["meta"]["options"])
+        return (
+            super().needs_judge(record)
+            and choices.read_exact_matching(record["text"], options) is None
+        )
+
+    def messages(self, record: Record, attempt: int = 0) -> list[dict[str, str]]:
+        """See :meth:`JudgedScorer.messages`; asking again changes nothing."""
+        options = choices.lettered(record["meta"]["options"])
+        return judges.matching_messages(record["question"], options, record["text"])
+
+    def is_readable(self, reply: str) -> bool:
+        """See :meth:`JudgedScorer.is_readable`."""
+        return choices.read_letter(reply, dict.fromkeys("ABCDEFGH", "")) is not None
+
+    def read(self, record: Record, options: Mapping[str, str]) -> str | None:
+        """See :meth:`ChoiceScorer.read`."""
+        matched = choices.read_exact_matching(record["text"], options)
+        read = (choices.read_letter(reply, options) for reply in self.replies(record))
+        return matched or next(filter(None, read), None)

@@ -28,10 +28,9 @@ class ChoiceScorer(MeanScorer):
 
     ``reference`` is the letter; ``meta['options']`` maps letters to texts (a list is
     lettered from A). Rules: ``exact_letter`` (LLaVA), ``exact_matching`` (VLMEvalKit
-    without a judge), ``judge`` (what exact matching leaves open is read from
-    ``record['judge_replies']``), ``scienceqa``, ``lmms_eval``, ``first_character``,
-    ``xtuner``, and ``option_logits`` and ``ppl``, whose text is the letter that the
-    model found likeliest. ``strict`` is the bare letter, ``lenient`` exact matching.
+    without a judge), ``scienceqa``, ``lmms_eval``, ``first_character``, ``xtuner``, and
+    ``option_logits`` and ``ppl``, whose text is the letter that the model found
+    likeliest. ``strict`` is the bare letter, ``lenient`` exact matching.
 
     Args:
         rule (str | None): see above.
@@ -45,7 +44,7 @@ class ChoiceScorer(MeanScorer):
         by (str): key of ``meta`` of the categories to average.
     """
 
-    rules = (*choices.READERS, "judge", "option_logits", "ppl")
+    rules = (*choices.READERS, "option_logits", "ppl")
     group_keys = ("category", "l2-category")
 
     def __init__(
@@ -63,17 +62,11 @@ class ChoiceScorer(MeanScorer):
         self.average, self.weights, self.by = average, weights, by
 
     def judge(self, record: Record) -> Verdict:
-        """See :meth:`Scorer.judge`; ``undecided`` marks what a judge should read."""
+        """See :meth:`Scorer.judge`; ``undecided`` marks what exact matching leaves."""
         text, answer = record["text"], record["reference"]
         options = choices.lettered(record["meta"]["options"])
         matched = choices.read_exact_matching(text, options)
-        if self.rule == "judge":
-            replies = () if matched else record.get("judge_replies") or ()
-            read = [choices.read_letter(reply, options) for reply in replies]
-            prediction = matched or next(filter(None, read), None)
-        else:
-            reader = choices.READERS.get(self.rule, choices.read_exact)
-            prediction = reader(text, options)
+        prediction = self.read(record, options)
         return dict(
             score=float(prediction == answer and answer in options),
             strict=float(choices.read_exact(text, options) == answer),
@@ -82,6 +75,11 @@ class ChoiceScorer(MeanScorer):
             prediction=prediction,
             undecided=matched is None,
         )
+
+    def read(self, record: Record, options: Mapping[str, str]) -> str | None:
+        """Return the letter that the rule reads, or None."""
+        reader = choices.READERS.get(self.rule, choices.read_exact)
+        return reader(record["text"], options)
 
     def totals(self, records: Sequence[Record], verdicts: Sequence[Verdict]) -> Totals:
         """See :meth:`MeanScorer.totals`."""
