@@ -18,6 +18,7 @@ from mmvlm.evaluation.store import (
     Answers,
     benchmark_folders,
     match,
+    num_torn,
     read_benchmark,
     read_expected,
     read_records,
@@ -82,9 +83,8 @@ def _of_run(
         )
     found = []
     for folder in folders.values():
-        reader = AnswerReader(folder)
-        records = list(reader.new())
-        answers = match(records, read_expected(folder), reader.num_torn)
+        records = list(AnswerReader(folder).new())
+        answers = match(records, read_expected(folder), num_torn(folder))
         found.append((read_benchmark(folder)[0], answers))
     return found
 

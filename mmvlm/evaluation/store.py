@@ -93,7 +93,8 @@ class AnswerReader:
 
     def __init__(self, folder: str | os.PathLike) -> None:
         self.folder = Path(folder)
-        self._offsets: dict[Path, int] = {}
+        #: Bytes read of each file; one that took another's place is another file.
+        self._offsets: dict[tuple[Path, int], int] = {}
 
     @property
     def paths(self) -> list[Path]:
@@ -109,22 +110,26 @@ class AnswerReader:
             ValueError: naming file and line, for a damaged one.
         """
         for path in self.paths:
-            start = self._offsets.get(path, 0)
-            with open(path, "rb") as file:
+            try:
+                file = open(path, "rb")
+            except FileNotFoundError:
+                continue  # rank 0 has joined it to the others
+            with file:
+                key = path, os.fstat(file.fileno()).st_ino
+                start = self._offsets.get(key, 0)
                 file.seek(start)
                 for line in file:
                     if not line.endswith(b"\n"):
                         break
                     yield _parsed(line, path, start)
                     start += len(line)
-            self._offsets[path] = start
+            self._offsets[key] = start
 
-    @property
-    def num_torn(self) -> int:
-        """Unfinished last lines that were passed over."""
-        return sum(
-            path.stat().st_size > self._offsets.get(path, 0) for path in self.paths
-        )
+
+def num_torn(folder: str | os.PathLike) -> int:
+    """Return how many files of answers end with an unfinished line."""
+    paths = AnswerReader(folder).paths
+    return sum(_whole_lines(path) < path.stat().st_size for path in paths)
 
 
 def read_records(path: str | os.PathLike) -> list[dict[str, Any]]:

@@ -67,7 +67,7 @@ class Ranks:
             self._take(self.folder / ".run.lock")
             prepare()
         else:
-            self._wait(lambda: self._is_held(0), "rank 0 to prepare the run")
+            self.wait_until(lambda: self._is_held(0), "rank 0 to prepare the run")
         self._take(self._path(self.rank))
         self._seen.add(self.rank)
 
@@ -135,11 +135,23 @@ class Ranks:
             self.check(is_done)
             return False
 
-        self._wait(all_done, what)
+        self.wait_until(all_done, what)
 
-    def _wait(self, is_over: Callable[[], bool], what: str) -> None:
+    def wait_until(self, is_over: Callable[[], bool], what: str) -> None:
+        """Wait, as long as it takes, as long as the other ranks live.
+
+        Args:
+            is_over (Callable): whether the waiting is over.
+            what (str): what is waited for, for messages.
+
+        Raises:
+            RankLost: when another rank is gone.
+        """
         told = time.monotonic()
         while not is_over():
+            if self.rank:
+                # Rank 0 may end just after it has done what is waited for.
+                self.check(lambda rank: is_over())
             time.sleep(_LOOK)
             if time.monotonic() - told > _WORD:
                 told = time.monotonic()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -109,8 +109,12 @@ class BenchmarkRun:
     def _refresh(self) -> None:
         self._answered.update(one["uid"] for one in self._reader.new())
 
-    def run_share(self, ranks: Ranks) -> None:
+    def run_share(self, ranks: Ranks, stop: Callable[[], int] = lambda: 0) -> None:
         """Answer what is left of this rank's share.
+
+        Args:
+            ranks (Ranks): all that answer.
+            stop (Callable): says after each batch whether to leave the rest.
 
         Raises:
             RankLost: when another rank is gone.
@@ -139,6 +143,8 @@ class BenchmarkRun:
                 ranks.check(lambda rank: self.is_done(ranks, rank))
                 done += len(batch)
                 progress.at(done, done)
+                if stop():
+                    break
         finally:
             writer.close()
 
@@ -165,14 +171,12 @@ class BenchmarkRun:
         records = list(AnswerReader(self.folder).new())
         return match(records, self.questions.uids, self.torn)
 
-    def finish(
-        self, *, allow_partial: bool = False, facts: dict[str, Any] | None = None
-    ) -> Scored:
+    def finish(self, *, allow_partial: bool = False, **options: Any) -> Scored:
         """Check that every question is answered, sort the answers, score them.
 
         Args:
             allow_partial (bool): score although answers are missing.
-            facts (dict | None): what the row says besides.
+            **options: see :func:`score`.
 
         Raises:
             IncompleteAnswers: unless ``allow_partial``.
@@ -181,7 +185,7 @@ class BenchmarkRun:
         if not allow_partial:
             answers.check(self.benchmark.name)
         keep_sorted(self.folder, answers.records)
-        scored = score(self.benchmark, answers, facts=facts)
+        scored = score(self.benchmark, answers, **options)
         write_scored(self.folder, scored)
         return scored
 

@@ -12,7 +12,7 @@ from mmengine.runner import FlexibleRunner
 from torch import nn
 
 from mmvlm.config.work_dir import CONFIG
-from mmvlm.registry import MODELS, RUNNERS, STRATEGIES
+from mmvlm.registry import LOOPS, MODELS, RUNNERS, STRATEGIES
 
 from ..optimizers.float32_weights import train_in_float32
 from ..optimizers.optim_wrapper import wrapper_dtype
@@ -81,6 +81,9 @@ class VLMRunner(FlexibleRunner):
         self.known_identity: dict | None = None
         settings = dict(kwargs, model=model, param_scheduler=param_scheduler)
         self.settings = cfg or settings
+        if _brings_data(kwargs.get("val_cfg")):
+            # mmengine wants the three together.
+            kwargs = {**kwargs, "val_dataloader": {}, "val_evaluator": {}}
         if compile is None:
             compile = (cfg or {}).get("compile", False)
         randomness = dict(randomness or dict(seed=None))
@@ -302,6 +305,13 @@ def _with_loop_type(loop: Any, kind: str) -> Any:
     if isinstance(loop, dict) and not {"type", "by_epoch"} & set(loop):
         return dict(loop, type=kind)
     return loop
+
+
+def _brings_data(loop: Any) -> bool:
+    """Whether a validation loop needs no dataloader and no evaluator."""
+    kind = loop.get("type") if isinstance(loop, dict) else None
+    kind = LOOPS.get(kind) if isinstance(kind, str) else kind
+    return getattr(kind, "brings_data", False)
 
 
 #: What ``runner_type`` may say for :class:`VLMRunner`.
