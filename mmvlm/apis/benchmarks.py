@@ -35,6 +35,7 @@ from mmvlm.engine.runner.identity import data_facts
 from mmvlm.engine.runner.rng import preserved_rng
 from mmvlm.evaluation.benchmark import Benchmark
 from mmvlm.evaluation.tables import write_tables
+from mmvlm.registry import SCORERS
 from mmvlm.utils.files import write_atomic
 
 #: What may answer in place of the model.
@@ -183,16 +184,17 @@ def _run(
         answer = ModelAnswers(source.model, questions.gen, options.policy, source.dtype)
         policy = answer.policy
     else:
-        answer = _stand_in(options.answers, source.processor)
+        scorer = SCORERS.build(dict(benchmark.scorer))
+        answer = _stand_in(options.answers, scorer, source.processor)
     return BenchmarkRun(
         out, questions, answer, policy=policy, num_workers=options.num_workers
     )
 
 
-def _stand_in(answers: str, processor: VLMProcessor) -> Any:
+def _stand_in(answers: str, scorer: Any, processor: VLMProcessor) -> Any:
     """Return what answers in place of the model."""
     if answers == "reference":
-        return reference_answers(processor.codec)
+        return reference_answers(scorer, processor.codec)
     if answers == "empty":
         return given_answers({})
     if not os.path.isfile(answers):

@@ -43,7 +43,7 @@ class AnnotatedImageDataset(ConversationDataset):
             ``question_id`` in the file's type, and ``width`` and ``height`` in pixels
             where they are known. Boxes that training refuses (no extent, outside of
             the picture) are kept as the file has them; an answer that would have to
-            say such a box is left out.
+            say such a box, or a region that the pipeline does not write, is left out.
         **kwargs: see :class:`ConversationDataset`.
     """
 
@@ -155,10 +155,10 @@ class AnnotatedImageDataset(ConversationDataset):
         if "reference" not in meta:
             meta["reference"] = self.task.reference(annotation)
         turns, last = list(conversation.turns), conversation.turns[-1]
-        if last.role == "assistant" and any(
-            item.meta.get("unusable") for item in annotation.instances
-        ):
-            if any(isinstance(part, Region) for part in last.parts):
+        unusable = any(item.meta.get("unusable") for item in annotation.instances)
+        has_regions = any(isinstance(part, Region) for part in last.parts)
+        if has_regions and last.role == "assistant":
+            if unusable or not self.pipeline.writes_regions:
                 turns.pop()
         return replace(conversation, turns=turns, meta=meta)
 

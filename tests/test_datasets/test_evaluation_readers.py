@@ -231,8 +231,12 @@ def test_every_box_is_scored_as_the_file_has_it(flat_box):
     assert reasons(trained) and not reasons(scored)
     boxes = [talk.meta["reference"] for talk in scored]
     assert [3.0, 4.0, 3.0, 9.0] in boxes and [-50.0, 4.0, -40.0, 9.0] in boxes
-    # The two answers that no box can give are left out.
-    assert sorted(len(talk.turns) for talk in scored).count(1) == 4
+    assert {turn.role for talk in scored for turn in talk.turns} == {"user"}
+    # Behind a codec only the answers are left out that no box can give.
+    steps = [dict(type="WriteRegions", codec=dict(type="LLaVACodec"))]
+    data = DATASETS.build(dict(flat_box, evaluate=True, pipeline=steps))
+    asked = [data.item_at(n)["conversation"] for n in range(len(data))]
+    assert [len(talk.turns) for talk in asked].count(1) == 4 < len(data)
     sizes = {(talk.meta["width"], talk.meta["height"]) for talk in scored}
     assert sizes == {(48, 48)}
     assert all(isinstance(talk.meta["question_id"], int) for talk in scored)
@@ -285,3 +289,22 @@ def test_phrases_are_scored_with_all_their_boxes(tmp_path, boxes):
         assert all(len(box) == 4 for one in phrases for box in one["boxes"])
         if boxes == "merged":
             assert {len(one["boxes"]) for one in phrases} == {1}
+
+
+def test_every_object_of_lvis_is_asked_about_once(tmp_path):
+    _, (config,) = written("lvis", tmp_path, "test", num=4)
+    whole = DATASETS.build(config)
+    count = sum(len(whole.annotation_at(n).instances) for n in range(len(whole)))
+    config = dict(config, per="instance", task=dict(type="RegionNaming"))
+
+    found = talks(config, evaluate=True)
+
+    assert len(found) == count
+    assert len({talk.meta["question_id"] for talk in found}) == count
+    for talk in found:
+        reference = talk.meta["reference"]
+        text = said(talk)[0]
+        assert reference["name"] in text and reference["name"] in said(talk)[1]
+        assert any(name in text for name in talk.meta["absent_names"])
+    with pytest.raises(ValueError, match="per='x': expected one of"):
+        talks(config, per="x")

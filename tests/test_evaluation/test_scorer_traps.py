@@ -88,6 +88,9 @@ def test_pope_reports_the_mean_of_its_subsets_not_the_pooled_f1():
     assert metrics["a/f1"] == 100
     assert metrics["f1"] == pytest.approx((100 + 200 / 3) / 2)
     assert metrics["pooled_f1"] == pytest.approx(80)
+    records.append(record(9, "", "yes", finish="error"))
+    totals = scorer.totals(records, [scorer.verdict(one) for one in records])
+    assert totals.notes["subsets"] == "1 items of no subset count in pooled_f1 only"
 
 
 def test_mme_refuses_tasks_it_does_not_have():
@@ -398,6 +401,10 @@ def test_a_judge_that_failed_gives_no_score():
     totals = scorer.totals(records, [scorer.verdict(one) for one in records])
     assert totals.metrics["all"] == totals.metrics["conv"] == 50
     assert totals.metrics["judge_failed"] == 4
+    lost = [*records, record(9, "", "ref", meta, finish="error")]
+    metrics = scorer.totals(lost, [scorer.verdict(one) for one in lost]).metrics
+    assert metrics["all"] == pytest.approx(100 * (4 + 0) / (8 + 10), abs=0.01)
+    assert metrics["judge_failed"] == 4
     assert scorer.is_readable("8 4") and not scorer.is_readable("8, 7")
 
     tolerant = SCORERS.build(dict(type="ReviewScorer", rule="tolerant"))
@@ -405,7 +412,20 @@ def test_a_judge_that_failed_gives_no_score():
     assert totals.metrics["judge_failed"] == 3 and totals.metrics["tolerant"] == 1
 
 
-def test_judges_are_asked_in_the_official_layout():
+def test_an_answer_that_failed_gets_the_lowest_grade():
+    scorer = SCORERS.build(dict(type="MMVetScorer"))
+    meta = dict(capability=["ocr"])
+    records = [
+        record(0, "x", "y", meta, judge_replies=["1.0", "0.5"]),
+        record(1, "", "y", meta, finish="error"),
+        record(2, "x", "y", meta, judge_replies=[None, None]),
+    ]
+    metrics = scorer.totals(records, [scorer.verdict(one) for one in records]).metrics
+    assert metrics["total"] == metrics["ocr"] == 37.5
+    assert metrics["std"] == 12.5 and metrics["judge_failed"] == 1
+
+
+def test_judges_are_asked_in_the_official_layout(tmp_path):
     scorer = SCORERS.build(dict(type="ReviewScorer", ferret=True))
     meta = dict(category="ground_conv", context="a room")
     asked = scorer.messages(record(0, "A cat [100, 200, 300, 400].", "ref", meta))
@@ -419,11 +439,12 @@ def test_judges_are_asked_in_the_official_layout():
     assert first[0]["content"].endswith("What is it? | 2 <AND> 2 | 4 | ")
     assert again[0]["content"].startswith(first[0]["content"]) and again != first
 
-    own = SCORERS.build(
-        dict(type="ReviewScorer", instructions={"ground_conv": "Rate."})
-    )
-    asked = own.messages(record(0, "A cat.", "ref", meta))
-    assert asked[1]["content"].endswith("[System]\nRate.")
+    rules = tmp_path / "rule.json"
+    rules.write_text('{"ground_conv": {"role": "Assistant", "prompt": "Rate."}}')
+    for official in ({"ground_conv": "Rate."}, str(rules)):
+        own = SCORERS.build(dict(type="ReviewScorer", instructions=official))
+        asked = own.messages(record(0, "A cat.", "ref", meta))
+        assert asked[1]["content"].endswith("[System]\nRate.")
 
 
 # ----------------------------------------------------------------------- submissions

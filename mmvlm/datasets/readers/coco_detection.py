@@ -20,6 +20,7 @@ from .refcoco import masks_of
 
 _TABLES = ("images", "annotations", "categories")
 _BAD_INSTANCES = ("raise", "leave_out")
+PER = ("image", "instance")
 # What instances say in fields of their own.
 _OWN_FIELDS = ("bbox", "segmentation", "iscrowd", "id", "image_id", "category")
 
@@ -53,18 +54,28 @@ class CocoDetectionDataset(AnnotatedImageDataset):
             extent, outside or not finite, a damaged mask, an unknown category):
             ``raise`` makes its picture a damaged record; ``leave_out`` keeps the
             picture without it, listed with its reason in ``meta["left_out"]``.
+        per (str): a sample per ``image``, or per ``instance``, as classes of regions
+            are scored; pictures without one are then left out.
         **kwargs: see :class:`AnnotatedImageDataset`.
 
     Raises:
-        ValueError: for another ``bad_instances``; naming the file, when it is cut, no
-            JSON, not UTF-8 or lacks a table, or when a category is damaged.
+        ValueError: for another ``bad_instances`` or ``per``; naming the file, when it
+            is cut, no JSON, not UTF-8 or lacks a table, or when a category is damaged.
     """
 
     default_task: ClassVar[dict] = dict(type="CategoryDetection")
 
     def __init__(
-        self, ann_file: str, *, bad_instances: str = "raise", **kwargs: Any
+        self,
+        ann_file: str,
+        *,
+        bad_instances: str = "raise",
+        per: str = "image",
+        **kwargs: Any,
     ) -> None:
+        if per not in PER:
+            raise ValueError(f"per={per!r}: expected one of {PER}.")
+        self.per = per
         if bad_instances not in _BAD_INSTANCES:
             raise ValueError(
                 f"bad_instances='{bad_instances}': expected one of {_BAD_INSTANCES}."
@@ -107,7 +118,11 @@ class CocoDetectionDataset(AnnotatedImageDataset):
                 meta=self._image_meta(image, names),
             )
 
-        return tables.rows(row_of)
+        rows = tables.rows(row_of)
+        return rows if self.per == "image" else _by_instance(rows)
+
+    def _row_options(self) -> dict:
+        return dict(per=self.per)
 
     def _num_words(self, record: dict) -> int:
         # What is said grows with what is marked; the row's own texts are not said.
@@ -143,6 +158,8 @@ class CocoDetectionDataset(AnnotatedImageDataset):
         meta = dict(row["meta"])
         if left_out:
             meta["left_out"] = left_out
+        if self.per == "instance" and isinstance(row["annotations"][0], dict):
+            meta["question_id"] = row["annotations"][0].get("id", row["id"])
         return AnnotatedImage(
             row["image"], size, tuple(instances), id=str(row["id"]), meta=meta
         )
@@ -174,6 +191,16 @@ class CocoDetectionDataset(AnnotatedImageDataset):
             is_crowd=bool(annotation.get("iscrowd", 0)),
             meta={**rest, "category": category, **extra, **uncut},
         )
+
+
+def _by_instance(rows: Iterable[dict]) -> Iterator[dict]:
+    """Yield a row per annotation; damaged rows stay."""
+    for row in rows:
+        if "spans" not in row:
+            yield row
+            continue
+        for number, span in enumerate(row["spans"]):
+            yield {**row, "id": f"{row['id']}#{number}", "spans": [span]}
 
 
 class _Tables:

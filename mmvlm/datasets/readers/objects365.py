@@ -45,7 +45,7 @@ class Objects365Dataset(CocoDetectionDataset):
         super().__init__(ann_file, **kwargs)
 
     def _row_options(self) -> dict:
-        return dict(release=self.release)
+        return dict(super()._row_options(), release=self.release)
 
     def _image_path(self, image: dict) -> str:
         parts = need(image, "file_name", str).split("/")

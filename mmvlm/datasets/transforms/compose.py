@@ -43,6 +43,11 @@ class Compose:
                     f"{type(transform).__name__}."
                 )
 
+    @property
+    def writes_regions(self) -> bool:
+        """Whether regions become text on the way."""
+        return any(getattr(one, "writes_regions", False) for one in self.transforms)
+
     def bind(self, context: Any) -> None:
         """Hand the context to those transforms that have ``bind``.
 

@@ -44,6 +44,9 @@ class WriteRegions:
         ValueError: for an unknown policy.
     """
 
+    #: Answers that hold regions can be said behind this transform.
+    writes_regions = True
+
     def __init__(
         self,
         codec: dict | GroundingCodec,

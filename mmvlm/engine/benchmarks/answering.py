@@ -172,28 +172,30 @@ def is_out_of_memory(error: BaseException) -> bool:
 # Without a model -----------------------------------------------------------------
 
 
-def reference_answers(codec: Any = None) -> Answer:
+def reference_answers(scorer: Any, codec: Any = None) -> Answer:
     """Return what answers with the references: what the benchmark can reach.
 
     Args:
+        scorer (Scorer): of the benchmark; answers where the reader gives no answer in
+            the words of the model.
         codec (GroundingCodec | None): reads the regions of answers.
     """
 
     def answer(questions: Sequence[Question]) -> list[dict[str, Any]]:
-        return [_reference(one, codec) for one in questions]
+        return [_reference(one, scorer, codec) for one in questions]
 
     return answer
 
 
-def _reference(question: Question, codec: Any) -> dict[str, Any]:
+def _reference(question: Question, scorer: Any, codec: Any) -> dict[str, Any]:
     record = dict(question.record, meta=dict(question.record["meta"]), finish="stop")
-    text, reference = question.answer, record["reference"]
-    if text is None and isinstance(reference, list):
-        texts = [one for one in reference if isinstance(one, str)]
-        text = Counter(texts).most_common(1)[0][0] if texts else None
-    elif text is None:
-        text = reference
-    record["text"] = text if isinstance(text, str) else ""
+    record["text"] = question.answer or ""
+    if question.answer is None and record["reference"] is not None:
+        found = scorer.reference_answer(record)
+        record["text"] = found["text"]
+        if "pred_regions" in found:
+            record["meta"]["pred_regions"] = found["pred_regions"]
+            return plain(record, record["uid"])
     if codec is None or question.item is None:
         return record
     layouts = question.item["data_samples"].layouts

@@ -123,8 +123,9 @@ class CiderFrequencies:
         found, norms, length = self.weigh(hypothesis)
         total = 0.0
         for weights, other_norms, other_length in map(self.weigh, references):
+            # In the caption's order: sums in another one differ in the last digit.
             dots = [
-                sum(min(own[g], theirs[g]) * theirs[g] for g in own.keys() & theirs)
+                sum(min(own[g], theirs[g]) * theirs[g] for g in own if g in theirs)
                 for own, theirs in zip(found, weights, strict=True)
             ]
             scale = norms * other_norms

@@ -9,7 +9,7 @@ not normalise when all annotators agree.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 
 _MARKS = ';/[]"{}()=+\\_-><@`,?!'
@@ -133,14 +133,10 @@ def score_vqa(text: str, answers: Sequence[str]) -> tuple[float, str]:
     return leave_one_out(text, answers), text
 
 
-def score_both_sides(
-    text: str,
-    answers: Sequence[str],
-    normalise: Callable[[str], str] = normalise_evalai,
-) -> tuple[float, str]:
+def score_both_sides(text: str, answers: Sequence[str]) -> tuple[float, str]:
     """Score with both sides always normalised, as TextVQA and lmms-eval do."""
-    text = normalise(text)
-    return leave_one_out(text, [normalise(answer) for answer in answers]), text
+    text = normalise_evalai(text)
+    return leave_one_out(text, [normalise_evalai(answer) for answer in answers]), text
 
 
 def score_vizwiz(text: str, answers: Sequence[str]) -> tuple[float, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -102,6 +102,17 @@ class Scorer(ABC):
             ) from error
         score = float(found["score"])
         return {"strict": score, "lenient": score, "failed": failed, **found}
+
+    def reference_answer(self, record: Record) -> dict[str, Any]:
+        """Return what answers a question with its reference.
+
+        Returns:
+            dict: ``text``, and ``pred_regions`` where the answer holds regions.
+        """
+        reference = record["reference"]
+        texts = [reference] if isinstance(reference, str) else list(reference or ())
+        texts = [one for one in texts if isinstance(one, str)]
+        return dict(text=Counter(texts).most_common(1)[0][0] if texts else "")
 
     @abstractmethod
     def judge(self, record: Record) -> Verdict:

@@ -1,13 +1,16 @@
 """Judged benchmarks: LLaVA-Bench, Ferret-Bench, MM-Vet and judged multiple choice.
 
-A record's ``judge_replies`` holds one raw reply per run, None where the judge failed. A
-failure is no score: the item is left out of the means and counted.
+A record's ``judge_replies`` holds one raw reply per run, None where the judge failed.
+That is no score: the item is left out of the means and counted. An answer that failed
+itself gets the lowest rating.
 """
 
 from __future__ import annotations
 
+import json
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -52,10 +55,18 @@ class JudgedScorer(Scorer):
         return [reply for reply in record.get("judge_replies") or () if reply]
 
     @staticmethod
-    def rated(verdicts: Sequence[Verdict]) -> tuple[list[int], dict[str, float]]:
-        """Return the rows with a rating, and the count of those without."""
-        rows = [i for i, verdict in enumerate(verdicts) if verdict["rated"]]
-        return rows, {"judge_failed": float(len(verdicts) - len(rows))}
+    def rated(
+        verdicts: Sequence[Verdict], lowest: list[float]
+    ) -> tuple[list[int], list[list[float]], dict[str, float]]:
+        """Return rows with ratings, their ratings, and the count of rows without.
+
+        An answer that failed is rated ``lowest``.
+        """
+        rows = [i for i, v in enumerate(verdicts) if v["failed"] or v["parsed"]]
+        ratings = [
+            lowest if verdicts[i]["failed"] else verdicts[i]["prediction"] for i in rows
+        ]
+        return rows, ratings, {"judge_failed": float(len(verdicts) - len(rows))}
 
 
 @SCORERS.register_module()
@@ -71,7 +82,8 @@ class ReviewScorer(JudgedScorer):
 
     Args:
         rule (str | None): see above.
-        instructions (Mapping[str, str] | None): category to the official instruction,
+        instructions (Mapping[str, str] | str | None): category to the official
+            instruction, or LLaVA's file of them (``llava/eval/table/rule.json``);
             needed for numbers that compare with published ones. Default: own words.
         ferret (bool): clean answers and extend instructions as Ferret-Bench does.
     """
@@ -83,10 +95,13 @@ class ReviewScorer(JudgedScorer):
         self,
         rule: str | None = None,
         *,
-        instructions: dict[str, str] | None = None,
+        instructions: Mapping[str, str] | str | None = None,
         ferret: bool = False,
     ) -> None:
         super().__init__(rule)
+        if isinstance(instructions, str):
+            rules = json.loads(Path(instructions).read_text(encoding="utf-8"))
+            instructions = {name: rule["prompt"] for name, rule in rules.items()}
         self.instructions, self.ferret = instructions, ferret
 
     def messages(self, record: Record, attempt: int = 0) -> list[dict[str, str]]:
@@ -125,24 +140,21 @@ class ReviewScorer(JudgedScorer):
         found = [self._read(reply) for reply in self.replies(record)]
         pairs = [pair for pair, _ in found if pair is not None]
         if not pairs:
-            return dict(score=0.0, parsed=False, prediction=None, rated=False)
+            return dict(score=0.0, parsed=False, prediction=None)
         pair = np.mean(pairs, axis=0).tolist()
         return dict(
             score=min(1.0, pair[1] / 10),
             parsed=True,
             prediction=pair,
-            rated=True,
             tolerant=any(loose for _, loose in found),
         )
 
     def totals(self, records: Sequence[Record], verdicts: Sequence[Verdict]) -> Totals:
         """See :meth:`Scorer.totals`; a category's metrics carry its short name."""
-        verdicts = [{"rated": False, **verdict} for verdict in verdicts]
-        rows, metrics = self.rated(verdicts)
+        rows, ratings, metrics = self.rated(verdicts, lowest=[10.0, 0.0])
         metrics["tolerant"] = float(sum(bool(v.get("tolerant")) for v in verdicts))
         kept = [records[i] for i in rows]
-        units = np.array([[*verdicts[i]["prediction"], 1.0] for i in rows])
-        units = units.reshape(-1, 3)
+        units = np.array([[*pair, 1.0] for pair in ratings]).reshape(-1, 3)
         groups = {"all": list(range(len(rows))), **rows_by(kept, "category")}
         suffixes = ("", "/reference", "/candidate")
         for name, members in groups.items():
@@ -188,16 +200,13 @@ class MMVetScorer(JudgedScorer):
         read = [judges.read_grade(reply) for reply in self.replies(record)]
         grades = [grade for grade in read if grade is not None]
         mean = float(np.mean(grades)) if grades else 0.0
-        return dict(
-            score=mean, parsed=bool(grades), prediction=grades, rated=bool(grades)
-        )
+        return dict(score=mean, parsed=bool(grades), prediction=grades)
 
     def totals(self, records: Sequence[Record], verdicts: Sequence[Verdict]) -> Totals:
         """See :meth:`Scorer.totals`."""
-        verdicts = [{"rated": False, **verdict} for verdict in verdicts]
-        rows, metrics = self.rated(verdicts)
+        num_runs = max((len(v["prediction"] or ()) for v in verdicts), default=0)
+        rows, grades, metrics = self.rated(verdicts, lowest=[0.0] * max(1, num_runs))
         kept = [records[i] for i in rows]
-        grades = [verdicts[i]["prediction"] for i in rows]
         scores = np.array([np.mean(runs) for runs in grades], dtype=np.float64)
         tables = judges.capability_table(
             {str(i): r["meta"].get("capability", ()) for i, r in enumerate(kept)},

@@ -61,6 +61,11 @@ class MaskScorer(Scorer):
             surplus=found.surplus,
         )
 
+    def reference_answer(self, record: Record) -> dict[str, Any]:
+        """See :meth:`Scorer.reference_answer`."""
+        masks, _ = _references(record)
+        return dict(text="", pred_regions=[dict(kind="mask", rles=masks)])
+
     def totals(self, records: Sequence[Record], verdicts: Sequence[Verdict]) -> Totals:
         """See :meth:`Scorer.totals`; a unit is a mask: its IoU, 1, and its pixels."""
         units, clusters, found = [], [], []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from mmvlm.evaluation.functional.phrase_grounding import (
     recall_table,
     same_phrase,
 )
+from mmvlm.evaluation.functional.written_boxes import written_box
 from mmvlm.registry import SCORERS
 
 from .base import Record, Scorer, Totals, Verdict, clusters_of, mean_percent
@@ -55,6 +56,22 @@ class PhraseGroundingScorer(Scorer):
             prediction=prediction,
             hits=[{str(k): bool(v) for k, v in found.items()} for found in hits],
         )
+
+    def reference_answer(self, record: Record) -> dict[str, Any]:
+        """See :meth:`Scorer.reference_answer`; ``ferret`` reads it in the text."""
+        targets = _targets(record, merge=self.rule != "any")
+        regions = [
+            dict(
+                kind="box", phrase=one.phrase, boxes=list(map(list, one.boxes)), rles=[]
+            )
+            for one in targets
+        ]
+        meta = record["meta"]
+        size = (meta["height"], meta["width"])
+        written = (written_box("ferret", one.boxes[0], size)[3:] for one in targets)
+        names = (one.phrase for one in targets)
+        text = ", ".join(map(" ".join, zip(names, written, strict=True)))
+        return dict(text=text, pred_regions=regions)
 
     def totals(self, records: Sequence[Record], verdicts: Sequence[Verdict]) -> Totals:
         """See :meth:`Scorer.totals`; a phrase is an item of the mean."""

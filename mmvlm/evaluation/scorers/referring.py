@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from mmvlm.evaluation.functional.referring import PROTOCOLS, judge_box
+from mmvlm.evaluation.functional.written_boxes import written_box
 from mmvlm.registry import SCORERS
 
 from .base import MeanScorer, Record, Totals, Verdict, column, percent
@@ -63,6 +64,13 @@ class ReferringScorer(MeanScorer):
             mean_box=float(found.mean),
             upper_bound=float(found.best),
         )
+
+    def reference_answer(self, record: Record) -> dict[str, Any]:
+        """See :meth:`Scorer.reference_answer`; written as the rule reads it."""
+        box, meta = record["reference"], record["meta"]
+        size, expression = (meta["height"], meta["width"]), meta.get("expression", "")
+        text = written_box(self.rule, box, size, expression)
+        return dict(text=text, pred_regions=[dict(kind="box", boxes=[box], rles=[])])
 
     def totals(self, records: Sequence[Record], verdicts: Sequence[Verdict]) -> Totals:
         """See :meth:`Scorer.totals`."""

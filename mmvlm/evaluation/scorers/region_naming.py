@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from mmvlm.evaluation.functional.region_naming import (
     names_region,
@@ -28,6 +28,10 @@ class RegionNamingScorer(MeanScorer):
 
     rules: ClassVar[tuple[str, ...]] = ("ferret",)
     group_keys: ClassVar[tuple[str, ...]] = ("category", "kind")
+
+    def reference_answer(self, record: Record) -> dict[str, Any]:
+        """See :meth:`Scorer.reference_answer`."""
+        return dict(text=record["reference"]["name"].replace("_", " "))
 
     def judge(self, record: Record) -> Verdict:
         """See :meth:`Scorer.judge`."""

@@ -76,7 +76,12 @@ class YesNoScorer(Scorer):
         units = units.reshape(len(records), -1)
         metrics["pooled_f1"] = metrics["f1"]
         metrics["f1"] = float(_mean_f1(units.sum(axis=0)))
-        return Totals(metrics, units, clusters_of(records), _mean_f1)
+        totals = Totals(metrics, units, clusters_of(records), _mean_f1)
+        if lost := len(records) - sum(map(len, subsets.values())):
+            totals.notes["subsets"] = (
+                f"{lost} items of no subset count in pooled_f1 only"
+            )
+        return totals
 
     def _cells(self, record: Record, verdict: Verdict) -> tuple[int, int, int, int]:
         label, predicted = str(record["reference"]).lower(), verdict["prediction"]
