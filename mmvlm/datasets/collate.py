@@ -154,7 +154,22 @@ def _join(
         slot_lens=tuple(length),
         parent=tuple(parents),
         shapes=shapes,
+        extra=_extra(kind, found, ids),
     )
+
+
+def _extra(kind: str, found: list[tuple], ids: tuple[str, ...]) -> dict:
+    """Join the further tensors of the inputs of one kind, which all samples have."""
+    first, own = found[0]
+    for number, other in found:
+        shapes = [{k: t.shape[1:] for k, t in o.extra.items()} for o in (own, other)]
+        if shapes[0] != shapes[1]:
+            raise ValueError(
+                f"sample '{ids[number]}': its inputs of '{kind}' have {shapes[1]} "
+                f"beside them, but those of sample '{ids[first]}' of the same batch "
+                f"have {shapes[0]}. Were they prepared for different models?"
+            )
+    return {name: torch.cat([o.extra[name] for _, o in found]) for name in own.extra}
 
 
 def _values(kind: str, found: list[tuple], ids: tuple[str, ...]) -> tuple:

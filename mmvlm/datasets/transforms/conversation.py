@@ -59,6 +59,8 @@ class EncodeConversation:
         drop_on_mismatch, labels: see :class:`ConversationEncoder`.
     """
 
+    #: The pipeline says which mode it is for.
+    takes_mode = True
     #: Options that prompts without an answer do without.
     only_training = (
         *("max_length", "overflow", "count_pictures"),
@@ -241,12 +243,15 @@ class EncodeConversation:
     def _region_lengths(self, item: dict) -> dict[str, list[int]]:
         """Return, for a model that takes regions, the tokens of each."""
         kinds = {mark.kind for mark in _marked(item["conversation"].turns, "input")}
-        regions = item.get("regions", ())
-        shapes = [region.boxes.xyxy.shape for region in regions]
-        return {
-            kind: [self.context.token_count(InputLayout(kind, s)) for s in shapes]
-            for kind in sorted(kinds.intersection(self.context.modalities))
-        }
+        lengths = {}
+        for kind in sorted(kinds.intersection(self.context.modalities)):
+            prepared = item.get("inputs", {}).get(kind)
+            layouts = getattr(prepared, "layouts", None) or [
+                InputLayout(kind, region.boxes.xyxy.shape)
+                for region in item.get("regions", ())
+            ]
+            lengths[kind] = [self.context.token_count(layout) for layout in layouts]
+        return lengths
 
     def limit(self, encoded: EncodedSample) -> int | None:
         """Return the most tokens that a sample may have; None for any number."""
@@ -322,6 +327,10 @@ def _keep_regions(item: dict, encoded: EncodedSample, kinds: set[str]) -> None:
     if kinds:
         filled = [slot for slot in encoded.slots if slot.modality in kinds]
         item["regions"] = tuple(item["regions"][slot.index] for slot in filled)
+        for kind in kinds & set(item.get("inputs", {})):
+            kept = [slot.index for slot in filled if slot.modality == kind]
+            prepared = item["inputs"][kind].select(kept)
+            item["inputs"] = {**item["inputs"], kind: prepared}
         number = {slot: next(numbers["slot", slot.modality]) for slot in filled}
         encoded.slots = [
             replace(slot, index=number.get(slot, slot.index)) for slot in encoded.slots

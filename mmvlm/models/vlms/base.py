@@ -40,6 +40,7 @@ from mmvlm.structures import (
     VLMBatch,
     VLMDataSample,
 )
+from mmvlm.structures.regions import RegionNeeds
 from mmvlm.text.replies import split_stops, stop_strings
 
 #: Term of the token loss among the counts and denominators of a batch.
@@ -203,6 +204,13 @@ class VisionLanguageModel(PartRouting, BaseModel):
     def modalities(self) -> tuple[str, ...]:
         """Kinds of inputs that may stand in a conversation besides text."""
         return tuple(kind for c in self.connectors.values() for kind in c.fills)
+
+    @property
+    def region_needs(self) -> RegionNeeds | None:
+        """What its parts read of regions; None for a model that takes none."""
+        parts = (*self.connectors.values(), *self.heads.values())
+        needs = [getattr(part, "needs", None) for part in parts]
+        return RegionNeeds.union(one for one in needs if one is not None)
 
     def bind(self, context: Any) -> None:
         """Take tokenizer and stop strings from the run's context.
