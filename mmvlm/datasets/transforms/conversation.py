@@ -37,8 +37,9 @@ class EncodeConversation:
     :class:`WriteRegions`); ``dataset`` and ``index`` for messages. Keys added:
     ``encoded`` (:class:`EncodedSample`; with a template for encoder-decoders what the
     encoder reads, beside ``encoded_answer``, the decoder's), ``truncated_tokens`` (int,
-    tokens that were cut off), ``dropped_labels`` (bool, nothing is trained: the answers
-    are empty or have weight 0, or LLaVA's count failed); in mode ``generate`` also
+    tokens that were cut off), ``dropped_regions`` (int, regions and marks that went
+    with them), ``dropped_labels`` (bool, nothing is trained: the answers are empty or
+    have weight 0, or LLaVA's count failed); in mode ``generate`` also
     ``gt_text`` (str, the answer that was left out; ``None`` without one) and
     ``gt_regions`` (tuple, what heads read in that answer). Changed keys: ``regions``
     holds what fills the slots of regions and ``marked_regions`` what belongs to the
@@ -50,7 +51,9 @@ class EncodeConversation:
             None sets no limit.
         overflow (str): what to do with a longer one. ``error`` stops; ``drop``
             leaves it out, counted; ``truncate_text`` cuts text off its end, never
-            an input's tokens nor those that a head reads.
+            the tokens of a picture or other media. A region or a mark in what is cut
+            goes whole, with what a head would learn there; a sample that is left
+            without any of its marks is left out. Both are counted.
         count_pictures (bool): False lets a picture or other input count as one
             token of ``max_length``, as official codes do that cut ids before
             pictures come in (DenseFusion, LLaVA-HR).
@@ -189,17 +192,20 @@ class EncodeConversation:
         trains = bool((encoded.text.labels != IGNORE_INDEX).any())
         roles = [turn.role for turn in conversation.turns]
         item["dropped_labels"] = not generate and not trains
-        item["truncated_tokens"] = 0
+        item["truncated_tokens"] = item["dropped_regions"] = 0
         if item["dropped_labels"] and "assistant" not in roles:
             raise ValueError(f"{where}: no token would be trained, roles are {roles}.")
         limit = self.limit(encoded)
         if limit is not None and len(encoded) > limit:
-            item["truncated_tokens"] = len(encoded) - limit
-            encoded = self._shorten(encoded, limit, where)
-            if not generate and trains and (encoded.text.labels == IGNORE_INDEX).all():
-                raise SampleDropped(
-                    f"{where}: max_length={limit} leaves no trained token."
-                )
+            whole, media = encoded, {"image", *conversation.media}
+            encoded = self._shorten(whole, limit, where, media)
+            item["truncated_tokens"] = len(whole) - len(encoded)
+            item["dropped_regions"] = _num_places(whole) - _num_places(encoded)
+            lost_all = whole.text.marks and not encoded.text.marks
+            untrained = (encoded.text.labels == IGNORE_INDEX).all()
+            if not generate and trains and (untrained or lost_all):
+                what = "trained token" if untrained else "token that a head reads"
+                raise SampleDropped(f"{where}: max_length={limit} leaves no {what}.")
         item["encoded"] = encoded
         _keep_regions(item, encoded, set(lengths) - {"image", *conversation.media})
         if encoded.answer is not None:
@@ -259,8 +265,10 @@ class EncodeConversation:
             return self.max_length
         return self.max_length + sum(slot.length - 1 for slot in encoded.slots)
 
-    def _shorten(self, encoded: EncodedSample, limit: int, where: str) -> EncodedSample:
-        """Apply the policy to a sample that is too long."""
+    def _shorten(
+        self, encoded: EncodedSample, limit: int, where: str, media: set[str]
+    ) -> EncodedSample:
+        """Apply the policy to a sample that is too long; ``media`` are never cut."""
         total, tokens, lost = len(encoded), Counter(), Counter()
         spans = [(s.modality, s.start, s.start + s.length) for s in encoded.slots]
         before = total - len(encoded.text)
@@ -272,14 +280,15 @@ class EncodeConversation:
         lost = +lost  # the kinds of which any is lost
         if self.overflow == "drop":
             raise SampleDropped(f"{where}: {total} tokens, max_length={limit}.")
-        if self.overflow == "truncate_text" and not lost:
+        if self.overflow == "truncate_text" and not media & set(lost):
             if self.mode == "generate":
                 raise ValueError(
                     f"{where}: a prompt of {total} tokens cannot be cut to "
                     f"max_length={limit}, it would lose the question's end. Raise "
                     "max_length."
                 )
-            return encoded.cut(limit)
+            begun = [start for _, start, stop in spans if start < limit < stop]
+            return encoded.cut(min([limit, *begun]))
         if lost:
             words = ", ".join(f"{n} of {tokens[k]} {k} tokens" for k, n in lost.items())
             raise ValueError(
@@ -304,6 +313,11 @@ def _tried(function: Callable, *values: Any) -> Any:
 def num_tokens(item: dict) -> int:
     """Return the tokens of an encoded sample, both streams counted."""
     return len(item["encoded"]) + len(item.get("encoded_answer", ()))
+
+
+def _num_places(encoded: EncodedSample) -> int:
+    """Return how many slots and marks a sample has."""
+    return len(encoded.slots) + len(encoded.text.marks)
 
 
 def _where(item: dict) -> str:

@@ -298,25 +298,57 @@ def test_template_without_questions_keeps_only_regions_of_answers():
     assert item["regions"] == () and corners(item["marked_regions"]) == [DOG]
 
 
-def test_cut_that_loses_a_slot_or_a_mark_is_refused_as_for_pictures():
+def test_a_cut_takes_regions_and_marks_with_it():
     whole = encoder()(marked_item())["encoded"]
-    last = whole.marks[-1].stop
-    kept = encoder(max_length=last, overflow="truncate_text")(marked_item())
-    assert kept["truncated_tokens"] == len(whole) - last
-    assert places(kept["encoded"]) == places(whole)
-    assert corners(kept["marked_regions"]) == [DOG, CAT, DOG]
+    last, slot = whole.marks[-1].stop, whole.slots[-1]
 
-    slot = whole.slots[-1]
-    for limit, words in (
-        (last - 1, "1 of 3 mask tokens of sample 3 of refs"),
-        (slot.start + 1, "2 of 6 region tokens, 2 of 3 mask tokens of sample 3"),
+    def cut(limit, **options):
+        options = dict(overflow="truncate_text") | options
+        return encoder(max_length=limit, **options)(marked_item())
+
+    kept = cut(last)
+    assert kept["truncated_tokens"] == len(whole) - last
+    assert places(kept["encoded"]) == places(whole) and not kept["dropped_regions"]
+    # The last mask goes with its mark; so do a slot that is cut, and what follows.
+    for limit, length, regions, marked in (
+        (last - 1, whole.marks[-1].start, [DOG, CAT], [DOG, CAT]),
+        (slot.start + 1, slot.start, [DOG], [DOG]),
     ):
-        cut = encoder(max_length=limit, overflow="truncate_text")
-        with pytest.raises(ValueError, match=rf"^max_length={limit} would cut {words}"):
-            cut(marked_item())
-        assert cut.lengths([marked_item()]) == [None]
+        item = cut(limit)
+        slots, marks = places(item["encoded"])
+        assert len(item["encoded"]) == length == len(whole) - item["truncated_tokens"]
+        assert len(slots) == 1 + len(regions) and len(marks) == len(marked)
+        assert corners(item["regions"]) == regions
+        assert corners(item["marked_regions"]) == marked
+        assert item["dropped_regions"] == 5 - len(regions) - len(marked)
+        assert encoder(max_length=limit, overflow="truncate_text").lengths(
+            [marked_item()]
+        ) == [length]
         with pytest.raises(SampleDropped):
-            encoder(max_length=limit, overflow="drop")(marked_item())
+            cut(limit, overflow="drop")
+        with pytest.raises(ValueError, match=f"max_length={limit} would cut"):
+            cut(limit, overflow="error")
+
+
+def test_a_sample_that_loses_all_its_marks_is_left_out():
+    first = encoder()(marked_item())["encoded"].marks[0].start
+
+    with pytest.raises(SampleDropped, match="leaves no token that a head reads"):
+        encoder(max_length=first, overflow="truncate_text")(marked_item())
+
+
+def test_a_cut_selects_the_prepared_regions_too():
+    item = marked_item()
+    boxes = [r.boxes.xyxy.astype(np.float32) for r in item["regions"]]
+    layouts = tuple(InputLayout("region", box.shape) for box in boxes)
+    item["inputs"] = dict(region=SampleInputs.join(boxes, layouts, (0, 0)))
+    slot = encoder()(marked_item())["encoded"].slots[-1]
+
+    item = encoder(max_length=slot.start, overflow="truncate_text")(item)
+
+    prepared = item["inputs"]["region"]
+    assert len(prepared) == len(prepared.parent) == 1
+    assert np.array_equal(prepared.values[0], boxes[0][0])
 
 
 def test_slots_of_every_kind_may_count_as_one_token():
