@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -18,14 +17,6 @@ from mmvlm.structures.regions import RegionInputs, RegionNeeds
 from .base import RegionEncoder, points_of
 from .sampling import COORD_ORDERS, farthest_points, nearest_points, sample_features
 
-#: Patterns of official names to ours.
-OFFICIAL_NAMES = {
-    r"^diff_projector_list\.(\d+)\.": r"difference.\1.",
-    r"^agg_projector_list\.(\d+)\.net\.0\.": r"pair.\1.",
-    r"^agg_projector_list\.(\d+)\.norm\.": r"norm.\1.",
-    r"^flatten_projector\.": "flatten_proj.",
-    r"^dim_projector\.": "out_proj.",
-}
 _POOLERS = ("max", "mean")
 #: Pairs of a point and an anchor whose features are held at once in inference.
 _MAX_PAIRS = 2048
@@ -200,24 +191,6 @@ class FerretSampler(RegionEncoder):
         """Build a miniature for tests."""
         sizes = dict(num_points=16, num_sub_points=(8, 4), num_neighbours=(4, 4))
         return super().tiny(vision_spec, out_width, **sizes)
-
-    @staticmethod
-    def from_official(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Rename official weights, without prefix; convolutions of size 1 are layers.
-
-        Raises:
-            ValueError: for a key that the official module does not have.
-        """
-        renamed = {}
-        for key, tensor in state.items():
-            name = key
-            for official, ours in OFFICIAL_NAMES.items():
-                name = re.sub(official, ours, name)
-            if name == key:
-                raise ValueError(f"'{key}' is no weight of Ferret's sampler.")
-            conv = name.startswith("pair.") and tensor.ndim == 3
-            renamed[name] = tensor[..., 0] if conv else tensor
-        return renamed
 
 
 def _at(values: torch.Tensor, index: torch.Tensor) -> torch.Tensor:

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from mmvlm.export.region_keys import REGION_MODULES
 from mmvlm.models.region_encoders.ferret_sampler import FerretSampler
 from mmvlm.models.region_encoders.mask_mean_pool import MaskMeanPool
 from mmvlm.models.region_encoders.multi_level_roi import MultiLevelRoI
@@ -55,7 +56,7 @@ def sampler_of(golden, pooler):
         for key in golden.files
         if key.startswith(prefix)
     }
-    sampler.load_state_dict(FerretSampler.from_official(state))
+    sampler.load_state_dict(REGION_MODULES["FerretSampler"].to_ours(state))
     return sampler.eval()
 
 
@@ -172,7 +173,7 @@ def test_region_module_is_that_of_gpt4roi(roi):
         num_groups=config["gn_groups"],
     )
     state = {k[3:]: torch.from_numpy(roi[k]) for k in roi.files if k[:3] == "sd/"}
-    module.load_state_dict(state)
+    module.load_state_dict(REGION_MODULES["MultiLevelRoI"].to_ours(state))
     features = VisionFeatures(states, tuple(range(levels)), (grid, grid))
     boxes = [roi[f"boxes_image{image}"] for image in range(len(states[0]))]
     views = np.repeat(np.arange(len(boxes)), [len(one) for one in boxes])
