@@ -29,8 +29,8 @@ class FerretGRITWriter(SceneWriter):
     ``vg_object`` asks what is at a region, ``refexp`` where something is, ``flickr``
     for a caption with boxes, ``objects365`` whether a thing is there, one that is and
     one of a colour that the picture does not have. ``vg_object`` has masks, ``task``
-    and ``form``. A training record has all questions of its part about a picture, a test
-    record has one.
+    and ``form``. A training record has all questions of its part about a picture, a
+    test record has one.
     """
 
     def write(self, split: str, samples: Sequence[SceneSample]) -> list[str]:
