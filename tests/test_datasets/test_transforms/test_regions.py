@@ -191,7 +191,7 @@ def test_written_answers_are_trained_to_the_character(name, template):
     transform = TRANSFORMS.build(dict(type="WriteRegions", codec=codec))
     transform.bind(bound)
     asked = [Text("Who is "), region(DOG), Text(" or "), Text("a cat", "expression")]
-    if template == "plain":
+    if template == "plain" or not codec.writes_coordinates:
         asked = []
     said = [region(CAT, phrase="a cat"), Text(" and "), region(DOG), Text(".")]
     written = transform(dict(conversation=talk(asked, *said)))["conversation"]
@@ -359,6 +359,54 @@ def test_slots_of_every_kind_may_count_as_one_token():
 
     assert len(item["encoded"]) == len(whole)
     assert encoder().lengths([marked_item(), marked_item()]) == [len(whole)] * 2
+
+
+def test_regions_that_the_model_cannot_see_are_refused():
+    def written(codec, taken, rounds=ROUNDS[:1]):
+        transform = TRANSFORMS.build(dict(type="WriteRegions", codec=codec))
+        bound = context(transform.codec)
+        bound.modalities = taken
+        transform.bind(bound)
+        turns = [Turn(("user", "assistant")[n], tuple(r)) for n, r in enumerate(rounds)]
+        return transform(
+            dict(conversation=Conversation(turns, ["a.png"]), dataset="refs", index=3)
+        )
+
+    one = dict(type="RegionTokenCodec", token="<bbox>")
+    with pytest.raises(ValueError, match=r"3 of refs: 1 region.*'<bbox>' alone.*\['im"):
+        written(one, ("image",))
+    with pytest.raises(ValueError, match=r"refs: 1 '<bbox>' in answers.*\(1 there\)"):
+        written(one, ("image", "region"), ROUNDS[:2])
+    # With coordinates, or with a token of their own for answers, all is well.
+    for codec, taken in ((dict(type="FerretCodec"), ("image",)), (BBOX, ("region",))):
+        assert len(written(codec, taken, ROUNDS[:2])["regions"]) == 1
+
+
+def test_regions_of_an_image_that_is_not_shown_are_refused():
+    item = encoder()(marked_item())
+    boxes = [r.boxes.xyxy.astype(np.float32) for r in item["regions"]]
+    layouts = tuple(InputLayout("region", box.shape) for box in boxes)
+    item["views"] = [np.zeros((1, 3, 4, 4), np.uint8)]
+    item["inputs"] = dict(region=SampleInputs.join(boxes, layouts, (0, 1)))
+    packed = TRANSFORMS.build(dict(type="PackVLMInputs"))(item)
+
+    with pytest.raises(
+        ValueError, match=r"'s': an input of 'region' .* image 1.* 1 im"
+    ):
+        collate_flat([packed])
+
+
+def test_regions_and_slots_that_differ_in_number_are_refused():
+    item = encoder()(marked_item())
+    boxes = [r.boxes.xyxy.astype(np.float32) for r in item["regions"][:1]]
+    layouts = (InputLayout("region", boxes[0].shape),)
+    item["views"] = [np.zeros((1, 3, 4, 4), np.uint8)]
+    item["inputs"] = dict(region=SampleInputs.join(boxes, layouts, (0,)))
+
+    with pytest.raises(
+        ValueError, match=r"sample 's': 2 slots for 'region' .* 1 inputs"
+    ):
+        TRANSFORMS.build(dict(type="PackVLMInputs"))(item)
 
 
 def test_marks_and_slots_of_joined_samples_point_at_their_tokens():
