@@ -58,6 +58,10 @@ class FerretSampler(RegionEncoder):
     """
 
     one_layer = True
+    #: What ``--tiny`` makes of it.
+    tiny_fields = dict(  # noqa: RUF012
+        num_points=32, num_sub_points=(8, 4), num_neighbours=(4, 4)
+    )
 
     def __init__(
         self,

@@ -37,6 +37,9 @@ class MaskExtractor(RegionEncoder):
         sum(D_l*h + h) + h*Dl + Dl + p*p*h + h + h*h + h + h*Dl + Dl.
     """
 
+    #: What ``--tiny`` makes of it.
+    tiny_fields = dict(mask_side=16, place_side=8, hidden_width=32)  # noqa: RUF012
+
     def __init__(
         self,
         *,

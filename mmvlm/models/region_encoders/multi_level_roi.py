@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from mmvlm.registry import MODELS
 from mmvlm.structures import VisionFeatures
-from mmvlm.structures.regions import RegionInputs, RegionNeeds
+from mmvlm.structures.regions import RegionInputs
 
 from .base import RegionEncoder
 
@@ -190,7 +190,8 @@ class MultiLevelRoI(RegionEncoder):
     """
 
     default_layers = (-11, -8, -5, -2)
-    needs = RegionNeeds()
+    #: What ``--tiny`` makes of it.
+    tiny_fields = dict(roi_size=4, hidden_width=32, num_groups=4)  # noqa: RUF012
 
     def __init__(
         self,

@@ -21,6 +21,7 @@ from mmvlm.models.utils.assembly import (
     build_preprocessor,
     check_read,
     encoder_of,
+    untouched,
 )
 from mmvlm.models.utils.feed import Feed
 from mmvlm.models.utils.freezing import freeze_part, num_elements, rest_frozen
@@ -391,8 +392,9 @@ class VisionLanguageModel(PartRouting, BaseModel):
         if not text.num_targets:
             read = hidden
         terms = {TEXT_TERM: LossTerm(self._token_loss(read, text), text.num_targets)}
-        weights = {TEXT_TERM: 1.0}
-        touched = 0
+        weights, touched = {TEXT_TERM: 1.0}, 0
+        if not hidden.requires_grad:  # no part that learns was reached: no region, say
+            touched = sum(map(untouched, self.connectors.values()))
         for number, (name, head) in enumerate(heads.items(), 1):
             weights.update(head.weights)
             counts = head.counts(inputs)

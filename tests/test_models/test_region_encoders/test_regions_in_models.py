@@ -163,6 +163,22 @@ def test_weights_learn_and_batches_without_regions_touch_them(bound):
     model.zero_grad()
 
 
+def test_a_region_encoder_that_learns_alone_goes_on_without_regions(bound):
+    _, model, processor = bound
+    trained = [name for name, w in model.named_parameters() if w.requires_grad]
+    model.touch_all_parts = False
+    model.requires_grad_(False)
+    model.region_encoder.requires_grad_(True)
+
+    batch = batch_of(model, processor, talks()[:1], "train")["inputs"]
+    model.loss(batch)["loss"].backward()
+
+    assert all(w.grad is not None for w in model.region_encoder.parameters())
+    for name, weight in model.named_parameters():
+        weight.requires_grad_(name in trained)
+    model.zero_grad()
+
+
 def test_replies_come_batched_as_alone(bound):
     _, model, processor = bound
     batch = batch_of(model, processor, talks())
