@@ -18,6 +18,7 @@ from mmvlm.models.region_encoders.sampling import (
 )
 from mmvlm.structures import VisionEncoderSpec, VisionFeatures
 from mmvlm.structures.regions import RegionInputs
+from mmvlm.text.codecs.region_token import inline_boxes
 
 pytestmark = pytest.mark.golden
 
@@ -196,3 +197,9 @@ def test_region_module_is_that_of_gpt4roi(roi):
         torch.testing.assert_close(cells, wanted, atol=1e-4, rtol=0)
     last = torch.from_numpy(roi[f"fused_level{levels - 1}"])
     torch.testing.assert_close(seen["fused"][-1], last, atol=1e-4, rtol=0)
+
+
+def test_boxes_in_texts_are_those_of_gpt4roi(roi):
+    case = json.loads(str(roi["str2spi_json"]))
+
+    assert inline_boxes(case["text"]) == case["boxes"]
