@@ -219,15 +219,21 @@ def test_added_part_trains(path, workspace):
 
 def has_contract(block):
     """Heads, encoders and transforms are tested by what is trained with them."""
-    rooms = ("connectors", "fusers", "adapters")
+    rooms = ("connectors", "fusers", "adapters", "region_encoders")
     return block.kind == "python" and block.path.split("/")[-2] in rooms
 
 
 CONTRACTS = """
 import mmvlm.models
 from mmvlm.testing import adapter_contract as a, connector_contract as c
-classes = a.adapter_classes() | c.connector_classes() | c.fuser_cases()
-checks = a.ADAPTER_CHECKS if NAME.endswith("Adapter") else c.CONNECTOR_CHECKS
+from mmvlm.testing import region_contract as r
+for classes, checks in (
+    (a.adapter_classes(), a.ADAPTER_CHECKS),
+    (c.connector_classes() | c.fuser_cases(), c.CONNECTOR_CHECKS),
+    (r.region_classes(), r.REGION_CHECKS),
+):
+    if NAME in classes:
+        break
 for check in checks.values():
     check(classes[NAME])
 """

@@ -36,6 +36,13 @@ def workspace(tmp_path_factory):
         seed=0,
         formats=tuple(SCENE_WRITERS.module_dict),
     )
+    make_tiny_scenes(
+        str(folder / "data" / "tiny_scenes_tangled"),
+        num_train=60,
+        num_test=NUM_TEST,
+        formats=("llava", "ferret_grit"),
+        style="tangled",
+    )
     return folder
 
 

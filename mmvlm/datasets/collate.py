@@ -86,9 +86,9 @@ def _flat(samples: list[dict]) -> VLMBatch:
         kind for one in packed for kind, own in one["inputs"].items() if len(own)
     )
     inputs = {kind: _join(kind, packed, prompts, starts, ids) for kind in kinds}
-    for entry in inputs.values():
+    for kind, entry in inputs.items():
         if entry.parent:
-            entry.parent = _parents(entry, inputs.get("image"))
+            entry.parent = _parents(kind, entry, inputs.get("image"), ids)
     filled = [e.slot_index.numpy() for e in inputs.values() if e.slot_lens]
     filled = np.concatenate([np.zeros(0, np.int64), *filled])
     flat_ids = np.concatenate([sample.input_ids for sample in prompts])
@@ -154,7 +154,22 @@ def _join(
         slot_lens=tuple(length),
         parent=tuple(parents),
         shapes=shapes,
+        extra=_extra(kind, found, ids),
     )
+
+
+def _extra(kind: str, found: list[tuple], ids: tuple[str, ...]) -> dict:
+    """Join the further tensors of the inputs of one kind, which all samples have."""
+    first, own = found[0]
+    for number, other in found:
+        shapes = [{k: t.shape[1:] for k, t in o.extra.items()} for o in (own, other)]
+        if shapes[0] != shapes[1]:
+            raise ValueError(
+                f"sample '{ids[number]}': its inputs of '{kind}' have {shapes[1]} "
+                f"beside them, but those of sample '{ids[first]}' of the same batch "
+                f"have {shapes[0]}. Were they prepared for different models?"
+            )
+    return {name: torch.cat([o.extra[name] for _, o in found]) for name in own.extra}
 
 
 def _values(kind: str, found: list[tuple], ids: tuple[str, ...]) -> tuple:
@@ -178,9 +193,22 @@ def _values(kind: str, found: list[tuple], ids: tuple[str, ...]) -> tuple:
     return torch.cat(stacked), ()
 
 
-def _parents(entry: Inputs, images: Inputs | None) -> tuple[int, ...]:
-    """Turn (sample, image of the sample) into images of the batch."""
+def _parents(
+    kind: str, entry: Inputs, images: Inputs | None, ids: tuple[str, ...]
+) -> tuple[int, ...]:
+    """Turn (sample, image of the sample) into images of the batch.
+
+    Raises:
+        ValueError: naming the sample, for an image that it does not show.
+    """
     owner = () if images is None else images.owner
+    for sample, number in entry.parent:
+        shown = owner.count(sample)
+        if not 0 <= number < shown:
+            raise ValueError(
+                f"sample '{ids[sample]}': an input of '{kind}' belongs to its image "
+                f"{number}, but it shows {shown} image(s)."
+            )
     return tuple(owner.index(sample) + number for sample, number in entry.parent)
 
 

@@ -17,6 +17,7 @@ from mmvlm.registry import (
     TRANSFORMS,
 )
 from mmvlm.structures import Conversation, TokenCount, ViewLayout, VisionEncoderSpec
+from mmvlm.structures.regions import RegionNeeds
 from mmvlm.text.decoding import Decoded, decode
 from mmvlm.text.vocabulary import add_new_tokens, check_vocabulary
 
@@ -63,6 +64,8 @@ class VLMProcessor:
         asked_views (ViewLayout | None): layout of a picture as the connector asks for
             it; view transforms that can follow the connector read it.
         modalities (Sequence[str]): what the model takes besides text.
+        region_needs (RegionNeeds | None): what its region encoders read; None for a
+            model without.
 
     Raises:
         ValueError: for ``steps`` beside what would make them.
@@ -86,6 +89,7 @@ class VLMProcessor:
         steps: dict[str, Sequence[dict]] | None = None,
         asked_views: ViewLayout | None = None,
         modalities: Sequence[str] = ("image",),
+        region_needs: RegionNeeds | None = None,
     ) -> None:
         if steps is None:
             encode = dict(max_length=max_length, overflow=overflow)
@@ -94,6 +98,7 @@ class VLMProcessor:
                 *([] if views is None else [views]),
                 *transforms,
                 dict(write_regions or {}, type="WriteRegions", codec=codec),
+                *([] if codec is None else [dict(type="PrepareRegions")]),
                 dict(encode_conversation or {}, type="EncodeConversation", **encode),
                 dict(type="PackVLMInputs"),
             ]
@@ -117,6 +122,7 @@ class VLMProcessor:
         #: Facts of all encoders by kind of input; see :meth:`bind`.
         self.specs: dict[str, VisionEncoderSpec] = {}
         self.asked_views, self.modalities = asked_views, tuple(modalities)
+        self.region_needs = region_needs
         #: Whether readers without a pipeline take the steps (see with_pipeline).
         self.gives_steps = False
         self._pipelines: dict[str, Compose] = {}
@@ -165,8 +171,8 @@ class VLMProcessor:
         Args:
             model (torch.nn.Module): offers ``vision_spec``, ``token_count``,
                 ``asked_views`` (all None without pictures), ``specs`` (of all
-                encoders) and ``modalities``; its language model's ``new_tokens`` are
-                added to the tokenizer.
+                encoders), ``modalities`` and ``region_needs``; its language model's
+                ``new_tokens`` are added to the tokenizer.
 
         Returns:
             VLMProcessor: itself.
@@ -184,6 +190,7 @@ class VLMProcessor:
         self.token_count = getattr(model, "token_count", None)
         self.asked_views = getattr(model, "asked_views", None)
         self.modalities = tuple(getattr(model, "modalities", ("image",)))
+        self.region_needs = getattr(model, "region_needs", None)
         self._pipelines = {}
         return self
 
@@ -287,7 +294,7 @@ def steps_for(steps: Sequence[Any], mode: str) -> list[Any]:
         if isinstance(step, dict) and mode == "generate":
             idle = getattr(kind, "only_training", ())
             step = {key: value for key, value in step.items() if key not in idle}
-        if kind is EncodeConversation and isinstance(step, dict):
+        if getattr(kind, "takes_mode", False) and isinstance(step, dict):
             step = dict(step, mode=mode)
         if mode == "train" or not getattr(kind, "augments", False):
             result.append(step)

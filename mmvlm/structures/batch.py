@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ class _Tensors:
 
     def map(self, function: Callable[[torch.Tensor], torch.Tensor]) -> Any:
         """Return a copy with ``function`` applied to every tensor."""
-        return dataclasses.replace(
+        return replace(
             self,
             **{
                 f.name: _mapped(getattr(self, f.name), function)
@@ -111,6 +111,7 @@ class Inputs(_Tensors):
         - ``values``: (N, ...), N entries of one shape; (E,), all elements one after
           the other, when ``shapes`` says how they are split
         - ``slot_index``: (S,), int64, flat positions that they fill, input after input
+        - ``extra[name]``: (N, ...), further tensors with one row per input
 
     Args:
         owner (tuple[int, ...]): which sample each input belongs to.
@@ -129,6 +130,7 @@ class Inputs(_Tensors):
     slot_lens: tuple[int, ...] = ()
     parent: tuple[int, ...] = ()
     shapes: tuple[tuple[int, ...], ...] = ()
+    extra: dict[str, torch.Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.owner)
@@ -184,7 +186,8 @@ class Inputs(_Tensors):
             for value in [getattr(self, name)]
         }
         values = torch.stack([entries[r] for r in rows]) if rows else self.values[:0]
-        return Inputs(values, slot_index=index, **picked)
+        extra = {name: tensor[list(numbers)] for name, tensor in self.extra.items()}
+        return Inputs(values, slot_index=index, extra=extra, **picked)
 
 
 @dataclass
@@ -198,15 +201,30 @@ class SampleInputs:
         parent (tuple[int, ...]): which image of the sample each input belongs to;
             empty for those that stand alone.
         fills_slots (bool): whether each of them has a slot in the text.
+        extra (dict[str, torch.Tensor]): further tensors with one row per input.
     """
 
     values: torch.Tensor | list[torch.Tensor]
     layouts: tuple = ()
     parent: tuple[int, ...] = ()
     fills_slots: bool = True
+    extra: dict[str, torch.Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.layouts)
+
+    def select(self, numbers: Sequence[int]) -> SampleInputs:
+        """Return some inputs, of one view each, in another order."""
+        rows = list(numbers)
+        values = self.values
+        picked = values[rows] if torch.is_tensor(values) else [values[n] for n in rows]
+        return replace(
+            self,
+            values=picked,
+            layouts=tuple(self.layouts[n] for n in rows),
+            parent=tuple(self.parent[n] for n in rows) if self.parent else (),
+            extra={name: tensor[rows] for name, tensor in self.extra.items()},
+        )
 
     @classmethod
     def join(cls, arrays: Sequence[np.ndarray], *args: Any, **kwargs: Any) -> Any:
@@ -230,6 +248,12 @@ class SampleInputs:
                 f"sample '{sample_id}': {len(numbers)} slots for '{kind}' (inputs "
                 f"{numbers}) in the text, but {len(expected)} inputs."
             )
+        for name, tensor in self.extra.items():
+            if len(tensor) != len(self):
+                raise ValueError(
+                    f"sample '{sample_id}': {len(tensor)} rows of '{name}' for "
+                    f"{len(self)} inputs of '{kind}'."
+                )
         views = sum(getattr(layout, "num_views", 1) for layout in self.layouts)
         if views != len(self.values):
             raise ValueError(

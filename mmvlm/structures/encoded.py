@@ -77,9 +77,9 @@ class EncodedSample:
         return self if self.answer is None else self.answer
 
     def cut(self, length: int) -> EncodedSample:
-        """Return the sample without the tokens, and marks, behind the first ``length``.
+        """Return the sample without the tokens behind the first ``length``.
 
-        A mark of which any token is cut off goes too.
+        Slots and marks that do not lie wholly among these are gone.
         """
         if self.answer is not None:
             rest = max(0, length - len(self.input_ids))
@@ -88,7 +88,8 @@ class EncodedSample:
             self,
             input_ids=np.ascontiguousarray(self.input_ids[:length]),
             labels=np.ascontiguousarray(self.labels[:length]),
-            marks=[mark for mark in self.marks if mark.stop <= length],
+            slots=[one for one in self.slots if one.start + one.length <= length],
+            marks=[one for one in self.marks if one.stop <= length],
         )
 
     def split(self) -> tuple[EncodedSample, EncodedSample]:

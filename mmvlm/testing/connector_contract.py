@@ -37,12 +37,16 @@ _WIDTH = 48
 
 
 def connector_classes() -> dict[str, type[Connector]]:
-    """All registered connectors of views by name, also those of the current test."""
+    """All registered connectors of views by name, also those of the current test.
+
+    Region encoders have a suite of their own.
+    """
     return {
         name: cls
         for name, cls in MODELS.module_dict.items()
         if isinstance(cls, type)
         and issubclass(cls, Connector)
+        and "region" not in cls.fills
         and not getattr(cls, "native_resolution", False)
     }
 

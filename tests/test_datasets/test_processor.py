@@ -123,7 +123,7 @@ def test_readers_without_a_pipeline_take_the_steps(tmp_path):
 
     filled = with_pipeline(mixture, processor, "generate")
 
-    assert [len(d["pipeline"]) for d in filled["datasets"]] == [5, 1]
+    assert [len(d["pipeline"]) for d in filled["datasets"]] == [6, 1]
     assert "pipeline" not in filled and "pipeline" not in reader
     data = DATASETS.build(filled)
     data.bind(processor)

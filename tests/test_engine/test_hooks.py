@@ -57,9 +57,10 @@ def fake_runner():
     return SimpleNamespace(train_dataloader=loader, logger=Logger())
 
 
-def batch_of(num_bad, cut=0, untrained=False, turns=0):
+def batch_of(num_bad, cut=0, untrained=False, turns=0, regions=0):
     bad = [BadRecord("fake", i, f"id{i}", "a.png", "is cut") for i in range(num_bad)]
     facts = dict(dataset="fake", truncated_tokens=cut, dropped_labels=untrained)
+    facts["dropped_regions"] = regions
     facts["meta"] = dict(dropped_turns=turns) if turns else {}
     return dict(data_samples=[SimpleNamespace(metainfo=facts)], bad_records=bad)
 
@@ -68,7 +69,9 @@ def test_bad_and_cut_samples_are_reported_at_the_end_and_after_a_resume():
     runner, hook = fake_runner(), BadSamplesHook()
     hook.before_train(runner)
 
-    hook.after_train_iter(runner, 0, [batch_of(1, cut=7), batch_of(0, cut=2)])
+    hook.after_train_iter(
+        runner, 0, [batch_of(1, cut=7), batch_of(0, cut=2, regions=3)]
+    )
     resumed = BadSamplesHook()
     resumed.load_state_dict(hook.state_dict())
     resumed.before_train(runner)
@@ -77,7 +80,7 @@ def test_bad_and_cut_samples_are_reported_at_the_end_and_after_a_resume():
     first, second = runner.logger.lines
     assert first.startswith("[before the resume] Bad samples: of 3 seen")
     assert "id 'id0', a.png): is cut" in first
-    assert "Truncated: fake: 2 samples, 9 tokens cut." in first
+    assert "fake: 2 samples, 9 tokens and 3 regions cut." in first
     assert second == "Bad samples: none of 0."
 
 

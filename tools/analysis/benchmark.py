@@ -28,6 +28,7 @@ COMMANDS = {
     "image": ("benchmarks.image", "a JPEG file to pixels, against LLaVA's"),
     "memory": ("benchmarks.memory", "a training process over many steps"),
     "score": ("benchmarks.scoring", "ten-answer scores and their interval"),
+    "regions": ("benchmarks.regions", "regions in: the sampler, and what is sent"),
     "step": ("benchmarks.step", "training step against LLaVA's"),
     "tokenize": ("benchmarks.encoding", "a record to ids and labels"),
 }

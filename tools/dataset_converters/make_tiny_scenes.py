@@ -22,7 +22,8 @@ def parse_args(argv=None):
     parser.add_argument(
         "--style",
         default="plain",
-        help="plain: large print; fine: half of it small (default: plain)",
+        help="plain: large print; fine: half of it small; tangled: two things in "
+        "every box (default: plain)",
     )
     parser.add_argument(
         "--benchmarks",

@@ -40,8 +40,9 @@ def make_tiny_scenes(
         formats (tuple[str, ...]): names in ``SCENE_WRITERS``.
         image_format (str): ``png`` or ``jpg``.
         chat_template (str): the tokenizer holds its special tokens.
-        style (str): ``plain`` (one to three large objects, 48 pixels) or ``fine``
-            (half of the writing small, drawn at twice the size).
+        style (str): ``plain`` (one to three large objects, 48 pixels), ``fine``
+            (half of the writing small, drawn at twice the size) or ``tangled`` (two
+            things in every box, 96 pixels).
 
     Returns:
         dict: what was written; also in ``tiny_scenes.json``, which is written last.
@@ -118,9 +119,12 @@ def maker_of(folder: str, file: str = "") -> str | None:
         file (str): name of an annotation file in it.
     """
     name = os.path.basename(os.path.normpath(folder))
-    if name not in ("tiny_scenes", "tiny_scenes_fine"):
+    if name not in ("tiny_scenes", "tiny_scenes_fine", "tiny_scenes_tangled"):
         return None
     options = ["--style fine --num 24000 --num-test 2000"] * name.endswith("fine")
+    if name.endswith("tangled"):
+        options = ["--style tangled --num 24000 --num-test 1000"]
+        options.append("--format llava refcoco ferret_grit")
     if "modalities" in file:
         options.append("--format llava densefusion modalities")
     script = "python tools/dataset_converters/make_tiny_scenes.py"

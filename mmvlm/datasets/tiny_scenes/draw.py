@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 
@@ -15,6 +17,8 @@ _ZOOM = 4
 _NOISE = 5.0
 #: Standard deviation of a training digit's warp, of 40 pixels.
 _WOBBLE = 1.0
+#: Thickness of a ring and a stroke, of the box's shorter side.
+_RING, _STROKE = 0.22, 0.3
 
 
 def render(scene: Scene) -> np.ndarray:
@@ -28,7 +32,7 @@ def render(scene: Scene) -> np.ndarray:
     canvas[:] = scene.background
     for item in scene.objects:
         x1, y1, x2, y2 = item.box
-        alpha = _MASKS[item.kind](item)[..., None]
+        alpha = opacity(item)[..., None]
         colour = np.array(ALL_COLOURS[item.colour], np.float32) * rng.uniform(0.85, 1.0)
         area = canvas[y1:y2, x1:x2]
         area += alpha * (colour - area)
@@ -37,8 +41,12 @@ def render(scene: Scene) -> np.ndarray:
 
 
 def opacity(item: SceneObject) -> np.ndarray:
-    """Return how much of each pixel of its box an object covers: (h, w), 0-1."""
-    return _MASKS[item.kind](item)
+    """Return how much of each pixel of its box an object shows: (h, w), 0-1."""
+    alpha = _MASKS[item.kind](item)
+    if item.covered_by:
+        over = replace(item, kind="shape", name=item.covered_by, partner="")
+        alpha = alpha * (1 - _shape_mask(over))
+    return alpha
 
 
 def _shape_mask(item: SceneObject) -> np.ndarray:
@@ -53,6 +61,13 @@ def _shape_mask(item: SceneObject) -> np.ndarray:
     elif item.name == "triangle":
         corners = np.array([[w // 2, 0], [w - 1, h - 1], [0, h - 1]], np.int32)
         cv2.fillPoly(big, [corners], 255)
+    elif item.name == "ring":
+        centre, thick = (w // 2, h // 2), round(min(w, h) * _RING)
+        axes = (w // 2 - thick // 2, h // 2 - thick // 2)
+        cv2.ellipse(big, centre, axes, 0, 0, 360, 255, thick)
+    elif item.name == "stroke":
+        # Clipped corners keep it inside, and its ends fill the box's.
+        cv2.line(big, (0, 0), (w - 1, h - 1), 255, round(min(w, h) * _STROKE))
     else:
         bar_w, bar_h = round(w * 0.32), round(h * 0.32)
         big[:, (w - bar_w) // 2 : (w + bar_w) // 2] = 255

@@ -17,6 +17,8 @@ SHAPES = ("circle", "square", "triangle", "cross")
 DIGITS = tuple("0123456789")
 WORDS = ("cat", "dog", "sun", "car", "bus", "key", "box", "hat", "pen", "map")
 NAMES: dict[str, tuple[str, ...]] = {"shape": SHAPES, "digit": DIGITS, "word": WORDS}
+#: Of a tangle: shapes that lie below, and those that may lie over a shape or a word.
+LOWER_SHAPES, UPPER_SHAPES = ("circle", "square"), ("cross", "ring", "stroke")
 
 _MARGIN = 1
 #: Largest rotation in degrees and shear of digits, and their ink. Training varies
@@ -44,6 +46,7 @@ class SceneObject:
         ink (float): how dark, and so how thick, a digit is written.
         wobble (int): seed of the smooth warp of a digit; -1 for none.
         small (bool): a digit or word in small print.
+        partner (str): what shares its box, in a tangle; empty elsewhere.
     """
 
     kind: Kind
@@ -57,6 +60,12 @@ class SceneObject:
     ink: float = 1.0
     wobble: int = -1
     small: bool = False
+    partner: str = ""
+
+    @property
+    def covered_by(self) -> str:
+        """The shape that lies over it in its box; empty for none."""
+        return self.partner if self.partner in UPPER_SHAPES else ""
 
     @property
     def label(self) -> str:
@@ -94,7 +103,8 @@ class Scene:
     """Objects, each of its own colour and cell, in reading order.
 
     Args:
-        objects (tuple[SceneObject, ...]): in reading order.
+        objects (tuple[SceneObject, ...]): in reading order; of a tangle the lower one
+            first.
         background (tuple[int, int, int]): RGB.
         noise_seed (int): seed of the pixel noise.
         style (SceneStyle): of the world that the scene belongs to.
@@ -132,7 +142,12 @@ def _draw_share(shares: dict, rng: np.random.Generator):
 
 
 def _extent(
-    kind: str, source: int, stretch: float, small: bool, rng: np.random.Generator
+    kind: str,
+    source: int,
+    stretch: float,
+    small: bool,
+    rng: np.random.Generator,
+    sides: tuple[int, int] = PLAIN.shape_sides,
 ) -> tuple[int, int]:
     """Draw width and height in pixels of an object.
 
@@ -150,7 +165,7 @@ def _extent(
             min(max(width, 4), 11) if small else min(max(width, 7), 21),
             height,
         )
-    side = int(rng.integers(12, 19))
+    side = int(rng.integers(*sides))
     return side, side
 
 
@@ -186,11 +201,17 @@ def sample_scene(
     count = _draw_share(style.count_shares, rng)
     positions = style.positions
     cells = sorted(rng.permutation(len(positions))[:count].tolist())
-    colours = rng.permutation(tuple(style.colours))[:count].tolist()
-    objects = tuple(
-        _sample_object(positions[cell], colour, split, style, rng)
-        for cell, colour in zip(cells, colours, strict=True)
-    )
+    each = 2 if style.tangled else 1
+    colours = rng.permutation(tuple(style.colours))[: each * count].tolist()
+    if style.tangled:
+        pairs = zip(cells, colours[::2], colours[1::2], strict=True)
+        tangles = [_sample_tangle(positions[c], pair, style, rng) for c, *pair in pairs]
+        objects = tuple(item for tangle in tangles for item in tangle)
+    else:
+        objects = tuple(
+            _sample_object(positions[cell], colour, split, style, rng)
+            for cell, colour in zip(cells, colours, strict=True)
+        )
     shade = int(rng.integers(0, 60))
     background = tuple(
         int(np.clip(shade + rng.integers(-12, 13), 0, 80)) for _ in "rgb"
@@ -232,4 +253,20 @@ def _sample_object(
         box=_place(position, width, height, style, rng),
         small=small,
         **drawing,
+    )
+
+
+def _sample_tangle(
+    position: str, colours: list[str], style: SceneStyle, rng: np.random.Generator
+) -> tuple[SceneObject, SceneObject]:
+    """Draw two things that fill one box of a cell, the lower one first."""
+    kind = _draw_share(style.kind_shares, rng)
+    lower = pick(LOWER_SHAPES if kind == "shape" else NAMES[kind], rng)
+    upper = pick(UPPER_SHAPES if kind == "shape" else ("stroke",), rng)
+    extent = _extent(kind, -1, 1.0, False, rng, style.shape_sides)
+    width, height = (style.scale * side for side in extent)
+    box = _place(position, width, height, style, rng)
+    return (
+        SceneObject(kind, lower, colours[0], position, box, partner=upper),
+        SceneObject("shape", upper, colours[1], position, box, partner=lower),
     )

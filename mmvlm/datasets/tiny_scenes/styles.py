@@ -32,6 +32,10 @@ class SceneStyle:
         kind_shares (Mapping): kind of object to probability.
         small_share (float): of digits and words that are in small print.
         scale (int): how many times larger everything is drawn.
+        shape_sides (tuple[int, int]): smallest side of a shape before scaling, and
+            one more than the largest.
+        tangled (bool): an occupied cell holds two things that share one box, one drawn
+            over the other; ``count_shares`` counts such pairs.
         box_step (int): boxes are written in percent, in steps of this much.
         phrase_step (int): the same in the phrases that the vision tower learns.
         turns (int): questions per training picture.
@@ -48,6 +52,8 @@ class SceneStyle:
     kind_shares: Mapping[str, float]
     small_share: float = 0.0
     scale: int = 1
+    shape_sides: tuple[int, int] = (12, 19)
+    tangled: bool = False
     box_step: int = 4
     phrase_step: int = 4
     turns: int = 6
@@ -102,7 +108,23 @@ FINE = SceneStyle(
         fine=("small-digit", "small-word", "pointing", "count"),
     ),
 )
-STYLES = {style.name: style for style in (PLAIN, FINE)}
+#: Two things share every box, ring and disc, cross and square, word and stroke: boxes
+#: and coordinates cannot tell them apart, masks can. For a grid of 8 x 8 patches.
+TANGLED = SceneStyle(
+    name="tangled",
+    size=96,
+    rows=("top", "bottom"),
+    columns=("left", "right"),
+    colours=tuple(COLOURS),
+    count_shares={1: 0.4, 2: 0.6},
+    kind_shares={"shape": 0.7, "word": 0.3},
+    scale=2,
+    shape_sides=(18, 23),
+    tangled=True,
+    box_step=4,
+    phrase_step=12,
+)
+STYLES = {style.name: style for style in (PLAIN, FINE, TANGLED)}
 #: Quarters of a plain picture in reading order.
 POSITIONS = PLAIN.positions
 

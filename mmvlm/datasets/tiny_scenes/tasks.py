@@ -8,8 +8,18 @@ from itertools import permutations
 
 import numpy as np
 
-from .scene import DIGITS, NAMES, SHAPES, WORDS, Scene, SceneObject, pick
-from .styles import COLOURS, FINE, PLAIN, SceneStyle
+from .scene import (
+    DIGITS,
+    LOWER_SHAPES,
+    NAMES,
+    SHAPES,
+    UPPER_SHAPES,
+    WORDS,
+    Scene,
+    SceneObject,
+    pick,
+)
+from .styles import COLOURS, FINE, PLAIN, TANGLED, SceneStyle
 
 _CAPTION_WORDINGS = ("Describe the picture.", "What does the picture show?")
 _YES_NO = ("yes", "no")
@@ -40,6 +50,12 @@ STYLE_FORMS: dict[str, _Forms] = {
         **{key: FORMS[key] for key in FORMS if key != "caption"},
         "small-digit": {"digit": DIGITS},
         "small-word": {"word": WORDS},
+    },
+    TANGLED.name: {
+        "existence": FORMS["existence"],
+        "shape": {"shape": (*LOWER_SHAPES, *UPPER_SHAPES)},
+        "word": FORMS["word"],
+        "pointing": FORMS["pointing"],
     },
 }
 
@@ -129,10 +145,10 @@ def _ways_to_find(item: SceneObject) -> list[Question]:
         return Question("finding", "finding", text, answer)
 
     place = item.position
-    return [
-        ask(f"Where is the {item.reference}?", f"{item.reference} at the {place}"),
-        ask(f"What is at the {place}?", f"{place}: a {item.phrase}"),
-    ]
+    where = f"Where is the {item.reference}?", f"{item.reference} at the {place}"
+    what = f"What is at the {place}?", f"{place}: a {item.phrase}"
+    # Of a tangle two things are there.
+    return [ask(*where)] if item.partner else [ask(*where), ask(*what)]
 
 
 def _name_all(objects: Sequence[SceneObject]) -> str:
@@ -146,6 +162,8 @@ def _caption(scene: Scene, rng: np.random.Generator) -> Iterator[Question]:
 
 def _existence(scene: Scene, rng: np.random.Generator) -> Iterator[Question]:
     things = {*SHAPES, "digit", "word"}
+    if scene.style.tangled:
+        things = {*LOWER_SHAPES, *UPPER_SHAPES, "word"}
     there = {o.thing for o in scene.objects}
     for answer, names in (("yes", there), ("no", things - there)):
         if names:  # a crowded picture may have everything

@@ -37,22 +37,23 @@ class EncodeConversation:
     :class:`WriteRegions`); ``dataset`` and ``index`` for messages. Keys added:
     ``encoded`` (:class:`EncodedSample`; with a template for encoder-decoders what the
     encoder reads, beside ``encoded_answer``, the decoder's), ``truncated_tokens`` (int,
-    tokens that were cut off), ``dropped_marks`` (int, tokens among them that a head
-    reads, whose regions go with them), ``dropped_labels`` (bool, nothing is trained:
-    the answers are empty or have weight 0, or LLaVA's count failed); in mode
-    ``generate`` also ``gt_text`` (str, the answer that was left out; ``None`` without
-    one) and ``gt_regions`` (tuple, what heads read in that answer). Changed keys:
-    ``regions`` holds what fills the slots of regions and ``marked_regions`` what
-    belongs to the marks, in their order (indices of slots and marks count by kind); for
-    a model that takes no regions, ``regions`` stays.
+    tokens that were cut off), ``dropped_regions`` (int, regions and marks that went
+    with them), ``dropped_labels`` (bool, nothing is trained: the answers are empty or
+    have weight 0, or LLaVA's count failed); in mode ``generate`` also
+    ``gt_text`` (str, the answer that was left out; ``None`` without one) and
+    ``gt_regions`` (tuple, what heads read in that answer). Changed keys: ``regions``
+    holds what fills the slots of regions and ``marked_regions`` what belongs to the
+    marks, in their order (indices of slots and marks count by kind); for a model that
+    takes no regions, ``regions`` stays.
 
     Args:
         max_length (int | None): most tokens of a sample, picture tokens counted;
             None sets no limit.
         overflow (str): what to do with a longer one. ``error`` stops; ``drop``
-            leaves it out, counted; ``truncate_text`` cuts text off its end, never an
-            input's tokens. Tokens that a head reads take their regions with them; a
-            sample that loses all of them is left out, counted.
+            leaves it out, counted; ``truncate_text`` cuts text off its end, never
+            the tokens of a picture or other media. A region or a mark in what is cut
+            goes whole, with what a head would learn there; a sample that is left
+            without any of its marks is left out. Both are counted.
         count_pictures (bool): False lets a picture or other input count as one
             token of ``max_length``, as official codes do that cut ids before
             pictures come in (DenseFusion, LLaVA-HR).
@@ -61,6 +62,8 @@ class EncodeConversation:
         drop_on_mismatch, labels: see :class:`ConversationEncoder`.
     """
 
+    #: The pipeline says which mode it is for.
+    takes_mode = True
     #: Options that prompts without an answer do without.
     only_training = (
         *("max_length", "overflow", "count_pictures"),
@@ -188,7 +191,7 @@ class EncodeConversation:
         where, generate = _where(item), self.mode == "generate"
         trains = bool((encoded.text.labels != IGNORE_INDEX).any())
         item["dropped_labels"] = not generate and not trains
-        item["truncated_tokens"] = item["dropped_marks"] = 0
+        item["truncated_tokens"] = item["dropped_regions"] = 0
         if item["dropped_labels"]:
             roles = [turn.role for turn in conversation.turns]
             if "assistant" not in roles:
@@ -197,19 +200,15 @@ class EncodeConversation:
                 )
         limit = self.limit(encoded)
         if limit is not None and len(encoded) > limit:
-            item["truncated_tokens"] = len(encoded) - limit
-            marks = len(encoded.text.marks)
-            encoded = self._shorten(encoded, limit, where)
-            item["dropped_marks"] = marks - len(encoded.text.marks)
-            if marks and item["dropped_marks"] == marks:
-                raise SampleDropped(
-                    f"{where}: max_length={limit} leaves none of the {marks} tokens "
-                    "that heads read."
-                )
-            if not generate and trains and (encoded.text.labels == IGNORE_INDEX).all():
-                raise SampleDropped(
-                    f"{where}: max_length={limit} leaves no trained token."
-                )
+            whole, media = encoded, {"image", *conversation.media}
+            encoded = self._shorten(whole, limit, where, media)
+            item["truncated_tokens"] = len(whole) - len(encoded)
+            item["dropped_regions"] = _num_places(whole) - _num_places(encoded)
+            lost_all = whole.text.marks and not encoded.text.marks
+            untrained = (encoded.text.labels == IGNORE_INDEX).all()
+            if not generate and trains and (untrained or lost_all):
+                what = "trained token" if untrained else "token that a head reads"
+                raise SampleDropped(f"{where}: max_length={limit} leaves no {what}.")
         item["encoded"] = encoded
         _keep_regions(item, encoded, set(lengths) - {"image", *conversation.media})
         if encoded.answer is not None:
@@ -253,12 +252,15 @@ class EncodeConversation:
     def _region_lengths(self, item: dict) -> dict[str, list[int]]:
         """Return, for a model that takes regions, the tokens of each."""
         kinds = {mark.kind for mark in _marked(item["conversation"].turns, "input")}
-        regions = item.get("regions", ())
-        shapes = [region.boxes.xyxy.shape for region in regions]
-        return {
-            kind: [self.context.token_count(InputLayout(kind, s)) for s in shapes]
-            for kind in sorted(kinds.intersection(self.context.modalities))
-        }
+        lengths = {}
+        for kind in sorted(kinds.intersection(self.context.modalities)):
+            prepared = item.get("inputs", {}).get(kind)
+            layouts = getattr(prepared, "layouts", None) or [
+                InputLayout(kind, region.boxes.xyxy.shape)
+                for region in item.get("regions", ())
+            ]
+            lengths[kind] = [self.context.token_count(layout) for layout in layouts]
+        return lengths
 
     def limit(self, encoded: EncodedSample) -> int | None:
         """Return the most tokens that a sample may have; None for any number."""
@@ -266,8 +268,10 @@ class EncodeConversation:
             return self.max_length
         return self.max_length + sum(slot.length - 1 for slot in encoded.slots)
 
-    def _shorten(self, encoded: EncodedSample, limit: int, where: str) -> EncodedSample:
-        """Apply the policy to a sample that is too long."""
+    def _shorten(
+        self, encoded: EncodedSample, limit: int, where: str, media: set[str]
+    ) -> EncodedSample:
+        """Apply the policy to a sample that is too long; ``media`` are never cut."""
         total, tokens, lost = len(encoded), Counter(), Counter()
         spans = [(s.modality, s.start, s.start + s.length) for s in encoded.slots]
         before = total - len(encoded.text)
@@ -277,17 +281,17 @@ class EncodeConversation:
             tokens[kind] += stop - start
             lost[kind] += min(stop - start, max(0, stop - limit))
         lost = +lost  # the kinds of which any is lost
-        cut_input = any(slot.start + slot.length > limit for slot in encoded.slots)
         if self.overflow == "drop":
             raise SampleDropped(f"{where}: {total} tokens, max_length={limit}.")
-        if self.overflow == "truncate_text" and not cut_input:
+        if self.overflow == "truncate_text" and not media & set(lost):
             if self.mode == "generate":
                 raise ValueError(
                     f"{where}: a prompt of {total} tokens cannot be cut to "
                     f"max_length={limit}, it would lose the question's end. Raise "
                     "max_length."
                 )
-            return encoded.cut(limit)
+            begun = [start for _, start, stop in spans if start < limit < stop]
+            return encoded.cut(min([limit, *begun]))
         if lost:
             words = ", ".join(f"{n} of {tokens[k]} {k} tokens" for k, n in lost.items())
             raise ValueError(
@@ -314,6 +318,11 @@ def num_tokens(item: dict) -> int:
     return len(item["encoded"]) + len(item.get("encoded_answer", ()))
 
 
+def _num_places(encoded: EncodedSample) -> int:
+    """Return how many slots and marks a sample has."""
+    return len(encoded.slots) + len(encoded.text.marks)
+
+
 def _where(item: dict) -> str:
     name = item.get("index", item["conversation"].id)
     dataset = item.get("dataset")
@@ -335,6 +344,10 @@ def _keep_regions(item: dict, encoded: EncodedSample, kinds: set[str]) -> None:
     if kinds:
         filled = [slot for slot in encoded.slots if slot.modality in kinds]
         item["regions"] = tuple(item["regions"][slot.index] for slot in filled)
+        for kind in kinds & set(item.get("inputs", {})):
+            kept = [slot.index for slot in filled if slot.modality == kind]
+            prepared = item["inputs"][kind].select(kept)
+            item["inputs"] = {**item["inputs"], kind: prepared}
         number = {slot: next(numbers["slot", slot.modality]) for slot in filled}
         encoded.slots = [
             replace(slot, index=number.get(slot, slot.index)) for slot in encoded.slots

@@ -66,13 +66,15 @@ class WriteRegions:
         self.outside = outside
         self.empty = empty
         self.require_tokens = require_tokens
+        self._taken: tuple[str, ...] | None = None
 
     def bind(self, context: Any) -> None:
-        """Check that the tokenizer holds the codec's tokens.
+        """Check that the tokenizer holds the codec's tokens; take what the model takes.
 
         Raises:
             ValueError: naming tokens that are missing.
         """
+        self._taken = getattr(context, "modalities", None)
         if self.require_tokens:
             check_tokens(self.codec, context.tokenizer)
 
@@ -93,6 +95,7 @@ class WriteRegions:
                 parts = self._opened(parts, conversation.turns, number)
                 written = tuple(self.codec.write(parts, turn.role, regions))
                 turns.append(replace(turn, parts=written))
+            self._check_filled(len(regions["input"]), len(regions["output"]))
         except ValueError as error:
             raise ValueError(
                 f"sample {item.get('index', conversation.id)} "
@@ -134,6 +137,32 @@ class WriteRegions:
                     "out (bad_samples), or use WriteRegions(empty='keep')."
                 )
         return replace(part, boxes=boxes)
+
+    def _check_filled(self, asked: int, said: int) -> None:
+        """Check that the model can fill the tokens that stand for regions.
+
+        Args:
+            asked (int): tokens of questions that inputs fill.
+            said (int): tokens of answers that a head reads.
+        """
+        question, answer = (
+            self.codec.region_tokens.get(role) for role in ("user", "assistant")
+        )
+        if self._taken is None or question is None or question.use != "input":
+            return
+        fills = question.kind in self._taken
+        if asked and not fills and not self.codec.writes_coordinates:
+            raise ValueError(
+                f"{asked} region(s) are shown as '{question.token}' alone, but the "
+                f"model takes {list(self._taken)} and cannot see them. Add a region "
+                "encoder (model.connectors), or take a codec that writes coordinates."
+            )
+        if said and fills and answer is not None and answer.token == question.token:
+            raise ValueError(
+                f"{said} '{answer.token}' in answers, which the model fills in "
+                f"questions ({asked} there) and nobody can fill where it speaks. Leave "
+                "regions out of answers, or give the codec another question_token."
+            )
 
     def _opened(self, parts: list, turns: list[Turn], number: int) -> list:
         """Put what opens a question in front of its words, behind pictures."""

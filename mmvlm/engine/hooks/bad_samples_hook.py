@@ -31,7 +31,7 @@ class SampleCount:
         self.num_samples = 0
         self.truncated: Counter[str] = Counter()
         self.truncated_tokens: Counter[str] = Counter()
-        self.dropped_marks: Counter[str] = Counter()
+        self.dropped_regions: Counter[str] = Counter()
         self.dropped_labels: Counter[str] = Counter()
         self.dropped_turns: Counter[str] = Counter()
 
@@ -70,8 +70,7 @@ class SampleCount:
         if cut := facts.get("truncated_tokens", 0):
             self.truncated[name] += 1
             self.truncated_tokens[name] += cut
-        if marks := facts.get("dropped_marks", 0):
-            self.dropped_marks[name] += marks
+            self.dropped_regions[name] += facts.get("dropped_regions", 0)
         if facts.get("dropped_labels", False):
             self.dropped_labels[name] += 1
         if turns := (facts.get("meta") or {}).get("dropped_turns", 0):
@@ -81,13 +80,10 @@ class SampleCount:
         """Return the counts in words."""
         lines = [] if self.counter is None else [self.counter.report()]
         for name, count in sorted(self.truncated.items()):
-            tokens = self.truncated_tokens[name]
-            lines.append(f"Truncated: {name}: {count} samples, {tokens} tokens cut.")
-        for name, count in sorted(self.dropped_marks.items()):
-            lines.append(
-                f"Regions cut off: {name}: {count} tokens that heads read, behind "
-                "max_length."
-            )
+            what = f"{count} samples, {self.truncated_tokens[name]} tokens"
+            if regions := self.dropped_regions[name]:
+                what += f" and {regions} regions"
+            lines.append(f"Truncated: {name}: {what} cut.")
         for name, count in sorted(self.dropped_labels.items()):
             lines.append(f"Untrained: {name}: {count} samples{_UNTRAINED}.")
         for name, count in sorted(self.dropped_turns.items()):

@@ -22,6 +22,7 @@ from mmvlm.models.utils.assembly import (
     check_read,
     encoder_of,
     specs_of,
+    untouched,
 )
 from mmvlm.models.utils.feed import Feed
 from mmvlm.models.utils.freezing import freeze_part, num_elements, rest_frozen
@@ -41,6 +42,7 @@ from mmvlm.structures import (
     VLMBatch,
     VLMDataSample,
 )
+from mmvlm.structures.regions import RegionNeeds
 from mmvlm.text.replies import split_stops, stop_strings
 
 #: Term of the token loss among the counts and denominators of a batch.
@@ -209,6 +211,13 @@ class VisionLanguageModel(PartRouting, BaseModel):
     def modalities(self) -> tuple[str, ...]:
         """Kinds of inputs that may stand in a conversation besides text."""
         return tuple(kind for c in self.connectors.values() for kind in c.fills)
+
+    @property
+    def region_needs(self) -> RegionNeeds | None:
+        """What its parts read of regions; None for a model that takes none."""
+        parts = (*self.connectors.values(), *self.heads.values())
+        needs = [getattr(part, "needs", None) for part in parts]
+        return RegionNeeds.union(one for one in needs if one is not None)
 
     def bind(self, context: Any) -> None:
         """Take tokenizer and stop strings from the run's context.
@@ -389,8 +398,9 @@ class VisionLanguageModel(PartRouting, BaseModel):
         if not text.num_targets:
             read = hidden
         terms = {TEXT_TERM: LossTerm(self._token_loss(read, text), text.num_targets)}
-        weights = {TEXT_TERM: 1.0}
-        touched = 0
+        weights, touched = {TEXT_TERM: 1.0}, 0
+        if not hidden.requires_grad:  # no part that learns was reached: no region, say
+            touched = sum(map(untouched, self.connectors.values()))
         for number, (name, head) in enumerate(heads.items(), 1):
             weights.update(head.weights)
             counts = head.counts(inputs)

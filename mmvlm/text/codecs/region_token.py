@@ -70,3 +70,17 @@ class RegionTokenCodec(GroundingCodec):
     def _read(self, text: str) -> Iterable[Found | Problem]:
         for match in re.finditer("|".join(map(re.escape, self.special_tokens)), text):
             yield Found(match.start(), match.end(), [], kind="mask")
+
+
+def inline_boxes(text: str) -> list[list[float]]:
+    """Return the boxes that a text says as ``<bbox> x1 y1 x2 y2 </bbox>``.
+
+    GPT4RoI's demo takes regions that way. Marks around anything but four whole numbers
+    hold no box.
+
+    Example:
+        >>> inline_boxes("What is <bbox> 1 2 30 4 </bbox>? <bbox>1 2 3.5 4</bbox>")
+        [[1.0, 2.0, 30.0, 4.0]]
+    """
+    pattern = r"<bbox>\s*" + r"\s+".join([r"(\d{1,9})"] * 4) + r"\s*</bbox>"
+    return [list(map(float, found)) for found in re.findall(pattern, text)]

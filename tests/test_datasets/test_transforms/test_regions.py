@@ -191,7 +191,7 @@ def test_written_answers_are_trained_to_the_character(name, template):
     transform = TRANSFORMS.build(dict(type="WriteRegions", codec=codec))
     transform.bind(bound)
     asked = [Text("Who is "), region(DOG), Text(" or "), Text("a cat", "expression")]
-    if template == "plain":
+    if template == "plain" or not codec.writes_coordinates:
         asked = []
     said = [region(CAT, phrase="a cat"), Text(" and "), region(DOG), Text(".")]
     written = transform(dict(conversation=talk(asked, *said)))["conversation"]
@@ -298,44 +298,57 @@ def test_template_without_questions_keeps_only_regions_of_answers():
     assert item["regions"] == () and corners(item["marked_regions"]) == [DOG]
 
 
-def test_cut_that_loses_a_slot_is_refused_as_for_pictures():
+def test_a_cut_takes_regions_and_marks_with_it():
     whole = encoder()(marked_item())["encoded"]
-    slot = whole.slots[-1]
-    limit = slot.start + 1
-    cut = encoder(max_length=limit, overflow="truncate_text")
+    last, slot = whole.marks[-1].stop, whole.slots[-1]
 
-    words = "2 of 6 region tokens, 2 of 3 mask tokens of sample 3"
-    with pytest.raises(ValueError, match=rf"^max_length={limit} would cut {words}"):
-        cut(marked_item())
-    assert cut.lengths([marked_item()]) == [None]
-    with pytest.raises(SampleDropped):
-        encoder(max_length=limit, overflow="drop")(marked_item())
+    def cut(limit, **options):
+        options = dict(overflow="truncate_text") | options
+        return encoder(max_length=limit, **options)(marked_item())
 
-
-def test_cut_that_loses_a_mark_loses_its_region_counted():
-    whole = encoder()(marked_item())["encoded"]
-    last = whole.marks[-1].stop
-    kept = encoder(max_length=last, overflow="truncate_text")(marked_item())
+    kept = cut(last)
     assert kept["truncated_tokens"] == len(whole) - last
-    assert (kept["dropped_marks"], places(kept["encoded"])) == (0, places(whole))
-    assert corners(kept["marked_regions"]) == [DOG, CAT, DOG]
+    assert places(kept["encoded"]) == places(whole) and not kept["dropped_regions"]
+    # The last mask goes with its mark; so do a slot that is cut, and what follows.
+    for limit, length, regions, marked in (
+        (last - 1, whole.marks[-1].start, [DOG, CAT], [DOG, CAT]),
+        (slot.start + 1, slot.start, [DOG], [DOG]),
+    ):
+        item = cut(limit)
+        slots, marks = places(item["encoded"])
+        assert len(item["encoded"]) == length == len(whole) - item["truncated_tokens"]
+        assert len(slots) == 1 + len(regions) and len(marks) == len(marked)
+        assert corners(item["regions"]) == regions
+        assert corners(item["marked_regions"]) == marked
+        assert item["dropped_regions"] == 5 - len(regions) - len(marked)
+        assert encoder(max_length=limit, overflow="truncate_text").lengths(
+            [marked_item()]
+        ) == [length]
+        with pytest.raises(SampleDropped):
+            cut(limit, overflow="drop")
+        with pytest.raises(ValueError, match=f"max_length={limit} would cut"):
+            cut(limit, overflow="error")
 
-    short = encoder(max_length=last - 1, overflow="truncate_text")
-    fewer = short(marked_item())
-    assert (fewer["dropped_marks"], len(fewer["encoded"].marks)) == (1, 2)
-    assert corners(fewer["marked_regions"]) == [DOG, CAT]
-    assert short.lengths([marked_item()]) == [last - 1]
-    with pytest.raises(ValueError, match="1 of 3 mask tokens of sample 3 of refs"):
-        encoder(max_length=last - 1)(marked_item())
+
+def test_a_sample_that_loses_all_its_marks_is_left_out():
+    first = encoder()(marked_item())["encoded"].marks[0].start
+
+    with pytest.raises(SampleDropped, match="leaves no token that a head reads"):
+        encoder(max_length=first, overflow="truncate_text")(marked_item())
 
 
-def test_sample_that_loses_all_its_marks_is_left_out():
-    rounds = ROUNDS[:2]
-    whole = encoder()(marked_item(rounds))["encoded"]
-    limit = whole.marks[0].stop - 1
+def test_a_cut_selects_the_prepared_regions_too():
+    item = marked_item()
+    boxes = [r.boxes.xyxy.astype(np.float32) for r in item["regions"]]
+    layouts = tuple(InputLayout("region", box.shape) for box in boxes)
+    item["inputs"] = dict(region=SampleInputs.join(boxes, layouts, (0, 0)))
+    slot = encoder()(marked_item())["encoded"].slots[-1]
 
-    with pytest.raises(SampleDropped, match="leaves none of the 1 tokens that heads"):
-        encoder(max_length=limit, overflow="truncate_text")(marked_item(rounds))
+    item = encoder(max_length=slot.start, overflow="truncate_text")(item)
+
+    prepared = item["inputs"]["region"]
+    assert len(prepared) == len(prepared.parent) == 1
+    assert np.array_equal(prepared.values[0], boxes[0][0])
 
 
 def test_slots_of_every_kind_may_count_as_one_token():
@@ -346,6 +359,54 @@ def test_slots_of_every_kind_may_count_as_one_token():
 
     assert len(item["encoded"]) == len(whole)
     assert encoder().lengths([marked_item(), marked_item()]) == [len(whole)] * 2
+
+
+def test_regions_that_the_model_cannot_see_are_refused():
+    def written(codec, taken, rounds=ROUNDS[:1]):
+        transform = TRANSFORMS.build(dict(type="WriteRegions", codec=codec))
+        bound = context(transform.codec)
+        bound.modalities = taken
+        transform.bind(bound)
+        turns = [Turn(("user", "assistant")[n], tuple(r)) for n, r in enumerate(rounds)]
+        return transform(
+            dict(conversation=Conversation(turns, ["a.png"]), dataset="refs", index=3)
+        )
+
+    one = dict(type="RegionTokenCodec", token="<bbox>")
+    with pytest.raises(ValueError, match=r"3 of refs: 1 region.*'<bbox>' alone.*\['im"):
+        written(one, ("image",))
+    with pytest.raises(ValueError, match=r"refs: 1 '<bbox>' in answers.*\(1 there\)"):
+        written(one, ("image", "region"), ROUNDS[:2])
+    # With coordinates, or with a token of their own for answers, all is well.
+    for codec, taken in ((dict(type="FerretCodec"), ("image",)), (BBOX, ("region",))):
+        assert len(written(codec, taken, ROUNDS[:2])["regions"]) == 1
+
+
+def test_regions_of_an_image_that_is_not_shown_are_refused():
+    item = encoder()(marked_item())
+    boxes = [r.boxes.xyxy.astype(np.float32) for r in item["regions"]]
+    layouts = tuple(InputLayout("region", box.shape) for box in boxes)
+    item["views"] = [np.zeros((1, 3, 4, 4), np.uint8)]
+    item["inputs"] = dict(region=SampleInputs.join(boxes, layouts, (0, 1)))
+    packed = TRANSFORMS.build(dict(type="PackVLMInputs"))(item)
+
+    with pytest.raises(
+        ValueError, match=r"'s': an input of 'region' .* image 1.* 1 im"
+    ):
+        collate_flat([packed])
+
+
+def test_regions_and_slots_that_differ_in_number_are_refused():
+    item = encoder()(marked_item())
+    boxes = [r.boxes.xyxy.astype(np.float32) for r in item["regions"][:1]]
+    layouts = (InputLayout("region", boxes[0].shape),)
+    item["views"] = [np.zeros((1, 3, 4, 4), np.uint8)]
+    item["inputs"] = dict(region=SampleInputs.join(boxes, layouts, (0,)))
+
+    with pytest.raises(
+        ValueError, match=r"sample 's': 2 slots for 'region' .* 1 inputs"
+    ):
+        TRANSFORMS.build(dict(type="PackVLMInputs"))(item)
 
 
 def test_marks_and_slots_of_joined_samples_point_at_their_tokens():

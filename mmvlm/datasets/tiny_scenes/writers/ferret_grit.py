@@ -28,8 +28,9 @@ class FerretGRITWriter(SceneWriter):
 
     ``vg_object`` asks what is at a region, ``refexp`` where something is, ``flickr``
     for a caption with boxes, ``objects365`` whether a thing is there, one that is and
-    one of a colour that the picture does not have. ``vg_object`` has masks. A training
-    record has all questions of its part about a picture, a test record has one.
+    one of a colour that the picture does not have. ``vg_object`` has masks, ``task``
+    and ``form``. A training record has all questions of its part about a picture, a
+    test record has one.
     """
 
     def write(self, split: str, samples: Sequence[SceneSample]) -> list[str]:
@@ -81,6 +82,7 @@ class FerretGRITWriter(SceneWriter):
         record["conversations"][0]["value"] = f"<image>\n{turns[0][0]}"
         if name.startswith("vg_object"):
             record["masks"] = [[_mask(i, size) for i in items] for _, items in turns]
+            record |= dict(task="region", form="name")
         return record
 
 

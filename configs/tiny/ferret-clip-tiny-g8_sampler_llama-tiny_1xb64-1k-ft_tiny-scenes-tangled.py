@@ -1,0 +1,32 @@
+"""Tiny Ferret: regions that share a box are named by their pixels.
+
+Reproduces: Ferret's region encoder in the small, all parts trained from the start.
+Command: tools/train.py configs/tiny/ferret-clip-tiny-g8_sampler_llama-tiny_1xb64-1k-ft_tiny-scenes-tangled.py
+Hardware: sized for 2 CPU cores.
+Expected: not measured.
+"""
+
+_base_ = [
+    "../_base_/models/llava-clip-tiny-g8_mlp2x_llama-tiny.py",
+    "../_base_/datasets/tiny_scenes_tangled.py",
+    "../_base_/schedules/tiny.py",
+    "../_base_/default_runtime.py",
+]
+
+tokenizer = dict(codec=dict(type="FerretCodec"))
+model = dict(
+    connector=dict(random_init=True),
+    connectors=dict(
+        region_encoder=dict(
+            type="FerretSampler",
+            num_points=64,
+            num_sub_points=[16, 4],
+            num_neighbours=[8, 4],
+            select_layers=[-2],
+            random_init=True,
+        )
+    ),
+)
+base_batch_size = 64
+train_cfg = dict(max_iters=1000)
+optim_wrapper = dict(optimizer=dict(lr=2e-3, weight_decay=0.1))

@@ -1,0 +1,51 @@
+"""Tiny GPT4RoI: boxes are named by RoI features of two layers.
+
+Reproduces: GPT4RoI's second stage in the small. In the tangled style, where two things
+share a box, it could reach no more than one half.
+Command: tools/train.py configs/tiny/gpt4roi-clip-tiny_multi-level-roi_llama-tiny_1xb64-1k-ft_tiny-scenes-regions.py
+Hardware: sized for 2 CPU cores.
+Expected: not measured.
+"""
+
+_base_ = [
+    "../_base_/models/llava-clip-tiny_mlp2x_llama-tiny.py",
+    "../_base_/datasets/tiny_scenes_regions.py",
+    "../_base_/schedules/tiny.py",
+    "../_base_/default_runtime.py",
+]
+
+tokenizer = dict(codec=dict(type="RegionTokenCodec", token="<bbox>"))
+model = dict(
+    connectors=dict(
+        region_encoder=dict(
+            type="MultiLevelRoI",
+            select_layers=[-3, -2],
+            roi_size=4,
+            hidden_width=128,
+            place_width=32,
+            num_rounds=2,
+            num_groups=8,
+            random_init=True,
+        )
+    ),
+    train_parts=dict(
+        vision_encoder=False, connector=True, region_encoder=True, language_model=True
+    ),
+)
+base_batch_size = 64
+train_cfg = dict(max_iters=1000)
+optim_wrapper = dict(optimizer=dict(lr=2e-3, weight_decay=0.1))
+load_from = [
+    dict(
+        path="work_dirs/clip-tiny_contrastive_none_1xb192-1600i-pt_tiny-scenes",
+        parts=["vision_encoder"],
+    ),
+    dict(
+        path="work_dirs/text_none_llama-tiny_1xb64-600i-pt_tiny-scenes",
+        parts=["language_model"],
+    ),
+    dict(
+        path="work_dirs/llava-clip-tiny_mlp2x_llama-tiny_1xb64-300i-pt_tiny-scenes",
+        parts=["connector"],
+    ),
+]

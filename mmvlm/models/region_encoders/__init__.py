@@ -1,0 +1,1 @@
+"""Region encoders: a box, a point or a mask of a picture to tokens of the text."""

@@ -1,0 +1,73 @@
+"""Ferret's visual sampler as its paper writes it down: every pair by itself."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+
+def plain_sampler(
+    sampler: nn.Module,
+    feature_map: torch.Tensor,
+    points: torch.Tensor,
+    starts: torch.Tensor,
+) -> torch.Tensor:
+    """Run the sampler's weights over pairs of a point and an anchor.
+
+    Args:
+        sampler (FerretSampler): whose weights are used.
+        feature_map (torch.Tensor): of the one picture.
+        points (torch.Tensor): of its regions.
+        starts (torch.Tensor): first point of every stage.
+
+    Shape:
+        - ``feature_map``: (1, C, H, W); ``points``: (R, P, 2); ``starts``: (R, S)
+        - output: (R, Dl)
+    """
+    grid = 2 * points.flip(-1) - 1
+    maps = feature_map.expand(len(points), -1, -1, -1)
+    sampled = F.grid_sample(maps, grid[:, None], mode="bilinear", align_corners=True)
+    features = sampled[:, :, 0].transpose(1, 2)
+    lines = torch.arange(len(points))[:, None]
+    for stage, count in enumerate(sampler.num_sub_points):
+        chosen = _farthest(points, count, starts[:, stage])
+        anchors, anchor_features = points[lines, chosen], features[lines, chosen]
+        near = _nearest(anchors, points, sampler.num_neighbours[stage])
+        local = torch.cat([_grouped(features, near), _grouped(points, near)], -1)
+        anchor = torch.cat([anchor_features, anchors], -1)[:, :, None]
+        difference = sampler.difference[stage](local - anchor)
+        pairs = torch.cat([difference, anchor.expand_as(difference)], -1)
+        pairs = sampler.norm[stage](F.relu(sampler.pair[stage](pairs)))
+        features, points = pairs.max(2).values, anchors
+    return sampler.out_proj(sampler.flatten_proj(features.flatten(1)))
+
+
+def _farthest(points: torch.Tensor, count: int, start: torch.Tensor) -> torch.Tensor:
+    """Return the indices of points far from each other, (R, count)."""
+    lines = torch.arange(len(points))
+    chosen = torch.zeros(len(points), count, dtype=torch.long)
+    distance = points.new_full(points.shape[:2], 1e10)
+    farthest = start
+    for number in range(count):
+        chosen[:, number] = farthest
+        centre = points[lines, farthest][:, None]
+        to_centre = ((points - centre) ** 2).sum(-1)
+        closer = to_centre < distance
+        distance[closer] = to_centre[closer]
+        farthest = distance.max(-1)[1]
+    return chosen
+
+
+def _nearest(anchors: torch.Tensor, points: torch.Tensor, count: int) -> torch.Tensor:
+    """Return the indices of each anchor's nearest points, (R, A, count)."""
+    distance = -2 * anchors @ points.transpose(1, 2)
+    distance = distance + (anchors**2).sum(-1)[:, :, None]
+    distance = distance + (points**2).sum(-1)[:, None]
+    return distance.topk(count, dim=-1, largest=False, sorted=False)[1]
+
+
+def _grouped(values: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+    """Return the rows at an index, (R, A, K, C)."""
+    lines = torch.arange(len(values)).view(-1, 1, 1)
+    return values[lines, index]
