@@ -18,6 +18,7 @@ from mmvlm.structures import AnnotatedImage, Conversation
 from .bad_samples import BadRecord, BadSamplePolicy
 from .index.records import MEDIA, PICTURE, PICTURES, TURNS, RecordFacts, collect_facts
 from .index.token_lengths import TokenLengths
+from .sample_rng import SampleGenerator
 from .transforms.compose import Compose
 
 
@@ -36,7 +37,7 @@ class ConversationDataset(Dataset, ABC):
 
     An item enters the pipeline with the keys ``conversation``, ``dataset``,
     ``index`` (number of the record in the file), ``data_root``, ``image_root`` and
-    ``rng`` (:class:`numpy.random.Generator`).
+    ``rng`` (:class:`~mmvlm.datasets.sample_rng.SampleGenerator`).
 
     Args:
         ann_file (str): annotation file, relative to ``data_root``.
@@ -375,8 +376,8 @@ class ConversationDataset(Dataset, ABC):
         name = self._record_id(record)
         return dict(dataset=self.name, index=row, sample_id=name, path=path)
 
-    def _rng(self, row: int, repeat: int) -> np.random.Generator:
-        return np.random.default_rng((self.seed, self.epoch, row, repeat))
+    def _rng(self, row: int, repeat: int) -> SampleGenerator:
+        return SampleGenerator(self.seed, self.epoch, row, repeat)
 
     # What tools that check and show records use --------------------------------
 
@@ -398,7 +399,7 @@ class ConversationDataset(Dataset, ABC):
         row = int(self._rows[position])
         return self._item(row, self._record(row), self._rng(row, repeat))
 
-    def _item(self, row: int, record: Any, rng: np.random.Generator) -> dict:
+    def _item(self, row: int, record: Any, rng: SampleGenerator) -> dict:
         images = self._image_keys(record)
         if self._donors is not None and self._donors[row] >= 0:
             images = self._safe_image_keys(self._record(int(self._donors[row])))

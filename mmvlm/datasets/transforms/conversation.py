@@ -185,11 +185,14 @@ class EncodeConversation:
         """Hold a sample against the limits; return the item with ``encoded``."""
         where, generate = _where(item), self.mode == "generate"
         trains = bool((encoded.text.labels != IGNORE_INDEX).any())
-        roles = [turn.role for turn in conversation.turns]
         item["dropped_labels"] = not generate and not trains
         item["truncated_tokens"] = 0
-        if item["dropped_labels"] and "assistant" not in roles:
-            raise ValueError(f"{where}: no token would be trained, roles are {roles}.")
+        if item["dropped_labels"]:
+            roles = [turn.role for turn in conversation.turns]
+            if "assistant" not in roles:
+                raise ValueError(
+                    f"{where}: no token would be trained, roles are {roles}."
+                )
         limit = self.limit(encoded)
         if limit is not None and len(encoded) > limit:
             item["truncated_tokens"] = len(encoded) - limit

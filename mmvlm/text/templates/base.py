@@ -73,7 +73,8 @@ class PieceBuilder:
         end = self._length + len(text)
         if said:
             self._said.append((self._length, end))
-            self._marks += [mark.moved(self._length) for mark in marks]
+            if marks:
+                self._marks += [mark.moved(self._length) for mark in marks]
         self._texts.append(text)
         self._length = end
 
