@@ -12,7 +12,7 @@ class TokenTree:
     Simple Sequence-to-Sequence Learning Framework", ICML 2022, arXiv 2202.03052.
 
     Args:
-        sequences (Iterable[Sequence[int]]): whole answers, first and last mark included.
+        sequences (Iterable[Sequence[int]]): whole answers, both end marks included.
         eos_id (int): all that may follow what begins no answer.
 
     Example:
