@@ -20,7 +20,6 @@ model = dict(
     ),
     language_model=dict(
         adapters=[dict(type="BottleneckAdapter", hidden=8, dropout=0.0)],
-        new_tokens=dict(codec=codec, train="all"),
     ),
     train_parts=dict(vision_encoder="adapters"),
 )

@@ -18,7 +18,6 @@ model = dict(
         post_proj="matrix",
         select_layers=[-2],
     ),
-    language_model=dict(new_tokens=dict(codec=codec, train="all")),
 )
 processor = dict(views=dict(type="ResizeSquare"), codec=dict(_delete_=True, **codec))
 comprehension = dict(type="ReferringComprehension", repeat_phrase=True)

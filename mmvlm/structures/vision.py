@@ -102,6 +102,12 @@ class ViewLayout:
     extra: tuple = ()
     grids: tuple[tuple[int, int], ...] = ()
 
+    @property
+    def whole_size(self) -> tuple[int, int]:
+        """Height and width of the whole picture, resized but neither padded nor cut."""
+        (height, width), (sx, sy) = self.original_size, self.scale
+        return round(height * sy), round(width * sx)
+
 
 class LayoutError(ValueError):
     """A picture has other views than the connector takes."""

@@ -90,6 +90,7 @@ def _regions(text: str, codec: GroundingCodec, layouts: Sequence[Any]) -> Decodi
         number for number, one in enumerate(layouts) if isinstance(one, ViewLayout)
     ]
     size = layouts[pictures[-1]].original_size if pictures else (1, 1)
+    codec = codec.shown_as([layouts[n].whole_size for n in pictures[-1:]])
     found = codec.centred().decode(text, size)
     if found.regions and not pictures:
         count = len(found.regions)

@@ -142,7 +142,7 @@ def test_a_processor_travels_to_workers_without_its_pipelines():
 
 
 def test_replies_are_read_into_samples():
-    processor = built(new_form(views=dict(type="PadToSquare", resample="bicubic")))
+    processor = built(new_form())
     sample = processor(talk())["data_samples"]
     box = Region(0, Boxes(np.array([[10.0, 12, 40, 44]]), (48, 64)), phrase="a dog")
     text = processor.codec.encode(box)

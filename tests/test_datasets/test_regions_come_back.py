@@ -37,6 +37,7 @@ CELLS = dict(
     LLaVACodec=0.01,
     VisionLLMCodec=1 / 512,
     OFACodec=1 / 999,
+    QwenJSONCodec=1 / 32,  # pixels of the view
 )
 SPEC = VisionEncoderSpec(width=8, num_layers=1, patch_size=8, image_size=32)
 
@@ -68,7 +69,10 @@ def half_a_cell(name, codec, boxes):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_box_comes_back_to_half_a_pixel_or_half_of_its_cell(name, view, reader):
     padded = view in ("PadToSquare", "DualPerspectiveViews")
-    codec = dict(type=name, geometry="square_pad" if padded else "stretch")
+    geometries = CODECS.get(name).geometries
+    if padded and "square_pad" not in geometries:
+        pytest.skip("it writes nothing of the padded square")
+    codec = dict(type=name, geometry="square_pad" if padded else geometries[0])
     tokenizer = TOKENIZERS.build(dict(type="TinyTokenizer", codec=codec))
     template = CHAT_TEMPLATES.build(dict(type="vicuna_v1"))
     data = DATASETS.build(

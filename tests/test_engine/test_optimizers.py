@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import transformers
 from engine_toys import ToyVLM
 from torch import nn
 
@@ -14,6 +15,7 @@ from mmvlm.engine.optimizers.part_constructor import (
 from mmvlm.engine.optimizers.schedulers import (
     WarmupConstantLR,
     WarmupCosineLR,
+    WarmupLinearLR,
     schedulers_by_step,
     warmup_cosine,
 )
@@ -147,15 +149,20 @@ def test_warmup_may_start_above_zero():
     assert rates[-1] == pytest.approx(0.5)
 
 
-def test_constant_after_warmup_equals_transformers():
-    from transformers import get_constant_schedule_with_warmup
-
+@pytest.mark.parametrize(
+    ("kind", "name", "end"),
+    [
+        (WarmupConstantLR, "get_constant_schedule_with_warmup", ()),
+        (WarmupLinearLR, "get_linear_schedule_with_warmup", (50,)),
+    ],
+)
+def test_schedules_behind_the_warmup_equal_transformers(kind, name, end):
     def optimizer():
         return torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=2.0)
 
     ours, theirs = optimizer(), optimizer()
-    schedule = WarmupConstantLR(ours, warmup_ratio=0.1, end=50)
-    reference = get_constant_schedule_with_warmup(theirs, 5)
+    schedule = kind(ours, warmup_ratio=0.1, end=50)
+    reference = getattr(transformers, name)(theirs, 5, *end)
     for _ in range(50):
         assert ours.param_groups[0]["lr"] == pytest.approx(reference.get_last_lr()[0])
         for one in (ours, theirs, schedule, reference):

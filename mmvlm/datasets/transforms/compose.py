@@ -12,7 +12,10 @@ from mmvlm.registry import TRANSFORMS
 _WHOLES = {
     "square_pad": ("the padded square", "PadToSquare"),
     "stretch": ("the picture's own sides", "ResizeSquare"),
+    "view": ("the picture as it is seen whole", "NativeResolution"),
 }
+#: Geometries that need the frame of another.
+_FRAMES = {"view": "stretch"}
 #: By frame of views: what they do to pictures.
 _SHOWN = {
     "square_pad": "pads pictures",
@@ -69,11 +72,12 @@ class Compose:
         framed = [t for t in self.transforms if getattr(t, "frame", None) is not None]
         codecs = [t.codec for t in self.transforms if hasattr(t, "codec")]
         for view, codec in product(framed, codecs):
-            if not codec.writes_coordinates or codec.geometry == view.frame:
+            frame = _FRAMES.get(codec.geometry, codec.geometry)
+            if not codec.writes_coordinates or frame == view.frame:
                 continue
             whole, needed = _WHOLES[codec.geometry]
             cure = f"take {needed} as the view transform"
-            if view.frame in _WHOLES:
+            if view.frame in codec.geometries:
                 cure = f"Set codec.geometry='{view.frame}', or {cure}"
             raise ValueError(
                 f"{type(codec).__name__}: geometry='{codec.geometry}' writes fractions "

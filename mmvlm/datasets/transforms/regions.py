@@ -89,11 +89,12 @@ class WriteRegions:
         item["clipped_boxes"] = 0
         turns: list[Turn] = []
         regions: dict[str, list[Region]] = dict(input=[], output=[])
+        codec = self.codec.shown_as([one.whole_size for one in item.get("layouts", ())])
         try:
             for number, turn in enumerate(conversation.turns):
                 parts = [self._inside(part, item) for part in turn.parts]
                 parts = self._opened(parts, conversation.turns, number)
-                written = tuple(self.codec.write(parts, turn.role, regions))
+                written = tuple(codec.write(parts, turn.role, regions))
                 turns.append(replace(turn, parts=written))
             self._check_filled(len(regions["input"]), len(regions["output"]))
         except ValueError as error:

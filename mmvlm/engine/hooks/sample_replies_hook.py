@@ -13,7 +13,6 @@ from mmengine.hooks import Hook
 
 from mmvlm.registry import HOOKS
 from mmvlm.text.prompts import ask
-from mmvlm.visualization.replies import view_of_sample, write_drawing
 
 from ..optimizers.optim_wrapper import autocast
 from ..runner.rng import preserved_rng
@@ -99,6 +98,8 @@ class SampleRepliesHook(Hook):
     def _draw(self, runner: Any, samples: list, step: int) -> None:
         """Draw the replies where any of them names a region."""
         if is_main_process() and any(s.get("pred_regions") for s in samples):
+            from mmvlm.visualization.replies import view_of_sample, write_drawing
+
             path = os.path.join(runner.work_dir, "replies", f"step_{step}.html")
             write_drawing(path, [view_of_sample(sample) for sample in samples])
 

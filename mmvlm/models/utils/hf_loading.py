@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pkgutil
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,12 @@ _WIDTH_FIELDS = (
 )
 
 #: Architectures that AutoConfig does not list though they stand alone here.
-_UNLISTED = {"blip_2_vision_model": "Blip2VisionConfig"}
+_UNLISTED = {
+    "blip_2_vision_model": "transformers:Blip2VisionConfig",
+    "kosmos_2_text_model": (
+        "transformers.models.kosmos2.configuration_kosmos2:Kosmos2TextConfig"
+    ),
+}
 
 
 def on_meta() -> bool:
@@ -36,7 +42,8 @@ def known_configs() -> Mapping[str, Any]:
 
     for model_type, name in _UNLISTED.items():
         if model_type not in CONFIG_MAPPING:
-            transformers.AutoConfig.register(model_type, getattr(transformers, name))
+            config = pkgutil.resolve_name(name)
+            transformers.AutoConfig.register(model_type, config)
     return CONFIG_MAPPING
 
 

@@ -69,6 +69,17 @@ class AdaptedVisionEncoder(VisionEncoder):
         """Transformer blocks in order, without bottlenecks."""
         return self._wrapped[0].blocks
 
+    def complete_state(self, state: dict[str, torch.Tensor], prefix: str) -> list[str]:
+        """Add the start of the bottlenecks to a checkpoint of the tower alone."""
+        own = f"{prefix}adapters."
+        if not any(key.startswith(prefix) for key in state) or any(
+            key.startswith(own) for key in state
+        ):
+            return []
+        start = self.adapters.state_dict()
+        state.update({own + name: value for name, value in start.items()})
+        return ["adapters"]
+
     def init_weights(self) -> None:
         """Do nothing: weights are loaded or drawn in the constructors."""
         self.is_init = True

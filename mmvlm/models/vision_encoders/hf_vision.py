@@ -64,6 +64,7 @@ class HFVisionEncoder(BlockwiseVisionEncoder):
             takes the family's.
         lora (dict | None): see :func:`add_lora`.
         gradient_checkpointing (str | int): ``off``, ``all`` or every k-th block.
+        final_norm (bool): the last hidden state has passed the tower's last norm.
         init_cfg (dict | list | None): mmengine initialisation.
 
     Raises:
@@ -85,9 +86,11 @@ class HFVisionEncoder(BlockwiseVisionEncoder):
         std: Sequence[float] | None = None,
         lora: dict | None = None,
         gradient_checkpointing: str | int = "off",
+        final_norm: bool = False,
         init_cfg: dict | list | None = None,
     ) -> None:
         super().__init__(init_cfg)
+        self.norms_last = final_norm
         resolved, load = resolve_config(
             name_or_path, config, "vision_encoder", vision=True
         )
@@ -178,6 +181,17 @@ class HFVisionEncoder(BlockwiseVisionEncoder):
             if hasattr(self.vision_model, name):
                 return getattr(self.vision_model, name)
         raise AttributeError(f"{type(self.vision_model).__name__} has no final norm.")
+
+    def run_blocks(
+        self, hidden: torch.Tensor, layers: tuple[int, ...], **options: Any
+    ) -> tuple[torch.Tensor, ...]:
+        """Run the blocks; the last state passes the last norm with ``final_norm``."""
+        states = super().run_blocks(hidden, layers, **options)
+        last = self.spec.num_layers if self.norms_last else None
+        return tuple(
+            self.final_norm(state) if layer == last else state
+            for layer, state in zip(layers, states, strict=True)
+        )
 
     def run_block(
         self, block: torch.nn.Module, hidden: torch.Tensor, **options: Any

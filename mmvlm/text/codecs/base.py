@@ -15,6 +15,7 @@ from mmvlm.structures import Boxes, Region, Text, TextMark
 from mmvlm.structures.conversation import Part
 
 GEOMETRIES = ("stretch", "square_pad")
+Size = tuple[int, int]
 #: What is read so many times the picture's size away from it is no place in it.
 _FARTHEST = 1e6
 
@@ -110,12 +111,17 @@ class GroundingCodec(ABC):
 
     Args:
         geometry (str): ``stretch``: coordinates are fractions of the picture's
-            sides; ``square_pad``: of the centred square that it is padded to.
+            sides; ``square_pad``: of the centred square that it is padded to; ``view``
+            (some codecs): pixels of the picture as the model sees it.
 
     Raises:
         ValueError: for another geometry.
     """
 
+    #: Geometries that the syntax can have.
+    geometries: ClassVar[tuple[str, ...]] = GEOMETRIES
+    #: Height and width of each picture of a conversation as the model sees it.
+    views: tuple[Size, ...] = ()
     #: Kinds of regions that the syntax has.
     kinds: ClassVar[tuple[str, ...]] = ("box", "mask")
     #: Whether coordinates can be read back from the text.
@@ -132,10 +138,10 @@ class GroundingCodec(ABC):
     decode_at: str | None = "centre"
 
     def __init__(self, geometry: str = "stretch") -> None:
-        if geometry not in GEOMETRIES:
+        if geometry not in self.geometries:
             raise ValueError(
                 f"{type(self).__name__}: geometry='{geometry}', expected one of "
-                f"{list(GEOMETRIES)}."
+                f"{list(self.geometries)}."
             )
         self.geometry = geometry
 
@@ -282,6 +288,23 @@ class GroundingCodec(ABC):
 
     # Geometry ---------------------------------------------------------------
 
+    def shown_as(self, views: Sequence[Size]) -> GroundingCodec:
+        """Return the codec for pictures that the model sees in these sizes.
+
+        Args:
+            views (Sequence[tuple[int, int]]): height and width of each picture of a
+                conversation, whole, before it is cut into views; only ``view`` asks.
+        """
+        if self.geometry != "view":
+            return self
+        codec = copy.copy(self)
+        codec.views = tuple(views)
+        return codec
+
+    def view_size(self, image: int, size: Size) -> Size:
+        """Return the size in which a picture is seen; not known: its own ``size``."""
+        return self.views[image] if image < len(self.views) else size
+
     def to_frame(self, boxes: Boxes) -> np.ndarray:
         """Return boxes (K, 4) as fractions of the codec's frame."""
         boxes = boxes.to("pixel")
@@ -291,7 +314,7 @@ class GroundingCodec(ABC):
 
     def from_frame(self, unit: np.ndarray, size: tuple[int, int]) -> Boxes:
         """Return boxes in pixels of a picture of ``size``: undo :meth:`to_frame`."""
-        if self.geometry == "stretch":
+        if self.geometry != "square_pad":
             return Boxes(unit, size, "unit").to("pixel")
         square = Boxes(unit, (max(size), max(size)), "unit").to("pixel")
         return square.unpad_from_square(size)

@@ -7,7 +7,7 @@ import pytest
 
 from mmvlm.registry import CODECS
 from mmvlm.structures import Boxes, Image, Region, Text
-from mmvlm.text.codecs.base import GEOMETRIES, Decoding, GroundingCodec
+from mmvlm.text.codecs.base import Decoding, GroundingCodec
 
 CODECS.import_from_location()
 NAMES = sorted(CODECS.module_dict)
@@ -19,10 +19,11 @@ def build(name, **kwargs):
 
 
 def variants(name):
-    """A codec in both geometries, where it has coordinates."""
+    """A codec in all its geometries, where it has coordinates."""
     if not build(name).writes_coordinates:
         return [build(name)]
-    return [build(name, geometry=geometry) for geometry in GEOMETRIES]
+    geometries = CODECS.get(name).geometries
+    return [build(name, geometry=geometry) for geometry in geometries]
 
 
 def random_boxes(rng, size, count=40):

@@ -10,6 +10,7 @@ from mmvlm.registry import CODECS
 from mmvlm.structures import Boxes, Region
 from mmvlm.text.codecs import ferret, kosmos2, pink, qwen_vl, shikra, visionllm
 from mmvlm.text.codecs.base import Found
+from mmvlm.text.token_tree import TokenTree
 
 pytestmark = pytest.mark.golden
 
@@ -283,6 +284,24 @@ def test_ofa_bins(ofa):
         ):
             found = codec.decode(text, size).boxes(size).xyxy[0]
             np.testing.assert_allclose(found, record[key], rtol=0, atol=1e-3)
+
+
+def test_ofa_tree_allows_what_the_trie_and_its_constraint_allow(ofa):
+    case = ofa["trie"]
+    tree = TokenTree(case["sequences"], case["eos"])
+    for record in case["next"]:
+        assert tree.allowed(record["prefix"]) == record["allowed"], record
+    plain = case["apply_constraint"]
+    found = [tree.allowed(row) for row in plain["input_ids"]]
+    assert found == plain["allowed_last_step"]
+    for step in (value for key, value in case.items() if key.startswith("prompt_")):
+        prompts, rows = step["decoder_prompts"], step["input_ids"]
+        beams = len(rows) // len(prompts)
+        found = [
+            tree.allowed_behind(prompts[number // beams], row)
+            for number, row in enumerate(rows)
+        ]
+        assert found == step["allowed"]
 
 
 # ------------------------------------------------------- all damaged texts

@@ -1,0 +1,56 @@
+"""Tiny Kosmos-2: two tokens per box on a grid of 8 x 8 cells, a decoder of its own.
+
+Reproduces: Kosmos-2's parts, location tokens and verdicts in the small; the grid is
+that of the small pictures (32 x 32 would be cells of a pixel and a half).
+Command: tools/train.py configs/tiny/kosmos2-clip-tiny_latent-q16_magneto-tiny_1xb96-2k-ft_tiny-scenes-referring.py
+Hardware: sized for 2 CPU cores.
+Expected: not measured.
+"""
+
+_base_ = ["./shikra-clip-tiny_linear_llama-tiny_1xb96-2k-ft_tiny-scenes-referring.py"]
+
+codec = dict(type="Kosmos2Codec", grid=8)
+model = dict(
+    vision_encoder=dict(final_norm=True),
+    connector=dict(
+        _delete_=True,
+        type="LatentAttentionConnector",
+        num_queries=16,
+        heads=4,
+        random_init=True,
+    ),
+    language_model=dict(
+        _delete_=True,
+        type="Kosmos2LM",
+        random_init=True,
+        config=dict(
+            model_type="kosmos_2_text_model",
+            vocab_size=640,
+            embed_dim=128,
+            ffn_dim=512,
+            layers=4,
+            attention_heads=4,
+            max_position_embeddings=512,
+            dropout=0.0,
+            attention_dropout=0.0,
+            init_std=0.06,
+            bos_token_id=1,
+            eos_token_id=2,
+            pad_token_id=0,
+        ),
+    ),
+    train_parts=dict(vision_encoder=True),
+)
+processor = dict(views=dict(type="ResizeSquare"), codec=dict(_delete_=True, **codec))
+comprehension = dict(type="ReferringComprehension", repeat_phrase=True)
+train_dataloader = dict(
+    dataset=dict(task=dict(tasks=[comprehension, dict(type="ReferringGeneration")]))
+)
+test_dataloader = dict(dataset=dict(task=dict(answer="<boxes>", repeat_phrase=True)))
+test_evaluator = dict(rule="kosmos2")
+load_from = [
+    dict(
+        path="work_dirs/clip-tiny_contrastive_none_1xb192-1600i-pt_tiny-scenes",
+        parts=["vision_encoder"],
+    ),
+]
