@@ -38,8 +38,9 @@ def check(found, expected):
         assert found["parts"][part] == pytest.approx(sums, abs=ELSEWHERE * scale), part
 
 
-def test_every_tiny_config_is_pinned():
-    assert set(GOLDEN["runs"]) == {path.stem for path in pins.TINY.glob("*.py")}
+def test_every_pinned_config_is_shipped():
+    """Those of later systems are held by test_tiny_systems."""
+    assert set(GOLDEN["runs"]) <= {path.stem for path in pins.TINY.glob("*.py")}
 
 
 @pytest.mark.slow

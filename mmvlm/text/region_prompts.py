@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from mmvlm.structures import Boxes, Conversation, Image, Region, Text, Turn
-from mmvlm.structures.masks import mask_to_rle, rle_box
 
 Read = Callable[[str, Any], Any]
 #: What a user can point with, and how many numbers it takes (a mask is an array).
@@ -117,6 +116,9 @@ def region_of(
             )
         if not mask.any():
             raise ValueError(f"{what}: the mask is empty; paint what it means.")
+        # Trainings without masks do not load what handles them.
+        from mmvlm.structures.masks import mask_to_rle, rle_box
+
         rle = mask_to_rle(mask)
         boxes = Boxes(np.array([rle_box(rle)]), size)
         return Region(image, boxes, "mask", rles=(rle,))
