@@ -185,16 +185,16 @@ def _run(
         policy = answer.policy
     else:
         scorer = SCORERS.build(dict(benchmark.scorer))
-        answer = _stand_in(options.answers, scorer, source.processor)
+        answer = _stand_in(options.answers, scorer)
     return BenchmarkRun(
         out, questions, answer, policy=policy, num_workers=options.num_workers
     )
 
 
-def _stand_in(answers: str, scorer: Any, processor: VLMProcessor) -> Any:
+def _stand_in(answers: str, scorer: Any) -> Any:
     """Return what answers in place of the model."""
     if answers == "reference":
-        return reference_answers(scorer, processor.codec)
+        return reference_answers(scorer)
     if answers == "empty":
         return given_answers({})
     if not os.path.isfile(answers):

@@ -77,7 +77,9 @@ class BenchmarkRun:
 
         Raises:
             OtherIdentity: when the folder holds answers of another run.
+            ValueError: when the model cannot be asked such questions.
         """
+        self.questions.check()
         if fresh and self.folder.is_dir():
             for path in self.folder.iterdir():
                 if path.is_file():
