@@ -34,8 +34,9 @@ class GQAScorer(MeanScorer):
     ``reference`` is the answer; ``meta`` holds the question's entries of the official
     file: ``types``, ``groups``, ``semantic``, ``isBalanced`` (default true),
     ``entailed``, ``question`` without its wording, and ``valid`` and ``plausible``
-    where choices are known. Without ``types`` the accuracy alone is given. Consistency
-    needs an answer to every entailed question, else it is left out and the note says so.
+    where choices are known. Without ``types`` the accuracy alone is given.
+    Consistency needs an answer to every entailed question, else it is left out and the
+    note says so.
 
     Paper: Hudson and Manning, "GQA", CVPR 2019, arXiv 1902.09506.
     """
