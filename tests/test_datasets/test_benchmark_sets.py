@@ -120,3 +120,16 @@ def test_records_hold_what_scoring_needs(path, data):
             assert top == len(records)
         else:
             assert top == pytest.approx(benchmark.ceiling, rel=1e-4)
+
+
+def test_a_part_of_the_sets_is_written_the_same_each_time(tmp_path):
+    for name in ("a", "b"):
+        assert write_benchmarks(tmp_path / name, num=14, formats=["mm_vet"]) == [
+            "mm_vet"
+        ]
+    first, second = (tmp_path / name / "mm-vet/mm-vet.json" for name in ("a", "b"))
+
+    assert first.read_bytes() == second.read_bytes()
+    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["mm-vet"]
+    with pytest.raises(ValueError, match="num=3: expected at least 14"):
+        write_benchmarks(tmp_path, num=3)
