@@ -14,7 +14,7 @@ from mmvlm.registry import DATASETS, SCORERS
 FOLDER = Path(__file__).parents[2] / "configs/_base_/benchmarks"
 CONFIGS = sorted(FOLDER.glob("*.py"))
 #: Their answers are known to a server alone.
-HIDDEN = ("vqav2_testdev", "vizwiz_test")
+HIDDEN = ("vqav2_testdev", "vqav2_testdev_llava", "vizwiz_test")
 over_configs = pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 
 

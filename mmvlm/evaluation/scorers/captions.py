@@ -34,7 +34,7 @@ class CaptionScorer(Scorer):
 
     Rules: ``ptb`` tokenizes with the Stanford tokenizer where Java and pycocoevalcap
     are installed and with its Python twin elsewhere (the note says which);
-    ``ptb_java`` and ``ptb_python`` want one of them.
+    ``ptb_java`` and ``ptb_python`` want one of them. METEOR comes with Java.
 
     Args:
         rule (str | None): see above.
@@ -65,10 +65,12 @@ class CaptionScorer(Scorer):
         ]
         # An item that could not be read has no caption to be compared with.
         references = [list(record["reference"]) or [""] for record in records]
-        missing = find_java()
-        if self.rule == "ptb_java" and isinstance(missing, str):
+        missing = (
+            find_java() if self.rule != "ptb_python" else "ptb_python uses no Java"
+        )
+        use_java = not isinstance(missing, str)
+        if self.rule == "ptb_java" and not use_java:
             raise RuntimeError(f"CaptionScorer(rule='ptb_java'): {missing}")
-        use_java = self.rule != "ptb_python" and not isinstance(missing, str)
         tokenize = tokenize_java if use_java else ptb.tokenize_all
         flat = tokenize([*texts, *(text for group in references for text in group)])
         hypotheses, rest = flat[: len(texts)], iter(flat[len(texts) :])
@@ -84,7 +86,7 @@ class CaptionScorer(Scorer):
             tokenizer="Stanford PTB (Java)" if use_java else "PTB in Python",
             spice=_SPICE,
         )
-        if isinstance(missing, str):
+        if not use_java:
             notes["meteor"] = f"not computed: {missing}"
         else:
             metrics["meteor"] = 100 * meteor_scores(hypotheses, tokens)[0]
