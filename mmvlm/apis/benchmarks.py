@@ -37,6 +37,7 @@ from mmvlm.evaluation.benchmark import Benchmark
 from mmvlm.evaluation.tables import write_tables
 from mmvlm.registry import SCORERS
 from mmvlm.utils.files import write_atomic
+from mmvlm.visualization.radar import draw_radar
 
 #: What may answer in place of the model.
 ANSWERS = ("model", "reference", "empty")
@@ -158,6 +159,7 @@ def run_benchmarks(
     write_run(out, source, options, identity=identity, **facts)
     rows = [with_blind(out, row) for row in rows]
     write_tables(out, rows)
+    draw_radar(out / "radar.png", rows)
     return rows
 
 
