@@ -37,6 +37,7 @@ from mmvlm.evaluation.benchmark import Benchmark
 from mmvlm.evaluation.tables import write_tables
 from mmvlm.registry import SCORERS
 from mmvlm.utils.files import write_atomic
+from mmvlm.visualization.radar import draw_radar
 
 #: What may answer in place of the model.
 ANSWERS = ("model", "reference", "empty")
@@ -158,6 +159,7 @@ def run_benchmarks(
     write_run(out, source, options, identity=identity, **facts)
     rows = [with_blind(out, row) for row in rows]
     write_tables(out, rows)
+    draw_radar(out / "radar.png", rows)
     return rows
 
 
@@ -185,16 +187,16 @@ def _run(
         policy = answer.policy
     else:
         scorer = SCORERS.build(dict(benchmark.scorer))
-        answer = _stand_in(options.answers, scorer, source.processor)
+        answer = _stand_in(options.answers, scorer)
     return BenchmarkRun(
         out, questions, answer, policy=policy, num_workers=options.num_workers
     )
 
 
-def _stand_in(answers: str, scorer: Any, processor: VLMProcessor) -> Any:
+def _stand_in(answers: str, scorer: Any) -> Any:
     """Return what answers in place of the model."""
     if answers == "reference":
-        return reference_answers(scorer, processor.codec)
+        return reference_answers(scorer)
     if answers == "empty":
         return given_answers({})
     if not os.path.isfile(answers):

@@ -9,6 +9,7 @@ import torch
 from letters import write_letters
 
 from mmvlm.evaluation.comparison import compare_runs
+from mmvlm.visualization.radar import draw_radar
 
 ROOT = Path(__file__).parents[2]
 
@@ -110,3 +111,22 @@ def test_benchmarks_are_listed_by_kind(capsys):
 
     printed = capsys.readouterr().out
     assert "pope" in printed and "configs/_base_/benchmarks/pope.py" in printed
+
+
+def test_three_scores_and_more_make_a_figure(tmp_path):
+    rows = [
+        dict(title=name, score=score, ceiling=100.0, chance=chance, interval=interval)
+        for name, score, chance, interval in [
+            ("POPE", 80.0, 50.0, [78.0, 82.0]),
+            ("GQA", 60.0, None, [59.0, 61.0]),
+            ("MME", 1500.0, None, None),
+            ("hidden", None, None, None),
+        ]
+    ]
+    rows[2]["ceiling"] = 2000.0
+
+    assert draw_radar(tmp_path / "radar.png", rows)
+    assert (tmp_path / "radar.png").read_bytes()[:4] == b"\x89PNG"
+
+    assert not draw_radar(tmp_path / "radar.png", rows[1:])
+    assert not (tmp_path / "radar.png").exists()

@@ -351,9 +351,15 @@ def test_killed_runs_lose_no_answer_with_any_number_of_processes(
     for rank in (ranks := processes.start(2)):
         rank.join()
     assert [rank.exitcode for rank in ranks] == [0, 0], processes.said(0)
-    for name in ("answers.jsonl", "scored.jsonl", "results.json"):
+    for name in ("answers.jsonl", "scored.jsonl"):
         whole = (tmp_path / "whole/letters" / name).read_text()
         assert (tmp_path / "out/letters" / name).read_text() == whole
+    rows = [
+        json.loads((tmp_path / name / "letters/results.json").read_text())
+        for name in ("whole", "out")
+    ]
+    assert rows[0].pop("counts")["missing"] == rows[1].pop("counts")["missing"] == 0
+    assert rows[0] == rows[1]
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ from mmvlm.registry import DATASETS, SCORERS
 FOLDER = Path(__file__).parents[2] / "configs/_base_/benchmarks"
 CONFIGS = sorted(FOLDER.glob("*.py"))
 #: Their answers are known to a server alone.
-HIDDEN = ("vqav2_testdev", "vizwiz_test")
+HIDDEN = ("vqav2_testdev", "vqav2_testdev_llava", "vizwiz_test")
 over_configs = pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 
 
@@ -120,3 +120,16 @@ def test_records_hold_what_scoring_needs(path, data):
             assert top == len(records)
         else:
             assert top == pytest.approx(benchmark.ceiling, rel=1e-4)
+
+
+def test_a_part_of_the_sets_is_written_the_same_each_time(tmp_path):
+    for name in ("a", "b"):
+        assert write_benchmarks(tmp_path / name, num=14, formats=["mm_vet"]) == [
+            "mm_vet"
+        ]
+    first, second = (tmp_path / name / "mm-vet/mm-vet.json" for name in ("a", "b"))
+
+    assert first.read_bytes() == second.read_bytes()
+    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["mm-vet"]
+    with pytest.raises(ValueError, match="num=3: expected at least 14"):
+        write_benchmarks(tmp_path, num=3)

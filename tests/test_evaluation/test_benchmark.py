@@ -3,6 +3,7 @@
 import pytest
 
 from mmvlm.config import ConfigError, load_config
+from mmvlm.config.benchmarks import find_benchmarks
 from mmvlm.evaluation.benchmark import Benchmark
 from mmvlm.evaluation.scorers.base import MeanScorer
 from mmvlm.registry import SCORERS
@@ -60,7 +61,7 @@ def test_a_benchmark_passes_the_doctor(tmp_path):
         ('"test.json"', '"test.json", pipeline=[]', "'pipeline' is no matter of"),
         ('"tiny_scenes"', '"Tiny Scenes"', "expected lower-case letters"),
         ('split="test"', "split=3", "benchmark.split=3"),
-        ("benchmark = dict(", "benchmarks = dict(", "unknown top-level field"),
+        ("benchmark = dict(", "benchmarck = dict(", "unknown top-level field"),
     ],
 )
 def test_the_doctor_names_what_is_wrong(tmp_path, old, new, message):
@@ -77,3 +78,22 @@ def test_a_benchmark_of_python_refuses_what_the_doctor_refuses():
 
     with pytest.raises(ValueError, match="'views' is no matter of"):
         Benchmark(name="a", dataset=dict(views=1), **fields)
+
+
+def test_names_are_benchmarks_suites_and_files(tmp_path):
+    (tmp_path / "tiny.py").write_text(TEXT)
+
+    found = find_benchmarks(f"llava15, pope,{tmp_path / 'tiny.py'}")
+
+    names = [benchmark.name for benchmark in found]
+    assert names[-1] == "tiny_scenes" and names.count("pope") == 1
+    assert len(names) == 13
+    with pytest.raises(FileNotFoundError, match="no benchmark or suite 'popes'"):
+        find_benchmarks("popes")
+
+
+def test_submissions_name_a_format_of_a_server():
+    fields = dict(title="", split="", source="", scorer={}, headline="acc")
+
+    with pytest.raises(ValueError, match="'type' must be one of"):
+        Benchmark(name="a", dataset={}, submission=dict(type="vqa"), **fields)

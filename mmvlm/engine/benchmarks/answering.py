@@ -13,7 +13,7 @@ from mmengine.logging import print_log
 
 from mmvlm.datasets.collate import collate_flat
 from mmvlm.evaluation.records import plain, region_values
-from mmvlm.structures import ViewLayout
+from mmvlm.evaluation.scorers.base import Scorer
 
 from ..optimizers.optim_wrapper import autocast
 from ..runner.checkpoint import unwrap
@@ -172,38 +172,26 @@ def is_out_of_memory(error: BaseException) -> bool:
 # Without a model -----------------------------------------------------------------
 
 
-def reference_answers(scorer: Any, codec: Any = None) -> Answer:
+def reference_answers(scorer: Scorer) -> Answer:
     """Return what answers with the references: what the benchmark can reach.
 
     Args:
-        scorer (Scorer): of the benchmark; answers where the reader gives no answer in
-            the words of the model.
-        codec (GroundingCodec | None): reads the regions of answers.
+        scorer (Scorer): of the benchmark; knows how its rule wants them written.
     """
 
     def answer(questions: Sequence[Question]) -> list[dict[str, Any]]:
-        return [_reference(one, scorer, codec) for one in questions]
+        return [_reference(one.record, scorer) for one in questions]
 
     return answer
 
 
-def _reference(question: Question, scorer: Any, codec: Any) -> dict[str, Any]:
-    record = dict(question.record, meta=dict(question.record["meta"]), finish="stop")
-    record["text"] = question.answer or ""
-    if question.answer is None and record["reference"] is not None:
-        found = scorer.reference_answer(record)
-        record["text"] = found["text"]
-        if "pred_regions" in found:
-            record["meta"]["pred_regions"] = found["pred_regions"]
-            return plain(record, record["uid"])
-    if codec is None or question.item is None:
-        return record
-    layouts = question.item["data_samples"].layouts
-    sizes = [one.original_size for one in layouts if isinstance(one, ViewLayout)]
-    if sizes:
-        regions = codec.centred().decode(record["text"], sizes[-1]).regions
-        if regions:
-            record["meta"]["pred_regions"] = region_values(regions)
+def _reference(record: dict[str, Any], scorer: Scorer) -> dict[str, Any]:
+    record = dict(record, meta=dict(record["meta"]), finish="stop")
+    if record["reference"] is None:
+        return record  # a server's secret
+    found = scorer.reference_answer(record)
+    record["text"] = found.pop("text")
+    record["meta"].update(found)
     return plain(record, record["uid"])
 
 

@@ -32,14 +32,11 @@ class Question:
         position (int): in the set.
         record (dict): answer record without an answer.
         item (dict | None): as ``collate_flat`` takes it; None for one that fails.
-        answer (str | None): the right answer as the model would have been trained to
-            say it; None where the file hides it.
     """
 
     position: int
     record: dict[str, Any]
     item: dict[str, Any] | None = None
-    answer: str | None = None
 
 
 class Questions(Dataset):
@@ -134,6 +131,20 @@ class Questions(Dataset):
         """Tokens of each prompt, (questions,) int32; 1 for one that fails."""
         return self.dataset.token_lengths_at(0)[list(self.positions)]
 
+    def check(self) -> None:
+        """Ask the first questions to see that this model can be asked at all.
+
+        Raises:
+            ValueError: when none of the first three can be.
+        """
+        first = [self[number].record for number in range(min(3, len(self)))]
+        if len(first) == 3 and all(one["finish"] == "error" for one in first):
+            raise ValueError(
+                f"{self.benchmark.name}: none of the first questions can be asked of "
+                f"this model: {first[0]['meta']['error']} Mend that, or leave the "
+                "benchmark out."
+            )
+
     def __getitem__(self, number: int) -> Question:
         """Return a question with all that the model needs.
 
@@ -149,7 +160,6 @@ class Questions(Dataset):
                 talk = item["conversation"] = without_inputs(talk)
             question = Question(number, self._record(facts, talk))
             if self.processor is None:
-                question.answer = _answer(talk)
                 return question
             question.item = self.dataset.pipeline(item)
         except Exception as error:
@@ -161,9 +171,8 @@ class Questions(Dataset):
                     f"question '{uid}' cannot be asked: {error}"
                 ) from error
             return Question(number, self._failed(facts, talk, error))
-        sample = question.item["data_samples"]
-        question.record["prompt"] = self._prompt(sample.conversation)
-        question.answer = sample.get("gt_text")
+        asked = question.item["data_samples"].conversation
+        question.record["prompt"] = self._prompt(asked)
         return question
 
     def _record(self, facts: dict, talk: Conversation | None) -> dict[str, Any]:
@@ -209,8 +218,3 @@ def without_inputs(talk: Conversation) -> Conversation:
             parts[0] = parts[0].lstrip("\n")
         turns.append(Turn(turn.role, tuple(parts), turn.supervised))
     return replace(talk, turns=turns, images=[], media={})
-
-
-def _answer(talk: Conversation) -> str | None:
-    last = talk.turns[-1]
-    return last.text if last.role == "assistant" else None

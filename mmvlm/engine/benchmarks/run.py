@@ -67,6 +67,7 @@ class BenchmarkRun:
         self.torn = 0
         self._reader = AnswerReader(self.folder)
         self._answered: set[str] = set()
+        self._shares: dict[tuple[int, int], list[int]] = {}
 
     def prepare(self, facts: dict[str, Any], fresh: bool = False) -> None:
         """Make the folder ready; on rank 0, before any rank answers.
@@ -77,7 +78,9 @@ class BenchmarkRun:
 
         Raises:
             OtherIdentity: when the folder holds answers of another run.
+            ValueError: when the model cannot be asked such questions.
         """
+        self.questions.check()
         if fresh and self.folder.is_dir():
             for path in self.folder.iterdir():
                 if path.is_file():
@@ -98,7 +101,10 @@ class BenchmarkRun:
 
     def share_of(self, ranks: Ranks, rank: int) -> list[int]:
         """Return the numbers of the questions that a rank answers."""
-        return share(self.questions.pictures, rank, ranks.world_size)
+        key = rank, ranks.world_size
+        if key not in self._shares:
+            self._shares[key] = share(self.questions.pictures, *key)
+        return self._shares[key]
 
     def is_done(self, ranks: Ranks, rank: int) -> bool:
         """Whether a rank has answered its share, as its file says."""

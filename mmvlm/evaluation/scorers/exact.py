@@ -33,9 +33,10 @@ class GQAScorer(MeanScorer):
 
     ``reference`` is the answer; ``meta`` holds the question's entries of the official
     file: ``types``, ``groups``, ``semantic``, ``isBalanced`` (default true),
-    ``entailed``, and ``valid`` and ``plausible`` where choices are known. Without
-    ``types`` the accuracy alone is given. Consistency needs an answer to every
-    entailed question, else it is left out and the note says so.
+    ``entailed``, ``question`` without its wording, and ``valid`` and ``plausible``
+    where choices are known. Without ``types`` the accuracy alone is given.
+    Consistency needs an answer to every entailed question, else it is left out and the
+    note says so.
 
     Paper: Hudson and Manning, "GQA", CVPR 2019, arXiv 1902.09506.
     """
@@ -64,7 +65,7 @@ class GQAScorer(MeanScorer):
             return totals
         questions = {
             str(r["question_id"]): dict(
-                m, question=r["question"], answer=r["reference"]
+                m, question=m.get("question", r["question"]), answer=r["reference"]
             )
             for r, m in zip(records, metas, strict=True)
         }

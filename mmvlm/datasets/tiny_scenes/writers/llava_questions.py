@@ -106,7 +106,7 @@ class LLaVABenchWriter(BenchmarkWriter):
 class LLaVAQuestionsWriter(BenchmarkWriter):
     """Write a file of ``eval.zip``: the wording, and no answers (VQAv2's test-dev)."""
 
-    home, pictures = "llava_eval", "test2015"
+    home, pictures = "vqav2", "test2015"
     questions = "llava_vqav2_mscoco_test-dev2015.jsonl"
 
     def write_annotations(

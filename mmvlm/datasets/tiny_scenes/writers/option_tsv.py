@@ -111,15 +111,6 @@ def _yes_no(samples: Sequence[SceneSample], encode: Callable) -> _Rows:
             }
 
 
-def _open(samples: Sequence[SceneSample], encode: Callable) -> _Rows:
-    """Yield rows of which every second has no options (MathVista)."""
-    for number, row in enumerate(_questions(samples, encode)):
-        options = {k: v for k, v in row.items() if len(k) > 1 or not number % 2}
-        answer = row[row["answer"]] if number % 2 else row["answer"]
-        kind = "free_form" if number % 2 else "multi_choice"
-        yield {**options, "answer": answer, "question_type": kind}
-
-
 #: Files of the public sets and what their rows are like.
 TABLES: dict[str, Callable[[Sequence[SceneSample], Callable], _Rows]] = {
     "mmbench_dev_20230712": _circular,
@@ -128,7 +119,6 @@ TABLES: dict[str, Callable[[Sequence[SceneSample], Callable], _Rows]] = {
     "BLINK": _several,
     "MMVP": _pairs,
     "HallusionBench": _yes_no,
-    "MathVista_MINI": _open,
     **dict.fromkeys(
         (
             *("MMStar", "AI2D_TEST", "AI2D_TEST_NO_MASK", "RealWorldQA"),
@@ -137,7 +127,6 @@ TABLES: dict[str, Callable[[Sequence[SceneSample], Callable], _Rows]] = {
         _questions,
     ),
 }
-_OPEN = ("HallusionBench", "MathVista_MINI")
 
 
 @SCENE_WRITERS.register_module(name="option_tsv")
@@ -154,7 +143,7 @@ class OptionTSVWriter(OwnPicturesWriter):
         self,
         folder: str,
         image_format: str = "jpg",
-        tables: Sequence[str] = ("MMBench_DEV_EN_V11", "BLINK", *_OPEN[:1]),
+        tables: Sequence[str] = ("MMBench_DEV_EN_V11", "BLINK", "HallusionBench"),
     ) -> None:
         super().__init__(folder, image_format)
         self.tables = tuple(tables)
@@ -204,7 +193,7 @@ class OptionTSVWriter(OwnPicturesWriter):
                 type="OptionTSVDataset",
                 data_root=self.folder,
                 ann_file=self._name(split, table),
-                **(dict(task=words) if table in _OPEN else {}),
+                **(dict(task=words) if table == "HallusionBench" else {}),
             )
             for table in self.tables
         ]
