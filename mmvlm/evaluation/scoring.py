@@ -81,7 +81,14 @@ def score(
             return Scored(row, files=files | judge_requests(scorer, records))
         row["judge"] = "replies"
     verdicts = [scorer.verdict(record) for record in records]
-    totals = scorer.totals(records, verdicts)
+    try:
+        totals = scorer.totals(records, verdicts)
+    except ValueError as error:
+        if not (answers.complaint or {"limit", "only"} & set(facts or {})):
+            raise
+        # Some of a set may lack a whole group that the total weighs.
+        row["note"] = _noted(row, f"no total of so few: {error}")
+        return Scored(row, files=files)
     if benchmark.headline not in totals.metrics:
         raise KeyError(
             f"{benchmark.name}: {type(scorer).__name__} gives no "

@@ -90,20 +90,27 @@ def main(argv: list[str] | None = None) -> int:
     draw = random.Random(args.seed)
     whole, killed = Path(args.out, "whole"), Path(args.out, "killed")
     seconds = finish(start(args, whole, 1))
-    print(f"undisturbed: {num_answers(whole)} answers in {seconds:.0f} s")
+    print(f"undisturbed: {num_answers(whole)} answers in {seconds:.0f} s", flush=True)
+    total = num_answers(whole)
     for number in range(args.kills):
         world_size = draw.choice([1, 2, 3]) if number % 2 else args.processes
         ranks = start(args, killed, world_size)
-        moment = draw.uniform(0, 1.5 * seconds)
-        time.sleep(moment)
-        ended = [process.poll() for process in ranks]
+        before, begin = num_answers(killed), time.monotonic()
+        # Every kill finds something to do, up to the last moments of the run.
+        wanted = before + draw.uniform(0, 2 * (total - before) / (args.kills - number))
+        while num_answers(killed) < min(wanted, total):
+            if all(process.poll() is not None for process in ranks):
+                break
+            time.sleep(0.05)
+        time.sleep(draw.uniform(0, 1))
         for process in ranks:
             process.kill()
             process.communicate()
         print(
-            f"kill {number + 1}: {world_size} processes after {moment:.1f} s, "
-            f"{num_answers(killed)} answers are there"
-            + ("; the run was over" if ended == [0] * world_size else "")
+            f"kill {number + 1}: {world_size} processes after "
+            f"{time.monotonic() - begin:.1f} s, {num_answers(killed)} of {total} "
+            "answers are there",
+            flush=True,
         )
     finish(start(args, killed, draw.choice([1, 2, 3])))
     differ = []
