@@ -164,9 +164,6 @@ def view_transform(
     """Return scale and offset (x, y) from pixels to fractions of the view."""
     stored = np.array(layout.original_size[::-1]) / np.array(size[::-1])
     view = np.array(layout.view_size[::-1])
-    if layout.grids:
-        # Patches are packed row by row: the picture has a grid of its own.
-        view = np.array(layout.scale) * np.array(layout.original_size[::-1])
     return stored * np.array(layout.scale) / view, np.array(layout.offset) / view
 
 

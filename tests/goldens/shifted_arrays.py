@@ -13,6 +13,7 @@ import mmvlm  # noqa: F401  isort: skip
 
 import numpy as np
 import torch
+from shifted_regions import ferret_sampler, gpt4roi_roi
 from shifting import MODELS, TESTS, builders, gradients, redrawn, shaken, state, tensors
 
 from mmvlm.models.connectors.fused import FusedConnector
@@ -455,6 +456,8 @@ RECIPES = (
     s2,
     llava_image,
     llava_prepare,
+    ferret_sampler,
+    gpt4roi_roi,
 )
 
 

@@ -152,6 +152,8 @@ def test_every_full_config_trains_two_tiny_steps(path, tmp_path):
             continue  # those of sounds and depth, which toy data have not
         if type(part).__name__ == "SAMMaskHead":
             continue  # nor have they masks
+        if getattr(part, "fills", ()) == ("region",):
+            continue  # toy data point at nothing
         changed = any(
             not old.equal(new)
             for old, new in zip(before[name], part.parameters(), strict=True)

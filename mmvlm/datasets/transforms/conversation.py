@@ -255,6 +255,12 @@ class EncodeConversation:
         lengths = {}
         for kind in sorted(kinds.intersection(self.context.modalities)):
             prepared = item.get("inputs", {}).get(kind)
+            if prepared is None and getattr(self.context, "region_needs", None):
+                raise ValueError(
+                    f"{_where(item)}: {len(item.get('regions', ()))} '{kind}' inputs "
+                    "that nothing has prepared; put PrepareRegions between "
+                    "WriteRegions and EncodeConversation."
+                )
             layouts = getattr(prepared, "layouts", None) or [
                 InputLayout(kind, region.boxes.xyxy.shape)
                 for region in item.get("regions", ())

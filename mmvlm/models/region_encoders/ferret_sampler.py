@@ -18,7 +18,7 @@ from .base import RegionEncoder, points_of
 from .sampling import COORD_ORDERS, farthest_points, nearest_points, sample_features
 
 _POOLERS = ("max", "mean")
-#: Pairs of a point and an anchor whose features are held at once in inference.
+#: Pairs of a point and an anchor that are made at once, so that they stay in the cache.
 _MAX_PAIRS = 2048
 
 

@@ -20,6 +20,7 @@ from mmvlm.structures import (
     Turn,
     ViewLayout,
 )
+from mmvlm.structures.regions import RegionNeeds
 from mmvlm.text.encoding import SampleDropped, encode_conversation
 
 CODECS.import_from_location()
@@ -380,6 +381,14 @@ def test_regions_that_the_model_cannot_see_are_refused():
     # With coordinates, or with a token of their own for answers, all is well.
     for codec, taken in ((dict(type="FerretCodec"), ("image",)), (BBOX, ("region",))):
         assert len(written(codec, taken, ROUNDS[:2])["regions"]) == 1
+
+
+def test_a_pipeline_without_prepared_regions_is_told_what_it_lacks():
+    encode = encoder()
+    encode.context.region_needs = RegionNeeds()
+
+    with pytest.raises(ValueError, match=r"3 of refs: 2 'region' .*put PrepareRegions"):
+        encode(marked_item())
 
 
 def test_regions_of_an_image_that_is_not_shown_are_refused():

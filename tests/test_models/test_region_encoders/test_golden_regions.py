@@ -25,7 +25,7 @@ pytestmark = pytest.mark.golden
 
 @pytest.fixture
 def ferret(goldens):
-    return np.load(goldens / "ferret_sampler.npz")
+    return dict(np.load(goldens / "ferret_sampler.npz"))
 
 
 def facts_of(golden):
@@ -35,7 +35,7 @@ def facts_of(golden):
 
 
 def features_of(golden, grid):
-    state = torch.from_numpy(golden["feature_map"])
+    state = torch.as_tensor(golden["feature_map"])
     return VisionFeatures((state,), (0,), (grid, grid))
 
 
@@ -54,7 +54,7 @@ def sampler_of(golden, pooler):
     prefix = f"{pooler}/sd/"
     state = {
         key.removeprefix(prefix): torch.from_numpy(golden[key])
-        for key in golden.files
+        for key in golden
         if key.startswith(prefix)
     }
     sampler.load_state_dict(REGION_MODULES["FerretSampler"].to_ours(state))
@@ -118,23 +118,26 @@ def test_stages_choose_the_points_of_ferret(ferret, pooler):
         points = anchors
 
 
-def test_mean_pool_is_that_of_ferret(ferret):
-    config, parents = facts_of(ferret)
+def mean_pooled(golden, image):
+    """Pool every region of an image under its whole mask, without a layer behind."""
+    config, parents = facts_of(golden)
     spec = VisionEncoderSpec(config["input_dim"], 0, 1, config["grid"])
     pool = MaskMeanPool(vision_spec=spec, out_width=4, select_layers=[0])
     pool.proj = nn.Identity()
     found = []
-    for number, parent in enumerate(parents):
-        mask = ferret[f"regions/mask_{number}"]
-        places = np.argwhere(mask) / mask.shape
-        points = torch.from_numpy(places)[None].float()
-        regions = RegionInputs(torch.zeros(1, 4), torch.tensor([parent]), points)
-        found.append(pool(features_of(ferret, config["grid"]), regions))
+    for number in [n for n, parent in enumerate(parents) if parent == image]:
+        mask = np.asarray(golden[f"regions/mask_{number}"])
+        points = torch.from_numpy(np.argwhere(mask) / mask.shape)[None].float()
+        regions = RegionInputs(torch.zeros(1, 4), torch.tensor([image]), points)
+        found.append(pool(features_of(golden, config["grid"]), regions))
+    return torch.cat(found)
 
-    for image in sorted(set(parents)):
-        own = [f for f, parent in zip(found, parents, strict=True) if parent == image]
+
+def test_mean_pool_is_that_of_ferret(ferret):
+    for image in sorted(set(facts_of(ferret)[1])):
         expected = torch.from_numpy(ferret[f"meanpool/out_image{image}"])
-        torch.testing.assert_close(torch.cat(own), expected, atol=1e-5, rtol=0)
+        found = mean_pooled(ferret, image)
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
 
 
 def test_the_official_order_of_coordinates_is_transposed(ferret):
@@ -154,12 +157,13 @@ def test_the_official_order_of_coordinates_is_transposed(ferret):
 
 @pytest.fixture
 def roi(goldens):
-    return np.load(goldens / "gpt4roi_roi.npz")
+    return dict(np.load(goldens / "gpt4roi_roi.npz"))
 
 
-def test_region_module_is_that_of_gpt4roi(roi):
+def roi_results(roi):
+    """Return the module's outputs, its fused levels, and the cells cut out of each."""
     config = json.loads(str(roi["cfg_json"]))
-    names = sorted(key for key in roi.files if key.startswith("feat_level"))
+    names = sorted(key for key in roi if key.startswith("feat_level"))
     states = tuple(torch.from_numpy(roi[name]) for name in names)
     grid, levels = config["grid"], len(names)
     spec = VisionEncoderSpec(config["embed_dims"], levels - 1, 1, grid)
@@ -173,7 +177,7 @@ def test_region_module_is_that_of_gpt4roi(roi):
         num_rounds=config["num_fuse"],
         num_groups=config["gn_groups"],
     )
-    state = {k[3:]: torch.from_numpy(roi[k]) for k in roi.files if k[:3] == "sd/"}
+    state = {k[3:]: torch.from_numpy(roi[k]) for k in roi if k[:3] == "sd/"}
     module.load_state_dict(REGION_MODULES["MultiLevelRoI"].to_ours(state))
     features = VisionFeatures(states, tuple(range(levels)), (grid, grid))
     boxes = [roi[f"boxes_image{image}"] for image in range(len(states[0]))]
@@ -181,22 +185,25 @@ def test_region_module_is_that_of_gpt4roi(roi):
     regions = RegionInputs(
         torch.from_numpy(np.concatenate(boxes)), torch.from_numpy(views)
     )
-
-    seen = {}
-    hook = lambda name: lambda _, args, out: seen.setdefault(name, out)  # noqa: E731
-    module.mlvl_fuse.register_forward_hook(hook("fused"))
+    seen = []
+    module.mlvl_fuse.register_forward_hook(lambda _, args, out: seen.extend(out))
     found = module(features, regions)
+    cells = [module.roi_align.cut(one, regions.boxes, regions.views) for one in seen]
+    return found, seen, cells
 
-    expected = [roi[f"out_image{image}"] for image in range(len(boxes))]
-    expected = torch.from_numpy(np.concatenate(expected))
+
+def test_region_module_is_that_of_gpt4roi(roi):
+    found, fused, cells = roi_results(roi)
+
+    images = sorted(key for key in roi if key.startswith("out_image"))
+    expected = torch.from_numpy(np.concatenate([roi[key] for key in images]))
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
-    for level, fused in enumerate(seen["fused"]):
-        assert list(fused.shape) == roi[f"fused_level{level}_shape"].tolist()
-        cells = module.roi_align.cut(fused, regions.boxes, regions.views)
+    for level, one in enumerate(fused):
+        assert list(one.shape) == roi[f"fused_level{level}_shape"].tolist()
         wanted = torch.from_numpy(roi[f"roi_level{level}"])
-        torch.testing.assert_close(cells, wanted, atol=1e-4, rtol=0)
-    last = torch.from_numpy(roi[f"fused_level{levels - 1}"])
-    torch.testing.assert_close(seen["fused"][-1], last, atol=1e-4, rtol=0)
+        torch.testing.assert_close(cells[level], wanted, atol=1e-4, rtol=0)
+    last = torch.from_numpy(roi[f"fused_level{len(fused) - 1}"])
+    torch.testing.assert_close(fused[-1], last, atol=1e-4, rtol=0)
 
 
 def test_boxes_in_texts_are_those_of_gpt4roi(roi):
