@@ -13,6 +13,7 @@ import mmvlm  # noqa: F401  isort: skip
 
 import numpy as np
 import torch
+from shifted_masks import lisa_losses, lisa_mask_decoder, seg_eval
 from shifting import MODELS, TESTS, builders, gradients, redrawn, shaken, state, tensors
 
 from mmvlm.models.connectors.fused import FusedConnector
@@ -455,6 +456,9 @@ RECIPES = (
     s2,
     llava_image,
     llava_prepare,
+    seg_eval,
+    lisa_losses,
+    lisa_mask_decoder,
 )
 
 

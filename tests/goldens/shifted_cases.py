@@ -12,6 +12,7 @@ import mmvlm  # noqa: F401  isort: skip
 import numpy as np
 import torch
 from shifted_arrays import MERGES_LEFT_OUT
+from shifted_masks import eval_segmentation_iou
 from shifting import TESTS, builders
 
 from mmvlm.datasets.samplers.modality_length import (
@@ -246,6 +247,7 @@ RECIPES = (
     connectors_small,
     kosmos2_boxes,
     ofa_boxes,
+    eval_segmentation_iou,
 )
 
 
