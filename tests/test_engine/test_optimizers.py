@@ -14,6 +14,7 @@ from mmvlm.engine.optimizers.part_constructor import (
 from mmvlm.engine.optimizers.schedulers import (
     WarmupConstantLR,
     WarmupCosineLR,
+    WarmupLinearLR,
     schedulers_by_step,
     warmup_cosine,
 )
@@ -156,6 +157,20 @@ def test_constant_after_warmup_equals_transformers():
     ours, theirs = optimizer(), optimizer()
     schedule = WarmupConstantLR(ours, warmup_ratio=0.1, end=50)
     reference = get_constant_schedule_with_warmup(theirs, 5)
+    for _ in range(50):
+        assert ours.param_groups[0]["lr"] == pytest.approx(reference.get_last_lr()[0])
+        for one in (ours, theirs, schedule, reference):
+            one.step()
+
+
+def test_linear_decay_after_warmup_equals_transformers():
+    from transformers import get_linear_schedule_with_warmup
+
+    ours, theirs = (
+        torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=2.0) for _ in range(2)
+    )
+    schedule = WarmupLinearLR(ours, warmup_ratio=0.1, end=50)
+    reference = get_linear_schedule_with_warmup(theirs, 5, 50)
     for _ in range(50):
         assert ours.param_groups[0]["lr"] == pytest.approx(reference.get_last_lr()[0])
         for one in (ours, theirs, schedule, reference):

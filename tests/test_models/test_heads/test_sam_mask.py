@@ -317,6 +317,19 @@ def test_gradients_reach_projection_and_decoder_alone(model):
     assert trained == {n.removeprefix("mask.") for n in grads if n.startswith("mask.")}
 
 
+def test_ranks_without_masks_touch_the_head_and_no_frozen_encoder(model):
+    calls = []
+    counting(model.sam, calls)
+    model.touch_all_parts = True
+
+    losses = model.loss(batch_of([0, 0], images(0, 1)))
+    losses["loss"].backward()
+
+    assert losses["loss_mask_bce"] == losses["loss_mask_dice"] == 0 and calls == []
+    trained = [p for p in model.mask.parameters() if p.requires_grad]
+    assert trained and all(p.grad is not None for p in trained)
+
+
 def test_masks_without_an_image_name_the_sample(model):
     batch = batch_of([1, 1], images(0, 1))
     batch.inputs["image_hi"].owner = (0, 0)
