@@ -177,6 +177,20 @@ def test_golden_states(goldens):
     torch.testing.assert_close(prompts, data["pred_embeddings"], **CLOSE)
 
 
+@torch.no_grad()
+def test_one_call_is_the_loop_over_images(model):
+    head = model.mask.double().eval()
+    prompts = torch.randn(6, head.in_width, dtype=torch.float64)
+    maps = torch.randn(3, 16, 4, 4, dtype=torch.float64)
+    number = torch.tensor([2, 0, 0, 1, 2, 2])
+
+    together = head(prompts, maps[number])
+
+    for row, image in enumerate(number):
+        alone = head(prompts[row : row + 1], maps[image][None])
+        torch.testing.assert_close(alone[0], together[row], atol=1e-11, rtol=0)
+
+
 # Losses ---------------------------------------------------------------------------
 
 
