@@ -79,7 +79,8 @@ API_PAGES = {
     "analysis": ("flops ablation_runs ablation_table feature_maps layer_probe"),
     "export": (
         "mmvlm.export.from_llava mmvlm.export.from_hf mmvlm.export.from_qformer "
-        "mmvlm.export.from_onellm mmvlm.export.to_llava mmvlm.export.hf "
+        "mmvlm.export.from_onellm mmvlm.export.from_lisa "
+        "mmvlm.export.to_llava mmvlm.export.hf "
         "mmvlm.export.merge_lora"
     ),
     "testing": "mmvlm.testing.connector_contract mmvlm.testing.adapter_contract",

@@ -13,6 +13,7 @@ import mmvlm  # noqa: F401  isort: skip
 
 import numpy as np
 import torch
+from shifted_masks import lisa_losses, lisa_mask_decoder, seg_eval
 from shifted_regions import ferret_sampler, gpt4roi_roi
 from shifting import MODELS, TESTS, builders, gradients, redrawn, shaken, state, tensors
 
@@ -458,6 +459,9 @@ RECIPES = (
     llava_prepare,
     ferret_sampler,
     gpt4roi_roi,
+    seg_eval,
+    lisa_losses,
+    lisa_mask_decoder,
 )
 
 

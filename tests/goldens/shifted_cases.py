@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from shifted_arrays import MERGES_LEFT_OUT
 from shifted_benchmarks import RECIPES as BENCHMARKS
+from shifted_masks import eval_segmentation_iou
 from shifted_scores import RECIPES as SCORES
 from shifting import TESTS, builders
 
@@ -256,6 +257,7 @@ RECIPES = (
     ofa_boxes,
     *BENCHMARKS,
     *SCORES,
+    eval_segmentation_iou,
 )
 
 

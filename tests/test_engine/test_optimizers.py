@@ -169,6 +169,20 @@ def test_schedules_behind_the_warmup_equal_transformers(kind, name, end):
             one.step()
 
 
+def test_linear_decay_after_warmup_equals_transformers():
+    from transformers import get_linear_schedule_with_warmup
+
+    ours, theirs = (
+        torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=2.0) for _ in range(2)
+    )
+    schedule = WarmupLinearLR(ours, warmup_ratio=0.1, end=50)
+    reference = get_linear_schedule_with_warmup(theirs, 5, 50)
+    for _ in range(50):
+        assert ours.param_groups[0]["lr"] == pytest.approx(reference.get_last_lr()[0])
+        for one in (ours, theirs, schedule, reference):
+            one.step()
+
+
 def test_cosine_of_lavis_counts_from_the_first_step():
     rates = [
         warmup_cosine(step, 8, 0.5, 0.2, 0.1, from_start=True) for step in range(9)

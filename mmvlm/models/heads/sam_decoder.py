@@ -58,6 +58,11 @@ class SAMDecoder(nn.Module):
         )
         self.prompt_encoder = model.prompt_encoder
         self.mask_decoder = model.mask_decoder
+        # As in the official code: with transformers' small deviation of all weights,
+        # a decoder trained from scratch is long in hearing its prompts.
+        for module in self.modules():
+            if hasattr(module, "reset_parameters"):
+                module.reset_parameters()
 
     def load_sam(self, state: Mapping[str, torch.Tensor]) -> None:
         """Take SAM's weights, under official names or those of transformers.

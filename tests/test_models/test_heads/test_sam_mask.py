@@ -177,6 +177,20 @@ def test_golden_states(goldens):
     torch.testing.assert_close(prompts, data["pred_embeddings"], **CLOSE)
 
 
+@torch.no_grad()
+def test_one_call_is_the_loop_over_images(model):
+    head = model.mask.double().eval()
+    prompts = torch.randn(6, head.in_width, dtype=torch.float64)
+    maps = torch.randn(3, 16, 4, 4, dtype=torch.float64)
+    number = torch.tensor([2, 0, 0, 1, 2, 2])
+
+    together = head(prompts, maps[number])
+
+    for row, image in enumerate(number):
+        alone = head(prompts[row : row + 1], maps[image][None])
+        torch.testing.assert_close(alone[0], together[row], atol=1e-11, rtol=0)
+
+
 # Losses ---------------------------------------------------------------------------
 
 
@@ -315,6 +329,19 @@ def test_gradients_reach_projection_and_decoder_alone(model):
     # Ranks wait for every trained weight, also of masks that nothing reads.
     trained = {n for n, p in model.mask.named_parameters() if p.requires_grad}
     assert trained == {n.removeprefix("mask.") for n in grads if n.startswith("mask.")}
+
+
+def test_ranks_without_masks_touch_the_head_and_no_frozen_encoder(model):
+    calls = []
+    counting(model.sam, calls)
+    model.touch_all_parts = True
+
+    losses = model.loss(batch_of([0, 0], images(0, 1)))
+    losses["loss"].backward()
+
+    assert losses["loss_mask_bce"] == losses["loss_mask_dice"] == 0 and calls == []
+    trained = [p for p in model.mask.parameters() if p.requires_grad]
+    assert trained and all(p.grad is not None for p in trained)
 
 
 def test_masks_without_an_image_name_the_sample(model):
