@@ -114,6 +114,8 @@ class VLMProcessor:
             chat_template = CHAT_TEMPLATES.build(dict(chat_template))
         self.tokenizer, self.template = tokenizer, chat_template
         self.spec, self.token_count = spec, token_count
+        #: Facts of all encoders by kind of input; see :meth:`bind`.
+        self.specs: dict[str, VisionEncoderSpec] = {}
         self.asked_views, self.modalities = asked_views, tuple(modalities)
         #: Whether readers without a pipeline take the steps (see with_pipeline).
         self.gives_steps = False
@@ -162,8 +164,9 @@ class VLMProcessor:
 
         Args:
             model (torch.nn.Module): offers ``vision_spec``, ``token_count``,
-                ``asked_views`` (all None without pictures) and ``modalities``; its
-                language model's ``new_tokens`` are added to the tokenizer.
+                ``asked_views`` (all None without pictures), ``specs`` (of all
+                encoders) and ``modalities``; its language model's ``new_tokens`` are
+                added to the tokenizer.
 
         Returns:
             VLMProcessor: itself.
@@ -177,6 +180,7 @@ class VLMProcessor:
         self.template.check_tokenizer(self.tokenizer)
         check_vocabulary(self.tokenizer, language_model)
         self.spec = getattr(model, "vision_spec", None)
+        self.specs = dict(getattr(model, "specs", {}))
         self.token_count = getattr(model, "token_count", None)
         self.asked_views = getattr(model, "asked_views", None)
         self.modalities = tuple(getattr(model, "modalities", ("image",)))

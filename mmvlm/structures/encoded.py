@@ -77,7 +77,10 @@ class EncodedSample:
         return self if self.answer is None else self.answer
 
     def cut(self, length: int) -> EncodedSample:
-        """Return the sample without the tokens behind the first ``length``."""
+        """Return the sample without the tokens, and marks, behind the first ``length``.
+
+        A mark of which any token is cut off goes too.
+        """
         if self.answer is not None:
             rest = max(0, length - len(self.input_ids))
             return replace(self, answer=self.answer.cut(rest))
@@ -85,6 +88,7 @@ class EncodedSample:
             self,
             input_ids=np.ascontiguousarray(self.input_ids[:length]),
             labels=np.ascontiguousarray(self.labels[:length]),
+            marks=[mark for mark in self.marks if mark.stop <= length],
         )
 
     def split(self) -> tuple[EncodedSample, EncodedSample]:

@@ -16,6 +16,7 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from .annotation import Instance
+from .conversation import Region
 
 Size = tuple[int, int]
 
@@ -111,6 +112,15 @@ def rle_to_mask(rle: dict) -> np.ndarray:
     return np.ascontiguousarray(coco_mask.decode(rle))
 
 
+def rle_runs(rle: dict) -> np.ndarray:
+    """Return checked run lengths as numbers: (R,) int32, background first."""
+    counts = rle["counts"]
+    if isinstance(counts, bytes):
+        counts = counts.decode("ascii")
+    runs = _parse_counts(counts) if isinstance(counts, str) else counts
+    return np.array(runs, dtype=np.int32)
+
+
 def mask_to_rle(mask: np.ndarray) -> dict:
     """Return the run lengths of an array; what is not zero belongs to the mask.
 
@@ -194,6 +204,27 @@ def instance_rle(instance: Instance, size: Size) -> dict | None:
         raise ValueError(f"{what}: {error}") from error
     if not rle_area(rle):
         raise ValueError(f"{what}: empty, no pixel of the picture belongs to it.")
+    return rle
+
+
+def region_rle(region: Region, number: int = 0) -> dict:
+    """Return a mask of a region of kind ``mask``, in pixels of the picture.
+
+    Args:
+        region (Region): with polygons or run lengths.
+        number (int): which of its masks.
+
+    Raises:
+        ValueError: when it has no such mask, or a damaged one.
+    """
+    instance = Instance(
+        id=f"region {number}",
+        polygons=region.polygons[number] if region.polygons else (),
+        rle=region.rles[number] if region.rles else None,
+    )
+    rle = instance_rle(instance, region.boxes.size)
+    if rle is None:
+        raise ValueError(f"region of kind '{region.kind}' has no mask.")
     return rle
 
 

@@ -150,6 +150,8 @@ def test_every_full_config_trains_two_tiny_steps(path, tmp_path):
     for name, part in runner.model.parts.items():
         if rules[name] == dict(only=["tokenizers"]):
             continue  # those of sounds and depth, which toy data have not
+        if type(part).__name__ == "SAMMaskHead":
+            continue  # nor have they masks
         changed = any(
             not old.equal(new)
             for old, new in zip(before[name], part.parameters(), strict=True)

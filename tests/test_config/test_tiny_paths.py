@@ -16,6 +16,11 @@ MADE_BY_HAND = {
     "work_dirs/densefusion-clip-tiny_mlp2x_llama-tiny_1xb64-300i-pt_tiny-scenes-dense",
     "work_dirs/densefusion-clip-tiny_mlp2x_llama-tiny_1xb64-600i-ft_tiny-scenes-dense",
     "work_dirs/flamingo-clip-tiny_perceiver_llama-tiny_1xb96-2k-ft_tiny-scenes",
+    "work_dirs/sam-tiny_promptable_none_1xb24-1500i-pt_tiny-scenes",
+    "data/tiny_scenes/refcoco/refs(unc).p",
+    "data/tiny_scenes/ade20k/objectInfo150.txt",
+    "data/tiny_scenes/reason_seg/ReasonSeg/train",
+    "data/tiny_scenes/reason_seg/ReasonSeg/val",
     "data/tiny_scenes/train_modalities.json",
     "data/tiny_scenes/test_modalities.json",
 }
@@ -44,13 +49,22 @@ def linked(demo, tmp_path_factory):
     return root
 
 
+def _sets(part):
+    """Return the data sets of a loader, those of a mixture too."""
+    if not isinstance(part, dict | list):
+        return []
+    if isinstance(part, dict) and "ann_file" in part:
+        return [part]
+    parts = part.values() if isinstance(part, dict) else part
+    return [one for inner in parts for one in _sets(inner)]
+
+
 def paths_of(cfg):
     """Return the files and folders that a config reads."""
     found = [cfg.tokenizer.name_or_path]
     for loader in (cfg.train_dataloader, cfg.get("test_dataloader")):
         if loader:
-            data = loader.dataset
-            found.append(f"{data.data_root}/{data.ann_file}")
+            found += [f"{one.data_root}/{one.ann_file}" for one in _sets(loader)]
     return found + [part["path"] for part in cfg.get("load_from") or []]
 
 

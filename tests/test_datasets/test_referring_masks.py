@@ -10,11 +10,10 @@ from pycocotools import mask as coco_mask
 
 from mmvlm.datasets.bad_samples import DataError
 from mmvlm.datasets.readers.refcoco import RefCOCODataset
-from mmvlm.datasets.tasks.segmentation import region_rle
 from mmvlm.datasets.tiny_scenes.ground_truth import picture_number
 from mmvlm.datasets.tiny_scenes.scene_masks import object_mask
 from mmvlm.structures import Region
-from mmvlm.structures.masks import instance_rle, rle_to_mask
+from mmvlm.structures.masks import instance_rle, region_rle, rle_to_mask
 
 SIZE = (30, 40)
 #: Two parts of one object that overlap.

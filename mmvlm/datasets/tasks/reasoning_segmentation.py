@@ -31,14 +31,17 @@ class ReasoningSegmentation(DataTask):
 
     Needs: questions whose ``instances`` have masks. A question whose ``meta`` says
     ``is_sentence`` is followed by a request for a mask; another one is a name that is
-    put into a question. Where a question has a ``rationale``, the answer is, as in
-    LISA's training, the rationale alone with probability ``text_only``, and else, as
-    likely, the mask or the mask and the rationale, which is asked for then.
+    put into a question. Where a picture's questions have a ``rationale``, as in LISA's
+    training one choice is made for the whole picture: the rationale alone with
+    probability ``text_only``, and else, as likely, the mask, or the mask and the
+    rationale. The last is asked for by the text and a request that takes the place of
+    the one for a mask.
 
     Args:
         names (str | Sequence[str]): questions with ``<name>``.
         sentences (str | Sequence[str]): questions with ``<text>``.
-        reasons (str | Sequence[str]): added when the rationale is asked for.
+        reasons (str | Sequence[str]): behind the text when mask and rationale are
+            asked for.
         answers (str | Sequence[str]): with ``<mask>``.
         max_questions (int): asked about in one sample, drawn without repetition.
         take (str): ``random``, or ``first``: the first question of each picture, to
@@ -92,34 +95,54 @@ class ReasoningSegmentation(DataTask):
         draws = draws_of(rng)
         if self.take == "random":
             questions = draws.sample(questions, self.max_questions)
-        turns: list[Turn] = []
-        for question in questions[: self.max_questions]:
-            turns += self._ask(question, annotation, draws)
-        return turns
+        questions = questions[: self.max_questions]
+        choice = self._choice(questions, draws)
+        return [
+            turn
+            for question in questions
+            for turn in self._ask(question, annotation, choice, draws)
+        ]
+
+    def _choice(self, questions: Sequence[VisualQuestion], draws: Draws) -> str:
+        """Draw what a picture's answers hold: ``text``, ``mask`` or ``both``."""
+        if not self.explain or not any(one.rationale.strip() for one in questions):
+            return "mask"
+        if draws.chance() < self.text_only:
+            return "text"
+        return ("mask", "both")[draws.integer(2)]
 
     def _ask(
-        self, question: VisualQuestion, annotation: AnnotatedImage, draws: Draws
+        self,
+        question: VisualQuestion,
+        annotation: AnnotatedImage,
+        choice: str,
+        draws: Draws,
     ) -> list[Turn]:
-        reason = question.rationale.strip() if self.explain else ""
-        if reason and draws.chance() < self.text_only:
-            return [
-                Turn("user", (Text(question.question),)),
-                Turn("assistant", (Text(reason),)),
-            ]
-        request = self._question(question, draws)
+        reason = question.rationale.strip()
+        text = Text(question.question, _kind(question))
+        if reason and choice == "text":
+            return [Turn("user", (text,)), Turn("assistant", (Text(reason),))]
         instances = [annotation.instances[i] for i in question.instances]
         named = None if _is_sentence(question) else question.question
         mask = mask_region(instances, annotation.size, named)
         answer = self.answers.draw(draws, mask=mask)
-        if reason and draws.integer(2):
-            request = (*request, Text(" "), *self.reasons.draw(draws))
+        if reason and choice == "both":
+            request = (text, Text(" "), *self.reasons.draw(draws))
             answer = (*answer, Text(f" {reason}"))
+        else:
+            request = self._question(question, text, draws)
         return [Turn("user", request), Turn("assistant", answer)]
 
-    def _question(self, question: VisualQuestion, draws: Draws) -> tuple[Part, ...]:
+    def _question(
+        self, question: VisualQuestion, text: Text, draws: Draws
+    ) -> tuple[Part, ...]:
         if _is_sentence(question):
-            return self.sentences.draw(draws, text=Text(question.question, "question"))
-        return self.names.draw(draws, name=Text(question.question, "expression"))
+            return self.sentences.draw(draws, text=text)
+        return self.names.draw(draws, name=text)
+
+
+def _kind(question: VisualQuestion) -> str:
+    return "question" if _is_sentence(question) else "expression"
 
 
 def _is_sentence(question: VisualQuestion) -> bool:

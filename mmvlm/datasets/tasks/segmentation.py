@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from mmvlm.structures import Boxes, Instance, Region
-from mmvlm.structures.masks import instance_rle, rle_box, union_rle
+from mmvlm.structures.masks import rle_box, union_rle
 
 #: Questions for something that a few words name.
 NAME_QUESTIONS = (
@@ -22,11 +22,11 @@ SENTENCE_QUESTIONS = (
     "<text> Answer with a segmentation mask.",
     "<text> Please mark it in the picture.",
 )
-#: What asks for reasons behind either.
+#: What asks for a mask and reasons, behind either.
 REASON_REQUESTS = (
-    "Explain your choice.",
-    "Say why as well.",
-    "Please give the reason, too.",
+    "Answer with a segmentation mask and explain your choice.",
+    "Please mark it in the picture and say why.",
+    "Please mark it in the picture and give the reason, too.",
 )
 ANSWERS = (
     "It is <mask>.",
@@ -65,27 +65,6 @@ def mask_region(
         polygons=(tuple(rings) if drawn else (),),
         rles=(None if drawn else rle,),
     )
-
-
-def region_rle(region: Region, number: int = 0) -> dict:
-    """Return a mask of a region of kind ``mask``, in pixels of the picture.
-
-    Args:
-        region (Region): as :func:`mask_region` or another task made it.
-        number (int): which of its masks.
-
-    Raises:
-        ValueError: when it has no such mask, or a damaged one.
-    """
-    instance = Instance(
-        id=f"region {number}",
-        polygons=region.polygons[number] if region.polygons else (),
-        rle=region.rles[number] if region.rles else None,
-    )
-    rle = instance_rle(instance, region.boxes.size)
-    if rle is None:
-        raise ValueError(f"region of kind '{region.kind}' has no mask.")
-    return rle
 
 
 def has_mask(instance: Instance) -> bool:

@@ -17,6 +17,9 @@ from .writers.llava_json import LLaVAJSONWriter
 
 #: Ids of the tokenizer; every word of TinyScenes becomes one token.
 VOCAB_SIZE = 640
+_FOLDERS = ("tiny_scenes", "tiny_scenes_fine")
+#: Formats with masks that configs read.
+_MASK_FORMATS = ("refcoco", "ade20k", "reason_seg")
 
 
 def make_tiny_scenes(
@@ -113,18 +116,24 @@ def maker_of(folder: str, file: str = "") -> str | None:
     """Return the command that writes a TinyScenes folder, with a certain file.
 
     Args:
-        folder (str): root of the data set; None is returned when its name is not
-            that of a TinyScenes folder.
+        folder (str): root of the data set, or one below it; None is returned when
+            none of its parts has the name of a TinyScenes folder.
         file (str): name of an annotation file in it.
     """
-    name = os.path.basename(os.path.normpath(folder))
-    if name not in ("tiny_scenes", "tiny_scenes_fine"):
+    path = Path(os.path.normpath(folder))
+    roots = [one for one in (path, *path.parents) if one.name in _FOLDERS]
+    if not roots:
         return None
-    options = ["--style fine --num 24000 --num-test 2000"] * name.endswith("fine")
+    options = ["--style fine --num 24000 --num-test 2000"] * roots[0].name.endswith(
+        "fine"
+    )
+    within = f"{path.relative_to(roots[0])}/{file}"
     if "modalities" in file:
         options.append("--format llava densefusion modalities")
+    elif any(name in within for name in _MASK_FORMATS):
+        options.append(f"--format llava densefusion {' '.join(_MASK_FORMATS)}")
     script = "python tools/dataset_converters/make_tiny_scenes.py"
-    return " ".join([script, *options, f"--out {folder}"])
+    return " ".join([script, *options, f"--out {roots[0]}"])
 
 
 def _train_tokenizer(folder: Path, samples: list, chat_template: str) -> None:

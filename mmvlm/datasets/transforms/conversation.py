@@ -37,20 +37,22 @@ class EncodeConversation:
     :class:`WriteRegions`); ``dataset`` and ``index`` for messages. Keys added:
     ``encoded`` (:class:`EncodedSample`; with a template for encoder-decoders what the
     encoder reads, beside ``encoded_answer``, the decoder's), ``truncated_tokens`` (int,
-    tokens that were cut off), ``dropped_labels`` (bool, nothing is trained: the answers
-    are empty or have weight 0, or LLaVA's count failed); in mode ``generate`` also
-    ``gt_text`` (str, the answer that was left out; ``None`` without one) and
-    ``gt_regions`` (tuple, what heads read in that answer). Changed keys: ``regions``
-    holds what fills the slots of regions and ``marked_regions`` what belongs to the
-    marks, in their order (indices of slots and marks count by kind); for a model that
-    takes no regions, ``regions`` stays.
+    tokens that were cut off), ``dropped_marks`` (int, tokens among them that a head
+    reads, whose regions go with them), ``dropped_labels`` (bool, nothing is trained:
+    the answers are empty or have weight 0, or LLaVA's count failed); in mode
+    ``generate`` also ``gt_text`` (str, the answer that was left out; ``None`` without
+    one) and ``gt_regions`` (tuple, what heads read in that answer). Changed keys:
+    ``regions`` holds what fills the slots of regions and ``marked_regions`` what
+    belongs to the marks, in their order (indices of slots and marks count by kind); for
+    a model that takes no regions, ``regions`` stays.
 
     Args:
         max_length (int | None): most tokens of a sample, picture tokens counted;
             None sets no limit.
         overflow (str): what to do with a longer one. ``error`` stops; ``drop``
-            leaves it out, counted; ``truncate_text`` cuts text off its end, never
-            an input's tokens nor those that a head reads.
+            leaves it out, counted; ``truncate_text`` cuts text off its end, never an
+            input's tokens. Tokens that a head reads take their regions with them; a
+            sample that loses all of them is left out, counted.
         count_pictures (bool): False lets a picture or other input count as one
             token of ``max_length``, as official codes do that cut ids before
             pictures come in (DenseFusion, LLaVA-HR).
@@ -186,7 +188,7 @@ class EncodeConversation:
         where, generate = _where(item), self.mode == "generate"
         trains = bool((encoded.text.labels != IGNORE_INDEX).any())
         item["dropped_labels"] = not generate and not trains
-        item["truncated_tokens"] = 0
+        item["truncated_tokens"] = item["dropped_marks"] = 0
         if item["dropped_labels"]:
             roles = [turn.role for turn in conversation.turns]
             if "assistant" not in roles:
@@ -196,7 +198,14 @@ class EncodeConversation:
         limit = self.limit(encoded)
         if limit is not None and len(encoded) > limit:
             item["truncated_tokens"] = len(encoded) - limit
+            marks = len(encoded.text.marks)
             encoded = self._shorten(encoded, limit, where)
+            item["dropped_marks"] = marks - len(encoded.text.marks)
+            if marks and item["dropped_marks"] == marks:
+                raise SampleDropped(
+                    f"{where}: max_length={limit} leaves none of the {marks} tokens "
+                    "that heads read."
+                )
             if not generate and trains and (encoded.text.labels == IGNORE_INDEX).all():
                 raise SampleDropped(
                     f"{where}: max_length={limit} leaves no trained token."
@@ -268,9 +277,10 @@ class EncodeConversation:
             tokens[kind] += stop - start
             lost[kind] += min(stop - start, max(0, stop - limit))
         lost = +lost  # the kinds of which any is lost
+        cut_input = any(slot.start + slot.length > limit for slot in encoded.slots)
         if self.overflow == "drop":
             raise SampleDropped(f"{where}: {total} tokens, max_length={limit}.")
-        if self.overflow == "truncate_text" and not lost:
+        if self.overflow == "truncate_text" and not cut_input:
             if self.mode == "generate":
                 raise ValueError(
                     f"{where}: a prompt of {total} tokens cannot be cut to "

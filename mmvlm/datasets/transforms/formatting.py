@@ -25,10 +25,10 @@ class PackVLMInputs:
 
     Required keys: ``conversation``, ``encoded``, ``dataset``, ``index``. Optional:
     ``views``, ``layouts``, ``image_paths``, ``media``, ``truncated_tokens``,
-    ``dropped_labels``, ``gt_text``, ``gt_boxes``, ``gt_regions``, ``instructions``;
-    ``inputs`` (:class:`SampleInputs` by kind) and ``targets`` (by head, one array per
-    mark that the head reads) of any other transform; ``encoded_answer``, the second
-    stream of an encoder-decoder.
+    ``dropped_marks``, ``dropped_labels``, ``gt_text``, ``gt_boxes``, ``gt_regions``,
+    ``instructions``; ``inputs`` (:class:`SampleInputs` by kind) and ``targets`` (by
+    head, one array per mark that the head reads) of any other transform;
+    ``encoded_answer``, the second stream of an encoder-decoder.
 
     Returns a new item with ``inputs``: ``streams`` (:class:`EncodedSample` by name),
     ``inputs`` (:class:`SampleInputs` by kind) and ``targets``, and with
@@ -71,6 +71,7 @@ class PackVLMInputs:
             layouts=layouts,
             meta=conversation.meta,
             truncated_tokens=item.get("truncated_tokens", 0),
+            dropped_marks=item.get("dropped_marks", 0),
             dropped_labels=item.get("dropped_labels", False),
             **{key: item[key] for key in self.meta_keys},
         )

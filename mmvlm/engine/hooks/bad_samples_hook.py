@@ -31,6 +31,7 @@ class SampleCount:
         self.num_samples = 0
         self.truncated: Counter[str] = Counter()
         self.truncated_tokens: Counter[str] = Counter()
+        self.dropped_marks: Counter[str] = Counter()
         self.dropped_labels: Counter[str] = Counter()
         self.dropped_turns: Counter[str] = Counter()
 
@@ -69,6 +70,8 @@ class SampleCount:
         if cut := facts.get("truncated_tokens", 0):
             self.truncated[name] += 1
             self.truncated_tokens[name] += cut
+        if marks := facts.get("dropped_marks", 0):
+            self.dropped_marks[name] += marks
         if facts.get("dropped_labels", False):
             self.dropped_labels[name] += 1
         if turns := (facts.get("meta") or {}).get("dropped_turns", 0):
@@ -80,6 +83,11 @@ class SampleCount:
         for name, count in sorted(self.truncated.items()):
             tokens = self.truncated_tokens[name]
             lines.append(f"Truncated: {name}: {count} samples, {tokens} tokens cut.")
+        for name, count in sorted(self.dropped_marks.items()):
+            lines.append(
+                f"Regions cut off: {name}: {count} tokens that heads read, behind "
+                "max_length."
+            )
         for name, count in sorted(self.dropped_labels.items()):
             lines.append(f"Untrained: {name}: {count} samples{_UNTRAINED}.")
         for name, count in sorted(self.dropped_turns.items()):

@@ -12,6 +12,9 @@ from mmvlm.models.language_models.generation_steps import GenerationStep
 from mmvlm.models.utils.feed import Feed
 from mmvlm.structures import Targets, VLMBatch, VLMDataSample
 
+#: Where the state of a token is read.
+POSITIONS = ("before", "at")
+
 
 class LossTerm(NamedTuple):
     """One loss as a sum, so that batches of a step can be joined rightly.
@@ -28,16 +31,21 @@ class LossTerm(NamedTuple):
 class Head(BaseModule):
     """States of the language model to losses and predictions.
 
-    A head reads the states from which the tokens that the text marks for it are chosen
-    (one place before each, in training and in generation alike), unless it overrides
-    :meth:`rows`. Its losses are sums; the
-    train loop gathers their counts over all ranks and micro-batches of a step and
-    divides each by its own.
+    A head reads a state of every token that the text marks for it, in training and in
+    generation alike: the one from which it is chosen, or its own. One with others
+    overrides :meth:`rows`. Its losses are sums; the train loop gathers their counts
+    over all ranks and micro-batches of a step and divides each by its own.
 
     Args:
         in_width (int): of the states (Dl), filled in by the VLM.
         weight (float | dict[str, float]): of its losses, or of each by name.
+        position (str): of the state of a token: ``before``, one place before it, from
+            which it is chosen (LISA, GLaMM, PixelLM), or ``at`` its own (Sa2VA), which
+            takes a second pass over replies.
         init_cfg (dict | list | None): mmengine initialisation.
+
+    Raises:
+        ValueError: for another position, or weights that are not those of its losses.
     """
 
     #: Names of its losses.
@@ -54,10 +62,16 @@ class Head(BaseModule):
         *,
         in_width: int,
         weight: float | dict[str, float] = 1.0,
+        position: str = "before",
         init_cfg: dict | list | None = None,
     ) -> None:
         super().__init__(init_cfg)
-        self.in_width = in_width
+        if position not in POSITIONS:
+            raise ValueError(
+                f"{type(self).__name__}: position='{position}', expected one of "
+                f"{list(POSITIONS)}."
+            )
+        self.in_width, self.position = in_width, position
         if not isinstance(weight, dict):
             weight = dict.fromkeys(self.terms, weight)
         self.weights = weight
@@ -72,7 +86,7 @@ class Head(BaseModule):
         targets = batch.targets.get(self.name)
         if targets is None:
             return batch.text.target_rows[:0]
-        return targets.rows - 1
+        return targets.rows - int(self.position == "before")
 
     def counts(self, batch: VLMBatch) -> dict[str, int]:
         """Return what every loss will be a sum of, known on the host."""

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 
 from mmvlm.structures import Inputs, Instructions, VisionFeatures, VLMBatch
+
+from .merge import unique_views
 
 #: Inputs by their numbers in the batch, and the features of their views.
 Group = tuple[list[int], VisionFeatures]
@@ -59,6 +62,7 @@ class Feed:
         self.embeds: torch.Tensor | None = None
         self._encode, self._find = encode, find
         self._groups: dict[tuple[str, str], list[Group]] = {}
+        self._alone: dict[tuple[str, str], dict[int, VisionFeatures]] = {}
 
     def inputs(self, kind: str) -> Inputs | None:
         """Return the inputs of a kind; None when the batch brings none."""
@@ -110,6 +114,35 @@ class Feed:
             for place, number in enumerate(numbers):
                 found[number] = features.of_image(place)
         return [found[number] for number in range(len(found))]
+
+    def some_images(
+        self, kind: str, numbers: Sequence[int], dtype: torch.dtype | None = None
+    ) -> dict[int, VisionFeatures]:
+        """Return the features of some images of one view by their numbers.
+
+        The others are not encoded, and of images with equal pixels only the first:
+        for parts that need few of a batch's images, and whose encoder is large.
+
+        Args:
+            kind (str): of the inputs, or an encoder's name.
+            numbers (Sequence[int]): of the images in the batch.
+            dtype (torch.dtype | None): see :meth:`groups`.
+        """
+        *source, _ = self._find(kind)
+        done = self._alone.setdefault(tuple(source), {})
+        wanted = set(numbers) - set(done)
+        for own, group in self.batch.inputs[source[1]].same_shapes():
+            places = [place for place, number in enumerate(own) if number in wanted]
+            if not places:
+                continue
+            chosen = group.select(places)
+            first, copies = unique_views(chosen.values)
+            batch = replace(self.batch, inputs={source[1]: chosen.select(first)})
+            ((_, features),) = self._encode(batch, *source)
+            for place, copy in zip(places, copies, strict=True):
+                done[own[place]] = features.of_image(copy)
+        cast = (lambda one: one) if dtype is None else (lambda one: one.to(dtype))
+        return {number: done[number].map(cast) for number in set(numbers)}
 
     def questions(self, numbers: Sequence[int], reader: str) -> Instructions:
         """Return the questions about some images.

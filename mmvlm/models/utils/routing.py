@@ -191,11 +191,17 @@ class PartRouting:
         return sum(map(untouched, (connector, *dict.fromkeys(towers))))
 
     def _touch_head(self, head: Head, feed: Feed) -> torch.Tensor | int:
-        """Touch a head without targets; where ranks need it, what it reads too."""
+        """Touch a head without targets; where ranks need it, what it reads too.
+
+        Nobody waits for an encoder that learns nothing and lies whole on every rank.
+        """
         total = untouched(head)
         reads = head.reads if self.touch_all_parts else ()
         for kind, layer in map(parse_source, reads):
             if layer is None or feed.has(kind):
+                continue
+            encoder = self.encoders[encoder_of(self.encoders, kind)]
+            if is_frozen(encoder) and not self.is_sharded:
                 continue
             example = self._example([f"{kind}:{layer}"])
             for _, features in self.feed(example).groups(kind):

@@ -21,12 +21,14 @@ from mmvlm.models.utils.assembly import (
     build_preprocessor,
     check_read,
     encoder_of,
+    specs_of,
 )
 from mmvlm.models.utils.feed import Feed
 from mmvlm.models.utils.freezing import freeze_part, num_elements, rest_frozen
 from mmvlm.models.utils.loss import summed_token_loss
 from mmvlm.models.utils.media import check_media, with_media_width
 from mmvlm.models.utils.merge import TokenCounts
+from mmvlm.models.utils.reply_states import has_beams, states_read
 from mmvlm.models.utils.routing import PartRouting
 from mmvlm.models.utils.token_context import use_tokens
 from mmvlm.models.vision_encoders.base import VisionEncoder
@@ -173,6 +175,11 @@ class VisionLanguageModel(PartRouting, BaseModel):
         """Facts of the encoder of images; None for a model without one."""
         encoder = self._image_encoder
         return None if encoder is None else encoder.spec
+
+    @property
+    def specs(self) -> dict[str, VisionEncoderSpec]:
+        """Facts of all encoders, by kind of input and by name."""
+        return specs_of(self.encoders)
 
     @property
     def _image_encoder(self) -> VisionEncoder | None:
@@ -471,15 +478,17 @@ class VisionLanguageModel(PartRouting, BaseModel):
             if len(reply.positions):
                 sample.pred_states = reply.states
             self._processor.read_reply(sample, stops)
+        beams = has_beams(options)
         for name, head in self.heads.items():
-            states = [reply.states_of(self._head_ids[name]) for reply in replies]
+            ids = self._head_ids[name]
+            states = states_read(self, head, ids, inputs, replies, beams=beams)
             head.predict(states, data_samples, feed)
         return data_samples
 
     def _ask_heads(self, options: dict[str, Any], prompt: TokenStream) -> None:
         """Let generation catch the states, and take the steps, that heads want."""
         ids = {number for own in self._head_ids.values() for number in own}
-        if ids:
+        if ids and not has_beams(options):
             options["catch"] = sorted(ids | set(options.get("catch", ())))
         steps = [partial(h.on_step, tokenizer=self._tokenizer)
                  for h in self.heads.values() if h.takes_steps]  # fmt: skip

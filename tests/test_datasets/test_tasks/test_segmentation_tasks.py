@@ -8,10 +8,10 @@ import pytest
 from mmvlm.datasets.tasks.base import NothingToAsk
 from mmvlm.datasets.tasks.reasoning_segmentation import ReasoningSegmentation
 from mmvlm.datasets.tasks.referring_segmentation import ReferringSegmentation
-from mmvlm.datasets.tasks.segmentation import mask_region, region_rle
+from mmvlm.datasets.tasks.segmentation import mask_region
 from mmvlm.datasets.tasks.semantic_segmentation import SemanticSegmentation
 from mmvlm.structures import AnnotatedImage, Image, Instance, Region, VisualQuestion
-from mmvlm.structures.masks import mask_to_rle, rle_to_mask
+from mmvlm.structures.masks import mask_to_rle, region_rle, rle_to_mask
 
 SIZE = (20, 30)
 
@@ -162,7 +162,10 @@ def test_sentences_are_followed_by_a_request_and_names_put_into_a_question():
 
 def test_rationales_come_alone_with_the_mask_or_not_at_all():
     task = ReasoningSegmentation(
-        sentences="<text>", reasons="Why?", answers="<mask>.", text_only=0.1
+        sentences="<text> Mask it.",
+        reasons="Mask it, and why?",
+        answers="<mask>.",
+        text_only=0.1,
     )
     annotation = picture(DOG, questions=[question(rationale="Dogs do.")])
 
@@ -172,8 +175,9 @@ def test_rationales_come_alone_with_the_mask_or_not_at_all():
         seen[user.text, answer.text, len(regions(answer))] += 1
 
     alone = ("\nWhat barks?", "Dogs do.", 0)
-    mask = ("\nWhat barks?", ".", 1)
-    both = ("\nWhat barks? Why?", ". Dogs do.", 1)
+    mask = ("\nWhat barks? Mask it.", ".", 1)
+    # The request for a rationale stands in place of the one for a mask.
+    both = ("\nWhat barks? Mask it, and why?", ". Dogs do.", 1)
     assert set(seen) == {alone, mask, both}
     assert 35 < seen[alone] < 90
     assert abs(seen[mask] - seen[both]) < 100
@@ -181,6 +185,23 @@ def test_rationales_come_alone_with_the_mask_or_not_at_all():
         sentences="<text>", answers="<mask>.", explain=False
     )
     assert {ask(scoring, annotation, seed)[1].text for seed in range(30)} == {"."}
+
+
+def test_one_choice_is_made_for_a_picture():
+    task = ReasoningSegmentation(answers="<mask>.", text_only=0.4)
+    asked = [question(question=f"{n}?", rationale="Dogs do.") for n in range(3)]
+
+    for seed in range(40):
+        answers = ask(task, picture(DOG, questions=asked), seed)[1::2]
+        assert len({(one.text, len(regions(one))) for one in answers}) == 1
+
+
+def test_validation_puts_a_space_behind_the_line_break():
+    task = ReasoningSegmentation(sentences=" <text> Mask it.", take="first")
+
+    turns = ask(task, picture(DOG, questions=[question()]))
+
+    assert turns[0].text == "\n What barks? Mask it."
 
 
 def test_scoring_takes_the_first_question():

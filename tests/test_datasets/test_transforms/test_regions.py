@@ -298,25 +298,44 @@ def test_template_without_questions_keeps_only_regions_of_answers():
     assert item["regions"] == () and corners(item["marked_regions"]) == [DOG]
 
 
-def test_cut_that_loses_a_slot_or_a_mark_is_refused_as_for_pictures():
+def test_cut_that_loses_a_slot_is_refused_as_for_pictures():
+    whole = encoder()(marked_item())["encoded"]
+    slot = whole.slots[-1]
+    limit = slot.start + 1
+    cut = encoder(max_length=limit, overflow="truncate_text")
+
+    words = "2 of 6 region tokens, 2 of 3 mask tokens of sample 3"
+    with pytest.raises(ValueError, match=rf"^max_length={limit} would cut {words}"):
+        cut(marked_item())
+    assert cut.lengths([marked_item()]) == [None]
+    with pytest.raises(SampleDropped):
+        encoder(max_length=limit, overflow="drop")(marked_item())
+
+
+def test_cut_that_loses_a_mark_loses_its_region_counted():
     whole = encoder()(marked_item())["encoded"]
     last = whole.marks[-1].stop
     kept = encoder(max_length=last, overflow="truncate_text")(marked_item())
     assert kept["truncated_tokens"] == len(whole) - last
-    assert places(kept["encoded"]) == places(whole)
+    assert (kept["dropped_marks"], places(kept["encoded"])) == (0, places(whole))
     assert corners(kept["marked_regions"]) == [DOG, CAT, DOG]
 
-    slot = whole.slots[-1]
-    for limit, words in (
-        (last - 1, "1 of 3 mask tokens of sample 3 of refs"),
-        (slot.start + 1, "2 of 6 region tokens, 2 of 3 mask tokens of sample 3"),
-    ):
-        cut = encoder(max_length=limit, overflow="truncate_text")
-        with pytest.raises(ValueError, match=rf"^max_length={limit} would cut {words}"):
-            cut(marked_item())
-        assert cut.lengths([marked_item()]) == [None]
-        with pytest.raises(SampleDropped):
-            encoder(max_length=limit, overflow="drop")(marked_item())
+    short = encoder(max_length=last - 1, overflow="truncate_text")
+    fewer = short(marked_item())
+    assert (fewer["dropped_marks"], len(fewer["encoded"].marks)) == (1, 2)
+    assert corners(fewer["marked_regions"]) == [DOG, CAT]
+    assert short.lengths([marked_item()]) == [last - 1]
+    with pytest.raises(ValueError, match="1 of 3 mask tokens of sample 3 of refs"):
+        encoder(max_length=last - 1)(marked_item())
+
+
+def test_sample_that_loses_all_its_marks_is_left_out():
+    rounds = ROUNDS[:2]
+    whole = encoder()(marked_item(rounds))["encoded"]
+    limit = whole.marks[0].stop - 1
+
+    with pytest.raises(SampleDropped, match="leaves none of the 1 tokens that heads"):
+        encoder(max_length=limit, overflow="truncate_text")(marked_item(rounds))
 
 
 def test_slots_of_every_kind_may_count_as_one_token():

@@ -524,12 +524,38 @@ def test_equal_images_are_shared_in_inference_only():
     assert seen == [2, 1]
 
 
-def test_heads_predict_from_the_states_of_their_tokens():
-    model = tiny_vlm(heads=dict(seg=dict(type=SayHead)))
+def saying(position):
+    model = tiny_vlm(
+        lm=dict(initializer_range=0.3),
+        heads=dict(seg=dict(type=SayHead, position=position)),
+    )
     template = SimpleNamespace(stop_strings=())
     model.bind(VLMProcessor(Words(), template, steps={}))
-    batch = tiny_batch(text_lens=(5, 9, 7), num_images=(1, 0, 2))
-    said = ((1, 3), (2,), ())
+    return model, tiny_batch(text_lens=(5, 9, 7), num_images=(1, 0, 2))
+
+
+def check_states(model, batch, replies):
+    """Hold what a head got against a pass over prompt and reply of one sample."""
+    prompts = batch.text.input_ids.split(batch.text.seq_lens)
+    pixels = batch.inputs["image"].values.split([1, 0, 2])
+    shift = -1 if model.seg.position == "before" else 0
+    found = []
+    for number, reply in enumerate(replies):
+        ids = [*prompts[number].tolist(), *reply.pred_ids]
+        views = pixels[number] if len(pixels[number]) else None
+        hidden = model.hidden_states(make_batch([(ids, ids)], views))
+        places = [n for n, one in enumerate(reply.pred_ids) if one == 7]
+        rows = [len(prompts[number]) + place + shift for place in places]
+        expected = hidden[rows]
+        torch.testing.assert_close(reply.pred_state, expected, atol=1e-5, rtol=1e-5)
+        found.append(tuple(places))
+    return tuple(found)
+
+
+@pytest.mark.parametrize("position", ["before", "at"])
+def test_heads_predict_from_the_states_of_their_tokens(position):
+    model, batch = saying(position)
+    said = ((1, 4), (2,), ())  # the fifth token is the last that may be said
 
     def speak(step):
         for row, places in enumerate(said):
@@ -540,15 +566,25 @@ def test_heads_predict_from_the_states_of_their_tokens():
 
     replies = model.predict(batch, max_new_tokens=5, on_step=speak)
 
-    prompts = batch.text.input_ids.split(batch.text.seq_lens)
-    pixels = batch.inputs["image"].values.split([1, 0, 2])
-    for number, reply in enumerate(replies):
-        ids = [*prompts[number].tolist(), *reply.pred_ids]
-        views = pixels[number] if len(pixels[number]) else None
-        hidden = model.hidden_states(make_batch([(ids, ids)], views))
-        rows = [len(prompts[number]) + place - 1 for place in said[number]]
-        expected = hidden[rows]
-        torch.testing.assert_close(reply.pred_state, expected, atol=1e-5, rtol=1e-5)
+    assert check_states(model, batch, replies) == said
+
+
+@pytest.mark.parametrize("position", ["before", "at"])
+def test_states_of_beams_are_those_of_the_reply_that_is_kept(position):
+    model, batch = saying(position)
+    with torch.no_grad():  # the token is likely, and beams part around it
+        model.language_model.model.lm_head.weight[7] *= 3
+
+    replies = model.predict(batch, max_new_tokens=6, num_beams=3)
+
+    assert any(check_states(model, batch, replies))
+
+
+def test_other_positions_of_states_are_refused():
+    with pytest.raises(
+        ValueError, match=r"SayHead: position='after'.*\['before', 'at'\]"
+    ):
+        SayHead(in_width=4, position="after")
 
 
 def test_encoders_given_as_modules_and_names_work_alike():

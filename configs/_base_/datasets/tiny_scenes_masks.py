@@ -1,0 +1,100 @@
+"""TinyScenes as LISA's four sources, classes, expressions, questions and reasoning.
+
+Written by tools/dataset_converters/make_tiny_scenes.py --out data/tiny_scenes
+--format llava refcoco ade20k reason_seg. Tested: an expression for a shape (testB),
+one for a digit or word (testA), and the first question of every ReasonSeg picture.
+"""
+
+codec = dict(type="RegionTokenCodec", token="[SEG]")
+steps = [
+    dict(type="LoadImages"),
+    dict(type="ResizeSquare"),
+    dict(type="WriteRegions", codec=codec),
+]
+pipeline = [
+    *steps,
+    dict(type="EncodeConversation", max_length=512, overflow="truncate_text"),
+    dict(type="SAMViews", only_marked=True),
+    dict(type="MaskTargets"),
+    dict(type="PackVLMInputs"),
+]
+test_pipeline = [
+    *steps,
+    dict(type="EncodeConversation", mode="generate"),
+    dict(type="SAMViews"),
+    dict(type="PackVLMInputs"),
+]
+root = "data/tiny_scenes"
+refcoco = dict(
+    type="RefCOCODataset",
+    data_root=root,
+    ann_file="refcoco/refs(unc).p",
+    image_prefix="images",
+)
+reason_seg = dict(type="ReasonSegDataset", data_root=f"{root}/reason_seg/ReasonSeg")
+train_dataloader = dict(
+    batch_size=48,
+    num_workers=1,
+    persistent_workers=True,
+    sampler=dict(type="RandomBatchSampler"),
+    collate_fn=dict(type="collate_flat"),
+    dataset=dict(
+        type="MixtureDataset",
+        name="tiny-scenes-masks",
+        by="samples",
+        weights=[9, 3, 3, 1],
+        datasets=[
+            dict(
+                type="ADE20KDataset",
+                name="classes",
+                data_root=f"{root}/ade20k",
+                ann_file="objectInfo150.txt",
+                image_prefix="images/training",
+                label_prefix="annotations/training",
+                pipeline=pipeline,
+            ),
+            dict(
+                refcoco,
+                name="expressions",
+                per="image",
+                task=dict(type="ReferringSegmentation"),
+                pipeline=pipeline,
+            ),
+            dict(
+                type="LLaVADataset",
+                name="questions",
+                data_root=root,
+                ann_file="train.json",
+                pipeline=pipeline,
+            ),
+            dict(
+                reason_seg,
+                name="reasoning",
+                ann_file="train",
+                explanatory_file="explanatory/train.json",
+                pipeline=pipeline,
+            ),
+        ],
+    ),
+)
+one = dict(type="ReferringSegmentation", max_questions=1)
+first = dict(type="ReasoningSegmentation", take="first", explain=False)
+test_dataloader = dict(
+    batch_size=60,
+    num_workers=0,
+    collate_fn=dict(type="collate_flat"),
+    dataset=dict(
+        type="MixtureDataset",
+        name="tiny-scenes-masks-test",
+        datasets=[
+            dict(refcoco, name="shapes", split="testB", task=one),
+            dict(refcoco, name="writing", split="testA", task=one),
+            dict(reason_seg, name="reasoning", ann_file="val", task=first),
+        ],
+    ),
+)
+for member in test_dataloader["dataset"]["datasets"]:
+    member["pipeline"] = test_pipeline
+del member
+test_cfg = dict()
+test_evaluator = dict(type="MaskIoUMetric", out_file=None)

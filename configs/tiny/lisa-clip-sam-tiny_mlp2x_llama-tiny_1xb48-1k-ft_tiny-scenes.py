@@ -1,0 +1,49 @@
+"""Tiny LISA: a language model says [SEG], a SAM makes a mask of the state before it.
+
+Reproduces: LISA's parts, losses and sources in the small. SAM's image encoder, pretrained
+on TinyScenes, stays frozen; its mask decoder learns, and so does, as at this size nothing
+can be adapted by LoRA, the whole language model.
+Command: tools/train.py configs/tiny/lisa-clip-sam-tiny_mlp2x_llama-tiny_1xb48-1k-ft_tiny-scenes.py
+Hardware: sized for 2 CPU cores. The data need `make_tiny_scenes.py --format llava refcoco
+ade20k reason_seg`.
+Expected: not measured.
+"""
+
+_base_ = [
+    "../_base_/models/lisa-clip-sam-tiny_mlp2x_llama-tiny.py",
+    "../_base_/datasets/tiny_scenes_masks.py",
+    "../_base_/schedules/tiny.py",
+    "../_base_/default_runtime.py",
+]
+
+model = dict(
+    train_parts=dict(
+        vision_encoder=False,
+        sam=False,
+        connector=True,
+        language_model=True,
+        mask=dict(frozen=["prompt_encoder"]),
+    )
+)
+train_cfg = dict(max_iters=1000)
+base_batch_size = 48
+load_from = [
+    dict(
+        path="work_dirs/clip-tiny_contrastive_none_1xb192-1600i-pt_tiny-scenes",
+        parts=["vision_encoder"],
+    ),
+    dict(
+        path="work_dirs/text_none_llama-tiny_1xb64-600i-pt_tiny-scenes",
+        parts=["language_model"],
+    ),
+    dict(
+        path="work_dirs/sam-tiny_promptable_none_1xb24-1500i-pt_tiny-scenes",
+        parts=["sam"],
+    ),
+    dict(
+        path="work_dirs/sam-tiny_promptable_none_1xb24-1500i-pt_tiny-scenes",
+        rename=dict(decoder="mask.decoder"),
+        parts=["mask"],
+        grow=True,
+    ),
+]

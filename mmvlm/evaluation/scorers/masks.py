@@ -1,0 +1,105 @@
+"""Scores of records whose answers are masks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+
+from mmvlm.evaluation.functional.masks import mask_ious, mask_totals, reply_overlaps
+from mmvlm.registry import SCORERS
+from mmvlm.structures.masks import check_rle
+
+from .base import Record, Scorer, Totals, Verdict, clusters_of, ratio
+
+
+@SCORERS.register_module()
+class MaskScorer(Scorer):
+    """gIoU and cIoU (ReasonSeg, referring expression segmentation), in percent.
+
+    A record's ``reference`` is the run lengths of a mask, several of them, or
+    ``{"masks": [...], "ignore": run lengths or None}``; masks of its reply stand in
+    ``meta["pred_regions"]`` as ``{"mask": run lengths}``, in the order in which they
+    are said. One that is missing, damaged or of another size is empty, and not
+    ``parsed``; ``giou_lenient`` and ``ciou_lenient`` leave those out.
+
+    Args:
+        rule (str | None): ``giou``, the mean IoU over masks, is the headline, or
+            ``ciou``, intersections over unions of all together.
+    """
+
+    rules: ClassVar[tuple[str, ...]] = ("giou", "ciou")
+
+    def __init__(self, rule: str | None = None) -> None:
+        super().__init__(rule)
+        self.headline = self.rule
+
+    def judge(self, record: Record) -> Verdict:
+        """Return overlaps with every reference; ``score`` is their mean IoU."""
+        wanted, ignore = _references(record)
+        regions = (record.get("meta") or {}).get("pred_regions") or ()
+        regions = [one for one in regions if isinstance(one, dict)]
+        said = [one["mask"] for one in regions if "mask" in one]
+        masks = [_checked(mask, wanted[0]["size"]) for mask in said] if wanted else []
+        found = reply_overlaps(masks, wanted, ignore)
+        ious = [one.iou for one in found.overlaps]
+        kept = [iou for iou, is_in in zip(ious, found.found, strict=True) if is_in]
+        score = float(np.mean(ious)) if ious else 0.0
+        return dict(
+            score=score,
+            strict=score,
+            lenient=float(np.mean(kept)) if kept else 0.0,
+            parsed=all(found.found),
+            prediction=len(said),
+            overlaps=[list(one) for one in found.overlaps],
+            found=found.found,
+            surplus=found.surplus,
+        )
+
+    def totals(self, records: Sequence[Record], verdicts: Sequence[Verdict]) -> Totals:
+        """See :meth:`Scorer.totals`; a unit is a mask: its IoU, 1, and its pixels."""
+        units, clusters, found = [], [], []
+        owners = clusters_of(records)
+        for record, verdict, cluster in zip(records, verdicts, owners, strict=True):
+            if "overlaps" not in verdict:  # the record failed
+                wanted, ignore = _references(record)
+                none = reply_overlaps([], wanted, ignore)
+                verdict = {**verdict, **none._asdict()}
+            for pair, is_in in zip(verdict["overlaps"], verdict["found"], strict=True):
+                units.append(pair)
+                clusters.append(cluster)
+                found.append(is_in)
+        numbers = mask_totals(units, found)
+        counts = {key: numbers.pop(key) for key in ("parse_failures", "num")}
+        metrics = {key: 100.0 * value for key, value in numbers.items()}
+        surplus = sum(verdict.get("surplus", 0) for verdict in verdicts)
+        pairs = np.array(units, dtype=np.float64).reshape(-1, 2)
+        columns = [mask_ious(pairs), np.ones(len(pairs)), *pairs.T]
+        top, bottom = (0, 1) if self.rule == "giou" else (2, 3)
+
+        def statistic(sums: np.ndarray) -> np.ndarray:
+            return 100.0 * ratio(sums[..., top], sums[..., bottom])
+
+        return Totals(
+            {**metrics, **counts, "surplus": surplus},
+            np.stack(columns, axis=1),
+            np.array(clusters, dtype=np.int64),
+            statistic,
+        )
+
+
+def _references(record: Record) -> tuple[list[dict], dict | None]:
+    found: Any = record["reference"]
+    ignore = None
+    if isinstance(found, dict) and "masks" in found:
+        found, ignore = found["masks"], found.get("ignore")
+    return ([found] if isinstance(found, dict) else list(found)), ignore
+
+
+def _checked(mask: Any, size: Sequence[int]) -> dict | None:
+    """Return run lengths that can be compared, None for any others."""
+    try:
+        return check_rle(mask, tuple(size))
+    except (ValueError, TypeError):
+        return None

@@ -1,0 +1,214 @@
+"""LISA's head: the state that says a mask prompts SAM's decoder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from mmvlm.models.utils.assembly import untouched
+from mmvlm.models.utils.feed import Feed
+from mmvlm.models.utils.hf_loading import on_meta
+from mmvlm.models.utils.sam import NECK, neck_width, read_sam, restore_masks
+from mmvlm.registry import MODELS
+from mmvlm.structures import Boxes, Region, Targets, VLMBatch, VLMDataSample
+from mmvlm.structures.masks import mask_to_rle, rle_box
+
+from .base import Head, LossTerm
+from .mask_losses import summed_mask_losses
+from .sam_decoder import SAMDecoder
+
+
+@MODELS.register_module()
+class SAMMaskHead(Head):
+    """A projected state is the one prompt of SAM's mask decoder.
+
+    Images are read from an encoder of their own (:class:`SAMVisionEncoder` on
+    ``image_hi``), only those of which a mask is asked, equal ones once, and all masks
+    of a batch are decoded in one call.
+
+    Paper: Lai et al., "LISA: Reasoning Segmentation via Large Language Model", CVPR
+    2024, arXiv 2308.00692. Deviation: losses are means over the masks of a whole
+    optimizer step, not of each micro-batch.
+
+    Args:
+        specs (Mapping[str, VisionEncoderSpec]): filled in by the VLM.
+        token (str): stands for a mask in answers.
+        name_or_path (str | None): folder or hub name of transformers' SAM; None: random
+            weights.
+        prompt_encoder (dict | None): fields of ``SamPromptEncoderConfig``.
+        mask_decoder (dict | None): likewise of ``SamMaskDecoderConfig``.
+        max_masks (int): made of one reply; what it says beyond is named in
+            ``problems``.
+        **kwargs: see :class:`Head`; losses are ``mask_bce`` and ``mask_dice``, with
+            weights of 2.0 and 0.5 in LISA.
+
+    Trainable parameters: Dl*Dl + Dl + Dl*256 + 256 for the projection, 4,058,340 of
+    the decoder; the prompt encoder is frozen in LISA.
+    """
+
+    terms = ("mask_bce", "mask_dice")
+    reads = ("image_hi:*",)
+
+    def __init__(
+        self,
+        specs: Any,
+        token: str = "[SEG]",
+        name_or_path: str | None = None,
+        *,
+        prompt_encoder: dict | None = None,
+        mask_decoder: dict | None = None,
+        max_masks: int = 64,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.tokens, self.max_masks = (token,), max_masks
+        spec = specs[self.kind]
+        self.side = spec.image_size
+        width = neck_width(spec)
+        self.projection = nn.Sequential(
+            nn.Linear(self.in_width, self.in_width),
+            nn.ReLU(),
+            nn.Linear(self.in_width, width),
+        )
+        self.decoder = SAMDecoder(spec, prompt_encoder, mask_decoder)
+        if name_or_path is not None and not on_meta():
+            self.decoder.load_sam(read_sam(name_or_path).state_dict())
+
+    @property
+    def kind(self) -> str:
+        """Kind of inputs, or name of the encoder, that masks are made of."""
+        return self.reads[0].partition(":")[0]
+
+    def init_weights(self) -> None:
+        """Do nothing: weights are loaded or drawn in the constructor."""
+        self.is_init = True
+
+    def grown(self, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Return the head's state from that of SAM alone: the projection is new."""
+        return {**self.state_dict(), **state}
+
+    def forward(self, hidden: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
+        """Decode a mask of every state, all in one call.
+
+        Shape:
+            - ``hidden``: (M, Dl)
+            - ``images``: (M, C, G, G), the image embedding of each mask
+            - output: (M, 4G, 4G), logits
+        """
+        prompts = self.projection(hidden)
+        return self.decoder(images, prompts[:, None, None])[:, 0]
+
+    def _decode(
+        self, hidden: torch.Tensor, numbers: Sequence[int], feed: Feed
+    ) -> torch.Tensor:
+        """Return logits (M, 4G, 4G) of states and the images that they belong to."""
+        dtype = self.projection[0].weight.dtype
+        found = feed.some_images(self.kind, numbers, dtype)
+        images = torch.cat([found[number].maps[NECK] for number in numbers])
+        return self(hidden.to(dtype), images)
+
+    def loss(
+        self, hidden: torch.Tensor, targets: Targets | None, feed: Feed
+    ) -> dict[str, LossTerm]:
+        """Return the summed losses of all masks.
+
+        Shape:
+            - ``hidden``: (K, Dl)
+
+        Raises:
+            ValueError: naming a sample that has masks and no image to make them of.
+        """
+        inputs = feed.inputs(self.kind)
+        numbers = [_image_of(inputs, own, feed.batch) for own in targets.owner]
+        layouts = [inputs.layouts[number] for number in numbers]
+        low_res = self._decode(hidden, numbers, feed)
+        sums = summed_mask_losses(low_res, targets.values.entries(), layouts, self.side)
+        # Ranks wait for the decoder's other masks and scores, which nothing reads.
+        sums = sums + untouched(self.decoder)
+        return {
+            name: LossTerm(total, len(targets))
+            for name, total in zip(self.terms, sums, strict=True)
+        }
+
+    def predict(
+        self,
+        states: Sequence[torch.Tensor],
+        samples: Sequence[VLMDataSample],
+        feed: Feed,
+    ) -> None:
+        """Give the regions of replies their masks, in pixels of the image."""
+        inputs = feed.inputs(self.kind)
+        kept = [own[: self.max_masks] for own in states]
+        owner = [row for row, own in enumerate(kept) for _ in range(len(own))]
+        if not owner or inputs is None:
+            return
+        numbers = [_image_of(inputs, own, feed.batch) for own in owner]
+        low_res = self._decode(torch.cat(kept), numbers, feed)
+        masks: dict[int, list] = {}
+        for row, number, one in zip(owner, numbers, low_res, strict=True):
+            logits = restore_masks(one[None], inputs.layouts[number], self.side)[0]
+            whole = bool(logits.isfinite().all())
+            mask = (logits > 0).cpu().numpy()
+            masks.setdefault(row, []).append(mask_to_rle(mask) if whole else None)
+        for row, own in masks.items():
+            _fill(samples[row], own, len(states[row]))
+
+    #: Fields of the miniature's decoder.
+    tiny_decoder = dict(mlp_dim=32, num_attention_heads=2, iou_head_hidden_dim=16)  # noqa: RUF012
+
+    @classmethod
+    def tiny_config(cls, part: dict, layers: int, ids: dict) -> dict:
+        """Return what ``--tiny`` makes of a config."""
+        kept = {k: part[k] for k in ("token", "weight", "max_masks") if k in part}
+        return dict(kept, mask_decoder=dict(cls.tiny_decoder))
+
+    @classmethod
+    def tiny(cls, in_width: int = 48) -> SAMMaskHead:
+        """Build a miniature that reads a tiny :class:`SAMVisionEncoder`."""
+        from mmvlm.models.vision_encoders.sam import SAMVisionEncoder
+
+        specs = dict(image_hi=SAMVisionEncoder.tiny().spec)
+        decoder = dict(cls.tiny_decoder)
+        return cls(specs=specs, in_width=in_width, mask_decoder=decoder)
+
+
+def _image_of(inputs: Any, sample: int, batch: VLMBatch) -> int:
+    """Return the number of a sample's image, the last one where it has several."""
+    owners = () if inputs is None else inputs.owner
+    if sample not in owners:
+        known = sample < len(batch.sample_ids)
+        name = batch.sample_ids[sample] if known else sample
+        raise ValueError(
+            f"sample '{name}': it has masks, but no image to make them of; put "
+            "SAMViews into the pipeline of every dataset with masks."
+        )
+    return len(owners) - 1 - owners[::-1].index(sample)
+
+
+def _fill(sample: VLMDataSample, masks: list[dict | None], said: int) -> None:
+    """Put masks into the regions of a reply that are masks, in order."""
+    regions, problems, number = [], list(getattr(sample, "problems", ())), 0
+    for region in getattr(sample, "pred_regions", ()):
+        if region.kind != "mask":
+            regions.append(region)
+            continue
+        if number < len(masks):
+            regions.append(_with_mask(region, masks[number]))
+        number += 1
+    lost = [place for place, mask in enumerate(masks) if mask is None]
+    if lost:
+        problems.append(f"masks {lost}: their logits are not finite")
+    if said > len(masks):
+        problems.append(f"{said} masks, of which the first {len(masks)} are made")
+    sample.pred_regions, sample.problems = tuple(regions), tuple(problems)
+
+
+def _with_mask(region: Region, rle: dict | None) -> Region:
+    if rle is None:
+        return region
+    boxes = Boxes([rle_box(rle)], tuple(rle["size"]))
+    return replace(region, boxes=boxes, rles=(rle,))
