@@ -107,6 +107,7 @@ setup(
     install_requires=read_requirements("runtime", with_pins=False),
     extras_require={
         "optional": read_requirements("optional", with_pins=True),
+        "eval": read_requirements("eval", with_pins=True),
         "tests": read_requirements("tests", with_pins=True),
         "docs": read_requirements("docs", with_pins=True),
     },

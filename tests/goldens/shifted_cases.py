@@ -12,6 +12,7 @@ import mmvlm  # noqa: F401  isort: skip
 import numpy as np
 import torch
 from shifted_arrays import MERGES_LEFT_OUT
+from shifted_benchmarks import RECIPES as BENCHMARKS
 from shifted_scores import RECIPES as SCORES
 from shifting import TESTS, builders
 
@@ -254,6 +255,7 @@ RECIPES = (
     kosmos2_boxes,
     ofa_boxes,
     *SCORES,
+    *BENCHMARKS,
 )
 
 

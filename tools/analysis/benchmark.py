@@ -27,6 +27,7 @@ COMMANDS = {
     "deform": ("benchmarks.deform", "deformable attention's sampling"),
     "image": ("benchmarks.image", "a JPEG file to pixels, against LLaVA's"),
     "memory": ("benchmarks.memory", "a training process over many steps"),
+    "score": ("benchmarks.scoring", "ten-answer scores and their interval"),
     "step": ("benchmarks.step", "training step against LLaVA's"),
     "tokenize": ("benchmarks.encoding", "a record to ids and labels"),
 }

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
+
+from mmvlm.evaluation.functional.intervals import Statistic, ratio
 
 Record = dict[str, Any]
 Verdict = dict[str, Any]
@@ -35,7 +37,7 @@ class Totals:
     metrics: dict[str, float]
     units: np.ndarray
     clusters: np.ndarray
-    statistic: Callable[[np.ndarray], np.ndarray]
+    statistic: Statistic
     notes: dict[str, str] = field(default_factory=dict)
 
 
@@ -82,6 +84,7 @@ class Scorer(ABC):
 
         Raises:
             ValueError: naming the record, when it has no reference to score with.
+            KeyError: naming the record, when ``meta`` lacks what the scorer reads.
         """
         if record.get("reference") is None:
             raise ValueError(
@@ -90,7 +93,13 @@ class Scorer(ABC):
             )
         failed = record.get("finish") == "error"
         found = dict(score=0.0, parsed=False, prediction=None)
-        found.update({} if failed else self.judge(record))
+        try:
+            found.update({} if failed else self.judge(record))
+        except KeyError as error:
+            raise KeyError(
+                f"record {record.get('uid')!r} lacks {error} in 'meta', which "
+                f"{type(self).__name__} needs; see its documentation."
+            ) from error
         score = float(found["score"])
         return {"strict": score, "lenient": score, "failed": failed, **found}
 
@@ -157,12 +166,6 @@ def percent(scores: np.ndarray) -> float:
 def with_ones(scores: np.ndarray) -> np.ndarray:
     """Return the units of a mean: (items, 2) of score and 1."""
     return np.stack([scores, np.ones_like(scores)], axis=1)
-
-
-def ratio(top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
-    """Return ``top / bottom``, 0 where the bottom is 0."""
-    top, bottom = np.broadcast_arrays(np.asarray(top, float), np.asarray(bottom, float))
-    return np.divide(top, bottom, out=np.zeros_like(top), where=bottom != 0)
 
 
 def mean_percent(sums: np.ndarray) -> np.ndarray:

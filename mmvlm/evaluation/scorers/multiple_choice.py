@@ -1,0 +1,236 @@
+"""Multiple choice: ScienceQA, MMBench, SEED, A-OKVQA, MMStar, BLINK, MMVP, ..."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from mmvlm.evaluation.functional import choices, mmmu
+from mmvlm.evaluation.functional.intervals import ratio
+from mmvlm.evaluation.scorers.base import (
+    MeanScorer,
+    Record,
+    Totals,
+    Verdict,
+    column,
+    percent,
+    rows_by,
+    with_ones,
+)
+from mmvlm.registry import SCORERS
+
+
+@SCORERS.register_module()
+class ChoiceScorer(MeanScorer):
+    """Accuracy of option letters under a named reading rule.
+
+    ``reference`` is the letter; ``meta['options']`` maps letters to texts (a list is
+    lettered from A). Rules: ``exact_letter`` (LLaVA), ``exact_matching`` (VLMEvalKit
+    without a judge), ``scienceqa``, ``lmms_eval``, ``first_character``, ``xtuner``, and
+    ``option_logits`` and ``ppl``, whose text is the letter that the model found
+    likeliest. ``strict`` is the bare letter, ``lenient`` exact matching.
+
+    Args:
+        rule (str | None): see above.
+        groups (Sequence[str] | None): keys of ``meta`` to break the accuracy down by.
+        average (str): what the headline averages. ``items``; ``groups``: a group
+            (``meta['group']``: rotations of one question, pairs) counts as right if
+            all its items are; ``categories``: the mean of category accuracies.
+        weights (Mapping | None): category to weight of its accuracy, for
+            ``average="categories"``; default equal. CV-Bench:
+            ``dict(ADE20K=0.25, COCO=0.25, Omni3D=0.5)`` over ``by="source"``.
+        by (str): key of ``meta`` of the categories to average.
+    """
+
+    rules = (*choices.READERS, "option_logits", "ppl")
+    group_keys = ("category", "l2-category")
+
+    def __init__(
+        self,
+        rule: str | None = None,
+        groups: Sequence[str] | None = None,
+        *,
+        average: str = "items",
+        weights: Mapping[str, float] | None = None,
+        by: str = "category",
+    ) -> None:
+        super().__init__(rule, groups)
+        if average not in ("items", "groups", "categories"):
+            raise ValueError(f"average={average!r}: use items, groups or categories.")
+        self.average, self.weights, self.by = average, weights, by
+
+    def judge(self, record: Record) -> Verdict:
+        """See :meth:`Scorer.judge`; ``undecided`` marks what exact matching leaves."""
+        text, answer = record["text"], record["reference"]
+        options = choices.lettered(record["meta"]["options"])
+        matched = choices.read_exact_matching(text, options)
+        prediction = self.read(record, options)
+        return dict(
+            score=float(prediction == answer and answer in options),
+            strict=float(choices.read_exact(text, options) == answer),
+            lenient=float(answer in (prediction, matched)),
+            parsed=prediction in options,
+            prediction=prediction,
+            undecided=matched is None,
+        )
+
+    def read(self, record: Record, options: Mapping[str, str]) -> str | None:
+        """Return the letter that the rule reads, or None."""
+        reader = choices.READERS.get(self.rule, choices.read_exact)
+        return reader(record["text"], options)
+
+    def totals(self, records: Sequence[Record], verdicts: Sequence[Verdict]) -> Totals:
+        """See :meth:`MeanScorer.totals`."""
+        if self.average == "groups":
+            return self._grouped(records, verdicts)
+        totals = super().totals(records, verdicts)
+        if self.average == "categories":
+            self._weigh(totals, records, column(verdicts, "score"))
+        return totals
+
+    def _grouped(
+        self, records: Sequence[Record], verdicts: Sequence[Verdict]
+    ) -> Totals:
+        """Count groups; a group's first item in file order gives its categories."""
+        members: dict[str, list[int]] = defaultdict(list)
+        for index, record in enumerate(records):
+            members[str(record["meta"].get("group", record["uid"]))].append(index)
+        mains = [min(m, key=lambda i: records[i]["index"]) for m in members.values()]
+        whole = [
+            {
+                key: min(verdicts[i][key] for i in rows)
+                for key in ("score", "strict", "lenient")
+            }
+            for rows in members.values()
+        ]
+        totals = super().totals([records[i] for i in mains], whole)
+        totals.metrics["items"] = percent(column(verdicts, "score"))
+        totals.metrics["first"] = percent(column(verdicts, "score")[mains])
+        return totals
+
+    def _weigh(
+        self, totals: Totals, records: Sequence[Record], scores: np.ndarray
+    ) -> None:
+        """Replace the headline by a weighted mean of category accuracies."""
+        rows = rows_by(records, self.by)
+        if unknown := set(range(len(records))).difference(*rows.values()):
+            rows["unknown"] = sorted(unknown)
+        weights = dict.fromkeys(rows, 1.0) if self.weights is None else self.weights
+        if set(rows) != set(weights):
+            raise ValueError(
+                f"weights are for {sorted(weights)}, but the records' {self.by!r} are "
+                f"{sorted(rows)}."
+            )
+        share = np.array([weights[name] for name in rows], dtype=np.float64)
+        share /= share.sum()
+        units = np.zeros((len(records), len(rows), 2))
+        for place, (name, members) in enumerate(rows.items()):
+            units[members, place] = with_ones(scores[members])
+            totals.metrics[f"{self.by}/{name}"] = percent(scores[members])
+
+        def statistic(sums: np.ndarray) -> np.ndarray:
+            parts = sums.reshape(*sums.shape[:-1], len(share), 2)
+            return 100 * ratio(parts[..., 0], parts[..., 1]) @ share
+
+        totals.units = units.reshape(len(records), 2 * len(rows))
+        totals.statistic = statistic
+        totals.metrics["items"] = totals.metrics[self.headline]
+        totals.metrics[self.headline] = float(statistic(totals.units.sum(axis=0)))
+
+
+@SCORERS.register_module()
+class ScienceQAScorer(ChoiceScorer):
+    """ScienceQA: accuracy of all items, of those with pictures, and the breakdown.
+
+    ``meta`` holds ``options`` and the item's ``subject``, ``hint``, ``image`` (name or
+    None), ``grade`` and ``topic`` of ``problems.json``. An item counts as one with a
+    picture by the data, not by the recorded prompt.
+
+    Paper: Lu et al., "Learn to Explain", NeurIPS 2022, arXiv 2209.09513.
+    """
+
+    rules = ("scienceqa", *(r for r in ChoiceScorer.rules if r != "scienceqa"))
+    group_keys = ()
+
+    def totals(self, records: Sequence[Record], verdicts: Sequence[Verdict]) -> Totals:
+        """See :meth:`MeanScorer.totals`."""
+        totals = super().totals(records, verdicts)
+        rows: dict[str, list[float]] = defaultdict(list)
+        for record, verdict in zip(records, verdicts, strict=True):
+            if "subject" in record["meta"]:
+                for name in choices.scienceqa_groups(record["meta"]):
+                    rows[name].append(verdict["score"])
+        means = {name: percent(np.array(found)) for name, found in sorted(rows.items())}
+        totals.metrics["img_acc"] = means.get("has_image", 0.0)
+        totals.metrics.update({f"{name}/acc": mean for name, mean in means.items()})
+        return totals
+
+
+@SCORERS.register_module()
+class MMMUScorer(MeanScorer):
+    """MMMU: options and open answers, by subject and domain.
+
+    ``reference`` is a letter or an open answer (text or list of texts); ``meta`` holds
+    ``options`` (empty for open questions) and ``category`` (the subject). Rules:
+    ``fallback_wrong`` counts an answer without an option as wrong;
+    ``fallback_random`` draws one from the record's uid, as the official script draws.
+
+    Paper: Yue et al., "MMMU", CVPR 2024, arXiv 2311.16502.
+    """
+
+    rules = ("fallback_wrong", "fallback_random")
+
+    def judge(self, record: Record) -> Verdict:
+        """See :meth:`Scorer.judge`; ``fallback`` marks answers without an option."""
+        text, answer = record["text"], record["reference"]
+        options = choices.lettered(record["meta"].get("options") or ())
+        if not options:
+            found = mmmu.read_open(text)
+            right = mmmu.open_is_right(found, answer)
+            return dict(
+                score=float(right),
+                parsed=bool(text.strip()),
+                prediction=[str(value) for value in found],
+                fallback=False,
+            )
+        letter = mmmu.read_option(text, options)
+        drawn = letter
+        if letter is None and self.rule == "fallback_random":
+            drawn = mmmu.random_option(str(record["uid"]), options)
+        answers = [answer] if isinstance(answer, str) else answer
+        return dict(
+            score=float(drawn in answers),
+            strict=float(letter in answers),
+            parsed=letter is not None,
+            prediction=drawn,
+            fallback=letter is None,
+        )
+
+    def totals(self, records: Sequence[Record], verdicts: Sequence[Verdict]) -> Totals:
+        """See :meth:`MeanScorer.totals`; domains are those of the known subjects."""
+        totals = super().totals(records, verdicts)
+        scores = column(verdicts, "score")
+        domains: dict[str, list[int]] = defaultdict(list)
+        for name, rows in rows_by(records, "category").items():
+            if name in mmmu.DOMAIN_OF:
+                domains[mmmu.DOMAIN_OF[name]].extend(rows)
+        for name, rows in sorted(domains.items()):
+            totals.metrics[f"domain/{name}"] = percent(scores[rows])
+        missed = sum(bool(verdict.get("fallback")) for verdict in verdicts)
+        totals.metrics["fallbacks"] = float(missed)
+        return totals
+
+
+@SCORERS.register_module()
+class SEEDScorer(ChoiceScorer):
+    """SEED-Bench: accuracy of all questions, of pictures and of videos.
+
+    ``meta`` holds ``options``, ``category`` (the question type's name) and
+    ``data_type`` (``image`` or ``video``).
+
+    Paper: Li et al., "SEED-Bench", CVPR 2024, arXiv 2307.16125.
+    """
+
+    group_keys = ("category", "data_type")

@@ -1,0 +1,200 @@
+"""Yes or no: POPE, MME and HallusionBench."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+import numpy as np
+
+from mmvlm.evaluation.functional import yes_no
+from mmvlm.evaluation.functional.intervals import ratio
+from mmvlm.evaluation.scorers.base import (
+    MeanScorer,
+    Record,
+    Scorer,
+    Totals,
+    Verdict,
+    clusters_of,
+    column,
+    percent,
+    rows_by,
+)
+from mmvlm.registry import SCORERS
+
+_OTHER = {"yes": "no", "no": "yes"}
+
+
+def _judge(rule: str, record: Record) -> Verdict:
+    """Read yes or no under a rule; ``strict`` wants the bare word."""
+    text, label = record["text"], str(record["reference"]).lower()
+    prediction = yes_no.READERS[rule](text)
+    right = prediction == label
+    return dict(
+        score=float(right),
+        strict=float(yes_no.read_exact_word(text) == label),
+        lenient=float(right or yes_no.read_words(text) == label),
+        parsed=yes_no.read_words(text) is not None,
+        prediction=prediction,
+    )
+
+
+@SCORERS.register_module()
+class YesNoScorer(Scorer):
+    """POPE: mean F1 over its subsets, yes being positive.
+
+    ``reference`` is ``yes`` or ``no``; ``meta['category']`` the subset. Rules: ``pope``
+    (what has no "no" word is yes), ``vlmevalkit`` (one of the words; anything else is
+    wrong, and a no in F1) and ``lmms_eval`` (the bare word). An answer that failed or
+    that the rule reads as neither counts as the opposite of the label elsewhere.
+
+    Paper: Li et al., "Evaluating Object Hallucination in Large Vision-Language
+    Models", EMNLP 2023, arXiv 2305.10355.
+    """
+
+    rules = ("pope", "vlmevalkit", "lmms_eval", "mme")
+    headline = "f1"
+
+    def judge(self, record: Record) -> Verdict:
+        """See :meth:`Scorer.judge`."""
+        return _judge(self.rule, record)
+
+    def totals(self, records: Sequence[Record], verdicts: Sequence[Verdict]) -> Totals:
+        """See :meth:`Scorer.totals`; metrics of a subset are ``<subset>/<name>``."""
+        counts = np.array(
+            [self._cells(r, v) for r, v in zip(records, verdicts, strict=True)],
+            dtype=np.float64,
+        ).reshape(-1, 4)
+        scores = column(verdicts, "score")
+        subsets = rows_by(records, "category") or {"all": list(range(len(records)))}
+        units = np.zeros((len(records), len(subsets), 4))
+        metrics = self._named(counts.sum(axis=0), scores)
+        for place, (name, rows) in enumerate(subsets.items()):
+            units[rows, place] = counts[rows]
+            found = self._named(counts[rows].sum(axis=0), scores[rows])
+            metrics.update({f"{name}/{key}": value for key, value in found.items()})
+        units = units.reshape(len(records), -1)
+        metrics["pooled_f1"] = metrics["f1"]
+        metrics["f1"] = float(_mean_f1(units.sum(axis=0)))
+        totals = Totals(metrics, units, clusters_of(records), _mean_f1)
+        if lost := len(records) - sum(map(len, subsets.values())):
+            totals.notes["subsets"] = (
+                f"{lost} items of no subset count in pooled_f1 only"
+            )
+        return totals
+
+    def _cells(self, record: Record, verdict: Verdict) -> tuple[int, int, int, int]:
+        label, predicted = str(record["reference"]).lower(), verdict["prediction"]
+        if predicted is None:
+            unread_is_no = self.rule == "vlmevalkit" and not verdict["failed"]
+            predicted = "no" if unread_is_no else _OTHER.get(label, "no")
+        return yes_no.confusion(label, predicted)
+
+    @staticmethod
+    def _named(counts: np.ndarray, scores: np.ndarray) -> dict[str, float]:
+        found = yes_no.binary_scores(counts)
+        return {key: 100 * float(value) for key, value in found.items()} | {
+            "acc": percent(scores)
+        }
+
+
+def _mean_f1(sums: np.ndarray) -> np.ndarray:
+    """Headline: mean over subsets of 100 x F1."""
+    counts = sums.reshape(*sums.shape[:-1], -1, 4)
+    return 100 * yes_no.binary_scores(counts)["f1"].mean(axis=-1)
+
+
+@SCORERS.register_module()
+class MMEScorer(Scorer):
+    """MME: per task accuracy plus the share of pictures with all answers right.
+
+    ``reference`` is ``yes`` or ``no``; ``meta['category']`` the task; the questions of
+    a picture share ``image``, wherever they stand. The headline is the sum over the
+    ten perception tasks, at most 2,000.
+
+    Paper: Fu et al., "MME", 2023, arXiv 2306.13394.
+    """
+
+    rules = ("mme", "vlmevalkit", "lmms_eval")
+    headline = "perception"
+
+    def judge(self, record: Record) -> Verdict:
+        """See :meth:`Scorer.judge`."""
+        return _judge(self.rule, record)
+
+    def totals(self, records: Sequence[Record], verdicts: Sequence[Verdict]) -> Totals:
+        """See :meth:`Scorer.totals`.
+
+        Raises:
+            ValueError: naming tasks that MME does not have.
+        """
+        known = (*yes_no.PERCEPTION, *yes_no.COGNITION)
+        tasks = [name for name in known if name in rows_by(records, "category")]
+        if foreign := set(rows_by(records, "category")) - set(known):
+            raise ValueError(f"MME has no tasks {sorted(foreign)}; known: {known}")
+        pictures: dict[tuple[str, str], list[int]] = defaultdict(list)
+        for index, record in enumerate(records):
+            if "category" not in record["meta"]:
+                raise KeyError(f"record {record.get('uid')!r} names no task of MME.")
+            pictures[record["meta"]["category"], str(record["image"])].append(index)
+        scores = column(verdicts, "score")
+        # Of each picture: right answers, questions, all right, 1.
+        units = np.zeros((len(pictures), len(tasks), 4))
+        for row, ((task, _), members) in enumerate(pictures.items()):
+            right = scores[members]
+            units[row, tasks.index(task)] = right.sum(), len(right), right.min(), 1
+        parts = _mme_tasks(units.sum(axis=0))
+        metrics = dict(zip(tasks, map(float, parts), strict=True))
+        seen = np.array([task in yes_no.PERCEPTION for task in tasks])
+        metrics["perception"] = float(parts[seen].sum())
+        metrics["cognition"] = float(parts[~seen].sum())
+        metrics["other"] = float(sum(v["prediction"] is None for v in verdicts))
+        first = [records[members[0]] for members in pictures.values()]
+
+        def statistic(sums: np.ndarray) -> np.ndarray:
+            parts = sums.reshape(*sums.shape[:-1], len(tasks), 4)
+            return _mme_tasks(parts)[..., seen].sum(axis=-1)
+
+        return Totals(
+            metrics, units.reshape(len(units), -1), clusters_of(first), statistic
+        )
+
+
+def _mme_tasks(sums: np.ndarray) -> np.ndarray:
+    """Return task scores, (..., T) of (..., T, 4) sums."""
+    right, questions, whole, pictures = np.moveaxis(sums, -1, 0)
+    return 100 * (ratio(right, questions) + ratio(whole, pictures))
+
+
+@SCORERS.register_module()
+class HallusionBenchScorer(MeanScorer):
+    """HallusionBench: accuracy of all questions, and of whole figures and questions.
+
+    ``reference`` is ``yes`` or ``no``; ``question_id`` the TSV's index, whose fields 3,
+    4 and 5 between underscores are set, figure and question; ``meta['l2-category']``
+    is part of a group's name. An answer with both words or neither is wrong.
+
+    Paper: Guan et al., "HallusionBench", CVPR 2024, arXiv 2310.14566.
+    """
+
+    rules = ("vlmevalkit", "pope", "lmms_eval")
+    headline = "aAcc"
+    group_keys = ("category", "l2-category")
+
+    def judge(self, record: Record) -> Verdict:
+        """See :meth:`Scorer.judge`."""
+        return _judge(self.rule, record)
+
+    def totals(self, records: Sequence[Record], verdicts: Sequence[Verdict]) -> Totals:
+        """See :meth:`MeanScorer.totals`."""
+        totals = super().totals(records, verdicts)
+        scores = column(verdicts, "score")
+        for name, field in (("fAcc", 4), ("qAcc", 5)):
+            groups: dict[tuple, list[float]] = defaultdict(list)
+            for record, score in zip(records, scores, strict=True):
+                fields = str(record["question_id"]).split("_")
+                kind = record["meta"].get("l2-category")
+                groups[kind, fields[3], fields[field]].append(score)
+            whole = np.array([min(found) for found in groups.values()])
+            totals.metrics[name] = percent(whole)
+        return totals

@@ -1,0 +1,179 @@
+"""Every scorer: any text, any order, answers that failed."""
+
+import json
+import os
+import random
+
+import pytest
+
+from mmvlm.registry import SCORERS
+
+LETTERS = dict(options={"A": "teddy bear", "B": "cat", "C": "a dog", "D": "Paris"})
+#: What a scorer needs to judge any text: config, reference, meta.
+CASES = [
+    *(
+        (dict(type="TenAnswerScorer", rule=rule), ["cat"] * 9 + ["a cat"], {})
+        for rule in ("vqa", "textvqa", "vizwiz", "both_normalised")
+    ),
+    (dict(type="ExactScorer"), ["cat", "dog"], {}),
+    (dict(type="GQAScorer"), "cat", {}),
+    *(
+        (dict(type="ChoiceScorer", rule=rule), "B", LETTERS)
+        for rule in (
+            *("exact_letter", "exact_matching", "scienceqa", "lmms_eval"),
+            *("first_character", "xtuner", "option_logits", "ppl"),
+        )
+    ),
+    (dict(type="JudgedChoiceScorer"), "B", LETTERS),
+    (
+        dict(type="ScienceQAScorer"),
+        "B",
+        LETTERS
+        | dict(
+            subject="natural science", hint="", image=None, grade="grade7", topic="x"
+        ),
+    ),
+    (dict(type="SEEDScorer"), "B", LETTERS | dict(data_type="image")),
+    (dict(type="MMMUScorer"), "B", LETTERS | dict(category="Art")),
+    (dict(type="MMMUScorer", rule="fallback_random"), "B", LETTERS),
+    (dict(type="MMMUScorer"), ["1,000", "cat"], {}),
+    *(
+        (dict(type="YesNoScorer", rule=rule), "yes", dict(category="random"))
+        for rule in ("pope", "vlmevalkit", "lmms_eval", "mme")
+    ),
+    (dict(type="MMEScorer"), "no", dict(category="OCR")),
+    (dict(type="HallusionBenchScorer"), "no", {"l2-category": "chart"}),
+    (dict(type="OCRBenchScorer"), ["cat"], dict(dataset_name="svt", type="x")),
+    (dict(type="OCRBenchScorer"), "x ^ 2", dict(dataset_name="HME100k", type="y")),
+    (dict(type="ANLSScorer"), ["forty two", "42"], {}),
+    (dict(type="RelaxedAccuracyScorer"), "12.5", {}),
+    (dict(type="CaptionScorer", rule="ptb_python"), ["a cat on a mat", "one cat"], {}),
+    (dict(type="ReviewScorer"), "a reference", dict(category="llava_bench_conv")),
+    (dict(type="ReviewScorer", rule="tolerant", ferret=True), "a reference", {}),
+    (dict(type="MMVetScorer"), "x", dict(capability=["ocr", "math"])),
+]
+IDS = [f"{config['type']}-{config.get('rule', '')}" for config, *_ in CASES]
+
+
+def record(index, text, reference, meta=None, **entries):
+    return (
+        dict(
+            uid=f"u{index}",
+            index=index,
+            question_id=f"a_b_c_{index % 3}_{index % 2}_{index}",
+            image=f"{index // 3}.jpg",
+            question="What is it?",
+            text=text,
+            finish="stop",
+            reference=reference,
+            meta=dict(meta or {}),
+            cluster=f"{index // 3}.jpg",
+            judge_replies=[text],
+        )
+        | entries
+    )
+
+
+_WORDS = (
+    *("yes", "No", "not", "no\n", "A", "(B)", "C.", "d", "Z", "the answer is B", "cat"),
+    *("a dog", "12", "5%", "1e999", "-.5", "nan", "1,000", "1/2", "don't", "''", "..."),
+    *(
+        "\u2028",
+        "\x85",
+        "\r",
+        "\v",
+        "\0",
+        "\ud83d\ude00",
+        "\u0130",
+        "\u4e2d",
+        "[1,2",
+        "]",
+    ),
+    *(
+        "[0, 1, 2, 3]",
+        "<b>",
+        "8 7",
+        "0.5",
+        "=",
+        "so ",
+        "is ",
+        "{",
+        "|||",
+        "\t",
+        "",
+        " ",
+    ),
+)
+
+
+def random_texts(count, seed=0):
+    """Draw words of answers, marks and any characters, some texts very long."""
+    generator = random.Random(seed)
+    for index in range(count):
+        parts = [
+            generator.choice(_WORDS)
+            if generator.random() < 0.8
+            else chr(generator.randrange(1, 0xD7FF))
+            for _ in range(generator.randrange(8))
+        ]
+        text = generator.choice(("", " ")).join(parts)
+        yield text * 200 if index % 500 == 0 else text
+
+
+@pytest.mark.parametrize(("config", "reference", "meta"), CASES, ids=IDS)
+def test_every_text_gets_a_verdict(config, reference, meta):
+    """At length: MMVLM_FUZZ=100000."""
+    scorer = SCORERS.build(config)
+    for index, text in enumerate(random_texts(int(os.environ.get("MMVLM_FUZZ", 300)))):
+        one = record(index, text, reference, meta)
+        verdict = scorer.verdict(one)
+        assert 0 <= verdict["strict"] <= 1 and 0 <= verdict["lenient"] <= 1
+        assert 0 <= verdict["score"] <= 1
+        assert isinstance(verdict["parsed"], bool)
+        json.dumps(verdict, allow_nan=False)
+
+
+@pytest.mark.parametrize(("config", "reference", "meta"), CASES, ids=IDS)
+def test_totals_hold_in_any_order_and_equal_their_statistic(config, reference, meta):
+    scorer = SCORERS.build(config)
+    texts = ["yes", "B", "cat", "8 7", "0.5", "12.4", "no", "x", "", "a cat on a mat"]
+    records = [record(i, text, reference, meta) for i, text in enumerate(texts)]
+    records.append(record(len(texts), "", reference, meta, finish="error"))
+    if config["type"] != "MMEScorer":
+        # A question that could not even be read.
+        records.append(record(len(texts) + 1, "", "", {}, finish="error"))
+
+    def total(order):
+        chosen = [records[i] for i in order]
+        return scorer.totals(chosen, [scorer.verdict(one) for one in chosen])
+
+    totals = total(range(len(records)))
+    headline = totals.metrics[scorer.headline]
+    assert headline == pytest.approx(float(totals.statistic(totals.units.sum(axis=0))))
+    assert totals.units.ndim == 2 and len(totals.units) == len(totals.clusters)
+    json.dumps(totals.metrics, allow_nan=False)
+
+    shuffled = list(range(len(records)))
+    random.Random(1).shuffle(shuffled)
+    assert total(shuffled).metrics == pytest.approx(totals.metrics)
+
+
+@pytest.mark.parametrize(("config", "reference", "meta"), CASES, ids=IDS)
+def test_an_answer_that_failed_is_wrong_whatever_its_text(config, reference, meta):
+    scorer = SCORERS.build(config)
+    text = reference if isinstance(reference, str) else reference[0]
+    verdict = scorer.verdict(record(0, text, reference, meta, finish="error"))
+    assert verdict["failed"] and not verdict["parsed"]
+    assert verdict["score"] == verdict["strict"] == verdict["lenient"] == 0
+
+
+def test_rules_and_references_are_checked():
+    with pytest.raises(ValueError, match="no rule is named 'popE'; known are pope,"):
+        SCORERS.build(dict(type="YesNoScorer", rule="popE"))
+    scorer = SCORERS.build(dict(type="ChoiceScorer"))
+    with pytest.raises(KeyError, match="record 'u3' lacks 'options' in 'meta'"):
+        scorer.verdict(record(3, "A", "A"))
+    with pytest.raises(
+        ValueError, match=r"record 'u3' has no reference: its split hides"
+    ):
+        scorer.verdict(record(3, "yes", None))
