@@ -596,6 +596,5 @@ def test_encoders_given_as_modules_and_names_work_alike():
         language_model=short.language_model,
     )
     batch = tiny_batch()
-
     assert list(long.state_dict()) == list(short.state_dict())
     assert torch.equal(long.embed(batch), short.embed(batch))
