@@ -153,6 +153,7 @@ def run_benchmarks(
                 said = {k: v for k, v in options.selection.items() if v}
                 scored = run.finish(allow_partial=options.allow_partial, facts=said)
                 rows.append(scored.row)
+            ranks.meet()
         finally:
             ranks.end()
     facts = dict(processes=ranks.world_size, seconds=round(time.time() - begin, 1))

@@ -11,7 +11,7 @@ from typing import Any
 
 from mmengine.logging import print_log
 
-from mmvlm.utils.files import writing
+from mmvlm.utils.files import write_atomic, writing
 
 #: Seconds between two looks at a file, and between two words about waiting.
 _LOOK, _WORD = 0.2, 60.0
@@ -66,10 +66,30 @@ class Ranks:
         if self.rank == 0:
             self._take(self.folder / ".run.lock")
             prepare()
+            run = os.urandom(8).hex()
         else:
             self.wait_until(lambda: self._is_held(0), "rank 0 to prepare the run")
+            run = self._run_of(0)
+        # A lock that is held so always names its run.
+        write_atomic(self._path(self.rank).with_suffix(".run"), run)
         self._take(self._path(self.rank))
         self._seen.add(self.rank)
+
+    def _run_of(self, rank: int) -> str:
+        """Return the run that a rank has come to last."""
+        path = self._path(rank).with_suffix(".run")
+        return path.read_text() if path.is_file() else ""
+
+    def meet(self) -> None:
+        """Wait on rank 0 until every other rank has come to this run.
+
+        One that comes when rank 0 is gone would wait for it for ever.
+        """
+        run = self._run_of(0)
+        self.wait_until(
+            lambda: all(self._run_of(one) == run for one in range(self.world_size)),
+            "the other ranks to begin",
+        )
 
     def _take(self, path: Path) -> None:
         with writing(path):
