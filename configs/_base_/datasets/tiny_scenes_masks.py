@@ -5,7 +5,7 @@ Written by tools/dataset_converters/make_tiny_scenes.py --out data/tiny_scenes
 one for a digit or word (testA), and the first question of every ReasonSeg picture.
 """
 
-codec = dict(type="RegionTokenCodec", token="[SEG]")
+codec = dict(type="RegionTokenCodec", token="[SEG]", write_phrases=False)
 steps = [
     dict(type="LoadImages"),
     dict(type="ResizeSquare"),
