@@ -4,7 +4,7 @@ Inside a source every data set is as likely as the others. A mask is one token o
 answer; SAM sees the picture once more, its longer side at 1024 pixels.
 """
 
-codec = dict(type="RegionTokenCodec", token="[SEG]")
+codec = dict(type="RegionTokenCodec", token="[SEG]", write_phrases=False)
 chat_template = dict(
     type="vicuna_v1", image_prefix="<im_start>", image_suffix="<im_end>"
 )

@@ -5,6 +5,8 @@ Written by tools/dataset_converters/make_tiny_scenes.py --out data/tiny_scenes
 one for a digit or word (testA), and the first question of every ReasonSeg picture.
 """
 
+# Answers name what the token stands for, other than LISA's: at this size the mask is so
+# learnt sooner (gIoU after 150 steps of 16 samples: 0.32, without the words 0.07).
 codec = dict(type="RegionTokenCodec", token="[SEG]")
 steps = [
     dict(type="LoadImages"),

@@ -30,6 +30,8 @@ class RegionTokenCodec(GroundingCodec):
         fills (str): kind of input that fills tokens in questions; a model without
             such inputs takes them for tokens of the text.
         reads (str): what the head learns that reads tokens in answers.
+        write_phrases (bool): say a region's words beside its tokens; LISA answers with
+            the token alone.
     """
 
     kinds = ("box", "point", "mask")
@@ -43,10 +45,13 @@ class RegionTokenCodec(GroundingCodec):
         question_token: str | None = None,
         fills: str = "region",
         reads: str = "mask",
+        *,
+        write_phrases: bool = True,
     ) -> None:
         super().__init__()
         self.separator = separator
         self.before_phrase = before_phrase
+        self.write_phrases = write_phrases
         asked = question_token or token
         self.special_tokens = tuple(dict.fromkeys((token, asked)))
         self.region_tokens = {
@@ -65,6 +70,8 @@ class RegionTokenCodec(GroundingCodec):
     def _write_phrase(self, phrase: str, boxes: str, role: str) -> str:
         if not boxes:
             return phrase
+        if not self.write_phrases:
+            return boxes
         return f"{boxes} {phrase}" if self.before_phrase else f"{phrase} {boxes}"
 
     def _read(self, text: str) -> Iterable[Found | Problem]:

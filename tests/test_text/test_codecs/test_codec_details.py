@@ -39,6 +39,7 @@ DOG = (64.0, 48.0, 320.0, 240.0)
         (dict(type="VisionLLMCodec"), "a dog <c0> <p-205> <p-205> <p0> <p0>"),
         (dict(type="OFACodec"), "a dog <bin_100> <bin_100> <bin_500> <bin_500>"),
         (dict(type="RegionTokenCodec"), "a dog [SEG]"),
+        (dict(type="RegionTokenCodec", write_phrases=False), "[SEG]"),
     ],
 )
 def test_one_region_in_every_syntax(codec, text):
