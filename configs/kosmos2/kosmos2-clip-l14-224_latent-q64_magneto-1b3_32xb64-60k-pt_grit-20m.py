@@ -1,6 +1,6 @@
 """Kosmos-2: everything learns from captions whose phrases bear location tokens.
 
-Reproduces: the paper's recipe on the released part of GRIT alone.
+Reproduces: train.sh of microsoft/unilm's kosmos-2, on the released part of GRIT alone.
 Paper: Peng et al., "Kosmos-2: Grounding Multimodal Large Language Models to the
 World", 2023, arXiv 2306.14824.
 Command: tools/dist_train.sh configs/kosmos2/kosmos2-clip-l14-224_latent-q64_magneto-1b3_32xb64-60k-pt_grit-20m.py 32
@@ -37,9 +37,9 @@ optim_wrapper = dict(
         type="AdamW", lr=2e-4, betas=(0.9, 0.98), eps=1e-6, weight_decay=0.01
     ),
     constructor="PartOptimWrapperConstructor",
-    paramwise_cfg=dict(parts=dict(), norm_and_bias_decay=False),
+    paramwise_cfg=dict(parts=dict(), norm_and_bias_decay=True),
     accumulative_counts=1,
-    clip_grad=dict(max_norm=1.0),
+    clip_grad=dict(max_norm=2.0),
     dtype="bfloat16",
 )
 param_scheduler = [dict(type="WarmupLinearLR", warmup_ratio=0.00625)]

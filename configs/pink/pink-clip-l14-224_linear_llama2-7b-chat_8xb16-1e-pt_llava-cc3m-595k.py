@@ -16,6 +16,15 @@ _base_ = [
     "../_base_/strategies/deepspeed_zero2.py",
 ]
 
+# A caption ends with EOS and stands behind its picture, without its question.
+chat_template = dict(
+    _delete_=True,
+    type="plain",
+    end_mark="</s>",
+    image_prefix="Image: ",
+    image_suffix="\n",
+    frame_question=True,
+)
 model = dict(
     language_model=dict(adapters=[], new_tokens=dict(train=None)),
     train_parts=dict(vision_encoder=False, connector=True, language_model=False),

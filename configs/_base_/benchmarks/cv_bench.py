@@ -14,5 +14,5 @@ benchmark = dict(
     ),
     num_items=2638,
     chance=None,
-    data_version=None,
+    data_version="md5 a7cff4cc2857cc237ee2b89e62bccb2d (2D), bb94c0d568d652d15b60e001ac40a170 (3D)",
 )

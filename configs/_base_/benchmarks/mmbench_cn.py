@@ -11,5 +11,5 @@ benchmark = dict(
         ),
     ),
     data_version="20231003",
-    num_items=None,
+    num_items=None,  # no source of this count was found
 )

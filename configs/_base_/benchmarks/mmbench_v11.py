@@ -11,5 +11,5 @@ benchmark = dict(
     cluster="group",
     data_version="md5 30c05be8f2f347a50be25aa067248184",
     chance=None,
-    num_items=None,
+    num_items=None,  # no source of this count was found
 )

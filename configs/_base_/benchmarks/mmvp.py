@@ -10,5 +10,5 @@ benchmark = dict(
     scorer=dict(average="groups"),
     cluster="group",
     num_items=300,
-    data_version=None,
+    data_version="md5 8cb732b141a0cba5b42159df2839e557",
 )

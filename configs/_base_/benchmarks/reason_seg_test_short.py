@@ -5,5 +5,5 @@ benchmark = dict(
     name="reason_seg_test_short",
     split="test short",
     dataset=dict(ann_file="test", is_sentence=False),
-    num_items=None,
+    num_items=None,  # no source of this count was found
 )

@@ -1,4 +1,4 @@
-"""RefCOCO val, boxes read and compared as SY-Xuan/Pink does; the system's wording is not published, so it is LLaVA's."""
+"""RefCOCO val, boxes read and compared as SY-Xuan/Pink does; one of its wordings."""
 
 _base_ = "refcoco_val.py"
 benchmark = dict(
@@ -6,4 +6,5 @@ benchmark = dict(
     source="Kazemzadeh et al., EMNLP 2014; Yu et al., ECCV 2016; SY-Xuan/Pink",
     variant="pink",
     scorer=dict(rule="pink"),
+    dataset=dict(task=dict(templates=["Where is <expr>?"])),
 )

@@ -5,6 +5,7 @@ benchmark = dict(
     name="refcocog_seg_val",
     title="RefCOCOg",
     split="val",
+    source="Mao et al., CVPR 2016; Nagaraja et al., ECCV 2016; dvlab-research/LISA",
     dataset=dict(ann_file="refcocog/refs(umd).p", split="val"),
     num_items=4896,
     data_version="umd",

@@ -5,8 +5,8 @@ benchmark = dict(
     name="seed_img_vlmevalkit",
     title="SEED-IMG",
     split="image",
-    source="Li et al., CVPR 2024; VLMEvalKit, commit e8e78f0",
+    source="Li et al., arXiv 2307.16125; VLMEvalKit, commit e8e78f0",
     dataset=dict(ann_file="SEEDBench_IMG.tsv"),
-    num_items=14232,
+    num_items=None,  # no source of the rows of this table was found
     data_version="md5 68017231464752261a2526d6ca3a10c0",
 )

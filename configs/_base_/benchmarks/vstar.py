@@ -9,5 +9,5 @@ benchmark = dict(
     dataset=dict(ann_file="VStarBench.tsv"),
     num_items=191,
     chance=None,
-    data_version=None,
+    data_version="md5 b18854d7075574be06b631cd5f7d2d6a",
 )
