@@ -30,7 +30,7 @@ _BODY = """
 <th>95 % interval</th><th>p</th><th>p, Holm</th><th>McNemar</th>
 <th>smallest visible</th></tr>
 {% for one in comparisons %}
-<tr><td><a href="#{{ one.name }}">{{ one.title }}</a></td><td>{{ one.items }}</td>
+<tr><td><a href="#{{ one.name }}">{{ one.title }}</a></td><td>{{ one.num_items }}</td>
 <td>{{ one.before }}</td><td>{{ one.after }}</td>
 <td class="{{ one.mark }}">{{ one.difference }}</td><td>{{ one.interval }}</td>
 <td>{{ one.p_value }}</td><td>{{ one.adjusted }}</td><td>{{ one.mcnemar }}</td>
@@ -88,7 +88,7 @@ def _shown(one: Any) -> dict[str, Any]:
     return dict(
         name=one.benchmark.name,
         title=" ".join(filter(None, [one.benchmark.title, one.benchmark.variant])),
-        items=one.items,
+        num_items=one.items,
         before=f"{one.before:.2f}",
         after=f"{one.after:.2f}",
         difference=f"{one.difference:+.2f}",

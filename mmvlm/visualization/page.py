@@ -6,6 +6,7 @@ import base64
 import mimetypes
 import os
 from pathlib import Path
+from types import BuiltinMethodType, MethodType
 from typing import Any
 
 from mmvlm.utils.files import write_atomic
@@ -51,10 +52,19 @@ def render(template: str, **values: Any) -> str:
     import jinja2
     from markupsafe import Markup
 
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, finalize=_no_method
+    )
     environment.policies["json.dumps_kwargs"] = dict(separators=(",", ":"))
     environment.globals["data_uri"] = data_uri
     return Markup(environment.from_string(template).render(**values))
+
+
+def _no_method(value: Any) -> Any:
+    """Refuse a dict's own method, which ``row.items`` means where a key was meant."""
+    if isinstance(value, MethodType | BuiltinMethodType):
+        raise TypeError(f"the template writes a function: {value}")
+    return value
 
 
 def write_page(

@@ -85,6 +85,7 @@ def test_two_runs_are_compared_on_a_page_with_their_pictures(runs, capsys):
     page = (runs / "page.html").read_text()
     assert page.count('class="card"') == len(one.flips)
     assert "data:image/png;base64," in page
+    assert f"<td>{one.items}</td>" in page
 
 
 def test_a_run_against_itself_differs_nowhere(runs):
