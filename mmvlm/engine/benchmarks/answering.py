@@ -1,8 +1,9 @@
-"""Where answers come from: a model, the references, or nothing."""
+"""Where answers come from: a model, the references, a file, or nothing."""
 
 from __future__ import annotations
 
 import logging
+import os
 import zlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -14,6 +15,7 @@ from mmengine.logging import print_log
 from mmvlm.datasets.collate import collate_flat
 from mmvlm.evaluation.records import plain, region_values
 from mmvlm.evaluation.scorers.base import Scorer
+from mmvlm.evaluation.store import read_records
 
 from ..optimizers.optim_wrapper import autocast
 from ..runner.checkpoint import unwrap
@@ -30,14 +32,14 @@ def settings_of(cfg: Any, generation: Mapping[str, Any]) -> dict[str, Any]:
     """Return the decoding settings of a protocol over those of a model.
 
     Args:
-        cfg (mmengine.Config): of the model.
+        cfg (mmengine.Config | None): of the model; None: it has none of its own.
         generation (Mapping): of a benchmark.
     """
-    own = dict(cfg.model.get("generation") or {})
+    own = {} if cfg is None else dict(cfg.model.get("generation") or {})
     return {"max_new_tokens": 128, "do_sample": False, **own, **generation}
 
 
-def asked(
+def answer_all(
     questions: Sequence[Question], answer: Answer
 ) -> list[tuple[Question, dict[str, Any]]]:
     """Return questions with their records; those that cannot be asked have one."""
@@ -195,13 +197,33 @@ def _reference(record: dict[str, Any], scorer: Scorer) -> dict[str, Any]:
     return plain(record, record["uid"])
 
 
-def given_answers(texts: Mapping[str, str]) -> Answer:
-    """Return what answers with texts by uid; others stay unanswered."""
+def empty_answers(questions: Sequence[Question]) -> list[dict[str, Any]]:
+    """Answer nothing to every question."""
+    return [dict(one.record, text="", finish="stop") for one in questions]
 
-    def answer(questions: Sequence[Question]) -> list[dict[str, Any]]:
+
+class FileAnswers:
+    """Answer with the texts of a file; what it does not hold stays unanswered.
+
+    Args:
+        path (str | PathLike): JSON lines with ``uid`` and ``text``, such as answer
+            records.
+
+    Raises:
+        ValueError: naming file and line, for another one.
+    """
+
+    def __init__(self, path: str | os.PathLike) -> None:
+        self._rows = {row["uid"]: row for row in read_records(path)}
+
+    def knows(self, uid: str) -> bool:
+        """Whether the file answers a question."""
+        return uid in self._rows
+
+    def __call__(self, questions: Sequence[Question]) -> list[dict[str, Any]]:
+        """Return the records of questions that are known, in their order."""
+        found = [(one.record, self._rows[one.record["uid"]]) for one in questions]
         return [
-            dict(one.record, text=texts.get(one.record["uid"], ""), finish="stop")
-            for one in questions
+            dict(record, text=row["text"], finish=row.get("finish") or "stop")
+            for record, row in found
         ]
-
-    return answer
