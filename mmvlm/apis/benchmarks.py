@@ -224,7 +224,7 @@ def _run(
     elif options.answers == "empty":
         answer = empty_answers
     elif os.path.isfile(options.answers):
-        answer = FileAnswers(options.answers)
+        answer = FileAnswers(options.answers, questions)
         knows = answer.knows
     else:
         raise FileNotFoundError(

@@ -286,3 +286,12 @@ def test_questions_that_a_file_does_not_answer_stay_unanswered(
 
     assert (row["answered"], row["score"], row["cut"]) == (20, 100.0, 1)
     assert "partial: 3 of 23" in row["note"]
+
+    (row,) = run("few", answers=str(path), limit=4)
+    assert row["answered"] == 4
+    other = [dict(rows[0], text="other"), dict(rows[1], uid="letters/99/q1")]
+    path.write_text("".join(json.dumps(one) + "\n" for one in [*rows, *other]))
+    with pytest.raises(
+        IncompleteAnswers, match=r"several answers .*to no question .*'letters/99/q1'"
+    ):
+        run("wrong", answers=str(path))

@@ -7,6 +7,7 @@ import os
 import zlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -15,12 +16,12 @@ from mmengine.logging import print_log
 from mmvlm.datasets.collate import collate_flat
 from mmvlm.evaluation.records import plain, region_values
 from mmvlm.evaluation.scorers.base import Scorer
-from mmvlm.evaluation.store import read_records
+from mmvlm.evaluation.store import match, read_records
 
 from ..optimizers.optim_wrapper import autocast
 from ..runner.checkpoint import unwrap
 from .planner import BatchPolicy, batches
-from .questions import Question
+from .questions import Question, Questions
 
 #: What a model's reply ended with, in the words of answer records.
 _FINISH = dict(stop_id="stop", stop_string="stop", length="length")
@@ -207,14 +208,22 @@ class FileAnswers:
 
     Args:
         path (str | PathLike): JSON lines with ``uid`` and ``text``, such as answer
-            records.
+            records, of one or several benchmarks.
+        questions (Questions): of a benchmark.
 
     Raises:
-        ValueError: naming file and line, for another one.
+        IncompleteAnswers: for two texts of one question, or one of no question.
+        ValueError: naming the file, for a damaged one.
     """
 
-    def __init__(self, path: str | os.PathLike) -> None:
-        self._rows = {row["uid"]: row for row in read_records(path)}
+    def __init__(self, path: str | os.PathLike, questions: Questions) -> None:
+        name = questions.benchmark.name
+        rows = [one for one in read_records(path) if one["uid"].startswith(f"{name}/")]
+        found = replace(match(rows, questions.uids), missing=[])
+        if questions.is_part:
+            found.foreign = []
+        found.check(name)
+        self._rows = {row["uid"]: row for row in found.records}
 
     def knows(self, uid: str) -> bool:
         """Whether the file answers a question."""

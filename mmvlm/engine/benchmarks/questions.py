@@ -85,6 +85,8 @@ class Questions(Dataset):
             config["shuffle_images"] = True
         if "evaluate" in accepted_keywords(DATASETS.get(config["type"])).names:
             config.setdefault("evaluate", True)
+        #: Whether these are only some questions of the set.
+        self.is_part = limit is not None or bool(only)
         self._is_prepared = processor is not None or bool(pipeline)
         if pipeline:
             config["pipeline"] = list(pipeline)
