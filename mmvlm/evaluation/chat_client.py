@@ -77,7 +77,10 @@ class Endpoint:
                 "http://localhost:8000/v1."
             )
         if self.url is not None and self.model is None:
-            raise ValueError(f"endpoint {self.url!r}: name the model that is asked.")
+            raise ValueError(
+                f"endpoint {self.url!r}: name the model that is asked "
+                "(--judge-model, or --model of a server)."
+            )
         if self.concurrency < 1 or self.retries < 0 or self.timeout <= 0:
             raise ValueError(
                 "an endpoint needs concurrency >= 1, retries >= 0 and timeout > 0."
