@@ -108,6 +108,7 @@ setup(
     extras_require={
         "optional": read_requirements("optional", with_pins=True),
         "eval": read_requirements("eval", with_pins=True),
+        "judge": read_requirements("judge", with_pins=True),
         "tests": read_requirements("tests", with_pins=True),
         "docs": read_requirements("docs", with_pins=True),
     },

@@ -71,6 +71,13 @@ def add_benchmark_options(parser):
         choices=["shuffle", "text"],
         help="without the right picture: another question's, or none",
     )
+    group.add_argument(
+        "--server",
+        metavar="URL",
+        help="ask a served model, as in http://localhost:8000/v1, in place of the "
+        "config's",
+    )
+    group.add_argument("--model", help="of the server, by its name there")
     group.add_argument("--fresh", action="store_true", help="drop older answers")
     group.add_argument(
         "--allow-partial", action="store_true", help="score what is answered"
@@ -85,6 +92,73 @@ def add_benchmark_options(parser):
     group.add_argument(
         "--dry-run", action="store_true", help="check files and prompts, no weights"
     )
+    add_judge_options(parser)
+
+
+def add_judge_options(parser):
+    from mmengine.config import DictAction
+
+    group = parser.add_argument_group("judges, and servers of models")
+    group.add_argument(
+        "--judge",
+        default="none",
+        metavar="none|cached|URL",
+        help="who rates answers; none: what it would be asked is written to a file; "
+        "cached: only what it said before counts",
+    )
+    group.add_argument("--judge-model", help="name of the judge at its URL")
+    group.add_argument("--judge-runs", type=int, default=1, help="replies per answer")
+    group.add_argument(
+        "--judge-options",
+        nargs="+",
+        action=DictAction,
+        default={},
+        metavar="KEY=VALUE",
+        help="fields of its requests; None leaves one out, as in max_tokens=None",
+    )
+    group.add_argument(
+        "--judge-price",
+        type=float,
+        nargs=2,
+        metavar=("READ", "WRITTEN"),
+        help="of a million tokens, to tell the cost",
+    )
+    for name in ("judge", "server"):
+        group.add_argument(
+            f"--{name}-key-env",
+            default="OPENAI_API_KEY",
+            metavar="NAME",
+            help=f"environment variable with the {name}'s key",
+        )
+    group.add_argument("--concurrency", type=int, default=8, help="requests at once")
+    group.add_argument(
+        "--request-timeout", type=float, default=300.0, help="seconds of silence"
+    )
+    group.add_argument("--retries", type=int, default=6, help="of a failed request")
+
+
+def endpoints_of(args):
+    """Return judge and server, None where there is none."""
+    from mmvlm.evaluation.chat_client import Endpoint
+
+    shared = dict(
+        concurrency=args.concurrency,
+        timeout=args.request_timeout,
+        retries=args.retries,
+    )
+    judge = server = None
+    if args.judge != "none":
+        judge = Endpoint(
+            None if args.judge == "cached" else args.judge,
+            args.judge_model,
+            args.judge_key_env,
+            args.judge_options,
+            price=args.judge_price,
+            **shared,
+        )
+    if args.server:
+        server = Endpoint(args.server, args.model, args.server_key_env, **shared)
+    return dict(judge=judge, server=server)
 
 
 def test_benchmarks(args):
@@ -107,6 +181,8 @@ def test_benchmarks(args):
         stop_on_error=args.stop_on_error,
         policy=policy,
         num_workers=args.num_workers,
+        judge_runs=args.judge_runs,
+        **endpoints_of(args),
     )
     model = dict(cfg_options=args.cfg_options, tiny=args.tiny)
     if args.dry_run:
@@ -160,7 +236,7 @@ def main(argv=None):
     from mmvlm.utils.files import check_writable
 
     args.config, args.checkpoint = split_model(args.config, args.checkpoint)
-    needs_weights = args.answers == "model" and not args.dry_run
+    needs_weights = args.answers == "model" and not (args.dry_run or args.server)
     if args.checkpoint is None and (needs_weights or not args.benchmarks):
         sys.exit(f"error: {args.config} is no work dir; name a checkpoint behind it.")
     if args.benchmarks:

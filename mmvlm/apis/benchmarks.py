@@ -19,8 +19,9 @@ from mmvlm.apis.loading import as_config, load_model
 from mmvlm.config.benchmarks import find_benchmarks
 from mmvlm.datasets.processor import VLMProcessor
 from mmvlm.engine.benchmarks.answering import (
+    FileAnswers,
     ModelAnswers,
-    given_answers,
+    empty_answers,
     reference_answers,
     settings_of,
 )
@@ -28,12 +29,16 @@ from mmvlm.engine.benchmarks.identity import benchmark_facts, model_facts
 from mmvlm.engine.benchmarks.planner import BatchPolicy
 from mmvlm.engine.benchmarks.questions import Questions
 from mmvlm.engine.benchmarks.ranks import Ranks
-from mmvlm.engine.benchmarks.run import BenchmarkRun, with_blind
+from mmvlm.engine.benchmarks.run import BenchmarkRun, folder_of, with_blind
+from mmvlm.engine.benchmarks.serving import SERVER_PIPELINE, ServerAnswers
 from mmvlm.engine.hooks.provenance_hook import git_state, versions
 from mmvlm.engine.optimizers.optim_wrapper import precision
 from mmvlm.engine.runner.identity import data_facts
 from mmvlm.engine.runner.rng import preserved_rng
 from mmvlm.evaluation.benchmark import Benchmark
+from mmvlm.evaluation.chat_client import ChatClient, Endpoint
+from mmvlm.evaluation.judging import CACHE, Judge, judge_requests
+from mmvlm.evaluation.scorers.judged import JudgedScorer
 from mmvlm.evaluation.tables import write_tables
 from mmvlm.registry import SCORERS
 from mmvlm.utils.files import write_atomic
@@ -41,6 +46,8 @@ from mmvlm.visualization.radar import draw_radar
 
 #: What may answer in place of the model.
 ANSWERS = ("model", "reference", "empty")
+#: Replies of a served model, in the folder of a benchmark.
+SERVED = "served.jsonl"
 
 
 @dataclass
@@ -62,6 +69,11 @@ class BenchmarkOptions:
             question is counted as wrong.
         policy (BatchPolicy): what a batch may hold.
         num_workers (int): processes that read pictures, per rank.
+        judge (Endpoint | None): rates the answers of judged benchmarks; without a URL
+            its replies must be known. None: requests are written down instead.
+        judge_runs (int): replies of the judge per answer.
+        server (Endpoint | None): a served model, which answers in place of the
+            config's.
     """
 
     data_root: str | None = None
@@ -74,6 +86,13 @@ class BenchmarkOptions:
     stop_on_error: bool = False
     policy: BatchPolicy = field(default_factory=BatchPolicy)
     num_workers: int = 2
+    judge: Endpoint | None = None
+    judge_runs: int = 1
+    server: Endpoint | None = None
+
+    def __post_init__(self) -> None:
+        if self.server is not None and self.answers != "model":
+            raise ValueError(f"answers={self.answers!r}: a server answers by itself.")
 
     @property
     def selection(self) -> dict[str, Any]:
@@ -81,6 +100,9 @@ class BenchmarkOptions:
         names = ("limit", "only", "answers", "blind")
         found = {name: getattr(self, name) for name in names}
         found["only"] = list(self.only)
+        if self.server is not None:
+            found["server"] = self.server.model
+            found["server_options"] = dict(self.server.options)
         return {key: value for key, value in found.items() if value != "model"}
 
 
@@ -120,6 +142,9 @@ def run_benchmarks(
     chosen = find_benchmarks(benchmarks)
     for benchmark in chosen:  # files that are missing show before weights are read
         Questions(benchmark, data_root=options.data_root, limit=options.limit)
+    judge = None
+    if options.judge is not None:
+        judge = Judge(ChatClient(options.judge, out / CACHE), options.judge_runs)
     begin = time.time()
     ranks = Ranks.from_environment(out)
     with preserved_rng():
@@ -151,7 +176,9 @@ def run_benchmarks(
                     f"other ranks' answers to {run.benchmark.name}",
                 )
                 said = {k: v for k, v in options.selection.items() if v}
-                scored = run.finish(allow_partial=options.allow_partial, facts=said)
+                scored = run.finish(
+                    allow_partial=options.allow_partial, judge=judge, facts=said
+                )
                 rows.append(scored.row)
             ranks.meet()
         finally:
@@ -167,10 +194,12 @@ def run_benchmarks(
 def _questions(
     benchmark: Benchmark, source: _Source, options: BenchmarkOptions
 ) -> Questions:
+    is_served = options.server is not None
     return Questions(
         benchmark,
         source.processor,
-        gen=settings_of(source.cfg, benchmark.generation),
+        pipeline=SERVER_PIPELINE if is_served else (),
+        gen=settings_of(None if is_served else source.cfg, benchmark.generation),
         data_root=options.data_root,
         limit=options.limit,
         only=options.only,
@@ -182,31 +211,32 @@ def _questions(
 def _run(
     benchmark: Benchmark, source: _Source, out: Path, options: BenchmarkOptions
 ) -> BenchmarkRun:
-    questions, policy = _questions(benchmark, source, options), None
-    if options.answers == "model":
+    questions = _questions(benchmark, source, options)
+    policy = knows = None
+    if options.server is not None:
+        folder = folder_of(out, benchmark.name, options.blind)
+        client = ChatClient(options.server, folder / SERVED)
+        answer = ServerAnswers(client, questions.gen)
+    elif options.answers == "model":
         answer = ModelAnswers(source.model, questions.gen, options.policy, source.dtype)
         policy = answer.policy
+    elif options.answers == "reference":
+        answer = reference_answers(SCORERS.build(dict(benchmark.scorer)))
+    elif options.answers == "empty":
+        answer = empty_answers
+    elif os.path.isfile(options.answers):
+        answer = FileAnswers(options.answers, questions)
+        knows = answer.knows
     else:
-        scorer = SCORERS.build(dict(benchmark.scorer))
-        answer = _stand_in(options.answers, scorer)
-    return BenchmarkRun(
-        out, questions, answer, policy=policy, num_workers=options.num_workers
-    )
-
-
-def _stand_in(answers: str, scorer: Any) -> Any:
-    """Return what answers in place of the model."""
-    if answers == "reference":
-        return reference_answers(scorer)
-    if answers == "empty":
-        return given_answers({})
-    if not os.path.isfile(answers):
         raise FileNotFoundError(
-            f"answers={answers!r}: expected one of {list(ANSWERS)} or a file."
+            f"answers={options.answers!r}: expected one of {list(ANSWERS)} or a file."
         )
-    with open(answers, encoding="utf-8") as file:
-        rows = [json.loads(line) for line in file if line.strip()]
-    return given_answers({row["uid"]: row["text"] for row in rows})
+    return BenchmarkRun(
+        *(out, questions, answer),
+        policy=policy,
+        knows=knows,
+        num_workers=options.num_workers,
+    )
 
 
 @dataclass
@@ -214,7 +244,7 @@ class _Source:
     """A model that answers, or what prompts need of it."""
 
     cfg: Config
-    processor: VLMProcessor
+    processor: VLMProcessor | None = None
     model: Any = None
     checkpoint: str | None = None
 
@@ -228,6 +258,8 @@ class _Source:
         tiny: bool,
     ) -> _Source:
         """Load the model, or only what prompts need where it answers nothing."""
+        if options.server is not None:
+            return cls(as_config(config, cfg_options, tiny))
         if options.answers != "model":
             return cls.without_weights(as_config(config, cfg_options, tiny))
         device = None
@@ -312,29 +344,50 @@ def check_data(
         FileNotFoundError: naming a file that is missing.
     """
     options = options or BenchmarkOptions()
-    source = _Source.without_weights(as_config(config, cfg_options, tiny))
+    cfg = as_config(config, cfg_options, tiny)
+    is_served = options.server is not None
+    source = _Source(cfg) if is_served else _Source.without_weights(cfg)
     return "\n\n".join(
-        _told(_questions(benchmark, source, options))
+        _description(_questions(benchmark, source, options))
         for benchmark in find_benchmarks(benchmarks)
     )
 
 
-def _told(questions: Questions) -> str:
+def _description(questions: Questions) -> str:
     """Describe the questions of a benchmark in words."""
     benchmark, count = questions.benchmark, len(questions)
     published = benchmark.num_items
     compared = "" if published in (None, count) else f" (published: {published})"
     facts = data_facts(questions.dataset)
-    first = questions[0]
-    shown = first.record["prompt"] or first.record["meta"].get("error")
+    first = questions[0].record
+    size = "" if questions.processor is None else _prompt_tokens(questions)
+    shown = first["prompt"] or first["meta"].get("error") or first["question"]
     return "\n".join(
         [
             f"{benchmark.name}: {benchmark.title}, {benchmark.split}",
             f"  data version {benchmark.data_version}, content "
             f"{' '.join(str(v) for k, v in facts.items() if k.endswith('content'))}",
-            f"  {count} questions{compared}, {int(questions.lengths.sum())} tokens of "
-            f"prompts, decoding {questions.gen}",
-            f"  prompt of {first.record['uid']}:",
+            f"  {count} questions{compared}, {size}decoding {questions.gen}",
+            *_judge_requests(questions, first),
+            f"  prompt of {first['uid']}:",
             *(f"    | {line}" for line in str(shown).splitlines()),
         ]
     )
+
+
+def _prompt_tokens(questions: Questions) -> str:
+    return f"{int(questions.lengths.sum())} tokens of prompts, "
+
+
+def _judge_requests(questions: Questions, record: dict[str, Any]) -> list[str]:
+    """Say what judging will take, a token being about four letters."""
+    scorer = SCORERS.build(dict(questions.benchmark.scorer))
+    if not isinstance(scorer, JudgedScorer) or record["reference"] is None:
+        return []
+    first = judge_requests(scorer, [dict(record, finish="stop")])
+    letters = sum(map(len, first.values()))
+    count = len(questions)
+    return [
+        f"  up to {count} requests to a judge, about {count * letters // 4} tokens "
+        "beside the answers"
+    ]

@@ -12,6 +12,7 @@ from mmvlm.config.benchmarks import find_benchmarks
 from mmvlm.engine.benchmarks.questions import Questions
 from mmvlm.evaluation.answer_files import ENDINGS, READERS, WRITERS, join
 from mmvlm.evaluation.benchmark import Benchmark
+from mmvlm.evaluation.judging import add_replies, own_replies
 from mmvlm.evaluation.scoring import Scored, score
 from mmvlm.evaluation.store import (
     AnswerReader,
@@ -46,7 +47,8 @@ def rescore(
             other toolboxes are held against the data of the benchmark.
         data_root (str | None): folder that stands in for ``data``.
         allow_partial (bool): score although answers are missing, which rows say.
-        replies (Mapping | None): of judges by uid, see :func:`judge_replies`.
+        replies (Mapping | None): of judges by uid, see :func:`judge_replies`; None:
+            those that the run was judged with.
         **options: see :func:`score`: ``draws``, ``seed``.
 
     Raises:
@@ -58,20 +60,23 @@ def rescore(
     scored = []
     for path in map(Path, paths):
         found = _of_run if path.is_dir() else _of_file
-        for one, answers in found(path, benchmark, form, data_root):
+        for one, answers, judge in found(path, benchmark, form, data_root):
             if rule is not None:
                 one = replace(one, scorer={**one.scorer, "rule": rule})
             if not allow_partial:
                 answers.check(one.name)
-            for record in answers.records if replies is not None else ():
-                record["judge_replies"] = replies.get(record["uid"], [None])
-            scored.append(score(one, answers, **options))
+            if replies is not None:
+                # What a judge was not heard of is a failure, not a question to ask.
+                nothing = {record["uid"]: [None] for record in answers.records}
+                add_replies(answers.records, nothing | dict(replies))
+                judge = "replies"
+            scored.append(score(one, answers, judge=judge, **options))
     return scored
 
 
 def _of_run(
     run: Path, name: str | None, form: str, data_root: str | None
-) -> list[tuple[Benchmark, Answers]]:
+) -> list[tuple[Benchmark, Answers, str | None]]:
     folders = benchmark_folders(run)
     if name is not None:
         folders = {key: value for key, value in folders.items() if key == name}
@@ -85,13 +90,15 @@ def _of_run(
     for folder in folders.values():
         records = list(AnswerReader(folder).new())
         answers = match(records, read_expected(folder), num_torn(folder))
-        found.append((read_benchmark(folder)[0], answers))
+        replies, judge = own_replies(folder)
+        add_replies(answers.records, replies or {})
+        found.append((read_benchmark(folder)[0], answers, judge))
     return found
 
 
 def _of_file(
     path: Path, name: str | None, form: str, data_root: str | None
-) -> list[tuple[Benchmark, Answers]]:
+) -> list[tuple[Benchmark, Answers, str | None]]:
     if name is None:
         raise ValueError(f"'{path}' is a file: say with --benchmark what it answers.")
     (benchmark,) = find_benchmarks(name)
@@ -101,7 +108,7 @@ def _of_file(
     else:
         asked = [questions[number].record for number in range(len(questions))]
         records = join(asked, READERS[form](path))
-    return [(benchmark, match(records, questions.uids))]
+    return [(benchmark, match(records, questions.uids), None)]
 
 
 def write_answers(

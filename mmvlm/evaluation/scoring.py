@@ -15,13 +15,12 @@ from mmvlm.utils.files import write_atomic
 from .benchmark import Benchmark
 from .functional.intervals import bootstrap_interval
 from .functional.submissions import WRITERS
+from .judging import REQUESTS, judge_requests
 from .scorers.base import Scorer, Totals
 from .scorers.judged import JudgedScorer
 from .store import Answers, lines
 
 SCORED, RESULTS = "scored.jsonl", "results.json"
-#: What a judge is to be asked, in OpenAI's batch format.
-REQUESTS = "judge_requests.jsonl"
 
 
 @dataclass
@@ -46,6 +45,7 @@ def score(
     answers: Answers,
     *,
     scorer: Scorer | None = None,
+    judge: str | None = None,
     draws: int = 10_000,
     seed: int = 0,
     facts: dict[str, Any] | None = None,
@@ -57,6 +57,7 @@ def score(
         answers (Answers): in the order of the set; what is missing is left out, and
             the row says so.
         scorer (Scorer | None): under another rule; None builds the benchmark's.
+        judge (str | None): whose replies the records hold.
         draws (int): resamples of the interval.
         seed (int): of the resamples.
         facts (dict | None): of the run, which the row takes over.
@@ -76,10 +77,12 @@ def score(
         row["note"] = _noted(row, "the set hides its answers")
         return Scored(row, files=files)
     if isinstance(scorer, JudgedScorer):
-        if not any("judge_replies" in record for record in records):
-            row["note"] = _noted(row, f"not judged, see {REQUESTS}")
+        needing = [one for one in records if scorer.needs_judge(one)]
+        left = sum("judge_replies" not in one for one in needing)
+        if left:
+            row["note"] = _noted(row, f"{left} answers not judged, see {REQUESTS}")
             return Scored(row, files=files | judge_requests(scorer, records))
-        row["judge"] = "replies"
+        row["judge"] = judge
     verdicts = [scorer.verdict(record) for record in records]
     try:
         totals = scorer.totals(records, verdicts)
@@ -182,58 +185,6 @@ def submission_files(
     options = dict(benchmark.submission)
     found = WRITERS[options.pop("type")](records, **options)
     return {f"submission/{name}": text for name, text in found.items()}
-
-
-def judge_requests(
-    scorer: JudgedScorer, records: Sequence[dict[str, Any]]
-) -> dict[str, str]:
-    """Return the file of what a judge is to be asked, one request per line.
-
-    The judge's name and settings are left to whoever sends them.
-    """
-    asked = [one for one in records if one.get("finish") != "error"]
-    rows = [
-        dict(
-            custom_id=one["uid"],
-            method="POST",
-            url="/v1/chat/completions",
-            body=dict(messages=scorer.messages(one)),
-        )
-        for one in asked
-    ]
-    return {REQUESTS: lines(rows)}
-
-
-def judge_replies(path: str | os.PathLike) -> dict[str, list[str | None]]:
-    """Return the replies of judges by uid, None where one failed.
-
-    Args:
-        path (str | PathLike): JSON lines, ``{"uid", "reply"}`` or what OpenAI's batch
-            service gives back; several of one uid are several runs.
-
-    Raises:
-        ValueError: naming the line, for one that is neither.
-    """
-    found: dict[str, list[str | None]] = {}
-    with open(path, encoding="utf-8", newline="\n") as file:
-        for number, line in enumerate(file, 1):
-            if not line.strip():
-                continue
-            row = json.loads(line)
-            uid = row.get("custom_id", row.get("uid"))
-            if uid is None:
-                raise ValueError(f"'{path}', line {number}: no 'uid' or 'custom_id'.")
-            found.setdefault(uid, []).append(_reply(row))
-    return found
-
-
-def _reply(row: dict[str, Any]) -> str | None:
-    if "reply" in row:
-        return row["reply"]
-    try:
-        return row["response"]["body"]["choices"][0]["message"]["content"]
-    except (KeyError, IndexError, TypeError):
-        return None
 
 
 def write_scored(folder: str | os.PathLike, scored: Scored) -> None:

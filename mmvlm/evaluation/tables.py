@@ -42,9 +42,23 @@ def shown(row: Row) -> dict[str, str]:
         unparsed="" if row["unparsed"] is None else str(row["unparsed"]),
         blind=_number(row.get("blind_shuffle", row.get("blind_text"))),
         published=_number(row.get("published")),
+        judge=_judge(row),
         note=row["note"],
     )
     return cells
+
+
+def _judge(row: Row) -> str:
+    """Return who rated the answers, and what it took."""
+    usage = row.get("judge_usage")
+    if not (row.get("judge") and usage):
+        return row.get("judge") or ""
+    tokens = usage["prompt_tokens"] + usage["completion_tokens"]
+    cost = "" if usage["cost"] is None else f", cost {usage['cost']:.2f}"
+    failed = f", {usage['failed']} failed" if usage["failed"] else ""
+    return (
+        f"{row['judge']} ({usage['requests']} requests, {tokens} tokens{cost}{failed})"
+    )
 
 
 def _number(value: float | None) -> str:

@@ -20,7 +20,7 @@ from mmvlm.datasets.tiny_scenes.benchmarks import write_benchmarks
 from mmvlm.engine.benchmarks.identity import OtherIdentity
 from mmvlm.engine.benchmarks.planner import BatchPolicy
 from mmvlm.evaluation.answer_files import WRITERS
-from mmvlm.evaluation.scoring import judge_replies
+from mmvlm.evaluation.judging import judge_replies
 from mmvlm.evaluation.store import IncompleteAnswers
 
 ROOT = Path(__file__).parents[2]

@@ -16,21 +16,21 @@ benchmark = dict(
     source="generated",
     dataset=dict(type="LLaVADataset", data_root="data/tiny", ann_file="test.json"),
     generation=dict(max_new_tokens=8),
-    scorer=dict(type="LettersScorer"),
+    scorer=dict(type="SameTextScorer"),
     headline="acc",
 )
 """
 
 
 @pytest.fixture(autouse=True)
-def letters_scorer():
-    class LettersScorer(MeanScorer):
+def same_text_scorer():
+    class SameTextScorer(MeanScorer):
         def judge(self, record):
             return dict(score=record["text"] == record["reference"], parsed=True)
 
-    SCORERS.register_module(module=LettersScorer)
+    SCORERS.register_module(module=SameTextScorer)
     yield
-    del SCORERS._module_dict["LettersScorer"]
+    del SCORERS._module_dict["SameTextScorer"]
 
 
 def load(folder, text):
@@ -56,7 +56,7 @@ def test_a_benchmark_passes_the_doctor(tmp_path):
         ("headline=", "headlin=", "unexpected keyword 'headlin' for a benchmark"),
         ('headline="acc",', "", "required keyword 'headline' of a benchmark"),
         ("max_new_tokens", "max_tokens", "unexpected keyword 'max_tokens'"),
-        ('"LettersScorer"', '"LetterScorer"', "no such scorer. Did you mean"),
+        ('"SameTextScorer"', '"SameTexScorer"', "no such scorer. Did you mean"),
         ('"test.json"', '"test.json", annfile=1', "unexpected keyword 'annfile'"),
         ('"test.json"', '"test.json", pipeline=[]', "'pipeline' is no matter of"),
         ('"tiny_scenes"', '"Tiny Scenes"', "expected lower-case letters"),

@@ -16,7 +16,7 @@ if __name__ == "__main__":
 
 from mmvlm.apis.rescoring import rescore, write_answers
 from mmvlm.evaluation.answer_files import READERS
-from mmvlm.evaluation.scoring import judge_replies
+from mmvlm.evaluation.judging import judge_replies
 from mmvlm.evaluation.tables import text
 
 

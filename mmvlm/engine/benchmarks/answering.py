@@ -1,11 +1,13 @@
-"""Where answers come from: a model, the references, or nothing."""
+"""Where answers come from: a model, the references, a file, or nothing."""
 
 from __future__ import annotations
 
 import logging
+import os
 import zlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -14,11 +16,12 @@ from mmengine.logging import print_log
 from mmvlm.datasets.collate import collate_flat
 from mmvlm.evaluation.records import plain, region_values
 from mmvlm.evaluation.scorers.base import Scorer
+from mmvlm.evaluation.store import match, read_records
 
 from ..optimizers.optim_wrapper import autocast
 from ..runner.checkpoint import unwrap
 from .planner import BatchPolicy, batches
-from .questions import Question
+from .questions import Question, Questions
 
 #: What a model's reply ended with, in the words of answer records.
 _FINISH = dict(stop_id="stop", stop_string="stop", length="length")
@@ -30,14 +33,14 @@ def settings_of(cfg: Any, generation: Mapping[str, Any]) -> dict[str, Any]:
     """Return the decoding settings of a protocol over those of a model.
 
     Args:
-        cfg (mmengine.Config): of the model.
+        cfg (mmengine.Config | None): of the model; None: it has none of its own.
         generation (Mapping): of a benchmark.
     """
-    own = dict(cfg.model.get("generation") or {})
+    own = {} if cfg is None else dict(cfg.model.get("generation") or {})
     return {"max_new_tokens": 128, "do_sample": False, **own, **generation}
 
 
-def asked(
+def answer_all(
     questions: Sequence[Question], answer: Answer
 ) -> list[tuple[Question, dict[str, Any]]]:
     """Return questions with their records; those that cannot be asked have one."""
@@ -195,13 +198,41 @@ def _reference(record: dict[str, Any], scorer: Scorer) -> dict[str, Any]:
     return plain(record, record["uid"])
 
 
-def given_answers(texts: Mapping[str, str]) -> Answer:
-    """Return what answers with texts by uid; others stay unanswered."""
+def empty_answers(questions: Sequence[Question]) -> list[dict[str, Any]]:
+    """Answer nothing to every question."""
+    return [dict(one.record, text="", finish="stop") for one in questions]
 
-    def answer(questions: Sequence[Question]) -> list[dict[str, Any]]:
+
+class FileAnswers:
+    """Answer with the texts of a file; what it does not hold stays unanswered.
+
+    Args:
+        path (str | PathLike): JSON lines with ``uid`` and ``text``, such as answer
+            records, of one or several benchmarks.
+        questions (Questions): of a benchmark.
+
+    Raises:
+        IncompleteAnswers: for two texts of one question, or one of no question.
+        ValueError: naming the file, for a damaged one.
+    """
+
+    def __init__(self, path: str | os.PathLike, questions: Questions) -> None:
+        name = questions.benchmark.name
+        rows = [one for one in read_records(path) if one["uid"].startswith(f"{name}/")]
+        found = replace(match(rows, questions.uids), missing=[])
+        if questions.is_part:
+            found.foreign = []
+        found.check(name)
+        self._rows = {row["uid"]: row for row in found.records}
+
+    def knows(self, uid: str) -> bool:
+        """Whether the file answers a question."""
+        return uid in self._rows
+
+    def __call__(self, questions: Sequence[Question]) -> list[dict[str, Any]]:
+        """Return the records of questions that are known, in their order."""
+        found = [(one.record, self._rows[one.record["uid"]]) for one in questions]
         return [
-            dict(one.record, text=texts.get(one.record["uid"], ""), finish="stop")
-            for one in questions
+            dict(record, text=row["text"], finish=row.get("finish") or "stop")
+            for record, row in found
         ]
-
-    return answer

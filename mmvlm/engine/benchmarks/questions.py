@@ -48,6 +48,7 @@ class Questions(Dataset):
     Args:
         benchmark (Benchmark): whose questions they are.
         processor (VLMProcessor | None): of the model; None: records without prompts.
+        pipeline (Sequence): transforms of questions for who needs no processor.
         gen (dict | None): decoding settings, as records give them.
         data_root (str | None): stands in for ``data``.
         limit (int | None): only the first questions.
@@ -66,6 +67,7 @@ class Questions(Dataset):
         benchmark: Benchmark,
         processor: Any = None,
         *,
+        pipeline: Sequence[Any] = (),
         gen: dict[str, Any] | None = None,
         data_root: str | None = None,
         limit: int | None = None,
@@ -83,7 +85,12 @@ class Questions(Dataset):
             config["shuffle_images"] = True
         if "evaluate" in accepted_keywords(DATASETS.get(config["type"])).names:
             config.setdefault("evaluate", True)
-        if processor is not None:
+        #: Whether these are only some questions of the set.
+        self.is_part = limit is not None or bool(only)
+        self._is_prepared = processor is not None or bool(pipeline)
+        if pipeline:
+            config["pipeline"] = list(pipeline)
+        elif processor is not None:
             config["pipeline"] = processor.pipeline("generate").transforms
         self.dataset = DATASETS.build(config)
         if processor is not None:
@@ -159,7 +166,7 @@ class Questions(Dataset):
             if self.blind == "text":
                 talk = item["conversation"] = without_inputs(talk)
             question = Question(number, self._record(facts, talk))
-            if self.processor is None:
+            if not self._is_prepared:
                 return question
             question.item = self.dataset.pipeline(item)
         except Exception as error:
@@ -171,8 +178,9 @@ class Questions(Dataset):
                     f"question '{uid}' cannot be asked: {error}"
                 ) from error
             return Question(number, self._failed(facts, talk, error))
-        asked = question.item["data_samples"].conversation
-        question.record["prompt"] = self._prompt(asked)
+        if self.processor is not None:
+            shown = question.item["data_samples"].conversation
+            question.record["prompt"] = self._prompt(shown)
         return question
 
     def _record(self, facts: dict, talk: Conversation | None) -> dict[str, Any]:

@@ -13,6 +13,8 @@ from mmengine.logging import print_log
 from torch.utils.data import DataLoader
 
 from mmvlm.datasets.index.arrays import Progress
+from mmvlm.evaluation.judging import Judge, add_replies, own_replies, write_replies
+from mmvlm.evaluation.scorers.judged import JudgedScorer
 from mmvlm.evaluation.scoring import RESULTS, Scored, score, write_scored
 from mmvlm.evaluation.store import (
     AnswerReader,
@@ -24,8 +26,9 @@ from mmvlm.evaluation.store import (
     write_benchmark,
     write_expected,
 )
+from mmvlm.registry import SCORERS
 
-from .answering import Answer, asked
+from .answering import Answer, answer_all
 from .identity import check_identity
 from .planner import BatchPolicy, batches, order, share
 from .questions import BLIND, Question, Questions
@@ -37,6 +40,11 @@ def blind_folder(blind: str) -> str:
     return f"blind_{blind}"
 
 
+def folder_of(out: str | os.PathLike, name: str, blind: str | None) -> Path:
+    """Return the folder of a benchmark in a run."""
+    return Path(out, name, *([blind_folder(blind)] if blind else []))
+
+
 class BenchmarkRun:
     """Answer the questions of a benchmark into its folder, then score them.
 
@@ -46,6 +54,8 @@ class BenchmarkRun:
         answer (Callable): gives records of questions that can be asked.
         policy (BatchPolicy | None): what a batch may hold; None: no model answers,
             and prompts are not counted.
+        knows (Callable | None): whether ``answer`` has one to a question, by uid; it
+            is not asked about others, which stay unanswered. None: to all.
         num_workers (int): processes that read pictures.
     """
 
@@ -56,14 +66,13 @@ class BenchmarkRun:
         answer: Answer,
         *,
         policy: BatchPolicy | None = None,
+        knows: Callable[[str], bool] | None = None,
         num_workers: int = 0,
     ) -> None:
         self.questions, self.answer, self.policy = questions, answer, policy
         self.benchmark = questions.benchmark
-        self.num_workers = num_workers
-        self.folder = Path(out, self.benchmark.name)
-        if questions.blind:
-            self.folder /= blind_folder(questions.blind)
+        self.num_workers, self._knows = num_workers, knows
+        self.folder = folder_of(out, self.benchmark.name, questions.blind)
         self.torn = 0
         self._reader = AnswerReader(self.folder)
         self._answered: set[str] = set()
@@ -103,7 +112,9 @@ class BenchmarkRun:
         """Return the numbers of the questions that a rank answers."""
         key = rank, ranks.world_size
         if key not in self._shares:
-            self._shares[key] = share(self.questions.pictures, *key)
+            numbers = share(self.questions.pictures, *key)
+            uids, knows = self.questions.uids, self._knows
+            self._shares[key] = [n for n in numbers if not knows or knows(uids[n])]
         return self._shares[key]
 
     def is_done(self, ranks: Ranks, rank: int) -> bool:
@@ -145,7 +156,7 @@ class BenchmarkRun:
         progress, done = Progress(f"answers to {name}", len(left), "questions"), 0
         try:
             for batch in self._batches(left):
-                writer.append([record for _, record in asked(batch, self.answer)])
+                writer.append([record for _, record in answer_all(batch, self.answer)])
                 ranks.check(lambda rank: self.is_done(ranks, rank))
                 done += len(batch)
                 progress.at(done, done)
@@ -177,21 +188,46 @@ class BenchmarkRun:
         records = list(AnswerReader(self.folder).new())
         return match(records, self.questions.uids, self.torn)
 
-    def finish(self, *, allow_partial: bool = False, **options: Any) -> Scored:
+    def finish(
+        self,
+        *,
+        allow_partial: bool = False,
+        judge: Judge | None = None,
+        facts: dict[str, Any] | None = None,
+        **options: Any,
+    ) -> Scored:
         """Check that every question is answered, sort the answers, score them.
 
         Args:
             allow_partial (bool): score although answers are missing.
+            judge (Judge | None): asked where a scorer needs one; None: replies that
+                the folder holds count.
+            facts (dict | None): see :func:`score`.
             **options: see :func:`score`.
 
         Raises:
             IncompleteAnswers: unless ``allow_partial``.
+            JudgeFailed: when the judge leaves too much unsaid.
         """
         answers = self.answers()
         if not allow_partial:
             answers.check(self.benchmark.name)
         keep_sorted(self.folder, answers.records)
-        scored = score(self.benchmark, answers, **options)
+        scorer, facts = SCORERS.build(dict(self.benchmark.scorer)), dict(facts or {})
+        is_open = any(one["reference"] is not None for one in answers.records)
+        if judge is not None and isinstance(scorer, JudgedScorer) and is_open:
+            replies = judge.replies(scorer, answers.records)
+            write_replies(self.folder, judge.name, replies)
+            facts |= judge.facts()
+        replies, name = own_replies(self.folder)
+        add_replies(answers.records, replies or {})
+        scored = score(
+            *(self.benchmark, answers),
+            scorer=scorer,
+            judge=name,
+            facts=facts,
+            **options,
+        )
         write_scored(self.folder, scored)
         return scored
 

@@ -11,6 +11,7 @@ import json
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -40,6 +41,10 @@ class JudgedScorer(Scorer):
             record (dict): answer record.
             attempt (int): 0 first; more after a reply that could not be read.
         """
+
+    def judge_settings(self, attempt: int = 0) -> dict[str, Any]:
+        """Return what a request says besides its messages, see :meth:`messages`."""
+        return dict(temperature=0.0)
 
     @abstractmethod
     def is_readable(self, reply: str) -> bool:
@@ -122,6 +127,10 @@ class ReviewScorer(JudgedScorer):
             instruction=instruction,
         )
 
+    def judge_settings(self, attempt: int = 0) -> dict[str, Any]:
+        """See :meth:`JudgedScorer.judge_settings`."""
+        return dict(temperature=0.2, max_tokens=1024)
+
     def is_readable(self, reply: str) -> bool:
         """See :meth:`JudgedScorer.is_readable`."""
         return self._read(reply)[0] is not None
@@ -190,6 +199,10 @@ class MMVetScorer(JudgedScorer):
         if attempt:
             found[0]["content"] += "\nWrite the number alone, from 0.0 to 1.0."
         return found
+
+    def judge_settings(self, attempt: int = 0) -> dict[str, Any]:
+        """See :meth:`JudgedScorer.judge_settings`; asked again, it may vary."""
+        return dict(temperature=min(0.5 * attempt, 2.0), max_tokens=3)
 
     def is_readable(self, reply: str) -> bool:
         """See :meth:`JudgedScorer.is_readable`."""
