@@ -25,6 +25,7 @@ COMMANDS = {
     "batching": ("benchmarks.batching", "cost of padding and of waiting"),
     "data": ("benchmarks.data", "opening a million records"),
     "deform": ("benchmarks.deform", "deformable attention's sampling"),
+    "generate": ("benchmarks.generating", "replies, against one prompt at a time"),
     "image": ("benchmarks.image", "a JPEG file to pixels, against LLaVA's"),
     "memory": ("benchmarks.memory", "a training process over many steps"),
     "score": ("benchmarks.scoring", "ten-answer scores and their interval"),

@@ -10,7 +10,12 @@ import torch
 
 from .generation_steps import Generation, GenerationStep, StepRecorder, watching
 from .padding import RightPadding, left_pad
-from .prefix_sharing import position_table, run_prefixes, use_positions
+from .prefix_sharing import (
+    keeps_keys_alone,
+    position_table,
+    run_prefixes,
+    use_positions,
+)
 
 #: Fields of ``GenerationConfig`` that would change what a caller gets, and what to do.
 _REFUSED = {
@@ -24,6 +29,12 @@ _REFUSED = {
     "eos_token_id": "use stop_ids",
     "pad_token_id": "padding is cut off; leave it out",
 }
+
+#: Fields that leave a greedy search as it is.
+_GREEDY_FIELDS = (
+    "max_new_tokens do_sample num_beams eos_token_id pad_token_id temperature top_p "
+    "top_k"
+).split()
 
 #: A stop string ends within so many tokens.
 _WINDOW = 32
@@ -41,11 +52,15 @@ class _StopTexts:
         # With inputs_embeds, transformers passes the new tokens only, in an
         # encoder-decoder behind the one that opens every reply.
         input_ids = input_ids[:, self.start :]
-        tails = [self.decode(row) for row in input_ids[:, -_WINDOW:].tolist()]
-        done = [any(stop in tail for stop in self.stops) for tail in tails]
+        done = [self.stands_in(row) for row in input_ids[:, -_WINDOW:].tolist()]
         for row in (row for row, ended in enumerate(done) if ended):
             self.ends.setdefault(row, input_ids.shape[1])
         return torch.tensor(done, device=input_ids.device, dtype=torch.bool)
+
+    def stands_in(self, ids: list[int]) -> bool:
+        """Whether the end of a reply holds a stop string."""
+        tail = self.decode(ids[-_WINDOW:])
+        return any(stop in tail for stop in self.stops)
 
 
 def generate_from_embeds(
@@ -81,7 +96,8 @@ def generate_from_embeds(
         position_ids (torch.Tensor | None): (A, T), positions of the prompts on A axes;
             with None or (T,) the tokens of each are counted.
         share_prefix (bool): run embeddings with which several prompts begin once, as
-            of several questions about one image.
+            of several questions about one image. Greedy replies that nothing follows
+            also leave the batch when they end.
         catch (Sequence[int]): tokens whose states are returned.
         on_step (Callable | None): called with the :class:`GenerationStep` of every
             step, to allow or forbid tokens and feed embeddings.
@@ -112,6 +128,10 @@ def generate_from_embeds(
     table = None
     if position_ids is not None and position_ids.dim() > 1:
         table = position_table(position_ids, seq_lens, config.max_new_tokens)
+    plain = not follows and streamer is None and table is None
+    if share_prefix and plain and _is_greedy(config) and keeps_keys_alone(model):
+        pieces = inputs_embeds.split(list(seq_lens))
+        return _greedy(model, decoder, pieces, config, _ends(stop_ids, texts))
     with _evaluating(model):
         prompts = _prompts(model, decoder, inputs_embeds, seq_lens, share_prefix, table)
         with use_positions(decoder, table), watching(recorder) as processors:
@@ -125,6 +145,44 @@ def generate_from_embeds(
     ends = {} if texts is None else texts.ends
     found = [(row, ends.get(number), number) for number, row in enumerate(ids)]
     return [_finished(*one, set(stop_ids), recorder) for one in found]
+
+
+def _is_greedy(config: Any) -> bool:
+    """Whether a config asks for the likeliest token of every step and nothing else."""
+    from transformers import GenerationConfig
+
+    usual = GenerationConfig(**{name: getattr(config, name) for name in _GREEDY_FIELDS})
+    chosen, plain = config.to_dict(), usual.to_dict()
+    return not config.do_sample and all(
+        chosen.get(name) == value for name, value in plain.items()
+    )
+
+
+def _greedy(model, decoder, prompts, config, end_of) -> list[Generation]:
+    """Return greedy replies of rows that share prefixes and leave when they end."""
+    from .greedy import greedy_replies
+
+    with _evaluating(model):
+        found = greedy_replies(model, decoder, prompts, config.max_new_tokens, end_of)
+    none = torch.zeros(0, dtype=torch.int64, device=prompts[0].device)
+    nothing = torch.zeros(0, 0)
+    return [
+        Generation(none.new_tensor(ids), finish, none, nothing) for ids, finish in found
+    ]
+
+
+def _ends(
+    stop_ids: Sequence[int], texts: _StopTexts | None
+) -> Callable[[list[int]], str | None]:
+    """Return what says why the ids of a reply end here, or None."""
+    stops = frozenset(stop_ids)
+
+    def end_of(ids: list[int]) -> str | None:
+        if ids[-1] in stops:
+            return "stop_id"
+        return "stop_string" if texts is not None and texts.stands_in(ids) else None
+
+    return end_of
 
 
 def _checked(streamer: Any, seq_lens: Sequence[int], start: int) -> Any:

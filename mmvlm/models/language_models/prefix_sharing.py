@@ -73,10 +73,23 @@ def group_prompts(prompts: Sequence[torch.Tensor]) -> list[tuple[list[int], int]
     ]
 
 
+def keeps_keys_alone(model: torch.nn.Module) -> bool:
+    """Whether all that a model keeps of a text are keys and values of every token."""
+    config = model.config
+    kinds = set(getattr(config, "layer_types", None) or ())
+    return not (
+        config.is_encoder_decoder
+        or getattr(model, "_is_stateful", False)
+        or getattr(config, "sliding_window", None)
+        or kinds - {"full_attention"}
+    )
+
+
 def run_prefixes(
     decoder: torch.nn.Module,
     prompts: Sequence[torch.Tensor],
     positions: torch.Tensor | None = None,
+    cache: Any = None,
 ) -> dict[str, Any] | None:
     """Run every common prefix once and repeat its cache for the prompts behind it.
 
@@ -84,6 +97,8 @@ def run_prefixes(
         decoder (torch.nn.Module): the stack of blocks, in evaluation mode.
         prompts (Sequence[torch.Tensor]): embeddings (n, Dl) of every prompt.
         positions (torch.Tensor | None): see :func:`use_positions`.
+        cache (transformers.Cache | None): empty, to be filled; None takes the
+            decoder's own.
 
     Returns:
         dict | None: ``inputs_embeds`` (B, L, Dl), ``attention_mask`` (B, L) and
@@ -112,6 +127,7 @@ def run_prefixes(
             inputs_embeds=embeds,
             attention_mask=mask,
             position_ids=(mask.cumsum(-1) - 1).clamp(min=0),
+            past_key_values=cache,
             use_cache=True,
         ).get("past_key_values")
     if not hasattr(cache, "reorder_cache"):
