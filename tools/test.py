@@ -241,6 +241,8 @@ def main(argv=None):
         sys.exit(f"error: {args.config} is no work dir; name a checkpoint behind it.")
     if args.benchmarks:
         return test_benchmarks(args)
+    if args.server or args.judge != "none":
+        sys.exit("error: --server and --judge belong to --benchmarks; name some.")
     cfg = load_config(
         args.config,
         cfg_options=args.cfg_options,

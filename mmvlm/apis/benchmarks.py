@@ -142,10 +142,7 @@ def run_benchmarks(
     chosen = find_benchmarks(benchmarks)
     for benchmark in chosen:  # files that are missing show before weights are read
         Questions(benchmark, data_root=options.data_root, limit=options.limit)
-    judge = None
-    if options.judge is not None:
-        judge = Judge(ChatClient(options.judge, out / CACHE), options.judge_runs)
-    begin = time.time()
+    judge, begin = _judge(options, out), time.time()
     ranks = Ranks.from_environment(out)
     with preserved_rng():
         source = _Source.load(config, checkpoint, options, cfg_options, tiny)
@@ -176,9 +173,8 @@ def run_benchmarks(
                     f"other ranks' answers to {run.benchmark.name}",
                 )
                 said = {k: v for k, v in options.selection.items() if v}
-                scored = run.finish(
-                    allow_partial=options.allow_partial, judge=judge, facts=said
-                )
+                partial = options.allow_partial
+                scored = run.finish(allow_partial=partial, judge=judge, facts=said)
                 rows.append(scored.row)
             ranks.meet()
         finally:
@@ -189,6 +185,12 @@ def run_benchmarks(
     write_tables(out, rows)
     draw_radar(out / "radar.png", rows)
     return rows
+
+
+def _judge(options: BenchmarkOptions, out: Path) -> Judge | None:
+    if options.judge is None:
+        return None
+    return Judge(ChatClient(options.judge, out / CACHE), options.judge_runs)
 
 
 def _questions(

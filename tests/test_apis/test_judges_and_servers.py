@@ -264,6 +264,8 @@ def test_test_py_takes_judges_and_servers(config_file, scenes, stub, tmp_path, c
     assert "100.00" in capsys.readouterr().out
     limits = {body["model"]: body["max_tokens"] for body in stub.bodies}
     assert limits == {"model-1": 1024, "judge-1": 9}
+    with pytest.raises(SystemExit, match="belong to --benchmarks"):
+        main([str(config_file), "none.pth", "--judge", "cached"])
 
 
 def test_questions_that_a_file_does_not_answer_stay_unanswered(
