@@ -21,7 +21,7 @@ CONFIGS = sorted((ROOT / "configs").rglob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
 
 # Hard limits; what is normal is far below.
-MAX_PACKAGE_LINES = 78_200
+MAX_PACKAGE_LINES = 79_000
 MAX_FILE_LINES = 600
 MAX_FUNCTION_LINES = 80
 MAX_POSITIONAL = 5
@@ -351,7 +351,7 @@ class TestFreshInterpreter:
 
 
 #: Lines that tools/train.py imports for LLaVA-1.5; it may only go down.
-MAX_TRAINING_LINES = 26_000
+MAX_TRAINING_LINES = 25_800
 LLAVA = "llava/llava-clip-l14-336_mlp2x_vicuna-v15-7b_8xb16-1e-ft_llava-665k"
 
 

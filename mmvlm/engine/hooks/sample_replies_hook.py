@@ -12,7 +12,6 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 
 from mmvlm.registry import HOOKS
-from mmvlm.text.prompts import ask
 
 from ..optimizers.optim_wrapper import autocast
 from ..runner.rng import preserved_rng
@@ -118,6 +117,7 @@ class SampleRepliesHook(Hook):
 
     def _batch(self) -> dict:
         from mmvlm.datasets.collate import collate_flat
+        from mmvlm.text.prompts import ask
 
         items = []
         for number, prompt in enumerate(self.prompts):
