@@ -35,6 +35,7 @@ from mmvlm.engine.runner.identity import data_facts
 from mmvlm.engine.runner.rng import preserved_rng
 from mmvlm.evaluation.benchmark import Benchmark
 from mmvlm.evaluation.tables import write_tables
+from mmvlm.models.utils.feature_cache import FeatureCache
 from mmvlm.registry import SCORERS
 from mmvlm.utils.files import write_atomic
 from mmvlm.visualization.radar import draw_radar
@@ -183,7 +184,9 @@ def _run(
 ) -> BenchmarkRun:
     questions, policy = _questions(benchmark, source, options), None
     if options.answers == "model":
-        answer = ModelAnswers(source.model, questions.gen, options.policy, source.dtype)
+        answer = ModelAnswers(
+            *(source.model, questions.gen, options.policy, source.dtype), source.cache
+        )
         policy = answer.policy
     else:
         scorer = SCORERS.build(dict(benchmark.scorer))
@@ -216,6 +219,8 @@ class _Source:
     processor: VLMProcessor
     model: Any = None
     checkpoint: str | None = None
+    #: Of pictures, for all benchmarks.
+    cache: FeatureCache = field(default_factory=lambda: FeatureCache())
 
     @classmethod
     def load(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -35,6 +36,8 @@ class PartRouting:
     is_sharded = False
     #: Whether inference encodes equal images of a batch once.
     share_equal_views = True
+    #: Keeps what was made of images from one batch of inference to the next.
+    feature_cache: Any = None
 
     def _find(self, source: str) -> tuple[str, str, VisionEncoderSpec]:
         """Return the encoder of a source, the kind of its inputs, and its spec."""
@@ -72,11 +75,12 @@ class PartRouting:
                 "batch; where weights are sharded (FSDP, ZeRO-3) all must have one "
                 "size. Give the view transform a fixed size, or train under DDP."
             )
+        cache = self.feature_cache
+        if cache is not None and not cache.keeps_features(wanted):
+            cache = None
+        run = partial(self._run_encoder, encoder, kind, graph=graph, cache=cache)
         return [
-            (
-                numbers,
-                self._run_encoder(encoder, kind, one, chosen, connectors, graph=graph),
-            )
+            (numbers, run(one, chosen, connectors))
             for numbers, one in inputs.same_shapes()
         ]
 
@@ -89,6 +93,7 @@ class PartRouting:
         readers: Sequence[Connector],
         *,
         graph: bool,
+        cache: Any = None,
     ) -> Any:
         """Encode inputs of one shape; frozen encoders run without graph."""
         other = (kind,) if len(encoder.reads) > 1 and kind != "image" else ()
@@ -101,8 +106,17 @@ class PartRouting:
             # Where places matter, only whole images can be equal.
             first, place = unique_views(values, encoder.views_together)
             values = values[first]
-        with torch.set_grad_enabled(graph and not is_frozen(encoder)):
-            features = encoder(values, tuple(layers), *other, **options)
+
+        def run(some: torch.Tensor) -> Any:
+            return encoder(some, tuple(layers), *other, **options)
+
+        if share and cache is not None:
+            key = (id(encoder), kind, tuple(layers))
+            together = encoder.views_together
+            features = cache.encode(key, values, together, run)
+        else:
+            with torch.set_grad_enabled(graph and not is_frozen(encoder)):
+                features = run(values)
         if share:
             features = features.map(lambda state: state[place])
         features.layouts = tuple(inputs.layouts)
@@ -124,7 +138,16 @@ class PartRouting:
         """Let a connector fill; without graph when all that it runs is frozen."""
         frozen = all(is_frozen(one) for one in (connector, *self._towers(connector)))
         with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
-            return connector.fill(kind, feed)
+            cache, inputs = self.feature_cache, feed.inputs(kind)
+            kept = cache is not None and cache.keeps_rows(connector)
+            if not kept or torch.is_grad_enabled() or inputs.shapes:
+                return connector.fill(kind, feed)
+
+            def fill(some: Inputs) -> Filled:
+                batch = replace(feed.batch, inputs={**feed.batch.inputs, kind: some})
+                return connector.fill(kind, self.feed(batch))
+
+            return cache.fill((id(connector), kind), inputs, fill)
 
     def _prepare(self, batch: VLMBatch) -> tuple[Feed, FlatTokens]:
         """Return the feed with embeddings, and what is known of the tokens."""
