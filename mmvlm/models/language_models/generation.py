@@ -105,15 +105,15 @@ def generate_from_embeds(
     """
     from transformers.generation import StoppingCriteriaList
 
+    from .greedy import generate_greedily
+
     if stop_strings and decode is None:
         raise ValueError("stop_strings need 'decode' (ids to text).")
     stop_ids = _own_stops(model) if stop_ids is None else list(stop_ids)
     config = _config(model, stop_ids, kwargs)
     follows = bool(catch) or on_step is not None
     if (follows or share_prefix) and config.num_beams not in (None, 1):
-        raise ValueError(
-            "catch, on_step and share_prefix follow one reply each: num_beams=1."
-        )
+        raise ValueError("catch, on_step and share_prefix need num_beams=1.")
     start = int(model.config.is_encoder_decoder)
     texts = _StopTexts(decode, stop_strings, start) if stop_strings else None
     recorder = StepRecorder(decoder, catch, on_step, start) if follows else None
@@ -122,11 +122,8 @@ def generate_from_embeds(
         table = position_table(position_ids, seq_lens, config.max_new_tokens)
     with _evaluating(model):
         if share_prefix and not follows and streamer is None and table is None:
-            from .greedy import generate_greedily
-
             pieces = inputs_embeds.split(list(seq_lens))
-            found = generate_greedily(model, decoder, pieces, config, texts)
-            if found is not None:
+            if found := generate_greedily(model, decoder, pieces, config, texts):
                 return found
         prompts = _prompts(model, decoder, inputs_embeds, seq_lens, share_prefix, table)
         with use_positions(decoder, table), watching(recorder) as processors:

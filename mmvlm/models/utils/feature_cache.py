@@ -11,7 +11,8 @@ from typing import Any
 import torch
 
 from mmvlm.models.connectors.base import Connector, Filled
-from mmvlm.structures import Inputs, VisionFeatures
+from mmvlm.models.utils.feed import Feed
+from mmvlm.structures import VisionFeatures, VLMBatch
 
 #: What is kept of a key: features of an image's views, or rows of its slots.
 Entry = VisionFeatures | torch.Tensor
@@ -111,22 +112,32 @@ class FeatureCache:
         )
 
     def fill(
-        self, key: Hashable, inputs: Inputs, fill: Callable[[Inputs], Filled]
+        self,
+        connector: Connector,
+        kind: str,
+        feed: Feed,
+        make_feed: Callable[[VLMBatch], Feed],
     ) -> Filled:
-        """Return what a connector makes of images, each by itself.
+        """Return what a connector makes of the inputs of a kind.
 
         Args:
-            key (Hashable): connector and kind of input.
-            inputs (Inputs): of views of one size.
-            fill (Callable): some of the inputs to their rows.
+            connector (Connector): its rows are kept where they can be.
+            kind (str): one that it fills.
+            feed (Feed): of the whole batch.
+            make_feed (Callable): a batch with some of the inputs to its feed.
         """
+        inputs = feed.inputs(kind)
+        if inputs.shapes or not self.keeps_rows(connector):
+            return connector.fill(kind, feed)
 
         def make(places: list[int]) -> Sequence[torch.Tensor]:
-            lengths = [inputs.slot_lens[place] for place in places]
-            return fill(inputs.select(places)).rows.split(lengths)
+            some = inputs.select(places)
+            others = {**feed.batch.inputs, kind: some}
+            part = make_feed(replace(feed.batch, inputs=others))
+            return connector.fill(kind, part).rows.split(list(some.slot_lens))
 
         keys = [
-            (key, layout, _digest(inputs.of(number)))
+            (id(connector), kind, layout, _digest(inputs.of(number)))
             for number, layout in enumerate(map(repr, inputs.layouts))
         ]
         return Filled(torch.cat(self.fetch(keys, make)))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -138,16 +137,10 @@ class PartRouting:
         """Let a connector fill; without graph when all that it runs is frozen."""
         frozen = all(is_frozen(one) for one in (connector, *self._towers(connector)))
         with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
-            cache, inputs = self.feature_cache, feed.inputs(kind)
-            kept = cache is not None and cache.keeps_rows(connector)
-            if not kept or torch.is_grad_enabled() or inputs.shapes:
+            cache = self.feature_cache
+            if cache is None or torch.is_grad_enabled():
                 return connector.fill(kind, feed)
-
-            def fill(some: Inputs) -> Filled:
-                batch = replace(feed.batch, inputs={**feed.batch.inputs, kind: some})
-                return connector.fill(kind, self.feed(batch))
-
-            return cache.fill((id(connector), kind), inputs, fill)
+            return cache.fill(connector, kind, feed, self.feed)
 
     def _prepare(self, batch: VLMBatch) -> tuple[Feed, FlatTokens]:
         """Return the feed with embeddings, and what is known of the tokens."""
