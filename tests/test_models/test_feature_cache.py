@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from mmvlm.models.connectors.qformer import QFormerConnector
 from mmvlm.models.utils.feature_cache import FeatureCache
 from mmvlm.registry import MODELS
 from mmvlm.structures import IGNORE_INDEX, SLOT_TOKEN_ID
@@ -81,6 +82,15 @@ def test_values_are_those_without_a_cache(model, images, kept, monkeypatch):
     for own, rows in zip(orders, found, strict=True):
         expected = embed(model, [images[n] for n in own])
         torch.testing.assert_close(rows, expected, atol=1e-6, rtol=1e-5)
+
+
+def test_rows_that_depend_on_questions_are_not_kept(model):
+    cache = FeatureCache()
+    assert cache.keeps_rows(model.connector)
+    assert cache.keeps_rows(QFormerConnector.tiny(instruction_aware=False))
+    assert not cache.keeps_rows(QFormerConnector.tiny())
+    assert not cache.keeps_features([model.connector])
+    assert cache.keeps_features([model.connector, QFormerConnector.tiny()])
 
 
 def test_the_least_recently_used_are_dropped(model, images):
