@@ -142,23 +142,11 @@ def _checked(streamer: Any, seq_lens: Sequence[int], start: int) -> Any:
     """Return a streamer that sees replies alone, or None."""
     if streamer is not None and len(seq_lens) > 1:
         raise ValueError(f"a streamer takes one sample, got {len(seq_lens)}.")
-    return _Replies(streamer) if streamer is not None and start else streamer
+    if streamer is None or not start:
+        return streamer
+    from .streaming import ReplyStreamer
 
-
-class _Replies:
-    """A streamer that is not shown the token that opens a decoder's reply."""
-
-    def __init__(self, streamer: Any) -> None:
-        self.streamer, self.begun = streamer, False
-
-    def put(self, value: torch.Tensor) -> None:
-        """Take new tokens: the first call brings what opens the reply."""
-        self.streamer.put(value if self.begun else value[:, 1:])
-        self.begun = True
-
-    def end(self) -> None:
-        """Take the end of the reply."""
-        self.streamer.end()
+    return ReplyStreamer(streamer)
 
 
 def _prompts(

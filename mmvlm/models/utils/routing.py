@@ -75,8 +75,7 @@ class PartRouting:
                 "size. Give the view transform a fixed size, or train under DDP."
             )
         cache = self.feature_cache
-        if cache is not None and not cache.keeps_features(wanted):
-            cache = None
+        cache = cache if cache and cache.keeps_features(wanted) else None
         run = partial(self._run_encoder, encoder, kind, graph=graph, cache=cache)
         return [
             (numbers, run(one, chosen, connectors))
@@ -111,8 +110,7 @@ class PartRouting:
 
         if share and cache is not None:
             key = (id(encoder), kind, tuple(layers))
-            together = encoder.views_together
-            features = cache.encode(key, values, together, run)
+            features = cache.encode(key, values, encoder.views_together, run)
         else:
             with torch.set_grad_enabled(graph and not is_frozen(encoder)):
                 features = run(values)
