@@ -40,6 +40,7 @@ from mmvlm.evaluation.chat_client import ChatClient, Endpoint
 from mmvlm.evaluation.judging import CACHE, Judge, judge_requests
 from mmvlm.evaluation.scorers.judged import JudgedScorer
 from mmvlm.evaluation.tables import write_tables
+from mmvlm.models.utils.feature_cache import FeatureCache
 from mmvlm.registry import SCORERS
 from mmvlm.utils.files import write_atomic
 from mmvlm.visualization.radar import draw_radar
@@ -220,7 +221,9 @@ def _run(
         client = ChatClient(options.server, folder / SERVED)
         answer = ServerAnswers(client, questions.gen)
     elif options.answers == "model":
-        answer = ModelAnswers(source.model, questions.gen, options.policy, source.dtype)
+        answer = ModelAnswers(
+            *(source.model, questions.gen, options.policy, source.dtype), source.cache
+        )
         policy = answer.policy
     elif options.answers == "reference":
         answer = reference_answers(SCORERS.build(dict(benchmark.scorer)))
@@ -249,6 +252,8 @@ class _Source:
     processor: VLMProcessor | None = None
     model: Any = None
     checkpoint: str | None = None
+    #: Of pictures, for all benchmarks.
+    cache: FeatureCache = field(default_factory=lambda: FeatureCache())
 
     @classmethod
     def load(

@@ -13,6 +13,7 @@ import torch
 from benchmark_jobs import answer
 from letters import BENCHMARK, NUM_ITEMS, write_letters
 
+import mmvlm.apis.benchmarks as benchmarks
 import mmvlm.engine.benchmarks.answering as answering
 from mmvlm.apis.benchmarks import BenchmarkOptions, check_data, run_benchmarks
 from mmvlm.apis.rescoring import rescore, write_answers
@@ -22,6 +23,7 @@ from mmvlm.engine.benchmarks.planner import BatchPolicy
 from mmvlm.evaluation.answer_files import WRITERS
 from mmvlm.evaluation.judging import judge_replies
 from mmvlm.evaluation.store import IncompleteAnswers
+from mmvlm.models.utils.feature_cache import FeatureCache
 
 ROOT = Path(__file__).parents[2]
 
@@ -91,6 +93,20 @@ def test_answers_do_not_depend_on_budget_order_or_shared_prefixes(
 
     for number in range(4):
         assert list(texts(tmp_path / f"out{number}/letters").values()) == alone
+
+
+def test_answers_are_equal_with_and_without_kept_pictures(run, tmp_path, monkeypatch):
+    caches = []
+    for name, size in (("kept", 2**30), ("not", 0)):
+        caches.append(FeatureCache(size))
+        monkeypatch.setattr(benchmarks, "FeatureCache", lambda: caches[-1])
+        run(name, policy=BatchPolicy(rows=1))
+    folders = [tmp_path / name / "letters" for name in ("kept", "not")]
+    assert read_lines(folders[0] / "answers.jsonl") == read_lines(
+        folders[1] / "answers.jsonl"
+    )
+    assert caches[0].hits > 0 == caches[1].hits
+    assert caches[0].misses + caches[0].hits == caches[1].misses
 
 
 def test_the_references_reach_the_ceiling_and_nothing_else_does(run):

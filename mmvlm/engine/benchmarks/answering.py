@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import zlib
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -17,6 +16,7 @@ from mmvlm.datasets.collate import collate_flat
 from mmvlm.evaluation.records import plain, region_values
 from mmvlm.evaluation.scorers.base import Scorer
 from mmvlm.evaluation.store import match, read_records
+from mmvlm.models.utils.feature_cache import FeatureCache
 
 from ..optimizers.optim_wrapper import autocast
 from ..runner.checkpoint import unwrap
@@ -59,6 +59,8 @@ class ModelAnswers:
         gen (dict): decoding settings.
         policy (BatchPolicy): what a batch may hold.
         dtype (torch.dtype | None): autocast.
+        cache (FeatureCache | None): keeps what was made of pictures, also for other
+            benchmarks of the same weights and dtype.
     """
 
     def __init__(
@@ -67,7 +69,9 @@ class ModelAnswers:
         gen: dict[str, Any],
         policy: BatchPolicy,
         dtype: torch.dtype | None = None,
+        cache: FeatureCache | None = None,
     ) -> None:
+        self.cache = cache
         self.model, self.gen, self.dtype = unwrap(model), gen, dtype
         # Rows of a batch draw from one generator; alone, each draws its own.
         alone = gen.get("do_sample") or (gen.get("num_beams") or 1) > 1
@@ -80,6 +84,7 @@ class ModelAnswers:
         config = getattr(getattr(model, "model", None), "config", None)
         return not (
             getattr(model, "adapters", None)
+            or getattr(model.model, "_is_stateful", False)
             or getattr(config, "is_encoder_decoder", True)
         )
 
@@ -105,6 +110,8 @@ class ModelAnswers:
             else:
                 continue
             # Outside of the handler, whose traceback holds the batch.
+            if self.cache is not None:
+                self.cache.clear()
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
         return records
@@ -130,21 +137,23 @@ class ModelAnswers:
         data = collate_flat([one.item for one in questions])
         data = self.model.data_preprocessor(data, False)
         options = dict(self.gen)
-        shown = Counter(one.record["image"] for one in questions if _is_named(one))
-        if self._shares and max(shown.values(), default=0) > 1:
+        if self._shares:
             options["share_prefix"] = True
         if len(questions) == 1:
             torch.manual_seed(zlib.crc32(questions[0].record["uid"].encode()))
         with autocast(self.dtype):
-            samples = self.model.predict(**data, **options)
+            samples = self._predict(data, options)
         return [
             _answered(one, sample)
             for one, sample in zip(questions, samples, strict=True)
         ]
 
-
-def _is_named(question: Question) -> bool:
-    return isinstance(question.record["image"], str)
+    def _predict(self, data: dict[str, Any], options: dict[str, Any]) -> list:
+        self.model.feature_cache = self.cache
+        try:
+            return self.model.predict(**data, **options)
+        finally:
+            self.model.feature_cache = None
 
 
 def _num_tokens(question: Question) -> int:

@@ -14,6 +14,7 @@ from torch.distributed.fsdp import FSDPModule
 from mmvlm.config.benchmarks import find_benchmarks
 from mmvlm.evaluation.scoring import RESULTS
 from mmvlm.evaluation.tables import text, write_tables
+from mmvlm.models.utils.feature_cache import FeatureCache
 from mmvlm.registry import LOOPS
 from mmvlm.utils import signals
 from mmvlm.utils.dist import broadcast_object, gather_integers, get_dist_info
@@ -112,11 +113,12 @@ class BenchmarkValLoop(BaseLoop):
         out = Path(self.runner.work_dir, "benchmarks", f"iter_{self.runner.iter}")
         ranks = Ranks(out, *get_dist_info())
         dtype = validation_dtype(self.runner, self.dtype)
+        cache = FeatureCache()  # of these weights
         runs = [
             BenchmarkRun(
                 out,
                 questions,
-                ModelAnswers(model, questions.gen, self.policy, dtype),
+                ModelAnswers(model, questions.gen, self.policy, dtype, cache),
                 policy=self.policy,
             )
             for questions in self.questions

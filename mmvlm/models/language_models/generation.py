@@ -11,7 +11,6 @@ import torch
 from .generation_steps import Generation, GenerationStep, StepRecorder, watching
 from .padding import RightPadding, left_pad
 from .prefix_sharing import (
-    keeps_keys_alone,
     position_table,
     run_prefixes,
     use_positions,
@@ -29,12 +28,6 @@ _REFUSED = {
     "eos_token_id": "use stop_ids",
     "pad_token_id": "padding is cut off; leave it out",
 }
-
-#: Fields that leave a greedy search as it is.
-_GREEDY_FIELDS = (
-    "max_new_tokens do_sample num_beams eos_token_id pad_token_id temperature top_p "
-    "top_k"
-).split()
 
 #: A stop string ends within so many tokens.
 _WINDOW = 32
@@ -96,8 +89,7 @@ def generate_from_embeds(
         position_ids (torch.Tensor | None): (A, T), positions of the prompts on A axes;
             with None or (T,) the tokens of each are counted.
         share_prefix (bool): run embeddings with which several prompts begin once, as
-            of several questions about one image. Greedy replies that nothing follows
-            also leave the batch when they end.
+            of questions about one image; greedy rows leave the batch when they end.
         catch (Sequence[int]): tokens whose states are returned.
         on_step (Callable | None): called with the :class:`GenerationStep` of every
             step, to allow or forbid tokens and feed embeddings.
@@ -113,26 +105,26 @@ def generate_from_embeds(
     """
     from transformers.generation import StoppingCriteriaList
 
+    from .greedy import generate_greedily
+
     if stop_strings and decode is None:
         raise ValueError("stop_strings need 'decode' (ids to text).")
     stop_ids = _own_stops(model) if stop_ids is None else list(stop_ids)
     config = _config(model, stop_ids, kwargs)
     follows = bool(catch) or on_step is not None
     if (follows or share_prefix) and config.num_beams not in (None, 1):
-        raise ValueError(
-            "catch, on_step and share_prefix follow one reply each: num_beams=1."
-        )
+        raise ValueError("catch, on_step and share_prefix need num_beams=1.")
     start = int(model.config.is_encoder_decoder)
     texts = _StopTexts(decode, stop_strings, start) if stop_strings else None
     recorder = StepRecorder(decoder, catch, on_step, start) if follows else None
     table = None
     if position_ids is not None and position_ids.dim() > 1:
         table = position_table(position_ids, seq_lens, config.max_new_tokens)
-    plain = not follows and streamer is None and table is None
-    if share_prefix and plain and _is_greedy(config) and keeps_keys_alone(model):
-        pieces = inputs_embeds.split(list(seq_lens))
-        return _greedy(model, decoder, pieces, config, _ends(stop_ids, texts))
     with _evaluating(model):
+        if share_prefix and not follows and streamer is None and table is None:
+            pieces = inputs_embeds.split(list(seq_lens))
+            if found := generate_greedily(model, decoder, pieces, config, texts):
+                return found
         prompts = _prompts(model, decoder, inputs_embeds, seq_lens, share_prefix, table)
         with use_positions(decoder, table), watching(recorder) as processors:
             ids = model.generate(
@@ -142,70 +134,19 @@ def generate_from_embeds(
                 stopping_criteria=StoppingCriteriaList([texts] if texts else []),
                 streamer=_checked(streamer, seq_lens, start),
             )[:, start:]
-    ends = {} if texts is None else texts.ends
-    found = [(row, ends.get(number), number) for number, row in enumerate(ids)]
-    return [_finished(*one, set(stop_ids), recorder) for one in found]
-
-
-def _is_greedy(config: Any) -> bool:
-    """Whether a config asks for the likeliest token of every step and nothing else."""
-    from transformers import GenerationConfig
-
-    usual = GenerationConfig(**{name: getattr(config, name) for name in _GREEDY_FIELDS})
-    chosen, plain = config.to_dict(), usual.to_dict()
-    return not config.do_sample and all(
-        chosen.get(name) == value for name, value in plain.items()
-    )
-
-
-def _greedy(model, decoder, prompts, config, end_of) -> list[Generation]:
-    """Return greedy replies of rows that share prefixes and leave when they end."""
-    from .greedy import greedy_replies
-
-    with _evaluating(model):
-        found = greedy_replies(model, decoder, prompts, config.max_new_tokens, end_of)
-    none = torch.zeros(0, dtype=torch.int64, device=prompts[0].device)
-    nothing = torch.zeros(0, 0)
-    return [
-        Generation(none.new_tensor(ids), finish, none, nothing) for ids, finish in found
-    ]
-
-
-def _ends(
-    stop_ids: Sequence[int], texts: _StopTexts | None
-) -> Callable[[list[int]], str | None]:
-    """Return what says why the ids of a reply end here, or None."""
-    stops = frozenset(stop_ids)
-
-    def end_of(ids: list[int]) -> str | None:
-        if ids[-1] in stops:
-            return "stop_id"
-        return "stop_string" if texts is not None and texts.stands_in(ids) else None
-
-    return end_of
+    ends, stops = {} if texts is None else texts.ends, set(stop_ids)
+    return [_finished(x, ends.get(n), n, stops, recorder) for n, x in enumerate(ids)]
 
 
 def _checked(streamer: Any, seq_lens: Sequence[int], start: int) -> Any:
     """Return a streamer that sees replies alone, or None."""
     if streamer is not None and len(seq_lens) > 1:
         raise ValueError(f"a streamer takes one sample, got {len(seq_lens)}.")
-    return _Replies(streamer) if streamer is not None and start else streamer
+    if streamer is None or not start:
+        return streamer
+    from .streaming import ReplyStreamer
 
-
-class _Replies:
-    """A streamer that is not shown the token that opens a decoder's reply."""
-
-    def __init__(self, streamer: Any) -> None:
-        self.streamer, self.begun = streamer, False
-
-    def put(self, value: torch.Tensor) -> None:
-        """Take new tokens: the first call brings what opens the reply."""
-        self.streamer.put(value if self.begun else value[:, 1:])
-        self.begun = True
-
-    def end(self) -> None:
-        """Take the end of the reply."""
-        self.streamer.end()
+    return ReplyStreamer(streamer)
 
 
 def _prompts(

@@ -10,8 +10,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from transformers import DynamicCache
+from transformers import DynamicCache, GenerationConfig
 
+from .generation_steps import Generation
 from .output_head import apply_head
 from .padding import left_pad
 from .prefix_sharing import run_prefixes
@@ -19,6 +20,11 @@ from .prefix_sharing import run_prefixes
 #: Rows are taken out of a batch once this share of them has ended: taking them out
 #: copies what the others have cached.
 _ENDED_SHARE = 0.25
+#: Fields that leave a greedy search as it is.
+_FIELDS = (
+    "max_new_tokens do_sample num_beams eos_token_id pad_token_id temperature top_p "
+    "top_k"
+).split()
 #: Tokens for which a cache makes room at once.
 _ROOM = 128
 
@@ -63,6 +69,60 @@ class ReplyCache(DynamicCache):
         """Keep some rows (R,), which may name one several times."""
         for own in self._states:
             own[:] = [one.index_select(0, beam_idx) for one in own]
+
+
+def _keeps_keys_alone(model: torch.nn.Module) -> bool:
+    """Whether all that a model keeps of a text are keys and values of every token."""
+    config = model.config
+    kinds = set(getattr(config, "layer_types", None) or ())
+    return not (
+        config.is_encoder_decoder
+        or getattr(model, "_is_stateful", False)
+        or getattr(config, "sliding_window", None)
+        or kinds - {"full_attention"}
+    )
+
+
+def _is_greedy(config: GenerationConfig) -> bool:
+    """Whether a config asks for the likeliest token of every step and nothing else."""
+    usual = GenerationConfig(**{name: getattr(config, name) for name in _FIELDS})
+    chosen = config.to_dict()
+    return not config.do_sample and all(
+        chosen.get(name) == value for name, value in usual.to_dict().items()
+    )
+
+
+def generate_greedily(
+    model: torch.nn.Module,
+    decoder: torch.nn.Module,
+    prompts: Sequence[torch.Tensor],
+    config: GenerationConfig,
+    texts: Any = None,
+) -> list[Generation] | None:
+    """Continue prompts as a config says; None where that takes more than this loop.
+
+    Args:
+        model (torch.nn.Module): in evaluation mode.
+        decoder (torch.nn.Module): its stack of blocks with the final norm.
+        prompts (Sequence[torch.Tensor]): embeddings (n, Dl) of every prompt.
+        config (GenerationConfig): with the tokens that end a reply.
+        texts (StopTexts | None): says whether a reply ends in a stop string.
+    """
+    if not _is_greedy(config) or not _keeps_keys_alone(model):
+        return None
+    stops = frozenset(config.eos_token_id or ())
+
+    def end_of(ids: list[int]) -> str | None:
+        if ids[-1] in stops:
+            return "stop_id"
+        return "stop_string" if texts is not None and texts.stands_in(ids) else None
+
+    found = greedy_replies(model, decoder, prompts, config.max_new_tokens, end_of)
+    none = torch.zeros(0, dtype=torch.int64, device=prompts[0].device)
+    nothing = torch.zeros(0, 0)
+    return [
+        Generation(none.new_tensor(ids), finish, none, nothing) for ids, finish in found
+    ]
 
 
 def greedy_replies(

@@ -73,18 +73,6 @@ def group_prompts(prompts: Sequence[torch.Tensor]) -> list[tuple[list[int], int]
     ]
 
 
-def keeps_keys_alone(model: torch.nn.Module) -> bool:
-    """Whether all that a model keeps of a text are keys and values of every token."""
-    config = model.config
-    kinds = set(getattr(config, "layer_types", None) or ())
-    return not (
-        config.is_encoder_decoder
-        or getattr(model, "_is_stateful", False)
-        or getattr(config, "sliding_window", None)
-        or kinds - {"full_attention"}
-    )
-
-
 def run_prefixes(
     decoder: torch.nn.Module,
     prompts: Sequence[torch.Tensor],

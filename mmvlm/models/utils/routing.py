@@ -35,6 +35,8 @@ class PartRouting:
     is_sharded = False
     #: Whether inference encodes equal images of a batch once.
     share_equal_views = True
+    #: Keeps what was made of images from one batch of inference to the next.
+    feature_cache: Any = None
 
     def _find(self, source: str) -> tuple[str, str, VisionEncoderSpec]:
         """Return the encoder of a source, the kind of its inputs, and its spec."""
@@ -72,11 +74,11 @@ class PartRouting:
                 "batch; where weights are sharded (FSDP, ZeRO-3) all must have one "
                 "size. Give the view transform a fixed size, or train under DDP."
             )
+        cache = self.feature_cache
+        cache = cache if cache and cache.keeps_features(wanted) else None
+        run = partial(self._run_encoder, encoder, kind, graph=graph, cache=cache)
         return [
-            (
-                numbers,
-                self._run_encoder(encoder, kind, one, chosen, connectors, graph=graph),
-            )
+            (numbers, run(one, chosen, connectors))
             for numbers, one in inputs.same_shapes()
         ]
 
@@ -89,6 +91,7 @@ class PartRouting:
         readers: Sequence[Connector],
         *,
         graph: bool,
+        cache: Any = None,
     ) -> Any:
         """Encode inputs of one shape; frozen encoders run without graph."""
         other = (kind,) if len(encoder.reads) > 1 and kind != "image" else ()
@@ -101,8 +104,16 @@ class PartRouting:
             # Where places matter, only whole images can be equal.
             first, place = unique_views(values, encoder.views_together)
             values = values[first]
-        with torch.set_grad_enabled(graph and not is_frozen(encoder)):
-            features = encoder(values, tuple(layers), *other, **options)
+
+        def run(some: torch.Tensor) -> Any:
+            return encoder(some, tuple(layers), *other, **options)
+
+        if share and cache is not None:
+            key = (id(encoder), kind, tuple(layers))
+            features = cache.encode(key, values, encoder.views_together, run)
+        else:
+            with torch.set_grad_enabled(graph and not is_frozen(encoder)):
+                features = run(values)
         if share:
             features = features.map(lambda state: state[place])
         features.layouts = tuple(inputs.layouts)
@@ -124,7 +135,10 @@ class PartRouting:
         """Let a connector fill; without graph when all that it runs is frozen."""
         frozen = all(is_frozen(one) for one in (connector, *self._towers(connector)))
         with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
-            return connector.fill(kind, feed)
+            cache = self.feature_cache
+            if cache is None or torch.is_grad_enabled():
+                return connector.fill(kind, feed)
+            return cache.fill(connector, kind, feed, self.feed)
 
     def _prepare(self, batch: VLMBatch) -> tuple[Feed, FlatTokens]:
         """Return the feed with embeddings, and what is known of the tokens."""

@@ -144,3 +144,16 @@ def test_cache_grows_and_keeps_rows(model):
         found = run_cached(model.decoder, *rows, cache)
     assert cache.get_seq_length() == 150
     torch.testing.assert_close(found, expected[[1, 0, 1]], atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["qwen2", "gpt_neox", "gpt2", "gemma2", "mistral"])
+def test_other_models_reply_alike(kind):
+    """Also those with a sliding window, which take the loop of transformers."""
+    torch.manual_seed(0)
+    names = dict(n_embd=48, n_layer=2, n_head=4) if kind == "gpt2" else {}
+    names.update(dict(head_dim=12) if kind == "gemma2" else {})
+    config = dict(model_type=kind, initializer_range=0.2, pad_token_id=0, **names)
+    model = HFCausalLM.tiny(**config).eval()
+    prompts = mixed_questions(model, 12)
+    alone = [reply(model, [one])[0] for one in prompts]
+    assert reply(model, prompts, share_prefix=True) == alone

@@ -12,9 +12,13 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
+
+from mmvlm.structures import IGNORE_INDEX, SLOT_TOKEN_ID
+from mmvlm.testing import make_batch
 
 Prompts = list[torch.Tensor]
 
@@ -27,14 +31,14 @@ class Case(NamedTuple):
         questions (int): per image.
         image_tokens (int): rows of an image.
         new_tokens (int): of every reply.
-        must (float): least ratio of the plain way's time to ours.
+        must (float | None): least ratio of the plain way's time to ours.
     """
 
     images: int
     questions: int
     image_tokens: int
     new_tokens: int
-    must: float
+    must: float | None
 
 
 CASES = {
@@ -44,13 +48,19 @@ CASES = {
     "64 tokens, batch of 18": Case(18, 1, 0, 64, 3.6),
     "64 tokens, batch of 32": Case(32, 1, 0, 64, 3.6),
 }
+#: What is compared beside them: choosing an option's logit against generating its
+#: letter, and encoding images once against encoding them for every benchmark.
+_BESIDE = ("option logits", "kept encoder")
+#: Tokens of options' letters.
+_OPTIONS = (319, 350, 315, 360)
 #: Tokens of the system text, and least and most of a question.
 _SYSTEM, _QUESTION = 20, (12, 32)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``benchmark.py generate``."""
-    parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
+    names = [*CASES, *_BESIDE]
+    parser.add_argument("--cases", nargs="+", choices=names, default=names)
     parser.add_argument("--width", type=int, default=384, help="of the decoder")
     parser.add_argument("--layers", type=int, default=6, help="of the decoder")
     parser.add_argument("--vocab", type=int, default=4096)
@@ -133,43 +143,125 @@ def in_turns(
     return [statistics.median(own) for own in seconds], results
 
 
+def choose(model: Any, prompts: Prompts, share_prefix: bool) -> list[list[int]]:
+    """Return the option whose logit is the largest: one step, no more."""
+    replies = model.generate(
+        torch.cat(prompts),
+        tuple(map(len, prompts)),
+        max_new_tokens=1,
+        stop_ids=[],
+        share_prefix=share_prefix,
+        on_step=lambda step: [step.allow(n, _OPTIONS) for n in range(len(step.logits))],
+    )
+    return [reply.tolist() for reply in replies]
+
+
+def with_images(model: Any, args: argparse.Namespace, cached: bool) -> list[list[int]]:
+    """Return ids of three benchmarks' questions about the same images."""
+    from mmvlm.models.utils.feature_cache import FeatureCache
+
+    model.feature_cache = FeatureCache() if cached else None
+    ids = []
+    for seed in range(3):
+        generator = torch.Generator().manual_seed(seed)
+        text = torch.randint(3, args.vocab, (4, 20), generator=generator).tolist()
+        samples = [[*row[:4], *[SLOT_TOKEN_ID] * 144, *row[4:]] for row in text]
+        labels = [[IGNORE_INDEX] * len(own) for own in samples]
+        pixels = torch.randn(4, 3, 168, 168, generator=torch.Generator().manual_seed(9))
+        batch = make_batch(list(zip(samples, labels, strict=True)), pixels)
+        with torch.no_grad():
+            embeds = model.embed(batch)
+        prompts = list(embeds.split(list(batch.text.seq_lens)))
+        ids += together(model.language_model, prompts, 8)
+    model.feature_cache = None
+    return ids
+
+
+def make_whole(decoder: Any) -> Any:
+    """Return the decoder behind a random encoder of images of 144 tokens."""
+    from mmvlm.models.vision_encoders.hf_vision import HFVisionEncoder
+    from mmvlm.models.vlms.base import VisionLanguageModel
+
+    config = dict(
+        model_type="clip_vision_model",
+        hidden_size=256,
+        intermediate_size=1024,
+        num_hidden_layers=12,
+        num_attention_heads=4,
+        image_size=168,
+        patch_size=14,
+    )
+    encoder = HFVisionEncoder(config=config)
+    return VisionLanguageModel(decoder, encoder, dict(type="MLPConnector")).eval()
+
+
+def _row(name: str, case: Case, times: list[float], equal: int) -> dict[str, Any]:
+    count = case.images * case.questions
+    plain, ours = (1e3 * seconds / count for seconds in times)
+    return dict(
+        benchmark="generate",
+        case=name,
+        prompts=count,
+        new_tokens=case.new_tokens,
+        plain_ms=round(plain, 2),
+        ms=round(ours, 2),
+        ratio=round(plain / ours, 2),
+        must=case.must,
+        equal=equal,
+    )
+
+
+def _num_equal(first: list, second: list) -> int:
+    return sum(a == b for a, b in zip(first, second, strict=True))
+
+
 def run(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Compare replies, then yield one row per case."""
     torch.set_num_threads(1)
     model = make_model(args)
     for name in args.cases:
+        if name not in CASES:
+            continue
         case = CASES[name]
+        prompts, new = make_prompts(case, args.width), case.new_tokens
+        ways = (
+            partial(one_by_one, model, prompts, new),
+            partial(together, model, prompts, new),
+        )
+        times, (expected, found) = in_turns(ways, args.repeats)
+        yield _row(name, case, times, _num_equal(expected, found))
+    if "option logits" in args.cases:
+        case = Case(4, 6, 144, 2, None)  # a letter and what ends the reply
         prompts = make_prompts(case, args.width)
-        (plain, ours), (expected, found) = in_turns(
-            [
-                lambda p=prompts, c=case: one_by_one(model, p, c.new_tokens),
-                lambda p=prompts, c=case: together(model, p, c.new_tokens),
-            ],
-            args.repeats,
+        ways = (
+            partial(together, model, prompts, case.new_tokens),
+            partial(choose, model, prompts, True),
         )
-        yield dict(
-            benchmark="generate",
-            case=name,
-            prompts=len(prompts),
-            new_tokens=case.new_tokens,
-            plain_ms=round(1e3 * plain / len(prompts), 2),
-            ms=round(1e3 * ours / len(prompts), 2),
-            ratio=round(plain / ours, 2),
-            must=case.must,
-            equal=sum(a == b for a, b in zip(expected, found, strict=True)),
-        )
+        times, (_, found) = in_turns(ways, args.repeats)
+        alone = [choose(model, [prompt], False)[0] for prompt in prompts]
+        yield _row("option logits", case, times, _num_equal(alone, found))
+    if "kept encoder" in args.cases:
+        whole, case = make_whole(model), Case(4, 3, 144, 8, None)
+        ways = [partial(with_images, whole, args, cached) for cached in (False, True)]
+        times, (expected, found) = in_turns(ways, args.repeats)
+        yield _row("kept encoder", case, times, _num_equal(expected, found))
 
 
 def table(rows: list[dict[str, Any]]) -> list[str]:
     """Format rows for reading, ratios beside the musts."""
     lines = [
-        "case                     prompts  one by one      ours  ratio  must  tokens"
+        "case                    prompts  plain way       ours  ratio  must  tokens"
     ]
     for row in rows:
         same = row["equal"] == row["prompts"]
-        said = "equal" if same else f"{row['equal']} of {row['prompts']} equal"
+        said = "tokens equal" if same else f"{row['equal']} of {row['prompts']} equal"
+        must = row["must"] or "-"
         lines.append(
-            f"{row['case']:24} {row['prompts']:7} {row['plain_ms']:8.1f} ms "
-            f"{row['ms']:6.1f} ms {row['ratio']:6.2f} {row['must']:5}  {said}"
+            f"{row['case']:23} {row['prompts']:7} {row['plain_ms']:7.1f} ms "
+            f"{row['ms']:7.1f} ms {row['ratio']:6.2f} {must:>5}  {said}"
         )
+    lines.append(
+        "plain way: one prompt after another; of option logits: a letter and a stop "
+        "token generated in a batch; of the kept encoder: encoded for every benchmark."
+    )
     return lines
