@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch.nn.functional import cross_entropy
@@ -53,3 +53,21 @@ def summed_token_loss(
             loss = _chunk_loss(head, part, goal)
         total = total + loss
     return total
+
+
+def union_of_rows(
+    wanted: Sequence[torch.Tensor], total: int
+) -> tuple[torch.Tensor | None, list[torch.Tensor] | None]:
+    """Return the rows that losses read together, and the place of each among them.
+
+    None for all rows; no places where only the first reads.
+    """
+    if not sum(map(len, wanted)):
+        return None, [one for one in wanted]
+    if not any(len(one) for one in wanted[1:]):
+        return wanted[0], None
+    # Beyond that share, leaving rows out saves little of one block.
+    if sum(map(len, wanted)) > total / 3:
+        return None, list(wanted)
+    rows = torch.cat(list(wanted)).unique()
+    return rows, [torch.searchsorted(rows, one) for one in wanted]

@@ -26,7 +26,7 @@ from mmvlm.models.utils.assembly import (
 )
 from mmvlm.models.utils.feed import Feed
 from mmvlm.models.utils.freezing import freeze_part, num_elements, rest_frozen
-from mmvlm.models.utils.loss import summed_token_loss
+from mmvlm.models.utils.loss import summed_token_loss, union_of_rows
 from mmvlm.models.utils.media import check_media, with_media_width
 from mmvlm.models.utils.merge import TokenCounts
 from mmvlm.models.utils.reply_states import has_beams, states_read
@@ -393,7 +393,7 @@ class VisionLanguageModel(PartRouting, BaseModel):
         """
         text, heads = inputs.text, self.heads
         wanted = [text.target_rows, *(head.rows(inputs) for head in heads.values())]
-        rows, places = _union(wanted, len(text))
+        rows, places = union_of_rows(wanted, len(text))
         feed, hidden = self._decode(inputs, rows)
         read = hidden if places is None else hidden.index_select(0, places[0])
         if not text.num_targets:
@@ -518,21 +518,3 @@ class VisionLanguageModel(PartRouting, BaseModel):
         """Return the stop tokens: EOS and the marks of the template."""
         end = self._tokenizer.eos_token_id
         return list(dict.fromkeys([*([] if end is None else [end]), *marks])) or None
-
-
-def _union(
-    wanted: Sequence[torch.Tensor], total: int
-) -> tuple[torch.Tensor | None, list[torch.Tensor] | None]:
-    """Return the rows that losses read together, and the place of each among them.
-
-    None for all rows; no places where only the first reads.
-    """
-    if not sum(map(len, wanted)):
-        return None, [one for one in wanted]
-    if not any(len(one) for one in wanted[1:]):
-        return wanted[0], None
-    # Beyond that share, leaving rows out saves little of one block.
-    if sum(map(len, wanted)) > total / 3:
-        return None, list(wanted)
-    rows = torch.cat(list(wanted)).unique()
-    return rows, [torch.searchsorted(rows, one) for one in wanted]

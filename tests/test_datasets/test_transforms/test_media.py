@@ -13,13 +13,13 @@ from mmvlm.datasets.collate import collate_flat
 from mmvlm.datasets.processor import VLMProcessor
 from mmvlm.datasets.readers.llava import LLaVADataset
 from mmvlm.datasets.transforms.audio import kaldi_fbank
-from mmvlm.datasets.transforms.image import RandomResizedCropSquare
 from mmvlm.datasets.transforms.media import (
     AudioFbank,
     FrameViews,
     NormalizePoints,
     Waveform,
 )
+from mmvlm.datasets.transforms.random_crop import RandomResizedCropSquare
 from mmvlm.registry import CHAT_TEMPLATES, TOKENIZERS
 from mmvlm.structures import FixedTokenCount, VisionEncoderSpec
 

@@ -8,9 +8,9 @@ from mmvlm.datasets.transforms.image import (
     CenterCropSquare,
     GridWindows,
     PadToSquare,
-    RandomResizedCropSquare,
     ResizeSquare,
 )
+from mmvlm.datasets.transforms.random_crop import RandomResizedCropSquare
 from mmvlm.datasets.transforms.resizing import (
     FAST_FILTERS,
     FILTERS,
