@@ -24,7 +24,7 @@ _PATHS = frozenset(
 #: below the ``data_root`` of the same data set if it has one,
 _DATA_PATHS = frozenset(
     "ann_file image_prefix label_prefix image_map explanatory_file split_file "
-    "answer_file ocr_file".split()
+    "answer_file context_file ocr_file".split()
 )
 #: beside its annotations, and what is written.
 PATH_KEYS = _PATHS | _DATA_PATHS | {"instances_file", "image_data", "also"}

@@ -52,7 +52,8 @@ def test_scenes_come_back(tmp_path):
 def test_both_captions(config):
     (talk,) = talks(config(row()), field="both")
 
-    assert talk.meta == dict(captions=["olive oil", "a bottle"], url="u")
+    captions = ["olive oil", "a bottle"]
+    assert talk.meta == dict(question_id=row()["id"], captions=captions, url="u")
     assert len(talks(config(row()), field="both", group="caption")) == 2
 
 

@@ -12,11 +12,13 @@ import pytest
 ROOT = Path(__file__).parents[2]
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
 HEAD = """
-import sys, time
+import os, sys, time
 from mmvlm.utils import signals
 from mmvlm.utils.entry import run_tool, user_errors
 def ready():
-    print("ready", flush=True)
+    write("ready")
+def write(line):  # at once, as two processes may write
+    os.write(1, f"{line}\\n".encode())
 """
 WORK = """
 def main():
@@ -115,7 +117,7 @@ def main():
     if child == 0:
         ready()
         time.sleep(60)
-    print(child, flush=True)
+    write(child)
     time.sleep(60)
 run_tool(main)
 """
