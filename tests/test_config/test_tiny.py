@@ -133,6 +133,23 @@ def test_a_path_without_architecture_is_refused(chain):
         make_tiny(cfg)
 
 
+@pytest.mark.parametrize(
+    "name, expected",
+    [
+        ("qwen-vl-bigg_resampler-q256_qwen-7b_8xb1-5e-ft_custom", "<box>"),
+        ("pink-clip-l14-224_linear_llama2-7b-chat_8xb4-6e-ft_pink-mix", None),
+    ],
+)
+def test_the_toy_tokenizer_has_a_codecs_tokens_that_no_model_brings(name, expected):
+    path = next(path for path in FULL if path.stem == name)
+
+    tokenizer = load_config(path, tiny=True).tokenizer
+
+    assert "codec" not in tokenizer
+    found = [t for t in tokenizer.special_tokens if t in ("<box>", "<loc>")]
+    assert found == ([expected] if expected else [])
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("path", FULL, ids=[path.stem for path in FULL])
 def test_every_full_config_trains_two_tiny_steps(path, tmp_path):
