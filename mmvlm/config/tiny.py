@@ -71,7 +71,7 @@ def make_tiny(cfg: Config, max_iters: int = 2, folder: str | None = None) -> Con
         ValueError: for an encoder or language model that is loaded from a path
             and gives no ``config`` to shrink.
     """
-    tokenizer = _tiny_tokenizer(processor_config(cfg), cfg.get("model"))
+    tokenizer = _tiny_tokenizer(cfg)
     for holder in (cfg, cfg.get("processor") or {}):
         if holder.get("tokenizer") is not None:
             holder["tokenizer"] = tokenizer
@@ -229,28 +229,53 @@ def _selected(part: Any) -> Iterator[int]:
         yield from _selected(value)
 
 
-def _tiny_tokenizer(processor: dict, model: Any) -> dict | None:
-    """Return a tokenizer with the special tokens of template and codec."""
+def _tiny_tokenizer(cfg: Config) -> dict | None:
+    """Return a tokenizer with the special tokens of template and codecs.
+
+    Those that the model brings (``new_tokens``) get their ids behind all others.
+    """
     from mmvlm.models.language_models.new_tokens import NewTokens
     from mmvlm.registry import CHAT_TEMPLATES
     from mmvlm.text.templates.tokenizer_chat import TokenizerChatTemplate
 
+    processor = processor_config(cfg)
     full, template = processor["tokenizer"], processor["chat_template"]
     if full is None:
         return None
+    new = NewTokens.of(cfg.get("model"))
+    brought = () if new is None else new.names
     codec = processor.get("codec") or (isinstance(full, dict) and full.get("codec"))
-    options = dict(codec=codec) if codec else {}
-    new = NewTokens.of(model)
-    special: tuple[str, ...] = ()
+    own = _codec_tokens(codec) if codec else ()
+    options = dict(codec=codec) if codec and not set(own) <= set(brought) else {}
+    special: list[str] = []
     if template is not None:
         config = dict(type=template) if isinstance(template, str) else dict(template)
         built = CHAT_TEMPLATES.build(config)
         if isinstance(built, TokenizerChatTemplate):
-            return dict(type="TinyTokenizer", **_CHATML, **options)
-        special = tuple(built.special_tokens)
-    new_names = () if new is None else new.names  # the model brings them
-    special = tuple(token for token in special if token not in new_names)
-    return dict(type="TinyTokenizer", special_tokens=list(special), **options)
+            special = list(_CHATML["special_tokens"])
+            options["chat_template"] = _CHATML["chat_template"]
+        else:
+            special = list(built.special_tokens)
+    special += [token for token in _written_tokens(cfg) if token not in own]
+    special = [token for token in special if token not in brought]
+    return dict(type="TinyTokenizer", special_tokens=special, **options)
+
+
+def _written_tokens(cfg: Config) -> list[str]:
+    """Return the special tokens that the codecs of training steps write whole."""
+    codecs = [
+        step["codec"]
+        for _, steps in pipelines(cfg, "train_dataloader")
+        for step in steps
+        if step.get("codec") and step.get("require_tokens", True)
+    ]
+    return list(dict.fromkeys(t for one in codecs for t in _codec_tokens(one)))
+
+
+def _codec_tokens(codec: Any) -> tuple[str, ...]:
+    from mmvlm.registry import CODECS
+
+    return CODECS.build(dict(codec)).special_tokens
 
 
 def _special_ids(tokenizer: dict | None) -> dict[str, Any]:

@@ -44,7 +44,8 @@ class VLMProcessor:
 
     Args:
         tokenizer (dict | Any): config in ``TOKENIZERS``, or a transformers tokenizer.
-            Its config gets the codec's special tokens, if it names no ``codec``.
+            Its config gets the codec's special tokens, if it names no ``codec`` and
+            the model's ``new_tokens`` lack them.
         chat_template (str | dict | ChatTemplate): name or config in
             ``CHAT_TEMPLATES``.
         spec (VisionEncoderSpec | None): see :meth:`bind`, as all without config.
@@ -156,7 +157,8 @@ class VLMProcessor:
         if not cfg.get("processor"):
             config["steps"] = steps_of(cfg)
         elif config.get("codec") and isinstance(config["tokenizer"], dict):
-            config["tokenizer"] = _with_codec(config["tokenizer"], config["codec"])
+            if not _brings_tokens(model, config["codec"]):
+                config["tokenizer"] = _with_codec(config["tokenizer"], config["codec"])
         processor = PROCESSORS.build(config).bind(model)
         processor.gives_steps = bool(cfg.get("processor"))
         return processor
@@ -372,6 +374,13 @@ def steps_of(cfg: Any) -> dict[str, list]:
             if any(_is_a(step, EncodeConversation) for step in steps):
                 found.setdefault(mode, steps)
     return found
+
+
+def _brings_tokens(model: Any, codec: Any) -> bool:
+    """Whether the language model's new tokens, in their order, include a codec's."""
+    new = getattr(getattr(model, "language_model", None), "new_tokens", None)
+    built = CODECS.build(dict(codec)) if isinstance(codec, dict) else codec
+    return new is not None and set(built.special_tokens) <= set(new.names)
 
 
 def _with_codec(tokenizer: dict, codec: dict) -> dict:

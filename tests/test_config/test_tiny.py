@@ -11,6 +11,7 @@ from mmvlm.config import load_config
 from mmvlm.config.dry_run import dry_run
 from mmvlm.config.tiny import make_tiny, tiny_model
 from mmvlm.config.toy_data import make_toy_llava
+from mmvlm.datasets.processor import pipelines
 from mmvlm.registry import MODELS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -44,10 +45,15 @@ def _tower(part):
 
 
 def _pipeline(cfg):
-    """The steps of the training data; those of a mixture's first."""
-    dataset = cfg.train_dataloader.dataset
-    dataset = dataset.datasets[0] if "datasets" in dataset else dataset
-    return [step.type for step in dataset.pipeline]
+    """The steps of the training data, the processor's or those of a mixture's first."""
+    _, steps = next(pipelines(cfg, "train_dataloader"))
+    return [step["type"] for step in steps]
+
+
+def _width(config):
+    """Channels of a tower; Kosmos-2's text model says it in its own word."""
+    key = "embed_dim" if config.model_type == "kosmos_2_text_model" else "hidden_size"
+    return config[key]
 
 
 def _unsized(connector):
@@ -68,7 +74,7 @@ def test_types_and_connector_stay(path):
             assert new.embed_dim < 64
             continue
         assert new.config.model_type == old.config.model_type
-        assert new.config.hidden_size < 64
+        assert _width(new.config) < 64
         assert "name_or_path" not in new
     assert _unsized(tiny.model.connector) == _unsized(full.model.connector)
     assert tiny.model.train_parts == full.model.train_parts
@@ -125,6 +131,23 @@ def test_a_path_without_architecture_is_refused(chain):
 
     with pytest.raises(ValueError, match=r"model\.language_model has no 'config'"):
         make_tiny(cfg)
+
+
+@pytest.mark.parametrize(
+    "name, expected",
+    [
+        ("qwen-vl-bigg_resampler-q256_qwen-7b_8xb1-5e-ft_custom", "<box>"),
+        ("pink-clip-l14-224_linear_llama2-7b-chat_8xb4-6e-ft_pink-mix", None),
+    ],
+)
+def test_the_toy_tokenizer_has_a_codecs_tokens_that_no_model_brings(name, expected):
+    path = next(path for path in FULL if path.stem == name)
+
+    tokenizer = load_config(path, tiny=True).tokenizer
+
+    assert "codec" not in tokenizer
+    found = [t for t in tokenizer.special_tokens if t in ("<box>", "<loc>")]
+    assert found == ([expected] if expected else [])
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ from mmengine.config import Config
 from mmvlm.config import check_config
 from mmvlm.datasets.collate import collate_flat
 from mmvlm.datasets.processor import VLMProcessor, pipelines, steps_of, with_pipeline
+from mmvlm.models.language_models.new_tokens import NewTokens
 from mmvlm.registry import DATASETS
 from mmvlm.structures import (
     Boxes,
@@ -157,6 +158,22 @@ def test_replies_are_read_into_samples():
     bare = VLMDataSample(pred_ids=[0, -1, 10**9])
     processor.read_reply(bare)
     assert bare.pred_regions == () and len(bare.problems) == 1
+
+
+def test_the_models_new_tokens_keep_their_order_before_a_codec():
+    codec = dict(type="QwenVLCodec")
+
+    class Brings(Model):
+        class language_model:
+            new_tokens = NewTokens(tokens=["<first>"], codec=codec)
+            first_new_id, vocab_size = 260, 265
+
+    cfg = Config(new_form(codec=codec, transforms=[]))
+
+    tokenizer = VLMProcessor.from_config(cfg, Brings).tokenizer
+
+    names = ["<first>", "<ref>", "</ref>", "<box>", "</box>"]
+    assert tokenizer.convert_tokens_to_ids(names) == list(range(260, 265))
 
 
 @pytest.mark.parametrize("view", ["ResizeSquare", "GridWindows"])

@@ -53,6 +53,8 @@ class Kosmos2LM(HFCausalLM):
         _register()
         super().__init__(name_or_path, config, attention=attention, **kwargs)
         self.decoder.register_forward_pre_hook(_placed, with_kwargs=True)
+        positions = self.decoder.embed_positions
+        positions.register_forward_hook(_as_embeddings, with_kwargs=True)
 
     @staticmethod
     def tiny_config(part: dict, layers: int, ids: dict) -> dict:
@@ -107,3 +109,13 @@ def _placed(decoder: Any, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
         positions = (mask.long().cumsum(-1) - 1).clamp(min=0)[:, -count.shape[1] :]
     first = decoder.embed_positions.padding_idx + 1
     return args, {**kwargs, "position_ids": positions + first}
+
+
+def _as_embeddings(module: Any, args: tuple, kwargs: dict, output: torch.Tensor) -> Any:
+    """Give positions the dtype of the embeddings that they are added to.
+
+    The table is a float32 buffer beside weights that sharding gathers in half
+    precision: their sum would be float32 before half-precision norms.
+    """
+    embeddings = kwargs.get("inputs_embeds")
+    return output if embeddings is None else output.to(embeddings.dtype)

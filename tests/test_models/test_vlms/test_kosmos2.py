@@ -207,3 +207,11 @@ def test_the_importer_fits_a_config_or_says_what_does_not(
 
 def names_of(theirs):
     return {k for k in theirs.state_dict() if "position_ids" not in k}
+
+
+def test_positions_have_the_dtype_of_embeddings_that_sharding_gathered():
+    positions = Kosmos2LM.tiny().decoder.embed_positions
+    narrow = torch.zeros(1, 3, 48, dtype=torch.bfloat16)
+
+    assert positions.weights.dtype == torch.float32
+    assert positions(inputs_embeds=narrow).dtype == torch.bfloat16
