@@ -21,5 +21,5 @@ train_cfg = dict(max_epochs=3)
 optim_wrapper = dict(clip_grad=dict(_delete_=True, max_norm=1.0))
 load_from = dict(
     _delete_=True,
-    path="work_dirs/shikra-clip-l14-224_linear_vicuna-7b_8xb8-2e-pt_shikra-tasks",
+    path="work_dirs/shikra-clip-l14-224_linear_vicuna-7b_8xb8-2e-ft_shikra-tasks",
 )

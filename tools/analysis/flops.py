@@ -110,7 +110,8 @@ def count_flops(
 
     Raises:
         ValueError: for negative numbers or no answer, if a part cannot be built
-            without its weights, or computes by the values of its input.
+            without its weights, or computes by the values of its input, or for a
+            model with neither a language model nor a ``vision_encoder``.
 
     """
     if prompt_tokens < 0 or answer_tokens < 1:
@@ -120,6 +121,14 @@ def count_flops(
         )
     model = build_on_meta(without_options(cfg["model"], "gradient_checkpointing"))
     model.train()
+    for module in model.modules():
+        if hasattr(module, "layerdrop"):
+            module.training = False  # it would draw whether a layer is left out
+    if not hasattr(model, "language_model") and not hasattr(model, "vision_encoder"):
+        raise ValueError(
+            f"{type(model).__name__}: has neither a language_model nor a "
+            "vision_encoder, so there is no sample to count it on."
+        )
     spec = getattr(model, "vision_spec", None)
     layout, image_tokens = None, 0
     if spec is not None:

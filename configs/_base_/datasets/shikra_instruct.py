@@ -10,6 +10,7 @@ grounded = dict(
     type="ShikraReasoningDataset",
     data_root="data/shikra",
     image_prefix="flickr30k-images",
+    task=dict(type="GroundedReasoning"),
     **_base_.common,
 )
 train_dataloader = dict(

@@ -27,13 +27,15 @@ test_pipeline = [
     dict(type="PackVLMInputs"),
 ]
 root = "data/tiny_scenes"
+ade20k_root = "data/tiny_scenes/ade20k"
+reason_seg_root = "data/tiny_scenes/reason_seg/ReasonSeg"
 refcoco = dict(
     type="RefCOCODataset",
     data_root=root,
     ann_file="refcoco/refs(unc).p",
     image_prefix="images",
 )
-reason_seg = dict(type="ReasonSegDataset", data_root=f"{root}/reason_seg/ReasonSeg")
+reason_seg = dict(type="ReasonSegDataset", data_root=reason_seg_root)
 train_dataloader = dict(
     batch_size=48,
     num_workers=1,
@@ -49,7 +51,7 @@ train_dataloader = dict(
             dict(
                 type="ADE20KDataset",
                 name="classes",
-                data_root=f"{root}/ade20k",
+                data_root=ade20k_root,
                 ann_file="objectInfo150.txt",
                 image_prefix="images/training",
                 label_prefix="annotations/training",

@@ -11,11 +11,7 @@ _base_ = [
 chat_template = dict(image_prefix="(", image_suffix=")")
 model = dict(
     type="VisionLanguageModel",
-    vision_encoder=dict(
-        type="HFVisionEncoder",
-        random_init=True,
-        config=_base_.vision_encoder.config,
-    ),
+    vision_encoder=dict(_base_.vision_encoder, random_init=True),
     connector=dict(
         type="CausalFormerConnector",
         num_queries=16,

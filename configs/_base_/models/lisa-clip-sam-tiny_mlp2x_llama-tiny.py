@@ -26,11 +26,7 @@ tokenizer = dict(codec=dict(type="RegionTokenCodec", token="[SEG]"))
 mask_decoder = dict(mlp_dim=128, num_attention_heads=4, iou_head_hidden_dim=32)
 model = dict(
     type="VisionLanguageModel",
-    vision_encoder=dict(
-        type="HFVisionEncoder",
-        random_init=True,
-        config=_base_.vision_encoder.config,
-    ),
+    vision_encoder=dict(_base_.vision_encoder, random_init=True),
     connector=dict(type="MLPConnector", depth=2, act="gelu", select_layers=[-2]),
     encoders=dict(sam=dict(reads=["image_hi"], **sam)),
     heads=dict(

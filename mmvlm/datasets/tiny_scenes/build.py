@@ -23,8 +23,8 @@ _FOLDERS = {
     "tiny_scenes_tangled": "--style tangled --num 24000 --num-test 1000 "
     "--format llava refcoco ferret_grit",
 }
-#: Formats with masks that configs read.
-_MASK_FORMATS = ("refcoco", "ade20k", "reason_seg")
+#: Formats with regions or masks that configs read.
+_REGION_FORMATS = ("refcoco", "ade20k", "reason_seg", "ferret_grit")
 
 
 def make_tiny_scenes(
@@ -134,8 +134,8 @@ def maker_of(folder: str, file: str = "") -> str | None:
     within = f"{path.relative_to(roots[0])}/{file}"
     if "modalities" in file:
         options.append("--format llava densefusion modalities")
-    elif "--format" not in options[0] and any(one in within for one in _MASK_FORMATS):
-        options.append(f"--format llava densefusion {' '.join(_MASK_FORMATS)}")
+    elif "--format" not in options[0] and any(one in within for one in _REGION_FORMATS):
+        options.append(f"--format llava densefusion {' '.join(_REGION_FORMATS)}")
     script = "python tools/dataset_converters/make_tiny_scenes.py"
     return " ".join(filter(None, [script, *options, f"--out {roots[0]}"]))
 

@@ -1,0 +1,25 @@
+"""LLaVA-1.5 7B, stage 2, on grounded captions and expressions (Qwen's JSON).
+
+Reproduces: nothing; grounded captions and expressions as Qwen3-VL's JSON.
+Paper: Bai et al., "Qwen2.5-VL Technical Report", 2025, arXiv 2502.13923.
+Command: tools/dist_train.sh configs/mixtures/llava-clip-l14-336_mlp2x_vicuna-v15-7b_8xb16-1e-ft_grounding-qwen-json.py 8
+Hardware: sized for 8 GPUs of 80 GB.
+Expected: not measured.
+"""
+
+_base_ = [
+    "../_base_/models/llava-clip-l14-336_mlp2x_vicuna-v15-7b.py",
+    "../_base_/datasets/grounding_qwen_json.py",
+    "../_base_/schedules/llava_finetune.py",
+    "../_base_/default_runtime.py",
+    "../_base_/strategies/deepspeed_zero3.py",
+]
+
+model = dict(
+    train_parts=dict(vision_encoder=False, connector=True, language_model=True),
+)
+load_from = dict(
+    _delete_=True,
+    path="work_dirs/llava-clip-l14-336_mlp2x_vicuna-v15-7b_8xb32-1e-pt_llava-558k",
+    parts=["connector"],
+)
