@@ -13,8 +13,7 @@ from typing import Any
 
 import torch
 
-from mmvlm.export.from_onellm import fit_strictly
-from mmvlm.export.importing import Imported, meta_state, plain_model_cfg
+from mmvlm.export.importing import Imported, fit_strictly, meta_state, plain_model_cfg
 from mmvlm.export.state import read_file, read_state
 from mmvlm.models.utils.sam import to_transformers
 

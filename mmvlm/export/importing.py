@@ -124,3 +124,30 @@ def projector_of(connector: Mapping[str, Any]) -> Mapping[str, Any]:
 def _is_tied(model_cfg: Mapping[str, Any]) -> bool:
     config = model_cfg["language_model"].get("config") or {}
     return bool(config.get("tie_word_embeddings"))
+
+
+def fit_strictly(
+    state: Mapping[str, torch.Tensor],
+    target: Mapping[str, torch.Tensor],
+    parts: tuple[str, ...],
+    source: str,
+) -> None:
+    """Check that the weights of some parts are exactly those of a model.
+
+    Raises:
+        ValueError: listing missing and unexpected keys and shapes that differ.
+    """
+    expected = {key for key in target if key.partition(".")[0] in parts}
+    expected = {key for key in expected if not key.endswith("position_ids")}
+    missing, unexpected = sorted(expected - set(state)), sorted(set(state) - expected)
+    shapes = [
+        f"{key} {tuple(state[key].shape)} != {tuple(target[key].shape)}"
+        for key in sorted(expected & set(state))
+        if state[key].shape != target[key].shape
+    ]
+    if missing or unexpected or shapes:
+        raise ValueError(
+            f"{source}: weights do not match the model ({', '.join(parts)}). "
+            f"{len(missing)} missing: {missing[:8]}; {len(unexpected)} unexpected: "
+            f"{unexpected[:8]}; {len(shapes)} of another shape: {shapes[:8]}."
+        )

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import torch
+
+from mmvlm.export.importing import Imported, fit_strictly, meta_state
+from mmvlm.export.state import read_state
 
 #: Beginning of transformers' names -> beginning of ours.
 PREFIXES = {
@@ -41,6 +46,22 @@ def to_kosmos2(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         ValueError: naming weights of another model.
     """
     return _renamed(state, {ours: theirs for theirs, ours in PREFIXES.items()})
+
+
+def import_kosmos2(path: str | Path, model_cfg: Mapping[str, Any]) -> Imported:
+    """Read weights of transformers' Kosmos-2.
+
+    Args:
+        path (str | Path): folder or weight file.
+        model_cfg (Mapping): our ``model`` config that the weights must fit.
+
+    Raises:
+        ValueError: listing missing and unexpected keys, or shapes that differ.
+    """
+    state, target = from_kosmos2(read_state(path)), meta_state(model_cfg)
+    parts = ("vision_encoder", "connector", "language_model")
+    fit_strictly(state, target, parts, str(path))
+    return Imported(state, dict(model_cfg), parts, str(path))
 
 
 def _renamed(

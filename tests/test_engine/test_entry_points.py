@@ -23,7 +23,7 @@ def run_tool(name, *arguments):
 
 
 @pytest.fixture
-def tested(tmp_path):
+def config_path(tmp_path):
     """A config of the tiny model that is tested on the toy data."""
     from mmvlm.config import load_config
 
@@ -43,15 +43,15 @@ def tested(tmp_path):
     return path
 
 
-def test_train_resume_and_test_from_the_command_line(tmp_path, tested, capsys):
+def test_train_resume_and_test_from_the_command_line(tmp_path, config_path, capsys):
     work = tmp_path / "run"
     options = ["--work-dir", work, "--seed", 7, "--deterministic", "--cfg-options"]
 
-    run_tool("train", tested, *options, "train_cfg.max_iters=2")
-    run_tool("train", tested, "--resume", *options, "train_cfg.max_iters=3")
+    run_tool("train", config_path, *options, "train_cfg.max_iters=2")
+    run_tool("train", config_path, "--resume", *options, "train_cfg.max_iters=3")
     capsys.readouterr()
     metrics = run_tool(
-        "test", tested, work / "iter_3.pth", "--work-dir", tmp_path / "test",
+        "test", config_path, work / "iter_3.pth", "--work-dir", tmp_path / "test",
         "--out", tmp_path / "results.json",
     )  # fmt: skip
 
@@ -64,10 +64,10 @@ def test_train_resume_and_test_from_the_command_line(tmp_path, tested, capsys):
     assert any(value == 5 for value in metrics.values())
 
 
-def test_misspelt_option_is_refused_before_anything_is_built(tmp_path, tested):
+def test_misspelt_option_is_refused_before_anything_is_built(tmp_path, config_path):
     with pytest.raises(ConfigError, match="conector"):
         run_tool(
-            "train", tested, "--work-dir", tmp_path / "x",
+            "train", config_path, "--work-dir", tmp_path / "x",
             "--cfg-options", "model.conector.depth=3",
         )  # fmt: skip
 
@@ -77,8 +77,10 @@ def test_misspelt_option_is_refused_before_anything_is_built(tmp_path, tested):
 @pytest.mark.parametrize(
     ("tool", "key"), [("train", "train_dataloader"), ("test", "test_dataloader")]
 )
-def test_missing_data_is_refused_before_anything_is_built(tmp_path, tested, tool, key):
-    arguments = [tested] + [tmp_path / "none.pth"] * (tool == "test")
+def test_missing_data_is_refused_before_anything_is_built(
+    tmp_path, config_path, tool, key
+):
+    arguments = [config_path] + [tmp_path / "none.pth"] * (tool == "test")
 
     with pytest.raises(
         ConfigError,
@@ -92,8 +94,8 @@ def test_missing_data_is_refused_before_anything_is_built(tmp_path, tested, tool
     assert not (tmp_path / "x").exists()
 
 
-def test_missing_start_weights_are_refused_unless_resuming(tmp_path, tested):
-    arguments = [tested, "--work-dir", tmp_path / "run"]
+def test_missing_start_weights_are_refused_unless_resuming(tmp_path, config_path):
+    arguments = [config_path, "--work-dir", tmp_path / "run"]
     options = ["--cfg-options", "default_hooks.checkpoint.interval=1"]
     start = ["+load_from=nowhere.pth"]
 

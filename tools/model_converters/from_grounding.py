@@ -4,20 +4,13 @@ PATH is a file or folder of the official code. Released weights are mostly delta
 --base names the language model that is added to them.
 """
 
-import argparse
+from importer import import_weights, make_parser
 
-from mmvlm.utils.entry import run_tool, user_errors
+from mmvlm.utils.entry import run_tool
 
 
 def parse_args(argv=None):
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("path", help="file or folder of the official code")
-    parser.add_argument("out", help="checkpoint to write (.pth)")
-    parser.add_argument(
-        "--config", required=True, help="our config that the weights must fit"
-    )
+    parser = make_parser(__doc__)
     parser.add_argument(
         "--base", help="folder of the language model that a delta was made from"
     )
@@ -26,16 +19,11 @@ def parse_args(argv=None):
 
 def main(argv=None):
     args = parse_args(argv)
-    from mmvlm.config import load_config
     from mmvlm.export.from_grounding import import_grounding
 
-    try:
-        cfg = load_config(args.config)
-        imported = import_grounding(args.path, cfg.model.to_dict(), base=args.base)
-        imported.save(args.out)
-    except user_errors() as error:
-        return f"error: {error}"
-    return 0
+    return import_weights(
+        args, lambda cfg: import_grounding(args.path, cfg, base=args.base)
+    )
 
 
 if __name__ == "__main__":

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import nn
 
 from mmvlm.models.language_models.adapters.bottleneck import Bottleneck
 from mmvlm.registry import MODELS
-from mmvlm.structures import VisionFeatures
 
 from .base import VisionEncoder
 from .lavin import attention_norm
+from .wrapped import WrappedVisionEncoder
 
 
 @MODELS.register_module()
-class AdaptedVisionEncoder(VisionEncoder):
+class AdaptedVisionEncoder(WrappedVisionEncoder):
     """An encoder whose attentions read through bottlenecks.
 
     Each block's attention gets ``bottleneck(norm(x))`` and the residual keeps ``x``.
@@ -49,11 +47,8 @@ class AdaptedVisionEncoder(VisionEncoder):
         skip_last: int = 1,
         init_cfg: dict | list | None = None,
     ) -> None:
-        super().__init__(init_cfg)
-        if isinstance(vision_encoder, dict):
-            vision_encoder = MODELS.build(vision_encoder)
-        self._wrapped = self.adopt(vision_encoder)
-        blocks = list(vision_encoder.blocks)
+        super().__init__(vision_encoder, init_cfg)
+        blocks = list(self.blocks)
         if not 0 <= skip_last < len(blocks):
             raise ValueError(
                 f"AdaptedVisionEncoder: skip_last={skip_last} of {len(blocks)} blocks."
@@ -63,11 +58,6 @@ class AdaptedVisionEncoder(VisionEncoder):
             bottleneck = Bottleneck(self.spec.width, hidden, dropout)
             self.adapters.append(bottleneck)
             attention_norm(block).register_forward_hook(_Adapt(bottleneck))
-
-    @property
-    def blocks(self) -> Sequence[nn.Module]:
-        """Transformer blocks in order, without bottlenecks."""
-        return self._wrapped[0].blocks
 
     def complete_state(self, state: dict[str, torch.Tensor], prefix: str) -> list[str]:
         """Add the start of the bottlenecks to a checkpoint of the tower alone."""
@@ -79,21 +69,6 @@ class AdaptedVisionEncoder(VisionEncoder):
         start = self.adapters.state_dict()
         state.update({own + name: value for name, value in start.items()})
         return ["adapters"]
-
-    def init_weights(self) -> None:
-        """Do nothing: weights are loaded or drawn in the constructors."""
-        self.is_init = True
-
-    def forward(
-        self, pixel_values: torch.Tensor, select_layers: Sequence[int] = (-2,)
-    ) -> VisionFeatures:
-        """Encode views; see the wrapped encoder.
-
-        Shape:
-            - ``pixel_values``: (V, 3, H, W), float, V may be 0
-            - every hidden state: (V, P + N, Dv)
-        """
-        return self._wrapped[0](pixel_values, select_layers)
 
     @classmethod
     def tiny(cls) -> AdaptedVisionEncoder:

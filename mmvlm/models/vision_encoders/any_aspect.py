@@ -11,12 +11,12 @@ from mmvlm.models.utils.positions import packed_positions
 from mmvlm.registry import MODELS
 from mmvlm.structures import VisionFeatures
 
-from .base import VisionEncoder
 from .hf_vision import HFVisionEncoder
+from .wrapped import WrappedVisionEncoder
 
 
 @MODELS.register_module()
-class AnyAspectVisionEncoder(VisionEncoder):
+class AnyAspectVisionEncoder(WrappedVisionEncoder):
     """A CLIP tower that takes views with patch grids of their own (LLaVA-UHD).
 
     A view comes as patches, packed row by row into a square
@@ -47,11 +47,9 @@ class AnyAspectVisionEncoder(VisionEncoder):
         *,
         init_cfg: dict | list | None = None,
     ) -> None:
-        super().__init__(init_cfg)
-        if isinstance(vision_encoder, dict):
-            vision_encoder = MODELS.build(vision_encoder)
-        config = getattr(vision_encoder, "config", None)
-        kind = getattr(config, "model_type", type(vision_encoder).__name__)
+        super().__init__(vision_encoder, init_cfg)
+        config = getattr(self.wrapped, "config", None)
+        kind = getattr(config, "model_type", type(self.wrapped).__name__)
         attention = str(getattr(config, "_attn_implementation", None))
         if kind not in ("clip", "clip_vision_model") or "flash" in attention:
             raise ValueError(
@@ -59,16 +57,6 @@ class AnyAspectVisionEncoder(VisionEncoder):
                 f"'{attention}', expected HFVisionEncoder with a CLIP and attention "
                 "'sdpa' or 'eager'."
             )
-        self._wrapped = self.adopt(vision_encoder)
-
-    @property
-    def blocks(self) -> Sequence[torch.nn.Module]:
-        """Transformer blocks in order."""
-        return self._wrapped[0].blocks
-
-    def init_weights(self) -> None:
-        """Do nothing: weights are loaded or drawn in the constructor."""
-        self.is_init = True
 
     def forward(
         self,
@@ -93,7 +81,7 @@ class AnyAspectVisionEncoder(VisionEncoder):
             ValueError: when there is no grid for every view, or one has more patches
                 than a square.
         """
-        tower = self._wrapped[0]
+        tower = self.wrapped
         if not len(grids):
             return tower(pixel_values, select_layers)
         whole = self.spec.grid(*pixel_values.shape[-2:])

@@ -49,33 +49,6 @@ class VisionEncoder(BaseModule):
             - every hidden state: (V, P + N, Dv)
         """
 
-    def adopt(self, encoder: VisionEncoder) -> tuple[VisionEncoder]:
-        """Make the modules of a wrapped encoder ours, under their own names.
-
-        Weights so keep the names of the tower alone, whose checkpoints fit. The
-        encoder itself stays unregistered, in the tuple that is returned.
-
-        Raises:
-            ValueError: for weights outside its modules, which would be lost, or
-                LoRA, whose plain names only the encoder itself can give.
-        """
-        if getattr(encoder, "lora", None):
-            raise ValueError(
-                f"{type(self).__name__}: {type(encoder).__name__} has lora="
-                f"{encoder.lora}, which cannot be wrapped; leave it out."
-            )
-        own = [*encoder._parameters, *encoder._buffers]
-        if own:
-            raise ValueError(
-                f"{type(self).__name__}: {type(encoder).__name__} holds {own} outside "
-                "its modules, so it cannot be wrapped; take HFVisionEncoder or "
-                "TimmVisionEncoder."
-            )
-        for name, child in encoder.named_children():
-            self.add_module(name, child)
-        self.spec = encoder.spec
-        return (encoder,)
-
     @classmethod
     @abstractmethod
     def tiny(cls) -> VisionEncoder:

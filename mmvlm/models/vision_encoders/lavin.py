@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import nn
 
 from mmvlm.models.language_models.adapters.lavin import RoutedAdapter
 from mmvlm.registry import MODELS
-from mmvlm.structures import VisionFeatures
 
 from .base import VisionEncoder
+from .wrapped import WrappedVisionEncoder
 
 _NORM = ("norm1", "layer_norm1")
 
@@ -30,7 +28,7 @@ class _Adapt:
 
 
 @MODELS.register_module()
-class LaVINVisionEncoder(VisionEncoder):
+class LaVINVisionEncoder(WrappedVisionEncoder):
     """An encoder that LaVIN adapts: only what its attentions read is changed.
 
     Each block's attention gets ``adapter(norm(x))`` and the residual keeps ``x``.
@@ -68,17 +66,14 @@ class LaVINVisionEncoder(VisionEncoder):
         route_by: str = "token",
         init_cfg: dict | list | None = None,
     ) -> None:
-        super().__init__(init_cfg)
+        super().__init__(vision_encoder, init_cfg)
         if route_by not in ("token", "first"):
             raise ValueError(
                 f"LaVINVisionEncoder: route_by='{route_by}', expected 'token' or "
                 "'first'."
             )
-        if isinstance(vision_encoder, dict):
-            vision_encoder = MODELS.build(vision_encoder)
-        self._wrapped = self.adopt(vision_encoder)
         self.adapters = nn.ModuleList()
-        for block in vision_encoder.blocks:
+        for block in self.blocks:
             adapter = RoutedAdapter(
                 self.spec.width,
                 hidden=hidden,
@@ -88,26 +83,6 @@ class LaVINVisionEncoder(VisionEncoder):
             )
             self.adapters.append(adapter)
             attention_norm(block).register_forward_hook(_Adapt(adapter, route_by))
-
-    @property
-    def blocks(self) -> Sequence[nn.Module]:
-        """Transformer blocks in order, without adapters."""
-        return self._wrapped[0].blocks
-
-    def init_weights(self) -> None:
-        """Do nothing: weights are loaded or drawn in the constructors."""
-        self.is_init = True
-
-    def forward(
-        self, pixel_values: torch.Tensor, select_layers: Sequence[int] = (-2,)
-    ) -> VisionFeatures:
-        """Encode views; see the wrapped encoder.
-
-        Shape:
-            - ``pixel_values``: (V, 3, H, W), float, V may be 0
-            - every hidden state: (V, P + N, Dv)
-        """
-        return self._wrapped[0](pixel_values, select_layers)
 
     @classmethod
     def tiny(cls) -> LaVINVisionEncoder:

@@ -13,6 +13,7 @@ from mmvlm.registry import MODELS
 from mmvlm.structures import VisionFeatures
 
 from .base import VisionEncoder
+from .wrapped import WrappedVisionEncoder
 
 _ATTENTION = ("self_attn", "attn")
 _NORM = ("norm2", "layer_norm2")
@@ -121,7 +122,7 @@ def _child(block: nn.Module, names: Sequence[str]) -> nn.Module:
 
 
 @MODELS.register_module()
-class MonkeyVisionEncoder(VisionEncoder):
+class MonkeyVisionEncoder(WrappedVisionEncoder):
     """An encoder whose layers have a LoRA set for every crop of a picture.
 
     Views come picture by picture: the crops in order, then the whole picture,
@@ -159,25 +160,13 @@ class MonkeyVisionEncoder(VisionEncoder):
         dropout: float = 0.05,
         init_cfg: dict | list | None = None,
     ) -> None:
-        super().__init__(init_cfg)
-        if isinstance(vision_encoder, dict):
-            vision_encoder = MODELS.build(vision_encoder)
-        self._wrapped = self.adopt(vision_encoder)
+        super().__init__(vision_encoder, init_cfg)
         self.views_together = crops + 1
         self.lora = dict(r=rank, mlp_rank=mlp_rank, dropout=dropout)
         self.adapters = nn.ModuleList(
             _BlockAdapters(block, crops, rank, mlp_rank, dropout)
-            for block in vision_encoder.blocks
+            for block in self.blocks
         )
-
-    @property
-    def blocks(self) -> Sequence[nn.Module]:
-        """Transformer blocks in order, without adapters."""
-        return self._wrapped[0].blocks
-
-    def init_weights(self) -> None:
-        """Do nothing: weights are loaded or drawn in the constructors."""
-        self.is_init = True
 
     def forward(
         self, pixel_values: torch.Tensor, select_layers: Sequence[int] = (-2,)
@@ -200,7 +189,7 @@ class MonkeyVisionEncoder(VisionEncoder):
                 f"MonkeyVisionEncoder: {len(pixel_values)} views, expected "
                 f"{self.views_together} for every picture (GridWindows)."
             )
-        return self._wrapped[0](pixel_values, select_layers)
+        return super().forward(pixel_values, select_layers)
 
     @classmethod
     def tiny(cls) -> MonkeyVisionEncoder:

@@ -202,7 +202,7 @@ def test_the_importer_fits_a_config_or_says_what_does_not(
 
     model["connector"]["num_queries"] += 1
     config.write_text(f"model = {model!r}\n")
-    assert "1 weights are missing, unknown or of another" in tool([*whole, *options])
+    assert "1 of another shape" in tool([*whole, *options])
 
 
 def names_of(theirs):

@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 from transformers import CLIPVisionModel
 
-from mmvlm.export.from_onellm import fit_strictly, from_official, import_onellm
+from mmvlm.export.from_onellm import from_official, import_onellm
+from mmvlm.export.importing import fit_strictly
 from mmvlm.models.connectors.universal_projection import UniversalProjectionConnector
 from mmvlm.models.language_models.hf_causal_lm import HFCausalLM
 from mmvlm.models.vision_encoders.hf_vision import HFVisionEncoder
