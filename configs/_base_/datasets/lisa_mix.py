@@ -4,6 +4,8 @@ Inside a source every data set is as likely as the others. A mask is one token o
 answer; SAM sees the picture once more, its longer side at 1024 pixels.
 """
 
+_base_ = "./segmentation_sources.py"
+
 codec = dict(type="RegionTokenCodec", token="[SEG]", write_phrases=False)
 chat_template = dict(
     type="vicuna_v1", image_prefix="<im_start>", image_suffix="<im_end>"
@@ -43,50 +45,7 @@ train_dataloader = dict(
         size=800000,  # 5000 steps of 160
         weights=[36, 36, 36, 36, 36, 15, 15, 15, 15, 60, 20],
         datasets=[
-            dict(
-                type="ADE20KDataset",
-                name="ade20k",
-                data_root="data/ade20k",
-                ann_file="objectInfo150.txt",
-                image_prefix="images/training",
-                label_prefix="annotations/training",
-                **common,
-            ),
-            dict(
-                type="COCOStuffDataset",
-                name="coco-stuff",
-                data_root="data/cocostuff",
-                ann_file="labels.txt",
-                image_prefix="train2017",
-                label_prefix="stuffthingmaps/train2017",
-                **common,
-            ),
-            dict(
-                type="MapillaryVistasDataset",
-                name="mapillary",
-                data_root="data/mapillary",
-                ann_file="config_v2.0.json",
-                image_prefix="training/images",
-                label_prefix="training/v2.0/labels",
-                **common,
-            ),
-            dict(
-                type="PACOLVISDataset",
-                name="paco",
-                data_root="data/paco",
-                ann_file="annotations/paco_lvis_v1_train.json",
-                image_prefix="",
-                task=dict(type="SemanticSegmentation", unit="instance"),
-                **common,
-            ),
-            dict(
-                type="PascalPartDataset",
-                name="pascal-part",
-                data_root="data/pascal_part",
-                ann_file="train.json",
-                image_prefix="VOCdevkit/VOC2010/JPEGImages",
-                **common,
-            ),
+            *(dict(source, **common) for source in _base_.class_sources),
             dict(
                 refer,
                 name="refclef",

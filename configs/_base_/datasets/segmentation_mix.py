@@ -4,6 +4,8 @@ A mask is one token of the answer; regions, with their masks, travel beside the
 sample (``meta_keys=['marked_regions']``) to what reads that token's state.
 """
 
+_base_ = "./segmentation_sources.py"
+
 chat_template = "vicuna_v1"
 pipeline = [
     dict(type="LoadImages", any_suffix=True),
@@ -24,50 +26,7 @@ train_dataloader = dict(
         name="segmentation-mix",
         weights=[1, 1, 1, 1, 1, 30, 1, 1, 1],
         datasets=[
-            dict(
-                type="ADE20KDataset",
-                name="ade20k",
-                data_root="data/ade20k",
-                ann_file="objectInfo150.txt",
-                image_prefix="images/training",
-                label_prefix="annotations/training",
-                **common,
-            ),
-            dict(
-                type="COCOStuffDataset",
-                name="coco-stuff",
-                data_root="data/cocostuff",
-                ann_file="labels.txt",
-                image_prefix="train2017",
-                label_prefix="stuffthingmaps/train2017",
-                **common,
-            ),
-            dict(
-                type="MapillaryVistasDataset",
-                name="mapillary",
-                data_root="data/mapillary",
-                ann_file="config_v2.0.json",
-                image_prefix="training/images",
-                label_prefix="training/v2.0/labels",
-                **common,
-            ),
-            dict(
-                type="PACOLVISDataset",
-                name="paco",
-                data_root="data/paco",
-                ann_file="annotations/paco_lvis_v1_train.json",
-                image_prefix="",
-                task=dict(type="SemanticSegmentation", unit="instance"),
-                **common,
-            ),
-            dict(
-                type="PascalPartDataset",
-                name="pascal-part",
-                data_root="data/pascal_part",
-                ann_file="train.json",
-                image_prefix="VOCdevkit/VOC2010/JPEGImages",
-                **common,
-            ),
+            *(dict(source, **common) for source in _base_.class_sources),
             dict(
                 type="ReasonSegDataset",
                 name="reason-seg",
