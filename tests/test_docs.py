@@ -67,6 +67,18 @@ over_pages = pytest.mark.parametrize(
 )
 
 
+def source_of(tool):
+    """Return a tool's source with what it starts or takes its command line from."""
+    if not tool.exists():
+        return ""
+    source = tool.read_text()
+    if tool.suffix == ".sh":
+        return source + (ROOT / "tools" / "train.py").read_text()
+    modules = re.findall(r"^from (\w+) import", source, re.M)
+    neighbours = [tool.with_name(f"{module}.py") for module in modules]
+    return "".join([source, *(n.read_text() for n in neighbours if n.exists())])
+
+
 # ------------------------------------------------------------------- static
 @over_pages
 def test_links_lead_somewhere(page):
@@ -87,9 +99,7 @@ def test_named_files_exist(page):
 def test_options_exist(page):
     wrong = []
     for tool, rest in TOOL.findall(page.read_text(encoding="utf-8")):
-        source = (ROOT / tool).read_text() if (ROOT / tool).exists() else ""
-        if tool.endswith(".sh"):
-            source += (ROOT / "tools" / "train.py").read_text()
+        source = source_of(ROOT / tool)
         for option in re.findall(r"(?<![\w-])--[a-z][a-z-]*", rest.split("#")[0]):
             if option not in source:
                 wrong.append(f"{tool} {option}")
