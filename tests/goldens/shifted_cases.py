@@ -22,7 +22,7 @@ from mmvlm.datasets.samplers.modality_length import (
     modality_length_grouped_indices,
     split_to_even_chunks,
 )
-from mmvlm.datasets.transforms.image import AnyResTiles
+from mmvlm.datasets.transforms.anyres_tiles import AnyResTiles
 from mmvlm.models.language_models.adapters.mmca import allowed_keys, two_softmaxes
 from mmvlm.registry import CODECS
 from mmvlm.structures import Boxes, PatchTokenCount, Region

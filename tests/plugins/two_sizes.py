@@ -4,7 +4,7 @@ import cv2
 import torch
 from torch import nn
 
-from mmvlm.datasets.transforms.image import ResizeSquare
+from mmvlm.datasets.transforms.resize_square import ResizeSquare
 from mmvlm.models.connectors.base import Filled
 from mmvlm.models.connectors.linear import PatchConnector
 from mmvlm.registry import MODELS, TRANSFORMS

@@ -13,7 +13,8 @@ from mmvlm.registry import TRANSFORMS
 from mmvlm.structures import ViewLayout
 from mmvlm.structures.dual_perspective import DualPerspective, crop_views
 
-from .image import CenterCropSquare, PadToSquare, ViewTransform
+from .center_crop import CenterCropSquare
+from .image import PadToSquare, ViewTransform
 
 
 def resample(pixels: torch.Tensor, side: int) -> torch.Tensor:

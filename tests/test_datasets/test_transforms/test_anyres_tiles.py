@@ -7,7 +7,7 @@ import numpy as np
 import PIL
 import pytest
 
-from mmvlm.datasets.transforms.image import AnyResTiles
+from mmvlm.datasets.transforms.anyres_tiles import AnyResTiles
 from mmvlm.structures import PatchTokenCount, ViewLayout, VisionEncoderSpec
 from mmvlm.structures.tiles import TileTokenCount, tiles_of, unpadded_crop
 

@@ -8,11 +8,12 @@ import pytest
 import torch
 from torch.nn import functional
 
+from mmvlm.datasets.transforms.center_crop import CenterCropSquare
 from mmvlm.datasets.transforms.dual_perspective import (
     DualPerspectiveViews,
     dual_perspective_views,
 )
-from mmvlm.datasets.transforms.image import CenterCropSquare, PadToSquare
+from mmvlm.datasets.transforms.image import PadToSquare
 from mmvlm.datasets.transforms.resizing import expand_to_square
 from mmvlm.structures import ViewLayout, VisionEncoderSpec
 from mmvlm.structures.dual_perspective import DualPerspective, reassemble_views

@@ -4,11 +4,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from mmvlm.datasets.transforms.image import (
-    CenterCropSquare,
-    PadToSquare,
-    ResizeSquare,
-)
+from mmvlm.datasets.transforms.center_crop import CenterCropSquare
+from mmvlm.datasets.transforms.image import PadToSquare
+from mmvlm.datasets.transforms.resize_square import ResizeSquare
 from mmvlm.datasets.transforms.resizing import expand_to_square
 from mmvlm.structures import VisionEncoderSpec
 

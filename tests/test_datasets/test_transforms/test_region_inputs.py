@@ -6,13 +6,11 @@ import types
 import numpy as np
 import pytest
 
-from mmvlm.datasets.transforms.image import (
-    AnyResTiles,
-    CenterCropSquare,
-    PadToSquare,
-    ResizeSquare,
-)
+from mmvlm.datasets.transforms.anyres_tiles import AnyResTiles
+from mmvlm.datasets.transforms.center_crop import CenterCropSquare
+from mmvlm.datasets.transforms.image import PadToSquare
 from mmvlm.datasets.transforms.region_inputs import PrepareRegions
+from mmvlm.datasets.transforms.resize_square import ResizeSquare
 from mmvlm.structures import Boxes, Conversation, Region, VisionEncoderSpec
 from mmvlm.structures.masks import mask_to_rle
 from mmvlm.structures.region_pixels import region_pixels, to_view, view_mask, whole_view

@@ -2,15 +2,13 @@ import numpy as np
 import PIL.Image
 import pytest
 
+from mmvlm.datasets.transforms.anyres_tiles import AnyResTiles
+from mmvlm.datasets.transforms.center_crop import CenterCropSquare
 from mmvlm.datasets.transforms.dual_perspective import DualPerspectiveViews
-from mmvlm.datasets.transforms.image import (
-    AnyResTiles,
-    CenterCropSquare,
-    GridWindows,
-    PadToSquare,
-    ResizeSquare,
-)
+from mmvlm.datasets.transforms.grid_windows import GridWindows
+from mmvlm.datasets.transforms.image import PadToSquare
 from mmvlm.datasets.transforms.random_crop import RandomResizedCropSquare
+from mmvlm.datasets.transforms.resize_square import ResizeSquare
 from mmvlm.datasets.transforms.resizing import (
     FAST_FILTERS,
     FILTERS,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from mmvlm.datasets.transforms.image import GridWindows
+from mmvlm.datasets.transforms.grid_windows import GridWindows
 from mmvlm.models.utils.merge import unique_views
 from mmvlm.models.vision_encoders.hf_vision import HFVisionEncoder
 from mmvlm.models.vision_encoders.monkey import CropLoRA, MonkeyVisionEncoder

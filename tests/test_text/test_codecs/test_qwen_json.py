@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from mmvlm.datasets.transforms.image import AnyResTiles, ResizeSquare
+from mmvlm.datasets.transforms.anyres_tiles import AnyResTiles
 from mmvlm.datasets.transforms.native_resolution import NativeResolution
+from mmvlm.datasets.transforms.resize_square import ResizeSquare
 from mmvlm.registry import CODECS, TOKENIZERS
 from mmvlm.structures import Boxes, Region
 from mmvlm.text.decoding import decode
