@@ -76,7 +76,7 @@ def trained(config_file):
     """A random model of the config, seeded, that babbles in plain letters."""
     from mmvlm.config import load_config
     from mmvlm.registry import MODELS
-    from mmvlm.text.tokenizers import tiny_tokenizer
+    from mmvlm.text.tiny_tokenizer import tiny_tokenizer
 
     cfg = load_config(config_file).model.to_dict()
     for part in ("vision_encoder", "language_model"):

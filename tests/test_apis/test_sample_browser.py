@@ -14,7 +14,7 @@ from mmvlm.datasets.processor import VLMProcessor
 from mmvlm.datasets.readers.llava import LLaVADataset
 from mmvlm.registry import CHAT_TEMPLATES
 from mmvlm.structures import PatchTokenCount, VisionEncoderSpec
-from mmvlm.text.tokenizers import train_tiny_tokenizer
+from mmvlm.text.tiny_tokenizer import train_tiny_tokenizer
 
 ROOT = Path(__file__).parents[2]
 STEPS = [

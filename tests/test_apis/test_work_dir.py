@@ -77,7 +77,7 @@ def home(tmp_path_factory, config_file, trained):
     """A folder whose run names parts, tokenizer and data by relative paths."""
     from PIL import Image
 
-    from mmvlm.text.tokenizers import tiny_tokenizer
+    from mmvlm.text.tiny_tokenizer import tiny_tokenizer
 
     home = tmp_path_factory.mktemp("home")
     tiny_tokenizer().save_pretrained(home / "parts" / "words")
@@ -237,7 +237,7 @@ def test_a_tokenizer_with_code_of_its_own(tmp_path, monkeypatch, differs):
 
     from mmvlm.config.work_dir import write_model_files
     from mmvlm.registry import TOKENIZERS
-    from mmvlm.text.tokenizers import tiny_tokenizer
+    from mmvlm.text.tiny_tokenizer import tiny_tokenizer
 
     monkeypatch.setattr(dynamic_module_utils, "HF_MODULES_CACHE", str(tmp_path / "m"))
     monkeypatch.setattr("builtins.input", lambda *a: pytest.fail("asks a person"))

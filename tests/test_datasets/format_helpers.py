@@ -8,7 +8,7 @@ from mmvlm.datasets.tiny_scenes.samples import test_samples as held_out
 from mmvlm.datasets.tiny_scenes.samples import training_samples
 from mmvlm.registry import CHAT_TEMPLATES, DATASETS, SCENE_WRITERS, TRANSFORMS
 from mmvlm.structures import PatchTokenCount, VisionEncoderSpec
-from mmvlm.text.tokenizers import train_tiny_tokenizer
+from mmvlm.text.tiny_tokenizer import train_tiny_tokenizer
 
 NUM_SCENES = 12
 SPLITS = ("train", "test")

@@ -9,7 +9,7 @@ from mmvlm.export.hf_files import add_image_token, save_processor
 from mmvlm.registry import CHAT_TEMPLATES
 from mmvlm.structures import PatchTokenCount, VisionEncoderSpec
 from mmvlm.text.llava_format import IMAGE_TAG
-from mmvlm.text.tokenizers import tiny_tokenizer
+from mmvlm.text.tiny_tokenizer import tiny_tokenizer
 
 SPEC = VisionEncoderSpec(
     width=32,

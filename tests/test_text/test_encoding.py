@@ -13,8 +13,8 @@ from mmvlm.registry import CHAT_TEMPLATES, TOKENIZERS
 from mmvlm.structures import Conversation, Image, Text, Turn
 from mmvlm.text.encoding import ConversationEncoder, SampleDropped, encode_conversation
 from mmvlm.text.frame_tokens import frame_tokens
+from mmvlm.text.tiny_tokenizer import train_tiny_tokenizer
 from mmvlm.text.token_spans import TokenSpans, spans_of
-from mmvlm.text.tokenizers import train_tiny_tokenizer
 
 
 def template(name="vicuna_v1", **kwargs):

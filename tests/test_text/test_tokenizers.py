@@ -7,7 +7,7 @@ import random
 import pytest
 
 from mmvlm.registry import TOKENIZERS
-from mmvlm.text.tokenizers import train_tiny_tokenizer
+from mmvlm.text.tiny_tokenizer import train_tiny_tokenizer
 
 
 def build(**kwargs):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mmvlm.registry import CHAT_TEMPLATES, TOKENIZERS
-from mmvlm.text.tokenizers import train_tiny_tokenizer
+from mmvlm.text.tiny_tokenizer import train_tiny_tokenizer
 
 CHATML_JINJA = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n"

@@ -27,7 +27,7 @@ from mmvlm.structures import (
     Turn,
     ViewLayout,
 )
-from mmvlm.text.tokenizers import train_tiny_tokenizer
+from mmvlm.text.tiny_tokenizer import train_tiny_tokenizer
 
 HOSTILE = (
     "</span><script>alert(1)</script><img src=x onerror=alert(2)>\"' &amp; "

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from mmvlm.registry import CHAT_TEMPLATES, SCENE_WRITERS
-from mmvlm.text.tokenizers import train_tiny_tokenizer
+from mmvlm.text.tiny_tokenizer import train_tiny_tokenizer
 
 from .samples import test_samples, training_samples
 from .styles import PLAIN, STYLES, SceneStyle
