@@ -13,12 +13,12 @@ from mmvlm.engine.optimizers.part_constructor import (
     record_part_sizes,
 )
 from mmvlm.engine.optimizers.schedulers import (
-    WarmupConstantLR,
     WarmupCosineLR,
-    WarmupLinearLR,
     schedulers_by_step,
     warmup_cosine,
 )
+from mmvlm.engine.optimizers.warmup_constant import WarmupConstantLR
+from mmvlm.engine.optimizers.warmup_linear import WarmupLinearLR
 
 
 def construct(model, **paramwise):

@@ -110,81 +110,6 @@ class WarmupCosineLR(_ParamScheduler):
         return [base * factor for base in self.base_values]
 
 
-@PARAM_SCHEDULERS.register_module()
-class WarmupLinearLR(WarmupCosineLR):
-    """Linear warm-up, then linear decay to ``min_ratio``, by optimizer step.
-
-    Args:
-        optimizer, end, last_step, by_epoch: see :class:`WarmupCosineLR`.
-        warmup_ratio (float): fraction of the run's steps, 0-1; LISA: 0.02.
-        min_ratio (float): last factor of the learning rate, 0-1.
-        start_ratio (float): first factor of the warm-up, 0-1.
-    """
-
-    def __init__(
-        self,
-        optimizer: Any,
-        *,
-        warmup_ratio: float = 0.03,
-        min_ratio: float = 0.0,
-        start_ratio: float = 0.0,
-        end: int,
-        last_step: int = -1,
-        by_epoch: bool = False,
-    ) -> None:
-        super().__init__(
-            optimizer,
-            warmup_ratio=warmup_ratio,
-            min_ratio=min_ratio,
-            start_ratio=start_ratio,
-            end=end,
-            last_step=last_step,
-            by_epoch=by_epoch,
-        )
-
-    def _get_value(self) -> list[float]:
-        warmup = math.ceil(self.warmup_ratio * self.total)
-        if self.last_step < warmup:
-            return super()._get_value()
-        progress = (self.last_step - warmup) / max(1, self.total - warmup)
-        factor = 1 - (1 - self.min_ratio) * min(1.0, progress)
-        return [base * factor for base in self.base_values]
-
-
-@PARAM_SCHEDULERS.register_module()
-class WarmupConstantLR(WarmupCosineLR):
-    """Linear warm-up, then the full learning rate to the end, by optimizer step.
-
-    Args:
-        optimizer, end, last_step, by_epoch: see :class:`WarmupCosineLR`.
-        warmup_ratio (float): fraction of the run's steps, 0-1.
-        start_ratio (float): first factor of the warm-up, 0-1.
-    """
-
-    def __init__(
-        self,
-        optimizer: Any,
-        *,
-        warmup_ratio: float = 0.03,
-        start_ratio: float = 0.0,
-        end: int,
-        last_step: int = -1,
-        by_epoch: bool = False,
-    ) -> None:
-        super().__init__(
-            optimizer,
-            warmup_ratio=warmup_ratio,
-            start_ratio=start_ratio,
-            min_ratio=1.0,
-            end=end,
-            last_step=last_step,
-            by_epoch=by_epoch,
-        )
-
-
-_BY_STEP = (WarmupCosineLR, WarmupLinearLR, WarmupConstantLR)
-
-
 def schedulers_by_step(cfg: Any) -> Any:
     """Return scheduler configs in which ours say that they count steps.
 
@@ -194,10 +119,10 @@ def schedulers_by_step(cfg: Any) -> Any:
         cfg (dict | list | None): the config's ``param_scheduler``.
     """
     if isinstance(cfg, dict) and "type" in cfg:
-        if cfg["type"] in (*_BY_STEP, *(kind.__name__ for kind in _BY_STEP)):
-            cfg = dict(cfg)
-            cfg.setdefault("by_epoch", False)
-        return cfg
+        kind = cfg["type"]
+        kind = PARAM_SCHEDULERS.get(kind) if isinstance(kind, str) else kind
+        ours = isinstance(kind, type) and issubclass(kind, WarmupCosineLR)
+        return {"by_epoch": False, **cfg} if ours else cfg
     if isinstance(cfg, list | tuple):
         return [schedulers_by_step(one) for one in cfg]
     return cfg
