@@ -14,7 +14,8 @@ from mmvlm.engine.hooks.progress_hook import read_scalars
 from mmvlm.engine.optimizers.schedulers import warmup_cosine
 from mmvlm.engine.runner import build_runner
 from mmvlm.engine.runner.checkpoint import load_file
-from mmvlm.engine.runner.identity import data_facts, identity_changes, run_settings
+from mmvlm.engine.runner.identity import data_facts, run_settings
+from mmvlm.engine.runner.resume import identity_changes
 from mmvlm.registry import DATASETS
 
 

@@ -20,7 +20,8 @@ from mmvlm.datasets.index.fingerprint import (
 from mmvlm.evaluation.benchmark import Benchmark
 from mmvlm.utils.files import write_atomic
 
-from ..runner.identity import data_facts, identity_changes, leaves
+from ..runner.identity import data_facts, leaves
+from ..runner.resume import identity_changes
 
 IDENTITY = "identity.json"
 

@@ -41,8 +41,6 @@ _FREE = frozenset(
     "share_equal_views max_logits gradient_checkpointing attention trust_remote_code "
     "random_init train_parts _scope_".split()
 )
-#: A run may be made longer or shorter: the schedules follow.
-LENGTH = ("train_cfg.max_iters", "train_cfg.max_epochs")
 
 
 def run_settings(cfg: Any) -> dict[str, Any]:
@@ -132,25 +130,3 @@ def _identity(runner: Any) -> dict[str, Any]:
         except (NoFingerprint, AttributeError):
             facts["tokenizer"] = len(tokenizer)
     return facts
-
-
-def identity_changes(then: dict[str, Any], now: dict[str, Any]) -> dict[str, str]:
-    """Return dotted path to ``old then, new now`` for what has changed.
-
-    The ``config`` of a part that only one side writes out is none: a work dir gives
-    its parts those that lay beside their weights.
-    """
-    written = [{_config_of(key) for key in side} for side in (then, now)]
-    free = (written[0] ^ written[1]) - {None}
-    changed = {}
-    for key in [*then, *(key for key in now if key not in then)]:
-        old, new = then.get(key, "not set"), now.get(key, "not set")
-        if old != new and _config_of(key) not in free:
-            changed[key] = f"{old!r:.60} then, {new!r:.60} now"
-    return changed
-
-
-def _config_of(key: str) -> str | None:
-    """Return the path of the written-out config that a setting stands in."""
-    part, found, _ = key.partition(".config.")
-    return part if found and key.startswith("model.") else None

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import torch
 from mmengine.runner import BaseLoop
+from torch.utils.data import DataLoader, IterableDataset
 
 from mmvlm.registry import LOOPS
 from mmvlm.structures import VLMBatch
@@ -18,7 +19,7 @@ from mmvlm.utils.dist import gather_integers, get_dist_info, sum_tensor
 from .checkpoint import unwrap
 from .identity import run_identity
 from .rng import preserved_rng, set_rng_state
-from .stream import stream_of
+from .stream import MicroBatchStream
 
 #: What a step's loss is the mean of: all its trained tokens, or its micro-batches.
 LOSS_NORMS = ("token", "device")
@@ -91,6 +92,15 @@ class LossReader:
         if self._event is not None:
             self._event.synchronize()
         return float(self._value)
+
+
+def _stream_of(dataloader: DataLoader) -> MicroBatchStream:
+    """Return the stream of a loader, whether its data set knows its length or not."""
+    if not isinstance(dataloader.dataset, IterableDataset):
+        return MicroBatchStream(dataloader)
+    from .row_stream import RowStream
+
+    return RowStream(dataloader)
 
 
 def _counts(model: Any, batch: Any) -> dict[str, int] | None:
@@ -188,7 +198,7 @@ class VLMTrainLoop(BaseLoop):
         super().__init__(runner, dataloader)
         self.loss_norm = loss_norm
         self.accumulation = runner.accumulation
-        self.stream = stream_of(self.dataloader)
+        self.stream = _stream_of(self.dataloader)
         self.by_epoch = max_epochs is not None
         if self.by_epoch:
             self._num_micro = self.stream.length_of(int(max_epochs))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import os
+from collections.abc import Callable
 from typing import Any
 
 from mmengine.logging import print_log
@@ -31,7 +32,7 @@ from .setup import (
     tell_model_about_ranks,
     warn_random_weights,
 )
-from .state import resume_training_state, save_training_state
+from .state import save_training_state
 
 
 @RUNNERS.register_module()
@@ -200,7 +201,7 @@ class VLMRunner(FlexibleRunner):
         compile = self._compile
         if compile:
             compile = dict(target="train_step", **({} if compile is True else compile))
-        resumed = self._prepare(
+        resume = self._prepare(
             dict(
                 epoch_length=len(loop.dataloader),
                 max_epochs=loop.max_epochs,
@@ -215,8 +216,8 @@ class VLMRunner(FlexibleRunner):
         self.optim_wrapper = self.strategy.optim_wrapper
         if self.param_schedulers is not None:
             self.param_schedulers = self.strategy.param_schedulers
-        if resumed is not None:
-            resume_training_state(self, *resumed)
+        if resume is not None:
+            resume(self)
         return self._run(loop)
 
     def val(self) -> dict:
@@ -243,15 +244,15 @@ class VLMRunner(FlexibleRunner):
         self.call_hook("after_run")
         return result
 
-    def _prepare(self, lengths: dict, **training: Any) -> tuple[dict, str] | None:
+    def _prepare(self, lengths: dict, **training: Any) -> Callable[[Any], None] | None:
         """Give the bare model its weights, then let the strategy spread it.
 
         Only a run that trains needs its weights in float32.
 
         Returns:
-            tuple[dict, str] | None: see :func:`start_weights`.
+            Callable | None: see :func:`start_weights`.
         """
-        resumed = None
+        resume = None
         self.model = self.strategy.place(self.model)
         if training:
             dtype = wrapper_dtype(self.optim_wrapper)
@@ -260,17 +261,17 @@ class VLMRunner(FlexibleRunner):
         tell_model_about_ranks(self.model, self.world_size, sharded)
         if not self._has_loaded:
             self.strategy._init_model_weights(self.model)
-            resumed = start_weights(
+            resume = start_weights(
                 self.model, self._load_from, self._resume, self.work_dir
             )
-            if resumed is None:
+            if resume is None:
                 warn_random_weights(self.cfg, self.model)
             self._has_loaded = True
         # The strategy must not initialise again what was just loaded.
         self.strategy.dispatch_kwargs["init_weights_for_test_or_val"] = False
         self.strategy.prepare(self.model, dispatch_kwargs=lengths, **training)
         self.model = self.strategy.model
-        return resumed
+        return resume
 
     def load_trained(self, path: str) -> None:
         """Load a trained checkpoint instead of what the config says, for tests."""

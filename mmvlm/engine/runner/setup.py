@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from mmengine.logging import print_log
@@ -13,7 +15,6 @@ from mmvlm.config.work_dir import find_last, resolve_checkpoint
 from mmvlm.datasets.processor import VLMProcessor
 
 from .checkpoint import load_file, load_parts, unwrap
-from .state import read_resumable, resume_weights
 
 
 def accumulation_of(optim_wrapper: Any) -> int:
@@ -161,22 +162,24 @@ def resume_path(resume: Any, work_dir: str) -> str | None:
 
 def start_weights(
     model: nn.Module, load_from: Any, resume: Any, work_dir: str
-) -> tuple[dict, str] | None:
+) -> Callable[[Any], None] | None:
     """Give the model the weights that the run begins with.
 
     Returns:
-        tuple[dict, str] | None: content and path of the checkpoint whose training
-        state is still to be restored; None for a new run.
+        Callable | None: gives a runner the training state of the checkpoint; None
+        for a new run.
     """
     path = resume_path(resume, work_dir)
     if path is None:
         load_initial_weights(model, load_from)
         return None
+    from .resume import read_resumable, resume_training_state, resume_weights
+
     content = read_resumable(path)
     if content["meta"]["omitted"]:
         load_initial_weights(model, load_from)
     resume_weights(model, content, path)
-    return content, path
+    return partial(resume_training_state, content=content, path=path)
 
 
 def tell_model_about_ranks(model: nn.Module, world_size: int, sharded: bool) -> None:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import copy
-import logging
 import time
-import warnings
 from itertools import chain
 from typing import Any
 
 import torch
 from mmengine.dist import is_main_process
-from mmengine.logging import HistoryBuffer, MessageHub, print_log
+from mmengine.logging import MessageHub
 from mmengine.optim import OptimWrapper
 from torch import nn
 
@@ -22,14 +20,11 @@ from mmvlm.version import __version__
 from .checkpoint import (
     FORMAT,
     fingerprint,
-    frozen_differences,
-    load_file,
-    load_parts,
     part_of,
     save_atomic,
     unwrap,
 )
-from .identity import LENGTH, identity_changes, run_identity
+from .identity import run_identity
 from .rng import get_rng_state
 
 
@@ -183,14 +178,6 @@ def hub_state(hub: MessageHub) -> dict:
     return state
 
 
-def load_hub_state(hub: MessageHub, state: dict) -> None:
-    """Restore what :func:`hub_state` returned."""
-    for name, one in state.items():
-        hub.log_scalars[name] = HistoryBuffer(
-            one["values"].tolist(), one["counts"].tolist()
-        )
-
-
 # The run -----------------------------------------------------------------------
 
 
@@ -268,126 +255,3 @@ def _progress(runner: Any) -> dict:
 def scheduler_states(schedulers: Any) -> list:
     """Return the state of all parameter schedulers in plain values."""
     return [to_cpu(dict(one.state_dict())) for one in schedulers or []]
-
-
-def read_resumable(path: str) -> dict:
-    """Read a checkpoint that a run can be resumed from.
-
-    Raises:
-        ValueError: when it holds weights only or is foreign.
-    """
-    content = load_file(path)
-    if content["meta"].get("format") != FORMAT or "loop" not in content:
-        raise ValueError(
-            f"checkpoint '{path}' holds no training state of mmvlm, so it cannot be "
-            f"resumed. To start from its weights, use load_from='{path}'."
-        )
-    return content
-
-
-def resume_weights(model: nn.Module, content: dict, path: str) -> None:
-    """Load the weights of a run that goes on; frozen parts must be the same.
-
-    Raises:
-        ValueError: when a left-out frozen part is not the one of the saved run.
-    """
-    load_parts(model, dict(content, path=path))
-    differing = frozen_differences(model, content["meta"])
-    if differing:
-        raise ValueError(
-            f"cannot resume '{path}': it leaves out frozen parts, and {differing} are "
-            "not those that it was trained with. Give the run the same load_from and "
-            "the same pretrained weights."
-        )
-
-
-def resume_training_state(runner: Any, content: dict, path: str) -> None:
-    """Restore everything but the weights.
-
-    Settings that training depends on must be those of the checkpoint. Another length
-    of the run is warned of; other changes are taken over with
-    ``resume_with_changes=True`` in the config. Schedules then begin anew with what
-    holds now and are brought to the place of the run.
-
-    Raises:
-        ValueError: naming each changed setting, and when optimizer or schedule do
-            not fit.
-    """
-    changed = _check_changes(runner, content, path)
-    fresh = [_without_params(group) for group in runner.optim_wrapper.param_groups]
-    state_io = runner.state_io
-    if hasattr(state_io, "load_masters"):
-        state_io.load_masters(content["state_dict"])
-    state_io.load_optim_state(content["optimizer"])
-    rng = content["rng"]
-    runner.train_loop.load_state_dict(
-        content["loop"],
-        rng[runner.rank] if runner.rank < len(rng) else None,
-        take_over=changed,
-    )
-    if changed:
-        _replay_schedules(runner, fresh)
-    else:
-        _load_schedules(runner.param_schedulers or [], content, path)
-    load_hub_state(runner.message_hub, content["message_hub"])
-    for hook in runner.hooks:
-        state = content["hooks"].get(type(hook).__name__)
-        if state is not None and hasattr(hook, "load_state_dict"):
-            hook.load_state_dict(state)
-    then, now = content["loop"]["iter"], runner.train_loop.iter
-    moved = f", counted anew: {then} steps when it was saved" if now != then else ""
-    runner.logger.info(f"Resumed '{path}' after {now} optimizer steps{moved}.")
-
-
-def _check_changes(runner: Any, content: dict, path: str) -> bool:
-    """Return whether settings are taken over; refuse those that must not be."""
-    # Checkpoints of earlier versions hold no identity.
-    now = run_identity(runner)
-    changed = identity_changes(content.get("identity", now), now)
-    changed |= runner.train_loop.changes_since(content["loop"])
-    if not changed:
-        return False
-    told = "; ".join(f"{key}: {text}" for key, text in changed.items())
-    if not runner.cfg.get("resume_with_changes") and not set(changed) <= set(LENGTH):
-        raise ValueError(
-            f"cannot resume '{path}' exactly, what training depends on has changed: "
-            f"{told}. Restore it, or take the changes over with --resume-with-changes "
-            "(resume_with_changes=True in the config), or start a new run with "
-            "load_from."
-        )
-    print_log(
-        f"Resuming '{path}' with changes; taken over, schedules included: {told}.",
-        "current",
-        logging.WARNING,
-    )
-    return True
-
-
-def _load_schedules(schedulers: list, content: dict, path: str) -> None:
-    if len(schedulers) != len(content["param_schedulers"]):
-        raise ValueError(
-            f"cannot resume '{path}': {len(content['param_schedulers'])} parameter "
-            f"schedulers then, {len(schedulers)} now."
-        )
-    for scheduler, state in zip(schedulers, content["param_schedulers"], strict=True):
-        scheduler.load_state_dict(state)
-
-
-def _without_params(group: dict) -> dict:
-    return {key: value for key, value in group.items() if key != "params"}
-
-
-def _replay_schedules(runner: Any, fresh: list[dict]) -> None:
-    """Give the optimizer the settings of now and let the schedules follow them."""
-    for group, settings in zip(runner.optim_wrapper.param_groups, fresh, strict=True):
-        group.update(copy.deepcopy(settings))
-    schedulers, loop = runner.param_schedulers or [], runner.train_loop
-    by_step = [one for one in schedulers if not one.by_epoch]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # mmengine misses the optimizer's steps
-        for _ in range(loop.iter):
-            for scheduler in by_step:
-                scheduler.step()
-        for scheduler in schedulers:
-            for _ in range(loop.epoch if scheduler.by_epoch else 0):
-                scheduler.step()
