@@ -13,7 +13,7 @@ from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
 from torch import nn
 
-from mmvlm.models.language_models.new_tokens import SplitEmbedding, SplitHead
+from mmvlm.models.language_models.table_states import is_split
 from mmvlm.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS, OPTIMIZERS
 from mmvlm.utils.text_table import text_table
 
@@ -236,7 +236,7 @@ class PartOptimWrapperConstructor:
             if fnmatchcase(path, pattern):
                 return value
         name = path.rpartition(".")[2]
-        if name.startswith("new_") and isinstance(owner, SplitEmbedding | SplitHead):
+        if name.startswith("new_") and is_split(owner):
             return False
         return self.norm_and_bias_decay or not is_norm_or_bias(name, owner)
 

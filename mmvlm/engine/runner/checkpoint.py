@@ -22,7 +22,7 @@ from torch import nn
 
 from mmvlm.config.work_dir import find_last as find_last
 from mmvlm.config.work_dir import resolve_checkpoint
-from mmvlm.models.language_models.new_tokens import join_tables
+from mmvlm.models.language_models.table_states import join_tables
 from mmvlm.models.utils.freezing import is_lora_parameter
 from mmvlm.utils.files import write_atomic
 

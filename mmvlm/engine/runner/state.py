@@ -13,7 +13,7 @@ from mmengine.logging import MessageHub
 from mmengine.optim import OptimWrapper
 from torch import nn
 
-from mmvlm.models.language_models.new_tokens import divide_optim_state
+from mmvlm.models.language_models.table_states import divide_optim_state
 from mmvlm.utils.dist import barrier, gather_objects
 from mmvlm.version import __version__
 

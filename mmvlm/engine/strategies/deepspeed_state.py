@@ -8,7 +8,7 @@ import torch
 from mmengine.dist import is_main_process
 from torch import nn
 
-from mmvlm.models.language_models.new_tokens import (
+from mmvlm.models.language_models.table_states import (
     divide_optim_state,
     divide_tables,
     join_tables,

@@ -15,7 +15,7 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from mmvlm.models.language_models.base import LanguageModel
-from mmvlm.models.language_models.new_tokens import join_tables
+from mmvlm.models.language_models.table_states import join_tables
 from mmvlm.models.vision_encoders.base import VisionEncoder
 from mmvlm.registry import STRATEGIES
 

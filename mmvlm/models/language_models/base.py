@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from mmengine.model import BaseModule
 
-from .new_tokens import NewTokens, train_tables
-
 if TYPE_CHECKING:
     from mmvlm.structures import TokenStream
 
     from .generation_steps import Generation
+    from .new_tokens import NewTokens
 
 
 class LanguageModel(BaseModule):
@@ -112,10 +111,24 @@ class LanguageModel(BaseModule):
                 where they have several axes.
         """
 
+    def grow_tables(self, new_tokens: dict | None, number: int = 0) -> None:
+        """Give the tables the rows of new tokens, if there are any.
+
+        Args:
+            new_tokens (dict | None): keywords of :class:`NewTokens`.
+            number (int): in their place, rows without names.
+        """
+        if new_tokens is None and not number:
+            return
+        from .new_tokens import NewTokens
+
+        self.new_tokens = NewTokens.read(new_tokens, number)
+        self.first_new_id = self.new_tokens.grow(self.model)
+
     def train_new_tokens(self, rule: Any = None) -> None:
-        """Let the tables learn as ``new_tokens`` says, see :func:`train_tables`."""
+        """Let the tables learn as ``new_tokens`` says."""
         if self.new_tokens is not None:
-            train_tables(self.model, self.new_tokens.train, rule)
+            self.new_tokens.train_tables(self.model, rule)
 
     def complete_state(self, state: dict[str, torch.Tensor], prefix: str) -> list[str]:
         """Add the start of what a checkpoint was made without, such as new rows.

@@ -8,13 +8,9 @@ from typing import Any
 
 import torch
 
+from .axis_positions import position_table, use_positions
 from .generation_steps import Generation, GenerationStep, StepRecorder, watching
 from .padding import RightPadding, left_pad
-from .prefix_sharing import (
-    position_table,
-    run_prefixes,
-    use_positions,
-)
 
 #: Fields of ``GenerationConfig`` that would change what a caller gets, and what to do.
 _REFUSED = {
@@ -162,6 +158,8 @@ def _prompts(
         embeds, mask = layout.pad(inputs_embeds), layout.mask.long()
     else:
         if share_prefix:
+            from .prefix_sharing import run_prefixes
+
             pieces = inputs_embeds.split(list(seq_lens))
             if (shared := run_prefixes(decoder, pieces, table)) is not None:
                 return shared

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -29,7 +28,6 @@ from .attention import (
 from .base import LanguageModel
 from .context_length import PositionGuard, learns_positions, num_positions
 from .last_block import LastBlockForward
-from .new_tokens import NewTokens, split_tables
 from .output_head import apply_head, check_head
 from .padding import RightPadding
 
@@ -142,9 +140,7 @@ class HFCausalLM(LanguageModel):
             and attach_narrow(self.decoder) == self.config.num_hidden_layers
         )
         check_head(self.model)
-        self.new_tokens = NewTokens.read(new_tokens, num_new_tokens)
-        if self.new_tokens is not None:
-            self.first_new_id = self.new_tokens.grow(self.model)
+        self.grow_tables(new_tokens, num_new_tokens)
         if quantization:
             from .peft import quantize_linears
 
@@ -242,9 +238,8 @@ class HFCausalLM(LanguageModel):
         if self.new_tokens is None:
             raise ValueError("'new_rows' is trained, but num_new_tokens is 0.")
         if self.new_tokens.train is None:
-            self.new_tokens = replace(self.new_tokens, train="input_rows")
-            count = len(self.new_tokens.tokens)
-            split_tables(self.model, self.first_new_id, count, head=False)
+            new = self.new_tokens.with_input_rows(self.model, self.first_new_id)
+            self.new_tokens = new
 
     def forward(
         self,

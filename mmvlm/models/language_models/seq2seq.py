@@ -16,7 +16,6 @@ from .base import LanguageModel
 from .context_length import PositionGuard, num_positions
 from .generation import decoder_start, generate_from_embeds
 from .generation_steps import Generation
-from .new_tokens import NewTokens
 from .padding import RightPadding
 from .peft import add_lora, keep_plain_keys, quantize_linears
 
@@ -85,9 +84,7 @@ class Seq2SeqLM(LanguageModel):
             trust_remote_code=trust_remote_code,
         )
         self.start_id = decoder_start(self.model)
-        self.new_tokens = NewTokens.read(new_tokens)
-        if self.new_tokens is not None:
-            self.first_new_id = self.new_tokens.grow(self.model)
+        self.grow_tables(new_tokens)
         if quantization:
             quantize_linears(self.model, **quantization)
         self.lora = dict(lora) if lora else None

@@ -10,8 +10,8 @@ from mmvlm.engine.optimizers.part_constructor import PartOptimWrapperConstructor
 from mmvlm.engine.runner.checkpoint import load_parts, omitted_keys
 from mmvlm.export.merge_lora import merge_lora
 from mmvlm.models.language_models.hf_causal_lm import HFCausalLM
-from mmvlm.models.language_models.new_tokens import divide_optim_state
 from mmvlm.models.language_models.seq2seq import Seq2SeqLM
+from mmvlm.models.language_models.table_states import divide_optim_state
 from mmvlm.models.utils.freezing import freeze_part
 
 EMBED, HEAD = "model.model.embed_tokens.weight", "model.lm_head.weight"
