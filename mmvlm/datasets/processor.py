@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,12 +18,14 @@ from mmvlm.registry import (
 )
 from mmvlm.structures import Conversation, TokenCount, ViewLayout, VisionEncoderSpec
 from mmvlm.structures.regions import RegionNeeds
-from mmvlm.text.decoding import Decoded, decode
 from mmvlm.text.vocabulary import add_new_tokens, check_vocabulary
 
 from .transforms.compose import Compose
 from .transforms.conversation import EncodeConversation
 from .transforms.image import ViewTransform
+
+if TYPE_CHECKING:
+    from mmvlm.text.decoding import Decoded
 
 MODES = ("train", "generate")
 _LOADERS = ("test_dataloader", "val_dataloader", "train_dataloader")
@@ -262,6 +264,8 @@ class VLMProcessor:
             stops (Sequence[str]): strings that end a reply, besides the template's.
             ended (bool): False for a reply that goes on.
         """
+        from mmvlm.text.decoding import decode
+
         stops = [*getattr(self.template, "stop_strings", ()), *stops]
         return decode(
             ids, self.tokenizer, self.codec, layouts, stops=stops, ended=ended

@@ -21,7 +21,6 @@ from mmvlm.structures import (
 )
 
 from .frame_tokens import frame_tokens
-from .llava_masking import official_mask
 from .templates.base import ChatTemplate, Piece, is_empty
 from .token_spans import TokenSpans, spans_of
 
@@ -343,6 +342,8 @@ class ConversationEncoder:
     def _count_as_llava(
         self, conversation: Conversation, sample: EncodedSample
     ) -> None:
+        from .llava_masking import official_mask
+
         keep = np.ones(len(sample), dtype=bool)
         for slot in sample.slots:
             keep[slot.start + 1 : slot.start + slot.length] = False

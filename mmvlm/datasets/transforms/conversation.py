@@ -20,7 +20,6 @@ from mmvlm.structures import (
     Turn,
 )
 from mmvlm.text.encoding import ConversationEncoder, SampleDropped
-from mmvlm.text.seq2seq_encoding import Seq2SeqEncoder
 
 from ..bad_samples import DATA_ERRORS
 
@@ -108,8 +107,12 @@ class EncodeConversation:
             ValueError: when the tokenizer cannot write the template.
         """
         self.context = context
-        two_streams = context.template.is_encoder_decoder
-        kind = Seq2SeqEncoder if two_streams else ConversationEncoder
+        kind = ConversationEncoder
+        if context.template.is_encoder_decoder:
+            from mmvlm.text.seq2seq_encoding import Seq2SeqEncoder
+
+            kind = Seq2SeqEncoder
+
         self._encoder = kind(
             context.template,
             context.tokenizer,

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from mmengine.model import BaseModule
 
-from mmvlm.models.language_models.generation_steps import GenerationStep
 from mmvlm.models.utils.feed import Feed
 from mmvlm.structures import Targets, VLMBatch, VLMDataSample
+
+if TYPE_CHECKING:
+    from mmvlm.models.language_models.generation_steps import GenerationStep
 
 #: Where the state of a token is read.
 POSITIONS = ("before", "at")

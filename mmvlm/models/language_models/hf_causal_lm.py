@@ -263,12 +263,12 @@ class HFCausalLM(LanguageModel):
             RuntimeError: when the model's code does not hand the segments to
                 every attention layer.
         """
-        with self._told(position_ids, seq_lens) as positions:
+        with self._adapters_prepared(position_ids, seq_lens) as positions:
             self._check_positions(positions, seq_lens)
             return self._run(inputs_embeds, positions, cu_seqlens, seq_lens, rows)
 
     @contextmanager
-    def _told(self, position_ids, seq_lens) -> Iterator[torch.Tensor]:
+    def _adapters_prepared(self, position_ids, seq_lens) -> Iterator[torch.Tensor]:
         """Tell the adapters how the tokens lie; give the position ids they want."""
         if not self.adapters:
             yield position_ids

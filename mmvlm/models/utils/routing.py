@@ -140,7 +140,7 @@ class PartRouting:
                 return connector.fill(kind, feed)
             return cache.fill(connector, kind, feed, self.feed)
 
-    def _prepare(self, batch: VLMBatch) -> tuple[Feed, FlatTokens]:
+    def prepare(self, batch: VLMBatch) -> tuple[Feed, FlatTokens]:
         """Return the feed with embeddings, and what is known of the tokens."""
         readers = (*self.connectors.values(), *self.heads.values())
         reads = {parse_source(one)[0] for part in readers for one in part.reads}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import torch
@@ -13,7 +12,6 @@ from mmengine.model import BaseModel
 from mmvlm.models.connectors.base import Connector
 from mmvlm.models.heads.base import Head, LossTerm, check_terms
 from mmvlm.models.language_models.base import LanguageModel
-from mmvlm.models.language_models.generation_steps import GenerationStep
 from mmvlm.models.utils.assembly import (
     build_connectors,
     build_heads,
@@ -29,7 +27,6 @@ from mmvlm.models.utils.freezing import freeze_part, num_elements, rest_frozen
 from mmvlm.models.utils.loss import summed_token_loss, union_of_rows
 from mmvlm.models.utils.media import check_media, with_media_width
 from mmvlm.models.utils.merge import TokenCounts
-from mmvlm.models.utils.reply_states import has_beams, states_read
 from mmvlm.models.utils.routing import PartRouting
 from mmvlm.models.utils.token_context import use_tokens
 from mmvlm.models.vision_encoders.base import VisionEncoder
@@ -44,7 +41,6 @@ from mmvlm.structures import (
     VLMDataSample,
 )
 from mmvlm.structures.regions import RegionNeeds
-from mmvlm.text.replies import split_stops, stop_strings
 
 #: Term of the token loss among the counts and denominators of a batch.
 TEXT_TERM = "text"
@@ -134,9 +130,9 @@ class VisionLanguageModel(PartRouting, BaseModel):
         self.generation = dict(generation or {})
         self.share_equal_views = share_equal_views
         self.max_logits = max_logits
-        self._tokenizer: Any = None
-        self._stop_strings: tuple[str, ...] = ()
-        self._head_ids: dict[str, list[int]] = {}
+        self.processor: Any = None
+        #: Ids of the tokens that each head reads.
+        self.head_ids: dict[str, list[int]] = {}
         self.train_parts = dict(train_parts or {})
         self._freeze()
 
@@ -221,7 +217,7 @@ class VisionLanguageModel(PartRouting, BaseModel):
         return RegionNeeds.union(one for one in needs if one is not None)
 
     def bind(self, context: Any) -> None:
-        """Take tokenizer and stop strings from the run's context.
+        """Take the processor of the run, which replies are read by.
 
         Args:
             context (VLMProcessor): offers ``tokenizer``, ``template`` and
@@ -230,8 +226,7 @@ class VisionLanguageModel(PartRouting, BaseModel):
         Raises:
             ValueError: when a head reads tokens that the tokenizer does not hold.
         """
-        self._processor, self._tokenizer = context, context.tokenizer
-        self._stop_strings = tuple(getattr(context.template, "stop_strings", ()))
+        self.processor = context
         for name, head in self.heads.items():
             ids = [context.tokenizer.convert_tokens_to_ids(t) for t in head.tokens]
             unknown = {None, context.tokenizer.unk_token_id}
@@ -241,7 +236,7 @@ class VisionLanguageModel(PartRouting, BaseModel):
                     f"head '{name}' reads {lost}, which the tokenizer lacks; add them "
                     f"by model.language_model.new_tokens=dict(tokens={lost})."
                 )
-            self._head_ids[name] = ids
+            self.head_ids[name] = ids
 
     def _freeze(self) -> None:
         unknown = set(self.train_parts) - set(self.parts)
@@ -319,7 +314,7 @@ class VisionLanguageModel(PartRouting, BaseModel):
             ValueError: naming the sample, when the tokens of an input do not fit
                 its slot, or the model does not take such inputs.
         """
-        return self._prepare(batch)[0].embeds
+        return self.prepare(batch)[0].embeds
 
     # Losses -----------------------------------------------------------------
 
@@ -337,7 +332,7 @@ class VisionLanguageModel(PartRouting, BaseModel):
     def _decode(
         self, batch: VLMBatch, rows: torch.Tensor | None
     ) -> tuple[Feed, torch.Tensor]:
-        feed, tokens = self._prepare(batch)
+        feed, tokens = self.prepare(batch)
         with use_tokens(tokens):
             hidden = self.language_model.hidden_states(
                 feed.embeds, batch.prompt, batch.text, rows
@@ -462,59 +457,10 @@ class VisionLanguageModel(PartRouting, BaseModel):
         Raises:
             RuntimeError: before :meth:`bind`.
         """
-        if self._tokenizer is None:
+        if self.processor is None:
             raise RuntimeError("predict needs the tokenizer: call model.bind(context).")
         if data_samples is not None and not data_samples:
             return []  # collate_flat found no usable sample
-        options = {**self.generation, **generation}
-        stops = (*self._stop_strings, *stop_strings(options))
-        marks, options["stop_strings"] = split_stops(self._tokenizer, stops)
-        options.setdefault("stop_ids", self._stop_ids(marks))
-        self._ask_heads(options, inputs.prompt)
-        feed, tokens = self._prepare(inputs)
-        with use_tokens(tokens):
-            replies = self.language_model.generate(
-                feed.embeds,
-                inputs.prompt.seq_lens,
-                position_ids=inputs.prompt.position_ids,
-                decode=self._tokenizer.decode,
-                **options,
-            )
-        if data_samples is None:
-            data_samples = [VLMDataSample() for _ in replies]
-        for sample, reply in zip(data_samples, replies, strict=True):
-            sample.pred_ids = reply.ids.tolist()
-            sample.finish = reply.finish
-            if len(reply.positions):
-                sample.pred_states = reply.states
-            self._processor.read_reply(sample, stops)
-        beams = has_beams(options)
-        for name, head in self.heads.items():
-            ids = self._head_ids[name]
-            states = states_read(self, head, ids, inputs, replies, beams=beams)
-            head.predict(states, data_samples, feed)
-        return data_samples
+        from mmvlm.models.utils.replying import reply
 
-    def _ask_heads(self, options: dict[str, Any], prompt: TokenStream) -> None:
-        """Let generation catch the states, and take the steps, that heads want."""
-        ids = {number for own in self._head_ids.values() for number in own}
-        if ids and not has_beams(options):
-            options["catch"] = sorted(ids | set(options.get("catch", ())))
-        steps = [partial(h.on_step, tokenizer=self._tokenizer)
-                 for h in self.heads.values() if h.takes_steps]  # fmt: skip
-        if own := options.get("on_step"):
-            steps.append(own)
-        ends = prompt.input_ids[prompt.cu_seqlens[1:].long() - 1].tolist()
-
-        def on_step(step: GenerationStep) -> None:
-            step.prompt_ends = ends
-            for take in steps:
-                take(step)
-
-        if steps:
-            options["on_step"] = on_step
-
-    def _stop_ids(self, marks: Sequence[int]) -> list[int] | None:
-        """Return the stop tokens: EOS and the marks of the template."""
-        end = self._tokenizer.eos_token_id
-        return list(dict.fromkeys([*([] if end is None else [end]), *marks])) or None
+        return reply(self, inputs, data_samples, {**self.generation, **generation})
