@@ -6,11 +6,8 @@ import pytest
 import torch
 
 from mmvlm.models.language_models.hf_causal_lm import HFCausalLM
-from mmvlm.models.ops.cpu_kernels import (
-    NarrowAttention,
-    NarrowNorm,
-    small_attention,
-)
+from mmvlm.models.ops.cpu_kernels import NarrowAttention, NarrowNorm
+from mmvlm.models.ops.small_attention import small_attention
 from mmvlm.models.utils.even_shapes import fill_rows, on_even_rows, round_up
 
 

@@ -6,8 +6,8 @@ from torch._subclasses import FakeTensorMode
 
 from mmvlm.models.language_models.attention import _window_mask
 from mmvlm.models.language_models.flex_attention import _block_mask
-from mmvlm.models.ops.cpu_kernels import _causal_bias
 from mmvlm.models.ops.deform_attn import _level_tensors
+from mmvlm.models.ops.small_attention import _causal_bias
 from mmvlm.models.utils.tensor_cache import cache_tensors
 
 CPU = torch.device("cpu")

@@ -17,7 +17,7 @@ import torch
 from torch.nn.functional import dropout as F_dropout
 from torch.nn.functional import scaled_dot_product_attention
 
-from mmvlm.models.ops.cpu_kernels import is_small, small_attention
+from mmvlm.models.ops.small_attention import is_small, small_attention
 from mmvlm.models.utils.tensor_cache import cache_tensors
 
 #: Names under which transformers finds the function of this module, and the one

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from mmengine.logging import print_log
 
-from mmvlm.models.ops.cpu_kernels import RaggedRows, attach_narrow
 from mmvlm.models.utils.checkpointing import checkpoint_blocks
 from mmvlm.models.utils.even_shapes import POSITIONS, few_shapes, round_up
 from mmvlm.models.utils.hf_loading import build_language_model
@@ -32,6 +31,8 @@ from .output_head import apply_head, check_head
 from .padding import RightPadding
 
 if TYPE_CHECKING:
+    from mmvlm.models.ops.cpu_kernels import RaggedRows
+
     from .generation_steps import Generation
 
 #: attention -> (padded layout?, transformers' implementation; None = its default)
@@ -135,10 +136,12 @@ class HFCausalLM(LanguageModel):
         if attention in _SEGMENTED:
             self._check_segment_support()
             self.model.config._attn_implementation = implementation
-        self._takes_ragged_rows = (
-            attention == "batched"
-            and attach_narrow(self.decoder) == self.config.num_hidden_layers
-        )
+        self._takes_ragged_rows = False
+        if attention == "batched":
+            from mmvlm.models.ops.cpu_kernels import attach_narrow
+
+            layers = attach_narrow(self.decoder)
+            self._takes_ragged_rows = layers == self.config.num_hidden_layers
         check_head(self.model)
         self.grow_tables(new_tokens, num_new_tokens)
         if quantization:
@@ -301,6 +304,8 @@ class HFCausalLM(LanguageModel):
         """Run the decoder in the layout that the attention wants."""
         one_axis = position_ids.dim() == 1
         if self._takes_ragged_rows and one_axis and few_shapes(inputs_embeds):
+            from mmvlm.models.ops.cpu_kernels import RaggedRows
+
             layout = RaggedRows.of(seq_lens)
             if layout is not None:
                 return self._forward_ragged(inputs_embeds, position_ids, layout, rows)
