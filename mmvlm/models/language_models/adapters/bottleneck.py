@@ -12,7 +12,8 @@ from mmvlm.models.language_models.base import LanguageModel
 from mmvlm.models.utils.wrapping import wrap_forward
 from mmvlm.registry import MODELS
 
-from .base import LanguageModelAdapter, attention_of, first_of, with_first
+from .base import LanguageModelAdapter
+from .layers import attention_of, first_of, with_first
 
 
 class Bottleneck(nn.Module):

@@ -14,7 +14,8 @@ from mmvlm.models.utils.token_context import TokenLayout
 from mmvlm.models.utils.wrapping import wrap_forward
 from mmvlm.registry import MODELS
 
-from .base import LanguageModelAdapter, first_of, needed_layout, with_first
+from .base import LanguageModelAdapter
+from .layers import first_of, needed_layout, with_first
 
 
 class MaskedCrossAttention(nn.Module):

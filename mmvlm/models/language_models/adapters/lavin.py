@@ -13,13 +13,8 @@ from mmvlm.models.utils.token_context import FlatTokens, TokenLayout, use_layout
 from mmvlm.models.utils.wrapping import wrap_forward
 from mmvlm.registry import MODELS
 
-from .base import (
-    LanguageModelAdapter,
-    attention_of,
-    first_of,
-    needed_layout,
-    with_first,
-)
+from .base import LanguageModelAdapter
+from .layers import attention_of, first_of, needed_layout, with_first
 
 
 class RoutedAdapter(nn.Module):

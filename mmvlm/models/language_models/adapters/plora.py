@@ -13,7 +13,8 @@ from mmvlm.models.language_models.base import LanguageModel
 from mmvlm.models.utils.wrapping import wrap_forward
 from mmvlm.registry import MODELS
 
-from .base import LanguageModelAdapter, first_of, linears_of, needed_layout
+from .base import LanguageModelAdapter
+from .layers import first_of, linears_of, needed_layout
 
 
 class PartialLoRA(nn.Module):

@@ -15,8 +15,8 @@ from mmvlm.models.utils.token_context import TokenLayout
 from mmvlm.models.utils.wrapping import wrap_forward
 from mmvlm.registry import MODELS
 
-from .base import (
-    LanguageModelAdapter,
+from .base import LanguageModelAdapter
+from .layers import (
     attention_of,
     first_of,
     is_linear,
