@@ -266,7 +266,7 @@ def token_budget(cfg: Any, model: Any) -> tuple[int | None, str | None]:
     """
     from mmvlm.models.utils.own_grids import grid_options
     from mmvlm.structures.dual_perspective import DualPerspective
-    from mmvlm.structures.slices import grids_of
+    from mmvlm.structures.vision import grids_of
 
     spec = getattr(model, "vision_spec", None)
     count = getattr(model, "token_count", None)

@@ -17,7 +17,7 @@ from mmvlm.registry import (
     TRANSFORMS,
 )
 from mmvlm.structures import Conversation, TokenCount, ViewLayout, VisionEncoderSpec
-from mmvlm.structures.regions import RegionNeeds
+from mmvlm.structures.region_needs import RegionNeeds
 from mmvlm.text.vocabulary import add_new_tokens, check_vocabulary
 
 from .transforms.compose import Compose

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -80,22 +79,6 @@ def packed_grid(size: Size, patch: int, most: int) -> Size:
     if rows * cols > most:
         rows, cols = (rows, most // rows) if rows < cols else (most // cols, cols)
     return rows, cols
-
-
-def grids_of(layouts: Sequence[ViewLayout], patch: int) -> list[Size]:
-    """Return the patch grid of every view; none when all views fill theirs.
-
-    Args:
-        layouts (Sequence[ViewLayout]): one per picture.
-        patch (int): pixels per patch side.
-    """
-    if not any(layout.grids for layout in layouts):
-        return []
-    grids: list[Size] = []
-    for layout in layouts:
-        whole = tuple(side // patch for side in layout.view_size)
-        grids += layout.grids or (whole,) * layout.num_views
-    return grids
 
 
 def unpacked(view: np.ndarray, layout: ViewLayout, number: int) -> np.ndarray:

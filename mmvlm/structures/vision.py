@@ -269,3 +269,19 @@ class VisionFeatures:
         one = self.map(lambda tensor: tensor[views])
         grids = self.grids[views] if self.grids else ()
         return replace(one, layouts=(self.layouts[number],), grids=grids)
+
+
+def grids_of(layouts: Sequence[ViewLayout], patch: int) -> list[tuple[int, int]]:
+    """Return the patch grid of every view; none when all views fill theirs.
+
+    Args:
+        layouts (Sequence[ViewLayout]): one per picture.
+        patch (int): pixels per patch side.
+    """
+    if not any(layout.grids for layout in layouts):
+        return []
+    grids: list[tuple[int, int]] = []
+    for layout in layouts:
+        whole = tuple(side // patch for side in layout.view_size)
+        grids += layout.grids or (whole,) * layout.num_views
+    return grids

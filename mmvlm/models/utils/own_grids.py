@@ -8,7 +8,7 @@ from typing import Any
 from mmvlm.models.connectors.base import Connector
 from mmvlm.models.vision_encoders.base import VisionEncoder
 from mmvlm.structures import ViewLayout
-from mmvlm.structures.slices import grids_of
+from mmvlm.structures.vision import grids_of
 
 
 def grid_options(

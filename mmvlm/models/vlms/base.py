@@ -40,7 +40,7 @@ from mmvlm.structures import (
     VLMBatch,
     VLMDataSample,
 )
-from mmvlm.structures.regions import RegionNeeds
+from mmvlm.structures.region_needs import RegionNeeds
 
 #: Term of the token loss among the counts and denominators of a batch.
 TEXT_TERM = "text"

@@ -15,13 +15,8 @@ from mmvlm.models.vision_encoders.any_aspect import AnyAspectVisionEncoder
 from mmvlm.models.vision_encoders.hf_vision import HFVisionEncoder
 from mmvlm.registry import MODELS
 from mmvlm.structures import VisionFeatures
-from mmvlm.structures.slices import (
-    grids_of,
-    overview_size,
-    slice_grid,
-    slice_size,
-    unpacked,
-)
+from mmvlm.structures.slices import overview_size, slice_grid, slice_size, unpacked
+from mmvlm.structures.vision import grids_of
 
 PATCH, SIDE = 8, 32
 #: Height and width of pictures: small, wide, tall, square, cut into uneven slices.
