@@ -283,7 +283,7 @@ class _Source:
     @classmethod
     def without_weights(cls, cfg: Config) -> _Source:
         """Return what prompts need, built without memory for a weight."""
-        from mmvlm.config.dry_run import build_on_meta
+        from mmvlm.config.meta_model import build_on_meta
 
         processor = VLMProcessor.from_config(
             cfg, build_on_meta(cfg.model.to_dict()).eval()

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import os
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mmvlm.datasets.processor import VLMProcessor, pipelines, views_in
-
 from .memory import ActivationSize, PartSize, estimate
+from .meta_model import (
+    build_on_meta,
+    length_limits,
+    sample_layout,
+    sample_tokens,
+    training_steps,
+    without_quantization,
+)
 from .names import parse_name
 from .parts import part_configs
 from .sources import weight_sources
 
 _DTYPE_BYTES = {"bfloat16": 2, "float16": 2, "float32": 4, None: 4}
-#: Height and width in pixels of the picture that the token budget is told for.
-_SAMPLE_PICTURE = (480, 640)
 
 
 @dataclass
@@ -100,7 +102,7 @@ def dry_run(cfg: Any, gpus: int | None = None) -> DryRun:
     Raises:
         ValueError: if a part cannot be built without its weights.
     """
-    bits = _without_quantization(cfg["model"])[1]
+    bits = without_quantization(cfg["model"])[1]
     model = build_on_meta(cfg["model"])
     name = parse_name(cfg.filename or "", strict=False)
     gpus = gpus or (name.gpus if name else 1)
@@ -121,53 +123,6 @@ def dry_run(cfg: Any, gpus: int | None = None) -> DryRun:
     )
 
 
-def build_on_meta(model: dict) -> Any:
-    """Build a model without memory for its weights.
-
-    Args:
-        model (dict): ``model`` of a config.
-    """
-    import torch
-
-    from mmvlm.registry import MODELS
-
-    offline = _offline(_without_quantization(model)[0])
-    with torch.device("meta"):
-        return MODELS.build(offline)
-
-
-def without_options(model: dict, *names: str) -> dict:
-    """Return a model's config whose parts lack some optional keywords.
-
-    Args:
-        model (dict): ``model`` of a config.
-        *names (str): keywords that say nothing of the architecture.
-    """
-    result = {key: value for key, value in model.items() if key not in names}
-    for key, part in result.items():
-        if isinstance(part, dict) and "type" in part:
-            result[key] = without_options(part, *names)
-    return result
-
-
-def is_offline(model: Any) -> bool:
-    """Whether a model's config tells its whole architecture."""
-    if isinstance(model, dict):
-        if "type" in model and not isinstance(model["type"], str):
-            return False  # a lazy config may hold functions that load weights
-        path = model.get("name_or_path")
-        if path and not model.get("config"):
-            config = os.path.join(os.path.expanduser(path), "config.json")
-            if not os.path.isfile(config):
-                return False
-        if any(model.get(key) for key in ("pretrained", "checkpoint", "init_cfg")):
-            return False
-        return all(is_offline(value) for value in model.values())
-    if isinstance(model, (list, tuple)):
-        return all(is_offline(value) for value in model)
-    return True
-
-
 def _strategy(cfg: Any, gpus: int) -> str:
     """Return the row of the memory table that the config asks for."""
     strategy = cfg.get("strategy") or {}
@@ -183,32 +138,6 @@ def _strategy(cfg: Any, gpus: int) -> str:
 
 def _part(model: Any, name: str) -> Any:
     return dict(getattr(model, "parts", {})).get(name)
-
-
-def _without_quantization(model: dict) -> tuple[dict, dict[str, int]]:
-    """Return the config without ``quantization``, and the bits by part.
-
-    Quantised layers hold packed weights, whose number says nothing of the
-    architecture; and the package that makes them may not be installed.
-    """
-    result, bits = dict(model), {}
-    for name, part in model.items():
-        if isinstance(part, dict) and part.get("quantization"):
-            bits[name] = part["quantization"].get("bits", 4)
-            result[name] = {k: v for k, v in part.items() if k != "quantization"}
-    return result, bits
-
-
-def _offline(model: dict) -> dict:
-    """Drop paths to weights wherever the architecture is written beside them."""
-    result = dict(model)
-    for name, part in model.items():
-        if not isinstance(part, dict):
-            continue
-        if part.get("config") and part.get("name_or_path"):
-            part = {k: v for k, v in part.items() if k != "name_or_path"}
-        result[name] = _offline(part) if "type" in part else part
-    return result
 
 
 def _part_rows(model: Any, cfg: Any) -> list[PartRow]:
@@ -286,68 +215,6 @@ def token_budget(cfg: Any, model: Any) -> tuple[int | None, str | None]:
         f"{views}{width}x{height} -> {cols}x{rows} grid -> "
         f"{patches} tokens{times} -> {tokens} tokens"
     )
-
-
-def length_limits(cfg: Any, *loaders: str) -> Iterator[tuple[str, dict, list]]:
-    """Yield path, step and pipeline of every ``max_length``.
-
-    Args:
-        cfg (mmengine.Config): the config.
-        *loaders (str): see :func:`pipelines`.
-    """
-    for path, steps in pipelines(cfg, *loaders):
-        for number, step in enumerate(steps):
-            if isinstance(step, dict) and step.get("max_length"):
-                place = path if path == "processor" else f"{path}.{number}"
-                yield f"{place}.max_length", step, steps
-
-
-def training_length(cfg: Any) -> int | None:
-    """Return the most tokens of a training sample, of several sets the first's."""
-    found = length_limits(cfg, "train_dataloader")
-    return next((step["max_length"] for _, step, _ in found), None)
-
-
-def training_steps(cfg: Any) -> list:
-    """Return the steps of all training pipelines, one behind the other."""
-    return [step for _, steps in pipelines(cfg, "train_dataloader") for step in steps]
-
-
-def sample_tokens(
-    cfg: Any, model: Any, *loaders: str
-) -> Iterator[tuple[str, int, int]]:
-    """Yield path, tokens of a picture and limit for every ``max_length``."""
-    spec = getattr(model, "vision_spec", None)
-    count = getattr(model, "token_count", None)
-    if spec is None or count is None:
-        return
-    for where, step, steps in length_limits(cfg, *loaders):
-        tokens, limit = count(sample_layout(steps, model)), step["max_length"]
-        if not step.get("count_pictures", True):
-            limit += tokens - 1
-        yield where, tokens, limit
-
-
-def sample_layout(steps: Sequence[Any], model: Any) -> Any:
-    """Return the layout that the first view transform of a pipeline gives.
-
-    Args:
-        steps (Sequence[dict]): of the pipeline.
-        model (VisionLanguageModel): with a vision encoder.
-    """
-    import numpy as np
-
-    from mmvlm.registry import TRANSFORMS
-    from mmvlm.structures import ViewLayout
-
-    spec, views = model.vision_spec, getattr(model, "asked_views", None)
-    for step in views_in(steps):
-        transform = TRANSFORMS.build(dict(step))
-        transform.bind(VLMProcessor(spec=spec, asked_views=views))
-        picture = np.zeros((*_SAMPLE_PICTURE, 3), dtype=np.uint8)
-        item = dict(images=[picture], rng=np.random.default_rng(0))
-        return transform(item)["layouts"][0]
-    return views or ViewLayout(_SAMPLE_PICTURE, (spec.image_size, spec.image_size))
 
 
 def _max_length(cfg: Any, model: Any) -> int:

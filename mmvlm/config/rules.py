@@ -319,7 +319,7 @@ def check_build(doctor: Findings) -> None:
     """
     from mmvlm.structures import LayoutError
 
-    from .dry_run import build_on_meta, is_offline, sample_tokens
+    from .meta_model import build_on_meta, is_offline, sample_tokens
 
     model_cfg = doctor.cfg.get("model")
     if not isinstance(model_cfg, dict) or not is_offline(model_cfg):
@@ -373,7 +373,7 @@ def _check_precision(doctor: Findings, model: Any) -> None:
 
 def check_positions(doctor: Findings) -> None:
     """Warn of samples that may be longer than the language model's positions."""
-    from .dry_run import length_limits
+    from .meta_model import length_limits
 
     guard = getattr(getattr(doctor.model, "language_model", None), "position_guard", 0)
     if not guard or guard.limit is None:

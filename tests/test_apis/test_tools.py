@@ -263,7 +263,7 @@ def test_options_for_merged_weights_fit_every_lora_config(path):
     from converting import without_lora
 
     from mmvlm.config import load_config
-    from mmvlm.config.dry_run import build_on_meta
+    from mmvlm.config.meta_model import build_on_meta
 
     model = load_config(path).model.to_dict()
     parts = [n for n, p in model.items() if isinstance(p, dict) and "lora" in str(p)]

@@ -8,7 +8,8 @@ import torch
 from mmvlm.config import load_config
 from mmvlm.config.check import check_config
 from mmvlm.config.components import list_components
-from mmvlm.config.dry_run import build_on_meta, dry_run
+from mmvlm.config.dry_run import dry_run
+from mmvlm.config.meta_model import build_on_meta
 from mmvlm.config.problems import ConfigError
 from mmvlm.engine.optimizers.part_constructor import PartOptimWrapperConstructor
 from mmvlm.registry import PARAM_SCHEDULERS

@@ -116,7 +116,7 @@ def test_a_stage_starts_from_the_one_before(path):
 
 def test_trained_blocks_are_the_official_ones():
     (path,) = [p for p in FILES if "s2" in p.stem and p.stem.endswith(STAGES[1])]
-    from mmvlm.config.dry_run import build_on_meta
+    from mmvlm.config.meta_model import build_on_meta
 
     model = build_on_meta(load_config(path, check=False).model)
 

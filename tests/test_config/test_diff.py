@@ -1,5 +1,4 @@
-from mmvlm.config import diff_configs
-from mmvlm.config.diff import ABSENT
+from mmvlm.config.diff import ABSENT, diff_configs
 
 
 def test_diff_tells_changed_added_and_removed_keys():

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from mmvlm.config import load_config
-from mmvlm.config.dry_run import build_on_meta, dry_run, is_offline, render
+from mmvlm.config.dry_run import dry_run, render
 from mmvlm.config.memory import GIB, ActivationSize, PartSize, estimate
+from mmvlm.config.meta_model import build_on_meta, is_offline
 
 ROOT = Path(__file__).resolve().parents[2]
 STAGE_1 = "llava-clip-l14-336_mlp2x_vicuna-v15-13b_8xb32-1e-pt_llava-558k"

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from mmvlm.config import load_config
-from mmvlm.config.dry_run import build_on_meta, dry_run
+from mmvlm.config.dry_run import dry_run
+from mmvlm.config.meta_model import build_on_meta
 from mmvlm.engine.optimizers.part_constructor import PartOptimWrapperConstructor
 
 ROOT = Path(__file__).resolve().parents[2]

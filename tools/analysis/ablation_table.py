@@ -14,7 +14,7 @@ from typing import Any
 from ablation_runs import Ablation, Run
 from flops import count_flops
 
-from mmvlm.config import diff_configs
+from mmvlm.config.diff import diff_configs
 from mmvlm.engine.hooks.progress_hook import read_scalars
 
 #: Differences of these say nothing about the model.

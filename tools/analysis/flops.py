@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from mmvlm.config.dry_run import (
+from mmvlm.config.meta_model import (
     build_on_meta,
     sample_layout,
     training_steps,

@@ -107,7 +107,7 @@ def build_dataset(cfg: Any) -> Any:
 
 def _processor(cfg: Any, notes: list[str]) -> VLMProcessor | None:
     """Return the config's processor; None, with a note, when it cannot be built."""
-    from mmvlm.config.dry_run import build_on_meta
+    from mmvlm.config.meta_model import build_on_meta
 
     try:
         processor = VLMProcessor.from_config(cfg, build_on_meta(cfg["model"]))

@@ -16,7 +16,8 @@ if __name__ == "__main__":
 
 from mmengine.config import DictAction
 
-from mmvlm.config import ConfigTrace, diff_configs, load_config
+from mmvlm.config import ConfigTrace, load_config
+from mmvlm.config.diff import diff_configs
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:

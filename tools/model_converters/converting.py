@@ -255,7 +255,7 @@ def to_llava(
         ValueError: when the official code has no place for something.
 
     """
-    from mmvlm.config.dry_run import training_length
+    from mmvlm.config.meta_model import training_length
     from mmvlm.export.llava_config import official_config
     from mmvlm.export.to_llava import export_folder
 

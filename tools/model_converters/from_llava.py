@@ -45,7 +45,7 @@ def parse_args(argv=None):
 def main(argv=None):
     args = parse_args(argv)
     from mmvlm.config import load_config
-    from mmvlm.config.dry_run import training_length
+    from mmvlm.config.meta_model import training_length
     from mmvlm.datasets.processor import steps_of, view_of
     from mmvlm.export.from_llava import import_llava
     from mmvlm.export.llava_config import config_from_llava, config_text
