@@ -230,7 +230,7 @@ def main(argv=None):
 
     from mmvlm.apis.loading import without_pretrained
     from mmvlm.config import load_config
-    from mmvlm.config.work_dir import split_model
+    from mmvlm.config.own_files import split_model
     from mmvlm.engine.runner import build_runner
     from mmvlm.engine.runner.checkpoint import load_file, plain, write_atomic
     from mmvlm.utils.files import check_writable

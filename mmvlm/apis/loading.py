@@ -68,7 +68,7 @@ def load_model(
         FileNotFoundError: no such config or checkpoint.
         ValueError: a checkpoint that does not fit, or holds nothing for the model.
     """
-    from mmvlm.config.work_dir import split_model
+    from mmvlm.config.own_files import split_model
     from mmvlm.engine.runner.checkpoint import load_file, load_parts
     from mmvlm.engine.runner.setup import load_initial_weights
     from mmvlm.registry import MODELS

@@ -16,7 +16,7 @@ from .old_keys import rename_old_keys
 from .origin import ConfigTrace, shown_path
 from .positions import DATALOADERS, FIELDS, PLAIN_FIELDS
 from .problems import ConfigError, nearest
-from .work_dir import is_work_dir, use_own_files
+from .work_dir import is_work_dir
 
 
 def load_config(
@@ -33,7 +33,7 @@ def load_config(
     Args:
         path (str | os.PathLike): a config file, the name of a shipped one (with or
             without folder and ``.py``), or a work dir, whose own files are used
-            (see :func:`mmvlm.config.work_dir.use_own_files`).
+            (see :func:`mmvlm.config.own_files.use_own_files`).
         cfg_options (dict | None): dotted path to value. A path must exist, or
             start with ``+`` to add a key.
         tiny (bool): swap encoder, language model, tokenizer and data for tiny
@@ -58,6 +58,8 @@ def load_config(
     _refuse_mixed(trace)
     cfg = _read(path, trace)
     if folder is not None:
+        from .own_files import use_own_files
+
         use_own_files(cfg, folder)
     problems = _apply_options(cfg, trace, cfg_options or {})
     for line in rename_old_keys(cfg._cfg_dict):

@@ -1,4 +1,4 @@
-"""A work dir as a model: what lies beside its weights, and the config made of it."""
+"""What lies in a work dir beside its weights, and which of them is the newest."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ CONFIG, TOKENIZER, MODEL = "config.py", "tokenizer", "model.json"
 #: Where a config names the run's own tokenizer.
 _OWN = ("tokenizer", "processor.tokenizer")
 #: Keywords that name files or folders, relative to where a run was started,
-_PATHS = frozenset(
+PATHS = frozenset(
     "name_or_path pretrained checkpoint checkpoint_path load_from path folder "
     "data_root".split()
 )
 #: below the ``data_root`` of the same data set if it has one,
-_DATA_PATHS = frozenset(
+DATA_PATHS = frozenset(
     "ann_file image_prefix label_prefix image_map explanatory_file split_file "
     "answer_file context_file ocr_file".split()
 )
 #: beside its annotations, and what is written.
-PATH_KEYS = _PATHS | _DATA_PATHS | {"instances_file", "image_data", "also"}
+PATH_KEYS = PATHS | DATA_PATHS | {"instances_file", "image_data", "also"}
 PATH_KEYS |= {"file", "cache_dir"}
 #: Text with what tokenizers treat differently: spaces, digits, marks, other scripts.
 _PROBE = "<s>  A cat's 12\n\tUSER: \u00e9 \u732b</s> <image> {}"
@@ -47,11 +47,11 @@ def write_model_files(
         cfg (mmengine.Config): the same as an object.
         tokenizer (Any): as the run uses it; None writes none.
     """
-    folder, components = Path(folder), list(_components(cfg._cfg_dict))
+    folder, parts = Path(folder), list(components(cfg._cfg_dict))
     write_atomic(folder / CONFIG, text)
     configs = {
         where: config
-        for where, part in components
+        for where, part in parts
         if where.startswith("model.")
         and part.get("name_or_path")
         and not part.get("config")
@@ -60,21 +60,21 @@ def write_model_files(
     facts = dict(
         folder=os.getcwd(),
         configs=configs,
-        tokenizers=_write_tokenizers(folder, components, tokenizer),
+        tokenizers=_write_tokenizers(folder, parts, tokenizer),
     )
     write_atomic(folder / MODEL, json.dumps(facts, indent=2, default=str))
 
 
-def _write_tokenizers(folder: Path, components: list, tokenizer: Any) -> dict[str, str]:
+def _write_tokenizers(folder: Path, parts: list, tokenizer: Any) -> dict[str, str]:
     """Save the run's tokenizer and those of other components, by place."""
     from mmvlm.registry import TOKENIZERS
 
     written, names = {}, {}
-    own = next((w for w, _ in components if w in _OWN), "tokenizer")
-    trust = dict(components).get(own, {}).get("trust_remote_code", False)
+    own = next((w for w, _ in parts if w in _OWN), "tokenizer")
+    trust = dict(parts).get(own, {}).get("trust_remote_code", False)
     if tokenizer is not None and _write_tokenizer(folder / TOKENIZER, tokenizer, trust):
         written[own] = TOKENIZER
-    for where, part in components:
+    for where, part in parts:
         if where in _OWN or part["type"] != "HFTokenizer":
             continue
         same = json.dumps(part, sort_keys=True, default=str)
@@ -140,98 +140,24 @@ def _difference(folder: Path, tokenizer: Any, trust: bool) -> str:
     return "" if same else "is another tokenizer"
 
 
-def _components(value: Any, where: str = "") -> Iterator[tuple[str, dict]]:
+def components(value: Any, where: str = "") -> Iterator[tuple[str, dict]]:
     """Yield the components of a config with their dotted places."""
     if isinstance(value, dict):
         if "type" in value:
             yield where, value
         for key in list(value):
-            yield from _components(value[key], f"{where}.{key}" if where else str(key))
+            yield from components(value[key], f"{where}.{key}" if where else str(key))
     elif isinstance(value, list | tuple):
         for number, item in enumerate(value):
-            yield from _components(item, f"{where}.{number}")
+            yield from components(item, f"{where}.{number}")
 
 
-# Reading -----------------------------------------------------------------------
+# Finding -----------------------------------------------------------------------
 
 
 def is_work_dir(path: Any) -> bool:
     """Whether a path is the folder of a run, with its config."""
     return isinstance(path, str | os.PathLike) and (Path(path) / CONFIG).is_file()
-
-
-def split_model(config: Any, checkpoint: Any = None) -> tuple[Any, Any]:
-    """Return config and checkpoint of a model that may be named by one path.
-
-    A work dir is both. A checkpoint inside a work dir brings that one's config.
-
-    Args:
-        config (Any): a config, a work dir, or a checkpoint in one.
-        checkpoint (Any): a file or work dir, None when ``config`` says it all.
-    """
-    if checkpoint is not None:
-        return config, checkpoint
-    if is_work_dir(config):
-        return config, config
-    if isinstance(config, str | os.PathLike) and os.path.isfile(config):
-        beside = Path(config).parent
-        if Path(config).suffix == ".pth" and is_work_dir(beside):
-            return beside, config
-    return config, None
-
-
-def use_own_files(cfg: Any, folder: str | os.PathLike) -> None:
-    """Let a work dir's config read what lies beside it, from anywhere.
-
-    The tokenizer is the saved one; a part without ``config`` gets that of its
-    weights; relative paths are those of the folder that the run was started in,
-    where they are still there.
-
-    Args:
-        cfg (mmengine.Config): read from ``folder``; changed in place.
-        folder (str | PathLike): the work dir.
-    """
-    folder = Path(folder).absolute()
-    cfg.work_dir = str(folder)
-    facts = {}
-    if (folder / MODEL).is_file():
-        facts = json.loads((folder / MODEL).read_text(encoding="utf-8"))
-    _settle_paths(cfg._cfg_dict, facts.get("folder"))
-    configs, tokenizers = facts.get("configs", {}), facts.get("tokenizers", {})
-    for where, part in _components(cfg._cfg_dict):
-        if where in configs and not part.get("config"):
-            part["config"] = configs[where]
-        if where in tokenizers:
-            kept = dict(part) if part["type"] == "HFTokenizer" else {}
-            kept.update(
-                type="HFTokenizer", name_or_path=str(folder / tokenizers[where])
-            )
-            kept.pop("revision", None)
-            part.clear()
-            part.update(kept)
-
-
-def _settle_paths(value: Any, origin: str | None) -> None:
-    """Make relative paths absolute that lead somewhere from ``origin``."""
-    items = value.items() if isinstance(value, dict) else enumerate(value)
-    rooted = isinstance(value, dict) and value.get("data_root")
-    own = _PATHS if rooted else _PATHS | _DATA_PATHS
-    for key, item in list(items):
-        if isinstance(item, dict | list):
-            _settle_paths(item, origin)
-        elif origin and key in own and isinstance(item, str) and item:
-            path = os.path.join(origin, os.path.expanduser(item))
-            if os.path.exists(path):
-                value[key] = path
-
-
-__all__ = [
-    "PATH_KEYS",
-    "is_work_dir",
-    "split_model",
-    "use_own_files",
-    "write_model_files",
-]
 
 
 def find_last(folder: str | os.PathLike) -> str | None:

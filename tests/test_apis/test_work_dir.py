@@ -178,7 +178,8 @@ def test_a_work_dir_is_resumed_and_not_overwritten(run, tmp_path):
 def test_relative_paths_are_those_of_the_start(tmp_path):
     from mmengine.config import Config
 
-    from mmvlm.config.work_dir import MODEL, use_own_files
+    from mmvlm.config.own_files import use_own_files
+    from mmvlm.config.work_dir import MODEL
 
     for name in ("data", "a.json", "pictures"):
         (tmp_path / name).mkdir()

@@ -5,14 +5,10 @@ import pickle
 import pytest
 from torch.utils.data import DataLoader
 
-from mmvlm.datasets.bad_samples import (
-    BadRecord,
-    BadSampleCounter,
-    DataError,
-    QuarantineFile,
-)
+from mmvlm.datasets.bad_samples import BadRecord, BadSampleCounter, DataError
 from mmvlm.datasets.collate import collate_flat
 from mmvlm.datasets.mixture import MixtureDataset
+from mmvlm.datasets.quarantine import QuarantineFile
 from mmvlm.datasets.readers.llava import LLaVADataset
 
 

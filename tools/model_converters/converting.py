@@ -14,7 +14,7 @@ from mmengine.logging import print_log
 
 from mmvlm.apis.inferencer import VLMInferencer
 from mmvlm.apis.loading import LoadedModel, load_model
-from mmvlm.config.work_dir import split_model
+from mmvlm.config.own_files import split_model
 from mmvlm.export.chat_jinja import as_text
 from mmvlm.export.hf import check_exportable, export_hf
 from mmvlm.export.hf_files import several_tokens

@@ -68,7 +68,7 @@ class ProvenanceHook(Hook):
 
     ``config.py`` is the config after inheritance and command line; with ``tokenizer``
     and ``model.json`` it makes the work dir a model that works anywhere, see
-    :func:`mmvlm.config.work_dir.use_own_files`. ``run.json`` holds
+    :func:`mmvlm.config.own_files.use_own_files`. ``run.json`` holds
     the command, versions, devices and git commit, one entry per start of the run;
     ``changes.diff`` holds uncommitted changes of the code, if there are any.
     """
