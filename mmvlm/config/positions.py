@@ -160,7 +160,7 @@ KEYWORDS_OF: dict[str, tuple[str, ...]] = {
         "mmvlm.datasets.transforms.conversation.EncodeConversation",
     ),
     "generation": (
-        "mmvlm.models.language_models.generation.generate_from_embeds",
+        "mmvlm.models.language_models.base.GenerationOptions",
         "transformers.GenerationConfig",
     ),
 }

@@ -16,8 +16,8 @@ from torch.utils.data import Dataset
 from mmvlm.structures import AnnotatedImage, Conversation
 
 from .bad_samples import BadRecord, BadSamplePolicy
+from .index.fingerprint import reader_options
 from .index.records import MEDIA, PICTURE, PICTURES, TURNS, RecordFacts, collect_facts
-from .index.token_lengths import TokenLengths
 from .sample_rng import SampleGenerator
 from .transforms.compose import Compose
 
@@ -112,7 +112,8 @@ class ConversationDataset(Dataset, ABC):
             self._donors = deal_inputs(self, self._safe_image_keys)
             self._media_donors = deal_inputs(self, self._media_pairs)
         self.pipeline = Compose(pipeline)
-        self._token_lengths = TokenLengths(self)
+        self._options = reader_options(self)
+        self._context = self._token_lengths = None
         del self._init_arguments
 
     # What a format defines ------------------------------------------------
@@ -316,6 +317,10 @@ class ConversationDataset(Dataset, ABC):
             np.ndarray: (len(self),) int32, at least 1: a sample that will be left out
             when it is fetched counts 1.
         """
+        if self._token_lengths is None:
+            from .index.token_lengths import TokenLengths
+
+            self._token_lengths = TokenLengths(self, self._options, self._context)
         return self._token_lengths.at(epoch, repeat)
 
     @property
@@ -330,7 +335,8 @@ class ConversationDataset(Dataset, ABC):
     def bind(self, context: Any) -> None:
         """Hand what the pipeline must know of the model to the transforms."""
         self.pipeline.bind(context)
-        self._token_lengths.bind(context)
+        # Lengths of another tokenizer or model are forgotten.
+        self._context, self._token_lengths = context, None
 
     def __len__(self) -> int:
         return len(self._rows)

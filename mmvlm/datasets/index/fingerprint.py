@@ -15,6 +15,7 @@ from types import FunctionType
 from typing import Any
 
 import numpy as np
+from torch.utils.data import Dataset
 
 from .arrays import digest_of
 
@@ -184,3 +185,19 @@ def _digest_tokenizer(tokenizer: Any) -> str:
             facts["model"] = hashlib.sha256(proto).hexdigest()
         facts["merges"] = str(sorted(getattr(tokenizer, "bpe_ranks", {}).items()))
     return digest_of(facts)
+
+
+#: Arguments that change which samples there are, or none of them.
+_ELSEWHERE = ("name", "bad_samples", "indices", "filter_cfg", "pipeline")
+
+
+def reader_options(dataset: Dataset) -> str | None:
+    """Return a hash of a reader's arguments and transforms as they are built."""
+    arguments, keywords = dataset._init_arguments
+    kept = {key: value for key, value in keywords.items() if key not in _ELSEWHERE}
+    # A task stands in the arguments as a config; built, its code counts as well.
+    parts = [dataset.pipeline.transforms, getattr(dataset, "task", None)]
+    try:
+        return digest_of(fingerprint([type(dataset), arguments, kept, parts]))
+    except NoFingerprint:
+        return None

@@ -20,8 +20,6 @@ _VERSION = 1
 _BATCH = 256
 #: Fewer samples are counted anew every time: that takes a moment.
 SMALL_SET = 4096
-#: Arguments that change which samples there are, or none of them.
-_ELSEWHERE = ("name", "bad_samples", "indices", "filter_cfg", "pipeline")
 
 
 class WatchedRandom:
@@ -70,18 +68,14 @@ class TokenLengths:
     taken to stay as they are.
 
     Args:
-        dataset (ConversationDataset): bound to a tokenizer.
+        dataset (ConversationDataset): whose pipeline is bound.
+        options (str | None): see :func:`reader_options`.
+        context (Any): what the pipeline is bound to.
     """
 
-    def __init__(self, dataset: Dataset) -> None:
-        self.dataset = dataset
-        self.options = reader_options(dataset)
-        self._context: Any = None
+    def __init__(self, dataset: Dataset, options: str | None, context: Any) -> None:
+        self.dataset, self.options, self._context = dataset, options, context
         self._known: dict[tuple[int, int] | None, Arrays] = {}
-
-    def bind(self, context: Any) -> None:
-        """Forget what was counted with another tokenizer or model."""
-        self._context, self._known = context, {}
 
     def __getstate__(self) -> dict:
         return {**self.__dict__, "_known": {}}
@@ -218,15 +212,3 @@ def _tried(function: Any, *values: Any) -> Any:
         if isinstance(error, DATA_ERRORS) or hasattr(error, "counted_as"):
             return None
         raise
-
-
-def reader_options(dataset: Dataset) -> str | None:
-    """Return a hash of a reader's arguments and transforms as they are built."""
-    arguments, keywords = dataset._init_arguments
-    kept = {key: value for key, value in keywords.items() if key not in _ELSEWHERE}
-    # A task stands in the arguments as a config; built, its code counts as well.
-    parts = [dataset.pipeline.transforms, getattr(dataset, "task", None)]
-    try:
-        return digest_of(fingerprint([type(dataset), arguments, kept, parts]))
-    except NoFingerprint:
-        return None

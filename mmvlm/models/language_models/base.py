@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,6 +15,24 @@ if TYPE_CHECKING:
 
     from .generation_steps import Generation
     from .new_tokens import NewTokens
+
+
+@dataclass
+class GenerationOptions:
+    """What ``generation`` of a config says besides transformers' ``GenerationConfig``.
+
+    Args:
+        stop_ids (Sequence[int] | None): tokens that end a reply; None takes the
+            template's and the tokenizer's.
+        stop_strings (Sequence[str]): texts that end a reply, on top of the template's.
+        share_prefix (bool): run what several prompts begin with once.
+        catch (Sequence[int]): tokens whose states are returned.
+    """
+
+    stop_ids: Sequence[int] | None = None
+    stop_strings: Sequence[str] = ()
+    share_prefix: bool = False
+    catch: Sequence[int] = ()
 
 
 class LanguageModel(BaseModule):

@@ -6,16 +6,6 @@ import functools
 from typing import Any, ClassVar
 
 
-def needs_head(config: Any) -> bool:
-    """Whether a config is of a text decoder (Qwen2-VL's) but of no causal LM."""
-    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_MAPPING
-
-    kind = type(getattr(config, "text_config", config))
-    return type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING and (
-        kind not in MODEL_FOR_CAUSAL_LM_MAPPING and kind in MODEL_MAPPING
-    )
-
-
 def text_config(config: Any) -> Any:
     """Return the text half of the config of a vision-language model."""
     own = getattr(config, "text_config", config)

@@ -13,8 +13,6 @@ import torch
 
 from mmvlm.utils.files import pretrained_source
 
-from .headed_decoder import headed_class, needs_head, text_config
-
 # What must agree between a given config and the one found beside the weights.
 _WIDTH_FIELDS = (
     "model_type hidden_size intermediate_size num_hidden_layers num_attention_heads "
@@ -169,8 +167,10 @@ def build_language_model(
         name_or_path, config, "language_model", trust_remote_code
     )
     extra: dict[str, Any] = {}
-    headed = needs_head(resolved) and auto_class == "AutoModelForCausalLM"
+    headed = _needs_head(resolved) and auto_class == "AutoModelForCausalLM"
     if headed:
+        from .headed_decoder import headed_class, text_config
+
         resolved = text_config(resolved)
         auto, extra["config"] = headed_class(type(resolved)), resolved
     if attention is not None:
@@ -193,6 +193,16 @@ def build_language_model(
     else:
         model = auto.from_config(resolved, trust_remote_code=trust_remote_code, **extra)
     return model.to(as_dtype(torch_dtype) or torch.float32)
+
+
+def _needs_head(config: Any) -> bool:
+    """Whether a config is of a text decoder (Qwen2-VL's) but of no causal LM."""
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_MAPPING
+
+    kind = type(getattr(config, "text_config", config))
+    return type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING and (
+        kind not in MODEL_FOR_CAUSAL_LM_MAPPING and kind in MODEL_MAPPING
+    )
 
 
 def missing_weights(where: str, path: str | None, keys: Iterable[str]) -> ValueError:
