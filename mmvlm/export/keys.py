@@ -10,11 +10,14 @@ stands before the linear layers, ``connector.image_newline``,
 from __future__ import annotations
 
 import difflib
+import functools
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
+
+from mmvlm.registry import MODELS
 
 PARTS = ("vision_encoder", "connector", "language_model")
 #: Values that a model computes from its config; older files hold them.
@@ -38,26 +41,48 @@ class Layout:
         prefixes (dict[str, str]): prefix in the file -> canonical prefix.
         marks (tuple[str, ...]): prefixes of which a file of this layout holds
             at least one, and a file of another layout none.
+        needed (tuple[str, ...]): canonical names that every such file has.
+        parts (str): attribute by which registered classes without marks of their
+            own add prefixes.
     """
 
     name: str
     prefixes: Mapping[str, str]
     marks: tuple[str, ...] = ()
+    needed: tuple[str, ...] = ()
+    parts: str = ""
+
+    @functools.cached_property
+    def table(self) -> dict[str, str]:
+        """The prefixes, those of parts first."""
+        kinds = MODELS.module_dict.values() if self.parts else ()
+        added = [
+            getattr(kind, self.parts, {})
+            for kind in kinds
+            if not hasattr(kind, "official_marks")
+        ]
+        own = {k: v for table in added for k, v in table.items()}
+        return {**own, **self.prefixes}
 
     def canonical(self, key: str) -> str | None:
         """Return the canonical name of ``key``, None when no prefix fits."""
-        fitting = [prefix for prefix in self.prefixes if key.startswith(prefix)]
+        fitting = [prefix for prefix in self.table if key.startswith(prefix)]
         if not fitting:
             return None
         prefix = max(fitting, key=len)
-        return self.prefixes[prefix] + key[len(prefix) :]
+        return self.table[prefix] + key[len(prefix) :]
+
+    def fit(self, name: str) -> int:
+        """Return how much of a canonical name the layout's prefixes tell."""
+        fitting = [ours for ours in self.table.values() if name.startswith(ours)]
+        return max(map(len, fitting), default=0)
 
     def key(self, name: str) -> str | None:
         """Return the key of a canonical name, None when the layout has none.
 
         Where several prefixes fit, the first of the table is written.
         """
-        for prefix, ours in self.prefixes.items():
+        for prefix, ours in self.table.items():
             if name.startswith(ours):
                 return prefix + name[len(ours) :]
         return None
@@ -67,66 +92,21 @@ _LM_KEYS = {
     f"{part}.": f"{_LM}{part}."
     for part in ("model.embed_tokens", "model.layers", "model.norm", "lm_head")
 }
-_LLAVA_TOWERS = {
-    "model.vision_tower.vision_tower.vision_model.": _VISION,
-    "model.vision_tower.vision_tower.": _VISION,
-    **_LM_KEYS,
-}
-#: Official LLaVA: a causal LM with the tower and the projector inside.
+#: Official LLaVA: a causal LM with the tower and the projector inside. Parts that
+#: other members of its family add say their own names (``official_keys``).
 LLAVA = Layout(
     "official LLaVA",
     {
-        # Mini-Gemini: a ConvNeXt beside the tower, mining before the projector.
-        **{
-            f"model.vision_tower_aux.vision_{part}.": f"{_VISION}high.{part}."
-            for part in ("stem", "stages")
-        },
-        **{
-            f"model.vlm_uni_{part}_projector.": (
-                f"connector.fuser.vlm_uni_{part}_projector."
-            )
-            for part in ("query", "aux", "val")
-        },
-        **_LLAVA_TOWERS,
+        "model.vision_tower.vision_tower.vision_model.": _VISION,
+        "model.vision_tower.vision_tower.": _VISION,
+        **_LM_KEYS,
         **_sequential("model.mm_projector."),
         "model.mm_projector.weight": "connector.0.weight",
         "model.mm_projector.bias": "connector.0.bias",
-        # INF-LLaVA: DualPerspectiveFuser names its parts as its official twin does.
-        **{
-            f"model.spatial_embed.{part}.": f"connector.fuser.{part}."
-            for part in ("attention", "ffn_crop", "ffn_stride", "ln_fuse")
-        },
         "model.image_newline": "connector.image_newline",
     },
     marks=("model.mm_projector.", "model.vision_tower.vision_tower."),
-)
-#: Official MMFuser: LLaVA with the fuser in front of the projector's layers.
-MMFUSER = Layout(
-    "official MMFuser",
-    {
-        **_LLAVA_TOWERS,
-        "model.mm_projector.0.": "connector.fuser.",
-        **_sequential("model.mm_projector.", first=1),
-    },
-    marks=("model.mm_projector.0.cross_attn.",),
-)
-_EYES = "model.vision_tower."
-#: Official LLaVA-HR: two towers and what joins them inside one. Its adapters stand
-#: behind the first three quarters of CLIP's 24 blocks.
-LLAVA_HR = Layout(
-    "official LLaVA-HR",
-    {
-        f"{_EYES}slow_vision_tower.vision_tower.": f"{_VISION}high.",
-        **{
-            f"{_EYES}align_stages_latent.{i}.": f"{_VISION}adapters.{6 * i + 6}."
-            for i in range(3)
-        },
-        f"{_EYES}align_stages.0.": f"{_VISION}align.",
-        f"{_EYES}fast_vision_tower.vision_tower.vision_model.": _VISION,
-        **_LM_KEYS,
-        **_sequential("model.mm_projector."),
-    },
-    marks=(f"{_EYES}fast_vision_tower.",),
+    parts="official_keys",
 )
 #: transformers up to 4.51, and what later versions still write to disk.
 HF_NESTED = Layout(
@@ -185,10 +165,30 @@ OURS = Layout(
 )
 
 
+@functools.cache
+def layout_of(kind: type) -> Layout:
+    """Return the official layout of models with a part that marks their files.
+
+    Args:
+        kind (type): a registered class with ``official_marks``.
+    """
+    own = kind.official_keys
+    shared = {k: v for k, v in LLAVA.prefixes.items() if v not in own.values()}
+    needed = getattr(kind, "official_weights", ())
+    name = f"official {kind.__name__}"
+    return Layout(name, {**own, **shared}, kind.official_marks, needed=needed)
+
+
+def official_layouts() -> list[Layout]:
+    """Return the layouts of LLaVA's family, the plain one first."""
+    kinds = MODELS.module_dict.values()
+    return [LLAVA, *(layout_of(k) for k in kinds if hasattr(k, "official_marks"))]
+
+
 def official_layout(keys: Iterable[str]) -> Layout:
     """Return which layout of LLaVA's family official keys are in."""
     keys = list(keys)
-    for layout in (MMFUSER, LLAVA_HR):
+    for layout in official_layouts()[1:]:
         if any(key.startswith(layout.marks) for key in keys):
             return layout
     return LLAVA
@@ -245,7 +245,7 @@ def to_canonical(
     if unknown:
         raise ValueError(
             f"{source}: {len(unknown)} keys that the layout '{layout.name}' does not "
-            f"know: {_some(unknown)}. Expected prefixes: {sorted(layout.prefixes)}."
+            f"know: {_some(unknown)}. Expected prefixes: {sorted(layout.table)}."
         )
     return renamed
 

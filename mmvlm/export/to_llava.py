@@ -13,21 +13,14 @@ from mmengine.logging import print_log
 
 from mmvlm.export.hf_files import effective
 from mmvlm.export.keys import (
-    LLAVA,
-    LLAVA_HR,
-    MMFUSER,
     OURS,
     connector_depth,
+    official_layouts,
     to_canonical,
 )
 from mmvlm.utils.files import check_empty, whole_folder, writing_into
 
 PROJECTOR = "mm_projector.bin"
-#: What a fuser must hold to be the official one: deformable, with self attention.
-_FUSER = (
-    *("gamma1", "gamma2", "query_norm.weight", "feat_norm.weight", "norm1.weight"),
-    *("cross_attn.sampling_offsets.weight", "self_attn.sampling_offsets.weight"),
-)
 
 
 def to_official(
@@ -49,18 +42,13 @@ def to_official(
     """
     canonical = to_canonical(state, OURS, source)
     fuser = {n for n in canonical if n.startswith("connector.fuser.")}
-    dual = any(LLAVA.key(n) for n in fuser)
-    if fuser and not dual:
-        lost = [n for n in _FUSER if f"connector.fuser.{n}" not in fuser]
-        if lost:
-            raise ValueError(
-                f"{source}: its fuser is not an official one (INF-LLaVA's, or MMFuser, "
-                f"deformable with self attention): no {lost}; it has "
-                f"{sorted(fuser)[:5]}."
-            )
-    layout = MMFUSER if fuser and not dual else LLAVA
-    if any(name.startswith("vision_encoder.align.") for name in canonical):
-        layout = LLAVA_HR
+    layout = max(official_layouts(), key=lambda one: sum(map(one.fit, canonical)))
+    lost = [n for n in layout.needed if n not in canonical]
+    if lost:
+        raise ValueError(
+            f"{source}: its fuser is not an official one (layout '{layout.name}'): no "
+            f"{lost}; it has {sorted(fuser)[:5]}."
+        )
     keys = {name: layout.key(name) for name in canonical}
     if not fuser and connector_depth(canonical) == 1:  # a bare linear layer
         for leaf in ("weight", "bias"):

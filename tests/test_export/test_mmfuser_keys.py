@@ -11,10 +11,12 @@ import torch
 from mmvlm.engine.runner.checkpoint import save_atomic
 from mmvlm.export.from_hf import import_hf
 from mmvlm.export.from_llava import import_llava
-from mmvlm.export.keys import LLAVA, MMFUSER, official_layout
+from mmvlm.export.keys import LLAVA, layout_of, official_layout
 from mmvlm.export.to_llava import export_stage_1, to_official
+from mmvlm.models.fusers.mmfuser import MMFuser
 
 ROOT = Path(__file__).parents[2]
+MMFUSER = layout_of(MMFuser)
 FUSER = dict(type="MMFuser", num_heads=4, num_points=2, select_layers=[1, 2, 3])
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -166,6 +166,11 @@ class DualPerspectiveFuser(Fuser):
         >>> fuser(features).hidden_states[0].shape
         torch.Size([1, 16, 32])
     """
+
+    official_keys: ClassVar = {
+        f"model.spatial_embed.{part}.": f"connector.fuser.{part}."
+        for part in ("attention", "ffn_crop", "ffn_stride", "ln_fuse")
+    }
 
     def __init__(
         self,

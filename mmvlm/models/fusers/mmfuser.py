@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -72,6 +72,21 @@ class MMFuser(Fuser):
     """
 
     default_layers = (3, 8, 13, 18, 23)
+    #: The official projector holds the fuser in front of its linear layers.
+    official_keys: ClassVar = {
+        "model.mm_projector.0.": "connector.fuser.",
+        **{f"model.mm_projector.{2 * i + 1}.": f"connector.{i}." for i in range(8)},
+    }
+    official_marks = ("model.mm_projector.0.cross_attn.",)
+    #: What it holds at least: deformable attention, also to itself.
+    official_weights = tuple(
+        f"connector.fuser.{name}"
+        for name in (
+            *("gamma1", "gamma2", "query_norm.weight", "feat_norm.weight"),
+            *("norm1.weight", "cross_attn.sampling_offsets.weight"),
+            "self_attn.sampling_offsets.weight",
+        )
+    )
 
     def __init__(
         self,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -48,6 +48,14 @@ class PatchInfoMiningFuser(Fuser):
     Trainable parameters: with C = Dv and A = the width of the fine map,
         2*C + C*C + C + 2*(2*A + A*C + C).
     """
+
+    official_keys: ClassVar = {
+        f"model.{part}.": f"connector.fuser.{part}."
+        for part in (
+            *("vlm_uni_query_projector", "vlm_uni_aux_projector"),
+            "vlm_uni_val_projector",
+        )
+    }
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import ClassVar
 
 import torch
 from torch import nn
@@ -99,6 +100,10 @@ class DualVisionEncoder(_TwoTowerVisionEncoder):
 
     #: What ``--tiny`` makes of it.
     tiny_fields = dict(image_size=64)  # noqa: RUF012
+    official_keys: ClassVar = {
+        f"model.vision_tower_aux.vision_{part}.": f"vision_encoder.high.{part}."
+        for part in ("stem", "stages")
+    }
 
     def __init__(
         self,
@@ -320,6 +325,21 @@ class MixtureOfResolutionVisionEncoder(_TwoTowerVisionEncoder):
 
     #: What ``--tiny`` makes of it.
     tiny_fields = dict(image_size=128, stages=(1,))  # noqa: RUF012
+    #: Both towers and what joins them lie in one; the adapters stand behind the first
+    #: three quarters of CLIP's 24 blocks.
+    official_keys: ClassVar = {
+        f"model.vision_tower.{theirs}": f"vision_encoder.{ours}"
+        for theirs, ours in (
+            ("slow_vision_tower.vision_tower.", "high."),
+            *(
+                (f"align_stages_latent.{i}.", f"adapters.{6 * i + 6}.")
+                for i in range(3)
+            ),
+            ("align_stages.0.", "align."),
+            ("fast_vision_tower.vision_tower.vision_model.", ""),
+        )
+    }
+    official_marks = ("model.vision_tower.fast_vision_tower.",)
 
     def __init__(
         self,

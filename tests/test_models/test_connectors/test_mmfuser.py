@@ -155,13 +155,13 @@ def projector_of(golden):
 
 @pytest.mark.golden
 def test_whole_projector_equals_the_official_through_the_key_map(golden):
-    from mmvlm.export.keys import MMFUSER, OURS, from_canonical, to_canonical
+    from mmvlm.export.keys import OURS, from_canonical, layout_of, to_canonical
 
     official = state(golden, "proj_sd/")
     official = {f"model.mm_projector.{key}": v for key, v in official.items()}
     connector = projector_of(golden)
     target = {f"connector.{k}": v for k, v in connector.state_dict().items()}
-    canonical = to_canonical(official, MMFUSER)
+    canonical = to_canonical(official, layout_of(MMFuser))
 
     ours = from_canonical(canonical, target, OURS, parts=["connector"])
 
@@ -170,7 +170,9 @@ def test_whole_projector_equals_the_official_through_the_key_map(golden):
     )
     out = connector(features_of(golden))
     torch.testing.assert_close(out, golden["out/proj_out"], atol=1e-5, rtol=0)
-    back = {MMFUSER.key(name): v for name, v in to_canonical(ours, OURS).items()}
+    back = {
+        layout_of(MMFuser).key(name): v for name, v in to_canonical(ours, OURS).items()
+    }
     assert back.keys() == official.keys()
     assert all(torch.equal(back[key], value) for key, value in official.items())
 
