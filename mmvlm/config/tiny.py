@@ -145,9 +145,6 @@ def _tiny_parts(model: dict, ids: dict[str, Any], layers: int) -> dict:
             result[name] = {**_tiny_parts(part, ids, layers), **_tiny_fields(part)}
         else:
             result[name] = {**part, **_tiny_fields(part)}
-    if "encoder" in model and model.get("scales"):  # S2: the first is the encoder's
-        side, first = _VISION["image_size"], model["scales"][0]
-        result["scales"] = [scale * side // first for scale in model["scales"]]
     return result
 
 
@@ -159,8 +156,13 @@ def _class_of(part: dict) -> type:
 
 
 def _tiny_fields(part: dict) -> dict:
-    """Return the sizes that a registered class takes under ``--tiny``."""
-    return dict(getattr(_class_of(part), "tiny_fields", {})) if "type" in part else {}
+    """Return the sizes that a registered class takes under ``--tiny``.
+
+    ``tiny_fields`` of a class are a dict, or a function of the part's config and the
+    side of tiny pictures in pixels.
+    """
+    fields = getattr(_class_of(part), "tiny_fields", {}) if "type" in part else {}
+    return dict(fields(part, _VISION["image_size"]) if callable(fields) else fields)
 
 
 def _tiny_connector(part: dict) -> dict:
@@ -177,9 +179,8 @@ def _tiny_part(part: dict, config: dict, sizes: dict) -> dict:
         sizes["num_key_value_heads"] = sizes["num_attention_heads"]
     if "head_dim" not in config:
         sizes.pop("head_dim", None)
-    if "dinov2" in config["model_type"]:
-        sizes.pop("intermediate_size", None)
-        sizes["mlp_ratio"] = 2
+    if hasattr(kind := _class_of(part), "named_sizes"):
+        sizes = kind.named_sizes(config["model_type"], sizes)
     dropped = ("name_or_path", "torch_dtype", "quantization", "trust_remote_code")
     result = {k: v for k, v in part.items() if k not in dropped}
     result["config"] = {**kept, **sizes}
@@ -319,10 +320,13 @@ def _tiny_data(cfg: Config, folder: str) -> None:
 
 
 def _text_filter(cfg: Config) -> dict:
-    """The plain template renders pictures with captions only."""
+    """Some templates render pictures with captions only."""
+    from mmvlm.registry import CHAT_TEMPLATES
+
     template = processor_config(cfg)["chat_template"]
     name = template if isinstance(template, str) else (template or {}).get("type")
-    captions_only = name in ("plain", "v0_plain")
+    kind = CHAT_TEMPLATES.get(name) if name else None
+    captions_only = getattr(kind, "captions_only", False)
     return dict(filter_cfg=dict(modality="image")) if captions_only else {}
 
 

@@ -26,19 +26,13 @@ _OPENAI = dict(
 )
 _IMAGENET = dict(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 _HALF = dict(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
-#: model_type -> normalisation and number of class tokens
-_FAMILIES: dict[str, tuple[dict, int]] = {
-    "clip_vision_model": (_OPENAI, 1),
-    "siglip_vision_model": (_HALF, 0),
-    "blip_2_vision_model": (_OPENAI, 1),
-    "dinov2": (_IMAGENET, 1),
-    "dinov2_with_registers": (_IMAGENET, 1),
-}
-# A full CLIP / SigLIP config names its vision half differently.
-_VISION_HALF = {
-    "clip": "clip_vision_model",
-    "siglip": "siglip_vision_model",
-    "blip-2": "blip_2_vision_model",
+#: model_type -> class of transformers, normalisation and number of class tokens
+_FAMILIES: dict[str, tuple[str, dict, int]] = {
+    "clip_vision_model": ("CLIPVisionModel", _OPENAI, 1),
+    "siglip_vision_model": ("SiglipVisionModel", _HALF, 0),
+    "blip_2_vision_model": ("Blip2VisionModel", _OPENAI, 1),
+    "dinov2": ("Dinov2Model", _IMAGENET, 1),
+    "dinov2_with_registers": ("Dinov2WithRegistersModel", _IMAGENET, 1),
 }
 
 
@@ -94,14 +88,13 @@ class HFVisionEncoder(BlockwiseVisionEncoder):
         resolved, load = resolve_config(
             name_or_path, config, "vision_encoder", vision=True
         )
-        family = _VISION_HALF.get(resolved.model_type, resolved.model_type)
-        if family not in _FAMILIES:
+        if resolved.model_type not in _FAMILIES:
             raise ValueError(
                 f"vision_encoder: model_type '{resolved.model_type}' is not supported; "
                 f"expected one of {sorted(_FAMILIES)}."
             )
         self.config = resolved
-        normalise, num_class = _FAMILIES[family]
+        _, normalise, num_class = _FAMILIES[resolved.model_type]
         self.spec = VisionEncoderSpec(
             width=resolved.hidden_size,
             num_layers=resolved.num_hidden_layers,
@@ -214,24 +207,23 @@ class HFVisionEncoder(BlockwiseVisionEncoder):
             image_size=32,
             patch_size=8,
         )
-        if "dinov2" in model_type:
-            del config["intermediate_size"]
-            config["mlp_ratio"] = 2
-        return cls(config={**config, **fields})
+        return cls(config={**cls.named_sizes(model_type, config), **fields})
+
+    @staticmethod
+    def named_sizes(model_type: str, sizes: dict) -> dict:
+        """Return sizes of a tower by the names of its architecture."""
+        if "dinov2" not in model_type:
+            return sizes
+        ratio = sizes["intermediate_size"] // sizes["hidden_size"]
+        kept = {k: v for k, v in sizes.items() if k != "intermediate_size"}
+        return {**kept, "mlp_ratio": ratio}
 
 
 def _build_tower(name_or_path, config, load, torch_dtype) -> torch.nn.Module:
     """Build the transformers model of a vision config, with or without weights."""
     import transformers
 
-    classes = {
-        "clip_vision_model": "CLIPVisionModel",
-        "siglip_vision_model": "SiglipVisionModel",
-        "blip_2_vision_model": "Blip2VisionModel",
-        "dinov2": "Dinov2Model",
-        "dinov2_with_registers": "Dinov2WithRegistersModel",
-    }
-    cls = getattr(transformers, classes[config.model_type])
+    cls = getattr(transformers, _FAMILIES[config.model_type][0])
     dtype = as_dtype(torch_dtype)
     if not load:
         return cls(config).to(dtype or torch.float32)

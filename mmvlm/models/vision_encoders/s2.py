@@ -54,6 +54,14 @@ class S2VisionEncoder(VisionEncoder):
         torch.Size([2, 16, 64])
     """
 
+    @staticmethod
+    def tiny_fields(part: dict, side: int) -> dict:
+        """What ``--tiny`` makes of it: as many scales, from ``side`` pixels on."""
+        scales = part.get("scales") or ()
+        return (
+            dict(scales=[one * side // scales[0] for one in scales]) if scales else {}
+        )
+
     def __init__(
         self,
         encoder: dict | VisionEncoder,

@@ -31,6 +31,8 @@ class PlainTemplate(ChatTemplate):
 
     name = "plain"
     llava_version = "plain"
+    #: It renders no text alone, unless it is told so.
+    captions_only = True
 
     def __init__(
         self,
