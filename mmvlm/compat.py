@@ -279,32 +279,6 @@ def _repair_cpu_bf16_probe() -> None:
         torch.cpu.is_bf16_supported = lambda: True
 
 
-# ------------------------------------------------------------ distributed
-def init_cpu_distributed(launcher: str) -> bool:
-    """Start gloo for processes of ``launcher`` when there is no CUDA device.
-
-    mmengine's ``init_dist`` selects a CUDA device first, which a CPU-only torch
-    cannot. A runner that finds a running process group skips ``init_dist``;
-    strategies that always call it find a ``set_device`` that does nothing.
-
-    Args:
-        launcher (str): ``none``, ``pytorch`` or another launcher of mmengine.
-
-    Returns:
-        bool: whether a process group was started here.
-    """
-    import torch
-    from torch import distributed
-
-    if launcher != "pytorch" or torch.cuda.is_available():
-        return False
-    torch.cuda.set_device = lambda device: None
-    if distributed.is_initialized():
-        return False
-    distributed.init_process_group("gloo")
-    return True
-
-
 # ------------------------------------------------------------------ hooks
 #: shim -> (module, when it acts, function); "run" replaces the execution.
 _SHIMS: dict[str, tuple[str, str, Callable[..., None]]] = {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import pkgutil
 import re
 from collections.abc import Iterator, MutableMapping
 from functools import cached_property
@@ -16,28 +15,6 @@ _DECORATOR = re.compile(
 )
 #: Registers names that only running the module tells.
 _CALL = re.compile(r"^ +(\w+)\.register_module\($", re.M)
-
-
-def import_submodules(package: str, path: list[str]) -> list[str]:
-    """Import all modules of ``package`` whose name has no leading underscore.
-
-    Adding a component is adding a file: no list of modules is kept by hand.
-
-    Args:
-        package (str): dotted name of the package (``__name__``).
-        path (list[str]): its ``__path__``.
-
-    Returns:
-        list[str]: dotted names of what was imported.
-    """
-    names = [
-        f"{package}.{info.name}"
-        for info in pkgutil.iter_modules(path)
-        if not info.name.startswith("_")
-    ]
-    for name in names:
-        importlib.import_module(name)
-    return names
 
 
 class RegisteredModules(MutableMapping):

@@ -13,7 +13,11 @@ import numpy as np
 from mmvlm.registry import TRANSFORMS
 from mmvlm.structures import ViewLayout
 
-from .resizing import FAST_FILTERS, FILTERS, PADDERS, RESIZERS
+from .resizing import FILTERS, pad_exact, resize_exact
+
+_WAYS = ("exact", "fast")
+#: Filters that torch has for 8-bit pixels, antialiased.
+FAST_FILTERS = ("bilinear", "bicubic")
 
 
 class ViewTransform(ABC):
@@ -64,10 +68,10 @@ class ViewTransform(ABC):
                 f"{type(self).__name__}: resample={resample!r}, expected one of "
                 f"{list(FILTERS)}."
             )
-        if resize not in RESIZERS:
+        if resize not in _WAYS:
             raise ValueError(
                 f"{type(self).__name__}: resize={resize!r}, expected one of "
-                f"{list(RESIZERS)}."
+                f"{list(_WAYS)}."
             )
         self.size, self.resample, self.resize = size, resample, resize
         self.mean = None if mean is None else tuple(mean)
@@ -179,7 +183,11 @@ class ViewTransform(ABC):
         """Resize in the chosen way; a picture that has the size stays as it is."""
         if image.shape[:2] == (height, width):
             return image
-        return RESIZERS[self.resize](image, height, width, self.resample)
+        if self.resize == "exact":
+            return resize_exact(image, height, width, self.resample)
+        from .fast_resizing import resize_fast
+
+        return resize_fast(image, height, width, self.resample)
 
 
 def as_view(image: np.ndarray) -> np.ndarray:
@@ -212,7 +220,12 @@ class PadToSquare(ViewTransform):
             - views: (1, 3, size, size), uint8
         """
         color = [int(255 * channel) for channel in self.mean]
-        view = PADDERS[self.resize](image, self.size, color, self.resample)
+        pad = pad_exact
+        if self.resize == "fast":
+            from .fast_resizing import pad_fast
+
+            pad = pad_fast
+        view = pad(image, self.size, color, self.resample)
         return as_view(view), self.layout(*image.shape[:2])
 
     def layout(

@@ -1,14 +1,11 @@
-"""Two ways to pad and resize a picture: PIL's to the bit, and a faster one."""
+"""Pad and resize a picture as PIL does, to the bit."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import PIL.Image
-import torch
-from torch.nn import functional
 
 #: PIL's antialiased filters by the names that configs use.
 FILTERS = {
@@ -17,10 +14,8 @@ FILTERS = {
     "bicubic": PIL.Image.Resampling.BICUBIC,
     "lanczos": PIL.Image.Resampling.LANCZOS,
 }
-#: Those that torch has for 8-bit pixels, antialiased.
-FAST_FILTERS = ("bilinear", "bicubic")
 #: A canvas of more pixels is never made as a whole.
-_MOST_PIXELS = 1 << 24
+MOST_PIXELS = 1 << 24
 
 
 def resize_exact(
@@ -34,27 +29,6 @@ def resize_exact(
     """
     picture = PIL.Image.fromarray(np.ascontiguousarray(image))
     return np.asarray(picture.resize((width, height), FILTERS[resample]))
-
-
-def resize_fast(
-    image: np.ndarray, height: int, width: int, resample: str
-) -> np.ndarray:
-    """Resize by torch's antialiased filters on 8-bit pixels.
-
-    The weights are PIL's, rounded to fewer bits: pixels differ by one level at most,
-    and few do.
-
-    Shape:
-        - ``image``: (H, W, 3), uint8
-        - output: (height, width, 3), uint8, any strides
-    """
-    if not image.flags.writeable:  # torch warns of what nobody writes to
-        image = image.copy()
-    pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None]
-    resized = functional.interpolate(
-        pixels, (height, width), mode=resample, antialias=True, align_corners=False
-    )
-    return resized[0].permute(1, 2, 0).numpy()
 
 
 def expand_to_square(image: np.ndarray, color: Sequence[int]) -> np.ndarray:
@@ -71,7 +45,7 @@ def expand_to_square(image: np.ndarray, color: Sequence[int]) -> np.ndarray:
         return image
     side = max(height, width)
     top, left = (side - height) // 2, (side - width) // 2
-    return _framed(image, (side, side), (top, left), color)
+    return framed(image, (side, side), (top, left), color)
 
 
 def pad_exact(
@@ -89,7 +63,7 @@ def pad_exact(
         - output: (size, size, 3), uint8
     """
     height, width = image.shape[:2]
-    if width <= height and height * height > _MOST_PIXELS and height != size:
+    if width <= height and height * height > MOST_PIXELS and height != size:
         rows = _resized_rows(image, size, color, resample)
         return np.asarray(
             PIL.Image.fromarray(rows).resize((size,) * 2, FILTERS[resample])
@@ -116,63 +90,16 @@ def _resized_rows(
         - output: (H, size, 3), uint8
     """
     height, width = image.shape[:2]
-    left, step = (height - width) // 2, max(1, _MOST_PIXELS // height)
+    left, step = (height - width) // 2, max(1, MOST_PIXELS // height)
     made = np.empty((height, size, 3), np.uint8)
     for top in range(0, height, step):
         some = image[top : top + step]
-        wide = _framed(some, (len(some), height), (0, left), color)
+        wide = framed(some, (len(some), height), (0, left), color)
         made[top : top + step] = resize_exact(wide, len(some), size, resample)
     return made
 
 
-def pad_fast(
-    image: np.ndarray, size: int, color: Sequence[int], resample: str
-) -> np.ndarray:
-    """Resize by :func:`resize_fast`, leaving out most of the border.
-
-    Only the smallest part of the square around the picture is resized whose edges
-    fall between pixels of the result, so that nothing is shifted. Where that part
-    ends with a picture that shrinks, its outermost rows are not mixed with the
-    border's colour.
-
-    Shape:
-        - ``image``: (H, W, 3), uint8
-        - output: (size, size, 3), uint8, any strides
-    """
-    height, width = image.shape[:2]
-    side, short = max(height, width), min(height, width)
-    if side in (short, size):
-        square = expand_to_square(image, color)
-        return square if side == size else resize_fast(square, size, size, resample)
-    step = side // math.gcd(side, size)
-    start = (side - short) // 2
-    # Where a picture is enlarged, its edge would show: the filter's reach comes too.
-    reach = 0 if side > size else 2
-    first = max(0, start - reach) // step * step
-    last = min(side, -(-(start + short + reach) // step) * step)
-    if (last - first) * side > max(_MOST_PIXELS, height * width):
-        return pad_exact(image, size, color, resample)
-    target = slice(first * size // side, last * size // side)
-    extent = target.stop - target.start
-    made = np.empty((3, size, size), np.uint8)
-    if width > height:
-        block = _framed(image, (last - first, side), (start - first, 0), color)
-        inside = made[:, target]
-        edges = made[:, : target.start], made[:, target.stop :]
-        shape = (extent, size)
-    else:
-        block = _framed(image, (side, last - first), (0, start - first), color)
-        inside = made[:, :, target]
-        edges = made[:, :, : target.start], made[:, :, target.stop :]
-        shape = (size, extent)
-    inside[:] = resize_fast(block, *shape, resample).transpose(2, 0, 1)
-    for edge in edges:
-        for channel, value in enumerate(color):
-            edge[channel] = value
-    return made.transpose(1, 2, 0)
-
-
-def _framed(
+def framed(
     image: np.ndarray,
     size: tuple[int, int],
     corner: tuple[int, int],
@@ -191,15 +118,3 @@ def _framed(
     middle[:, :left], middle[:, left + width :] = line[:left], line[left + width :]
     middle[:, left : left + width] = image
     return canvas
-
-
-#: Ways to resize by name.
-RESIZERS: dict[str, Callable[[np.ndarray, int, int, str], np.ndarray]] = {
-    "exact": resize_exact,
-    "fast": resize_fast,
-}
-#: And to pad to a square that is then resized.
-PADDERS: dict[str, Callable[[np.ndarray, int, Sequence[int], str], np.ndarray]] = {
-    "exact": pad_exact,
-    "fast": pad_fast,
-}

@@ -28,7 +28,6 @@ from .base import LanguageModel
 from .context_length import PositionGuard, learns_positions, num_positions
 from .last_block import LastBlockForward
 from .output_head import apply_head, check_head
-from .padding import RightPadding
 
 if TYPE_CHECKING:
     from mmvlm.models.ops.cpu_kernels import RaggedRows
@@ -375,6 +374,8 @@ class HFCausalLM(LanguageModel):
         self, inputs_embeds, position_ids, seq_lens, rows
     ) -> torch.Tensor:
         """Lay the samples out as a right-padded batch and back."""
+        from .padding import RightPadding
+
         longest = None
         if self.attention == "batched" and few_shapes(inputs_embeds):
             longest = round_up(max(seq_lens), POSITIONS)

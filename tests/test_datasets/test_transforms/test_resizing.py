@@ -5,18 +5,16 @@ import pytest
 from mmvlm.datasets.transforms.anyres_tiles import AnyResTiles
 from mmvlm.datasets.transforms.center_crop import CenterCropSquare
 from mmvlm.datasets.transforms.dual_perspective import DualPerspectiveViews
+from mmvlm.datasets.transforms.fast_resizing import pad_fast, resize_fast
 from mmvlm.datasets.transforms.grid_windows import GridWindows
-from mmvlm.datasets.transforms.image import PadToSquare
+from mmvlm.datasets.transforms.image import FAST_FILTERS, PadToSquare
 from mmvlm.datasets.transforms.random_crop import RandomResizedCropSquare
 from mmvlm.datasets.transforms.resize_square import ResizeSquare
 from mmvlm.datasets.transforms.resizing import (
-    FAST_FILTERS,
     FILTERS,
     expand_to_square,
     pad_exact,
-    pad_fast,
     resize_exact,
-    resize_fast,
 )
 from mmvlm.datasets.transforms.slices import SliceViews
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 import re
 from collections.abc import Iterable
 from typing import ClassVar, Literal
-
-from mmvlm.utils.imports import import_submodules
 
 from .specimen import Specimen
 
@@ -74,7 +74,8 @@ def all_rules(ignore: Iterable[str] = ()) -> list[Rule]:
     """
     from . import rules
 
-    import_submodules(rules.__name__, rules.__path__)
+    for info in pkgutil.iter_modules(rules.__path__):
+        importlib.import_module(f"{rules.__name__}.{info.name}")
     ignore = set(ignore)
     unknown = sorted(ignore - set(_RULES))
     if unknown:
