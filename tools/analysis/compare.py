@@ -13,9 +13,10 @@ from mmvlm.utils.entry import catch_signals, run_tool
 if __name__ == "__main__":
     catch_signals()  # before imports that take seconds
 
+from comparison_page import write_comparison
+
 from mmvlm.evaluation.comparison import Comparison, compare_runs
 from mmvlm.utils.text_table import text_table
-from mmvlm.visualization.comparison_page import write_comparison
 
 _HEAD = (
     *("benchmark", "items", "A", "B", "B - A", "95 % interval", "p", "p (Holm)"),

@@ -183,7 +183,7 @@ def test_tall_pictures_in_strips_equal_the_whole_square(resample, monkeypatch):
     for shape in ((301, 9), (97, 96), (120, 1)):
         image = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
         whole = resizing.pad_exact(image, 24, (1, 2, 3), resample)
-        monkeypatch.setattr(resizing, "_MOST_PIXELS", 1000)
+        monkeypatch.setattr(resizing, "MOST_PIXELS", 1000)
         strips = resizing.pad_exact(image, 24, (1, 2, 3), resample)
         monkeypatch.undo()
         assert np.array_equal(whole, strips)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from .page import data_uri, render, write_page
+from mmvlm.visualization.page import data_uri, render, write_page
 
 #: Flipped questions that are shown per benchmark and direction.
 _SHOWN = 24
