@@ -22,12 +22,7 @@ class CenterCropSquare(ViewTransform):
     def view(
         self, image: np.ndarray, rng: np.random.Generator | None = None
     ) -> tuple[np.ndarray, ViewLayout]:
-        """Return one view; see :meth:`ViewTransform.view`.
-
-        Shape:
-            - ``image``: (H, W, 3), uint8
-            - views: (1, 3, size, size), uint8
-        """
+        """Return one view: (H, W, 3) to (1, 3, size, size), uint8."""
         new_height, new_width, top, left = self._fit(*image.shape[:2])
         resized = self._resize(image, new_width, new_height)
         view = resized[top : top + self.size, left : left + self.size]

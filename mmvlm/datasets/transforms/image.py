@@ -213,12 +213,7 @@ class PadToSquare(ViewTransform):
     def view(
         self, image: np.ndarray, rng: np.random.Generator | None = None
     ) -> tuple[np.ndarray, ViewLayout]:
-        """Return one view; see :meth:`ViewTransform.view`.
-
-        Shape:
-            - ``image``: (H, W, 3), uint8
-            - views: (1, 3, size, size), uint8
-        """
+        """Return one view: (H, W, 3) to (1, 3, size, size), uint8."""
         color = [int(255 * channel) for channel in self.mean]
         pad = pad_exact
         if self.resize == "fast":

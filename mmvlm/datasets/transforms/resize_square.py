@@ -19,12 +19,7 @@ class ResizeSquare(ViewTransform):
     def view(
         self, image: np.ndarray, rng: np.random.Generator | None = None
     ) -> tuple[np.ndarray, ViewLayout]:
-        """Return one view; see :meth:`ViewTransform.view`.
-
-        Shape:
-            - ``image``: (H, W, 3), uint8
-            - views: (1, 3, size, size), uint8
-        """
+        """Return one view: (H, W, 3) to (1, 3, size, size), uint8."""
         view = as_view(self._resize(image, self.size, self.size))
         return view, self.layout(*image.shape[:2])
 

@@ -9,15 +9,16 @@ from torch import nn
 
 from mmvlm.models.utils.tiles import merge_tiles
 from mmvlm.registry import MODELS
-from mmvlm.structures import ViewLayout, VisionEncoderSpec, VisionFeatures
+from mmvlm.structures import ViewLayout, VisionEncoderSpec
 from mmvlm.structures.tiles import TileTokenCount, tiles_of
 
-from .base import Connector, with_inputs_of
+from .around import AroundConnector
+from .base import Connector
 from .mlp import MLPConnector
 
 
 @MODELS.register_module()
-class AnyResConnector(Connector):
+class AnyResConnector(AroundConnector):
     """LLaVA-1.6's any resolution around a connector that works view by view.
 
     The inner connector sees every view (the whole picture and its tiles) alone.
@@ -30,14 +31,10 @@ class AnyResConnector(Connector):
     2024. Deviations: none.
 
     Args:
-        connector (dict | Connector): config, which gets ``vision_spec`` and
-            ``out_width``; or module.
-        vision_spec (VisionEncoderSpec): filled in by the VLM.
-        out_width (int): Dl, filled in by the VLM.
+        connector, vision_spec, out_width, init_cfg: see :class:`AroundConnector`.
         unpad (bool): cut the padding around the picture and end every row with a
             learned newline (``spatial_unpad``); else keep the whole map
             (``spatial``).
-        init_cfg (dict | list | None): mmengine initialisation.
 
     Raises:
         ValueError: when the inner connector keeps no grid of tokens.
@@ -62,16 +59,10 @@ class AnyResConnector(Connector):
         unpad: bool = True,
         init_cfg: dict | list | None = None,
     ) -> None:
-        if isinstance(connector, dict):
-            connector = MODELS.build(
-                dict(connector, vision_spec=vision_spec, out_width=out_width)
-            )
         super().__init__(
-            vision_spec=vision_spec,
-            out_width=out_width,
-            select_layers=connector.select_layers,
-            init_cfg=init_cfg,
+            connector, vision_spec=vision_spec, out_width=out_width, init_cfg=init_cfg
         )
+        connector = self.connector
         count = connector.token_count
         if not hasattr(count, "grid") or count.extra:
             raise ValueError(
@@ -80,15 +71,9 @@ class AnyResConnector(Connector):
                 "with a fixed number of tokens take tiles as they are; "
                 "select_feature must be 'patch'."
             )
-        self.connector = connector
         self.unpad = unpad
         if unpad:
             self.image_newline = nn.Parameter(torch.randn(out_width) / out_width**0.5)
-
-    @property
-    def reads(self) -> tuple[str, ...]:
-        """What the inner connector reads."""
-        return with_inputs_of(self.connector, super().reads)
 
     @property
     def token_count(self) -> TileTokenCount:
@@ -99,15 +84,6 @@ class AnyResConnector(Connector):
         """Return a picture of two tiles side by side, padded above and below."""
         original = (size[0], 3 * size[1])
         return ViewLayout(original, size, 3, "anyres", extra=(1, 2))
-
-    def forward(self, features: VisionFeatures) -> torch.Tensor:
-        """Project every view with the inner connector.
-
-        Shape:
-            - ``features.hidden_states[i]``: (V, P + N, Dv), V may be 0
-            - output: (V, N', Dl), N' tokens of the inner connector's grid
-        """
-        return self.connector(features)
 
     def merge_views(
         self, image_embeds: torch.Tensor, layouts: Sequence[ViewLayout]

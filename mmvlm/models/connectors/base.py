@@ -165,11 +165,6 @@ class Connector(BaseModule):
         return cls(vision_spec=spec, out_width=out_width)
 
 
-def with_inputs_of(inner: Connector, reads: Sequence[str]) -> tuple[str, ...]:
-    """Return what a connector reads together with the raw inputs of an inner one."""
-    return (*reads, *(source for source in inner.reads if ":" not in source))
-
-
 def in_order(
     pieces: Sequence[tuple[list[int], torch.Tensor]], lengths: Sequence[int]
 ) -> torch.Tensor:

@@ -16,7 +16,8 @@ from mmvlm.structures import (
     VisionFeatures,
 )
 
-from .base import Connector, with_inputs_of
+from .around import with_inputs_of
+from .base import Connector
 from .mlp import MLPConnector
 
 

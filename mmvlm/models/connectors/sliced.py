@@ -8,15 +8,16 @@ import torch
 from torch import nn
 
 from mmvlm.registry import MODELS
-from mmvlm.structures import ViewLayout, VisionEncoderSpec, VisionFeatures
+from mmvlm.structures import ViewLayout, VisionEncoderSpec
 from mmvlm.structures.slices import SliceTokenCount, slices_of
 
-from .base import Connector, with_inputs_of
+from .around import AroundConnector
+from .base import Connector
 from .resampler import ResamplerConnector
 
 
 @MODELS.register_module()
-class SlicedConnector(Connector):
+class SlicedConnector(AroundConnector):
     """The whole picture and its slices, each followed by a separator.
 
     A separator says where a slice stands: one vector between the slices of a row
@@ -28,13 +29,9 @@ class SlicedConnector(Connector):
     here they are two learned vectors, as a connector knows no text.
 
     Args:
-        connector (dict | Connector): config, which gets ``vision_spec`` and
-            ``out_width``; or module. It sees every view alone.
+        connector, vision_spec, out_width, init_cfg: see :class:`AroundConnector`.
         whole_last (bool): the whole picture stands behind its slices, as in the
             released code, instead of before them.
-        vision_spec (VisionEncoderSpec): filled in by the VLM.
-        out_width (int): Dl, filled in by the VLM.
-        init_cfg (dict | list | None): mmengine initialisation.
 
     Trainable parameters: the inner connector's, and 2*Dl.
     """
@@ -48,30 +45,19 @@ class SlicedConnector(Connector):
         whole_last: bool = False,
         init_cfg: dict | list | None = None,
     ) -> None:
-        if isinstance(connector, dict):
-            connector = MODELS.build(
-                dict(connector, vision_spec=vision_spec, out_width=out_width)
-            )
         super().__init__(
-            vision_spec=vision_spec,
-            out_width=out_width,
-            select_layers=connector.select_layers,
-            init_cfg=init_cfg,
+            connector, vision_spec=vision_spec, out_width=out_width, init_cfg=init_cfg
         )
+        connector = self.connector
         if connector.memory_width is not None:
             raise ValueError(
                 f"SlicedConnector: {type(connector).__name__} gives media for "
                 "cross-attention, which have no place between separators."
             )
-        self.connector, self.whole_last = connector, whole_last
+        self.whole_last = whole_last
         self.takes_grids = connector.takes_grids
         #: Between slices of a row, and at its end.
         self.separators = nn.Parameter(torch.randn(2, out_width) / out_width**0.5)
-
-    @property
-    def reads(self) -> tuple[str, ...]:
-        """What the inner connector reads."""
-        return with_inputs_of(self.connector, super().reads)
 
     @property
     def token_count(self) -> SliceTokenCount:
@@ -81,15 +67,6 @@ class SlicedConnector(Connector):
     def views_of(self, size: tuple[int, int]) -> ViewLayout:
         """Return a picture of two slices side by side."""
         return ViewLayout((size[0], 2 * size[1]), size, 3, "slices", extra=(1, 2))
-
-    def forward(self, features: VisionFeatures) -> torch.Tensor:
-        """Project every view with the inner connector.
-
-        Shape:
-            - ``features.hidden_states[i]``: (V, P + N, Dv), V may be 0
-            - output: (V, N', Dl)
-        """
-        return self.connector(features)
 
     def merge_views(
         self, image_embeds: torch.Tensor, layouts: Sequence[ViewLayout]
