@@ -19,7 +19,8 @@ from mmvlm.models.language_models.adapters.base import LanguageModelAdapter
 from mmvlm.models.language_models.adapters.running import adapted_generation
 from mmvlm.models.language_models.hf_causal_lm import HFCausalLM
 from mmvlm.models.language_models.padding import left_pad
-from mmvlm.models.utils.token_context import IMAGE, TEXT, FlatTokens, use_tokens
+from mmvlm.models.utils.token_context import FlatTokens, use_tokens
+from mmvlm.models.utils.token_types import IMAGE, TEXT
 from mmvlm.registry import MODELS
 
 MEDIA_WIDTH = 32

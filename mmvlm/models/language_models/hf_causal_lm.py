@@ -13,7 +13,8 @@ from mmengine.logging import print_log
 from mmvlm.models.utils.checkpointing import checkpoint_blocks
 from mmvlm.models.utils.even_shapes import POSITIONS, few_shapes, round_up
 from mmvlm.models.utils.hf_loading import build_language_model
-from mmvlm.models.utils.token_context import PAD, current_tokens, use_layout
+from mmvlm.models.utils.token_context import current_tokens, use_layout
+from mmvlm.models.utils.token_types import PAD
 from mmvlm.registry import MODELS
 
 from .adapters.base import LanguageModelAdapter

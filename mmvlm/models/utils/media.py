@@ -11,7 +11,8 @@ import torch
 from mmvlm.registry import MODELS
 from mmvlm.structures import VLMBatch
 
-from .token_context import IMAGE, TEXT, FlatTokens
+from .token_context import FlatTokens
+from .token_types import IMAGE, TEXT
 
 
 def with_media_width(language_model: Any, encoder: Any) -> Any:

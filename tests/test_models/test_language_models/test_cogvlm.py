@@ -14,7 +14,8 @@ from mmvlm.models.language_models.adapters.visual_expert import (
     vision_mask,
 )
 from mmvlm.models.language_models.hf_causal_lm import HFCausalLM
-from mmvlm.models.utils.token_context import IMAGE, TEXT, FlatTokens, use_layout
+from mmvlm.models.utils.token_context import FlatTokens, use_layout
+from mmvlm.models.utils.token_types import IMAGE, TEXT
 from mmvlm.structures import VisionEncoderSpec
 from mmvlm.testing import tiny_batch, tiny_vlm
 from mmvlm.testing.adapter_contract import make_tokens, run

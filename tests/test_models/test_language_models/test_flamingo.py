@@ -16,7 +16,8 @@ from mmvlm.models.language_models.adapters.gated_cross_attention import (
     visible_media,
 )
 from mmvlm.models.language_models.hf_causal_lm import HFCausalLM
-from mmvlm.models.utils.token_context import IMAGE, TEXT, FlatTokens
+from mmvlm.models.utils.token_context import FlatTokens
+from mmvlm.models.utils.token_types import IMAGE, TEXT
 from mmvlm.structures import (
     SLOT_TOKEN_ID,
     ViewLayout,

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import torch
 from mmengine.model import BaseModule
 
 from mmvlm.models.language_models.base import LanguageModel
-from mmvlm.models.utils.token_context import TokenLayout
+
+if TYPE_CHECKING:
+    from mmvlm.models.utils.token_layout import TokenLayout
 
 
 class LanguageModelAdapter(BaseModule):

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.functional import scaled_dot_product_attention
 
 from mmvlm.models.language_models.base import LanguageModel
-from mmvlm.models.utils.token_context import TokenLayout
+from mmvlm.models.utils.token_layout import TokenLayout
 from mmvlm.models.utils.wrapping import wrap_forward
 from mmvlm.registry import MODELS
 

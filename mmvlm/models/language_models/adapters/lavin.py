@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from mmvlm.models.language_models.base import LanguageModel
-from mmvlm.models.utils.token_context import FlatTokens, TokenLayout, use_layout
+from mmvlm.models.utils.token_context import FlatTokens, use_layout
+from mmvlm.models.utils.token_layout import TokenLayout
 from mmvlm.models.utils.wrapping import wrap_forward
 from mmvlm.registry import MODELS
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 
-from mmvlm.models.utils.token_context import TokenLayout, current_layout
+from mmvlm.models.utils.token_context import current_layout
+from mmvlm.models.utils.token_layout import TokenLayout
 
 _ATTENTION_WORDS = ("attn", "attention")
 

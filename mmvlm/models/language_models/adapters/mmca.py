@@ -14,7 +14,9 @@ from mmvlm.models.language_models.attention import (
     register_attention,
 )
 from mmvlm.models.language_models.base import LanguageModel
-from mmvlm.models.utils.token_context import IMAGE, TEXT, TokenLayout, current_layout
+from mmvlm.models.utils.token_context import current_layout
+from mmvlm.models.utils.token_layout import TokenLayout
+from mmvlm.models.utils.token_types import IMAGE, TEXT
 from mmvlm.registry import MODELS
 
 from .base import LanguageModelAdapter

@@ -9,12 +9,8 @@ from typing import Any
 import torch
 
 from mmvlm.models.language_models.base import LanguageModel
-from mmvlm.models.utils.token_context import (
-    FlatTokens,
-    TokenLayout,
-    replace_layout,
-    use_layout,
-)
+from mmvlm.models.utils.token_context import FlatTokens, replace_layout, use_layout
+from mmvlm.models.utils.token_layout import TokenLayout
 from mmvlm.registry import MODELS
 
 from .base import LanguageModelAdapter

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from mmvlm.models.language_models.base import LanguageModel
-from mmvlm.models.utils.token_context import TokenLayout
+from mmvlm.models.utils.token_layout import TokenLayout
 from mmvlm.models.utils.wrapping import wrap_forward
 from mmvlm.registry import MODELS
 
