@@ -7,6 +7,7 @@ language model that they were trained from.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,11 @@ from .importing import (
 from .keys import official_layout, to_canonical
 from .region_keys import REGION_MODULES
 from .state import read_state
+
+#: The end of Osprey's ConvNeXt, which nothing reads.
+_UNUSED = re.compile(
+    r"model\.vision_tower\.vision_tower\.visual\.(?!trunk\.(?:stem|stages)\.)"
+)
 
 
 def import_grounding(
@@ -61,7 +67,8 @@ def fit_grounding(
     Raises:
         ValueError: missing or unexpected weights (listed), or other shapes.
     """
-    state, model_cfg = dict(state), plain_model_cfg(model_cfg)
+    state = {key: value for key, value in state.items() if not _UNUSED.match(key)}
+    model_cfg = plain_model_cfg(model_cfg)
     encoders = {
         name: REGION_MODULES[part["type"]]
         for name, part in (model_cfg.get("connectors") or {}).items()

@@ -87,6 +87,11 @@ LLAVA = Layout(
             )
             for part in ("query", "aux", "val")
         },
+        # Osprey: a ConvNeXt in OpenCLIP's wrapper.
+        **{
+            f"model.vision_tower.vision_tower.visual.trunk.{part}.": f"{_VISION}{part}."
+            for part in ("stem", "stages")
+        },
         **_LLAVA_TOWERS,
         **_sequential("model.mm_projector."),
         "model.mm_projector.weight": "connector.0.weight",
@@ -167,6 +172,7 @@ OURS = Layout(
         "vision_encoder.encoder.vision_model.": _VISION,  # inside S2
         "vision_encoder.low.vision_model.": _VISION,  # beside a ConvNeXt
         **{f"{_VISION}{n}.": f"{_VISION}{n}." for n in ("high", "adapters", "align")},
+        **{f"{_VISION}encoder.{n}.": f"{_VISION}{n}." for n in ("stem", "stages")},
         **_sequential("connector.proj."),
         "connector.proj.weight": "connector.0.weight",
         "connector.proj.bias": "connector.0.bias",

@@ -10,12 +10,12 @@ from mmvlm.config import load_config
 from mmvlm.export.delta import add_delta
 from mmvlm.export.from_grounding import fit_grounding, import_grounding
 from mmvlm.export.region_keys import REGION_MODULES
-from mmvlm.models.region_encoders.mask_extractor import MaskExtractor
+from mmvlm.models.vision_encoders.convnext import TimmConvNeXt
 from mmvlm.registry import MODELS
-from mmvlm.structures import MapSpec, VisionEncoderSpec
 
 FERRET = "ferret-clip-l14-336_sampler_vicuna-v13-7b_8xb16-3e-ft_grit.py"
 GPT4ROI = "gpt4roi-clip-l14-224_multi-level-roi_llama-7b_8xb2-2e-ft_region-instruct.py"
+OSPREY = "osprey-convnext-l-512_mask-extractor_vicuna-v15-7b_4xb1-2e-ft_osprey-724k"
 SHIKRA = "shikra-clip-l14-224_linear_vicuna-7b_8xb8-1e-ft_shikra-rec.py"
 #: config of released weights, new rows of its tables, weights of the region module
 RELEASED = {
@@ -91,19 +91,32 @@ def test_names_that_a_region_module_does_not_have_are_listed():
             REGION_MODULES[kind].to_ours({"odd": torch.empty(0)})
 
 
-def test_keys_of_osprey_map_completely():
-    maps = tuple(MapSpec(f"stage{n}", 8 * 2**n, 1) for n in range(4))
-    spec = VisionEncoderSpec(8, 1, 8, 32, maps=maps)
-    module = MaskExtractor(vision_spec=spec, out_width=8, select_layers=[0])
-    names = [*(f"res{n}" for n in range(2, 6)), "feat_linear"]
-    names += [f"mask_linear.layers.{n}" for n in range(3)]
-    official = {
-        f"{n}.{leaf}": torch.zeros(1) for n in names for leaf in ("weight", "bias")
+def test_osprey_maps_completely():
+    cfg = load_config(f"configs/osprey/{OSPREY}.py", check=False).model.to_dict()
+    linears = {f"res{n}": (1024, 48 * 2**n) for n in range(2, 6)}
+    linears |= {"feat_linear": (4096, 1024), "mask_linear.layers.0": (1024, 12544)}
+    linears["mask_linear.layers.1"] = (1024, 1024)
+    linears["mask_linear.layers.2"] = (4096, 1024)
+    linears = {f"model.mask_extractor.{name}": v for name, v in linears.items()}
+    linears |= {
+        "model.mm_projector.0": (4096, 768),
+        "model.mm_projector.2": (4096,) * 2,
     }
+    shapes = llama_7b(32002)
+    for name, shape in linears.items():
+        shapes |= {f"{name}.weight": shape, f"{name}.bias": shape[:1]}
+    tower = "model.vision_tower.vision_tower.visual."
+    shapes |= {f"{tower}head.mlp.fc1.weight": (3072, 1536)}
+    shapes |= {f"{tower}trunk.head.norm.weight": (1536,)}
+    with torch.device("meta"):
+        trunk = TimmConvNeXt("convnext_large").state_dict()
+    state = meta_tensors(shapes)
+    state |= {f"{tower}trunk.{key}": value for key, value in trunk.items()}
 
-    found = REGION_MODULES["MaskExtractor"].to_ours(official)
+    imported = fit_grounding(state, cfg, "osprey")
 
-    assert set(found) == set(module.state_dict())
+    parts = {"vision_encoder", "connector", "language_model", "region_encoder"}
+    assert set(imported.parts) == parts and not imported.omitted
 
 
 def small_config(kind):
