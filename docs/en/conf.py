@@ -80,6 +80,7 @@ API_PAGES = {
     "export": (
         "mmvlm.export.from_llava mmvlm.export.from_hf mmvlm.export.from_qformer "
         "mmvlm.export.from_onellm mmvlm.export.from_lisa "
+        "mmvlm.export.from_grounding mmvlm.export.from_qwen_vl mmvlm.export.from_pink "
         "mmvlm.export.to_llava mmvlm.export.hf "
         "mmvlm.export.merge_lora"
     ),

@@ -424,7 +424,7 @@ def check_config(
     if check_files:
         rules.check_files(doctor, check_files)
     if not doctor.problems:
-        rules.check_frames(doctor)
+        rules.check_steps(doctor)
         rules.check_build(doctor)
         if check_sources:
             rules.check_sources(doctor)

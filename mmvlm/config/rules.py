@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from mmvlm.datasets.processor import pipelines, processor_config, views_in
+from mmvlm.datasets.processor import pipelines, processor_config, takes_mode, views_in
 from mmvlm.datasets.transforms.compose import Compose
 
 from .parts import part_configs
@@ -223,14 +223,18 @@ def check_template(doctor: Findings) -> None:
         )
 
 
-def check_frames(doctor: Findings) -> None:
-    """Refuse regions that are written in another frame than pictures are shown in."""
+def check_steps(doctor: Findings) -> None:
+    """Refuse regions in another frame than pictures, and steps of different modes."""
     from mmvlm.registry import TRANSFORMS
 
     for path, steps in pipelines(doctor.cfg):
-        shown = [*views_in(steps), *(step for step in steps if "codec" in step)]
+        written = [step for step in steps if "codec" in step or takes_mode(step)]
         try:
-            Compose([TRANSFORMS.build(dict(step)) for step in shown]).check_frames()
+            chain = Compose(
+                [TRANSFORMS.build(dict(step)) for step in (*views_in(steps), *written)]
+            )
+            chain.check_frames()
+            chain.check_modes()
         except ValueError as error:
             doctor.report(path, str(error))
         except (TypeError, KeyError):

@@ -300,11 +300,16 @@ def steps_for(steps: Sequence[Any], mode: str) -> list[Any]:
         if isinstance(step, dict) and mode == "generate":
             idle = getattr(kind, "only_training", ())
             step = {key: value for key, value in step.items() if key not in idle}
-        if getattr(kind, "takes_mode", False) and isinstance(step, dict):
+        if isinstance(step, dict) and takes_mode(step):
             step = dict(step, mode=mode)
         if mode == "train" or not getattr(kind, "augments", False):
             result.append(step)
     return result
+
+
+def takes_mode(step: Any) -> bool:
+    """Tell whether a step of a pipeline does one thing in training, another else."""
+    return getattr(_kind(step), "takes_mode", False)
 
 
 def view_of(steps: Sequence[Any]) -> dict:

@@ -6,12 +6,16 @@ from collections.abc import Mapping
 
 import torch
 
+from .keys import DERIVED
+
 #: Tables that may have more rows in the difference than in the base.
 _TABLES = ("embed_tokens.weight", "lm_head.weight")
 
 
 def add_delta(
-    delta: Mapping[str, torch.Tensor], base: Mapping[str, torch.Tensor]
+    delta: Mapping[str, torch.Tensor],
+    base: Mapping[str, torch.Tensor],
+    source: str = "delta",
 ) -> dict[str, torch.Tensor]:
     """Return the weights that a released difference stands for.
 
@@ -22,6 +26,7 @@ def add_delta(
     Args:
         delta (Mapping[str, torch.Tensor]): by official name.
         base (Mapping[str, torch.Tensor]): of the language model.
+        source (str): for messages.
 
     Returns:
         dict[str, torch.Tensor]: float32 sums in the difference's dtype.
@@ -29,24 +34,20 @@ def add_delta(
     Raises:
         ValueError: naming a weight that only the base has, or one of another shape.
     """
-    missing = sorted(
-        name for name in set(base) - set(delta) if not name.endswith("inv_freq")
-    )
+    base = {name: old for name, old in base.items() if not name.endswith(DERIVED)}
+    missing = sorted(set(base) - set(delta))
     if missing:
         raise ValueError(
-            f"the difference lacks {len(missing)} weights of the base: {missing[:3]}; "
-            "is it a difference to this model?"
+            f"{source}: lacks {len(missing)} weights of the base: {missing[:8]}; it "
+            "was made from another model, or is no difference (leave the base out)."
         )
-    summed = {}
-    for name, value in delta.items():
-        old = base.get(name)
-        if old is None or name.endswith("inv_freq"):
-            summed[name] = value
-            continue
+    summed = dict(delta)
+    for name, old in base.items():
+        value = delta[name]
         grows = name.endswith(_TABLES) and len(value) > len(old)
         if value.shape[1:] != old.shape[1:] or (len(value) != len(old) and not grows):
             raise ValueError(
-                f"'{name}' is {tuple(value.shape)} in the difference and "
+                f"{source}: '{name}' is {tuple(value.shape)} in the difference and "
                 f"{tuple(old.shape)} in the base."
             )
         rows = value[: len(old)].float() + old.float()

@@ -6,14 +6,19 @@ An official file is a LLaVA with ``model.visual_model.`` (SAM, official names) a
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from mmvlm.export.importing import Imported, fit_strictly, meta_state, plain_model_cfg
+from mmvlm.export.importing import (
+    Imported,
+    fit_strictly,
+    meta_state,
+    plain_model_cfg,
+    rename_keys,
+)
 from mmvlm.export.state import read_file, read_state
 from mmvlm.models.utils.sam import to_transformers
 
@@ -29,9 +34,6 @@ KEYS: tuple[tuple[str, str], ...] = (
         r"vision_encoder.\1",
     ),
 )
-_PATTERNS = tuple((re.compile(pattern), target) for pattern, target in KEYS)
-#: Values that a model computes.
-DERIVED = (".rotary_emb.inv_freq", "embeddings.position_ids")
 
 
 def from_official(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -44,23 +46,13 @@ def from_official(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         ValueError: listing keys that the map does not declare.
     """
     sam = {k.removeprefix(_SAM): v for k, v in state.items() if k.startswith(_SAM)}
-    result, unknown = {}, []
+    result = {}
     for key, value in to_transformers(sam).items():
         part = "sam" if key.startswith("vision_encoder.") else "mask.decoder"
         result[f"{part}.{key}"] = value
-    for key, value in state.items():
-        if key.startswith(_SAM) or key.endswith(DERIVED):
-            continue
-        found = ((p.fullmatch(key), target) for p, target in _PATTERNS)
-        names = [match.expand(target) for match, target in found if match]
-        unknown += [] if names else [key]
-        result.update((name, value) for name in names)
-    if unknown:
-        raise ValueError(
-            f"LISA checkpoint: {len(unknown)} keys that it should not have: "
-            f"{unknown[:10]}. Merge its LoRA first, if it has any."
-        )
-    return result
+    rest = {key: value for key, value in state.items() if not key.startswith(_SAM)}
+    cure = "Merge its LoRA first, if it has any."
+    return result | rename_keys(rest, KEYS, "LISA checkpoint", cure)
 
 
 def import_lisa(path: str | Path, model_cfg: Mapping[str, Any]) -> Imported:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,14 @@ from typing import Any
 import torch
 from mmengine.logging import print_log
 
-from mmvlm.export.keys import OURS, PARTS, connector_depth, cut_rows, from_canonical
+from mmvlm.export.keys import (
+    DERIVED,
+    OURS,
+    PARTS,
+    connector_depth,
+    cut_rows,
+    from_canonical,
+)
 
 EMBED = "language_model.model.embed_tokens.weight"
 HEAD = "language_model.lm_head.weight"
@@ -64,13 +72,54 @@ def plain_model_cfg(model_cfg: Mapping[str, Any]) -> dict:
     return result
 
 
-def meta_state(model_cfg: Mapping[str, Any]) -> dict[str, torch.Tensor]:
-    """Return keys and shapes of a model without making its weights."""
+def meta_model(model_cfg: Mapping[str, Any]) -> torch.nn.Module:
+    """Build a model without making its weights."""
     from mmvlm.registry import MODELS
 
     with torch.device("meta"):
-        model = MODELS.build(copy.deepcopy(dict(model_cfg)))
-    return model.state_dict()
+        return MODELS.build(copy.deepcopy(dict(model_cfg)))
+
+
+def meta_state(model_cfg: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+    """Return keys and shapes of a model without making its weights."""
+    return meta_model(model_cfg).state_dict()
+
+
+def rename_keys(
+    state: Mapping[str, torch.Tensor],
+    names: Sequence[tuple[str, str]],
+    source: str,
+    cure: str = "",
+) -> dict[str, torch.Tensor]:
+    """Give official weights the names of a table; derived values are left out.
+
+    Args:
+        state (Mapping): official names.
+        names (Sequence[tuple[str, str]]): pattern of an official name and ours; the
+            whole name must match one, the first that does counts.
+        source (str): for messages.
+        cure (str): what may help, likewise.
+
+    Raises:
+        ValueError: listing names that no pattern fits.
+    """
+    patterns = [(re.compile(pattern), ours) for pattern, ours in names]
+    result, unknown = {}, []
+    for key, value in state.items():
+        if key.endswith(DERIVED):
+            continue
+        found = ((pattern.fullmatch(key), ours) for pattern, ours in patterns)
+        name = next((match.expand(ours) for match, ours in found if match), None)
+        if name is None:
+            unknown.append(key)
+        else:
+            result[name] = value
+    if unknown:
+        raise ValueError(
+            f"{source}: {len(unknown)} keys that it should not have: {unknown[:10]}."
+            f"{cure and ' '}{cure}"
+        )
+    return result
 
 
 def fit_to_model(

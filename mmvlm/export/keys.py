@@ -147,6 +147,7 @@ OURS = Layout(
         "vision_encoder.encoder.vision_model.": _VISION,  # inside S2
         "vision_encoder.low.vision_model.": _VISION,  # beside a ConvNeXt
         **{f"{_VISION}{n}.": f"{_VISION}{n}." for n in ("high", "adapters", "align")},
+        **{f"{_VISION}encoder.{n}.": f"{_VISION}{n}." for n in ("stem", "stages")},
         **_sequential("connector.proj."),
         "connector.proj.weight": "connector.0.weight",
         "connector.proj.bias": "connector.0.bias",

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
+
+from .importing import rename_keys
 
 
 @dataclass(frozen=True)
@@ -32,22 +33,8 @@ class RegionModule:
         Raises:
             ValueError: listing names that the official module does not have.
         """
-        renamed, unknown = {}, []
-        for key, tensor in state.items():
-            found = (
-                re.fullmatch(p, key) and re.sub(p, new, key) for p, new in self.names
-            )
-            name = next(filter(None, found), None)
-            if name is None:
-                unknown.append(key)
-            else:
-                renamed[name] = tensor[..., 0] if tensor.ndim == 3 else tensor
-        if unknown:
-            raise ValueError(
-                f"{source}: {len(unknown)} weights below '{self.prefix}' that the "
-                f"official module does not have: {sorted(unknown)[:8]}."
-            )
-        return renamed
+        renamed = rename_keys(state, self.names, f"{source}, below '{self.prefix}'")
+        return {k: v[..., 0] if v.ndim == 3 else v for k, v in renamed.items()}
 
 
 _LEAF = r"(weight|bias)"

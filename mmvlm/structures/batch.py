@@ -73,6 +73,9 @@ class TokenStream(_Tensors):
         """Lay samples one after the other.
 
         Row p predicts label p + 1; the first label of a sample has no row.
+
+        Raises:
+            ValueError: when some have positions of their own and others none.
         """
         lengths = np.array([len(sample) for sample in samples])
         starts = np.concatenate([[0], np.cumsum(lengths)])
@@ -80,7 +83,13 @@ class TokenStream(_Tensors):
         trained = labels != IGNORE_INDEX
         trained[starts[:-1]] = False
         places = np.flatnonzero(trained)
-        if any(one.position_ids is not None for one in samples):
+        placed = [one for one in samples if one.position_ids is not None]
+        if placed and len(placed) < len(samples):
+            raise ValueError(
+                f"{len(placed)} of {len(samples)} samples have position_ids, the "
+                "others none; put AddAxisPositions into every pipeline of the mixture."
+            )
+        if placed:
             positions = np.concatenate([one.position_ids for one in samples], axis=-1)
         else:
             positions = np.arange(starts[-1]) - np.repeat(starts[:-1], lengths)

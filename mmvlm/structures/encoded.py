@@ -84,8 +84,10 @@ class EncodedSample:
         if self.answer is not None:
             rest = max(0, length - len(self.input_ids))
             return replace(self, answer=self.answer.cut(rest))
+        positions = self.position_ids
         return replace(
             self,
+            position_ids=None if positions is None else positions[..., :length],
             input_ids=np.ascontiguousarray(self.input_ids[:length]),
             labels=np.ascontiguousarray(self.labels[:length]),
             slots=[one for one in self.slots if one.start + one.length <= length],

@@ -17,12 +17,13 @@ class MapSpec:
     Args:
         name (str): key in ``VisionFeatures.maps``.
         width (int): channels.
-        cells (int): its cells per side of a patch.
+        cells (float): its cells per side of a patch; below 1 where a cell lies under
+            several patches.
     """
 
     name: str
     width: int
-    cells: int = 1
+    cells: float = 1
 
 
 @dataclass(frozen=True)
@@ -223,8 +224,8 @@ class VisionFeatures:
         instructions (Instructions | None): one per picture, for connectors that
             read the question.
         modality (str): what was encoded.
-        maps (dict[str, torch.Tensor]): (V, C, p*H, p*W) each, with p x p cells under
-            every patch, as ``VisionEncoderSpec.maps`` names them.
+        maps (dict[str, torch.Tensor]): (V, C, p*H, p*W) each, with p cells per side
+            of a patch, as ``VisionEncoderSpec.maps`` names them.
         grids (Sequence[tuple[int, int]]): patch rows and columns of every view by
             itself; the first of its N tokens are these, the others nothing. Empty
             when ``grid`` is that of all.

@@ -107,7 +107,7 @@ def make_features(
     )
     maps = {}
     for one in spec.maps:
-        sides = (side * one.cells for side in grid)
+        sides = (int(side * one.cells) for side in grid)
         shape = (shape[0], one.width, *sides)
         maps[one.name] = torch.randn(shape, generator=generator).to(dtype)
     return VisionFeatures(

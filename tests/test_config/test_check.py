@@ -381,6 +381,31 @@ def test_template_that_the_tokenizer_cannot_write(chain):
         load_config(chain.base, options, check_files=True)
 
 
+@pytest.mark.parametrize(
+    ("geometry", "mode", "message"),
+    [
+        ("stretch", "train", "'stretch' writes fractions of .*PadToSquare pads"),
+        ("square_pad", "generate", r"PrepareRegions\(mode='train'\), Encode.*one mode"),
+    ],
+)
+def test_steps_that_do_not_fit_each_other(chain, geometry, mode, message):
+    steps = [
+        dict(type="LoadImages"),
+        dict(type="PadToSquare"),
+        dict(type="WriteRegions", codec=dict(type="ShikraCodec", geometry=geometry)),
+        dict(type="PrepareRegions"),
+        dict(type="EncodeConversation", mode=mode),
+        dict(type="PackVLMInputs"),
+    ]
+    where = "train_dataloader.dataset.pipeline"
+
+    with pytest.raises(ConfigError, match=f"1 problem\n.*{where}.*{message}"):
+        load_config(chain.base, {where: steps})
+    steps[2]["codec"]["geometry"] = "square_pad"
+    steps[3]["mode"] = mode
+    load_config(chain.base, {where: steps})
+
+
 def test_missing_tokenizer(chain):
     (chain.folder / "a.json").write_text("[]")
     options = {

@@ -1,4 +1,4 @@
-"""Ferret and GPT4RoI: sizes and trained sets."""
+"""Ferret, GPT4RoI and Osprey: sizes and trained sets."""
 
 from pathlib import Path
 
@@ -47,3 +47,20 @@ def test_gpt4roi_trains_its_region_module_first():
     assert found["ft"]["connector"] == (LINEAR, LINEAR)
     total, trained = found["ft"]["language_model"]
     assert total == trained == 6_738_415_616 + 5 * 2 * 4096
+
+
+def test_osprey_trains_its_mask_extractor_first():
+    found = tables("osprey")
+    # Four stages, the sum of them, and the mask of 112 x 112 cells.
+    levels = (192 + 384 + 768 + 1536) * 1024 + 4 * 1024
+    place = 112 * 112 * 1024 + 1024 + 1024 * 1024 + 1024
+    extractor = levels + place + 2 * (1024 * 4096 + 4096)
+
+    first = {part: trained for part, (_, trained) in found["pt"].items()}
+    assert first.pop("region_encoder") == extractor and not any(first.values())
+    projector = 768 * 4096 + 4096 + 4096 * 4096 + 4096
+    assert found["ft"]["connector"] == (projector, projector)
+    assert found["ft"]["region_encoder"] == (extractor, extractor)
+    assert found["ft"]["vision_encoder"] == (196_227_264, 0)
+    total, trained = found["ft"]["language_model"]
+    assert total == trained == 6_738_415_616 + 2 * 2 * 4096

@@ -5,6 +5,7 @@ import pytest
 from grounding_helpers import write_scenes
 
 from mmvlm.datasets.processor import VLMProcessor
+from mmvlm.datasets.transforms.compose import Compose
 from mmvlm.datasets.transforms.image import ViewTransform
 from mmvlm.registry import (
     CHAT_TEMPLATES,
@@ -23,21 +24,26 @@ NAMES = [
     for name in sorted(CODECS.module_dict)
     if CODECS.build(dict(type=name)).writes_coordinates
 ]
-VIEWS = sorted(
-    name
-    for name, kind in TRANSFORMS.module_dict.items()
-    if isinstance(kind, type) and issubclass(kind, ViewTransform)
-)
-VIEWS = [name for name in VIEWS if TRANSFORMS.get(name).frame != "crop"]
-PADDED = ("PadToSquare", "DualPerspectiveViews")
-#: Each codec in front of the views that its numbers fit; others are refused.
-PAIRS = [
-    (name, view)
-    for name in NAMES
-    for view in VIEWS
-    if view not in PADDED or "square_pad" in CODECS.get(name).geometries
-]
 OPTIONS = dict(DualPerspectiveViews=dict(grid=2, pad=True))
+VIEWS = {
+    name: TRANSFORMS.build(dict(type=name, **OPTIONS.get(name, {})))
+    for name, kind in sorted(TRANSFORMS.module_dict.items())
+    if isinstance(kind, type) and issubclass(kind, ViewTransform)
+}
+#: Every codec in all its geometries in front of every view.
+TRIPLES = [
+    (name, geometry, view)
+    for name in NAMES
+    for geometry in CODECS.get(name).geometries
+    for view in VIEWS
+]
+
+
+def shows(view, geometry):
+    """Whether the view shows what the geometry's numbers are fractions of."""
+    return VIEWS[view].frame == ("stretch" if geometry == "view" else geometry)
+
+
 #: Side of a cell that a syntax tells apart, a fraction of the frame's side. What it
 #: says is off by half of one at most; of Ferret's last, which holds the last pixel.
 CELLS = dict(
@@ -45,7 +51,6 @@ CELLS = dict(
     LLaVACodec=0.01,
     VisionLLMCodec=1 / 512,
     OFACodec=1 / 999,
-    QwenJSONCodec=1 / 32,  # pixels of the view
 )
 SPEC = VisionEncoderSpec(width=8, num_layers=1, patch_size=8, image_size=32)
 
@@ -62,7 +67,8 @@ def half_a_cell(name, codec, boxes):
     height, width = boxes.size
     padded = codec.geometry == "square_pad"
     sides = (max(boxes.size),) * 2 if padded else (width, height)
-    cell = np.tile(np.multiply(CELLS.get(name, 0.001), sides), (len(boxes), 2))
+    part = 1 / 32 if codec.geometry == "view" else CELLS.get(name, 0.001)
+    cell = np.tile(np.multiply(part, sides), (len(boxes), 2))
     unit = codec.to_frame(boxes) * 32
     if name == "Kosmos2Codec":  # nothing more is known of corners that share a cell
         shared = np.floor(unit[:, :2]) == np.ceil(unit[:, 2:]) - 1
@@ -73,9 +79,33 @@ def half_a_cell(name, codec, boxes):
     return cell / 2
 
 
-@pytest.mark.parametrize(("name", "view"), PAIRS)
-def test_a_box_comes_back_to_half_a_pixel_or_half_of_its_cell(name, view, reader):
-    geometry = "square_pad" if view in PADDED else CODECS.get(name).geometries[0]
+def test_every_geometry_and_every_view_take_part():
+    fitting = [
+        (geometry, view) for _, geometry, view in TRIPLES if shows(view, geometry)
+    ]
+    geometries = {geometry for _, geometry, _ in TRIPLES}
+    assert {geometry for geometry, _ in fitting} == geometries
+    assert geometries == {"stretch", "square_pad", "view"}
+    cropped = {view for view, built in VIEWS.items() if built.frame == "crop"}
+    assert {view for _, view in fitting} == set(VIEWS) - cropped
+
+
+@pytest.mark.parametrize(
+    ("name", "geometry", "view"), [t for t in TRIPLES if not shows(t[2], t[1])]
+)
+def test_a_view_that_does_not_show_the_frame_is_refused(name, geometry, view):
+    codec = dict(type=name, geometry=geometry)
+    steps = Compose([VIEWS[view], dict(type="WriteRegions", codec=codec)])
+    with pytest.raises(ValueError, match=f"{name}: geometry='{geometry}' .*{view}"):
+        steps.check_frames()
+
+
+@pytest.mark.parametrize(
+    ("name", "geometry", "view"), [t for t in TRIPLES if shows(t[2], t[1])]
+)
+def test_a_box_comes_back_to_half_a_pixel_or_half_of_its_cell(
+    name, geometry, view, reader
+):
     codec = dict(type=name, geometry=geometry)
     tokenizer = TOKENIZERS.build(dict(type="TinyTokenizer", codec=codec))
     template = CHAT_TEMPLATES.build(dict(type="vicuna_v1"))

@@ -127,3 +127,29 @@ def hf_ids(context, texts, processor):
     item = pipeline(dict(conversation=talk, dataset="x", index=0, rng=rng))
     ids = collate_flat([item])["inputs"].text.input_ids.tolist()
     return [processor.image_token_id if n == SLOT_TOKEN_ID else n for n in ids]
+
+
+def meta_tensors(shapes):
+    """Tensors without memory, as checkpoints of whole size have them."""
+    return {
+        key: torch.empty(shape, dtype=torch.float16, device="meta")
+        for key, shape in shapes.items()
+    }
+
+
+def llama_7b(rows):
+    """The key list of a LLaMA of 7 billion weights with its sizes."""
+    width, inner = 4096, 11008
+    table = (rows, width)
+    shapes = {"model.embed_tokens.weight": table, "lm_head.weight": table}
+    shapes["model.norm.weight"] = (width,)
+    for n in range(32):
+        layer = f"model.layers.{n}."
+        for name in "qkvo":
+            shapes[f"{layer}self_attn.{name}_proj.weight"] = (width, width)
+        for name in ("gate", "up"):
+            shapes[f"{layer}mlp.{name}_proj.weight"] = (inner, width)
+        shapes[f"{layer}mlp.down_proj.weight"] = (width, inner)
+        for name in ("input", "post_attention"):
+            shapes[f"{layer}{name}_layernorm.weight"] = (width,)
+    return shapes

@@ -4,67 +4,119 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from export_helpers import llama_7b, meta_tensors
 
 from mmvlm.config import load_config
-from mmvlm.export.from_grounding import add_base, import_grounding
-from mmvlm.export.importing import meta_state
+from mmvlm.export.delta import add_delta
+from mmvlm.export.from_grounding import fit_grounding, import_grounding
 from mmvlm.export.region_keys import REGION_MODULES
-from mmvlm.models.region_encoders.mask_extractor import MaskExtractor
+from mmvlm.models.vision_encoders.convnext import TimmConvNeXt
 from mmvlm.registry import MODELS
-from mmvlm.structures import MapSpec, VisionEncoderSpec
 
 FERRET = "ferret-clip-l14-336_sampler_vicuna-v13-7b_8xb16-3e-ft_grit.py"
 GPT4ROI = "gpt4roi-clip-l14-224_multi-level-roi_llama-7b_8xb2-2e-ft_region-instruct.py"
-CONFIGS = {"FerretSampler": f"ferret/{FERRET}", "MultiLevelRoI": f"gpt4roi/{GPT4ROI}"}
+OSPREY = "osprey-convnext-l-512_mask-extractor_vicuna-v15-7b_4xb1-2e-ft_osprey-724k"
+SHIKRA = "shikra-clip-l14-224_linear_vicuna-7b_8xb8-1e-ft_shikra-rec.py"
+#: config of released weights, new rows of its tables, weights of the region module
+RELEASED = {
+    "FerretSampler": (f"ferret/{FERRET}", 1, 44_069_900),
+    "MultiLevelRoI": (f"gpt4roi/{GPT4ROI}", 5, 299_142_912),
+    None: (f"shikra/{SHIKRA}", 3, 0),
+}
+KINDS = [kind for kind in RELEASED if kind]
+
+
+def official_shapes(kind):
+    """The key list of a released module with its sizes."""
+    if kind is None:
+        return {}
+    if kind == "FerretSampler":
+        bare = {}
+        linears = {
+            **{f"diff_projector_list.{s}": (1026, 1026) for s in (0, 1)},
+            **{f"agg_projector_list.{s}.net.0": (1024, 2052, 1) for s in (0, 1)},
+            "flatten_projector": (1024, 32 * 1024),
+            "dim_projector": (4096, 1024),
+        }
+        norms = {f"agg_projector_list.{s}.norm": 1024 for s in (0, 1)}
+    else:
+        kernel = (1024, 1024, 3, 3)
+        bare = {f"mlvl_fuse.fuse_convs.{r}.conv.weight": kernel for r in range(5)}
+        linears = {
+            **{f"mlvl_fuse.input_conv.{n}": (1024, 1026, 1, 1) for n in range(4)},
+            **{f"roi_align.pconvs.{n}": kernel for n in range(4)},
+            "roi_align.pos_embedd.0": (256, 4),
+            "roi_align.pos_embedd.3": (1024, 256),
+            "roi_align.updims": (4096, 1024),
+            "roi_align.flatten_linear": (1024, 1024 * 14 * 14),
+        }
+        norms = {f"mlvl_fuse.fuse_convs.{r}.gn": 1024 for r in range(5)}
+        norms |= {"roi_align.pos_embedd.2": 256, "roi_align.pos_embedd.5": 1024}
+    shapes = dict(bare)
+    for name, shape in linears.items():
+        shapes |= {f"{name}.weight": shape, f"{name}.bias": shape[:1]}
+    for name, width in norms.items():
+        shapes |= {f"{name}.weight": (width,), f"{name}.bias": (width,)}
+    return shapes
 
 
 def official_keys(kind):
-    """The key lists of the released modules."""
-    leaves = ("weight", "bias")
-    if kind == "FerretSampler":
-        stages = [f"{name}.{s}{rest}" for s in (0, 1) for name, rest in (
-            ("diff_projector_list", ""), ("agg_projector_list", ".net.0"),
-            ("agg_projector_list", ".norm"))]  # fmt: skip
-        modules = [*stages, "flatten_projector", "dim_projector"]
-        return {f"{m}.{leaf}" for m in modules for leaf in leaves}
-    keys = {f"mlvl_fuse.fuse_convs.{r}.conv.weight" for r in range(5)}
-    modules = [
-        *(f"mlvl_fuse.input_conv.{n}" for n in range(4)),
-        *(f"mlvl_fuse.fuse_convs.{r}.gn" for r in range(5)),
-        *(f"roi_align.pconvs.{n}" for n in range(4)),
-        *(f"roi_align.pos_embedd.{n}" for n in (0, 2, 3, 5)),
-        *("roi_align.updims", "roi_align.flatten_linear"),
-    ]
-    return keys | {f"{m}.{leaf}" for m in modules for leaf in leaves}
+    return set(official_shapes(kind))
 
 
-@pytest.mark.parametrize("kind", CONFIGS)
-def test_official_keys_map_completely(kind):
-    cfg = load_config(f"configs/{CONFIGS[kind]}", check=False)
-    target = meta_state(cfg.model.to_dict())
-    ours = {k.partition(".")[2] for k in target if k.startswith("region_encoder.")}
-    nothing = torch.empty(0, device="meta")
+@pytest.mark.parametrize("kind", RELEASED)
+def test_a_released_delta_maps_completely(kind):
+    config, new, size = RELEASED[kind]
+    cfg = load_config(f"configs/{config}", check=False).model.to_dict()
+    region = meta_tensors(official_shapes(kind))
+    assert sum(tensor.numel() for tensor in region.values()) == size
+    projector = {"model.mm_projector.weight": (4096, 1024)}
+    projector["model.mm_projector.bias"] = (4096,)
+    prefix = REGION_MODULES[kind].prefix if kind else ""
+    delta = meta_tensors(llama_7b(32000 + new) | projector)
+    delta |= {f"{prefix}{key}": tensor for key, tensor in region.items()}
 
-    found = REGION_MODULES[kind].to_ours(dict.fromkeys(official_keys(kind), nothing))
+    whole = add_delta(delta, meta_tensors(llama_7b(32000)))
+    imported = fit_grounding(whole, cfg, config)
 
-    assert set(found) == ours
-    with pytest.raises(ValueError, match=r"official module does not have: .*'odd'"):
-        REGION_MODULES[kind].to_ours({"odd": nothing})
+    assert imported.omitted
+    assert all(key.startswith("vision_encoder.") for key in imported.omitted)
+    parts = {"connector", "language_model", *(["region_encoder"] if kind else [])}
+    assert set(imported.parts) == parts
 
 
-def test_keys_of_osprey_map_completely():
-    maps = tuple(MapSpec(f"stage{n}", 8 * 2**n, 1) for n in range(4))
-    spec = VisionEncoderSpec(8, 1, 8, 32, maps=maps)
-    module = MaskExtractor(vision_spec=spec, out_width=8, select_layers=[0])
-    names = [*(f"res{n}" for n in range(2, 6)), "feat_linear"]
-    names += [f"mask_linear.layers.{n}" for n in range(3)]
-    official = {
-        f"{n}.{leaf}": torch.zeros(1) for n in names for leaf in ("weight", "bias")
+def test_names_that_a_region_module_does_not_have_are_listed():
+    for kind in KINDS:
+        with pytest.raises(ValueError, match=r"1 keys .* not have: \['odd'\]"):
+            REGION_MODULES[kind].to_ours({"odd": torch.empty(0)})
+
+
+def test_osprey_maps_completely():
+    cfg = load_config(f"configs/osprey/{OSPREY}.py", check=False).model.to_dict()
+    linears = {f"res{n}": (1024, 48 * 2**n) for n in range(2, 6)}
+    linears |= {"feat_linear": (4096, 1024), "mask_linear.layers.0": (1024, 12544)}
+    linears["mask_linear.layers.1"] = (1024, 1024)
+    linears["mask_linear.layers.2"] = (4096, 1024)
+    linears = {f"model.mask_extractor.{name}": v for name, v in linears.items()}
+    linears |= {
+        "model.mm_projector.0": (4096, 768),
+        "model.mm_projector.2": (4096,) * 2,
     }
+    shapes = llama_7b(32002)
+    for name, shape in linears.items():
+        shapes |= {f"{name}.weight": shape, f"{name}.bias": shape[:1]}
+    tower = "model.vision_tower.vision_tower.visual."
+    shapes |= {f"{tower}head.mlp.fc1.weight": (3072, 1536)}
+    shapes |= {f"{tower}trunk.head.norm.weight": (1536,)}
+    with torch.device("meta"):
+        trunk = TimmConvNeXt("convnext_large").state_dict()
+    state = meta_tensors(shapes)
+    state |= {f"{tower}trunk.{key}": value for key, value in trunk.items()}
 
-    found = REGION_MODULES["MaskExtractor"].to_ours(official)
+    imported = fit_grounding(state, cfg, "osprey")
 
-    assert set(found) == set(module.state_dict())
+    parts = {"vision_encoder", "connector", "language_model", "region_encoder"}
+    assert set(imported.parts) == parts and not imported.omitted
 
 
 def small_config(kind):
@@ -130,7 +182,7 @@ def official(model, kind):
     return state
 
 
-@pytest.mark.parametrize("kind", CONFIGS)
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_delta_and_its_base_give_the_model(kind, tmp_path):
     torch.manual_seed(0)
     model = MODELS.build(small_config(kind))
@@ -160,20 +212,7 @@ def test_a_delta_and_its_base_give_the_model(kind, tmp_path):
         )
 
 
-def test_new_rows_of_a_delta_are_taken_as_they_are():
-    delta = {"model.embed_tokens.weight": torch.ones(5, 2, dtype=torch.float16)}
-    base = {"model.embed_tokens.weight": torch.full((3, 2), 2.0)}
-
-    (table,) = add_base(delta, base).values()
-
-    assert table[:, 0].tolist() == [3, 3, 3, 1, 1] and table.dtype == torch.float16
-    with pytest.raises(ValueError, match="lacks 1 weights of the base"):
-        add_base(delta, {**base, "lm_head.weight": torch.ones(3, 2)})
-    with pytest.raises(ValueError, match=r"shape \(5, 2\), in the base \(6, 2\)"):
-        add_base(delta, {"model.embed_tokens.weight": torch.ones(6, 2)})
-
-
-def test_a_file_without_the_region_module_is_refused(tmp_path):
+def test_a_file_without_all_of_the_region_module_is_refused(tmp_path):
     model = SimpleNamespace(
         state_dict=MODELS.build(small_config("FerretSampler")).state_dict
     )
@@ -181,5 +220,5 @@ def test_a_file_without_the_region_module_is_refused(tmp_path):
     lost = {k: v for k, v in state.items() if "diff_projector_list.1" not in k}
     torch.save(lost, tmp_path / "lost.bin")
 
-    with pytest.raises(ValueError, match=r"region encoder. 2 missing: \['region_enc"):
+    with pytest.raises(ValueError, match=r"\(region_encoder\). 2 missing: \['reg"):
         import_grounding(tmp_path / "lost.bin", small_config("FerretSampler"))

@@ -1,5 +1,7 @@
 """Streams, inputs and targets of a batch."""
 
+from dataclasses import fields
+
 import numpy as np
 import pytest
 import torch
@@ -54,6 +56,34 @@ def test_positions_of_samples_are_joined_axis_by_axis():
     )
 
     assert stream.position_ids.tolist() == [[0, 1, 0], [0, 2, 4], [0, 3, 5]]
+
+
+def test_samples_without_positions_do_not_mix_with_others():
+    with pytest.raises(ValueError, match="1 of 2 samples have position_ids"):
+        TokenStream.join([encoded([1], [X], np.array([0])), encoded([3], [X])])
+
+
+@pytest.mark.parametrize("axes", [(), (3,)])
+def test_a_cut_takes_every_field_of_the_tokens(axes):
+    count = 5
+    rows = dict(
+        input_ids=np.arange(count),
+        labels=np.arange(count),
+        position_ids=np.zeros((*axes, count), np.int64),
+    )
+    others = dict(slots=[], marks=[], answer=None)
+    assert {field.name for field in fields(EncodedSample)} == {*rows, *others}
+    sample = EncodedSample(**rows, **others)
+
+    short = sample.cut(3)
+    assert len(short) == 3
+    for name in rows:
+        assert getattr(short, name).shape[-1] == 3, name
+    assert TokenStream.join([sample.cut(3), sample]).position_ids.shape[-1] == 8
+
+    talk = EncodedSample(np.array([1, 2]), np.array([X, X]), answer=sample)
+    assert talk.cut(4).answer.position_ids.shape == (*axes, 2)
+    assert encoded([1, 2], [X, X]).cut(1).position_ids is None
 
 
 @pytest.fixture

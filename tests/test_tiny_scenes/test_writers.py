@@ -1,6 +1,8 @@
 """Files on disk, read back by the normal reader and by the phrase reader."""
 
 import json
+import runpy
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -187,3 +189,15 @@ def test_phrase_reader_errors(folder, tokenizer):
         ImagePhraseDataset("phrases.json", data_root=str(folder))[0]
     with pytest.raises(ValueError, match=r"train-000000.*encoder takes \(64, 64\)"):
         phrase_data(folder, tokenizer, 64)[0]
+
+
+def test_the_tool_tells_of_every_format_in_a_line(tmp_path, capsys):
+    tool = Path(__file__).parents[2] / "tools/dataset_converters/make_tiny_scenes.py"
+    args = f"--out {tmp_path / 'a'} --num 12 --num-test 9 --format llava ade20k"
+
+    assert runpy.run_path(str(tool))["main"](args.split()) == 0
+
+    first, *lines = capsys.readouterr().out.strip().splitlines()
+    assert "12 training scenes and 9 test questions" in first
+    assert [line.partition(":")[0].strip() for line in lines] == ["llava", "ade20k"]
+    assert all(len(line) < 200 for line in lines) and lines[1].endswith(" more")

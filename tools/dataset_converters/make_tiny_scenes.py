@@ -63,9 +63,12 @@ def main(argv=None):
         return f"error: {error}"
     print(
         f"{summary['num_train']} training scenes and {summary['num_test']} test "
-        f"questions in {args.out} ({time.perf_counter() - start:.0f} s): "
-        f"{', '.join(summary['files'])}, tokenizer."
+        f"questions with a tokenizer in {args.out} ({time.perf_counter() - start:.0f} "
+        "s):"
     )
+    for name, files in summary["files"].items():
+        shown = files if len(files) < 5 else [*files[:2], f"{len(files) - 2} more"]
+        print(f"  {name}: {', '.join(shown)}")
     return 0
 
 

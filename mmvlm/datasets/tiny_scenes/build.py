@@ -70,12 +70,8 @@ def make_tiny_scenes(
     if style not in STYLES:
         raise KeyError(f"style='{style}': expected one of {list(STYLES)}.")
     folder, world = Path(folder), STYLES[style]
-    writers = [
-        SCENE_WRITERS.build(
-            dict(type=name, folder=str(folder), image_format=image_format)
-        )
-        for name in formats
-    ]
+    options = dict(folder=str(folder), image_format=image_format)
+    writers = {name: SCENE_WRITERS.build(dict(options, type=name)) for name in formats}
     train, files = _write(writers, num_train, num_test, seed, world)
     _train_tokenizer(folder, train[:4000], chat_template)
     summary = dict(
@@ -95,14 +91,14 @@ def make_tiny_scenes(
 
 
 def _write(
-    writers: list, num_train: int, num_test: int, seed: int, style: SceneStyle
-) -> tuple[list, list[str]]:
-    """Write pictures and annotations; returns training samples and the files."""
-    files: list[str] = []
+    writers: dict, num_train: int, num_test: int, seed: int, style: SceneStyle
+) -> tuple[list, dict[str, list[str]]]:
+    """Write pictures and annotations; returns training samples, and files by format."""
+    files: dict[str, list[str]] = {}
     with ExitStack() as stack:
         train = training_samples(num_train, seed, style=style)
         # Pictures that most formats name are drawn once, and as soon as may be.
-        shared = [writer for writer in writers if not writer.has_own_images]
+        shared = [one for one in writers.values() if not one.has_own_images]
         if shared:
             drawing = PictureDrawing(shared[0], num_train + num_test)
             train = stack.enter_context(drawing).passing(train)
@@ -110,11 +106,11 @@ def _write(
         taken = {sample.scene.key for sample in train}
         test = test_samples(num_test, seed, taken=taken, style=style)
         test = list(drawing.passing(test) if shared else test)
-        for writer in writers:
+        for name, writer in writers.items():
             for split, samples in (("train", train), ("test", test)):
                 if writer.has_own_images:
                     writer.write_images(samples)
-                files += writer.write(split, samples)
+                files.setdefault(name, []).extend(writer.write(split, samples))
     return train, files
 
 

@@ -55,12 +55,28 @@ class Compose:
         """Hand the context to those transforms that have ``bind``.
 
         Raises:
-            ValueError: when regions are written in another frame than pictures have.
+            ValueError: as :meth:`check_frames` and :meth:`check_modes` say.
         """
         for transform in self.transforms:
             if hasattr(transform, "bind"):
                 transform.bind(context)
         self.check_frames()
+        self.check_modes()
+
+    def check_modes(self) -> None:
+        """Hold the modes of transforms against each other.
+
+        Raises:
+            ValueError: naming them, when one is for training and another for prompts:
+                what is drawn for a prompt would not depend on its sample alone.
+        """
+        taking = [t for t in self.transforms if getattr(t, "takes_mode", False)]
+        if len({transform.mode for transform in taking}) > 1:
+            said = ", ".join(f"{type(t).__name__}(mode='{t.mode}')" for t in taking)
+            raise ValueError(
+                f"the pipeline has {said}; give all of them one mode: 'train', or "
+                "'generate' for prompts."
+            )
 
     def check_frames(self) -> None:
         """Hold the geometry of codecs against the frames of views.

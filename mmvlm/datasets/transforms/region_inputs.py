@@ -45,12 +45,19 @@ class PrepareRegions:
     Args:
         needs (dict | None): what to make (:class:`RegionNeeds`); None asks the model.
         mode (str): ``train`` or ``generate``.
+
+    Raises:
+        ValueError: for another mode.
     """
 
     #: The pipeline says which mode it is for.
     takes_mode = True
 
     def __init__(self, needs: dict | None = None, mode: str = "train") -> None:
+        if mode not in ("train", "generate"):
+            raise ValueError(
+                f"PrepareRegions: mode='{mode}', expected 'train' or 'generate'."
+            )
         self.mode = mode
         self.needs = None if needs is None else RegionNeeds(**needs)
         self._asks_model = needs is None

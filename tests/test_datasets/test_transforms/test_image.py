@@ -5,12 +5,22 @@ import numpy as np
 import pytest
 
 from mmvlm.datasets.transforms.center_crop import CenterCropSquare
-from mmvlm.datasets.transforms.image import PadToSquare
+from mmvlm.datasets.transforms.image import PadToSquare, ViewTransform
 from mmvlm.datasets.transforms.resize_square import ResizeSquare
 from mmvlm.datasets.transforms.resizing import expand_to_square
+from mmvlm.registry import TRANSFORMS
 from mmvlm.structures import VisionEncoderSpec
+from mmvlm.structures.region_pixels import whole_view
 
 KINDS = [PadToSquare, CenterCropSquare, ResizeSquare]
+TRANSFORMS.import_from_location()
+#: Every registered view transform.
+VIEWS = sorted(
+    name
+    for name, kind in TRANSFORMS.module_dict.items()
+    if isinstance(kind, type) and issubclass(kind, ViewTransform)
+)
+OPTIONS = dict(DualPerspectiveViews=dict(grid=2))
 
 
 def context(size, mean=(0.5, 0.5, 0.5)):
@@ -75,40 +85,56 @@ def test_center_crop_equals_golden(golden):
     check_golden(golden, CenterCropSquare, "default_pixel_values")
 
 
-@pytest.mark.parametrize("kind", KINDS)
+def shown_whole(step, views, layout):
+    """Return the view that shows the whole picture, (3, h, w)."""
+    if not layout.grids:
+        return views[whole_view(layout)]
+    (_, rows, cols), (*_, patch), merge = layout.grids[0], views.shape, step.merge
+    blocks = views.reshape(rows // merge, cols // merge, merge, merge, 3, patch, patch)
+    blocks = blocks.transpose(4, 0, 2, 5, 1, 3, 6)
+    return blocks.reshape(3, rows * patch, cols * patch)
+
+
+@pytest.mark.parametrize("name", VIEWS)
 @pytest.mark.parametrize("size", [(40, 64), (64, 40), (33, 33), (51, 20), (97, 61)])
 @pytest.mark.parametrize("side", [24, 96])
-def test_boxes_survive_the_view_and_back(kind, size, side):
-    height, width = size
-    rng = np.random.default_rng(height * width)
-    step = kind(size=side, mean=(0, 0, 0), resample="bilinear")
-    for _ in range(5):
-        # A box inside the middle square, which every transform keeps.
-        short = min(size)
-        low = rng.integers(1, short // 2 - 4, 2)
-        high = low + rng.integers(8, short // 2, 2)
-        shift = np.array([(width - short) // 2, (height - short) // 2])
-        box = np.concatenate([low + shift, high + shift])
-        image = np.zeros((height, width, 3), np.uint8)
+def test_boxes_survive_the_view_and_back(name, size, side):
+    step = TRANSFORMS.build(dict(type=name, size=side, **OPTIONS.get(name, {})))
+    step.mean, step.resample = (0, 0, 0), "bilinear"
+    rng = np.random.default_rng(size[0] * size[1])
+    for number in range(5):
+        layout = step.layout(*size, np.random.default_rng(number))
+        scale, offset = np.array(layout.scale), np.array(layout.offset)
+        # A box inside what the view keeps of the picture.
+        least = np.ceil(np.maximum(-offset / scale, 0)).astype(int) + 1
+        ends = (np.array(layout.view_size[::-1]) - offset) / scale
+        if layout.grids:
+            ends = np.array(size[::-1])
+        most = np.floor(np.minimum(ends, size[::-1])).astype(int) - 1
+        reach = most - least
+        low = least + rng.integers(0, reach // 3 + 1)
+        box = np.concatenate([low, low + rng.integers(reach // 3, reach // 2 + 1)])
+        image = np.zeros((*size, 3), np.uint8)
         image[box[1] : box[3], box[0] : box[2]] = 255
 
-        (view,), layout = step.view(image)
+        views, found = step.view(image, np.random.default_rng(number))
 
-        scale, offset = np.array(layout.scale * 2), np.array(layout.offset * 2)
-        expected = box * scale + offset
-        assert np.allclose((expected - offset) / scale, box, atol=1e-9)
-        lit = view[0] / 255.0
-        row = lit[np.clip(int(expected[[1, 3]].mean()), 0, side - 1)]
-        column = lit[:, np.clip(int(expected[[0, 2]].mean()), 0, side - 1)]
+        assert found == layout and layout.original_size == size
+        places = box * np.tile(scale, 2) + np.tile(offset, 2)
+        back = (places - np.tile(offset, 2)) / np.tile(scale, 2)
+        assert np.allclose(back, box, atol=1e-9)
+        lit = shown_whole(step, views, layout)[0] / 255.0
+        height, width = lit.shape
+        row = lit[np.clip(int(places[[1, 3]].mean()), 0, height - 1)]
+        column = lit[:, np.clip(int(places[[0, 2]].mean()), 0, width - 1)]
         # Edges at sub-pixel precision: light to the left of each edge.
         for profile, (start, stop) in (
-            (row, expected[[0, 2]]),
-            (column, expected[[1, 3]]),
+            (row, places[[0, 2]]),
+            (column, places[[1, 3]]),
         ):
             assert abs(profile.sum() - (stop - start)) <= 0.5
-            middle = (np.arange(side) + 0.5) @ profile / profile.sum()
+            middle = (np.arange(len(profile)) + 0.5) @ profile / profile.sum()
             assert abs(middle - (start + stop) / 2) <= 0.5
-        assert layout.original_size == size and layout.view_size == (side, side)
 
 
 @pytest.mark.parametrize("kind", KINDS)

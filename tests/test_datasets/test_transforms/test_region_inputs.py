@@ -8,6 +8,8 @@ import pytest
 
 from mmvlm.datasets.transforms.anyres_tiles import AnyResTiles
 from mmvlm.datasets.transforms.center_crop import CenterCropSquare
+from mmvlm.datasets.transforms.compose import Compose
+from mmvlm.datasets.transforms.conversation import EncodeConversation
 from mmvlm.datasets.transforms.image import PadToSquare
 from mmvlm.datasets.transforms.region_inputs import PrepareRegions
 from mmvlm.datasets.transforms.resize_square import ResizeSquare
@@ -193,6 +195,16 @@ def test_a_model_without_region_encoder_needs_nothing():
     assert "inputs" not in step(item)
     step.bind(types.SimpleNamespace(region_needs=RegionNeeds(mask=4)))
     assert "inputs" in step(item)
+
+
+def test_draws_for_a_prompt_are_refused_in_the_mode_of_training():
+    with pytest.raises(ValueError, match="PrepareRegions: mode='test', expected"):
+        PrepareRegions(mode="test")
+    bound = types.SimpleNamespace(region_needs=None)
+    steps = [PrepareRegions(), PrepareRegions(mode="generate")]
+    with pytest.raises(ValueError, match=r"mode='train'\), PrepareRegions\(mode='gen"):
+        Compose(steps).bind(bound)
+    Compose([steps[1], EncodeConversation(mode="generate")]).check_modes()
 
 
 def test_needs_of_several_readers():
