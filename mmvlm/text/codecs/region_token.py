@@ -16,10 +16,11 @@ class RegionTokenCodec(GroundingCodec):
     """``<bbox>`` or ``[SEG]``: the text holds no coordinates.
 
     GPT4RoI fills ``<bbox>`` in questions with features of the region; LISA says
-    ``[SEG]`` in answers, and a mask head reads the state there. The regions
-    themselves are kept by :class:`WriteRegions`, one per token, in reading order.
-    Read back, a token is a region without boxes: how many there are is all that the
-    text tells.
+    ``[SEG]`` in answers, and a mask head reads the state there; NExT-Chat's ``<at>``
+    is read by a head of boxes. The regions themselves are kept by
+    :class:`WriteRegions`, one per token, in reading order. Read back, a token is a
+    region without boxes, of the kind that the head makes: how many there are is all
+    that the text tells.
 
     Args:
         token (str): stands for one region.
@@ -29,7 +30,8 @@ class RegionTokenCodec(GroundingCodec):
             ``token`` there too.
         fills (str): kind of input that fills tokens in questions; a model without
             such inputs takes them for tokens of the text.
-        reads (str): what the head learns that reads tokens in answers.
+        reads (str): what the head learns that reads tokens in answers, which is also
+            the kind of the regions read back, unless it is none (then ``mask``).
         write_phrases (bool): say a region's words beside its tokens; LISA answers with
             the token alone.
     """
@@ -75,8 +77,10 @@ class RegionTokenCodec(GroundingCodec):
         return f"{boxes} {phrase}" if self.before_phrase else f"{phrase} {boxes}"
 
     def _read(self, text: str) -> Iterable[Found | Problem]:
+        kind = self.region_tokens["assistant"].kind
+        kind = kind if kind in self.kinds else "mask"
         for match in re.finditer("|".join(map(re.escape, self.special_tokens)), text):
-            yield Found(match.start(), match.end(), [], kind="mask")
+            yield Found(match.start(), match.end(), [], kind)
 
 
 def inline_boxes(text: str) -> list[list[float]]:
