@@ -23,6 +23,7 @@ SETS: tuple[tuple[str, str, dict], ...] = (
         ("refer", "refcoco", dict(name=name, by=by, image_format="jpg"))
         for name, by in (("refcoco", "unc"), ("refcoco+", "unc"), ("refcocog", "umd"))
     ),
+    ("refer", "grefcoco", dict(image_format="jpg")),
     *(
         ("", name, {})
         for name in (
@@ -76,7 +77,7 @@ def write_benchmarks(
             continue
         place = Path(folder, home)
         writer = SCENE_WRITERS.build(dict(type=name, folder=str(place), **options))
-        if name == "refcoco":
+        if name in ("refcoco", "grefcoco"):
             half = len(samples) // 2
             writer.write("val", samples[:half])
             writer.write("test", samples[half:])
