@@ -29,7 +29,7 @@ SETS: tuple[tuple[str, str, dict], ...] = (
         for name in (
             *("gqa", "textvqa", "vizwiz", "scienceqa", "textcaps", "mme", "lvis"),
             *("seed_bench", "ocrbench", "chartqa", "mmmu", "mm_vet", "reason_seg"),
-            *("llava_questions", "doc_vqa"),
+            *("llava_questions", "doc_vqa", "grand_f"),
         )
     ),
     ("", "doc_vqa", dict(infographics=True)),
