@@ -1,4 +1,4 @@
-"""Every config of configs/tiny trains on TinyScenes and is scored.
+"""Every config of configs/tiny, and of how to say a box, trains and is scored.
 
 Two steps each, on weights of the runs that a config begins with: it shows that the
 parts of a system meet, learn, are saved, loaded and generate; accuracy takes the whole
@@ -18,7 +18,8 @@ from mmvlm.engine.hooks.progress_hook import read_scalars
 from mmvlm.registry import SCENE_WRITERS
 
 ROOT = Path(__file__).parents[1]
-CONFIGS = {path.stem: path for path in sorted((ROOT / "configs/tiny").glob("*.py"))}
+FOLDERS = ("configs/tiny", "configs/ablations/tiny_scenes/boxes")
+CONFIGS = {p.stem: p for one in FOLDERS for p in sorted((ROOT / one).glob("*.py"))}
 NUM_TEST = 18
 #: Prefix and name of the number that a system is scored by; the last one is the rule.
 HEADLINES = (("rec", "acc"), ("mask", "giou"), ("tiny_scenes", "accuracy"))

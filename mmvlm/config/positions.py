@@ -17,6 +17,7 @@ from mmvlm.registry import Registry
 BY_KEY: dict[str, Registry] = {
     "pipeline": nodes.TRANSFORMS,
     "transforms": nodes.TRANSFORMS,
+    "targets": nodes.TRANSFORMS,
     "dataset": nodes.DATASETS,
     "datasets": nodes.DATASETS,
     "sampler": nodes.DATA_SAMPLERS,

@@ -62,6 +62,7 @@ class VLMProcessor:
         load_images (dict | None): further options of :class:`LoadImages`.
         write_regions (dict | None): likewise of :class:`WriteRegions`.
         encode_conversation (dict | None): likewise of :class:`EncodeConversation`.
+        targets (Sequence[dict]): steps behind it: what heads learn of the regions.
         steps (dict[str, Sequence[dict]] | None): whole pipelines by mode, in place of
             all steps above.
         asked_views (ViewLayout | None): layout of a picture as the connector asks for
@@ -89,6 +90,7 @@ class VLMProcessor:
         load_images: dict | None = None,
         write_regions: dict | None = None,
         encode_conversation: dict | None = None,
+        targets: Sequence[dict] = (),
         steps: dict[str, Sequence[dict]] | None = None,
         asked_views: ViewLayout | None = None,
         modalities: Sequence[str] = ("image",),
@@ -103,11 +105,12 @@ class VLMProcessor:
                 dict(write_regions or {}, type="WriteRegions", codec=codec),
                 *([] if codec is None else [dict(type="PrepareRegions")]),
                 dict(encode_conversation or {}, type="EncodeConversation", **encode),
+                *targets,
                 dict(type="PackVLMInputs"),
             ]
             made = [step for step in made if step.get("codec", True) is not None]
             steps = dict.fromkeys(MODES, made)
-        elif views or transforms or codec:
+        elif views or transforms or codec or targets:
             raise ValueError("VLMProcessor: steps stand in place of views and codec.")
         self.steps = {mode: [dict(step) for step in steps[mode]] for mode in steps}
         codec = next(

@@ -3,6 +3,7 @@
 from .annotation import (
     AnnotatedImage,
     Caption,
+    Expression,
     Instance,
     Relation,
     Span,
@@ -52,6 +53,7 @@ __all__ = [
     "Caption",
     "Conversation",
     "EncodedSample",
+    "Expression",
     "FixedTokenCount",
     "Image",
     "InputLayout",

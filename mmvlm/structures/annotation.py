@@ -70,6 +70,22 @@ class Span:
 
 
 @dataclass(frozen=True)
+class Expression:
+    """Words that mean any number of things in the picture.
+
+    Args:
+        text (str): ``the two dogs``.
+        instances (tuple[int, ...]): indices of all instances that it means; empty:
+            there is no such thing in the picture.
+        id (str): as the file gives it.
+    """
+
+    text: str
+    instances: tuple[int, ...] = ()
+    id: str = ""
+
+
+@dataclass(frozen=True)
 class Caption:
     """A text about the whole picture, with its grounded phrases."""
 
@@ -116,6 +132,7 @@ class AnnotatedImage:
             picture.
         instances (tuple[Instance, ...]): what is there.
         relations (tuple[Relation, ...]): between instances.
+        expressions (tuple[Expression, ...]): that mean several instances, or none.
         captions (tuple[Caption, ...]): of the whole picture.
         questions (tuple[VisualQuestion, ...]): about it.
         id (str): of the record.
@@ -126,6 +143,7 @@ class AnnotatedImage:
     size: tuple[int, int] | None = None
     instances: tuple[Instance, ...] = ()
     relations: tuple[Relation, ...] = ()
+    expressions: tuple[Expression, ...] = ()
     captions: tuple[Caption, ...] = ()
     questions: tuple[VisualQuestion, ...] = ()
     id: str = ""

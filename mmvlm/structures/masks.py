@@ -186,8 +186,20 @@ def label_map_rles(label_map: np.ndarray) -> dict[int, dict]:
     return rles
 
 
-def instance_rle(instance: Instance, size: Size) -> dict | None:
+def empty_rle(size: Size) -> dict:
+    """Return the run lengths of a mask without a pixel."""
+    return _compress([size[0] * size[1]], size)
+
+
+def instance_rle(
+    instance: Instance, size: Size, *, may_be_empty: bool = False
+) -> dict | None:
     """Return an instance's mask; None where the file gives none.
+
+    Args:
+        instance (Instance): with polygons or run lengths.
+        size (tuple[int, int]): height and width of the picture.
+        may_be_empty (bool): take run lengths without a pixel.
 
     Raises:
         ValueError: naming the instance, when its mask is damaged or holds no pixel.
@@ -202,13 +214,15 @@ def instance_rle(instance: Instance, size: Size) -> dict | None:
             rle = polygons_to_rle(check_polygons(instance.polygons, size), size)
     except ValueError as error:
         raise ValueError(f"{what}: {error}") from error
-    if not rle_area(rle):
+    if not rle_area(rle) and not (may_be_empty and instance.rle is not None):
         raise ValueError(f"{what}: empty, no pixel of the picture belongs to it.")
     return rle
 
 
 def region_rle(region: Region, number: int = 0) -> dict:
     """Return a mask of a region of kind ``mask``, in pixels of the picture.
+
+    It may have no pixel where its box has no area: what is asked for is not there.
 
     Args:
         region (Region): with polygons or run lengths.
@@ -222,7 +236,9 @@ def region_rle(region: Region, number: int = 0) -> dict:
         polygons=region.polygons[number] if region.polygons else (),
         rle=region.rles[number] if region.rles else None,
     )
-    rle = instance_rle(instance, region.boxes.size)
+    x1, y1, x2, y2 = region.boxes.xyxy[number] if len(region.boxes) else (0,) * 4
+    flat = x1 == x2 and y1 == y2
+    rle = instance_rle(instance, region.boxes.size, may_be_empty=flat)
     if rle is None:
         raise ValueError(f"region of kind '{region.kind}' has no mask.")
     return rle

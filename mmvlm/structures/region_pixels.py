@@ -158,6 +158,14 @@ def to_view(
     return places * scale + offset
 
 
+def from_view(
+    places: np.ndarray, layout: ViewLayout, size: tuple[int, int]
+) -> np.ndarray:
+    """Undo :func:`to_view`: return fractions of the view as places in the picture."""
+    scale, offset = view_transform(layout, size)
+    return (places - offset) / scale
+
+
 def view_transform(
     layout: ViewLayout, size: tuple[int, int]
 ) -> tuple[np.ndarray, np.ndarray]:

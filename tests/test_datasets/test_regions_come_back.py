@@ -51,6 +51,7 @@ CELLS = dict(
     LLaVACodec=0.01,
     VisionLLMCodec=1 / 512,
     OFACodec=1 / 999,
+    ASMv2Codec=1 / 999,
 )
 SPEC = VisionEncoderSpec(width=8, num_layers=1, patch_size=8, image_size=32)
 

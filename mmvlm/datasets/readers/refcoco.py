@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
 from mmvlm.datasets.annotated import AnnotatedImageDataset, damaged
-from mmvlm.datasets.io.annotation_files import beside, need, pixel_box
+from mmvlm.datasets.io.annotation_files import beside, need, pixel_box, read_json
 from mmvlm.datasets.io.json_sections import scan_sections
 from mmvlm.datasets.io.safe_pickle import load_plain_pickle
 from mmvlm.registry import DATASETS
@@ -89,14 +89,9 @@ class RefCOCODataset(AnnotatedImageDataset):
         return dict(splits=self.splits, per=self.per, text_field=self.text_field)
 
     def _flatten(self) -> Iterator[dict]:
-        refs = load_plain_pickle(self.ann_file)
-        if not isinstance(refs, list):
-            raise ValueError(
-                f"pickle '{self.ann_file}' holds a {type(refs).__name__}, expected the "
-                "list of refs."
-            )
-        requested = {key for key in map(_ann_id, refs) if _is_id(key)}
-        tables = _Tables(self._sources()[1], requested)
+        refs = read_refs(self.ann_file)
+        requested = {key for key in map(_ann_id, refs) if is_id(key)}
+        tables = RefTables(self._sources()[1], requested)
         pictures: dict[Any, dict] = {}
         for number, ref in enumerate(refs):
             ref_id = str(ref.get("ref_id", number)) if isinstance(ref, dict) else ""
@@ -125,11 +120,11 @@ class RefCOCODataset(AnnotatedImageDataset):
             raise ValueError(f"'split' is {split!r:.40}, expected train, val or test.")
         return False
 
-    def _rows(self, ref: dict, ref_id: str, tables: _Tables) -> list[dict]:
+    def _rows(self, ref: dict, ref_id: str, tables: RefTables) -> list[dict]:
         """Return the rows of one ref: one, or one per sentence."""
         picture, thing = tables.join(ref)
         sentences = need(ref, "sentences", list)
-        texts = [_text(sentence, self.text_field) for sentence in sentences]
+        texts = [sentence_text(sentence, self.text_field) for sentence in sentences]
         if not texts:
             raise ValueError("'sentences' is empty.")
         thing |= dict(ref_id=need(ref, "ref_id", (int, str)), split=ref["split"])
@@ -159,51 +154,81 @@ class RefCOCODataset(AnnotatedImageDataset):
         return AnnotatedImage(row["image"], size, instances, id=row["id"], meta=meta)
 
 
-class _Tables:
-    """Pictures, annotations and categories of ``instances.json``, by id."""
+class RefTables:
+    """Pictures, annotations and categories of ``instances.json``, by id.
+
+    Args:
+        path (str): the file.
+        requested (set): ids of annotations to keep; three of four are of objects that
+            no one refers to.
+    """
 
     def __init__(self, path: str, requested: set) -> None:
         found: dict[str, dict] = {name: {} for name in _TABLES}
         for section, record, *_ in scan_sections(path, _TABLES):
             key = record.get("id") if isinstance(record, dict) else None
-            # Three of four annotations are of objects that no one refers to.
-            if section == "annotations" and not (_is_id(key) and key in requested):
+            if section == "annotations" and not (is_id(key) and key in requested):
                 continue
-            if _is_id(key):
+            if is_id(key):
                 found[section][key] = record
         self.images, self.annotations, self.categories = found.values()
 
     def join(self, ref: dict) -> tuple[dict, dict]:
         """Return what rows say of a ref's picture and of its object."""
-        ann_id = need(ref, "ann_id", (int, str))
+        thing = self.thing(need(ref, "ann_id", (int, str)), ref.get("image_id"))
+        return self.picture(thing["image_id"]), thing
+
+    def thing(self, ann_id: int | str, image_id: int | str | None = None) -> dict:
+        """Return what rows say of an object.
+
+        Raises:
+            ValueError: when there is no such annotation, or in another picture.
+        """
         annotation = self.annotations.get(ann_id)
         if annotation is None:
             raise ValueError(f"'ann_id' {ann_id} is not among the annotations.")
-        image_id = need(annotation, "image_id", (int, str))
-        if ref.get("image_id", image_id) != image_id:
+        own = need(annotation, "image_id", (int, str))
+        if image_id not in (None, own):
             raise ValueError(
-                f"'image_id' is {ref['image_id']!r}, but {image_id} in annotation "
-                f"{ann_id}."
+                f"'image_id' is {image_id!r}, but {own} in annotation {ann_id}."
             )
-        image = self.images.get(image_id)
-        if image is None:
-            raise ValueError(f"'image_id' {image_id} is not among the images.")
         category_id = annotation.get("category_id")
-        category = self.categories.get(category_id, {}) if _is_id(category_id) else {}
-        picture = dict(
-            image=need(image, "file_name", str),
-            width=image.get("width"),
-            height=image.get("height"),
-        )
-        thing = dict(
-            image_id=image_id,
+        category = self.categories.get(category_id, {}) if is_id(category_id) else {}
+        return dict(
+            image_id=own,
             ann_id=ann_id,
             bbox=need(annotation, "bbox", list),
             category=str(category.get("name", "")),
             segmentation=annotation.get("segmentation"),
             iscrowd=bool(annotation.get("iscrowd")),
         )
-        return picture, thing
+
+    def picture(self, image_id: int | str) -> dict:
+        """Return what rows say of a picture; ValueError when it is not there."""
+        image = self.images.get(image_id)
+        if image is None:
+            raise ValueError(f"'image_id' {image_id} is not among the images.")
+        return dict(
+            image=need(image, "file_name", str),
+            width=image.get("width"),
+            height=image.get("height"),
+        )
+
+
+def read_refs(path: str) -> list:
+    """Return the refs of a pickle, or of a file in JSON.
+
+    Raises:
+        ValueError: naming the file, when it holds no list or cannot be read.
+    """
+    if path.endswith(".json"):
+        return read_json(path, list)
+    refs = load_plain_pickle(path)
+    if not isinstance(refs, list):
+        raise ValueError(
+            f"pickle '{path}' holds a {type(refs).__name__}, expected the list of refs."
+        )
+    return refs
 
 
 def in_split(own: str, requested: str) -> bool:
@@ -243,7 +268,8 @@ def masks_of(
     return check_polygons(segmentation, size), None
 
 
-def _is_id(value: Any) -> bool:
+def is_id(value: Any) -> bool:
+    """Whether a value can be the key of a table."""
     return isinstance(value, int | str)
 
 
@@ -251,7 +277,8 @@ def _ann_id(ref: Any) -> Any:
     return ref.get("ann_id") if isinstance(ref, dict) else None
 
 
-def _text(sentence: Any, field: str) -> str:
+def sentence_text(sentence: Any, field: str) -> str:
+    """Return the words of a sentence; ValueError when there are none."""
     text = need(sentence, field, str).strip()
     if not text:
         raise ValueError(f"'{field}' of a sentence is empty.")
@@ -259,15 +286,39 @@ def _text(sentence: Any, field: str) -> str:
 
 
 def _instance(thing: dict, size: tuple[int, int], keep: bool) -> Instance:
+    own = dict(ref_id=thing["ref_id"], sent_ids=thing["sent_ids"])
+    return ref_instance(thing, size, keep, phrases=tuple(thing["phrases"]), meta=own)
+
+
+def ref_instance(
+    thing: dict,
+    size: tuple[int, int],
+    keep: bool,
+    *,
+    phrases: tuple[str, ...] = (),
+    meta: dict | None = None,
+) -> Instance:
+    """Return the instance of an object of :class:`RefTables`.
+
+    Args:
+        thing (dict): see :meth:`RefTables.thing`.
+        size (tuple[int, int]): height and width of its picture.
+        keep (bool): boxes that cannot be used are kept, see :func:`pixel_box`.
+        phrases (tuple[str, ...]): that mean it.
+        meta (dict | None): what else is said of it.
+
+    Raises:
+        ValueError: for a box or a mask that cannot be used.
+    """
     box, uncut = pixel_box(thing["bbox"], size, form="xywh", what="bbox", keep=keep)
     polygons, rle = masks_of(thing["segmentation"], size)
     return Instance(
         box=box,
         name=thing["category"],
-        phrases=tuple(thing["phrases"]),
+        phrases=phrases,
         polygons=polygons,
         rle=rle,
         id=str(thing["ann_id"]),
         is_crowd=thing["iscrowd"],
-        meta=dict(ref_id=thing["ref_id"], sent_ids=thing["sent_ids"], **uncut),
+        meta=dict(meta or {}, **uncut),
     )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from mmvlm.structures import Boxes, Instance, Region
-from mmvlm.structures.masks import rle_box, union_rle
+from mmvlm.structures.masks import empty_rle, rle_box, union_rle
 
 #: Questions for something that a few words name.
 NAME_QUESTIONS = (
@@ -44,18 +44,19 @@ def mask_region(
 
     It has one box, tight around the mask, and one mask: the polygons where all
     instances have polygons, else run lengths. A segmentation token will stand where
-    the region stands.
+    the region stands. Of no instance at all the mask is empty, and its box has no area,
+    which codecs that write coordinates refuse.
 
     Args:
-        instances (Sequence[Instance]): with masks.
+        instances (Sequence[Instance]): with masks; none for an empty mask.
         size (tuple[int, int]): height and width of the picture.
         phrase (str | None): the words that it grounds.
 
     Raises:
         ValueError: naming an instance whose mask is missing, damaged or empty.
     """
-    rle = union_rle(instances, size)
-    drawn = all(instance.rle is None for instance in instances)
+    rle = union_rle(instances, size) if instances else empty_rle(size)
+    drawn = bool(instances) and all(one.rle is None for one in instances)
     rings = [ring for instance in instances for ring in instance.polygons]
     return Region(
         image=0,

@@ -23,12 +23,13 @@ SETS: tuple[tuple[str, str, dict], ...] = (
         ("refer", "refcoco", dict(name=name, by=by, image_format="jpg"))
         for name, by in (("refcoco", "unc"), ("refcoco+", "unc"), ("refcocog", "umd"))
     ),
+    ("refer", "grefcoco", dict(image_format="jpg")),
     *(
         ("", name, {})
         for name in (
             *("gqa", "textvqa", "vizwiz", "scienceqa", "textcaps", "mme", "lvis"),
             *("seed_bench", "ocrbench", "chartqa", "mmmu", "mm_vet", "reason_seg"),
-            *("llava_questions", "doc_vqa"),
+            *("llava_questions", "doc_vqa", "grand_f"),
         )
     ),
     ("", "doc_vqa", dict(infographics=True)),
@@ -76,7 +77,7 @@ def write_benchmarks(
             continue
         place = Path(folder, home)
         writer = SCENE_WRITERS.build(dict(type=name, folder=str(place), **options))
-        if name == "refcoco":
+        if name in ("refcoco", "grefcoco"):
             half = len(samples) // 2
             writer.write("val", samples[:half])
             writer.write("test", samples[half:])

@@ -128,7 +128,9 @@ class WriteRegions:
         if away.any() and self.outside == "clip":
             item["clipped_boxes"] += int(away.sum())
             boxes = inside
-        if part.kind != "point" and self.empty == "error":
+        # A token stands for an empty mask as well; only coordinates need an area.
+        is_written = part.kind == "box" or self.codec.writes_coordinates
+        if part.kind != "point" and self.empty == "error" and is_written:
             x1, y1, x2, y2 = boxes.xyxy.T
             flat = (x2 <= x1) | (y2 <= y1)
             if flat.any():

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 Box = Sequence[float]
+#: Thresholds of an IoU curve, those of COCO's average precision.
+IOU_THRESHOLDS = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))
 
 
 def box_iou(first: Box, second: Box, dtype: str = "float32") -> float:
@@ -68,3 +70,17 @@ def enclosing_box(boxes: Sequence[Box]) -> list[float]:
     """Return the smallest box around all boxes, of which there is at least one."""
     rows = np.asarray(boxes, dtype=np.float64)
     return [*rows[:, :2].min(axis=0).tolist(), *rows[:, 2:].max(axis=0).tolist()]
+
+
+def iou_curve(
+    ious: Sequence[float], thresholds: Sequence[float] = IOU_THRESHOLDS
+) -> dict[float, float]:
+    """Return the share of boxes whose IoU reaches each threshold; 0 without any.
+
+    Example:
+        >>> iou_curve([0.4, 0.6, 0.9], [0.5, 0.75])
+        {0.5: 0.6666666666666666, 0.75: 0.3333333333333333}
+    """
+    found = np.asarray(ious, dtype=np.float64)
+    shares = [float((found >= one).mean()) if len(found) else 0.0 for one in thresholds]
+    return dict(zip(thresholds, shares, strict=True))

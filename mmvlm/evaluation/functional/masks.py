@@ -13,6 +13,8 @@ from typing import NamedTuple
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from mmvlm.structures.masks import empty_rle
+
 #: Value of pixels that are not scored.
 IGNORE_INDEX = 255
 #: What the official code adds to a union, to the number of masks, and to all unions.
@@ -159,19 +161,6 @@ def rings_rle(
     return {"size": [height, width], "counts": once["counts"].decode("ascii")}
 
 
-def empty_rle(size: Sequence[int]) -> dict:
-    """Return the run lengths of a mask without a pixel.
-
-    Args:
-        size (Sequence[int]): height and width.
-    """
-    height, width = map(int, size)
-    rle = coco_mask.frPyObjects(
-        {"size": [height, width], "counts": [height * width]}, height, width
-    )
-    return {"size": [height, width], "counts": rle["counts"].decode("ascii")}
-
-
 class ReplyOverlaps(NamedTuple):
     """How the masks of a reply overlap with those that were asked for.
 
@@ -207,7 +196,7 @@ def reply_overlaps(
     for number, reference in enumerate(references):
         mask = predictions[number] if number < len(predictions) else None
         found.append(mask is not None)
-        mask = empty_rle(reference["size"]) if mask is None else mask
+        mask = empty_rle(tuple(reference["size"])) if mask is None else mask
         overlaps.append(rle_overlap(mask, reference, ignore))
     return ReplyOverlaps(overlaps, found, max(0, len(predictions) - len(references)))
 

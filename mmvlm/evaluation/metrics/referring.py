@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from mmvlm.evaluation.functional.boxes import iou_curve
 from mmvlm.evaluation.scorers.referring import ReferringScorer
 from mmvlm.registry import METRICS
 
@@ -16,7 +17,9 @@ class ReferringMetric(AnswersMetric):
 
     The numbers are ``acc`` (by the rule, strict), ``lenient``, ``miou`` and, of the
     mean of all boxes and of the best one, ``mean_box`` and ``upper_bound``, fractions
-    0-1; ``parse_failures`` and ``num`` count answers. All stand behind ``rec/``.
+    0-1; ``acc@0.50`` to ``acc@0.95`` are the shares of boxes with at least that IoU
+    (what a syntax rounds away shows at the upper end); ``tokens`` is the mean length
+    of a reply, ``parse_failures`` and ``num`` count answers. All stand behind ``rec/``.
 
     Args:
         rule (str): a system's own evaluation, or ``regions`` for what the codec read;
@@ -47,6 +50,8 @@ class ReferringMetric(AnswersMetric):
         height, width = truth.size
         expression = meta.get("expression")
         facts = dict(width=width, height=height, pred_regions=[])
+        if "pred_ids" in sample:
+            facts["tokens"] = len(sample["pred_ids"])
         if expression is not None:
             facts["expression"] = expression
         for region in sample.get("pred_regions", ()):
@@ -73,6 +78,12 @@ class ReferringMetric(AnswersMetric):
         totals = self.scorer.totals(records, verdicts).metrics
         shares = ("acc", "lenient", "miou", "mean_box", "upper_bound")
         metrics: dict[str, float] = {key: totals[key] / 100 for key in shares}
+        ious = [verdict.get("iou", 0.0) for verdict in verdicts]
+        for threshold, share in iou_curve(ious).items():
+            metrics[f"acc@{threshold:.2f}"] = share
+        lengths = [row["meta"]["tokens"] for row in rows if "tokens" in row["meta"]]
+        if lengths:
+            metrics["tokens"] = sum(lengths) / len(lengths)
         metrics.update(parse_failures=totals["parse_failures"], num=len(rows))
         judged = zip(rows, verdicts, strict=True)
         return [{**row, **verdict} for row, verdict in judged], metrics

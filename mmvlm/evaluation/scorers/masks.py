@@ -38,14 +38,7 @@ class MaskScorer(Scorer):
     def judge(self, record: Record) -> Verdict:
         """Return overlaps with every reference; ``score`` is their mean IoU."""
         wanted, ignore = _references(record)
-        regions = (record.get("meta") or {}).get("pred_regions") or ()
-        regions = [one for one in regions if isinstance(one, dict)]
-        said = [
-            mask
-            for one in regions
-            for mask in ([one["mask"]] if "mask" in one else one.get("rles", ()))
-        ]
-        masks = [_checked(mask, wanted[0]["size"]) for mask in said] if wanted else []
+        masks = said_masks(record, wanted[0]["size"]) if wanted else []
         found = reply_overlaps(masks, wanted, ignore)
         ious = [one.iou for one in found.overlaps]
         kept = [iou for iou, is_in in zip(ious, found.found, strict=True) if is_in]
@@ -55,7 +48,7 @@ class MaskScorer(Scorer):
             strict=score,
             lenient=float(np.mean(kept)) if kept else 0.0,
             parsed=all(found.found),
-            prediction=len(said),
+            prediction=len(masks),
             overlaps=[list(one) for one in found.overlaps],
             found=found.found,
             surplus=found.surplus,
@@ -104,6 +97,23 @@ def _references(record: Record) -> tuple[list[dict], dict | None]:
     if isinstance(found, dict) and "masks" in found:
         found, ignore = found["masks"], found.get("ignore")
     return ([found] if isinstance(found, dict) else list(found)), ignore
+
+
+def said_masks(record: Record, size: Sequence[int]) -> list[dict | None]:
+    """Return the masks of a record's reply in order, None for one of no use.
+
+    Args:
+        record (dict): with ``meta["pred_regions"]``.
+        size (Sequence[int]): height and width that a mask must have.
+    """
+    regions = (record.get("meta") or {}).get("pred_regions") or ()
+    said = [
+        mask
+        for one in regions
+        if isinstance(one, dict)
+        for mask in ([one["mask"]] if "mask" in one else one.get("rles", ()))
+    ]
+    return [_checked(mask, size) for mask in said]
 
 
 def _checked(mask: Any, size: Sequence[int]) -> dict | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from mmvlm.registry import CODECS
 from mmvlm.structures import Region
@@ -16,10 +16,11 @@ class RegionTokenCodec(GroundingCodec):
     """``<bbox>`` or ``[SEG]``: the text holds no coordinates.
 
     GPT4RoI fills ``<bbox>`` in questions with features of the region; LISA says
-    ``[SEG]`` in answers, and a mask head reads the state there. The regions
-    themselves are kept by :class:`WriteRegions`, one per token, in reading order.
-    Read back, a token is a region without boxes: how many there are is all that the
-    text tells.
+    ``[SEG]`` in answers, and a mask head reads the state there; NExT-Chat's ``<at>``
+    is read by a head of boxes. The regions themselves are kept by
+    :class:`WriteRegions`, one per token, in reading order. Read back, a token is a
+    region without boxes, of the kind that the head makes: how many there are is all
+    that the text tells.
 
     Args:
         token (str): stands for one region.
@@ -29,9 +30,15 @@ class RegionTokenCodec(GroundingCodec):
             ``token`` there too.
         fills (str): kind of input that fills tokens in questions; a model without
             such inputs takes them for tokens of the text.
-        reads (str): what the head learns that reads tokens in answers.
+        reads (str): what the head learns that reads tokens in answers, which is also
+            the kind of the regions read back, unless it is none (then ``mask``).
+        phrase_marks (Sequence[str] | None): two tokens around the words of a region,
+            by which they are read back; GLaMM's are ``<p>`` and ``</p>``.
         write_phrases (bool): say a region's words beside its tokens; LISA answers with
             the token alone.
+
+    Raises:
+        ValueError: for other than two marks, or marks with ``before_phrase``.
     """
 
     kinds = ("box", "point", "mask")
@@ -46,6 +53,7 @@ class RegionTokenCodec(GroundingCodec):
         fills: str = "region",
         reads: str = "mask",
         *,
+        phrase_marks: Sequence[str] | None = None,
         write_phrases: bool = True,
     ) -> None:
         super().__init__()
@@ -53,7 +61,14 @@ class RegionTokenCodec(GroundingCodec):
         self.before_phrase = before_phrase
         self.write_phrases = write_phrases
         asked = question_token or token
-        self.special_tokens = tuple(dict.fromkeys((token, asked)))
+        self.phrase_marks = tuple(phrase_marks or ())
+        if self.phrase_marks and (len(self.phrase_marks) != 2 or before_phrase):
+            raise ValueError(
+                f"RegionTokenCodec: phrase_marks={phrase_marks}, expected two tokens "
+                "around words that stand before the region's."
+            )
+        names = (token, asked, *self.phrase_marks)
+        self.special_tokens = tuple(dict.fromkeys(names))
         self.region_tokens = {
             "user": RegionToken(asked, "input", fills),
             "assistant": RegionToken(token, "output", reads),
@@ -72,11 +87,22 @@ class RegionTokenCodec(GroundingCodec):
             return phrase
         if not self.write_phrases:
             return boxes
+        if self.phrase_marks:
+            phrase = f"{self.phrase_marks[0]} {phrase} {self.phrase_marks[1]}"
         return f"{boxes} {phrase}" if self.before_phrase else f"{phrase} {boxes}"
 
     def _read(self, text: str) -> Iterable[Found | Problem]:
-        for match in re.finditer("|".join(map(re.escape, self.special_tokens)), text):
-            yield Found(match.start(), match.end(), [], kind="mask")
+        kind = self.region_tokens["assistant"].kind
+        kind = kind if kind in self.kinds else "mask"
+        tokens = {one.token for one in self.region_tokens.values()}
+        pattern = "|".join(map(re.escape, sorted(tokens, key=len, reverse=True)))
+        if self.phrase_marks:
+            first, last = map(re.escape, self.phrase_marks)
+            inside = rf"(?:(?!{first}|{last}).)*"
+            pattern = rf"(?:{first}(?P<phrase>{inside}){last}\s*)?(?:{pattern})"
+        for match in re.finditer(pattern, text, re.DOTALL):
+            phrase = (match.groupdict().get("phrase") or "").strip() or None
+            yield Found(match.start(), match.end(), [], kind, phrase)
 
 
 def inline_boxes(text: str) -> list[list[float]]:

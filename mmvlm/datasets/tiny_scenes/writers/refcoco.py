@@ -7,7 +7,7 @@ import os
 import pickle
 from collections.abc import Sequence
 
-from mmvlm.datasets.io.safe_pickle import load_plain_pickle
+from mmvlm.datasets.readers.refcoco import read_refs
 from mmvlm.datasets.tiny_scenes.ground_truth import (
     expressions,
     outline,
@@ -69,7 +69,7 @@ class RefCOCOWriter(SceneWriter):
             for number, item in enumerate(sample.scene.objects):
                 ann_id = image_id * 10 + number
                 tables["annotations"].append(_annotation(item, ann_id, image_id))
-                refs.append(_ref(item, ann_id, image_id, split))
+            refs += self._refs(sample, split)
         self._dump(refs, tables)
         return [self.refs, self.instances]
 
@@ -85,6 +85,14 @@ class RefCOCOWriter(SceneWriter):
             )
         ]
 
+    def _refs(self, sample: SceneSample, split: str) -> list[dict]:
+        """Return what is said of the objects of a scene."""
+        image_id = picture_number(sample)
+        return [
+            _ref(item, image_id * 10 + number, image_id, split)
+            for number, item in enumerate(sample.scene.objects)
+        ]
+
     def _other(self, split: str) -> tuple[list, dict]:
         """Return what the files say of the other split."""
         path = os.path.join(self.folder, self.refs)
@@ -92,9 +100,7 @@ class RefCOCOWriter(SceneWriter):
             return [], dict(
                 info={}, licenses=[], images=[], annotations=[], categories=_CATEGORIES
             )
-        refs = [
-            ref for ref in load_plain_pickle(path) if not ref["split"].startswith(split)
-        ]
+        refs = [ref for ref in read_refs(path) if not ref["split"].startswith(split)]
         kept = {ref["image_id"] for ref in refs}
         with open(os.path.join(self.folder, self.instances), encoding="utf-8") as file:
             tables = json.load(file)
@@ -105,8 +111,10 @@ class RefCOCOWriter(SceneWriter):
     def _dump(self, refs: list, tables: dict) -> None:
         path = os.path.join(self.folder, self.refs)
         os.makedirs(os.path.dirname(path), exist_ok=True)
+        is_json = path.endswith(".json")
+        data = json.dumps(refs).encode() if is_json else pickle.dumps(refs, protocol=2)
         with open(path, "wb") as file:
-            pickle.dump(refs, file, protocol=2)
+            file.write(data)
         with open(
             os.path.join(self.folder, self.instances), "w", encoding="utf-8"
         ) as file:

@@ -1,0 +1,13 @@
+"""How to say a box: thousandths between tags.
+
+Reproduces: Qwen-VL's syntax.
+Command: tools/train.py configs/ablations/tiny_scenes/boxes/shikra-thousandths-clip-tiny_linear_llama-tiny_1xb96-2k-ft_tiny-scenes-referring.py
+Hardware: sized for 2 CPU cores.
+Expected: not measured.
+"""
+
+_base_ = "../../../tiny/shikra-clip-tiny_linear_llama-tiny_1xb96-2k-ft_tiny-scenes-referring.py"
+
+codec = dict(type="QwenVLCodec", geometry="square_pad")
+processor = dict(codec=dict(_delete_=True, **codec))
+test_evaluator = dict(rule="regions")
