@@ -13,7 +13,7 @@ import torch
 from mmengine.config import Config
 
 from mmvlm.apis.loading import LoadedModel, load_model
-from mmvlm.apis.streaming import stream_reply
+from mmvlm.apis.streaming import predict_alone, stream_reply
 from mmvlm.registry import INFERENCERS
 from mmvlm.structures import Conversation, Region, VLMBatch, VLMDataSample
 from mmvlm.text.prompts import Prompt, ask
@@ -337,7 +337,7 @@ class VLMInferencer:
         self, conversations: Sequence[Conversation], generation: dict
     ) -> list[VLMDataSample]:
         options = {**self.generation, **generation}
-        return self.model.predict(**self._collate(conversations), **options)
+        return predict_alone(self.model, **self._collate(conversations), **options)
 
 
 def _located(source: Any) -> tuple[str, Any]:

@@ -6,8 +6,24 @@ import threading
 from collections.abc import Iterator
 from queue import Queue
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from mmvlm.text.replies import stop_strings
+
+_GUARD = threading.Lock()
+_LOCKS: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
+
+
+def predict_alone(model: Any, *args: Any, **options: Any) -> list[Any]:
+    """Return what ``model.predict`` gives, while no other thread asks the model.
+
+    States, masks and forced tokens are caught by hooks on the model's modules: two
+    replies at once would get each other's.
+    """
+    with _GUARD:
+        lock = _LOCKS.setdefault(model, threading.Lock())
+    with lock:
+        return model.predict(*args, **options)
 
 
 class TokenStreamer:
@@ -62,8 +78,8 @@ def stream_reply(
 
     def work() -> None:
         try:
-            (outcome["sample"],) = model.predict(
-                **data, streamer=Streamer(queue), **options
+            (outcome["sample"],) = predict_alone(
+                model, **data, streamer=Streamer(queue), **options
             )
         except _Stopped:
             pass

@@ -44,6 +44,10 @@ class AnnotatedImageDataset(ConversationDataset):
             where they are known. Boxes that training refuses (no extent, outside of
             the picture) are kept as the file has them; an answer that would have to
             say such a box, or a region that the pipeline does not write, is left out.
+        split_turns (bool): every question with its answer is a conversation of its
+            own that shows the same picture, as LISA trains; they stay together in a
+            batch, which so holds more conversations than ``batch_size``. Training
+            only.
         **kwargs: see :class:`ConversationDataset`.
     """
 
@@ -56,9 +60,15 @@ class AnnotatedImageDataset(ConversationDataset):
         *,
         task: dict | DataTask | None = None,
         evaluate: bool = False,
+        split_turns: bool = False,
         **kwargs: Any,
     ) -> None:
-        self.evaluate = bool(evaluate)
+        if evaluate and split_turns:
+            raise ValueError(
+                f"{type(self).__name__}: split_turns=True is for training; what is "
+                "scored asks one question (max_questions=1 of the task)."
+            )
+        self.evaluate, self.split_turns = bool(evaluate), bool(split_turns)
         task = self.default_task if task is None else task
         self.task = DATA_TASKS.build(task) if isinstance(task, dict) else task
         super().__init__(ann_file, **kwargs)
@@ -143,6 +153,15 @@ class AnnotatedImageDataset(ConversationDataset):
             if self.evaluate
             else (conversation)
         )
+
+    def split(self, item: dict) -> list[dict]:
+        """Return the items of a sample's conversations; see ``split_turns``."""
+        if not self.split_turns:
+            return [item]
+        return [
+            dict(item, conversation=one)
+            for one in self.task.separate(item["conversation"])
+        ]
 
     def _evaluated(
         self, conversation: Conversation, annotation: AnnotatedImage

@@ -64,6 +64,8 @@ class ConversationDataset(Dataset, ABC):
     media_names: tuple[str, ...] = ()
     #: Whether ``ann_file`` is a folder of annotation files.
     reads_folder: bool = False
+    #: Whether a sample is a list of conversations; see :meth:`split`.
+    split_turns: bool = False
 
     def __new__(cls, *args: Any, **kwargs: Any) -> ConversationDataset:
         """Keep the arguments, subclasses' own included, until they are hashed."""
@@ -341,16 +343,17 @@ class ConversationDataset(Dataset, ABC):
     def __len__(self) -> int:
         return len(self._rows)
 
-    def __getitem__(self, position: int) -> dict | BadRecord:
+    def __getitem__(self, position: int) -> dict | list[dict] | BadRecord:
         """Return the item at ``position`` of what was selected."""
         return self.fetch(position)
 
-    def fetch(self, position: int, repeat: int = 0) -> dict | BadRecord:
+    def fetch(self, position: int, repeat: int = 0) -> dict | list[dict] | BadRecord:
         """Return an item; ``repeat`` tells visits in one epoch apart.
 
         Returns:
-            dict | BadRecord: what the pipeline makes of the sample, or the record
-            that stands for it when the policy leaves it out.
+            dict | list[dict] | BadRecord: what the pipeline makes of the sample, a
+            list where it is several conversations, or the record that stands for it
+            when the policy leaves it out.
 
         Raises:
             IndexError: outside the data set.
@@ -368,7 +371,9 @@ class ConversationDataset(Dataset, ABC):
         if listed is not None:
             return listed
         try:
-            return self.pipeline(self._item(row, record, self._rng(row, repeat)))
+            items = self.split(self._item(row, record, self._rng(row, repeat)))
+            made = [self.pipeline(item) for item in items]
+            return made if self.split_turns else made[0]
         except Exception as error:
             name = facts["sample_id"]
             where = f"sample {row} of '{self.name}' ({self.ann_file}, id '{name}')"
@@ -404,6 +409,10 @@ class ConversationDataset(Dataset, ABC):
         """Return the item that the pipeline starts from; errors are not handled."""
         row = int(self._rows[position])
         return self._item(row, self._record(row), self._rng(row, repeat))
+
+    def split(self, item: dict) -> list[dict]:
+        """Return the items of a sample's conversations: here one, as it is."""
+        return [item]
 
     def _item(self, row: int, record: Any, rng: SampleGenerator) -> dict:
         images = self._image_keys(record)

@@ -30,7 +30,7 @@ EMPTY_SAMPLE_ID = "<no usable sample>"
 # mmengine's build_dataloader asks its root registry, without a scope.
 @ROOT_FUNCTIONS.register_module()
 @FUNCTIONS.register_module()
-def collate_flat(items: Sequence[dict | BadRecord]) -> dict:
+def collate_flat(items: Sequence[dict | list[dict] | BadRecord]) -> dict:
     """Join what ``PackVLMInputs`` makes into a :class:`VLMBatch`.
 
     A batch without a usable sample (all left out, or no item at all on this rank)
@@ -38,8 +38,8 @@ def collate_flat(items: Sequence[dict | BadRecord]) -> dict:
     stay in step.
 
     Args:
-        items (Sequence[dict | BadRecord]): packed samples, and records of those
-            that the policy left out.
+        items (Sequence[dict | list[dict] | BadRecord]): packed samples, lists of
+            those that belong together, and records of those that the policy left out.
 
     Returns:
         dict: ``inputs`` (:class:`VLMBatch`), ``data_samples`` (list, one per sample)
@@ -51,7 +51,10 @@ def collate_flat(items: Sequence[dict | BadRecord]) -> dict:
             trained.
     """
     bad_records = [item for item in items if isinstance(item, BadRecord)]
-    samples = [item for item in items if not isinstance(item, BadRecord)]
+    samples = []
+    for item in items:
+        if not isinstance(item, BadRecord):
+            samples += item if isinstance(item, list) else [item]
     return dict(
         inputs=_flat(samples) if samples else _nothing(),
         data_samples=[sample["data_samples"] for sample in samples],

@@ -108,6 +108,29 @@ def test_stream_that_is_left_ends(talk, pictures):
     assert "mmvlm-generate" not in names
 
 
+def test_replies_of_two_threads_hold_nothing_of_each_other(talk, pictures):
+    """Each asks for the states of all its tokens, which hooks catch."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    options = dict(catch=range(len(talk.processor.tokenizer)), max_new_tokens=12)
+    cases = [(picture, q) for picture in pictures[:2] for q in QUESTIONS[:2]]
+
+    def ask(case):
+        return talk.answer(*case, **options)
+
+    alone = [ask(case) for case in cases]
+    stream = talk.stream(pictures[0], "Go on.", max_new_tokens=200)
+    next(stream)
+    with ThreadPoolExecutor(4) as pool:
+        together = pool.map(ask, cases)
+        stream.close()  # a reply that is stopped half way
+        together = list(together)
+
+    for one, other in zip(alone, together, strict=True):
+        assert one.pred_ids == other.pred_ids and len(one.pred_states)
+        torch.testing.assert_close(one.pred_states, other.pred_states)
+
+
 def test_stream_raises_what_generation_raised(talk, pictures):
     with pytest.raises(ValueError, match="unknown fields"):
         list(talk.stream(pictures[0], "x", no_such_option=1))

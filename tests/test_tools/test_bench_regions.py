@@ -3,7 +3,9 @@
 import argparse
 import json
 
+import benchmark
 import pytest
+from benchmarks import masks
 from benchmarks import regions as bench
 
 
@@ -11,7 +13,9 @@ def _args(*options):
     parser = argparse.ArgumentParser()
     bench.add_arguments(parser)
     small = ["--width", "16", "--points", "32", "--stages", "8", "4", "--regions", "3"]
-    small += ["--neighbours", "5", "4", "--repeats", "1"]
+    small += ["--neighbours", "5", "4", "--repeats", "1", "--loss-size", "270", "480"]
+    small += ["--decoder-width", "16", "--decoder-grid", "4", "--llm-width", "64"]
+    small += ["--layers", "1", "--prompts", "2", "--masks", "5", "--vocab", "128"]
     return parser.parse_args([*small, *options])
 
 
@@ -21,7 +25,7 @@ def test_rows_hold_ratios_and_the_table_shows_the_musts():
     assert json.dumps(rows) and [row["what"] for row in rows] == list(bench.MUSTS)
     assert all(row["ratio"] > 0 for row in rows)
     text = "\n".join(bench.table(rows))
-    assert ">=4" in text and ">=5" in text and ">=100" in text
+    assert all(f">={must:g}" in text for must in bench.MUSTS.values())
 
 
 def test_a_region_of_the_released_size_is_hundreds_of_times_smaller():
@@ -33,6 +37,30 @@ def test_a_region_of_the_released_size_is_hundreds_of_times_smaller():
     # A box, 512 points, their number and two draws; 640 x 480 float64.
     assert row["ours"] == 16 + 512 * 8 + 8 + 8 and row["plain"] == 640 * 480 * 8
     assert row["ratio"] > row["must"]
+
+
+@pytest.mark.parametrize(
+    ("row", "part"), [("decoder", 0), ("loss", 1), ("reply", 0), ("states", 0)]
+)
+def test_other_results_are_an_error(monkeypatch, row, part):
+    compare = masks.check_equal
+
+    def wrong(what, plain, ours, *rest):
+        changed = [*ours]
+        changed[part] = ours[part] * 1.01 + 0.01
+        compare(what, plain, changed, *rest)
+
+    monkeypatch.setattr(masks, "check_equal", wrong)
+
+    with pytest.raises(RuntimeError, match="ours differs from the plain way"):
+        list(bench.run(_args("--rows", row)))
+
+
+def test_rows_are_written_to_a_file(tmp_path, capsys):
+    benchmark.main(["regions", "--rows", "bytes", "--json", str(tmp_path / "rows")])
+
+    (line,) = (tmp_path / "rows").read_text().splitlines()
+    assert json.loads(line) == json.loads(capsys.readouterr().out.splitlines()[0])
 
 
 def test_a_sampler_that_differs_is_an_error(monkeypatch):

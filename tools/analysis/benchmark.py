@@ -19,6 +19,7 @@ import mmvlm  # noqa: F401  isort: skip
 import argparse
 import importlib
 import json
+from pathlib import Path
 
 #: Sub-command -> module, one line of help.
 COMMANDS = {
@@ -29,7 +30,7 @@ COMMANDS = {
     "image": ("benchmarks.image", "a JPEG file to pixels, against LLaVA's"),
     "memory": ("benchmarks.memory", "a training process over many steps"),
     "score": ("benchmarks.scoring", "ten-answer scores and their interval"),
-    "regions": ("benchmarks.regions", "regions in: the sampler, and what is sent"),
+    "regions": ("benchmarks.regions", "regions in questions, masks in answers"),
     "step": ("benchmarks.step", "training step against LLaVA's"),
     "tokenize": ("benchmarks.encoding", "a record to ids and labels"),
 }
@@ -43,13 +44,18 @@ def main(argv: list[str] | None = None) -> None:
     modules = {}
     for name, (path, words) in COMMANDS.items():
         modules[name] = importlib.import_module(path)
-        modules[name].add_arguments(commands.add_parser(name, help=words))
+        own = commands.add_parser(name, help=words)
+        own.add_argument("--json", metavar="FILE", help="rows go there, too")
+        modules[name].add_arguments(own)
     args = parser.parse_args(argv)
 
     module, rows = modules[args.command], []
     for row in module.run(args):
         rows.append(row)
         print(json.dumps(row), flush=True)
+    if args.json:
+        lines = "".join(f"{json.dumps(row)}\n" for row in rows)
+        Path(args.json).write_text(lines, encoding="utf-8")
     print()
     print("\n".join(module.table(rows)))
 

@@ -174,34 +174,42 @@ class TokenLengths:
     def _planned(
         self, rows: list[int], rngs: list[WatchedRandom]
     ) -> Iterator[int | None]:
-        pipeline, items = self.dataset.pipeline, []
+        pipeline, samples = self.dataset.pipeline, []
+
+        def plan(row: int, rng: WatchedRandom) -> list[dict]:
+            return [pipeline.plan(item) for item in self._items(row, rng)]
+
         for row, rng in zip(rows, rngs, strict=True):
-            items.append(_tried(lambda r, g: pipeline.plan(self._item(r, g)), row, rng))
-        lengths = iter(pipeline.lengths([item for item in items if item is not None]))
-        for item in items:
-            yield None if item is None else next(lengths)
+            samples.append(_tried(plan, row, rng))
+        items = [item for own in samples if own is not None for item in own]
+        lengths = iter(pipeline.lengths(items))
+        for own in samples:
+            yield None if own is None else sum(next(lengths) for _ in own)
 
     def _whole(
         self, rows: list[int], rngs: list[WatchedRandom]
     ) -> Iterator[int | None]:
-        for row, rng in zip(rows, rngs, strict=True):
-            item = _tried(
-                lambda r, g: self.dataset.pipeline(self._item(r, g)), row, rng
-            )
-            if item is None:
-                yield None
-            elif "inputs" in item:
-                yield sum(map(len, item["inputs"]["streams"].values()))
-            elif "encoded" in item:
-                yield len(item["encoded"]) + len(item.get("encoded_answer", ()))
-            else:
-                raise RuntimeError(
-                    f"dataset '{self.dataset.name}': its pipeline encodes nothing "
-                    f"(keys {sorted(item)}); token lengths need EncodeConversation."
-                )
+        def run(row: int, rng: WatchedRandom) -> list[dict]:
+            return [self.dataset.pipeline(item) for item in self._items(row, rng)]
 
-    def _item(self, row: int, rng: WatchedRandom) -> dict:
-        return self.dataset._item(row, self.dataset._record(row), rng)
+        for row, rng in zip(rows, rngs, strict=True):
+            items = _tried(run, row, rng)
+            yield None if items is None else sum(map(self._length, items))
+
+    def _length(self, item: dict) -> int:
+        """Return the tokens of an item that the whole pipeline made."""
+        if "inputs" in item:
+            return sum(map(len, item["inputs"]["streams"].values()))
+        if "encoded" in item:
+            return len(item["encoded"]) + len(item.get("encoded_answer", ()))
+        raise RuntimeError(
+            f"dataset '{self.dataset.name}': its pipeline encodes nothing "
+            f"(keys {sorted(item)}); token lengths need EncodeConversation."
+        )
+
+    def _items(self, row: int, rng: WatchedRandom) -> list[dict]:
+        dataset = self.dataset
+        return dataset.split(dataset._item(row, dataset._record(row), rng))
 
 
 def _tried(function: Any, *values: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -73,6 +74,26 @@ class DataTask(ABC):
                 turns[0].role, (*shown, *turns[0].parts), turns[0].supervised
             )
         return Conversation(turns, images, annotation.id, dict(annotation.meta))
+
+    @staticmethod
+    def separate(conversation: Conversation) -> list[Conversation]:
+        """Return every question with its answer as a conversation of its own.
+
+        All show what the first one does. Ids get the number of the question.
+
+        Args:
+            conversation (Conversation): of a task: questions and answers in turn.
+        """
+        turns, images = conversation.turns, conversation.images
+        shown = turns[0].parts[: len(images) + 1] if images else ()
+        found = []
+        for number in range(0, len(turns), 2):
+            question, *rest = turns[number : number + 2]
+            if number:
+                question = replace(question, parts=(*shown, *question.parts))
+            name = f"{conversation.id}#{number // 2}"
+            found.append(replace(conversation, turns=[question, *rest], id=name))
+        return found
 
 
 def region(

@@ -14,7 +14,15 @@ from mmvlm.models.utils.feed import Feed
 from mmvlm.models.utils.hf_loading import on_meta
 from mmvlm.models.utils.sam import NECK, neck_width, read_sam, restore_masks
 from mmvlm.registry import MODELS
-from mmvlm.structures import Boxes, Region, Targets, VLMBatch, VLMDataSample
+from mmvlm.structures import (
+    Boxes,
+    Region,
+    Targets,
+    ViewLayout,
+    VisionEncoderSpec,
+    VLMBatch,
+    VLMDataSample,
+)
 from mmvlm.structures.masks import mask_to_rle, rle_box
 
 from .base import Head, LossTerm
@@ -74,9 +82,34 @@ class SAMMaskHead(Head):
             nn.ReLU(),
             nn.Linear(self.in_width, width),
         )
-        self.decoder = SAMDecoder(spec, prompt_encoder, mask_decoder)
+        self.decoder = self.build_decoder(spec, prompt_encoder, mask_decoder)
         if name_or_path is not None and not on_meta():
-            self.decoder.load_sam(read_sam(name_or_path).state_dict())
+            self.decoder.load_sam(self.read_weights(name_or_path))
+
+    # What another SAM does its own way --------------------------------------
+
+    def build_decoder(
+        self,
+        spec: VisionEncoderSpec,
+        prompt_encoder: dict | None,
+        mask_decoder: dict | None,
+    ) -> SAMDecoder:
+        """Return the random decoder of masks of an encoder's images."""
+        return SAMDecoder(spec, prompt_encoder, mask_decoder)
+
+    def read_weights(self, name_or_path: str) -> dict[str, torch.Tensor]:
+        """Return the weights of SAM."""
+        return read_sam(name_or_path).state_dict()
+
+    def gather(self, found: dict[int, Any], numbers: Sequence[int]) -> Any:
+        """Return the embeddings of the image of each mask: (M, C, G, G)."""
+        return torch.cat([found[number].maps[NECK] for number in numbers])
+
+    def restore(self, low_res: torch.Tensor, layout: ViewLayout) -> torch.Tensor:
+        """Bring logits to the pixels of the image: (K, h, w) to (K, H, W), float32."""
+        return restore_masks(low_res, layout, self.side)
+
+    # What all do ------------------------------------------------------------
 
     @property
     def kind(self) -> str:
@@ -91,25 +124,33 @@ class SAMMaskHead(Head):
         """Return the head's state from that of SAM alone: the projection is new."""
         return {**self.state_dict(), **state}
 
-    def forward(self, hidden: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
+    def forward(self, hidden: torch.Tensor, images: Any) -> torch.Tensor:
         """Decode a mask of every state, all in one call.
 
         Shape:
             - ``hidden``: (M, Dl)
-            - ``images``: (M, C, G, G), the image embedding of each mask
+            - ``images``: (M, C, G, G), the image embedding of each mask, or what
+              :meth:`gather` gives
             - output: (M, 4G, 4G), logits
         """
         prompts = self.projection(hidden)
         return self.decoder(images, prompts[:, None, None])[:, 0]
 
-    def _decode(
+    def images_of(
+        self, owners: Sequence[int], feed: Feed
+    ) -> tuple[list[int], list[ViewLayout]]:
+        """Return the number and the layout of the image of each mask."""
+        inputs = feed.inputs(self.kind)
+        numbers = [_image_of(inputs, own, feed.batch) for own in owners]
+        return numbers, [inputs.layouts[number] for number in numbers]
+
+    def decode(
         self, hidden: torch.Tensor, numbers: Sequence[int], feed: Feed
     ) -> torch.Tensor:
         """Return logits (M, 4G, 4G) of states and the images that they belong to."""
         dtype = self.projection[0].weight.dtype
         found = feed.some_images(self.kind, numbers, dtype)
-        images = torch.cat([found[number].maps[NECK] for number in numbers])
-        return self(hidden.to(dtype), images)
+        return self(hidden.to(dtype), self.gather(found, numbers))
 
     def loss(
         self, hidden: torch.Tensor, targets: Targets | None, feed: Feed
@@ -122,10 +163,8 @@ class SAMMaskHead(Head):
         Raises:
             ValueError: naming a sample that has masks and no image to make them of.
         """
-        inputs = feed.inputs(self.kind)
-        numbers = [_image_of(inputs, own, feed.batch) for own in targets.owner]
-        layouts = [inputs.layouts[number] for number in numbers]
-        low_res = self._decode(hidden, numbers, feed)
+        numbers, layouts = self.images_of(targets.owner, feed)
+        low_res = self.decode(hidden, numbers, feed)
         sums = summed_mask_losses(low_res, targets.values.entries(), layouts, self.side)
         # Ranks wait for the decoder's other masks and scores, which nothing reads.
         sums = sums + untouched(self.decoder)
@@ -142,15 +181,17 @@ class SAMMaskHead(Head):
     ) -> None:
         """Give the regions of replies their masks, in pixels of the image."""
         inputs = feed.inputs(self.kind)
-        kept = [own[: self.max_masks] for own in states]
+        shown = () if inputs is None else inputs.owner
+        # A mask of no picture is among the problems that reading the reply found.
+        kept = [o[: self.max_masks * (n in shown)] for n, o in enumerate(states)]
         owner = [row for row, own in enumerate(kept) for _ in range(len(own))]
-        if not owner or inputs is None:
+        if not owner:
             return
-        numbers = [_image_of(inputs, own, feed.batch) for own in owner]
-        low_res = self._decode(torch.cat(kept), numbers, feed)
+        numbers, layouts = self.images_of(owner, feed)
+        low_res = self.decode(torch.cat(kept), numbers, feed)
         masks: dict[int, list] = {}
-        for row, number, one in zip(owner, numbers, low_res, strict=True):
-            logits = restore_masks(one[None], inputs.layouts[number], self.side)[0]
+        for row, layout, one in zip(owner, layouts, low_res, strict=True):
+            logits = self.restore(one[None], layout)[0]
             whole = bool(logits.isfinite().all())
             mask = (logits > 0).cpu().numpy()
             masks.setdefault(row, []).append(mask_to_rle(mask) if whole else None)

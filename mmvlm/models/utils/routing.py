@@ -33,8 +33,9 @@ class PartRouting:
     touch_all_parts = False
     #: Whether weights are gathered when a part runs; set by the engine.
     is_sharded = False
-    #: Whether inference encodes equal images of a batch once.
-    share_equal_views = True
+    #: Whether equal images of a batch are encoded once: True in inference, ``always``
+    #: also in training, by encoders that are frozen.
+    share_equal_views: bool | str = True
     #: Keeps what was made of images from one batch of inference to the next.
     feature_cache: Any = None
 
@@ -99,7 +100,8 @@ class PartRouting:
         options = grid_options(encoder, readers, views)
         values = inputs.values
         # Equal pixels in other grids are other views.
-        share = self.share_equal_views and not graph and not options
+        resting = is_frozen(encoder) and self.share_equal_views == "always"
+        share = self.share_equal_views and (resting or not graph) and not options
         if share:
             # Where places matter, only whole images can be equal.
             first, place = unique_views(values, encoder.views_together)
@@ -108,7 +110,7 @@ class PartRouting:
         def run(some: torch.Tensor) -> Any:
             return encoder(some, tuple(layers), *other, **options)
 
-        if share and cache is not None:
+        if share and not graph and cache is not None:
             key = (id(encoder), kind, tuple(layers))
             features = cache.encode(key, values, encoder.views_together, run)
         else:

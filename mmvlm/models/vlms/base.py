@@ -73,8 +73,9 @@ class VisionLanguageModel(PartRouting, BaseModel):
             adapters when they have LoRA.
         generation (dict | None): defaults of ``predict``
             (:func:`generate_from_embeds`).
-        share_equal_views (bool): in inference, encode equal images of a batch
-            once (several questions about one image).
+        share_equal_views (bool | str): in inference, encode equal images of a batch
+            once (several questions about one image); ``always``: in training, too,
+            where the encoder is frozen, at the price of reading sums on the host.
         max_logits (int): logits held at once by the loss, elements.
         data_preprocessor (dict | torch.nn.Module | None): default
             ``VLMDataPreprocessor`` with the encoders' normalisation.
@@ -96,7 +97,7 @@ class VisionLanguageModel(PartRouting, BaseModel):
         heads: Mapping[str, dict | Head] | None = None,
         train_parts: dict | None = None,
         generation: dict | None = None,
-        share_equal_views: bool = True,
+        share_equal_views: bool | str = True,
         max_logits: int = 2**25,
         data_preprocessor: dict | torch.nn.Module | None = None,
         init_cfg: dict | None = None,
@@ -128,6 +129,11 @@ class VisionLanguageModel(PartRouting, BaseModel):
             self.add_module(name, part)
         self._names = (tuple(towers), tuple(links), tuple(outputs))
         self.generation = dict(generation or {})
+        if share_equal_views not in (True, False, "always"):
+            raise ValueError(
+                f"share_equal_views={share_equal_views!r}: expected True, False or "
+                "'always'."
+            )
         self.share_equal_views = share_equal_views
         self.max_logits = max_logits
         self.processor: Any = None

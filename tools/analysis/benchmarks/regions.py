@@ -1,11 +1,11 @@
-"""Benchmark of regions in questions: Ferret's sampler, and what a worker sends.
+"""Benchmark of regions in questions and masks in answers.
 
 The sampler runs at its released size (C = 1024, 512 points, 128 and 32 left, 24
 neighbours) against the plain algorithm of :mod:`.plain_ferret`, farthest points and
 neighbours included. Time is CPU time of one thread, medians over interleaved repeats;
 results and gradients are compared first. Bytes are those of a region of a picture of
 640 x 480 pixels: its box, points and draws against the mask that the official worker
-sends (float64).
+sends (float64). Rows about masks are made in :mod:`.masks`.
 """
 
 from __future__ import annotations
@@ -19,13 +19,28 @@ from typing import Any
 import numpy as np
 import torch
 
-ROWS = ("sampler", "bytes")
+from . import masks
+
 #: Least ratio to the plain way, by what is measured.
 MUSTS = {
     "sampler forward": 4.0,
     "sampler forward+backward": 5.0,
     "bytes per region": 100.0,
+    "mask decoding, 8 pictures x 3": 1.3,
+    "memory of the mask loss": 3.0,
+    "reply with a mask": 5.0,
+    "states caught": 1.2,
+    "scoring masks": 5.0,
 }
+#: Name of a row to what measures it, what it is called, its unit and what of it is one.
+MASK_ROWS = {
+    "decoder": (masks.decoder_row, "mask decoding, 8 pictures x 3", "ms", 1e-3),
+    "loss": (masks.loss_row, "memory of the mask loss", "MiB", 2**20),
+    "reply": (masks.reply_row, "reply with a mask", "ms", 1e-3),
+    "states": (masks.states_row, "states caught", "ms", 1e-3),
+    "scoring": (masks.scoring_row, "scoring masks", "ms", 1e-3),
+}
+ROWS = ("sampler", "bytes", *MASK_ROWS)
 #: Output: largest difference from the plain algorithm, of the largest value. Gradients:
 #: norm of the difference; of two million maxima a few lie so close that rounding
 #: decides which neighbour gets the gradient.
@@ -41,6 +56,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--points", type=int, default=512)
     parser.add_argument("--stages", nargs="+", type=int, default=[128, 32])
     parser.add_argument("--neighbours", nargs="+", type=int, default=[24, 24])
+    sizes = parser.add_argument_group("sizes of the rows about masks")
+    sizes.add_argument("--decoder-width", type=int, default=64)
+    sizes.add_argument("--decoder-grid", type=int, default=12, help="of the embedding")
+    sizes.add_argument("--loss-size", nargs=2, type=int, default=[1080, 1920])
+    sizes.add_argument("--llm-width", type=int, default=192)
+    sizes.add_argument("--layers", type=int, default=4, help="of the decoder")
+    sizes.add_argument("--vocab", type=int, default=512)
+    sizes.add_argument("--prompts", type=int, default=8)
+    sizes.add_argument("--reply-tokens", type=int, default=32)
+    sizes.add_argument("--state-tokens", type=int, default=8)
+    sizes.add_argument("--masks", type=int, default=5000, help="that are scored")
 
 
 def make_case(args: argparse.Namespace) -> tuple:
@@ -178,14 +204,18 @@ def run(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
         yield from sampler_rows(args)
     if "bytes" in args.rows:
         yield from byte_rows(args)
+    for name, (measure, what, unit, one) in MASK_ROWS.items():
+        if name in args.rows:
+            plain, ours = measure(args)
+            yield _row(what, plain / ours, plain / one, ours / one, unit)
 
 
 def table(rows: list[dict[str, Any]]) -> list[str]:
     """Format rows for reading, ratios beside the musts."""
-    lines = [f"{'what':26} {'ratio':>8}  must      plain       ours"]
+    lines = [f"{'what':30} {'ratio':>8}  must      plain       ours"]
     for row in rows:
         lines.append(
-            f"{row['what']:26} {row['ratio']:8.2f}  >={row['must']:<5g} "
+            f"{row['what']:30} {row['ratio']:8.2f}  >={row['must']:<5g} "
             f"{row['plain']:10.1f} {row['ours']:10.1f} {row['unit']}"
         )
     return lines
