@@ -169,8 +169,7 @@ class VisionLanguageModel(PartRouting, BaseModel):
     @property
     def image_connector(self) -> Connector | None:
         """What fills the slots of images; None without one."""
-        found = [c for c in self.connectors.values() if "image" in c.fills]
-        return found[0] if found else None
+        return next((c for c in self.connectors.values() if "image" in c.fills), None)
 
     @property
     def vision_spec(self) -> VisionEncoderSpec | None:
@@ -494,6 +493,17 @@ class VisionLanguageModel(PartRouting, BaseModel):
             states = states_read(self, head, ids, inputs, replies, beams=beams)
             head.predict(states, data_samples, feed)
         return data_samples
+
+    @torch.no_grad()
+    def score_replies(self, inputs: VLMBatch, *args: Any, **options: Any) -> list:
+        """Return how likely given replies are; see :func:`reply_log_probs`."""
+        from mmvlm.models.language_models.reply_scores import reply_log_probs
+
+        feed, tokens = self._prepare(inputs)
+        prompts = (self.language_model, feed.embeds, inputs.prompt.seq_lens)
+        options["position_ids"] = inputs.prompt.position_ids
+        with use_tokens(tokens):
+            return reply_log_probs(*prompts, *args, **options)
 
     def _ask_heads(self, options: dict[str, Any], prompt: TokenStream) -> None:
         """Let generation catch the states, and take the steps, that heads want."""
