@@ -67,6 +67,11 @@ def add_benchmark_options(parser):
         help="what answers; reference: the most that can be reached",
     )
     group.add_argument(
+        "--rule",
+        help="of the scorers, in place of the benchmarks' own; option_logits and ppl "
+        "have the model score the options, in place of generating a reply",
+    )
+    group.add_argument(
         "--blind",
         choices=["shuffle", "text"],
         help="without the right picture: another question's, or none",
@@ -175,6 +180,7 @@ def test_benchmarks(args):
         limit=args.limit,
         only=args.only.split(",") if args.only else (),
         answers=args.answers,
+        rule=args.rule,
         blind=args.blind,
         fresh=args.fresh,
         allow_partial=args.allow_partial,
@@ -241,8 +247,10 @@ def main(argv=None):
         sys.exit(f"error: {args.config} is no work dir; name a checkpoint behind it.")
     if args.benchmarks:
         return test_benchmarks(args)
-    if args.server or args.judge != "none":
-        sys.exit("error: --server and --judge belong to --benchmarks; name some.")
+    if args.server or args.judge != "none" or args.rule:
+        sys.exit(
+            "error: --server, --judge and --rule belong to --benchmarks; name some."
+        )
     cfg = load_config(
         args.config,
         cfg_options=args.cfg_options,

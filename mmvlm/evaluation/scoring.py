@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,22 @@ class Scored:
     verdicts: list[dict[str, Any]] = field(default_factory=list)
     totals: Totals | None = None
     files: dict[str, str | bytes] = field(default_factory=dict)
+
+
+def under_rule(benchmark: Benchmark, rule: str | None) -> Benchmark:
+    """Return a benchmark under another rule of its scorer; None changes nothing.
+
+    Raises:
+        ValueError: naming the benchmark, when its scorer has no such rule.
+    """
+    if rule is None:
+        return benchmark
+    changed = replace(benchmark, scorer={**benchmark.scorer, "rule": rule})
+    try:
+        SCORERS.build(dict(changed.scorer))
+    except ValueError as error:
+        raise ValueError(f"{benchmark.name}: {error}") from error
+    return changed
 
 
 def score(
