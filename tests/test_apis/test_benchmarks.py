@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import random
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +18,11 @@ import mmvlm.apis.benchmarks as benchmarks
 import mmvlm.engine.benchmarks.answering as answering
 from mmvlm.apis.benchmarks import BenchmarkOptions, check_data, run_benchmarks
 from mmvlm.apis.rescoring import rescore, write_answers
+from mmvlm.config.benchmarks import load_benchmark
 from mmvlm.datasets.tiny_scenes.benchmarks import write_benchmarks
 from mmvlm.engine.benchmarks.identity import OtherIdentity
 from mmvlm.engine.benchmarks.planner import BatchPolicy
+from mmvlm.engine.benchmarks.questions import with_data_root
 from mmvlm.evaluation.answer_files import WRITERS
 from mmvlm.evaluation.judging import judge_replies
 from mmvlm.evaluation.store import IncompleteAnswers
@@ -182,6 +185,32 @@ def test_a_picture_that_cannot_be_read_is_a_wrong_answer(run, data, tmp_path):
         ValueError, match=r"question 'letters/\d+/q\d+' cannot be asked"
     ):
         run("strict", data_root=broken, stop_on_error=True)
+
+
+def test_files_beside_the_data_lie_below_the_data_root(
+    config_file, tmp_path, monkeypatch
+):
+    data = write_letters(tmp_path / "data")
+    path = data / "letters.py"
+    line = 'submission=dict(type="vqav2", ids_file="data/letters/ids.jsonl"),'
+    path.write_text(BENCHMARK.replace("    num_items=23,", f"    {line}"))
+    options = BenchmarkOptions(data_root=str(data), num_workers=0, answers="empty")
+    monkeypatch.chdir(tmp_path)
+
+    with pytest.raises(FileNotFoundError, match=r"ids.jsonl' \(submission.ids_file\)"):
+        run_benchmarks(config_file, None, str(path), "out", options)
+    ids = [f"q{number}" for number in range(12)] + ["of another phase"]
+    rows = [json.dumps(dict(question_id=one)) + "\n" for one in ids]
+    (data / "letters/ids.jsonl").write_text("".join(rows))
+    run_benchmarks(config_file, None, str(path), "out", options)
+
+    sent = json.loads(Path("out/letters/submission/vqav2.json").read_text())
+    assert [one["question_id"] for one in sent] == ids
+    monkeypatch.chdir(ROOT)
+    rescore([tmp_path / "out"])
+    judged = dict(type="ReviewScorer", instructions="data/letters/ids.jsonl")
+    moved = with_data_root(replace(load_benchmark(path), scorer=judged), str(data))
+    assert moved.scorer["instructions"] == str(data / "letters/ids.jsonl")
 
 
 # Restarts ---------------------------------------------------------------------------
