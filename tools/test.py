@@ -93,6 +93,12 @@ def add_benchmark_options(parser):
         help="end at a picture that cannot be read, instead of counting it as wrong",
     )
     group.add_argument("--batch-tokens", type=int, help="tokens of a batch")
+    group.add_argument(
+        "--deterministic",
+        action="store_true",
+        help="each question by itself, logits in float32: answers of half precision "
+        "then depend on no batch",
+    )
     group.add_argument("--num-workers", type=int, default=2, help="that read pictures")
     group.add_argument(
         "--dry-run", action="store_true", help="check files and prompts, no weights"
@@ -186,6 +192,7 @@ def test_benchmarks(args):
         allow_partial=args.allow_partial,
         stop_on_error=args.stop_on_error,
         policy=policy,
+        deterministic=args.deterministic,
         num_workers=args.num_workers,
         judge_runs=args.judge_runs,
         **endpoints_of(args),
@@ -247,9 +254,10 @@ def main(argv=None):
         sys.exit(f"error: {args.config} is no work dir; name a checkpoint behind it.")
     if args.benchmarks:
         return test_benchmarks(args)
-    if args.server or args.judge != "none" or args.rule:
+    if args.server or args.judge != "none" or args.rule or args.deterministic:
         sys.exit(
-            "error: --server, --judge and --rule belong to --benchmarks; name some."
+            "error: --server, --judge, --rule and --deterministic belong to "
+            "--benchmarks; name some."
         )
     cfg = load_config(
         args.config,

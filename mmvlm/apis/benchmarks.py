@@ -22,6 +22,7 @@ from mmvlm.engine.benchmarks.answering import (
     RULE,
     FileAnswers,
     empty_answers,
+    is_half,
     reference_answers,
     settings_of,
 )
@@ -72,6 +73,8 @@ class BenchmarkOptions:
         stop_on_error (bool): end at a picture that cannot be read; by default its
             question is counted as wrong.
         policy (BatchPolicy): what a batch may hold.
+        deterministic (bool): each question by itself, see :class:`ModelAnswers`; half
+            precision is warned of without it, see :meth:`BenchmarkRun.flips`.
         num_workers (int): processes that read pictures, per rank.
         judge (Endpoint | None): rates the answers of judged benchmarks; without a URL
             its replies must be known. None: requests are written down instead.
@@ -90,6 +93,7 @@ class BenchmarkOptions:
     allow_partial: bool = False
     stop_on_error: bool = False
     policy: BatchPolicy = field(default_factory=BatchPolicy)
+    deterministic: bool = False
     num_workers: int = 2
     judge: Endpoint | None = None
     judge_runs: int = 1
@@ -102,7 +106,7 @@ class BenchmarkOptions:
     @property
     def selection(self) -> dict[str, Any]:
         """What decides which questions are asked, and of what."""
-        names = ("limit", "only", "answers", "blind")
+        names = ("limit", "only", "answers", "blind", "deterministic")
         found = {name: getattr(self, name) for name in names}
         found["only"] = list(self.only)
         if self.server is not None:
@@ -178,6 +182,7 @@ def run_benchmarks(
                     f"other ranks' answers to {run.benchmark.name}",
                 )
                 said = {k: v for k, v in options.selection.items() if v}
+                said |= _flips(run, source, options)
                 partial = options.allow_partial
                 scored = run.finish(allow_partial=partial, judge=judge, facts=said)
                 rows.append(scored.row)
@@ -233,7 +238,8 @@ def _run(
         answer = ServerAnswers(client, questions.gen)
     elif options.answers == "model":
         answer = model_answers(
-            *(source.model, questions, options.policy, source.dtype, source.cache)
+            *(source.model, questions, options.policy, source.dtype, source.cache),
+            deterministic=options.deterministic,
         )
         policy = answer.policy
     elif options.answers == "reference":
@@ -253,6 +259,19 @@ def _run(
         knows=knows,
         num_workers=options.num_workers,
     )
+
+
+def _flips(
+    run: BenchmarkRun, source: _Source, options: BenchmarkOptions
+) -> dict[str, Any]:
+    """Return how many answers depend on their batch, where they may."""
+    model, dtype = source.model, source.dtype
+    if model is None or options.deterministic or not is_half(model, dtype):
+        return {}
+    alone = model_answers(
+        *(model, run.questions, options.policy, dtype), deterministic=True
+    )
+    return dict(flips=run.flips(alone))
 
 
 @dataclass

@@ -6,7 +6,7 @@ import logging
 import os
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -19,6 +19,7 @@ from mmvlm.evaluation.functional.choices import LIKELIHOODS
 from mmvlm.evaluation.records import plain, region_values
 from mmvlm.evaluation.scorers.base import Scorer
 from mmvlm.evaluation.store import match, read_records
+from mmvlm.models.language_models.output_head import Float32Head
 from mmvlm.models.utils.feature_cache import FeatureCache
 
 from ..optimizers.optim_wrapper import autocast
@@ -71,6 +72,9 @@ class ModelAnswers:
         dtype (torch.dtype | None): autocast.
         cache (FeatureCache | None): keeps what was made of pictures, also for other
             benchmarks of the same weights and dtype.
+        deterministic (bool): every question by itself, whatever else is asked: nothing
+            is shared or kept, so that shapes, and with them roundings, depend on it
+            alone; logits of half precision are computed in float32.
     """
 
     def __init__(
@@ -80,13 +84,19 @@ class ModelAnswers:
         policy: BatchPolicy,
         dtype: torch.dtype | None = None,
         cache: FeatureCache | None = None,
+        *,
+        deterministic: bool = False,
     ) -> None:
-        self.cache = cache
+        self.cache = None if deterministic else cache
         self.model, self.gen, self.dtype = unwrap(model), gen, dtype
         # Rows of a batch draw from one generator; alone, each draws its own.
-        alone = gen.get("do_sample") or (gen.get("num_beams") or 1) > 1
+        draws = gen.get("do_sample") or (gen.get("num_beams") or 1) > 1
+        alone = deterministic or draws
         self.policy = BatchPolicy(policy.tokens, 1) if alone else policy
         self._shares = not alone and self._can_share()
+        self._head: Any = nullcontext()
+        if deterministic and is_half(self.model, dtype):
+            self._head = Float32Head(self.model.language_model.model)
 
     def _can_share(self) -> bool:
         """Whether questions about one picture may share what is computed for it."""
@@ -163,10 +173,21 @@ class ModelAnswers:
         data = self.model.data_preprocessor(data, False)
         self.model.feature_cache = self.cache
         try:
-            with autocast(self.dtype):
+            with autocast(self.dtype), self._head:
                 yield data
         finally:
             self.model.feature_cache = None
+
+
+def is_half(model: Any, dtype: torch.dtype | None) -> bool:
+    """Whether a model answers in half precision.
+
+    Args:
+        model (VisionLanguageModel): with its weights.
+        dtype (torch.dtype | None): autocast.
+    """
+    weights = {one.dtype for one in model.parameters()}
+    return bool({dtype, *weights} & {torch.bfloat16, torch.float16})
 
 
 def _num_tokens(question: Question) -> int:
