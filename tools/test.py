@@ -67,6 +67,11 @@ def add_benchmark_options(parser):
         help="what answers; reference: the most that can be reached",
     )
     group.add_argument(
+        "--rule",
+        help="of the scorers, in place of the benchmarks' own; option_logits and ppl "
+        "have the model score the options, in place of generating a reply",
+    )
+    group.add_argument(
         "--blind",
         choices=["shuffle", "text"],
         help="without the right picture: another question's, or none",
@@ -88,6 +93,12 @@ def add_benchmark_options(parser):
         help="end at a picture that cannot be read, instead of counting it as wrong",
     )
     group.add_argument("--batch-tokens", type=int, help="tokens of a batch")
+    group.add_argument(
+        "--deterministic",
+        action="store_true",
+        help="each question by itself, logits in float32: answers of half precision "
+        "then depend on no batch",
+    )
     group.add_argument("--num-workers", type=int, default=2, help="that read pictures")
     group.add_argument(
         "--dry-run", action="store_true", help="check files and prompts, no weights"
@@ -175,11 +186,13 @@ def test_benchmarks(args):
         limit=args.limit,
         only=args.only.split(",") if args.only else (),
         answers=args.answers,
+        rule=args.rule,
         blind=args.blind,
         fresh=args.fresh,
         allow_partial=args.allow_partial,
         stop_on_error=args.stop_on_error,
         policy=policy,
+        deterministic=args.deterministic,
         num_workers=args.num_workers,
         judge_runs=args.judge_runs,
         **endpoints_of(args),
@@ -241,8 +254,11 @@ def main(argv=None):
         sys.exit(f"error: {args.config} is no work dir; name a checkpoint behind it.")
     if args.benchmarks:
         return test_benchmarks(args)
-    if args.server or args.judge != "none":
-        sys.exit("error: --server and --judge belong to --benchmarks; name some.")
+    if args.server or args.judge != "none" or args.rule or args.deterministic:
+        sys.exit(
+            "error: --server, --judge, --rule and --deterministic belong to "
+            "--benchmarks; name some."
+        )
     cfg = load_config(
         args.config,
         cfg_options=args.cfg_options,

@@ -19,12 +19,14 @@ from mmvlm.apis.loading import as_config, load_model
 from mmvlm.config.benchmarks import find_benchmarks
 from mmvlm.datasets.processor import VLMProcessor
 from mmvlm.engine.benchmarks.answering import (
+    RULE,
     FileAnswers,
-    ModelAnswers,
     empty_answers,
+    is_half,
     reference_answers,
     settings_of,
 )
+from mmvlm.engine.benchmarks.choosing import model_answers
 from mmvlm.engine.benchmarks.identity import benchmark_facts, model_facts
 from mmvlm.engine.benchmarks.planner import BatchPolicy
 from mmvlm.engine.benchmarks.questions import Questions
@@ -39,6 +41,7 @@ from mmvlm.evaluation.benchmark import Benchmark
 from mmvlm.evaluation.chat_client import ChatClient, Endpoint
 from mmvlm.evaluation.judging import CACHE, Judge, judge_requests
 from mmvlm.evaluation.scorers.judged import JudgedScorer
+from mmvlm.evaluation.scoring import under_rule
 from mmvlm.evaluation.tables import write_tables
 from mmvlm.models.utils.feature_cache import FeatureCache
 from mmvlm.registry import SCORERS
@@ -62,6 +65,7 @@ class BenchmarkOptions:
         answers (str): ``model``; ``reference``: with the right answers, which shows
             what the data folder and the scorer give at most; ``empty``; or a file of
             answers by uid.
+        rule (str | None): of the scorers, in place of the benchmarks' own.
         blind (str | None): ``shuffle``: with the pictures of other questions;
             ``text``: without any.
         fresh (bool): drop older answers.
@@ -69,6 +73,8 @@ class BenchmarkOptions:
         stop_on_error (bool): end at a picture that cannot be read; by default its
             question is counted as wrong.
         policy (BatchPolicy): what a batch may hold.
+        deterministic (bool): each question by itself, see :class:`ModelAnswers`; half
+            precision is warned of without it, see :meth:`BenchmarkRun.flips`.
         num_workers (int): processes that read pictures, per rank.
         judge (Endpoint | None): rates the answers of judged benchmarks; without a URL
             its replies must be known. None: requests are written down instead.
@@ -81,11 +87,13 @@ class BenchmarkOptions:
     limit: int | None = None
     only: Sequence[str] = ()
     answers: str = "model"
+    rule: str | None = None
     blind: str | None = None
     fresh: bool = False
     allow_partial: bool = False
     stop_on_error: bool = False
     policy: BatchPolicy = field(default_factory=BatchPolicy)
+    deterministic: bool = False
     num_workers: int = 2
     judge: Endpoint | None = None
     judge_runs: int = 1
@@ -98,7 +106,7 @@ class BenchmarkOptions:
     @property
     def selection(self) -> dict[str, Any]:
         """What decides which questions are asked, and of what."""
-        names = ("limit", "only", "answers", "blind")
+        names = ("limit", "only", "answers", "blind", "deterministic")
         found = {name: getattr(self, name) for name in names}
         found["only"] = list(self.only)
         if self.server is not None:
@@ -140,7 +148,7 @@ def run_benchmarks(
         RankLost: when another process is gone.
     """
     options, out = options or BenchmarkOptions(), Path(out)
-    chosen = find_benchmarks(benchmarks)
+    chosen = [under_rule(one, options.rule) for one in find_benchmarks(benchmarks)]
     for benchmark in chosen:  # files that are missing show before weights are read
         Questions(benchmark, data_root=options.data_root, limit=options.limit)
     judge, begin = _judge(options, out), time.time()
@@ -174,6 +182,7 @@ def run_benchmarks(
                     f"other ranks' answers to {run.benchmark.name}",
                 )
                 said = {k: v for k, v in options.selection.items() if v}
+                said |= _flips(run, source, options)
                 partial = options.allow_partial
                 scored = run.finish(allow_partial=partial, judge=judge, facts=said)
                 rows.append(scored.row)
@@ -202,7 +211,7 @@ def _questions(
         benchmark,
         source.processor,
         pipeline=SERVER_PIPELINE if is_served else (),
-        gen=settings_of(None if is_served else source.cfg, benchmark.generation),
+        gen=settings_of(None if is_served else source.cfg, benchmark),
         data_root=options.data_root,
         limit=options.limit,
         only=options.only,
@@ -215,14 +224,22 @@ def _run(
     benchmark: Benchmark, source: _Source, out: Path, options: BenchmarkOptions
 ) -> BenchmarkRun:
     questions = _questions(benchmark, source, options)
+    benchmark = questions.benchmark
     policy = knows = None
     if options.server is not None:
+        if RULE in questions.gen:
+            raise ValueError(
+                f"{benchmark.name}: rule '{questions.gen[RULE]}' scores options by the "
+                "model itself, a server gives texts alone. Leave out --server, or "
+                "choose another --rule."
+            )
         folder = folder_of(out, benchmark.name, options.blind)
         client = ChatClient(options.server, folder / SERVED)
         answer = ServerAnswers(client, questions.gen)
     elif options.answers == "model":
-        answer = ModelAnswers(
-            *(source.model, questions.gen, options.policy, source.dtype), source.cache
+        answer = model_answers(
+            *(source.model, questions, options.policy, source.dtype, source.cache),
+            deterministic=options.deterministic,
         )
         policy = answer.policy
     elif options.answers == "reference":
@@ -242,6 +259,19 @@ def _run(
         knows=knows,
         num_workers=options.num_workers,
     )
+
+
+def _flips(
+    run: BenchmarkRun, source: _Source, options: BenchmarkOptions
+) -> dict[str, Any]:
+    """Return how many answers depend on their batch, where they may."""
+    model, dtype = source.model, source.dtype
+    if model is None or options.deterministic or not is_half(model, dtype):
+        return {}
+    alone = model_answers(
+        *(model, run.questions, options.policy, dtype), deterministic=True
+    )
+    return dict(flips=run.flips(alone))
 
 
 @dataclass
@@ -355,8 +385,8 @@ def check_data(
     is_served = options.server is not None
     source = _Source(cfg) if is_served else _Source.without_weights(cfg)
     return "\n\n".join(
-        _description(_questions(benchmark, source, options))
-        for benchmark in find_benchmarks(benchmarks)
+        _description(_questions(under_rule(one, options.rule), source, options))
+        for one in find_benchmarks(benchmarks)
     )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from mmvlm.engine.benchmarks.questions import Questions
 from mmvlm.evaluation.answer_files import ENDINGS, READERS, WRITERS, join
 from mmvlm.evaluation.benchmark import Benchmark
 from mmvlm.evaluation.judging import add_replies, own_replies
-from mmvlm.evaluation.scoring import Scored, score
+from mmvlm.evaluation.scoring import Scored, score, under_rule
 from mmvlm.evaluation.store import (
     AnswerReader,
     Answers,
@@ -61,8 +60,7 @@ def rescore(
     for path in map(Path, paths):
         found = _of_run if path.is_dir() else _of_file
         for one, answers, judge in found(path, benchmark, form, data_root):
-            if rule is not None:
-                one = replace(one, scorer={**one.scorer, "rule": rule})
+            one = under_rule(one, rule)
             if not allow_partial:
                 answers.check(one.name)
             if replies is not None:
@@ -108,7 +106,7 @@ def _of_file(
     else:
         asked = [questions[number].record for number in range(len(questions))]
         records = join(asked, READERS[form](path))
-    return [(benchmark, match(records, questions.uids), None)]
+    return [(questions.benchmark, match(records, questions.uids), None)]
 
 
 def write_answers(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +17,15 @@ from mmvlm.registry import (
     TOKENIZERS,
     TRANSFORMS,
 )
-from mmvlm.structures import Conversation, TokenCount, ViewLayout, VisionEncoderSpec
+from mmvlm.structures import (
+    Conversation,
+    Text,
+    TextMark,
+    TokenCount,
+    Turn,
+    ViewLayout,
+    VisionEncoderSpec,
+)
 from mmvlm.structures.region_needs import RegionNeeds
 from mmvlm.text.vocabulary import add_new_tokens, check_vocabulary
 
@@ -248,6 +257,40 @@ class VLMProcessor:
     def view(self) -> dict:
         """The one view transform of the steps; ValueError for none or several."""
         return view_of(self.steps.get("generate", ()))
+
+    def reply_ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """Return the tokens that training has the model say for each reply.
+
+        What ends a reply is left out.
+
+        Args:
+            texts (Sequence[str]): replies.
+
+        Raises:
+            ValueError: for a reply without a token.
+        """
+        from mmvlm.text.encoding import ConversationEncoder
+        from mmvlm.text.seq2seq_encoding import Seq2SeqEncoder
+
+        kind = (
+            Seq2SeqEncoder if self.template.is_encoder_decoder else ConversationEncoder
+        )
+        encode = kind(self.template, self.tokenizer)
+        asked = Conversation.from_texts("question")
+        (prompt,) = encode([asked], [{}], add_generation_prompt=True)
+        ids = []
+        for text in texts:
+            # Marked at its end alone: what a mark begins with may be a special token.
+            end = TextMark(max(0, len(text) - 1), len(text), "output", "reply")
+            said = Text(text, marks=(end,))
+            turns = [*asked.turns, Turn("assistant", (said,))]
+            (whole,) = encode([replace(asked, turns=turns)], [{}])
+            places = [mark.stop for mark in whole.text.marks]
+            found = whole.text.input_ids[len(prompt.text) : max(places, default=0)]
+            if not len(found):
+                raise ValueError(f"the reply {text!r} has no token.")
+            ids.append(found.tolist())
+        return ids
 
     # From replies to text and regions ---------------------------------------
 

@@ -48,7 +48,8 @@ class Benchmark:
         chance (float | None): headline of answers that ignore the picture; None: not
             known.
         submission (dict | None): files for a test server: ``type`` (a format of
-            :mod:`mmvlm.evaluation.functional.submissions`) and its options.
+            :mod:`mmvlm.evaluation.functional.submissions`) and its options. Files
+            that it or the scorer names begin with ``data/``, as ``data_root`` does.
         data_version (str | None): release of the files.
     """
 

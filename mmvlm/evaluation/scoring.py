@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,22 @@ class Scored:
     files: dict[str, str | bytes] = field(default_factory=dict)
 
 
+def under_rule(benchmark: Benchmark, rule: str | None) -> Benchmark:
+    """Return a benchmark under another rule of its scorer; None changes nothing.
+
+    Raises:
+        ValueError: naming the benchmark, when its scorer has no such rule.
+    """
+    if rule is None:
+        return benchmark
+    changed = replace(benchmark, scorer={**benchmark.scorer, "rule": rule})
+    try:
+        SCORERS.build(dict(changed.scorer))
+    except ValueError as error:
+        raise ValueError(f"{benchmark.name}: {error}") from error
+    return changed
+
+
 def score(
     benchmark: Benchmark,
     answers: Answers,
@@ -67,6 +83,10 @@ def score(
     """
     scorer = SCORERS.build(dict(benchmark.scorer)) if scorer is None else scorer
     row = _head(benchmark, answers, scorer) | (facts or {})
+    if (flips := row.get("flips")) and flips["differ"]:
+        row["note"] = _noted(
+            row, "{differ} of {asked} answers differ when asked alone".format(**flips)
+        )
     try:
         files = submission_files(benchmark, answers.records)
     except ImportError as error:  # an extra that only the upload needs

@@ -13,8 +13,13 @@ from mmvlm.engine.benchmarks.planner import BatchPolicy
 from mmvlm.utils.entry import run_tool
 
 
-def answer(log, rank, world_size, pause, model, out, data):
-    """Run one rank, which takes a while for every batch."""
+def answer(
+    log, rank, world_size, pause, model, out, benchmark, tokens=120, shares=None
+):
+    """Run one rank, which takes a while for every batch.
+
+    With ``shares``, whether prompts share what they begin with, token ids are kept.
+    """
     os.environ.update(RANK=str(rank), WORLD_SIZE=str(world_size))
     os.dup2(os.open(log, os.O_CREAT | os.O_WRONLY | os.O_APPEND), 2)
     sys.argv = ["answer"]
@@ -25,8 +30,24 @@ def answer(log, rank, world_size, pause, model, out, data):
         return real(self, batch)
 
     answering.ModelAnswers._batch = slowly
+    if shares is not None:
+        keep_ids()
+        answering.ModelAnswers._can_share = lambda self: shares
     options = BenchmarkOptions(
-        data_root=data, num_workers=0, policy=BatchPolicy(tokens=120)
+        data_root=os.path.dirname(benchmark),
+        num_workers=0,
+        policy=BatchPolicy(tokens=tokens),
     )
-    path = os.path.join(data, "letters.py")
-    run_tool(lambda: run_benchmarks(*model, path, out, options) and None)
+    run_tool(lambda: run_benchmarks(*model, benchmark, out, options) and None)
+
+
+def keep_ids():
+    """Let records hold the ids of replies."""
+    real = answering._answered
+
+    def answered(question, sample):
+        record = real(question, sample)
+        record["meta"]["ids"] = list(sample.pred_ids)
+        return record
+
+    answering._answered = answered

@@ -1,4 +1,4 @@
-"""A benchmark for tests: 23 questions about seven pictures and about none."""
+"""Benchmarks for tests: 23 questions about seven pictures and about none; 512 more."""
 
 import json
 import random
@@ -66,3 +66,41 @@ def write_letters(root):
     (root / "letters" / "test.json").write_text(json.dumps(rows))
     (root / "letters.py").write_text(BENCHMARK)
     return root
+
+
+def write_mixed(root, num):
+    """Write questions of one to three turns about none to two pictures, and a config.
+
+    Returns the config's path.
+    """
+    images = root / "mixed" / "images"
+    images.mkdir(parents=True)
+    draw, rows = random.Random(num), []
+    for number in range(60):
+        noise = np.random.default_rng(number).integers(0, 256, (20, 9 + number, 3))
+        Image.fromarray(noise.astype(np.uint8)).save(images / f"{number}.png")
+
+    def words():
+        return " ".join(
+            draw.choices(["what", "is", "there", "red"], k=draw.randint(1, 9))
+        )
+
+    for number in range(num):
+        shown = draw.sample(range(60), draw.choice((0, 1, 1, 1, 1, 2)))
+        talk = [{"from": "human", "value": "<image>\n" * len(shown) + words()}]
+        for _ in range(draw.choice((0, 0, 1, 2))):
+            talk.append(
+                {"from": "gpt", "value": draw.choice(["abc", "e", "yes it is"])}
+            )
+            talk.append({"from": "human", "value": words()})
+        talk.append({"from": "gpt", "value": "abc"})
+        row = dict(id=f"m{number}", conversations=talk)
+        if shown:
+            row["image"] = [f"{one}.png" for one in shown]
+        rows.append(row)
+    (root / "mixed" / "test.json").write_text(json.dumps(rows))
+    ends = "max_new_tokens=8, stop_strings=list('aeiouAEIOUxyz')"
+    text = BENCHMARK.replace("data/letters", "data/mixed").replace("=23", f"={num}")
+    text = text.replace("max_new_tokens=6", ends)
+    (root / "mixed.py").write_text(text.replace('name="letters"', 'name="mixed"'))
+    return root / "mixed.py"

@@ -1,25 +1,26 @@
 """Benchmarks from question to row: one folder, whatever happens on the way."""
 
 import json
-import multiprocessing
 import os
 import random
-import time
+import resource
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from benchmark_jobs import answer
 from letters import BENCHMARK, NUM_ITEMS, write_letters
 
 import mmvlm.apis.benchmarks as benchmarks
 import mmvlm.engine.benchmarks.answering as answering
 from mmvlm.apis.benchmarks import BenchmarkOptions, check_data, run_benchmarks
 from mmvlm.apis.rescoring import rescore, write_answers
+from mmvlm.config.benchmarks import load_benchmark
 from mmvlm.datasets.tiny_scenes.benchmarks import write_benchmarks
 from mmvlm.engine.benchmarks.identity import OtherIdentity
 from mmvlm.engine.benchmarks.planner import BatchPolicy
+from mmvlm.engine.benchmarks.questions import with_data_root
 from mmvlm.evaluation.answer_files import WRITERS
 from mmvlm.evaluation.judging import judge_replies
 from mmvlm.evaluation.store import IncompleteAnswers
@@ -184,6 +185,32 @@ def test_a_picture_that_cannot_be_read_is_a_wrong_answer(run, data, tmp_path):
         run("strict", data_root=broken, stop_on_error=True)
 
 
+def test_files_beside_the_data_lie_below_the_data_root(
+    config_file, tmp_path, monkeypatch
+):
+    data = write_letters(tmp_path / "data")
+    path = data / "letters.py"
+    line = 'submission=dict(type="vqav2", ids_file="data/letters/ids.jsonl"),'
+    path.write_text(BENCHMARK.replace("    num_items=23,", f"    {line}"))
+    options = BenchmarkOptions(data_root=str(data), num_workers=0, answers="empty")
+    monkeypatch.chdir(tmp_path)
+
+    with pytest.raises(FileNotFoundError, match=r"ids.jsonl' \(submission.ids_file\)"):
+        run_benchmarks(config_file, None, str(path), "out", options)
+    ids = [f"q{number}" for number in range(12)] + ["of another phase"]
+    rows = [json.dumps(dict(question_id=one)) + "\n" for one in ids]
+    (data / "letters/ids.jsonl").write_text("".join(rows))
+    run_benchmarks(config_file, None, str(path), "out", options)
+
+    sent = json.loads(Path("out/letters/submission/vqav2.json").read_text())
+    assert [one["question_id"] for one in sent] == ids
+    monkeypatch.chdir(ROOT)
+    rescore([tmp_path / "out"])
+    judged = dict(type="ReviewScorer", instructions="data/letters/ids.jsonl")
+    moved = with_data_root(replace(load_benchmark(path), scorer=judged), str(data))
+    assert moved.scorer["instructions"] == str(data / "letters/ids.jsonl")
+
+
 # Restarts ---------------------------------------------------------------------------
 
 
@@ -291,6 +318,73 @@ def test_out_of_memory_halves_the_budget_and_says_so(
         run("none")
 
 
+@pytest.mark.parametrize("chosen", [1, 4])
+def test_one_batch_too_many_costs_no_answer(run, tmp_path, monkeypatch, chosen):
+    run("whole")
+    real, calls = answering.ModelAnswers._batch, []
+
+    def short_of_memory(self, batch):
+        calls.append(len(batch))
+        if len(calls) == chosen:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+        return real(self, batch)
+
+    monkeypatch.setattr(answering.ModelAnswers, "_batch", short_of_memory)
+    told = []
+    monkeypatch.setattr(answering, "print_log", lambda text, **_: told.append(text))
+    (row,) = run(policy=BatchPolicy(rows=3))
+
+    assert texts(tmp_path / "out/letters") == texts(tmp_path / "whole/letters")
+    assert (row["answered"], row["failed"]) == (NUM_ITEMS, 0)
+    assert (
+        len(told) == 1 and f"out of memory with {calls[chosen - 1]} prompts" in told[0]
+    )
+    assert max(calls[chosen:]) == 1
+
+
+def test_a_full_disk_names_the_file_and_loses_no_answer(run, tmp_path):
+    run("whole")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8000, before[1]))
+    try:
+        with pytest.raises(OSError, match=r"File too large.*answers.rank0.jsonl"):
+            run(policy=BatchPolicy(rows=2))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    path = tmp_path / "out/letters/answers.rank0.jsonl"
+    assert path.stat().st_size == 8000 and not path.read_text().endswith("\n")
+    assert not (tmp_path / "out/letters/results.json").exists()
+
+    (row,) = run(policy=BatchPolicy(rows=2))
+
+    assert texts(tmp_path / "out/letters") == texts(tmp_path / "whole/letters")
+    assert (row["answered"], row["counts"]["torn"]) == (NUM_ITEMS, 1)
+
+
+def test_answers_that_do_not_fit_the_set_are_no_score(run, tmp_path):
+    run()
+    folder = tmp_path / "out/letters"
+    lines = read_lines(folder / "answers.jsonl")
+    foreign = dict(lines[0], uid="letters/99/q0")
+    other = dict(lines[0], text="another")
+    cases = [
+        (lines[1:], "1 of 23 questions have no answer"),
+        ([*lines, foreign], "1 answers are to no question of the set"),
+        ([*lines, other], "1 questions have several answers that differ"),
+    ]
+    for found, message in cases:
+        text = "".join(json.dumps(one) + "\n" for one in found)
+        (folder / "answers.jsonl").write_text(text)
+        with pytest.raises(IncompleteAnswers, match=message):
+            rescore([tmp_path / "out"])
+        (scored,) = rescore([tmp_path / "out"], allow_partial=True)
+        assert f"partial: {message}" in scored.row["note"]
+    text = "".join(json.dumps(one) + "\n" for one in [*lines, *lines[:3]])
+    (folder / "answers.jsonl").write_text(text)
+    (scored,) = rescore([tmp_path / "out"])
+    assert (scored.row["answered"], scored.row["counts"]["merged"]) == (NUM_ITEMS, 3)
+
+
 def test_evaluation_leaves_the_random_states_alone(run):
     torch.manual_seed(3)
     before = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()
@@ -300,97 +394,6 @@ def test_evaluation_leaves_the_random_states_alone(run):
     assert torch.equal(before[0], torch.get_rng_state())
     assert before[1] == np.random.get_state()[1].tolist()
     assert before[2] == random.getstate()
-
-
-# Processes --------------------------------------------------------------------------
-
-
-class Processes:
-    """Starts the ranks of a run as processes of their own, without a launcher."""
-
-    def __init__(self, model, data, folder):
-        self.model, self.data, self.folder = list(map(str, model)), str(data), folder
-        self.context = multiprocessing.get_context("forkserver")
-        self.context.set_forkserver_preload(["benchmark_jobs"])
-
-    def start(self, world_size, pause=0.0):
-        arguments = (self.model, str(self.folder / "out"), self.data)
-        processes = []
-        for rank in range(world_size):
-            log = str(self.folder / f"rank{rank}.log")
-            processes.append(
-                self.context.Process(
-                    target=answer, args=(log, rank, world_size, pause, *arguments)
-                )
-            )
-            processes[-1].start()
-        return processes
-
-    def said(self, rank):
-        return (self.folder / f"rank{rank}.log").read_text()
-
-    def wait_for(self, count):
-        """Wait until so many answers more are there."""
-        goal, deadline = self.num_answers() + count, time.monotonic() + 120
-        while self.num_answers() < goal:
-            assert time.monotonic() < deadline, [self.said(0), self.num_answers()]
-            time.sleep(0.02)
-
-    def num_answers(self):
-        files = (self.folder / "out/letters").glob("answers*.jsonl")
-        return sum(path.read_bytes().count(b"\n") for path in files)
-
-
-@pytest.fixture
-def processes(config_file, checkpoint, data, tmp_path, monkeypatch):
-    paths = [str(ROOT), str(Path(__file__).parent)]
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    return Processes((config_file, checkpoint), data, tmp_path)
-
-
-@pytest.mark.slow
-@pytest.mark.multiproc
-def test_killed_runs_lose_no_answer_with_any_number_of_processes(
-    processes, run, tmp_path
-):
-    run("whole")
-    draw = random.Random(0)
-    for world_size in (2, 1, 3):
-        ranks = processes.start(world_size, pause=0.2)
-        processes.wait_for(draw.randrange(2, 6))
-        for rank in ranks:
-            rank.kill()
-            rank.join()
-    assert processes.num_answers() < NUM_ITEMS
-
-    for rank in (ranks := processes.start(2)):
-        rank.join()
-    assert [rank.exitcode for rank in ranks] == [0, 0], processes.said(0)
-    for name in ("answers.jsonl", "scored.jsonl"):
-        whole = (tmp_path / "whole/letters" / name).read_text()
-        assert (tmp_path / "out/letters" / name).read_text() == whole
-    rows = [
-        json.loads((tmp_path / name / "letters/results.json").read_text())
-        for name in ("whole", "out")
-    ]
-    assert rows[0].pop("counts")["missing"] == rows[1].pop("counts")["missing"] == 0
-    assert rows[0] == rows[1]
-
-
-@pytest.mark.slow
-@pytest.mark.multiproc
-def test_a_dead_rank_ends_the_run_and_a_second_run_is_refused(processes, run):
-    ranks = processes.start(2, pause=0.5)
-    processes.wait_for(3)
-    with pytest.raises(RuntimeError, match="another process writes to"):
-        run()
-    ranks[1].kill()
-
-    ranks[0].join()
-
-    assert ranks[0].exitcode == 1
-    assert "rank 1 of 2 has ended before its work was done" in processes.said(0)
 
 
 # Scoring again ----------------------------------------------------------------------

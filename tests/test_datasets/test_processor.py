@@ -14,6 +14,7 @@ from mmvlm.datasets.processor import VLMProcessor, pipelines, steps_of, with_pip
 from mmvlm.models.language_models.new_tokens import NewTokens
 from mmvlm.registry import DATASETS
 from mmvlm.structures import (
+    IGNORE_INDEX,
     Boxes,
     Conversation,
     Image,
@@ -24,6 +25,8 @@ from mmvlm.structures import (
     VisionEncoderSpec,
     VLMDataSample,
 )
+from mmvlm.text.encoding import ConversationEncoder
+from mmvlm.text.tokenizers import tiny_tokenizer
 
 SPEC = VisionEncoderSpec(width=8, num_layers=2, patch_size=8, image_size=32)
 CODEC = dict(type="Kosmos2Codec")
@@ -255,3 +258,32 @@ def test_pipelines_of_a_config_stand_in_order():
     assert steps_of(old) == dict(generate=STEPS, train=STEPS)
     batch = collate_flat([built(old)(talk())])
     assert len(batch["data_samples"]) == 1
+
+
+@pytest.mark.parametrize("template", ["vicuna_v1", "llava_llama_2", "xtuner/default"])
+def test_replies_are_written_as_training_has_them_said(template):
+    processor = VLMProcessor(tiny_tokenizer(), template)
+    encode = ConversationEncoder(processor.template, processor.tokenizer)
+    replies = ["A", "a red cat", "</s> is no end", "x " * 40 + "y"]
+
+    found = processor.reply_ids(replies)
+
+    for text, ids in zip(replies, found, strict=True):
+        asked = Conversation.from_texts("Which one?")
+        (prompt,) = encode([asked], [{}], add_generation_prompt=True)
+        (whole,) = encode([Conversation.from_texts("Which one?", text)], [{}])
+        end = len(prompt) + len(ids)
+        assert whole.input_ids[:end].tolist() == [*prompt.input_ids, *ids]
+        assert (whole.labels[end:] != IGNORE_INDEX).any()
+        assert processor.tokenizer.decode(ids).strip() == text.strip()
+    with pytest.raises(ValueError, match="the reply '' has no token"):
+        processor.reply_ids([""])
+
+
+def test_replies_of_a_decoder_begin_as_it_learns():
+    processor = VLMProcessor(tiny_tokenizer(), "encoder_decoder")
+
+    ((first, *ids),) = processor.reply_ids(["cat"])
+
+    assert first == processor.tokenizer.bos_token_id
+    assert processor.tokenizer.decode(ids) == "cat"

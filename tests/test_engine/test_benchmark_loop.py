@@ -34,6 +34,7 @@ def config(work_dir, data=None, steps=4):
             benchmarks="pope",
             limit=5,
             data_root=str(data),
+            batch_tokens=1,  # a question alone seeds the generators
         )
     return cfg
 

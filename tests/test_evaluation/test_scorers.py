@@ -9,6 +9,11 @@ import pytest
 from mmvlm.registry import SCORERS
 
 LETTERS = dict(options={"A": "teddy bear", "B": "cat", "C": "a dog", "D": "Paris"})
+SCORES = dict(
+    option_scores={
+        rule: dict(A=-3.5, B=-0.25, C=-0.25, D=-9) for rule in ("option_logits", "ppl")
+    }
+)
 #: What a scorer needs to judge any text: config, reference, meta.
 CASES = [
     *(
@@ -21,8 +26,13 @@ CASES = [
         (dict(type="ChoiceScorer", rule=rule), "B", LETTERS)
         for rule in (
             *("exact_letter", "exact_matching", "scienceqa", "lmms_eval"),
-            *("first_character", "xtuner", "option_logits", "ppl"),
+            *("first_character", "xtuner"),
         )
+    ),
+    *(
+        (dict(type=kind, rule=rule), "B", LETTERS | SCORES)
+        for kind in ("ChoiceScorer", "MMMUScorer")
+        for rule in ("option_logits", "ppl")
     ),
     (dict(type="JudgedChoiceScorer"), "B", LETTERS),
     (

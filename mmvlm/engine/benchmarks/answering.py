@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -13,9 +14,12 @@ import torch
 from mmengine.logging import print_log
 
 from mmvlm.datasets.collate import collate_flat
+from mmvlm.evaluation.benchmark import Benchmark
+from mmvlm.evaluation.functional.choices import LIKELIHOODS
 from mmvlm.evaluation.records import plain, region_values
 from mmvlm.evaluation.scorers.base import Scorer
 from mmvlm.evaluation.store import match, read_records
+from mmvlm.models.language_models.output_head import Float32Head
 from mmvlm.models.utils.feature_cache import FeatureCache
 
 from ..optimizers.optim_wrapper import autocast
@@ -25,19 +29,26 @@ from .questions import Question, Questions
 
 #: What a model's reply ended with, in the words of answer records.
 _FINISH = dict(stop_id="stop", stop_string="stop", length="length")
+#: The setting that has options scored, in place of a reply generated.
+RULE = "rule"
 #: Answers questions: takes a batch that can be asked, gives their records.
 Answer = Callable[[Sequence[Question]], list[dict[str, Any]]]
 
 
-def settings_of(cfg: Any, generation: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the decoding settings of a protocol over those of a model.
+def settings_of(cfg: Any, benchmark: Benchmark) -> dict[str, Any]:
+    """Return the decoding settings of a benchmark over those of a model.
 
     Args:
         cfg (mmengine.Config | None): of the model; None: it has none of its own.
-        generation (Mapping): of a benchmark.
+        benchmark (Benchmark): a rule of its scorer that reads how likely options are
+            is among its settings.
     """
     own = {} if cfg is None else dict(cfg.model.get("generation") or {})
-    return {"max_new_tokens": 128, "do_sample": False, **own, **generation}
+    settings = {"max_new_tokens": 128, "do_sample": False, **own}
+    rule = benchmark.scorer.get("rule")
+    return (
+        settings | benchmark.generation | ({RULE: rule} if rule in LIKELIHOODS else {})
+    )
 
 
 def answer_all(
@@ -61,6 +72,9 @@ class ModelAnswers:
         dtype (torch.dtype | None): autocast.
         cache (FeatureCache | None): keeps what was made of pictures, also for other
             benchmarks of the same weights and dtype.
+        deterministic (bool): every question by itself, whatever else is asked: nothing
+            is shared or kept, so that shapes, and with them roundings, depend on it
+            alone; logits of half precision are computed in float32.
     """
 
     def __init__(
@@ -70,13 +84,19 @@ class ModelAnswers:
         policy: BatchPolicy,
         dtype: torch.dtype | None = None,
         cache: FeatureCache | None = None,
+        *,
+        deterministic: bool = False,
     ) -> None:
-        self.cache = cache
+        self.cache = None if deterministic else cache
         self.model, self.gen, self.dtype = unwrap(model), gen, dtype
         # Rows of a batch draw from one generator; alone, each draws its own.
-        alone = gen.get("do_sample") or (gen.get("num_beams") or 1) > 1
+        draws = gen.get("do_sample") or (gen.get("num_beams") or 1) > 1
+        alone = deterministic or draws
         self.policy = BatchPolicy(policy.tokens, 1) if alone else policy
         self._shares = not alone and self._can_share()
+        self._head: Any = nullcontext()
+        if deterministic and is_half(self.model, dtype):
+            self._head = Float32Head(self.model.language_model.model)
 
     def _can_share(self) -> bool:
         """Whether questions about one picture may share what is computed for it."""
@@ -134,26 +154,40 @@ class ModelAnswers:
 
     @torch.no_grad()
     def _batch(self, questions: Sequence[Question]) -> list[dict[str, Any]]:
-        data = collate_flat([one.item for one in questions])
-        data = self.model.data_preprocessor(data, False)
         options = dict(self.gen)
         if self._shares:
             options["share_prefix"] = True
         if len(questions) == 1:
             torch.manual_seed(zlib.crc32(questions[0].record["uid"].encode()))
-        with autocast(self.dtype):
-            samples = self._predict(data, options)
+        with self._loaded(questions) as data:
+            samples = self.model.predict(**data, **options)
         return [
             _answered(one, sample)
             for one, sample in zip(questions, samples, strict=True)
         ]
 
-    def _predict(self, data: dict[str, Any], options: dict[str, Any]) -> list:
+    @contextmanager
+    def _loaded(self, questions: Sequence[Question]) -> Iterator[dict[str, Any]]:
+        """Give the batch of questions, to be run in the dtype and with the cache."""
+        data = collate_flat([one.item for one in questions])
+        data = self.model.data_preprocessor(data, False)
         self.model.feature_cache = self.cache
         try:
-            return self.model.predict(**data, **options)
+            with autocast(self.dtype), self._head:
+                yield data
         finally:
             self.model.feature_cache = None
+
+
+def is_half(model: Any, dtype: torch.dtype | None) -> bool:
+    """Whether a model answers in half precision.
+
+    Args:
+        model (VisionLanguageModel): with its weights.
+        dtype (torch.dtype | None): autocast.
+    """
+    weights = {one.dtype for one in model.parameters()}
+    return bool({dtype, *weights} & {torch.bfloat16, torch.float16})
 
 
 def _num_tokens(question: Question) -> int:

@@ -77,7 +77,8 @@ class Questions(Dataset):
     ) -> None:
         if blind not in (None, *BLIND):
             raise ValueError(f"blind={blind!r}: expected one of {list(BLIND)}.")
-        self.benchmark, self.processor = benchmark, processor
+        self.benchmark = benchmark = with_data_root(benchmark, data_root)
+        self.processor = processor
         self.gen, self.blind, self.stop_on_error = gen or {}, blind, stop_on_error
         config = dict(benchmark.dataset, name=benchmark.name, indices=limit)
         config["data_root"] = placed(config.get("data_root", ""), data_root)
@@ -214,6 +215,34 @@ def placed(folder: str, data_root: str | None) -> str:
     if inside.startswith(os.pardir):
         inside = folder
     return os.path.normpath(os.path.join(data_root, inside))
+
+
+def with_data_root(benchmark: Benchmark, data_root: str | None) -> Benchmark:
+    """Return a benchmark whose files beside its data lie in another folder as well.
+
+    These are the texts of its scorer and its submission that begin with ``data/``.
+
+    Raises:
+        FileNotFoundError: for one that is missing.
+    """
+    changed = {}
+    for name in ("scorer", "submission"):
+        options = dict(getattr(benchmark, name) or {})
+        files = [k for k, v in options.items() if _is_file_of_data(v)]
+        for key in files:
+            options[key] = os.path.abspath(placed(options[key], data_root))
+            if not os.path.isfile(options[key]):
+                raise FileNotFoundError(
+                    f"{benchmark.name}: '{options[key]}' ({name}.{key}) is missing. "
+                    "Fetch it, or name the folder that holds it with --data-root."
+                )
+        if files:
+            changed[name] = options
+    return replace(benchmark, **changed)
+
+
+def _is_file_of_data(value: Any) -> bool:
+    return isinstance(value, str) and value.startswith(f"{DATA_ROOT}/")
 
 
 def without_inputs(talk: Conversation) -> Conversation:

@@ -34,6 +34,9 @@ from .planner import BatchPolicy, batches, order, share
 from .questions import BLIND, Question, Questions
 from .ranks import Ranks
 
+#: Questions that are asked once more: new tokens of all together, least and most.
+_FLIP_TOKENS, _FLIP_ITEMS = 2048, (4, 32)
+
 
 def blind_folder(blind: str) -> str:
     """Return the folder of a blind run, below that of its benchmark."""
@@ -187,6 +190,41 @@ class BenchmarkRun:
         """Return the answers of all ranks, held against the questions."""
         records = list(AnswerReader(self.folder).new())
         return match(records, self.questions.uids, self.torn)
+
+    def flips(self, alone: Answer) -> dict[str, int]:
+        """Ask some questions once more and warn of answers that come out otherwise.
+
+        They are up to 32, spread over the set, fewer where answers are long.
+
+        Args:
+            alone (Callable): answers each by itself.
+
+        Returns:
+            dict: ``asked`` and ``differ``, numbers of answers.
+        """
+        known = {one["uid"]: one for one in self.answers().records}
+        uids = self.questions.uids
+        numbers = [
+            number
+            for number, uid in enumerate(uids)
+            if uid in known and known[uid]["finish"] != "error"
+        ]
+        said = sum(known[uids[number]]["num_tokens"] or 0 for number in numbers)
+        count = _FLIP_TOKENS * len(numbers) // max(1, said)
+        count = min(max(count, _FLIP_ITEMS[0]), _FLIP_ITEMS[1])
+        picked = numbers[:: max(1, -(-len(numbers) // count))]
+        again = answer_all([self.questions[number] for number in picked], alone)
+        differ = sum(
+            record["text"] != known[record["uid"]]["text"] for _, record in again
+        )
+        print_log(
+            f"{self.benchmark.name}: answers of half precision depend on the batch: "
+            f"{differ} of {len(picked)} that were asked once more, each alone and with "
+            "logits in float32, came out otherwise. --deterministic asks all so.",
+            logger="current",
+            level=logging.WARNING,
+        )
+        return dict(asked=len(picked), differ=differ)
 
     def finish(
         self,

@@ -19,7 +19,8 @@ from mmvlm.registry import LOOPS
 from mmvlm.utils import signals
 from mmvlm.utils.dist import broadcast_object, gather_integers, get_dist_info
 
-from ..benchmarks.answering import ModelAnswers, settings_of
+from ..benchmarks.answering import settings_of
+from ..benchmarks.choosing import model_answers
 from ..benchmarks.planner import BatchPolicy
 from ..benchmarks.questions import Questions
 from ..benchmarks.ranks import Ranks
@@ -81,7 +82,7 @@ class BenchmarkValLoop(BaseLoop):
             Questions(
                 one,
                 self.runner.processor,
-                gen=settings_of(self.runner.cfg, one.generation),
+                gen=settings_of(self.runner.cfg, one),
                 data_root=self.data_root,
                 limit=self.limit,
             )
@@ -118,7 +119,7 @@ class BenchmarkValLoop(BaseLoop):
             BenchmarkRun(
                 out,
                 questions,
-                ModelAnswers(model, questions.gen, self.policy, dtype, cache),
+                model_answers(model, questions, self.policy, dtype, cache),
                 policy=self.policy,
             )
             for questions in self.questions

@@ -131,6 +131,15 @@ READERS: dict[str, Callable[[str, Options], str | None]] = {
 }
 
 
+#: Rules that read how likely a model found each option, in place of a text.
+LIKELIHOODS = ("option_logits", "ppl")
+
+
+def likeliest(scores: Mapping[str, float]) -> str:
+    """Return the letter of the highest score, the first of equal ones."""
+    return max(scores, key=scores.__getitem__)
+
+
 def scienceqa_groups(problem: Mapping) -> list[str]:
     """Return the rows of ScienceQA's breakdown that an item counts in.
 

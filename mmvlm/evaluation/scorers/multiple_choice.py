@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -22,6 +23,29 @@ from mmvlm.evaluation.scorers.base import (
 from mmvlm.registry import SCORERS
 
 
+def _chosen(record: Record, rule: str) -> str | None:
+    """Return the letter that a model found likeliest, None for an empty answer."""
+    if not record["text"]:
+        return None
+    scores = record["meta"].get("option_scores") or {}
+    if rule not in scores:
+        raise ValueError(
+            f"record {record.get('uid')!r} holds no scores of its options for rule "
+            f"'{rule}': its answer was made another way. Ask the model again, with "
+            f"tools/test.py --rule {rule} and another --out."
+        )
+    return choices.likeliest(scores[rule])
+
+
+def _with_scores(answer: dict[str, Any], record: Record, rule: str) -> dict[str, Any]:
+    """Return a right answer with what a rule that reads scores needs of it."""
+    letters = choices.lettered(record["meta"].get("options") or ())
+    if rule in choices.LIKELIHOODS and letters:
+        scores = {letter: float(letter == answer["text"]) - 1 for letter in letters}
+        answer["option_scores"] = {rule: scores}
+    return answer
+
+
 @SCORERS.register_module()
 class ChoiceScorer(MeanScorer):
     """Accuracy of option letters under a named reading rule.
@@ -29,8 +53,9 @@ class ChoiceScorer(MeanScorer):
     ``reference`` is the letter; ``meta['options']`` maps letters to texts (a list is
     lettered from A). Rules: ``exact_letter`` (LLaVA), ``exact_matching`` (VLMEvalKit
     without a judge), ``scienceqa``, ``lmms_eval``, ``first_character``, ``xtuner``, and
-    ``option_logits`` and ``ppl``, whose text is the letter that the model found
-    likeliest. ``strict`` is the bare letter, ``lenient`` exact matching.
+    ``option_logits`` and ``ppl``, which take the letter of the highest score in
+    ``meta['option_scores'][rule]``. ``strict`` is the bare letter, ``lenient`` exact
+    matching.
 
     Args:
         rule (str | None): see above.
@@ -44,7 +69,7 @@ class ChoiceScorer(MeanScorer):
         by (str): key of ``meta`` of the categories to average.
     """
 
-    rules = (*choices.READERS, "option_logits", "ppl")
+    rules = (*choices.READERS, *choices.LIKELIHOODS)
     group_keys = ("category", "l2-category")
 
     def __init__(
@@ -78,8 +103,13 @@ class ChoiceScorer(MeanScorer):
 
     def read(self, record: Record, options: Mapping[str, str]) -> str | None:
         """Return the letter that the rule reads, or None."""
-        reader = choices.READERS.get(self.rule, choices.read_exact)
-        return reader(record["text"], options)
+        if self.rule in choices.LIKELIHOODS:
+            return _chosen(record, self.rule)
+        return choices.READERS[self.rule](record["text"], options)
+
+    def reference_answer(self, record: Record) -> dict[str, Any]:
+        """See :meth:`Scorer.reference_answer`."""
+        return _with_scores(super().reference_answer(record), record, self.rule)
 
     def totals(self, records: Sequence[Record], verdicts: Sequence[Verdict]) -> Totals:
         """See :meth:`MeanScorer.totals`."""
@@ -175,12 +205,13 @@ class MMMUScorer(MeanScorer):
     ``reference`` is a letter or an open answer (text or list of texts); ``meta`` holds
     ``options`` (empty for open questions) and ``category`` (the subject). Rules:
     ``fallback_wrong`` counts an answer without an option as wrong;
-    ``fallback_random`` draws one from the record's uid, as the official script draws.
+    ``fallback_random`` draws one from the record's uid, as the official script draws;
+    ``option_logits`` and ``ppl`` see :class:`ChoiceScorer`, open answers are read.
 
     Paper: Yue et al., "MMMU", CVPR 2024, arXiv 2311.16502.
     """
 
-    rules = ("fallback_wrong", "fallback_random")
+    rules = ("fallback_wrong", "fallback_random", *choices.LIKELIHOODS)
 
     def judge(self, record: Record) -> Verdict:
         """See :meth:`Scorer.judge`; ``fallback`` marks answers without an option."""
@@ -195,7 +226,10 @@ class MMMUScorer(MeanScorer):
                 prediction=[str(value) for value in found],
                 fallback=False,
             )
-        letter = mmmu.read_option(text, options)
+        if self.rule in choices.LIKELIHOODS:
+            letter = _chosen(record, self.rule)
+        else:
+            letter = mmmu.read_option(text, options)
         drawn = letter
         if letter is None and self.rule == "fallback_random":
             drawn = mmmu.random_option(str(record["uid"]), options)
@@ -207,6 +241,10 @@ class MMMUScorer(MeanScorer):
             prediction=drawn,
             fallback=letter is None,
         )
+
+    def reference_answer(self, record: Record) -> dict[str, Any]:
+        """See :meth:`Scorer.reference_answer`."""
+        return _with_scores(super().reference_answer(record), record, self.rule)
 
     def totals(self, records: Sequence[Record], verdicts: Sequence[Verdict]) -> Totals:
         """See :meth:`MeanScorer.totals`; domains are those of the known subjects."""

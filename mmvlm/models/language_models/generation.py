@@ -116,7 +116,7 @@ def generate_from_embeds(
     table = None
     if position_ids is not None and position_ids.dim() > 1:
         table = position_table(position_ids, seq_lens, config.max_new_tokens)
-    with _evaluating(model):
+    with evaluating(model):
         if share_prefix and not follows and streamer is None and table is None:
             pieces = inputs_embeds.split(list(seq_lens))
             if found := generate_greedily(model, decoder, pieces, config, texts):
@@ -201,7 +201,7 @@ def decoder_start(model: torch.nn.Module) -> int:
 
 
 @contextlib.contextmanager
-def _evaluating(model: torch.nn.Module) -> Iterator[None]:
+def evaluating(model: torch.nn.Module) -> Iterator[None]:
     """Put a model into evaluation mode, without its own sampling defaults."""
     from transformers import GenerationConfig
 

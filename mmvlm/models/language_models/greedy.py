@@ -65,13 +65,17 @@ class ReplyCache(DynamicCache):
         new = query if isinstance(query, int) else len(query)
         return self.get_seq_length(layer_idx) + new, 0
 
+    def crop(self, max_length: int) -> None:
+        """Forget all but the first tokens of every row; they may be filled anew."""
+        self._lengths = [min(one, max_length) for one in self._lengths]
+
     def reorder_cache(self, beam_idx: torch.Tensor) -> None:
         """Keep some rows (R,), which may name one several times."""
         for own in self._states:
             own[:] = [one.index_select(0, beam_idx) for one in own]
 
 
-def _keeps_keys_alone(model: torch.nn.Module) -> bool:
+def keeps_keys_alone(model: torch.nn.Module) -> bool:
     """Whether all that a model keeps of a text are keys and values of every token."""
     config = model.config
     kinds = set(getattr(config, "layer_types", None) or ())
@@ -108,7 +112,7 @@ def generate_greedily(
         config (GenerationConfig): with the tokens that end a reply.
         texts (StopTexts | None): says whether a reply ends in a stop string.
     """
-    if not _is_greedy(config) or not _keeps_keys_alone(model):
+    if not _is_greedy(config) or not keeps_keys_alone(model):
         return None
     stops = frozenset(config.eos_token_id or ())
 
@@ -146,17 +150,11 @@ def greedy_replies(
         list: ids of every reply, and why it ends; ``length`` for the last token.
     """
     cache = ReplyCache()
-    start = run_prefixes(decoder, prompts, cache=cache)
-    if start is None:
-        embeds, mask = left_pad(torch.cat(list(prompts)), list(map(len, prompts)))
-    else:
-        mask = start["attention_mask"]
-        embeds = start["inputs_embeds"][:, cache.get_seq_length() :]
+    hidden, mask = run_first(decoder, prompts, cache)
     replies: list[list[int]] = [[] for _ in prompts]
     ends: dict[int, str] = {}
     rows = list(range(len(prompts)))  # prompts whose rows are in the batch
     for left in reversed(range(max_new_tokens)):
-        hidden = run_cached(decoder, embeds, mask, cache)
         chosen = apply_head(model, hidden).float().argmax(-1)
         for prompt, token in zip(rows, chosen.tolist(), strict=True):
             if prompt not in ends:
@@ -173,7 +171,26 @@ def greedy_replies(
             rows = [rows[place] for place in alive]
         embeds = model.get_input_embeddings()(chosen)[:, None]
         mask = torch.cat([mask, mask.new_ones(len(mask), 1)], 1)
+        hidden = run_cached(decoder, embeds, mask, cache)[:, -1]
     return [(ids, ends.get(n, "length")) for n, ids in enumerate(replies)]
+
+
+def run_first(
+    decoder: torch.nn.Module, prompts: Sequence[torch.Tensor], cache: ReplyCache
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Run prompts (n, Dl) into an empty cache, their common beginnings once.
+
+    Returns:
+        tuple: the states of their last tokens, (B, Dl), and the mask of what is
+        cached, (B, L).
+    """
+    start = run_prefixes(decoder, prompts, cache=cache)
+    if start is None:
+        embeds, mask = left_pad(torch.cat(list(prompts)), list(map(len, prompts)))
+    else:
+        mask = start["attention_mask"]
+        embeds = start["inputs_embeds"][:, cache.get_seq_length() :]
+    return run_cached(decoder, embeds, mask, cache)[:, -1], mask
 
 
 def run_cached(
@@ -182,11 +199,12 @@ def run_cached(
     attention_mask: torch.Tensor,
     cache: ReplyCache,
 ) -> torch.Tensor:
-    """Run what is not cached; return the states of the last tokens: (B, Dl).
+    """Run what is not cached; return its states.
 
     Shape:
-        - ``inputs_embeds``: (B, n, Dl), left-padded
+        - ``inputs_embeds``: (B, n, Dl), padded where the mask says so
         - ``attention_mask``: (B, cached + n)
+        - output: (B, n, Dl)
     """
     count = inputs_embeds.shape[1]
     positions = (attention_mask.cumsum(-1) - 1).clamp(min=0)[:, -count:]
@@ -196,4 +214,4 @@ def run_cached(
         position_ids=positions,
         past_key_values=cache,
         use_cache=True,
-    )[0][:, -1]
+    )[0]

@@ -431,7 +431,6 @@ class HFCausalLM(LanguageModel):
         """
         from .generation import generate_from_embeds
 
-        prompts = (self.model, inputs_embeds, seq_lens)
         if self.adapters:
             if kwargs.pop("share_prefix", False):
                 raise ValueError(
@@ -441,31 +440,53 @@ class HFCausalLM(LanguageModel):
 
             tokens = current_tokens(seq_lens, inputs_embeds.device)
             with adapted_generation(self, tokens):
-                return generate_from_embeds(*prompts, decoder=self.decoder, **kwargs)
-        options = self._within(seq_lens, kwargs)
-        replies = generate_from_embeds(*prompts, decoder=self.decoder, **options)
+                return generate_from_embeds(
+                    *(self.model, inputs_embeds, seq_lens),
+                    decoder=self.decoder,
+                    **kwargs,
+                )
+        replies: dict[int, Generation] = {}
+        pieces = inputs_embeds.split(list(seq_lens))
+        for rows, options in self._within(seq_lens, kwargs):
+            some = (torch.cat([pieces[n] for n in rows]), [seq_lens[n] for n in rows])
+            found = generate_from_embeds(
+                self.model, *some, decoder=self.decoder, **options
+            )
+            replies.update(zip(rows, found, strict=True))
         self.position_guard.check(
-            [n + len(reply) for n, reply in zip(seq_lens, replies, strict=False)],
+            [n + len(replies[row]) for row, n in enumerate(seq_lens)],
             "tokens of prompt and reply",
         )
-        return replies
+        return [replies[row] for row in range(len(seq_lens))]
 
-    def _within(self, seq_lens: tuple[int, ...], options: dict) -> dict:
-        """End replies where learned positions end; the prompts must fit."""
-        guard = self.position_guard
+    def _within(
+        self, seq_lens: tuple[int, ...], options: dict
+    ) -> Iterator[tuple[list[int], dict]]:
+        """Yield rows that reply together; learned positions end some before others.
+
+        What has a hand in the steps counts the rows of the whole batch: all then end
+        with the first.
+        """
+        guard, rows = self.position_guard, list(range(len(seq_lens)))
         if guard.limit is None or not guard.learned:
-            return options
+            yield rows, options
+            return
         guard.check([n + 1 for n in seq_lens], "tokens of prompt and reply")
-        room = guard.limit - max(seq_lens)
         wanted = options.get("max_new_tokens", 128)
-        if wanted > room:
+        rooms = [min(wanted, guard.limit - n) for n in seq_lens]
+        if options.get("on_step") is not None:
+            rooms = [min(rooms)] * len(rooms)
+        if cut := sum(room < wanted for room in rooms):
             print_log(
-                f"Replies end after {room} of max_new_tokens={wanted}: the language "
-                f"model's {guard.limit} learned positions end there.",
+                f"{cut} of {len(rows)} replies end before max_new_tokens={wanted}, the "
+                f"first after {min(rooms)}: the language model's {guard.limit} learned "
+                "positions end there.",
                 "current",
                 logging.WARNING,
             )
-        return {**options, "max_new_tokens": min(wanted, room)}
+        for room in sorted(set(rooms)):
+            own = dict(options, max_new_tokens=room, position_ids=None)
+            yield [row for row in rows if rooms[row] == room], own
 
     @classmethod
     def tiny(cls, **overrides: Any) -> HFCausalLM:

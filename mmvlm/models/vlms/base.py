@@ -171,8 +171,7 @@ class VisionLanguageModel(PartRouting, BaseModel):
     @property
     def image_connector(self) -> Connector | None:
         """What fills the slots of images; None without one."""
-        found = [c for c in self.connectors.values() if "image" in c.fills]
-        return found[0] if found else None
+        return next((c for c in self.connectors.values() if "image" in c.fills), None)
 
     @property
     def vision_spec(self) -> VisionEncoderSpec | None:
@@ -470,3 +469,14 @@ class VisionLanguageModel(PartRouting, BaseModel):
         from mmvlm.models.utils.replying import reply
 
         return reply(self, inputs, data_samples, {**self.generation, **generation})
+
+    @torch.no_grad()
+    def score_replies(self, inputs: VLMBatch, *args: Any, **options: Any) -> list:
+        """Return how likely given replies are; see :func:`reply_log_probs`."""
+        from mmvlm.models.language_models.reply_scores import reply_log_probs
+
+        feed, tokens = self.prepare(inputs)
+        prompts = (self.language_model, feed.embeds, inputs.prompt.seq_lens)
+        options["position_ids"] = inputs.prompt.position_ids
+        with use_tokens(tokens):
+            return reply_log_probs(*prompts, *args, **options)

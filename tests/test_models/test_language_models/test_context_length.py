@@ -77,6 +77,49 @@ def test_learned_positions_are_refused_instead_of_an_index_error():
         model.generate(model.embed(torch.ones(16, dtype=torch.int64)), (16,))
 
 
+@pytest.mark.parametrize("share_prefix", [True, False])
+def test_replies_end_where_their_own_positions_end(monkeypatch, share_prefix):
+    said = []
+    monkeypatch.setattr(
+        "mmvlm.models.language_models.hf_causal_lm.print_log",
+        lambda text, *_: said.append(text),
+    )
+    torch.manual_seed(0)
+    model = HFCausalLM.tiny(
+        model_type="gpt2", n_embd=48, n_layer=2, n_head=4, max_position_embeddings=24,
+        initializer_range=0.2,
+    ).eval()  # fmt: skip
+    lengths = (20, 3, 16, 20, 5)
+    prompts = model.embed(torch.arange(sum(lengths))).detach()
+    options = dict(max_new_tokens=9, stop_ids=[], share_prefix=share_prefix)
+
+    together = model.generate(prompts, lengths, **options)
+
+    alone = [
+        model.generate(one, (len(one),), **options)[0]
+        for one in prompts.split(list(lengths))
+    ]
+    assert [len(reply) for reply in together] == [4, 9, 8, 4, 9]
+    assert [one.tolist() for one in together] == [one.tolist() for one in alone]
+    assert "3 of 5 replies end before max_new_tokens=9, the first after 4" in said[0]
+
+
+def test_steps_count_the_rows_of_the_whole_batch():
+    model = HFCausalLM.tiny(
+        model_type="gpt2", n_embd=48, n_layer=2, n_head=4, max_position_embeddings=24
+    ).eval()
+    rows = []
+
+    replies = model.generate(
+        *(model.embed(torch.arange(23)), (20, 3)),
+        max_new_tokens=9,
+        stop_ids=[],
+        on_step=lambda step: rows.append(len(step.logits)),
+    )
+
+    assert rows == [2] * 4 and [len(reply) for reply in replies] == [4, 4]
+
+
 def test_guard_tells_of_every_tenfold(monkeypatch):
     said = []
     monkeypatch.setattr(

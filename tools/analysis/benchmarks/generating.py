@@ -143,17 +143,15 @@ def in_turns(
     return [statistics.median(own) for own in seconds], results
 
 
-def choose(model: Any, prompts: Prompts, share_prefix: bool) -> list[list[int]]:
-    """Return the option whose logit is the largest: one step, no more."""
-    replies = model.generate(
-        torch.cat(prompts),
-        tuple(map(len, prompts)),
-        max_new_tokens=1,
-        stop_ids=[],
-        share_prefix=share_prefix,
-        on_step=lambda step: [step.allow(n, _OPTIONS) for n in range(len(step.logits))],
+def choose(model: Any, prompts: Prompts) -> list[list[int]]:
+    """Return the likeliest letter behind every prompt, as option_logits does."""
+    from mmvlm.models.language_models.reply_scores import reply_log_probs
+
+    letters = [[[letter] for letter in _OPTIONS]] * len(prompts)
+    scores = reply_log_probs(
+        model, torch.cat(prompts), list(map(len, prompts)), letters
     )
-    return [reply.tolist() for reply in replies]
+    return [[_OPTIONS[own.index(max(own))]] for own in scores]
 
 
 def with_images(model: Any, args: argparse.Namespace, cached: bool) -> list[list[int]]:
@@ -235,11 +233,12 @@ def run(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
         prompts = make_prompts(case, args.width)
         ways = (
             partial(together, model, prompts, case.new_tokens),
-            partial(choose, model, prompts, True),
+            partial(choose, model, prompts),
         )
         times, (_, found) = in_turns(ways, args.repeats)
-        alone = [choose(model, [prompt], False)[0] for prompt in prompts]
-        yield _row("option logits", case, times, _num_equal(alone, found))
+        alone = [choose(model, [prompt])[0] for prompt in prompts]
+        name = "option logits against generating the letter"
+        yield _row(name, case, times, _num_equal(alone, found))
     if "kept encoder" in args.cases:
         whole, case = make_whole(model), Case(4, 3, 144, 8, None)
         ways = [partial(with_images, whole, args, cached) for cached in (False, True)]
@@ -249,15 +248,16 @@ def run(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
 
 def table(rows: list[dict[str, Any]]) -> list[str]:
     """Format rows for reading, ratios beside the musts."""
-    lines = [
-        "case                    prompts  plain way       ours  ratio  must  tokens"
-    ]
+    width = max(len(row["case"]) for row in rows)
+    head = " prompts  plain way       ours  ratio  must  compared"
+    lines = [f"{'case':{width}}{head}"]
     for row in rows:
         same = row["equal"] == row["prompts"]
-        said = "tokens equal" if same else f"{row['equal']} of {row['prompts']} equal"
+        what = "answers" if row["case"].startswith("option") else "tokens"
+        said = f"{what} equal" if same else f"{row['equal']} of {row['prompts']} equal"
         must = row["must"] or "-"
         lines.append(
-            f"{row['case']:23} {row['prompts']:7} {row['plain_ms']:7.1f} ms "
+            f"{row['case']:{width}} {row['prompts']:7} {row['plain_ms']:7.1f} ms "
             f"{row['ms']:7.1f} ms {row['ratio']:6.2f} {must:>5}  {said}"
         )
     lines.append(

@@ -1,0 +1,95 @@
+"""Let a model choose among the options of a question, in place of a reply."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from mmvlm.evaluation.functional.choices import lettered, likeliest
+
+from .answering import RULE, ModelAnswers
+from .questions import Question, Questions
+
+
+def model_answers(
+    model: Any, questions: Questions, *args: Any, **options: Any
+) -> ModelAnswers:
+    """Return what lets a model answer the questions of a benchmark.
+
+    Args:
+        model (VisionLanguageModel): see :class:`ModelAnswers`.
+        questions (Questions): their settings say whether options are scored.
+        *args: see :class:`ModelAnswers`, from ``policy`` on.
+        **options: likewise.
+    """
+    gen = dict(questions.gen)
+    if (rule := gen.pop(RULE, None)) is None:
+        return ModelAnswers(model, gen, *args, **options)
+    return ChoiceAnswers(
+        *(model, gen, *args), rule=rule, processor=questions.processor, **options
+    )
+
+
+class ChoiceAnswers(ModelAnswers):
+    """Answer with the letter of the option that the model finds likeliest.
+
+    ``option_logits`` scores the letters, by the log probability of their tokens;
+    ``ppl`` the texts of the options, by the mean over their tokens (the logarithm of
+    one over the perplexity), as the paper of SEED-Bench ranks them. Scores are kept in
+    ``meta["option_scores"]``. Questions without options are answered in words.
+
+    Paper: Li et al., "SEED-Bench", CVPR 2024, arXiv 2307.16125.
+
+    Args:
+        *args: see :class:`ModelAnswers`.
+        rule (str): one of the two.
+        processor (VLMProcessor): says how replies are written in tokens.
+        **options: see :class:`ModelAnswers`.
+    """
+
+    #: Decimals of scores: what a batch's shape changes in float32 lies behind them.
+    decimals = 4
+
+    def __init__(self, *args: Any, rule: str, processor: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.rule, self._processor = rule, processor
+        self._ids: dict[str, list[int]] = {}
+
+    @torch.no_grad()
+    def _batch(self, questions: Sequence[Question]) -> list[dict[str, Any]]:
+        closed = [one for one in questions if one.record["meta"].get("options")]
+        others = [one for one in questions if not one.record["meta"].get("options")]
+        found: dict[int, dict[str, Any]] = {}
+        for some, answer in ((closed, self._choices), (others, super()._batch)):
+            if some:
+                records = answer(some)
+                found |= zip((one.position for one in some), records, strict=True)
+        return [found[one.position] for one in questions]
+
+    def _choices(self, questions: Sequence[Question]) -> list[dict[str, Any]]:
+        options = [lettered(one.record["meta"]["options"]) for one in questions]
+        is_ppl = self.rule == "ppl"
+        replies = [
+            [self._tokens(text if is_ppl else letter) for letter, text in own.items()]
+            for own in options
+        ]
+        with self._loaded(questions) as data:
+            logs = self.model.score_replies(
+                data["inputs"], replies, share_prefix=self._shares
+            )
+        records = []
+        for question, own, rows in zip(questions, options, logs, strict=True):
+            values = (sum(one) / (len(one) if is_ppl else 1) for one in rows)
+            rounded = (round(value, self.decimals) for value in values)
+            scores = dict(zip(own, rounded, strict=True))
+            meta = {**question.record["meta"], "option_scores": {self.rule: scores}}
+            text = likeliest(scores)
+            records.append(dict(question.record, meta=meta, text=text, finish="stop"))
+        return records
+
+    def _tokens(self, reply: str) -> list[int]:
+        if reply not in self._ids:
+            (self._ids[reply],) = self._processor.reply_ids([reply])
+        return self._ids[reply]
