@@ -83,6 +83,11 @@ def add_benchmark_options(parser):
         "config's",
     )
     group.add_argument("--model", help="of the server, by its name there")
+    group.add_argument(
+        "--published",
+        metavar="CONFIG",
+        help="whose published scores stand beside; default: the config's own",
+    )
     group.add_argument("--fresh", action="store_true", help="drop older answers")
     group.add_argument(
         "--allow-partial", action="store_true", help="score what is answered"
@@ -195,6 +200,7 @@ def test_benchmarks(args):
         deterministic=args.deterministic,
         num_workers=args.num_workers,
         judge_runs=args.judge_runs,
+        published=args.published,
         **endpoints_of(args),
     )
     model = dict(cfg_options=args.cfg_options, tiny=args.tiny)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import sys
@@ -16,6 +17,7 @@ from mmengine.config import Config
 
 import mmvlm
 from mmvlm.apis.loading import as_config, load_model
+from mmvlm.apis.published import published_row, published_scores, system_of
 from mmvlm.config.benchmarks import find_benchmarks
 from mmvlm.datasets.processor import VLMProcessor
 from mmvlm.engine.benchmarks.answering import (
@@ -81,6 +83,8 @@ class BenchmarkOptions:
         judge_runs (int): replies of the judge per answer.
         server (Endpoint | None): a served model, which answers in place of the
             config's.
+        published (str | None): config whose published scores stand beside the run's;
+            None: the config itself, where its model answers.
     """
 
     data_root: str | None = None
@@ -98,10 +102,13 @@ class BenchmarkOptions:
     judge: Endpoint | None = None
     judge_runs: int = 1
     server: Endpoint | None = None
+    published: str | None = None
 
     def __post_init__(self) -> None:
         if self.server is not None and self.answers != "model":
             raise ValueError(f"answers={self.answers!r}: a server answers by itself.")
+        if self.published is not None:
+            published_scores(self.published)
 
     @property
     def selection(self) -> dict[str, Any]:
@@ -183,6 +190,7 @@ def run_benchmarks(
                 )
                 said = {k: v for k, v in options.selection.items() if v}
                 said |= _flips(run, source, options)
+                said |= published_row(run.system, run.benchmark.name)
                 partial = options.allow_partial
                 scored = run.finish(allow_partial=partial, judge=judge, facts=said)
                 rows.append(scored.row)
@@ -258,6 +266,8 @@ def _run(
         policy=policy,
         knows=knows,
         num_workers=options.num_workers,
+        system=options.published
+        or (None if options.blind or options.rule else source.system),
     )
 
 
@@ -321,6 +331,11 @@ class _Source:
         if processor is None:
             raise ValueError("the config names no tokenizer and chat_template.")
         return cls(cfg, processor)
+
+    @functools.cached_property
+    def system(self) -> str | None:
+        """Shipped config whose published scores are those of the model."""
+        return None if self.model is None else system_of(self.cfg)
 
     @property
     def dtype(self) -> torch.dtype | None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mmengine.logging import print_log
+
+from mmvlm.apis.published import published_row, published_scores
 from mmvlm.config.benchmarks import find_benchmarks
 from mmvlm.engine.benchmarks.questions import Questions
 from mmvlm.evaluation.answer_files import ENDINGS, READERS, WRITERS, join
@@ -23,6 +27,12 @@ from mmvlm.evaluation.store import (
     read_expected,
     read_records,
 )
+from mmvlm.registry import SCORERS
+
+#: The system behind the protocols in which other toolboxes ask.
+_REFERENCE = "llava-clip-l14-336_mlp2x_vicuna-v15-7b_8xb16-1e-ft_llava-665k"
+#: What is asked, the answers, who judged them, whose published scores compare.
+_Found = tuple[Benchmark, Answers, str | None, str | None]
 
 
 def rescore(
@@ -34,6 +44,7 @@ def rescore(
     data_root: str | None = None,
     allow_partial: bool = False,
     replies: Mapping[str, list] | None = None,
+    published: str | None = None,
     **options: Any,
 ) -> list[Scored]:
     """Score answers again; neither the model nor, for our own files, data are read.
@@ -48,19 +59,27 @@ def rescore(
         allow_partial (bool): score although answers are missing, which rows say.
         replies (Mapping | None): of judges by uid, see :func:`judge_replies`; None:
             those that the run was judged with.
+        published (str | None): config whose published scores stand beside; None: that
+            of the run, and LLaVA-1.5 7B beside answers of other toolboxes.
         **options: see :func:`score`: ``draws``, ``seed``.
 
     Raises:
         IncompleteAnswers: when answers are missing, foreign or contradict each other.
-        ValueError: for files without a benchmark, or an unknown format.
+        ValueError: for files without a benchmark, an unknown format, or a config
+            without published scores.
     """
+    if published is not None:
+        published_scores(published)
     if form != "mmvlm" and form not in READERS:
         raise ValueError(f"format '{form}': expected one of {['mmvlm', *READERS]}.")
     scored = []
     for path in map(Path, paths):
         found = _of_run if path.is_dir() else _of_file
-        for one, answers, judge in found(path, benchmark, form, data_root):
-            one = under_rule(one, rule)
+        for own, answers, judge, system in found(path, benchmark, form, data_root):
+            one = under_rule(own, rule)
+            facts = published_row(published or system, one.name)
+            if _rule(one) != _rule(own):
+                facts = {}  # scores of another rule do not compare
             if not allow_partial:
                 answers.check(one.name)
             if replies is not None:
@@ -68,13 +87,13 @@ def rescore(
                 nothing = {record["uid"]: [None] for record in answers.records}
                 add_replies(answers.records, nothing | dict(replies))
                 judge = "replies"
-            scored.append(score(one, answers, judge=judge, **options))
+            scored.append(score(one, answers, judge=judge, facts=facts, **options))
     return scored
 
 
 def _of_run(
     run: Path, name: str | None, form: str, data_root: str | None
-) -> list[tuple[Benchmark, Answers, str | None]]:
+) -> list[_Found]:
     folders = benchmark_folders(run)
     if name is not None:
         folders = {key: value for key, value in folders.items() if key == name}
@@ -90,13 +109,14 @@ def _of_run(
         answers = match(records, read_expected(folder), num_torn(folder))
         replies, judge = own_replies(folder)
         add_replies(answers.records, replies or {})
-        found.append((read_benchmark(folder)[0], answers, judge))
+        asked, facts = read_benchmark(folder)
+        found.append((asked, answers, judge, facts.get("system")))
     return found
 
 
 def _of_file(
     path: Path, name: str | None, form: str, data_root: str | None
-) -> list[tuple[Benchmark, Answers, str | None]]:
+) -> list[_Found]:
     if name is None:
         raise ValueError(f"'{path}' is a file: say with --benchmark what it answers.")
     (benchmark,) = find_benchmarks(name)
@@ -105,14 +125,36 @@ def _of_file(
         records = read_records(path)
     else:
         asked = [questions[number].record for number in range(len(questions))]
+        _check_text_does(benchmark, form)
         records = join(asked, READERS[form](path))
-    return [(questions.benchmark, match(records, questions.uids), None)]
+    system = None if form == "mmvlm" else _REFERENCE
+    return [(questions.benchmark, match(records, questions.uids), None, system)]
+
+
+def _rule(benchmark: Benchmark) -> str:
+    return SCORERS.build(dict(benchmark.scorer)).rule
+
+
+def _check_text_does(benchmark: Benchmark, form: str) -> None:
+    """Refuse a file without regions where regions are what is scored.
+
+    Raises:
+        ValueError: with the way out.
+    """
+    if SCORERS.build(dict(benchmark.scorer)).needs_regions:
+        raise ValueError(
+            f"{benchmark.name}: its scorer takes boxes or masks of the answers, which "
+            f"files of the format '{form}' do not hold; score the run's own folder."
+        )
 
 
 def write_answers(
     run: str | os.PathLike, form: str, folder: str | os.PathLike, model: str
 ) -> list[Path]:
     """Write the answers of a run as another toolbox does.
+
+    Benchmarks that score regions of the answers are left out, with a warning: such
+    files hold texts alone.
 
     Args:
         run (str | PathLike): folder of a run.
@@ -127,6 +169,11 @@ def write_answers(
         raise ValueError(f"format '{form}': expected one of {list(WRITERS)}.")
     written = []
     for name, own in benchmark_folders(run).items():
+        try:
+            _check_text_does(read_benchmark(own)[0], form)
+        except ValueError as error:
+            print_log(str(error), logger="current", level=logging.WARNING)
+            continue
         path = Path(folder, f"{model}_{name}{ENDINGS[form]}")
         records: Sequence[dict] = match(
             list(AnswerReader(own).new()), read_expected(own)

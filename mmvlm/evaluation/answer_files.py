@@ -118,6 +118,9 @@ def join(questions: Sequence[Record], found: Sequence[Record]) -> list[Record]:
     by_place = {str(number): [one] for number, one in enumerate(questions)}
     if not any(str(one.get("key")) in by_key for one in found):
         by_key = by_place  # numbers of rows
+    keys = {one.get("key") for one in found if "question" not in one}
+    if len(by_key) < len(questions) and len(keys) == len(found):
+        by_key = by_place  # likewise: each once, though several share their id
     taken: dict[str, int] = defaultdict(int)
     answered = []
     for one in found:

@@ -21,7 +21,7 @@ _COLUMNS = (
     *("score", "low", "high", "standard_error", "strict", "lenient"),
     *("expected", "answered", "failed", "cut", "unparsed", "published_items"),
     *("blind_shuffle", "blind_text", "needs_picture", "ceiling", "chance"),
-    *("published", "data_version", "judge", "note"),
+    *("published", "published_of", "data_version", "judge", "note"),
 )
 
 
@@ -72,10 +72,17 @@ def _needed(rows: Sequence[Row]) -> list[dict[str, str]]:
     return [{k: v for k, v in one.items() if k not in empty} for one in cells]
 
 
+def _published_of(rows: Sequence[Row]) -> list[str]:
+    """Say whose scores the published ones are."""
+    names = dict.fromkeys(filter(None, (row.get("published_of") for row in rows)))
+    return [f"published: scores of {name}, see its metafile.yml" for name in names]
+
+
 def text(rows: Sequence[Row]) -> str:
     """Return rows as an aligned text table."""
     cells = _needed(rows)
-    return text_table([list(cells[0]), *(one.values() for one in cells)], left=3)
+    table = text_table([list(cells[0]), *(one.values() for one in cells)], left=3)
+    return "\n".join([table, *_published_of(rows)])
 
 
 def markdown(rows: Sequence[Row]) -> str:
@@ -83,7 +90,8 @@ def markdown(rows: Sequence[Row]) -> str:
     cells = _needed(rows)
     table = [list(cells[0]), ["---"] * len(cells[0])]
     table += [[v.replace("|", "\\|") for v in one.values()] for one in cells]
-    return "".join(f"| {' | '.join(line)} |\n" for line in table)
+    lines = [f"| {' | '.join(line)} |" for line in table]
+    return "\n".join([*lines, *(f"\n{one}" for one in _published_of(rows)), ""])
 
 
 def comma_separated(rows: Sequence[Row]) -> str:

@@ -414,6 +414,28 @@ def test_answers_of_every_format_give_the_score_of_the_run(run, data, tmp_path, 
         assert scored.row[key] == row[key], key
 
 
+@pytest.mark.parametrize("form", WRITERS)
+def test_files_of_texts_hold_sets_with_repeated_ids_and_no_regions(
+    config_file, tmp_path, form
+):
+    names = ["pope", "ocrbench", "reason_seg_val"]  # ids begin anew in each file
+    formats = ["pope", "ocrbench", "reason_seg"]
+    write_benchmarks(tmp_path / "data", num=14, seed=1, formats=formats)
+    root = str(tmp_path / "data")
+    options = BenchmarkOptions(data_root=root, answers="reference", num_workers=0)
+    rows = run_benchmarks(config_file, None, names, tmp_path / "out", options)
+
+    paths = write_answers(tmp_path / "out", form, tmp_path / "files", "m")
+
+    assert [path.stem for path in paths] == ["m_ocrbench", "m_pope"]
+    for path, row in zip(paths, (rows[1], rows[0]), strict=True):
+        name = row["benchmark"]
+        (scored,) = rescore([path], benchmark=name, form=form, data_root=root)
+        assert scored.row["metrics"] == row["metrics"]
+    with pytest.raises(ValueError, match="reason_seg_val: its scorer takes boxes or"):
+        rescore([paths[0]], benchmark="reason_seg_val", form=form, data_root=root)
+
+
 def test_a_run_is_scored_again_by_its_folder_alone(run, tmp_path):
     (row,) = run()
 

@@ -141,6 +141,14 @@ def test_a_connector_gives_576_tokens_and_is_as_large_as_the_table_says(name):
     assert row[5].strip() == f"{weights:,}"
 
 
+#: Names of tables to those of benchmarks; of SEED the authors do not say which part.
+BENCHMARKS = {
+    **{"SQA-I": "scienceqa_img", "OKVQA": "okvqa", "AI2D": "ai2d"},
+    **{"MMB": "mmbench", "MMB-CN": "mmbench_cn", "MMMU": "mmmu_val"},
+    **{"LLaVA-W": "llava_bench_wild", "POPE": "pope", "MM-Vet": "mm_vet"},
+}
+
+
 def test_scores_are_the_same_in_every_place():
     models = yaml.safe_load((FOLDER / "metafile.yml").read_text())["Models"]
     readme = (FOLDER / "README.md").read_text()
@@ -153,7 +161,8 @@ def test_scores_are_the_same_in_every_place():
         (result,) = model["Results"]
         published = text.partition("Published by the authors:")[2].partition("Ours:")[0]
         told = re.findall(r"([A-Z][\w-]*) (\d+(?:\.\d+)?)", published)
-        assert {k: float(v) for k, v in told} == result["Metrics"]
+        scores = {BENCHMARKS.get(k, k): float(v) for k, v in told}
+        assert scores == result["Metrics"]
         assert all(f"{v:.2f}" in readme for v in result["Metrics"].values())
         checked += 1
     assert checked == 18

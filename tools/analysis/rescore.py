@@ -35,6 +35,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--judge-replies", metavar="FILE", help="what judges said, by uid"
     )
+    parser.add_argument(
+        "--published",
+        metavar="CONFIG",
+        help="whose published scores stand beside; default: the run's own, and "
+        "LLaVA-1.5 7B's beside files of other toolboxes",
+    )
     parser.add_argument("--draws", type=int, default=10_000, help="of the interval")
     parser.add_argument("--out", metavar="RESULTS.json", help="write the rows here")
     parser.add_argument(
@@ -62,6 +68,7 @@ def main(argv: list[str] | None = None) -> int:
         data_root=args.data_root,
         allow_partial=args.allow_partial,
         replies=judge_replies(args.judge_replies) if args.judge_replies else None,
+        published=args.published,
         draws=args.draws,
     )
     rows = [one.row for one in scored]

@@ -60,6 +60,7 @@ class BenchmarkRun:
         knows (Callable | None): whether ``answer`` has one to a question, by uid; it
             is not asked about others, which stay unanswered. None: to all.
         num_workers (int): processes that read pictures.
+        system (str | None): config whose published scores stand beside the run's.
     """
 
     def __init__(
@@ -71,9 +72,10 @@ class BenchmarkRun:
         policy: BatchPolicy | None = None,
         knows: Callable[[str], bool] | None = None,
         num_workers: int = 0,
+        system: str | None = None,
     ) -> None:
         self.questions, self.answer, self.policy = questions, answer, policy
-        self.benchmark = questions.benchmark
+        self.benchmark, self.system = questions.benchmark, system
         self.num_workers, self._knows = num_workers, knows
         self.folder = folder_of(out, self.benchmark.name, questions.blind)
         self.torn = 0
@@ -109,7 +111,9 @@ class BenchmarkRun:
             )
         write_expected(self.folder, self.questions.uids)
         root = os.path.abspath(self.questions.dataset.image_root)
-        write_benchmark(self.folder, self.benchmark, image_root=root)
+        write_benchmark(
+            self.folder, self.benchmark, image_root=root, system=self.system
+        )
 
     def share_of(self, ranks: Ranks, rank: int) -> list[int]:
         """Return the numbers of the questions that a rank answers."""

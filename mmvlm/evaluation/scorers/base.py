@@ -59,6 +59,8 @@ class Scorer(ABC):
     rules: ClassVar[tuple[str, ...]] = ("official",)
     #: Key in ``Totals.metrics`` of the number to report.
     headline: str = "acc"
+    #: Rules that score ``meta["pred_regions"]``: the text of an answer does not do.
+    region_rules: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, rule: str | None = None) -> None:
         self.rule = rule or self.rules[0]
@@ -67,6 +69,11 @@ class Scorer(ABC):
                 f"{type(self).__name__}: no rule is named {rule!r}; known are "
                 f"{', '.join(self.rules)}."
             )
+
+    @property
+    def needs_regions(self) -> bool:
+        """Whether the rule scores regions that an answer's text does not hold."""
+        return self.rule in self.region_rules
 
     def verdict(self, record: Record) -> Verdict:
         """Judge one answer record; any text gets a verdict.

@@ -30,6 +30,7 @@ class MaskScorer(Scorer):
     """
 
     rules: ClassVar[tuple[str, ...]] = ("giou", "ciou")
+    region_rules = rules
 
     def __init__(self, rule: str | None = None) -> None:
         super().__init__(rule)

@@ -38,6 +38,7 @@ class PhraseGroundingScorer(Scorer):
     """
 
     rules: ClassVar[tuple[str, ...]] = ("merged", "any", "ferret")
+    region_rules = ("merged", "any")
     headline = "recall@1"
 
     def judge(self, record: Record) -> Verdict:

@@ -30,6 +30,7 @@ class ReferringScorer(MeanScorer):
     """
 
     rules: ClassVar[tuple[str, ...]] = tuple(PROTOCOLS)
+    region_rules = ("regions",)
     group_keys: ClassVar[tuple[str, ...]] = ("category", "split")
 
     def judge(self, record: Record) -> Verdict:
