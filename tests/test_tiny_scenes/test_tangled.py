@@ -85,3 +85,14 @@ def test_regions_of_a_tangle_are_named_by_their_masks(tmp_path):
     assert len(regions) in (2, 4) and not (masks[0] & masks[1]).any()
     test = json.loads((tmp_path / "ferret_grit/vg_object_test.json").read_text())
     assert {(row["task"], row["form"]) for row in test} == {("region", "name")}
+
+
+def test_the_order_of_questions_does_not_tell_which_thing_is_meant(tmp_path):
+    make_tiny_scenes(
+        tmp_path, num_train=40, num_test=1, formats=("ferret_grit",), style="tangled"
+    )
+
+    rows = json.loads((tmp_path / "ferret_grit/vg_object_train.json").read_text())
+    answers = [row["conversations"][1]["value"].rstrip(".") for row in rows]
+    upper = sum(answer.split()[-1] in UPPER_SHAPES for answer in answers)
+    assert 8 < upper < 32

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from mmvlm.datasets.tiny_scenes.draw import opacity
-from mmvlm.datasets.tiny_scenes.ground_truth import grounded_caption
+from mmvlm.datasets.tiny_scenes.ground_truth import grounded_caption, picture_number
 from mmvlm.datasets.tiny_scenes.samples import SceneSample
 from mmvlm.datasets.tiny_scenes.scene import SceneObject
 from mmvlm.datasets.tiny_scenes.styles import ALL_COLOURS
@@ -107,8 +107,14 @@ def _talks(sample: SceneSample) -> dict[str, list[tuple[str, list[SceneObject]]]
     """Return per part the texts of a conversation, each with its objects."""
     objects = list(sample.scene.objects)
     named, rounds, there = [], [], []
-    for item in objects:
+    order = np.arange(len(objects))
+    if sample.scene.style.tangled:
+        # In the scene's order the lower of two things would come first: a model would
+        # learn whose turn it is instead of looking.
+        np.random.default_rng(picture_number(sample)).shuffle(order)
+    for item in (objects[number] for number in order):
         named += [("What is <bbox_location0>?", [item]), (f"A {item.phrase}.", [])]
+    for item in objects:
         rounds.append((f"What is the location of {item.reference} in the image?", []))
         rounds.append((f"{item.reference} <bbox_location0>.", [item]))
         there.append((f"Is there a {item.reference} in the image?", []))
