@@ -360,6 +360,7 @@ def write_run(
         checkpoint=source.checkpoint,
         **options.selection,
         data_root=options.data_root,
+        rule=options.rule,
         device="none" if first is None else str(first.device),
         dtype=str(source.dtype or getattr(first, "dtype", None)),
         batch=vars(options.policy),

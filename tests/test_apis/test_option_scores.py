@@ -130,6 +130,15 @@ def test_open_questions_beside_them_are_answered_in_words(run, tmp_path):
     assert (row["answered"], row["rule"]) == (len(found), "option_logits")
 
 
+def test_a_blind_run_under_another_rule_is_no_column(run):
+    run("first_character", blind="text", limit=3)
+
+    (row,) = run("exact_matching", limit=3)
+    assert "blind_text" not in row
+    (row,) = run("first_character", limit=3)
+    assert "blind_text" in row
+
+
 def test_the_tool_takes_a_rule(config_file, data, tmp_path, capsys):
     tool = runpy.run_path(str(Path(__file__).parents[2] / "tools/test.py"))["main"]
     options = ["--benchmarks", "seed,mmmu_val", "--data-root", str(data)]

@@ -291,6 +291,8 @@ def with_blind(out: Path, row: dict[str, Any]) -> dict[str, Any]:
         path = Path(out, row["benchmark"], blind_folder(blind), RESULTS)
         if path.is_file():
             found = json.loads(path.read_text(encoding="utf-8"))
+            if found["rule"] != row["rule"]:
+                continue  # numbers of two rules do not compare
             row[f"blind_{blind}"] = found["score"]
             if row["score"] and found["score"] is not None:
                 lost = 1 - found["score"] / row["score"]
