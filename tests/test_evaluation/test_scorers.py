@@ -61,6 +61,15 @@ CASES = [
     (dict(type="ReviewScorer"), "a reference", dict(category="llava_bench_conv")),
     (dict(type="ReviewScorer", rule="tolerant", ferret=True), "a reference", {}),
     (dict(type="MMVetScorer"), "x", dict(capability=["ocr", "math"])),
+    *(
+        (dict(type="MathVistaScorer"), reference, dict(answer_type=kind, **more))
+        for kind, reference, more in (
+            ("integer", "7", dict(task="figures", skills=["counting", "logic"])),
+            ("float", "1.2", dict(precision=1.0)),
+            ("text", "a cat", dict(options=["a cat", "a dog"])),
+            ("list", "[1, 2]", {}),
+        )
+    ),
 ]
 IDS = [f"{config['type']}-{config.get('rule', '')}" for config, *_ in CASES]
 

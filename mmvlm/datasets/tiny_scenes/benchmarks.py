@@ -28,8 +28,8 @@ SETS: tuple[tuple[str, str, dict], ...] = (
         ("", name, {})
         for name in (
             *("gqa", "textvqa", "vizwiz", "scienceqa", "textcaps", "mme", "lvis"),
-            *("seed_bench", "ocrbench", "chartqa", "mmmu", "mm_vet", "reason_seg"),
-            *("llava_questions", "doc_vqa", "grand_f"),
+            *("seed_bench", "ocrbench", "chartqa", "mmmu", "mm_vet", "mathvista"),
+            *("reason_seg", "llava_questions", "doc_vqa", "grand_f"),
         )
     ),
     ("", "doc_vqa", dict(infographics=True)),
