@@ -42,6 +42,8 @@ class VisionEncoderSpec:
         resample (str): filter of the reference preprocessing.
         maps (tuple[MapSpec, ...]): further feature maps of every view.
         stacked (int): patch grids that a view gives, one on top of the other.
+        stretched (bool): whether images are stretched to its square, where others get
+            the longer side of it (see :class:`SAMViews`).
     """
 
     width: int
@@ -54,6 +56,7 @@ class VisionEncoderSpec:
     resample: str = "bicubic"
     maps: tuple[MapSpec, ...] = ()
     stacked: int = 1
+    stretched: bool = False
 
     def grid(self, height: int, width: int) -> tuple[int, int]:
         """Return the patch grid (H, W) of a view of that many pixels."""

@@ -4,6 +4,7 @@ import mmvlm  # noqa: F401  isort: skip
 
 import numpy as np
 import pytest
+import torch
 
 from mmvlm.config import load_config
 from mmvlm.datasets.tiny_scenes.build import make_tiny_scenes
@@ -110,3 +111,11 @@ def test_other_ways_to_share_are_refused():
 
     with pytest.raises(ValueError, match="share_equal_views='once': expected"):
         tiny_vlm(share_equal_views="once")
+
+
+def test_mask_losses_that_are_not_finite_stop_the_step_and_name_samples(runner):
+    with torch.no_grad():
+        runner.model.mask.projection[0].bias.fill_(torch.nan)
+
+    with pytest.raises(RuntimeError, match=r"loss is nan in optimizer step 1.*#0"):
+        runner.train()

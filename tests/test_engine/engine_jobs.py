@@ -187,6 +187,60 @@ def device_norm_gradients(work_dir):
     build_runner(set_launcher(cfg)).train()
 
 
+# Ranks without masks or regions --------------------------------------------------
+
+TINY = {
+    "mask": "lisa-clip-sam-tiny_mlp2x_llama-tiny_1xb48-1k-ft_tiny-scenes",
+    "region": "ferret-clip-tiny-g8_sampler_llama-tiny_1xb64-1k-ft_tiny-scenes-tangled",
+}
+
+
+def one_sided_config(kind, work_dir, batch_size=4, accumulation=1, resume=False):
+    """Tiny LISA or Ferret; every second run of four samples are mere questions."""
+    cfg = load_config(f"tiny/{TINY[kind]}.py", check=False)
+    data = cfg.train_dataloader.dataset.to_dict()
+    if kind == "mask":
+        _, asked, plain, _ = data["datasets"]
+    else:
+        asked = data
+        plain = {key: data[key] for key in ("data_root", "pipeline")}
+        plain.update(type="LLaVADataset", name="questions", ann_file="train.json")
+    cfg.train_dataloader = dict(
+        batch_size=batch_size,
+        num_workers=0,
+        sampler=dict(type="TwoMembersSampler"),
+        collate_fn=dict(type="collate_flat"),
+        dataset=dict(
+            type="MixtureDataset",
+            datasets=[dict(one, indices=8) for one in (asked, plain)],
+        ),
+    )
+    for key in ("test_dataloader", "test_cfg", "test_evaluator"):
+        cfg.pop(key)
+    cfg.optim_wrapper.accumulative_counts = accumulation
+    cfg.train_cfg = dict(type="VLMTrainLoop", max_iters=4)
+    cfg.visualizer = dict(type="Visualizer", vis_backends=[])
+    cfg.load_from, cfg.work_dir, cfg.resume = None, work_dir, resume
+    cfg.base_batch_size = None
+    return set_launcher(cfg)
+
+
+def train_one_sided(root, kind):
+    """Train; two ranks see one half each. Then resume from the middle."""
+    os.chdir(root)
+    for name, resume in (
+        ("whole", False),
+        ("again", f"{root}/{kind}/whole/iter_2.pth"),
+    ):
+        cfg = one_sided_config(kind, f"{root}/{kind}/{name}", resume=resume)
+        cfg.default_hooks = dict(
+            logger=dict(type="ProgressHook", interval=1),
+            checkpoint=dict(type="VLMCheckpointHook", interval=2, max_keep=-1),
+            samples=dict(type="SampleRecorder"),
+        )
+        build_runner(cfg).train()
+
+
 # Strategies --------------------------------------------------------------------
 
 

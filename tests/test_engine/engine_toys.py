@@ -16,6 +16,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from mmvlm.datasets.mixture import MixtureDataset
+from mmvlm.datasets.samplers.simple import RandomBatchSampler
 from mmvlm.registry import DATA_SAMPLERS, DATASETS, FUNCTIONS, HOOKS, MODELS
 from mmvlm.structures import (
     IGNORE_INDEX,
@@ -257,6 +258,14 @@ class SampleRecorder(Hook):
         facts = dict(step=runner.iter, epoch=runner.epoch, samples=samples)
         path = os.path.join(runner.work_dir, f"samples-rank{runner.rank}.jsonl")
         append_line(path, facts)
+
+
+@DATA_SAMPLERS.register_module(force=True)
+class TwoMembersSampler(RandomBatchSampler):
+    """Four samples of a mixture's first half, then four of its second, and so on."""
+
+    def order(self, epoch):
+        return np.arange(len(self.dataset)).reshape(2, -1, 4).swapaxes(0, 1).ravel()
 
 
 @HOOKS.register_module(force=True)

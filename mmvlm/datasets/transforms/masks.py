@@ -21,7 +21,8 @@ class SAMViews:
     Required keys: ``images``, with ``only_marked`` also ``marked_regions``. Changed
     key: ``inputs``, which gets :class:`SampleInputs` of ``kind``. As in SAM, pixels are
     resized by PIL's bilinear filter, sides are rounded half up, and the padding to a
-    square comes behind the normalisation: :class:`SAMVisionEncoder` adds it.
+    square comes behind the normalisation: :class:`SAMVisionEncoder` adds it. For SAM 2
+    images are stretched to the square instead, by the bicubic filter as in Sa2VA.
 
     Args:
         size (int | None): longer side in pixels; None takes that of the encoder of
@@ -29,6 +30,8 @@ class SAMViews:
         kind (str): of the inputs.
         only_marked (bool): training only: leave images out of samples without marked
             regions, which the encoder need not see.
+        stretch (bool | None): to a square; None takes what the encoder of ``kind``
+            wants.
 
     Raises:
         ValueError: for ``size`` below 1.
@@ -41,16 +44,21 @@ class SAMViews:
         size: int | None = None,
         kind: str = "image_hi",
         only_marked: bool = False,
+        *,
+        stretch: bool | None = None,
     ) -> None:
         if size is not None and size < 1:
             raise ValueError(f"SAMViews: size={size}, expected above 0.")
         self.size, self.kind, self.only_marked = size, kind, only_marked
+        self.stretch = stretch
 
     def bind(self, context: Any) -> None:
-        """Take the size of the encoder, where the config left it open."""
+        """Take size and shape of the encoder, where the config left them open."""
         spec = getattr(context, "specs", {}).get(self.kind)
         if self.size is None and spec is not None:
             self.size = spec.image_size
+        if self.stretch is None and spec is not None:
+            self.stretch = spec.stretched
 
     def __call__(self, item: dict) -> dict:
         """Return the item with its images as inputs of ``kind``.
@@ -78,7 +86,8 @@ class SAMViews:
             layout = self.layout(*image.shape[:2])
             view = image
             if layout.view_size != image.shape[:2]:
-                view = resize_exact(image, *layout.view_size, "bilinear")
+                resample = "bicubic" if self.stretch else "bilinear"
+                view = resize_exact(image, *layout.view_size, resample)
             planes = np.ascontiguousarray(view.transpose(2, 0, 1))
             views.append((planes[None], layout))
         pixels, layouts = zip(*views, strict=True)
@@ -90,10 +99,12 @@ class SAMViews:
         scale = self.size / max(height, width)
         # A strip of one pixel keeps it.
         rows, cols = (max(1, int(side * scale + 0.5)) for side in (height, width))
+        if self.stretch:
+            rows = cols = self.size
         return ViewLayout(
             original_size=(height, width),
             view_size=(rows, cols),
-            kind="longest",
+            kind="resize" if self.stretch else "longest",
             scale=(cols / width, rows / height),
         )
 

@@ -19,6 +19,8 @@ SAM_MEAN, SAM_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 #: Name of the image encoder's output among the maps of its features.
 NECK = "neck"
 _POSITIONS = "prompt_encoder.shared_embedding.positional_embedding"
+#: Names of SAM 2's maps of its two finer levels, four and two cells to one of the neck.
+FINE = ("fine", "middle")
 #: Official names to those of transformers, one after the other.
 _RENAMED = (
     (r"^image_encoder\.patch_embed\.proj\.", "vision_encoder.patch_embed.projection."),
@@ -79,16 +81,36 @@ def _transformers_key(key: str, numbers: Mapping[str, list[int]]) -> str:
     return key
 
 
-def read_sam(name_or_path: str, torch_dtype: str | None = None) -> torch.nn.Module:
-    """Return transformers' SamModel from a folder or the hub.
+def sam2() -> Any:
+    """Return transformers' module of SAM 2, which has ``Sam2Model`` and its config.
+
+    Raises:
+        ImportError: for a transformers without it.
+    """
+    import transformers
+
+    if not hasattr(transformers, "Sam2Model"):
+        raise ImportError(
+            "SAM 2 needs transformers 4.56 or newer, found "
+            f"{transformers.__version__}; upgrade it, or use SAMVisionEncoder and "
+            "SAMMaskHead."
+        )
+    return transformers
+
+
+def read_sam(
+    name_or_path: str, torch_dtype: str | None = None, kind: type | None = None
+) -> torch.nn.Module:
+    """Return transformers' SamModel, or one of another kind, from a folder or the hub.
 
     Raises:
         ValueError: when the file lacks weights.
     """
-    from transformers import SamModel
+    if kind is None:
+        from transformers import SamModel as kind
 
     path, file = pretrained_source(name_or_path)
-    model, info = SamModel.from_pretrained(
+    model, info = kind.from_pretrained(
         path, **file, torch_dtype=as_dtype(torch_dtype), output_loading_info=True
     )
     if missing := sorted(info["missing_keys"]):

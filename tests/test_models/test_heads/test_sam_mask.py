@@ -260,10 +260,10 @@ def model():
     )
 
 
-def batch_of(masks, images):
+def batch_of(masks, images, first=0, seed=0):
     """Return samples of some ids that end in as many [SEG] as they have masks."""
     samples = []
-    for number, count in enumerate(masks):
+    for number, count in enumerate(masks, first):
         ids = [5 + number, 9, 7, *([SEG] * count), 3]
         samples.append((ids, ids))
     batch = make_batch(samples)
@@ -274,7 +274,7 @@ def batch_of(masks, images):
     batch.inputs["image_hi"] = Inputs(values, owner, layouts)
     places = [n for n, one in enumerate(batch.text.input_ids.tolist()) if one == SEG]
     own = tuple(n for n, count in enumerate(masks) for _ in range(count))
-    runs = [target((10, 8), seed)[1] for seed in range(len(own))]
+    runs = [target((10, 8), seed + number)[1] for number in range(len(own))]
     shapes = tuple(tuple(one.shape) for one in runs)
     learnt = Inputs(torch.cat(runs), own, shapes=shapes) if runs else None
     if runs:
@@ -342,6 +342,30 @@ def test_ranks_without_masks_touch_the_head_and_no_frozen_encoder(model):
     assert losses["loss_mask_bce"] == losses["loss_mask_dice"] == 0 and calls == []
     trained = [p for p in model.mask.parameters() if p.requires_grad]
     assert trained and all(p.grad is not None for p in trained)
+
+
+def test_micro_batches_give_the_gradients_of_the_whole_step(model):
+    def gradients(*batches):
+        model.zero_grad()
+        for batch in batches:
+            batch.denominators = counts
+            sum(model.loss(batch).values()).backward()
+        named = model.named_parameters()
+        return {n: p.grad.clone() for n, p in named if p.grad is not None}
+
+    whole = batch_of([2, 0, 1], images(0, 1, 2))
+    counts = model.loss_counts(whole)
+    pieces = (
+        batch_of([2], images(0)),
+        batch_of([0], images(1), first=1),
+        batch_of([1], images(2), first=2, seed=2),
+    )
+
+    together, apart = gradients(whole), gradients(*pieces)
+
+    assert counts["mask_bce"] == 3 and together.keys() == apart.keys()
+    for name, grad in together.items():
+        torch.testing.assert_close(apart[name], grad, atol=1e-6, rtol=1e-4, msg=name)
 
 
 def test_masks_without_an_image_name_the_sample(model):

@@ -1,0 +1,50 @@
+"""Tiny LISA and Ferret on two ranks of which one never sees a mask or a region."""
+
+import json
+
+import pytest
+import torch
+
+from mmvlm.datasets.tiny_scenes.build import make_tiny_scenes
+from mmvlm.engine.runner.checkpoint import load_file
+
+pytestmark = [pytest.mark.slow, pytest.mark.multiproc]
+kinds = pytest.mark.parametrize("kind", ["mask", "region"])
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory):
+    """A folder with TinyScenes where the two configs expect it."""
+    folder = tmp_path_factory.mktemp("one-sided")
+    formats = ("llava", "refcoco", "ferret_grit")
+    for name, style in (("tiny_scenes", "plain"), ("tiny_scenes_tangled", "tangled")):
+        data = folder / "data" / name
+        make_tiny_scenes(data, num_train=24, num_test=2, formats=formats, style=style)
+    return folder
+
+
+def rows(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+@kinds
+def test_a_run_ends_and_its_checkpoint_resumes_exactly(jobs, workspace, tmp_path, kind):
+    jobs.check(tmp_path, "train_one_sided", str(workspace), kind, world=2)
+
+    whole, again = (workspace / kind / name for name in ("whole", "again"))
+    seen = [
+        {name.split("/")[0] for row in rows(whole / f"samples-rank{rank}.jsonl")
+         for batch in row["samples"] for name in batch}
+        for rank in (0, 1)
+    ]  # fmt: skip
+    assert len(seen[0]) == 1 and seen[1] == {"questions"} != seen[0]
+    expected = rows(whole / "scalars.jsonl")
+    names = ["loss", *(["loss_mask_bce", "loss_mask_dice"] if kind == "mask" else [])]
+    found = rows(again / "scalars.jsonl")
+    assert [row["step"] for row in found] == [3, 4]
+    for row, other in zip(expected[2:], found, strict=True):
+        assert [row[name] for name in names] == [other[name] for name in names]
+        assert all(row[name] > 0 for name in names)
+    one, other = (load_file(f / "iter_4.pth")["state_dict"] for f in (whole, again))
+    assert one.keys() == other.keys() and one
+    assert all(torch.equal(value, other[key]) for key, value in one.items())
