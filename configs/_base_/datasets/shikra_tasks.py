@@ -1,18 +1,26 @@
 """Shikra, stage 1: what of its tasks has a public file and a reader here.
 
 LLaVA's two caption sets, VQAv2 and COCO captions, regions of Visual Genome (a twentieth
-of both ways), expressions both ways, captions of Flickr30k with their boxes.
+of both ways), expressions both ways, captions of Flickr30k with their boxes, questions
+of PointQA about a point or a box.
 """
 
 _base_ = "./shikra_rec.py"
 
 generation = dict(type="ReferringGeneration")
+point_qa = dict(
+    type="ShikraPointQADataset",
+    data_root="data",
+    image_prefix="visual_genome",
+    task=dict(type="PointQA", answer="The answer is <answer> ."),
+    **_base_.common,
+)
 train_dataloader = dict(
     dataset=dict(
         _delete_=True,
         type="MixtureDataset",
         name="shikra-tasks",
-        weights=[0.05, 0.05, 1, 1, 1, 1, 1, 1, 1],
+        weights=[0.05, 0.05, *[1] * 9],
         datasets=[
             dict(_base_.visual_genome, name="gc-vg", task=dict(type="RegionCaption")),
             dict(_base_.visual_genome, name="rec-vg", task=_base_.comprehension),
@@ -58,6 +66,17 @@ train_dataloader = dict(
                 ann_file="CWB_flickr30k_train.jsonl",
                 image_prefix="flickr30k-images",
                 **_base_.common,
+            ),
+            dict(
+                point_qa,
+                name="point-qa-local",
+                ann_file="shikra/pointQA_local_train.jsonl",
+            ),
+            dict(
+                point_qa,
+                name="point-qa-twice",
+                ann_file="shikra/pointQA_twice_train.jsonl",
+                asks="general",
             ),
         ],
     )
