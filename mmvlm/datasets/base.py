@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import logging
 import os
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from mmengine.logging import print_log
-from torch.utils.data import Dataset
 
 from mmvlm.structures import AnnotatedImage, Conversation
 
-from .bad_samples import BadRecord, BadSamplePolicy
+from .bad_samples import BadSamplePolicy
+from .fetching import FetchingDataset
 from .index.fingerprint import reader_options
 from .index.records import MEDIA, PICTURE, PICTURES, TURNS, RecordFacts, collect_facts
 from .sample_rng import SampleGenerator
-from .transforms.compose import Compose
+from .transforms.compose import Compose, attempt
+
+#: Samples that go through the pipeline together; so many decoded pictures are in
+#: memory at once.
+_TOGETHER = 8
 
 
-class ConversationDataset(Dataset, ABC):
+class ConversationDataset(FetchingDataset):
     """Reader of one annotation file.
 
     Subclasses know the file's format: :meth:`_load_records`, :meth:`_image_keys`,
@@ -343,41 +347,51 @@ class ConversationDataset(Dataset, ABC):
     def __len__(self) -> int:
         return len(self._rows)
 
-    def __getitem__(self, position: int) -> dict | list[dict] | BadRecord:
-        """Return the item at ``position`` of what was selected."""
-        return self.fetch(position)
+    def _fetch_many(self, visits: Sequence[tuple[int, int]]) -> list:
+        items: list = []
+        for start in range(0, len(visits), _TOGETHER):
+            items += self._fetch_together(visits[start : start + _TOGETHER])
+        return items
 
-    def fetch(self, position: int, repeat: int = 0) -> dict | list[dict] | BadRecord:
-        """Return an item; ``repeat`` tells visits in one epoch apart.
+    def _fetch_together(self, visits: Sequence[tuple[int, int]]) -> list:
+        """Return a few items, which take each step together."""
+        for position, _ in visits:
+            if not 0 <= position < len(self):
+                raise IndexError(
+                    f"dataset '{self.name}': position {position} outside "
+                    f"0..{len(self) - 1}."
+                )
+        rows = [int(self._rows[position]) for position, _ in visits]
+        records = [self._record(row) for row in rows]
+        facts = list(map(self._naming, rows, records))
+        parts: list = [self.bad_samples.listed(**one) for one in facts]
+        for place, (_, repeat) in enumerate(visits):
+            if parts[place] is None:
+                row, record = rows[place], records[place]
+                rng = self._rng(row, repeat)
+                parts[place] = attempt(self._split_item, row, record, rng)
+        groups = [part if isinstance(part, list) else [part] for part in parts]
+        made = iter(self.pipeline.map([item for group in groups for item in group]))
+        items = []
+        for place, group in enumerate(groups):
+            found = [next(made) for _ in group]
+            error = next((one for one in found if isinstance(one, Exception)), None)
+            if error is not None:
+                row, name = rows[place], facts[place]["sample_id"]
+                where = f"sample {row} of '{self.name}' ({self.ann_file}, id '{name}')"
+                # A batch may hold the same sample twice.
+                items.append(
+                    self.bad_samples.listed(**facts[place])
+                    or self.bad_samples.handle(error, where=where, **facts[place])
+                )
+            elif self.split_turns and isinstance(parts[place], list):
+                items.append(found)
+            else:
+                items.append(found[0])
+        return items
 
-        Returns:
-            dict | list[dict] | BadRecord: what the pipeline makes of the sample, a
-            list where it is several conversations, or the record that stands for it
-            when the policy leaves it out.
-
-        Raises:
-            IndexError: outside the data set.
-            DataError: under the policy ``raise``, naming file and sample.
-        """
-        if not 0 <= position < len(self):
-            raise IndexError(
-                f"dataset '{self.name}': position {position} outside "
-                f"0..{len(self) - 1}."
-            )
-        row = int(self._rows[position])
-        record = self._record(row)
-        facts = self._naming(row, record)
-        listed = self.bad_samples.listed(**facts)
-        if listed is not None:
-            return listed
-        try:
-            items = self.split(self._item(row, record, self._rng(row, repeat)))
-            made = [self.pipeline(item) for item in items]
-            return made if self.split_turns else made[0]
-        except Exception as error:
-            name = facts["sample_id"]
-            where = f"sample {row} of '{self.name}' ({self.ann_file}, id '{name}')"
-            return self.bad_samples.handle(error, where=where, **facts)
+    def _split_item(self, row: int, record: Any, rng: SampleGenerator) -> list[dict]:
+        return self.split(self._item(row, record, rng))
 
     def _naming(self, row: int, record: Any) -> dict:
         """Return what names a sample in messages and in the quarantine file."""

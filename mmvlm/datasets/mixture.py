@@ -9,15 +9,16 @@ from typing import Any
 import numpy as np
 import torch
 from mmengine.logging import print_log
-from torch.utils.data import Dataset
 
 from mmvlm.registry import DATASETS
+
+from .fetching import FetchingDataset
 
 _MEASURES = ("epochs", "samples", "tokens")
 
 
 @DATASETS.register_module()
-class MixtureDataset(Dataset):
+class MixtureDataset(FetchingDataset):
     """Data sets side by side, each with a part of every epoch.
 
     What the weights mean is said by ``by``:
@@ -283,14 +284,21 @@ class MixtureDataset(Dataset):
         rows, visits = self.rows_at(self.epoch)
         return member, int(rows[member][offset]), int(visits[member][offset])
 
-    def __getitem__(self, position: int) -> Any:
-        """Return the item at ``position`` of the current epoch."""
-        return self.fetch(position)
-
-    def fetch(self, position: int, repeat: int = 0) -> Any:
-        """Return an item; ``repeat`` tells visits of an outer mixture apart."""
-        member, row, visit = self.locate(position)
-        return self.datasets[member].fetch(row, _pair(repeat, visit))
+    def _fetch_many(self, visits: Sequence[tuple[int, int]]) -> list:
+        items: list = [None] * len(visits)
+        own: dict[int, list[tuple[int, int, int]]] = {}
+        for place, (position, repeat) in enumerate(visits):
+            member, row, visit = self.locate(position)
+            own.setdefault(member, []).append((place, row, _pair(repeat, visit)))
+        for member, wanted in own.items():
+            dataset, rows = self.datasets[member], [one[1:] for one in wanted]
+            if isinstance(dataset, FetchingDataset):
+                made = dataset.fetch_many(rows)
+            else:
+                made = [dataset.fetch(*row) for row in rows]
+            for (place, *_), item in zip(wanted, made, strict=True):
+                items[place] = item
+        return items
 
     # The table -----------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ MEDIA_FIELDS = ("video", "audio", "point", "rgbd", "rgbn", "imu", "fmri")
 _ROLES = {"human": "user", "gpt": "assistant", "system": "system"}
 #: Keys of a turn by which other tools say whether it is trained.
 WEIGHT_KEYS = ("weight", "loss", "loss_mask", "loss_weight", "train", "trainable")
+_WEIGHTED = frozenset(WEIGHT_KEYS)
 
 
 def parse_llava_conversation(
@@ -155,7 +156,7 @@ def _places(
     for asked, said in ((tag, line), (tag, tag), (line, line)):
         own = [asked if role == "user" else said for role, *_ in entries]
         found = [
-            len(re.findall(pattern, value))
+            len(re.findall(pattern, value)) if tag in value else 0
             for pattern, (_, value, _) in zip(own, entries, strict=True)
         ]
         if sum(min(1, n) if collapse else n for n in found) == wanted:
@@ -198,6 +199,8 @@ def read_weight(entry: Mapping[str, Any], role: str, where: str) -> bool | None:
         ValueError: naming the key, for a weight between or beyond 0 and 1, or a
             question that is to be trained.
     """
+    if _WEIGHTED.isdisjoint(entry):
+        return None
     said = {key: entry[key] for key in WEIGHT_KEYS if entry.get(key) is not None}
     for key, value in said.items():
         if not isinstance(value, bool | int | float) or value not in (0, 1):

@@ -252,7 +252,7 @@ def _locate_bytes(
     if not text.isascii():
         total = len(text.encode())
         wanted = [len(text[: int(cut)].encode()) + cut % 1 for cut in cuts]
-    ends = np.cumsum(lengths)
+    ends = lengths.cumsum()
     if total != (ends[-1] if len(ends) else 0):
         return None
     return _locate(ends - lengths, ends, wanted)
@@ -262,9 +262,11 @@ def _locate(
     starts: np.ndarray, ends: np.ndarray, cuts: Sequence[float]
 ) -> tuple[np.ndarray, bool]:
     """Return the first token at or behind each bound, and if none lies across."""
-    wanted = np.asarray(cuts, dtype=np.float64)
-    index = np.searchsorted(starts, wanted, side="left")
-    reached = np.where(index > 0, ends[index - 1] if len(ends) else 0, 0)
+    wanted = np.asarray(cuts)
+    index = starts.searchsorted(wanted)
+    reached = np.concatenate([[0], ends])[index]
+    if wanted.dtype.kind == "i":
+        return index, bool((reached <= wanted).all())
     held = wanted % 1 > 0
     return index - held, bool((held | (reached <= wanted)).all())
 

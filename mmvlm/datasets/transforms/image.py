@@ -194,8 +194,9 @@ def as_view(image: np.ndarray) -> np.ndarray:
     """(H, W, 3) to (1, 3, H, W), contiguous."""
     planes = image.transpose(2, 0, 1)
     if not planes.flags.c_contiguous:
+        planes = np.empty(planes.shape, image.dtype)
         # Four times as fast as numpy's copy.
-        planes = np.stack(cv2.split(np.ascontiguousarray(image)))
+        cv2.split(np.ascontiguousarray(image), list(planes))
     return planes[None]
 
 

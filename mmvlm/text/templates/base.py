@@ -260,7 +260,10 @@ def check_last(turns: list[Turn], sample: str, add_generation_prompt: bool) -> N
 
 def is_empty(turn: Turn) -> bool:
     """Whether a turn says nothing: no character, no picture."""
-    return not any(not isinstance(p, Text) or p.text for p in turn.parts)
+    for part in turn.parts:
+        if not isinstance(part, Text) or part.text:
+            return False
+    return True
 
 
 def write_parts(
