@@ -105,6 +105,7 @@ setup(
     include_package_data=True,
     python_requires=">=3.10",
     install_requires=read_requirements("runtime", with_pins=False),
+    entry_points={"lmms_eval.models": ["mmvlm = mmvlm.apis.lmms_eval:manifest"]},
     extras_require={
         "optional": read_requirements("optional", with_pins=True),
         "eval": read_requirements("eval", with_pins=True),

@@ -59,7 +59,7 @@ FORBIDDEN_ROOMS = {
 LAZY_PACKAGES = (
     *("xtuner", "deepspeed", "bitsandbytes", "mmpretrain", "gradio"),
     *("pycocoevalcap", "peft", "mmcv.ops", "spacy", "flash_attn"),
-    "openai",
+    *("openai", "lmms_eval"),
 )
 LAZY_PREFIXES = tuple(f"{name}." for name in LAZY_PACKAGES)
 HEAVY_PACKAGES = ("torch", "mmengine", "transformers", "numpy", "cv2", "torchvision")

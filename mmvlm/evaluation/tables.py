@@ -42,6 +42,8 @@ def shown(row: Row) -> dict[str, str]:
         unparsed="" if row["unparsed"] is None else str(row["unparsed"]),
         blind=_number(row.get("blind_shuffle", row.get("blind_text"))),
         published=_number(row.get("published")),
+        chance="" if row["chance"] is None else f"{row['chance']:g}",
+        ceiling=f"{row['ceiling']:g}",
         judge=_judge(row),
         note=row["note"],
     )
