@@ -98,3 +98,14 @@ def test_a_position_outside_is_refused(broken, pipeline):
 
     with pytest.raises(IndexError, match=r"position 20 outside 0\.\.19"):
         dataset.__getitems__([0, 20])
+
+
+def test_a_file_too_long_to_be_read_at_once_gives_the_same(
+    broken, pipeline, monkeypatch
+):
+    dataset = LLaVADataset(**broken, pipeline=pipeline, bad_samples=dict(policy="skip"))
+    at_once = [facts(item) for item in dataset.__getitems__(range(20))]
+
+    monkeypatch.setattr("mmvlm.datasets.transforms.loading._AT_ONCE", 0)
+
+    assert [facts(item) for item in dataset.__getitems__(range(20))] == at_once

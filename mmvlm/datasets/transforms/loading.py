@@ -26,6 +26,8 @@ _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 _DEPTHS = (8, 10, 12, 14, 16)
 #: Endings that downloaders give to the same picture.
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".webp", ".bmp", ".tif", ".tiff")
+#: Of a file of more bytes PIL reads what it needs, any other is read at once.
+_AT_ONCE = 1 << 26
 
 
 def resolve_image_path(path: str, image_root: str, data_root: str) -> str:
@@ -43,8 +45,10 @@ def resolve_image_path(path: str, image_root: str, data_root: str) -> str:
     Raises:
         ValueError: for a path that leaves the folder.
     """
-    root = os.path.normpath(data_root or os.curdir)
     images = os.path.normpath(image_root or os.curdir)
+    if not path.startswith((os.sep, "file:")) and ".." not in path and "\0" not in path:
+        return os.path.normpath(os.path.join(images, path))  # it cannot leave
+    root = os.path.normpath(data_root or os.curdir)
     if not _inside(images, root):
         root = images
     named = path
@@ -186,7 +190,7 @@ class LoadImages:
         self, source: Any, path: str | None, label: str, decode: Any = None
     ) -> tuple[np.ndarray | None, tuple[int, int]]:
         """Return a picture and its (height, width) as stored."""
-        decode = decode or self._decode
+        whole, decode = decode is None, decode or self._decode
         if isinstance(source, np.ndarray):
             if source.dtype != np.uint8 or source.ndim != 3 or source.shape[2] != 3:
                 raise ValueError(
@@ -204,15 +208,21 @@ class LoadImages:
                 f"image '{label}': expected a path, bytes, a PIL image or an array, "
                 f"got {type(source).__name__}."
             )
-        with self._open(source, path, label) as picture:
+        with self._open(source, path, label, whole) as picture:
             return decode(picture, label)
 
     @staticmethod
-    def _open(source: Any, path: str | None, label: str) -> PIL.Image.Image:
+    def _open(
+        source: Any, path: str | None, label: str, whole: bool
+    ) -> PIL.Image.Image:
+        """Open a picture; ``whole``: its pixels will be read, not only its head."""
+        data = source if path is None else None
         try:
-            return PIL.Image.open(path or io.BytesIO(source))
+            if path is not None and whole:
+                data = _contents(path)
+            return PIL.Image.open(path if data is None else io.BytesIO(data))
         except PIL.UnidentifiedImageError as error:
-            head = source[:16] if path is None else _head(path)
+            head = _head(path) if data is None else data[:16]
             found = f"starts with {head!r}" if head else "is empty"
             raise ValueError(
                 f"image '{label}' is not a picture: it {found}."
@@ -395,6 +405,13 @@ def _log_once(kind: str, text: str) -> None:
     if kind not in _logged:
         _logged.add(kind)
         print_log(text, logger="current", level=logging.WARNING)
+
+
+def _contents(path: str) -> bytes | None:
+    """Return all of a file, None for one that is too long to be read at once."""
+    with open(path, "rb", buffering=0) as file:
+        short = os.fstat(file.fileno()).st_size <= _AT_ONCE
+        return file.readall() if short else None
 
 
 def _head(path: str) -> bytes:
