@@ -241,6 +241,17 @@ def train_one_sided(root, kind):
         build_runner(cfg).train()
 
 
+def one_sided_gradients(root, kind, cases):
+    """One step over the same eight samples, dealt in several ways, in float32."""
+    os.chdir(root)
+    for name, batch_size, accumulation in cases:
+        cfg = one_sided_config(kind, f"{root}/{kind}/{name}", batch_size, accumulation)
+        cfg.train_cfg.max_iters = 1
+        cfg.param_scheduler, cfg.optim_wrapper.dtype = None, None
+        cfg.default_hooks = dict(gradients=dict(type="GradientRecorder"))
+        build_runner(cfg).train()
+
+
 # Strategies --------------------------------------------------------------------
 
 

@@ -48,3 +48,26 @@ def test_a_run_ends_and_its_checkpoint_resumes_exactly(jobs, workspace, tmp_path
     one, other = (load_file(f / "iter_4.pth")["state_dict"] for f in (whole, again))
     assert one.keys() == other.keys() and one
     assert all(torch.equal(value, other[key]) for key, value in one.items())
+
+
+@kinds
+def test_gradients_are_equal_however_samples_are_dealt(jobs, workspace, tmp_path, kind):
+    alone = [("eight", 8, 1), ("four-twice", 4, 2), ("two-by-two", 2, 4)]
+    ranks = [("ranks", 4, 1), ("ranks-twice", 2, 2)]
+    for cases, world in ((alone, 1), (ranks, 2)):
+        job = (tmp_path, "one_sided_gradients", str(workspace), kind, cases)
+        jobs.check(*job, world=world)
+
+    files = [f"{name}/grads-0-rank0.pth" for name, *_ in (*alone, *ranks)]
+    files += [f"{name}/grads-0-rank1.pth" for name, *_ in ranks]
+    expected, *others = [torch.load(workspace / kind / file) for file in files]
+    part = dict(mask="mask.decoder.mask_decoder.", region="region_encoder.")[kind]
+    assert any(k.startswith(part) and g.any() for k, g in expected["grads"].items())
+    for file, other in zip(files[1:], others, strict=True):
+        # Ranks touch also what nothing reads, such as the tower's last block.
+        more = other["grads"].keys() - expected["grads"].keys()
+        assert not any(other["grads"][key].any() for key in more), file
+        for key, grad in expected["grads"].items():
+            torch.testing.assert_close(
+                other["grads"][key], grad, rtol=1e-4, atol=1e-6, msg=f"{file} {key}"
+            )

@@ -184,7 +184,9 @@ class TokenLengths:
         items = [item for own in samples if own is not None for item in own]
         lengths = iter(pipeline.lengths(items))
         for own in samples:
-            yield None if own is None else sum(next(lengths) for _ in own)
+            # A conversation that is left out takes its sample along.
+            found = [None] if own is None else [next(lengths) for _ in own]
+            yield None if None in found else sum(found)
 
     def _whole(
         self, rows: list[int], rngs: list[WatchedRandom]
