@@ -17,7 +17,7 @@ MADE_BY_HAND = {
     "work_dirs/densefusion-clip-tiny_mlp2x_llama-tiny_1xb64-300i-pt_tiny-scenes-dense",
     "work_dirs/densefusion-clip-tiny_mlp2x_llama-tiny_1xb64-600i-ft_tiny-scenes-dense",
     "work_dirs/flamingo-clip-tiny_perceiver_llama-tiny_1xb96-2k-ft_tiny-scenes",
-    "work_dirs/sam-tiny_promptable_none_1xb24-1500i-pt_tiny-scenes",
+    "work_dirs/sam-tiny_promptable_none_1xb24-400i-pt_tiny-scenes",
     "data/tiny_scenes/refcoco/refs(unc).p",
     "data/tiny_scenes/ade20k/objectInfo150.txt",
     "data/tiny_scenes/reason_seg/ReasonSeg/train",

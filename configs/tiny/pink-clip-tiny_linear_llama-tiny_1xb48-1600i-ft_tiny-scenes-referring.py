@@ -2,12 +2,14 @@
 
 Reproduces: PINK's syntax, adapters and verdicts in the small; all of the tiny language
 model learns besides, as it never saw a conversation.
-Command: tools/train.py configs/tiny/pink-clip-tiny_linear_llama-tiny_1xb96-2k-ft_tiny-scenes-referring.py
+Command: tools/train.py configs/tiny/pink-clip-tiny_linear_llama-tiny_1xb48-1600i-ft_tiny-scenes-referring.py
 Hardware: sized for 2 CPU cores.
 Expected: not measured.
 """
 
-_base_ = ["./shikra-clip-tiny_linear_llama-tiny_1xb96-2k-ft_tiny-scenes-referring.py"]
+_base_ = [
+    "./shikra-clip-tiny_linear_llama-tiny_1xb48-1600i-ft_tiny-scenes-referring.py"
+]
 
 codec = dict(type="PinkCodec", add_marks=True)
 model = dict(
@@ -24,9 +26,9 @@ model = dict(
     train_parts=dict(vision_encoder="adapters"),
 )
 processor = dict(views=dict(type="ResizeSquare"), codec=dict(_delete_=True, **codec))
-comprehension = dict(type="ReferringComprehension")
+comprehension = dict(_base_.comprehension, answer="<boxes>")
 train_dataloader = dict(
-    dataset=dict(task=dict(tasks=[comprehension, dict(type="ReferringGeneration")]))
+    dataset=dict(task=dict(tasks=[comprehension, _base_.generation]))
 )
-test_dataloader = dict(dataset=dict(task=dict(answer="<boxes>")))
+test_dataloader = dict(dataset=dict(task=comprehension))
 test_evaluator = dict(rule="pink")

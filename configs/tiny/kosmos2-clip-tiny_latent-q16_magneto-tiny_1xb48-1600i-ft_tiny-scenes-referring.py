@@ -1,15 +1,17 @@
-"""Tiny Kosmos-2: two tokens per box on a grid of 8 x 8 cells, a decoder of its own.
+"""Tiny Kosmos-2: two tokens per box on a grid of 12 x 12 cells, a decoder of its own.
 
 Reproduces: Kosmos-2's parts, location tokens and verdicts in the small; the grid is
 that of the small pictures (32 x 32 would be cells of a pixel and a half).
-Command: tools/train.py configs/tiny/kosmos2-clip-tiny_latent-q16_magneto-tiny_1xb96-2k-ft_tiny-scenes-referring.py
+Command: tools/train.py configs/tiny/kosmos2-clip-tiny_latent-q16_magneto-tiny_1xb48-1600i-ft_tiny-scenes-referring.py
 Hardware: sized for 2 CPU cores.
 Expected: not measured.
 """
 
-_base_ = ["./shikra-clip-tiny_linear_llama-tiny_1xb96-2k-ft_tiny-scenes-referring.py"]
+_base_ = [
+    "./shikra-clip-tiny_linear_llama-tiny_1xb48-1600i-ft_tiny-scenes-referring.py"
+]
 
-codec = dict(type="Kosmos2Codec", grid=8)
+codec = dict(type="Kosmos2Codec", grid=12)
 model = dict(
     vision_encoder=dict(final_norm=True),
     connector=dict(
@@ -25,7 +27,7 @@ model = dict(
         random_init=True,
         config=dict(
             model_type="kosmos_2_text_model",
-            vocab_size=640,
+            vocab_size=704,
             embed_dim=128,
             ffn_dim=512,
             layers=4,
@@ -42,11 +44,11 @@ model = dict(
     train_parts=dict(vision_encoder=True),
 )
 processor = dict(views=dict(type="ResizeSquare"), codec=dict(_delete_=True, **codec))
-comprehension = dict(type="ReferringComprehension", repeat_phrase=True)
+comprehension = dict(_base_.comprehension, answer="<boxes>", repeat_phrase=True)
 train_dataloader = dict(
-    dataset=dict(task=dict(tasks=[comprehension, dict(type="ReferringGeneration")]))
+    dataset=dict(task=dict(tasks=[comprehension, _base_.generation]))
 )
-test_dataloader = dict(dataset=dict(task=dict(answer="<boxes>", repeat_phrase=True)))
+test_dataloader = dict(dataset=dict(task=comprehension))
 test_evaluator = dict(rule="kosmos2")
 load_from = [
     dict(
