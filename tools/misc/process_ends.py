@@ -27,7 +27,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -221,8 +221,11 @@ def members(group: int) -> list[int]:
 
 def stop_once(
     folder: Path, steps: int, processes: int, number: int, moment: float
-) -> tuple[int, list[int]]:
-    """Signal a run after some seconds; returns its exit code and who outlived it."""
+) -> tuple[int, list[int]] | None:
+    """Signal a run after some seconds; returns its exit code and who outlived it.
+
+    None is returned for a run that succeeds before.
+    """
     with open(f"{folder}.log", "a") as log:
         run = subprocess.Popen(
             command(folder, steps, processes),
@@ -230,10 +233,9 @@ def stop_once(
             stdout=log,
             stderr=log,
         )
-        try:
-            run.wait(moment)
-        except subprocess.TimeoutExpired:
-            pass
+        with suppress(subprocess.TimeoutExpired):
+            if run.wait(moment) == 0:
+                return None
         all_of_it = members(run.pid)
         run.send_signal(number)
         code = run.wait()
@@ -257,17 +259,24 @@ def count_stops(args: argparse.Namespace) -> int:
             capture_output=True,
         )
         seconds = time.monotonic() - start
-        for moment in range(args.num):
-            number = rng.choice(SIGNALS)
-            code, left = stop_once(
-                cut, args.steps, args.processes, number, rng.uniform(0.3, seconds)
-            )
+        trial = 0
+        while trial < args.num:
+            number, moment = rng.choice(SIGNALS), rng.uniform(0.3, seconds)
+            resumed = any(cut.glob("iter_*.pth"))
+            stopped = stop_once(cut, args.steps, args.processes, number, moment)
+            if stopped is None:  # over before the signal came: no trial
+                seconds = seconds if resumed else moment
+                faults += not _is_equal(whole, cut, args.steps)
+                cut = Path(name, f"after{trial}-{moment}")
+                continue
+            trial += 1
+            code, left = stopped
             at = [int(p.stem.removeprefix("iter_")) for p in cut.glob("iter_*.pth")]
             over = max(at, default=0) == args.steps
             well = (code == 128 + number or (over and code == 0)) and not left
             faults += not well
             print(
-                f"{moment + 1}: {signal.Signals(number).name}, exit code {code}, "
+                f"{trial}: {signal.Signals(number).name}, exit code {code}, "
                 f"step {max(at, default=0)}{'' if well else ', FAULT'}",
                 flush=True,
             )
@@ -275,7 +284,7 @@ def count_stops(args: argparse.Namespace) -> int:
                 print(Path(f"{cut}.log").read_text()[-3000:], file=sys.stderr)
             if over:
                 faults += not _is_equal(whole, cut, args.steps)
-                cut = Path(name, f"cut{moment}")
+                cut = Path(name, f"cut{trial}")
         subprocess.run(
             command(cut, args.steps, args.processes), env=environment(), check=True,
             capture_output=True,
