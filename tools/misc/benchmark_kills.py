@@ -88,15 +88,18 @@ def content(path: Path) -> str:
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     draw = random.Random(args.seed)
-    whole, killed = Path(args.out, "whole"), Path(args.out, "killed")
+    whole, runs = Path(args.out, "whole"), [Path(args.out, "killed1")]
     seconds = finish(start(args, whole, 1))
     print(f"undisturbed: {num_answers(whole)} answers in {seconds:.0f} s", flush=True)
     total = num_answers(whole)
     for number in range(args.kills):
+        if num_answers(runs[-1]) == total:  # batches came faster than kills
+            runs.append(Path(args.out, f"killed{len(runs) + 1}"))
+        killed = runs[-1]
         world_size = draw.choice([1, 2, 3]) if number % 2 else args.processes
         ranks = start(args, killed, world_size)
         before, begin = num_answers(killed), time.monotonic()
-        # Every kill finds something to do, up to the last moments of the run.
+        # Every kill finds something to do.
         wanted = before + draw.uniform(0, 2 * (total - before) / (args.kills - number))
         while num_answers(killed) < min(wanted, total):
             if all(process.poll() is not None for process in ranks):
@@ -112,13 +115,14 @@ def main(argv: list[str] | None = None) -> int:
             "answers are there",
             flush=True,
         )
-    finish(start(args, killed, draw.choice([1, 2, 3])))
     differ = []
-    for name, folder in benchmark_folders(whole).items():
-        for file in _FILES:
-            other = killed / name / file
-            if content(folder / file) != content(other):
-                differ.append(str(other))
+    for killed in runs:
+        finish(start(args, killed, draw.choice([1, 2, 3])))
+        for name, folder in benchmark_folders(whole).items():
+            for file in _FILES:
+                other = killed / name / file
+                if content(folder / file) != content(other):
+                    differ.append(str(other))
     if differ:
         return print("differ:", *differ, sep="\n  ") or 1
     print(f"equal after {args.kills} kills: {', '.join(_FILES)} of every benchmark")
