@@ -26,7 +26,7 @@ from mmvlm.structures import (
     VLMDataSample,
 )
 from mmvlm.text.encoding import ConversationEncoder
-from mmvlm.text.tokenizers import tiny_tokenizer
+from mmvlm.text.tiny_tokenizer import tiny_tokenizer
 
 SPEC = VisionEncoderSpec(width=8, num_layers=2, patch_size=8, image_size=32)
 CODEC = dict(type="Kosmos2Codec")
