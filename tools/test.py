@@ -111,6 +111,15 @@ def add_benchmark_options(parser):
     add_judge_options(parser)
 
 
+def benchmark_options(args):
+    """Return which options of benchmarks were given."""
+    parser = argparse.ArgumentParser()
+    add_benchmark_options(parser)
+    defaults = vars(parser.parse_args([]))
+    changed = [name for name, value in defaults.items() if getattr(args, name) != value]
+    return [f"--{name.replace('_', '-')}" for name in changed]
+
+
 def add_judge_options(parser):
     from mmengine.config import DictAction
 
@@ -260,11 +269,8 @@ def main(argv=None):
         sys.exit(f"error: {args.config} is no work dir; name a checkpoint behind it.")
     if args.benchmarks:
         return test_benchmarks(args)
-    if args.server or args.judge != "none" or args.rule or args.deterministic:
-        sys.exit(
-            "error: --server, --judge, --rule and --deterministic belong to "
-            "--benchmarks; name some."
-        )
+    if options := benchmark_options(args):
+        sys.exit(f"error: {', '.join(options)} belong to --benchmarks; name some.")
     cfg = load_config(
         args.config,
         cfg_options=args.cfg_options,

@@ -69,11 +69,13 @@ API_PAGES = {
     "fusers": below("mmvlm.models.fusers"),
     "adapters": (
         below("mmvlm.models.language_models.adapters")
-        + " mmvlm.models.utils.token_context mmvlm.models.utils.wrapping"
+        + " mmvlm.models.utils.token_context mmvlm.models.utils.token_layout"
+        + " mmvlm.models.utils.wrapping"
     ),
     "ops": below("mmvlm.models.ops"),
     "engine": (
-        "mmvlm.engine.optimizers.part_constructor mmvlm.engine.optimizers.schedulers "
+        "mmvlm.engine.optimizers.part_constructor "
+        "mmvlm.engine.optimizers.warmup_constant mmvlm.engine.optimizers.warmup_linear "
         "mmvlm.engine.runner.checkpoint"
     ),
     "analysis": ("flops ablation_runs ablation_table feature_maps layer_probe"),

@@ -92,7 +92,8 @@ def main(argv: list[str] | None = None) -> int:
     seconds = finish(start(args, whole, 1))
     print(f"undisturbed: {num_answers(whole)} answers in {seconds:.0f} s", flush=True)
     total = num_answers(whole)
-    for number in range(args.kills):
+    number = 0
+    while number < args.kills:
         if num_answers(runs[-1]) == total:  # batches came faster than kills
             runs.append(Path(args.out, f"killed{len(runs) + 1}"))
         killed = runs[-1]
@@ -106,11 +107,12 @@ def main(argv: list[str] | None = None) -> int:
                 break
             time.sleep(0.05)
         time.sleep(draw.uniform(0, 1))
+        number += any(process.poll() is None for process in ranks)
         for process in ranks:
             process.kill()
             process.communicate()
         print(
-            f"kill {number + 1}: {world_size} processes after "
+            f"kill {number}: {world_size} processes after "
             f"{time.monotonic() - begin:.1f} s, {num_answers(killed)} of {total} "
             "answers are there",
             flush=True,

@@ -2,13 +2,13 @@
 
 Reproduces: Sa2VA's image side in the small, on the sources of the tiny LISA. There is no
 SAM 2 of this size to freeze, so its encoder learns as well.
-Command: tools/train.py configs/tiny/sa2va-clip-sam2-tiny_mlp2x_llama-tiny_1xb48-1k-ft_tiny-scenes.py
+Command: tools/train.py configs/tiny/sa2va-clip-sam2-tiny_mlp2x_llama-tiny_1xb24-1600i-ft_tiny-scenes.py
 Hardware: sized for 2 CPU cores. The data need `make_tiny_scenes.py --format llava refcoco
 ade20k reason_seg`. Needs transformers 4.56 or newer.
 Expected: not measured.
 """
 
-_base_ = "./lisa-clip-sam-tiny_mlp2x_llama-tiny_1xb48-1k-ft_tiny-scenes.py"
+_base_ = "./lisa-clip-sam-tiny_mlp2x_llama-tiny_1xb24-1600i-ft_tiny-scenes.py"
 
 hiera = dict(
     hidden_size=16,
