@@ -87,11 +87,11 @@ class Said:
     """Makes samples ``first`` and up say tokens: none, one, two, the last one too."""
 
     def __init__(self, first, kind, model):
-        self.first, tokenizer = first, model._tokenizer
+        self.first, tokenizer = first, model.processor.tokenizer
         token = "[SEG]" if kind == "mask" else "<object>"
         self.token = tokenizer.convert_tokens_to_ids(token)
         self.end = tokenizer.eos_token_id
-        box = model._processor.codec.encode(
+        box = model.processor.codec.encode(
             Region(0, Boxes([[3.0, 2, 12, 14]], (20, 15)))
         )
         self.box = tokenizer(box, add_special_tokens=False)["input_ids"]
@@ -160,7 +160,7 @@ def test_replies_of_a_batch_are_those_of_its_samples(kind, position):
 def test_masks_are_those_of_a_pass_over_prompt_and_reply(position):
     model = build("mask", position)
     replies, logits = answer(model, "mask", BATCH)
-    token = model._tokenizer.convert_tokens_to_ids("[SEG]")
+    token = model.processor.tokenizer.convert_tokens_to_ids("[SEG]")
     expected, last = [], 0
 
     ids = [one.pred_ids for one in replies]
