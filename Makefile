@@ -21,7 +21,7 @@ setup: ## make the environment, run nothing (2-4 min the first time, then 1 s)
 ops: ## compile mmcv's operators into the environment (7-20 min the first time)
 	@$(INSTALL) ops
 
-demo: ## train, test and report a miniature VLM (15-20 min on 2 cores)
+demo: ## train, test and report a miniature VLM (14-20 min on 2 cores)
 	@$(INSTALL)
 	@$(PY) tools/demo.py $(DEMO_ARGS)
 
