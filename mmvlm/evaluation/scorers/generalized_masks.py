@@ -36,6 +36,7 @@ class GeneralizedMaskScorer(Scorer):
     """
 
     rules: ClassVar[tuple[str, ...]] = ("giou", "ciou")
+    region_rules = rules
 
     def __init__(self, rule: str | None = None) -> None:
         super().__init__(rule)

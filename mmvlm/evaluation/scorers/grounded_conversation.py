@@ -39,6 +39,7 @@ class GroundedConversationScorer(Scorer):
     """
 
     rules: ClassVar[tuple[str, ...]] = ("words", "bert")
+    region_rules = rules
     headline = "miou"
 
     def __init__(
