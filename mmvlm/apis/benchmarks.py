@@ -235,12 +235,7 @@ def _run(
     benchmark = questions.benchmark
     policy = knows = None
     if options.server is not None:
-        if RULE in questions.gen:
-            raise ValueError(
-                f"{benchmark.name}: rule '{questions.gen[RULE]}' scores options by the "
-                "model itself, a server gives texts alone. Leave out --server, or "
-                "choose another --rule."
-            )
+        _check_server_does(questions)
         folder = folder_of(out, benchmark.name, options.blind)
         client = ChatClient(options.server, folder / SERVED)
         answer = ServerAnswers(client, questions.gen)
@@ -268,6 +263,21 @@ def _run(
         num_workers=options.num_workers,
         system=options.published
         or (None if options.blind or options.rule else source.system),
+    )
+
+
+def _check_server_does(questions: Questions) -> None:
+    """Refuse a server where more than the text of an answer is scored."""
+    name, scorer = questions.benchmark.name, questions.benchmark.scorer
+    if RULE in questions.gen:
+        what = f"rule '{questions.gen[RULE]}' scores options by the model itself"
+    elif SCORERS.build(dict(scorer)).needs_regions:
+        what = "its scorer takes boxes or masks of the answers"
+    else:
+        return
+    raise ValueError(
+        f"{name}: {what}, a server gives texts alone. Leave out --server, or choose "
+        "another --rule."
     )
 
 
