@@ -43,7 +43,7 @@ from mmvlm.evaluation.benchmark import Benchmark
 from mmvlm.evaluation.chat_client import ChatClient, Endpoint
 from mmvlm.evaluation.judging import CACHE, Judge, judge_requests
 from mmvlm.evaluation.scorers.judged import JudgedScorer
-from mmvlm.evaluation.scoring import under_rule
+from mmvlm.evaluation.scoring import rule_of, under_rule
 from mmvlm.evaluation.tables import write_tables
 from mmvlm.models.utils.feature_cache import FeatureCache
 from mmvlm.registry import SCORERS
@@ -83,8 +83,9 @@ class BenchmarkOptions:
         judge_runs (int): replies of the judge per answer.
         server (Endpoint | None): a served model, which answers in place of the
             config's.
-        published (str | None): config whose published scores stand beside the run's;
-            None: the config itself, where its model answers.
+        published (str | None): config whose published scores stand beside the run's,
+            unless it is blind or under another rule than the benchmark's own; None:
+            the config itself, where its model answers.
     """
 
     data_root: str | None = None
@@ -155,14 +156,15 @@ def run_benchmarks(
         RankLost: when another process is gone.
     """
     options, out = options or BenchmarkOptions(), Path(out)
-    chosen = [under_rule(one, options.rule) for one in find_benchmarks(benchmarks)]
-    for benchmark in chosen:  # files that are missing show before weights are read
+    chosen = find_benchmarks(benchmarks)
+    for one in chosen:  # files that are missing show before weights are read
+        benchmark = under_rule(one, options.rule)
         Questions(benchmark, data_root=options.data_root, limit=options.limit)
     judge, begin = _judge(options, out), time.time()
     ranks = Ranks.from_environment(out)
     with preserved_rng():
         source = _Source.load(config, checkpoint, options, cfg_options, tiny)
-        runs = [_run(benchmark, source, out, options) for benchmark in chosen]
+        runs = [_run(one, source, out, options) for one in chosen]
 
         identity: dict[str, Any] = {}
 
@@ -231,7 +233,9 @@ def _questions(
 def _run(
     benchmark: Benchmark, source: _Source, out: Path, options: BenchmarkOptions
 ) -> BenchmarkRun:
-    questions = _questions(benchmark, source, options)
+    questions = _questions(under_rule(benchmark, options.rule), source, options)
+    # Scores of a blind run, or of another rule, do not compare.
+    compares = not options.blind and rule_of(questions.benchmark) == rule_of(benchmark)
     benchmark = questions.benchmark
     policy = knows = None
     if options.server is not None:
@@ -261,8 +265,7 @@ def _run(
         policy=policy,
         knows=knows,
         num_workers=options.num_workers,
-        system=options.published
-        or (None if options.blind or options.rule else source.system),
+        system=(options.published or source.system) if compares else None,
     )
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+import mmvlm.apis.benchmarks as benchmarks
 from mmvlm.apis.benchmarks import BenchmarkOptions, run_benchmarks
 from mmvlm.apis.published import published_row, published_scores, system_of
 from mmvlm.apis.rescoring import rescore, write_answers
@@ -99,6 +100,27 @@ def test_a_system_is_its_name_and_every_setting_of_its_model(tmp_path):
     with pytest.raises(ValueError, match=r"no scores of .* Did you mean '.*lora"):
         published_scores(name[:-1])
     assert published_row(name, "mmvp") == published_row(None, "pope") == {}
+
+
+def test_scores_that_do_not_compare_stand_beside_no_run(
+    config_file, tmp_path, monkeypatch
+):
+    write_benchmarks(tmp_path / "data", num=14, seed=1, formats=["pope"])
+    name = LLAVA.format("7b", "")
+
+    def published_of(out, **more):
+        options = BenchmarkOptions(
+            **dict(data_root=str(tmp_path / "data"), answers="reference"), **more
+        )
+        (row,) = run_benchmarks(config_file, None, "pope", tmp_path / out, options)
+        return row.get("published_of")
+
+    for system, published in ((None, name), (name, None)):
+        monkeypatch.setattr(benchmarks._Source, "system", system)
+        out = f"of_{system}"
+        assert published_of(out, published=published, rule="pope") == name
+        assert published_of(out, published=published, blind="text") is None
+        assert published_of(f"{out}_rule", published=published, rule="mme") is None
 
 
 def test_a_published_score_stands_beside_the_run_and_its_files(config_file, tmp_path):
