@@ -125,7 +125,7 @@ def _of_file(
         records = read_records(path)
     else:
         asked = [questions[number].record for number in range(len(questions))]
-        _check_text_does(benchmark, form)
+        _check_text_does(questions.benchmark, form)
         records = join(asked, READERS[form](path))
     system = None if form == "mmvlm" else _REFERENCE
     return [(questions.benchmark, match(records, questions.uids), None, system)]

@@ -56,7 +56,7 @@ def under_rule(benchmark: Benchmark, rule: str | None) -> Benchmark:
         return benchmark
     changed = replace(benchmark, scorer={**benchmark.scorer, "rule": rule})
     try:
-        SCORERS.build(dict(changed.scorer))
+        rule_of(changed)
     except ValueError as error:
         raise ValueError(f"{benchmark.name}: {error}") from error
     return changed

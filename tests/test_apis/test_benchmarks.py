@@ -211,6 +211,29 @@ def test_files_beside_the_data_lie_below_the_data_root(
     assert moved.scorer["instructions"] == str(data / "letters/ids.jsonl")
 
 
+def test_instructions_of_a_judge_lie_below_the_data_root(config_file, tmp_path):
+    data = write_letters(tmp_path / "data")
+    path = data / "letters.py"
+    scorer = 'type="ReviewScorer", instructions="data/letters/rule.json"'
+    path.write_text(
+        BENCHMARK.replace('type="LettersScorer"', scorer).replace('"acc"', '"all"')
+    )
+    rules = {"": dict(prompt="Rate them.")}
+    (data / "letters/rule.json").write_text(json.dumps(rules))
+    options = BenchmarkOptions(
+        data_root=str(data), num_workers=0, answers="empty", rule="tolerant"
+    )
+
+    (row,) = run_benchmarks(config_file, None, str(path), tmp_path / "out", options)
+
+    assert row["rule"] == "tolerant" and "not judged" in row["note"]
+    assert "letters: Letters" in check_data(config_file, str(path), options)
+    (file,) = write_answers(tmp_path / "out", "llava", tmp_path / "files", "m")
+    options = dict(form="llava", rule="tolerant", data_root=str(data))
+    (scored,) = rescore([file], benchmark=str(path), **options)
+    assert scored.files.keys() == {"judge_requests.jsonl"}
+
+
 # Restarts ---------------------------------------------------------------------------
 
 
