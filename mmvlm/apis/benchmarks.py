@@ -294,7 +294,8 @@ def _flips(
     alone = model_answers(
         *(model, run.questions, options.policy, dtype), deterministic=True
     )
-    return dict(flips=run.flips(alone))
+    flips = run.flips(alone)
+    return dict(flips=flips) if flips else {}
 
 
 @dataclass

@@ -85,6 +85,21 @@ def test_a_run_says_how_many_answers_depend_on_their_batch(
     assert "flips" not in row
 
 
+def test_nothing_is_said_of_answers_where_there_are_none(run, monkeypatch):
+    told = []
+    monkeypatch.setattr(runs, "print_log", lambda text, **_: told.append(text))
+    monkeypatch.setattr(
+        answering.ModelAnswers,
+        "__call__",
+        lambda _, asked: [dict(one.record, finish="error") for one in asked],
+    )
+
+    row, _ = run("out")
+
+    assert row["failed"] == NUM_ITEMS and "flips" not in row
+    assert not any("came out otherwise" in text for text in told)
+
+
 def test_the_head_computes_in_float32_for_a_while():
     torch.manual_seed(0)
     model = HFCausalLM.tiny().bfloat16().eval()
