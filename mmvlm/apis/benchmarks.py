@@ -190,9 +190,7 @@ def run_benchmarks(
                     lambda rank, run=run: run.is_done(ranks, rank),
                     f"other ranks' answers to {run.benchmark.name}",
                 )
-                said = {k: v for k, v in options.selection.items() if v}
-                said |= _flips(run, source, options)
-                said |= published_row(run.system, run.benchmark.name)
+                said = _facts(run, source, options)
                 partial = options.allow_partial
                 scored = run.finish(allow_partial=partial, judge=judge, facts=said)
                 rows.append(scored.row)
@@ -282,6 +280,15 @@ def _check_server_does(questions: Questions) -> None:
         f"{name}: {what}, a server gives texts alone. Leave out --server, or choose "
         "another --rule."
     )
+
+
+def _facts(
+    run: BenchmarkRun, source: _Source, options: BenchmarkOptions
+) -> dict[str, Any]:
+    """Return what a row of results says besides its scores."""
+    facts = {key: value for key, value in options.selection.items() if value}
+    facts |= _flips(run, source, options)
+    return facts | published_row(run.system, run.benchmark.name)
 
 
 def _flips(
