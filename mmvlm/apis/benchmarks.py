@@ -43,7 +43,7 @@ from mmvlm.evaluation.benchmark import Benchmark
 from mmvlm.evaluation.chat_client import ChatClient, Endpoint
 from mmvlm.evaluation.judging import CACHE, Judge, judge_requests
 from mmvlm.evaluation.scorers.judged import JudgedScorer
-from mmvlm.evaluation.scoring import under_rule
+from mmvlm.evaluation.scoring import rule_of, under_rule
 from mmvlm.evaluation.tables import write_tables
 from mmvlm.models.utils.feature_cache import FeatureCache
 from mmvlm.registry import SCORERS
@@ -83,8 +83,9 @@ class BenchmarkOptions:
         judge_runs (int): replies of the judge per answer.
         server (Endpoint | None): a served model, which answers in place of the
             config's.
-        published (str | None): config whose published scores stand beside the run's;
-            None: the config itself, where its model answers.
+        published (str | None): config whose published scores stand beside the run's,
+            unless it is blind or under another rule than the benchmark's own; None:
+            the config itself, where its model answers.
     """
 
     data_root: str | None = None
@@ -155,14 +156,15 @@ def run_benchmarks(
         RankLost: when another process is gone.
     """
     options, out = options or BenchmarkOptions(), Path(out)
-    chosen = [under_rule(one, options.rule) for one in find_benchmarks(benchmarks)]
-    for benchmark in chosen:  # files that are missing show before weights are read
+    chosen = find_benchmarks(benchmarks)
+    for one in chosen:  # files that are missing show before weights are read
+        benchmark = under_rule(one, options.rule)
         Questions(benchmark, data_root=options.data_root, limit=options.limit)
     judge, begin = _judge(options, out), time.time()
     ranks = Ranks.from_environment(out)
     with preserved_rng():
         source = _Source.load(config, checkpoint, options, cfg_options, tiny)
-        runs = [_run(benchmark, source, out, options) for benchmark in chosen]
+        runs = [_run(one, source, out, options) for one in chosen]
 
         identity: dict[str, Any] = {}
 
@@ -188,9 +190,7 @@ def run_benchmarks(
                     lambda rank, run=run: run.is_done(ranks, rank),
                     f"other ranks' answers to {run.benchmark.name}",
                 )
-                said = {k: v for k, v in options.selection.items() if v}
-                said |= _flips(run, source, options)
-                said |= published_row(run.system, run.benchmark.name)
+                said = _facts(run, source, options)
                 partial = options.allow_partial
                 scored = run.finish(allow_partial=partial, judge=judge, facts=said)
                 rows.append(scored.row)
@@ -231,16 +231,13 @@ def _questions(
 def _run(
     benchmark: Benchmark, source: _Source, out: Path, options: BenchmarkOptions
 ) -> BenchmarkRun:
-    questions = _questions(benchmark, source, options)
+    questions = _questions(under_rule(benchmark, options.rule), source, options)
+    # Scores of a blind run, or of another rule, do not compare.
+    compares = not options.blind and rule_of(questions.benchmark) == rule_of(benchmark)
     benchmark = questions.benchmark
     policy = knows = None
     if options.server is not None:
-        if RULE in questions.gen:
-            raise ValueError(
-                f"{benchmark.name}: rule '{questions.gen[RULE]}' scores options by the "
-                "model itself, a server gives texts alone. Leave out --server, or "
-                "choose another --rule."
-            )
+        _check_server_does(questions)
         folder = folder_of(out, benchmark.name, options.blind)
         client = ChatClient(options.server, folder / SERVED)
         answer = ServerAnswers(client, questions.gen)
@@ -266,9 +263,32 @@ def _run(
         policy=policy,
         knows=knows,
         num_workers=options.num_workers,
-        system=options.published
-        or (None if options.blind or options.rule else source.system),
+        system=(options.published or source.system) if compares else None,
     )
+
+
+def _check_server_does(questions: Questions) -> None:
+    """Refuse a server where more than the text of an answer is scored."""
+    name, scorer = questions.benchmark.name, questions.benchmark.scorer
+    if RULE in questions.gen:
+        what = f"rule '{questions.gen[RULE]}' scores options by the model itself"
+    elif SCORERS.build(dict(scorer)).needs_regions:
+        what = "its scorer takes boxes or masks of the answers"
+    else:
+        return
+    raise ValueError(
+        f"{name}: {what}, a server gives texts alone. Leave out --server, or choose "
+        "another --rule."
+    )
+
+
+def _facts(
+    run: BenchmarkRun, source: _Source, options: BenchmarkOptions
+) -> dict[str, Any]:
+    """Return what a row of results says besides its scores."""
+    facts = {key: value for key, value in options.selection.items() if value}
+    facts |= _flips(run, source, options)
+    return facts | published_row(run.system, run.benchmark.name)
 
 
 def _flips(
@@ -281,7 +301,8 @@ def _flips(
     alone = model_answers(
         *(model, run.questions, options.policy, dtype), deterministic=True
     )
-    return dict(flips=run.flips(alone))
+    flips = run.flips(alone)
+    return dict(flips=flips) if flips else {}
 
 
 @dataclass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,8 @@ def system_of(cfg: Config) -> str | None:
     """Return the config with published scores that a config is, if it is one.
 
     It has that name, or that of a config that a work dir was trained with, and every
-    setting of its model but paths: no tiny twin, no ablation from the command line.
+    setting of its model but paths, and none besides: no tiny twin, no ablation from the
+    command line.
 
     Args:
         cfg (Config): as ``load_config`` gives it.
@@ -66,10 +68,23 @@ def system_of(cfg: Config) -> str | None:
         names = sorted(file.stem for file in path.parent.glob("*.py"))
     own = dict(leaves(cfg.get("model"), "model"))
     for name in set(names) & set(_systems()):
-        shipped = load_config(name, check=False).model
-        if dict(leaves(shipped, "model")).items() <= own.items():
+        shipped = dict(leaves(load_config(name, check=False).model, "model"))
+        added = own.keys() - shipped.keys()
+        if shipped.items() <= own.items() and all(
+            _is_of_weights(path, shipped) for path in added
+        ):
             return name
     return None
+
+
+def _is_of_weights(path: str, shipped: Mapping[str, Any]) -> bool:
+    """Whether a setting is in a ``config`` that a work dir took from its weights.
+
+    See :func:`mmvlm.config.own_files.use_own_files`: only a part without ``config``
+    gets one.
+    """
+    part, config, _ = path.partition(".config.")
+    return bool(config) and not any(key.startswith(part + config) for key in shipped)
 
 
 def published_row(system: str | None, benchmark: str) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from mmvlm.engine.benchmarks.questions import Questions
 from mmvlm.evaluation.answer_files import ENDINGS, READERS, WRITERS, join
 from mmvlm.evaluation.benchmark import Benchmark
 from mmvlm.evaluation.judging import add_replies, own_replies
-from mmvlm.evaluation.scoring import Scored, score, under_rule
+from mmvlm.evaluation.scoring import Scored, rule_of, score, under_rule
 from mmvlm.evaluation.store import (
     AnswerReader,
     Answers,
@@ -78,7 +78,7 @@ def rescore(
         for own, answers, judge, system in found(path, benchmark, form, data_root):
             one = under_rule(own, rule)
             facts = published_row(published or system, one.name)
-            if _rule(one) != _rule(own):
+            if rule_of(one) != rule_of(own):
                 facts = {}  # scores of another rule do not compare
             if not allow_partial:
                 answers.check(one.name)
@@ -125,14 +125,10 @@ def _of_file(
         records = read_records(path)
     else:
         asked = [questions[number].record for number in range(len(questions))]
-        _check_text_does(benchmark, form)
+        _check_text_does(questions.benchmark, form)
         records = join(asked, READERS[form](path))
     system = None if form == "mmvlm" else _REFERENCE
     return [(questions.benchmark, match(records, questions.uids), None, system)]
-
-
-def _rule(benchmark: Benchmark) -> str:
-    return SCORERS.build(dict(benchmark.scorer)).rule
 
 
 def _check_text_does(benchmark: Benchmark, form: str) -> None:

@@ -211,6 +211,29 @@ def test_files_beside_the_data_lie_below_the_data_root(
     assert moved.scorer["instructions"] == str(data / "letters/ids.jsonl")
 
 
+def test_instructions_of_a_judge_lie_below_the_data_root(config_file, tmp_path):
+    data = write_letters(tmp_path / "data")
+    path = data / "letters.py"
+    scorer = 'type="ReviewScorer", instructions="data/letters/rule.json"'
+    path.write_text(
+        BENCHMARK.replace('type="LettersScorer"', scorer).replace('"acc"', '"all"')
+    )
+    rules = {"": dict(prompt="Rate them.")}
+    (data / "letters/rule.json").write_text(json.dumps(rules))
+    options = BenchmarkOptions(
+        data_root=str(data), num_workers=0, answers="empty", rule="tolerant"
+    )
+
+    (row,) = run_benchmarks(config_file, None, str(path), tmp_path / "out", options)
+
+    assert row["rule"] == "tolerant" and "not judged" in row["note"]
+    assert "letters: Letters" in check_data(config_file, str(path), options)
+    (file,) = write_answers(tmp_path / "out", "llava", tmp_path / "files", "m")
+    options = dict(form="llava", rule="tolerant", data_root=str(data))
+    (scored,) = rescore([file], benchmark=str(path), **options)
+    assert scored.files.keys() == {"judge_requests.jsonl"}
+
+
 # Restarts ---------------------------------------------------------------------------
 
 
@@ -418,11 +441,13 @@ def test_answers_of_every_format_give_the_score_of_the_run(run, data, tmp_path, 
 def test_files_of_texts_hold_sets_with_repeated_ids_and_no_regions(
     config_file, tmp_path, form
 ):
-    names = ["pope", "ocrbench", "reason_seg_val"]  # ids begin anew in each file
-    formats = ["pope", "ocrbench", "reason_seg"]
+    names = ["pope", "ocrbench"]  # ids begin anew in each file
+    of_regions = ["reason_seg_val", "grefcoco_seg_val", "grand_f_val"]
+    formats = ["pope", "ocrbench", "reason_seg", "grefcoco", "grand_f"]
     write_benchmarks(tmp_path / "data", num=14, seed=1, formats=formats)
     root = str(tmp_path / "data")
     options = BenchmarkOptions(data_root=root, answers="reference", num_workers=0)
+    names += of_regions
     rows = run_benchmarks(config_file, None, names, tmp_path / "out", options)
 
     paths = write_answers(tmp_path / "out", form, tmp_path / "files", "m")
@@ -432,8 +457,9 @@ def test_files_of_texts_hold_sets_with_repeated_ids_and_no_regions(
         name = row["benchmark"]
         (scored,) = rescore([path], benchmark=name, form=form, data_root=root)
         assert scored.row["metrics"] == row["metrics"]
-    with pytest.raises(ValueError, match="reason_seg_val: its scorer takes boxes or"):
-        rescore([paths[0]], benchmark="reason_seg_val", form=form, data_root=root)
+    for name in of_regions:
+        with pytest.raises(ValueError, match=f"{name}: its scorer takes boxes or"):
+            rescore([paths[0]], benchmark=name, form=form, data_root=root)
 
 
 def test_a_run_is_scored_again_by_its_folder_alone(run, tmp_path):

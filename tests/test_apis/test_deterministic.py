@@ -1,5 +1,6 @@
 """Half precision: answers that depend on no batch, or a word on how many do."""
 
+import gc
 import json
 
 import pytest
@@ -85,16 +86,44 @@ def test_a_run_says_how_many_answers_depend_on_their_batch(
     assert "flips" not in row
 
 
+def test_nothing_is_said_of_answers_where_there_are_none(run, monkeypatch):
+    told = []
+    monkeypatch.setattr(runs, "print_log", lambda text, **_: told.append(text))
+    monkeypatch.setattr(
+        answering.ModelAnswers,
+        "__call__",
+        lambda _, asked: [dict(one.record, finish="error") for one in asked],
+    )
+
+    row, _ = run("out")
+
+    assert row["failed"] == NUM_ITEMS and "flips" not in row
+    assert not any("came out otherwise" in text for text in told)
+
+
 def test_the_head_computes_in_float32_for_a_while():
     torch.manual_seed(0)
     model = HFCausalLM.tiny().bfloat16().eval()
     states = torch.randn(3, 48, dtype=torch.bfloat16)
     before = model.logits(states)
 
-    with Float32Head(model.model), torch.autocast("cpu", torch.bfloat16):
-        found = model.logits(states)
-
     weight = model.model.lm_head.weight
+
+    def copies():
+        gc.collect()
+        found = [one for one in gc.get_objects() if type(one) is torch.nn.Parameter]
+        return sum(
+            (one.dtype, one.shape) == (torch.float32, weight.shape) for one in found
+        )
+
+    others = copies()
+    heads = [Float32Head(model.model) for _ in range(3)]  # of as many benchmarks
+    assert copies() == others
+    with heads[0], torch.autocast("cpu", torch.bfloat16):
+        found = model.logits(states).detach()
+        assert copies() == others + 1
+
+    assert copies() == others
     assert found.dtype == torch.float32 and before.dtype == torch.bfloat16
     torch.testing.assert_close(found, states.float() @ weight.float().T)
     assert not torch.equal(found, before.float())

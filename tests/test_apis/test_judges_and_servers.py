@@ -268,6 +268,30 @@ def test_test_py_takes_judges_and_servers(config_file, scenes, stub, tmp_path, c
         main([str(config_file), "none.pth", "--judge", "cached"])
 
 
+def test_regions_and_scores_of_options_need_more_than_texts(config_file, tmp_path):
+    data, path = tmp_path / "data", tmp_path / "texts.jsonl"
+    write_benchmarks(data, num=14, seed=1, formats=["reason_seg", "seed_bench"])
+
+    def run(out, name, rule=None, **options):
+        options = BenchmarkOptions(
+            data_root=str(data), num_workers=0, rule=rule, **options
+        )
+        (row,) = run_benchmarks(config_file, None, name, tmp_path / out, options)
+        return row["score"], tmp_path / out / name / "answers.jsonl"
+
+    for name, rule in (("reason_seg_val", None), ("seed", "ppl")):
+        expected, own = run("reference", name, rule, answers="reference")
+        assert run("file", name, rule, answers=str(own))[0] == expected > 99
+    rows = read_lines(tmp_path / "reference/reason_seg_val/answers.jsonl")
+    for row in rows:
+        del row["meta"]
+    path.write_text("".join(json.dumps(one) + "\n" for one in rows))
+    with pytest.raises(ValueError, match=r"texts.jsonl.* is a text alone.*pred_reg"):
+        run("texts", "reason_seg_val", answers=str(path))
+    with pytest.raises(ValueError, match=r"takes boxes or masks .*Leave out --server"):
+        run("server", "reason_seg_val", server=Endpoint("http://localhost:1/v1", "m"))
+
+
 def test_questions_that_a_file_does_not_answer_stay_unanswered(
     config_file, data, tmp_path
 ):

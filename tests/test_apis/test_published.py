@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+import mmvlm.apis.benchmarks as benchmarks
+import mmvlm.apis.published as published
 from mmvlm.apis.benchmarks import BenchmarkOptions, run_benchmarks
 from mmvlm.apis.published import published_row, published_scores, system_of
 from mmvlm.apis.rescoring import rescore, write_answers
@@ -78,7 +80,7 @@ def test_tables_of_systems_tell_the_same(path, systems):
         ]
 
 
-def test_a_system_is_its_name_and_every_setting_of_its_model(tmp_path):
+def test_a_system_is_its_name_and_every_setting_of_its_model(tmp_path, monkeypatch):
     name = LLAVA.format("7b", "-lora")
 
     cfg = load_config(name)
@@ -86,6 +88,9 @@ def test_a_system_is_its_name_and_every_setting_of_its_model(tmp_path):
     assert system_of(load_config(name, tiny=True)) is None
     rank = {"model.language_model.lora.r": 8}
     assert system_of(load_config(name, rank)) is None
+    for key in ("adapters", "config.sliding_window"):
+        added = {f"+model.language_model.{key}": 8}
+        assert system_of(load_config(name, added, check=False)) is None
     moved = {"model.language_model.name_or_path": "elsewhere/vicuna"}
     assert system_of(load_config(name, moved)) == name
 
@@ -94,11 +99,38 @@ def test_a_system_is_its_name_and_every_setting_of_its_model(tmp_path):
         (tmp_path / file).write_text(cfg.pretty_text)
     assert system_of(load_config(tmp_path / "config.py")) == name
 
+    shipped = dict(cfg.model.language_model)
+    del shipped["config"]
+    cfg.model.language_model = shipped
+    monkeypatch.setattr(published, "load_config", lambda *_, **__: cfg)
+    assert system_of(load_config(name)) == name  # a part with that of its weights
+
     tiny = "llava-clip-tiny_mlp2x_smollm2-135m_1xb16-1k-ft-lora_tiny-scenes"
     assert system_of(load_config(tiny)) is None
     with pytest.raises(ValueError, match=r"no scores of .* Did you mean '.*lora"):
         published_scores(name[:-1])
     assert published_row(name, "mmvp") == published_row(None, "pope") == {}
+
+
+def test_scores_that_do_not_compare_stand_beside_no_run(
+    config_file, tmp_path, monkeypatch
+):
+    write_benchmarks(tmp_path / "data", num=14, seed=1, formats=["pope"])
+    name = LLAVA.format("7b", "")
+
+    def published_of(out, **more):
+        options = BenchmarkOptions(
+            **dict(data_root=str(tmp_path / "data"), answers="reference"), **more
+        )
+        (row,) = run_benchmarks(config_file, None, "pope", tmp_path / out, options)
+        return row.get("published_of")
+
+    for system, chosen in ((None, name), (name, None)):
+        monkeypatch.setattr(benchmarks._Source, "system", system)
+        out = f"of_{system}"
+        assert published_of(out, published=chosen, rule="pope") == name
+        assert published_of(out, published=chosen, blind="text") is None
+        assert published_of(f"{out}_rule", published=chosen, rule="mme") is None
 
 
 def test_a_published_score_stands_beside_the_run_and_its_files(config_file, tmp_path):

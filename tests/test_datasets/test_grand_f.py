@@ -153,6 +153,18 @@ def test_labels_without_their_masks_are_damage(tmp_path):
         build(write(tmp_path, (captions, masks)))[0]
 
 
+def test_what_is_scored_is_asked_even_where_no_phrase_is_grounded(tmp_path):
+    captions, masks = layouts()["reference"]
+    captions["annotations"][0]["labels"] = ["a cat", "a blue ball"]
+    config = write(tmp_path, (captions, masks))
+
+    talk = DATASETS.build(config, default_args=dict(evaluate=True))[0]["conversation"]
+
+    assert talk.turns[-1].text == CAPTION
+    assert talk.meta["reference"]["labels"] == ["a cat", "a blue ball"]
+    assert len(talk.meta["reference"]["masks"]) == 2
+
+
 def test_a_caption_is_said_with_a_token_per_phrase(tmp_path):
     config = write(tmp_path, [whole()])
     talk = DATASETS.build(config)[0]["conversation"]

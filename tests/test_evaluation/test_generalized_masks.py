@@ -125,6 +125,18 @@ def test_a_reply_is_the_union_of_its_masks_and_none_without_any():
         assert float(value) == pytest.approx(totals.metrics[rule])
 
 
+def test_a_question_that_could_not_be_read_is_wrong():
+    some = np.ones(SIZE, bool)
+    lost = dict(record(1, some, finish="error"), reference="")
+    records = [record(0, some, rle(some)), lost]
+    scorer = GeneralizedMaskScorer()
+
+    totals = scorer.totals(records, [scorer.verdict(one) for one in records])
+
+    expected = dict(giou=50, ciou=100, no_target=0, num=2, parse_failures=1)
+    assert {key: totals.metrics[key] for key in expected} == expected
+
+
 def test_the_reference_answers_itself():
     none, some = np.zeros(SIZE, bool), np.ones(SIZE, bool)
     scorer = GeneralizedMaskScorer()

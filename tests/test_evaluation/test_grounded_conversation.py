@@ -115,6 +115,18 @@ def test_records_are_scored_by_picture_and_by_phrase():
     assert scorer.verdict(own)["score"] == 1 and scorer.verdict(own)["found"] == 2
 
 
+def test_a_question_that_could_not_be_read_is_wrong():
+    lost = dict(record(1, finish="error"), reference="")
+    records = [record(0, ("dog", box(0, 0, 10, 10))), lost]
+    scorer = GroundedConversationScorer()
+
+    totals = scorer.totals(records, [scorer.verdict(one) for one in records])
+
+    assert totals.metrics["miou"] == pytest.approx(50)
+    assert totals.metrics["recall"] == pytest.approx(50)
+    assert (totals.metrics["num_phrases"], totals.metrics["num"]) == (2, 2)
+
+
 def test_bert_compares_phrases(tmp_path):
     from transformers import BertConfig, BertModel, BertTokenizer
 

@@ -138,6 +138,16 @@ def test_no_mask_of_a_reply_stops_the_scorer(said):
     assert (verdict["score"], verdict["parsed"]) == (0, False)
 
 
+def test_a_question_that_could_not_be_read_is_wrong():
+    records = [record("0", mask(4), [mask(4)]), record("1", "", [], finish="error")]
+    scorer = MaskScorer()
+
+    totals = scorer.totals(records, [scorer.verdict(one) for one in records])
+
+    assert totals.metrics["giou"] == pytest.approx(50, abs=1e-3)
+    assert (totals.metrics["num"], totals.metrics["parse_failures"]) == (2, 1)
+
+
 def test_an_empty_set_scores_nothing():
     totals = MaskScorer().totals([], [])
 

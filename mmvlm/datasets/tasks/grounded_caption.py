@@ -38,7 +38,8 @@ class GroundedCaption(DataTask):
     """Grounded caption (Shikra's, Kosmos-2's), or grounded conversation (GLaMM's).
 
     Each grounded phrase of the caption becomes a region with that phrase; of
-    phrases inside one another the outer one is grounded.
+    phrases inside one another the outer one is grounded. A caption without any is
+    left out, unless the annotation has a ``reference`` in its ``meta``.
 
     Needs: captions with spans whose instances have boxes (or masks).
 
@@ -70,6 +71,8 @@ class GroundedCaption(DataTask):
         """Return a request for a caption and the caption with its regions."""
         draws = draws_of(rng)
         captions = [c for c in annotation.captions if self._grounded(annotation, c)]
+        if not captions and "reference" in annotation.meta:
+            captions = annotation.captions  # scored, and so asked for as well
         if not captions:
             raise NothingToAsk("no caption with a grounded phrase.")
         caption = draws.choice(captions)

@@ -21,6 +21,7 @@ from mmvlm.evaluation.scorers.base import Scorer
 from mmvlm.evaluation.store import match, read_records
 from mmvlm.models.language_models.output_head import Float32Head
 from mmvlm.models.utils.feature_cache import FeatureCache
+from mmvlm.registry import SCORERS
 
 from ..optimizers.optim_wrapper import autocast
 from ..runner.checkpoint import unwrap
@@ -247,16 +248,18 @@ def empty_answers(questions: Sequence[Question]) -> list[dict[str, Any]]:
 
 
 class FileAnswers:
-    """Answer with the texts of a file; what it does not hold stays unanswered.
+    """Answer with what a file holds; what it does not hold stays unanswered.
 
     Args:
-        path (str | PathLike): JSON lines with ``uid`` and ``text``, such as answer
-            records, of one or several benchmarks.
+        path (str | PathLike): JSON lines with ``uid`` and ``text``, of one or several
+            benchmarks; where regions or likelihoods of options are scored, whole
+            answer records, whose ``meta`` has them.
         questions (Questions): of a benchmark.
 
     Raises:
         IncompleteAnswers: for two texts of one question, or one of no question.
-        ValueError: naming the file, for a damaged one.
+        ValueError: naming the file, for a damaged one, or for a text alone where
+            regions are scored.
     """
 
     def __init__(self, path: str | os.PathLike, questions: Questions) -> None:
@@ -266,6 +269,15 @@ class FileAnswers:
         if questions.is_part:
             found.foreign = []
         found.check(name)
+        # An answer record without regions says none; a text alone says nothing of them.
+        texts = [row["uid"] for row in found.records if row.get("meta") is None]
+        scorer = SCORERS.build(dict(questions.benchmark.scorer))
+        if texts and scorer.needs_regions:
+            raise ValueError(
+                f"'{path}': the answer to {texts[0]!r} is a text alone, but the scorer "
+                f"of {name} takes boxes or masks. Give the answer records of a run, "
+                "whose 'meta' has 'pred_regions', or choose another --rule."
+            )
         self._rows = {row["uid"]: row for row in found.records}
 
     def knows(self, uid: str) -> bool:
@@ -276,6 +288,17 @@ class FileAnswers:
         """Return the records of questions that are known, in their order."""
         found = [(one.record, self._rows[one.record["uid"]]) for one in questions]
         return [
-            dict(record, text=row["text"], finish=row.get("finish") or "stop")
+            dict(
+                record,
+                text=row["text"],
+                finish=row.get("finish") or "stop",
+                meta=record["meta"] | _said(row),
+            )
             for record, row in found
         ]
+
+
+def _said(row: dict[str, Any]) -> dict[str, Any]:
+    """Return what a record's ``meta`` has of the answer, not of the question."""
+    meta = row.get("meta") or {}
+    return {key: meta[key] for key in ("pred_regions", "option_scores") if key in meta}

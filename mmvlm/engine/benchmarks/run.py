@@ -204,7 +204,8 @@ class BenchmarkRun:
             alone (Callable): answers each by itself.
 
         Returns:
-            dict: ``asked`` and ``differ``, numbers of answers.
+            dict: ``asked`` and ``differ``, numbers of answers; empty where no
+            question was answered.
         """
         known = {one["uid"]: one for one in self.answers().records}
         uids = self.questions.uids
@@ -217,6 +218,8 @@ class BenchmarkRun:
         count = _FLIP_TOKENS * len(numbers) // max(1, said)
         count = min(max(count, _FLIP_ITEMS[0]), _FLIP_ITEMS[1])
         picked = numbers[:: max(1, -(-len(numbers) // count))]
+        if not picked:
+            return {}
         again = answer_all([self.questions[number] for number in picked], alone)
         differ = sum(
             record["text"] != known[record["uid"]]["text"] for _, record in again

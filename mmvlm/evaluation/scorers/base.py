@@ -63,12 +63,22 @@ class Scorer(ABC):
     region_rules: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, rule: str | None = None) -> None:
-        self.rule = rule or self.rules[0]
-        if self.rule not in self.rules:
+        self.rule = self.known_rule(rule)
+
+    @classmethod
+    def known_rule(cls, rule: str | None) -> str:
+        """Return the name of a rule, the default one for None.
+
+        Raises:
+            ValueError: naming the known rules, for another one.
+        """
+        rule = rule or cls.rules[0]
+        if rule not in cls.rules:
             raise ValueError(
-                f"{type(self).__name__}: no rule is named {rule!r}; known are "
-                f"{', '.join(self.rules)}."
+                f"{cls.__name__}: no rule is named {rule!r}; known are "
+                f"{', '.join(cls.rules)}."
             )
+        return rule
 
     @property
     def needs_regions(self) -> bool:

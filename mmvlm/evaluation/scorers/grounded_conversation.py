@@ -39,6 +39,7 @@ class GroundedConversationScorer(Scorer):
     """
 
     rules: ClassVar[tuple[str, ...]] = ("words", "bert")
+    region_rules = rules
     headline = "miou"
 
     def __init__(
@@ -92,7 +93,7 @@ class GroundedConversationScorer(Scorer):
         """See :meth:`Scorer.totals`."""
         units = np.array(
             [
-                (one["score"], 1, one.get("found", 0), len(r["reference"]["labels"]))
+                (one["score"], 1, one.get("found", 0), len(_labels(r)))
                 for r, one in zip(records, verdicts, strict=True)
             ],
             dtype=np.float64,
@@ -109,6 +110,12 @@ class GroundedConversationScorer(Scorer):
         if self.rule == "words":
             notes["recall"] = "phrases are compared by their words, not by BERT"
         return Totals(metrics, units, clusters_of(records), mean_percent, notes)
+
+
+def _labels(record: Record) -> Sequence[str]:
+    """Return the phrases to be found; of a record that could not be read, none."""
+    found = record["reference"]
+    return found["labels"] if isinstance(found, dict) else ()
 
 
 def bert_similarity(name_or_path: str) -> Similarity:

@@ -7,11 +7,20 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from mmvlm.evaluation.functional.masks import mask_ious, mask_totals, reply_overlaps
+from mmvlm.evaluation.functional.masks import (
+    MaskOverlap,
+    ReplyOverlaps,
+    mask_ious,
+    mask_totals,
+    reply_overlaps,
+)
 from mmvlm.registry import SCORERS
 from mmvlm.structures.masks import check_rle
 
 from .base import Record, Scorer, Totals, Verdict, clusters_of, ratio
+
+#: What a record adds that failed before its reference could be read: a mask missed.
+_UNREAD = ReplyOverlaps([MaskOverlap(0, 1)], [False], 0)
 
 
 @SCORERS.register_module()
@@ -67,7 +76,7 @@ class MaskScorer(Scorer):
         for record, verdict, cluster in zip(records, verdicts, owners, strict=True):
             if "overlaps" not in verdict:  # the record failed
                 wanted, ignore = _references(record)
-                none = reply_overlaps([], wanted, ignore)
+                none = reply_overlaps([], wanted, ignore) if wanted else _UNREAD
                 verdict = {**verdict, **none._asdict()}
             for pair, is_in in zip(verdict["overlaps"], verdict["found"], strict=True):
                 units.append(pair)
