@@ -87,11 +87,11 @@ class Said:
     """Makes samples ``first`` and up say tokens: none, one, two, the last one too."""
 
     def __init__(self, first, kind, model):
-        self.first, tokenizer = first, model._tokenizer
+        self.first, tokenizer = first, model.processor.tokenizer
         token = "[SEG]" if kind == "mask" else "<object>"
         self.token = tokenizer.convert_tokens_to_ids(token)
         self.end = tokenizer.eos_token_id
-        box = model._processor.codec.encode(
+        box = model.processor.codec.encode(
             Region(0, Boxes([[3.0, 2, 12, 14]], (20, 15)))
         )
         self.box = tokenizer(box, add_special_tokens=False)["input_ids"]
@@ -160,7 +160,7 @@ def test_replies_of_a_batch_are_those_of_its_samples(kind, position):
 def test_masks_are_those_of_a_pass_over_prompt_and_reply(position):
     model = build("mask", position)
     replies, logits = answer(model, "mask", BATCH)
-    token = model._tokenizer.convert_tokens_to_ids("[SEG]")
+    token = model.processor.tokenizer.convert_tokens_to_ids("[SEG]")
     expected, last = [], 0
 
     ids = [one.pred_ids for one in replies]
@@ -179,6 +179,15 @@ def test_masks_are_those_of_a_pass_over_prompt_and_reply(position):
 
     assert last > COUNT / 4
     torch.testing.assert_close(logits, torch.cat(expected), atol=1e-5, rtol=1e-5)
+
+
+def test_a_picture_that_the_mask_encoder_did_not_get_stops_the_reply():
+    model = build("mask")
+    batch, data = batch_of([one for one in samples() if one[2] is not None][:1])
+    del batch.inputs["image_hi"]
+
+    with pytest.raises(ValueError, match="no image to make them of; put SAMViews"):
+        model.predict(batch, data, max_new_tokens=STEPS, on_step=Said(1, "mask", model))
 
 
 def test_a_mask_without_a_picture_is_a_problem_of_its_sample_alone():
