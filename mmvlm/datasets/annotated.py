@@ -46,8 +46,8 @@ class AnnotatedImageDataset(ConversationDataset):
             say such a box, or a region that the pipeline does not write, is left out.
         split_turns (bool): every question with its answer is a conversation of its
             own that shows the same picture, as LISA trains; they stay together in a
-            batch, which so holds more conversations than ``batch_size``. Training
-            only.
+            batch, which so holds more conversations than ``batch_size``. Each has
+            random draws of its own, those of a view included. Training only.
         **kwargs: see :class:`ConversationDataset`.
     """
 
@@ -158,9 +158,11 @@ class AnnotatedImageDataset(ConversationDataset):
         """Return the items of a sample's conversations; see ``split_turns``."""
         if not self.split_turns:
             return [item]
+        parts = self.task.separate(item["conversation"])
+        rngs = item["rng"].spawn(len(parts))
         return [
-            dict(item, conversation=one)
-            for one in self.task.separate(item["conversation"])
+            dict(item, conversation=one, rng=rng)
+            for one, rng in zip(parts, rngs, strict=True)
         ]
 
     def _evaluated(
