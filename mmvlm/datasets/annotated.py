@@ -165,6 +165,21 @@ class AnnotatedImageDataset(ConversationDataset):
             for one, rng in zip(parts, rngs, strict=True)
         ]
 
+    def num_images_at(self, epoch: int) -> np.ndarray:
+        """Return the pictures of each sample; see the base.
+
+        Raises:
+            ValueError: with ``split_turns``: how often a picture is shown is known
+                only when its questions are drawn.
+        """
+        if self.split_turns:
+            raise ValueError(
+                f"dataset '{self.name}': max_images cannot be held with "
+                "split_turns=True, where every question shows the picture again; use "
+                "max_tokens."
+            )
+        return super().num_images_at(epoch)
+
     def _evaluated(
         self, conversation: Conversation, annotation: AnnotatedImage
     ) -> Conversation:
