@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from mmvlm.datasets.index.records import TURNS
 from mmvlm.datasets.readers.osprey import OspreyDataset
 from mmvlm.structures import Image, Region, Text
 from mmvlm.structures.masks import mask_to_rle
@@ -96,6 +97,17 @@ def test_descriptions_are_asked_for_one_by_one(read):
         ["What is ", SECOND, "?"],
         ["A hat: small."],
     ]
+
+
+def test_words_and_questions_are_those_of_the_form(read):
+    said = ["<region1>: A red box.", "<region2>: A hat: small."]
+    item = record("Is <region1> a dog?", "No.", description=said)
+    forms = ("inline", "description")
+    talk, texts = (read(item, "a.json", form=form) for form in forms)
+
+    assert talk.lengths.tolist() == [5] and texts.lengths.tolist() == [8]
+    several = [bool(data._facts.flags[0] & TURNS) for data in (talk, texts)]
+    assert several == [False, True]
 
 
 @pytest.mark.parametrize(
