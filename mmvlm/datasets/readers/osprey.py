@@ -60,7 +60,8 @@ class OspreyDataset(LLaVADataset):
         ann_file (str): JSON list, or an object per line.
         form (str | None): ``conversation``: the first question lists all regions, and
             texts name them (``region1``); ``short``: likewise, and answers are to be
-            short; ``inline``: ``<region1>`` in a question is that region;
+            short; ``inline``: ``<region1>`` in a question is that region, and a
+            record with a mask that none says is damaged;
             ``description``: the record has ``description`` in place of turns, one text
             ``<region1>: ...`` per mask. None reads it from the file's name.
         templates (str | Sequence[str]): questions of ``description``, with
