@@ -46,8 +46,8 @@ class AnnotatedImageDataset(ConversationDataset):
             say such a box, or a region that the pipeline does not write, is left out.
         split_turns (bool): every question with its answer is a conversation of its
             own that shows the same picture, as LISA trains; they stay together in a
-            batch, which so holds more conversations than ``batch_size``. Training
-            only.
+            batch, which so holds more conversations than ``batch_size``. Each has
+            random draws of its own, those of a view included. Training only.
         **kwargs: see :class:`ConversationDataset`.
     """
 
@@ -158,10 +158,27 @@ class AnnotatedImageDataset(ConversationDataset):
         """Return the items of a sample's conversations; see ``split_turns``."""
         if not self.split_turns:
             return [item]
+        parts = self.task.separate(item["conversation"])
+        rngs = item["rng"].spawn(len(parts))
         return [
-            dict(item, conversation=one)
-            for one in self.task.separate(item["conversation"])
+            dict(item, conversation=one, rng=rng)
+            for one, rng in zip(parts, rngs, strict=True)
         ]
+
+    def num_images_at(self, epoch: int) -> np.ndarray:
+        """Return the pictures of each sample; see the base.
+
+        Raises:
+            ValueError: with ``split_turns``: how often a picture is shown is known
+                only when its questions are drawn.
+        """
+        if self.split_turns:
+            raise ValueError(
+                f"dataset '{self.name}': max_images cannot be held with "
+                "split_turns=True, where every question shows the picture again; use "
+                "max_tokens."
+            )
+        return super().num_images_at(epoch)
 
     def _evaluated(
         self, conversation: Conversation, annotation: AnnotatedImage

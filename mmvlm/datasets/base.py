@@ -371,7 +371,10 @@ class ConversationDataset(FetchingDataset):
                 rng = self._rng(row, repeat)
                 parts[place] = attempt(self._split_item, row, record, rng)
         groups = [part if isinstance(part, list) else [part] for part in parts]
-        made = iter(self.pipeline.map([item for group in groups for item in group]))
+        flat = [item for group in groups for item in group]
+        # Conversations that share a picture each decode it, however many they are.
+        chunks = [[item] for item in flat] if self.split_turns else [flat]
+        made = (one for chunk in chunks for one in self.pipeline.map(chunk))
         items = []
         for place, group in enumerate(groups):
             found = [next(made) for _ in group]

@@ -19,6 +19,10 @@ class SampleGenerator:
     def __init__(self, *seed: int) -> None:
         self._seed = seed
 
+    def spawn(self, count: int) -> list[SampleGenerator]:
+        """Return generators of parts of the sample; what others draw is no matter."""
+        return [SampleGenerator(*self._seed, number) for number in range(count)]
+
     def __getattr__(self, name: str) -> Any:
         """Return a generator's attribute; the generator is made by the first."""
         if name.startswith("_"):

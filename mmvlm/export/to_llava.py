@@ -42,7 +42,10 @@ def to_official(
     """
     canonical = to_canonical(state, OURS, source)
     fuser = {n for n in canonical if n.startswith("connector.fuser.")}
-    layout = max(official_layouts(), key=lambda one: sum(map(one.fit, canonical)))
+    layouts = official_layouts()
+    # A layout's own weights tell it; without any, the closest names do.
+    whole = [one for one in layouts if one.needed and {*one.needed} <= {*canonical}]
+    layout = max(whole or layouts, key=lambda one: sum(map(one.fit, canonical)))
     lost = [n for n in layout.needed if n not in canonical]
     if lost:
         raise ValueError(

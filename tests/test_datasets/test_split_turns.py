@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from mmvlm.config import load_config
+from mmvlm.datasets.samplers.balanced import BalancedBatchSampler
 from mmvlm.datasets.tiny_scenes.build import make_tiny_scenes
 from mmvlm.engine.runner import build_runner
 from mmvlm.registry import DATASETS
@@ -79,6 +80,15 @@ def test_a_batch_holds_them_all_and_their_lengths_are_known(runner):
     assert np.array_equal(apart.token_lengths_at(0), lengths)
     batch = next(iter(runner.train_dataloader))
     assert len(batch["data_samples"]) == sum(map(len, lists)) > 4
+
+
+def test_a_limit_of_pictures_is_refused(runner):
+    whole, apart = together_and_apart(runner)
+
+    assert whole.num_images_at(0).tolist() == [1] * 4
+    sampler = BalancedBatchSampler(apart, 2, seed=0, max_images=2)
+    with pytest.raises(ValueError, match=r"split_turns=True.*use max_tokens"):
+        sampler.plan(0)
 
 
 def test_pictures_are_encoded_once(runner):

@@ -14,12 +14,15 @@ from mmvlm.datasets.index.fingerprint import NoFingerprint, fingerprint
 from mmvlm.datasets.index.token_lengths import WatchedRandom
 from mmvlm.datasets.processor import VLMProcessor
 from mmvlm.datasets.readers.llava import LLaVADataset
+from mmvlm.datasets.tasks.base import DataTask, region
 from mmvlm.registry import CHAT_TEMPLATES, TOKENIZERS
 from mmvlm.structures import (
     AnnotatedImage,
     Caption,
     Instance,
     PatchTokenCount,
+    Text,
+    Turn,
     VisionEncoderSpec,
 )
 from mmvlm.structures.slices import SliceTokenCount
@@ -297,6 +300,54 @@ def test_written_and_moved_regions_count(llava, monkeypatch):
 
     assert dataset.token_lengths_at(2).tolist() == expected
     assert dataset.token_lengths_at(3).tolist() != expected
+
+
+class AskThrice(DataTask):
+    """Ask three times for the box."""
+
+    def turns(self, annotation, rng):
+        found = region(annotation.instances, annotation.size)
+        return [
+            Turn(role, (part,))
+            for _ in range(3)
+            for role, part in (("user", Text("Where?")), ("assistant", found))
+        ]
+
+
+class Draw:
+    """Draw what changes no length, and not when lengths are planned."""
+
+    def __call__(self, item):
+        item["rng"].random()
+        return item
+
+    def plan(self, item):
+        return item
+
+
+def test_questions_draw_for_themselves(llava):
+    (llava.root / "any.json").write_text("[]")
+    for number in range(6):
+        llava.picture(f"nested/{number}.png", size=(30 + 90 * number, 400))
+    jitter = dict(type="JitterRegions", role="all", scale=0.1)
+    write = dict(type="WriteRegions", codec=dict(type="QwenVLCodec"))
+    lines = pipeline("ResizeSquare")
+    lines[2:2] = [jitter, dict(jitter), dict(write, require_tokens=False), Draw()]
+    dataset = Boxed(
+        "any.json",
+        data_root=str(llava.root),
+        image_prefix="pics",
+        pipeline=lines,
+        task=AskThrice(),
+        split_turns=True,
+    )
+    dataset.bind(context())
+    items = dataset.fetch_many([(number, 0) for number in range(6)])
+    lengths = [[len(i["inputs"]["streams"]["text"]) for i in own] for own in items]
+
+    assert dataset.token_lengths_at(0).tolist() == list(map(sum, lengths))
+    assert any(len(set(own)) > 1 for own in lengths)
+    assert dataset.token_lengths_at(1).tolist() != list(map(sum, lengths))
 
 
 # On disk --------------------------------------------------------------------

@@ -108,6 +108,22 @@ def test_too_many_bad_samples_stop_the_run():
         hook.after_train_iter(runner, 0, [batch_of(3)])
 
 
+def test_conversations_of_a_record_are_seen_as_one():
+    runner, hook = fake_runner(), BadSamplesHook()
+    hook.before_train(runner)
+    batch = batch_of(2)
+    # Record 0 gives three conversations, and is there twice; record 1 gives one.
+    names = [(0, "a#0"), (0, "a#1"), (0, "a#2"), (0, "a#0"), (1, "b#0")]
+    batch["data_samples"] = [
+        SimpleNamespace(metainfo=dict(dataset="fake", index=index, sample_id=name))
+        for index, name in names
+    ]
+
+    hook.after_train_iter(runner, 0, [batch])
+
+    assert hook.count.counter.num_seen == 2 + 3
+
+
 def test_replies_are_logged_and_change_nothing(tmp_path):
     make_toy_llava(tmp_path / "toy")
     prompts = [

@@ -47,7 +47,9 @@ def make(hf_folder, system):
     """Return the config of a small model of either system."""
     cfg = copy.deepcopy(import_hf(hf_folder).model_cfg)
     tower = cfg["vision_encoder"]
-    eyes = dict(low=tower, high=dict(type="TimmConvNeXt", **TimmConvNeXt.tiny_fields))
+    # Deep enough that the ConvNeXt's keys outweigh all others of LLaVA-HR.
+    slow = dict(TimmConvNeXt.tiny_fields, type="TimmConvNeXt", depths=(3, 3, 9, 3))
+    eyes = dict(low=tower, high=slow)
     side = tower["config"]["image_size"] // tower["config"]["patch_size"]
     if system == "mgm":
         cfg["vision_encoder"] = dict(

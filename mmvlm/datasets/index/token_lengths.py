@@ -15,7 +15,7 @@ from .arrays import Arrays, Progress, digest_of, kept_arrays, say, source_facts
 from .fingerprint import NoFingerprint, fingerprint, text_code
 
 #: Goes up with every change of what is counted.
-_VERSION = 1
+_VERSION = 2
 #: Conversations that are encoded with one call of the tokenizer.
 _BATCH = 256
 #: Fewer samples are counted anew every time: that takes a moment.
@@ -34,11 +34,17 @@ class WatchedRandom:
 
     def __init__(self, seed: tuple[int, ...]) -> None:
         self._seed, self._made = seed, None
+        self._spawned: list[WatchedRandom] = []
 
     @property
     def is_used(self) -> bool:
         """Whether a number was drawn."""
-        return self._made is not None
+        return self._made is not None or any(one.is_used for one in self._spawned)
+
+    def spawn(self, count: int) -> list[WatchedRandom]:
+        """Return generators as :meth:`SampleGenerator.spawn` does."""
+        self._spawned = [WatchedRandom((*self._seed, n)) for n in range(count)]
+        return self._spawned
 
     def integers(self, low: int, high: int | None = None, **options: Any) -> Any:
         """Draw whole numbers; where only one is possible nothing is drawn."""

@@ -82,7 +82,7 @@ class LLaVADataset(ConversationDataset):
             self.ann_file,
             "list" if first == "[" else "lines",
             describe=self._describe,
-            reader=[type(self).__name__, _INDEX_VERSION],
+            reader=[type(self).__name__, _INDEX_VERSION, *self._index_options()],
         )
         bad = records.first_damaged
         strict = self.bad_samples.policy == "raise"
@@ -96,6 +96,10 @@ class LLaVADataset(ConversationDataset):
                 hint = "The file ends too early: it was cut; fetch or write it again."
             raise ValueError(f"annotation file: {records[bad].reason} {hint}")
         return records
+
+    def _index_options(self) -> tuple[str, ...]:
+        """Return what counted words and questions depend on besides the class."""
+        return ()
 
     def _from_line(self, line: JSONLine) -> Any:
         return line.value if line.reason is None else _Unreadable(line.reason)

@@ -60,7 +60,8 @@ class OspreyDataset(LLaVADataset):
         ann_file (str): JSON list, or an object per line.
         form (str | None): ``conversation``: the first question lists all regions, and
             texts name them (``region1``); ``short``: likewise, and answers are to be
-            short; ``inline``: ``<region1>`` in a question is that region;
+            short; ``inline``: ``<region1>`` in a question is that region, and a
+            record with a mask that none says is damaged;
             ``description``: the record has ``description`` in place of turns, one text
             ``<region1>: ...`` per mask. None reads it from the file's name.
         templates (str | Sequence[str]): questions of ``description``, with
@@ -90,6 +91,20 @@ class OspreyDataset(LLaVADataset):
             )
         self.templates = TemplatePool(templates, ["region"])
         super().__init__(ann_file, **kwargs)
+
+    def _index_options(self) -> tuple[str, ...]:
+        return (self.form,)
+
+    def _num_questions(self, record: Any) -> int:
+        if self.form != "description":
+            return super()._num_questions(record)
+        return len(_descriptions_of(record))
+
+    def _num_words(self, record: Any) -> int:
+        if self.form != "description":
+            return super()._num_words(record)
+        texts = _descriptions_of(record)
+        return sum(len(text.split()) for text in texts if isinstance(text, str))
 
     def _image_keys(self, record: Any) -> tuple:
         name = need(record, "file_name", str)
@@ -150,6 +165,12 @@ class OspreyDataset(LLaVADataset):
             turns.append({"from": "human", "value": question})
             turns.append({"from": "gpt", "value": found[1].strip()})
         return turns
+
+
+def _descriptions_of(record: Any) -> list:
+    """Return the descriptions of a record, none of a damaged one."""
+    texts = record.get("description") if isinstance(record, dict) else None
+    return texts if isinstance(texts, list) else []
 
 
 def _region(annotation: Any, size: tuple[int, int]) -> Region:

@@ -49,7 +49,7 @@ class SampleCount:
             self.num_samples += len(samples)
             if self.counter is not None:
                 bad = batch.get("bad_records") or ()
-                self.counter.add(bad, len(samples) + len(bad))
+                self.counter.add(bad, _num_records(samples) + len(bad))
                 if bad:
                     self.counter.check()
             self._check_untrained()
@@ -89,6 +89,17 @@ class SampleCount:
         for name, count in sorted(self.dropped_turns.items()):
             lines.append(f"Leading answers left out: {name}: {count} turns.")
         return "\n".join(lines)
+
+
+def _num_records(samples: Iterable[Any]) -> int:
+    """Count records; one may have become conversations whose ids differ."""
+    most: Counter[tuple] = Counter()
+    facts = [getattr(sample, "metainfo", {}) for sample in samples]
+    names = ("dataset", "index", "sample_id")
+    ids = Counter(tuple(one.get(name) for name in names) for one in facts)
+    for (dataset, index, _), count in ids.items():
+        most[dataset, index] = max(most[dataset, index], count)
+    return most.total()
 
 
 @HOOKS.register_module()

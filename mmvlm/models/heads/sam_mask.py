@@ -179,9 +179,17 @@ class SAMMaskHead(Head):
         samples: Sequence[VLMDataSample],
         feed: Feed,
     ) -> None:
-        """Give the regions of replies their masks, in pixels of the image."""
+        """Give the regions of replies their masks, in pixels of the image.
+
+        Raises:
+            ValueError: naming a sample whose picture the encoder did not get.
+        """
         inputs = feed.inputs(self.kind)
         shown = () if inputs is None else inputs.owner
+        for number, sample in enumerate(samples):
+            said = {one.kind for one in getattr(sample, "pred_regions", ())}
+            if len(states[number]) and "mask" in said:  # a picture was shown
+                _image_of(inputs, number, feed.batch)
         # A mask of no picture is among the problems that reading the reply found.
         kept = [o[: self.max_masks * (n in shown)] for n, o in enumerate(states)]
         owner = [row for row, own in enumerate(kept) for _ in range(len(own))]

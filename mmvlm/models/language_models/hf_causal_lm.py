@@ -471,6 +471,13 @@ class HFCausalLM(LanguageModel):
         if guard.limit is None or not guard.learned:
             yield rows, options
             return
+        places = options.get("position_ids")
+        if places is not None and places.dim() > 1:
+            raise ValueError(
+                f"{type(self.model).__name__}: its positions are learned, one for each "
+                f"token, but those of the prompts have {len(places)} axes; take a "
+                "language model whose positions have as many."
+            )
         guard.check([n + 1 for n in seq_lens], "tokens of prompt and reply")
         wanted = options.get("max_new_tokens", 128)
         rooms = [min(wanted, guard.limit - n) for n in seq_lens]

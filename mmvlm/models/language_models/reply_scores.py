@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
 import torch
@@ -45,19 +46,26 @@ def reply_log_probs(
         list[list[list[float]]]: per prompt, reply and token.
 
     Raises:
-        ValueError: when learned positions end before a reply does.
+        ValueError: when learned positions, or generation, end before a reply does.
     """
     guard = getattr(model, "position_guard", None)
-    if guard is not None and not model.is_encoder_decoder:
+    decoder_alone = guard is not None and not model.is_encoder_decoder
+    if decoder_alone:
         longest = (max(map(len, own)) for own in replies)
         lengths = [n + more for n, more in zip(seq_lens, longest, strict=True)]
         guard.check(lengths, "tokens of prompt and reply")
     one_axis = position_ids is None or position_ids.dim() == 1
-    whole = getattr(model, "adapters", None) or not keeps_keys_alone(model.model)
+    adapters = getattr(model, "adapters", None)
+    whole = adapters or not keeps_keys_alone(model.model)
     if share_prefix and one_axis and not whole:
         with evaluating(model.model):
             return _behind_cache(model, inputs_embeds, seq_lens, replies)
     options = dict(position_ids=position_ids)
+    if decoder_alone and guard.learned and guard.limit and not adapters:
+        # Rows that are led together all end where the longest prompt must. The model
+        # counts learned positions itself.
+        parts = zip(inputs_embeds.split(list(seq_lens)), seq_lens, replies, strict=True)
+        return [_led(model, one, [n], [own], options)[0] for one, n, own in parts]
     return _led(model, inputs_embeds, seq_lens, replies, options)
 
 
@@ -130,4 +138,10 @@ def _led(
             on_step=on_step,
             **options,
         )
+    for values, reply in zip(chain(*found), chain(*replies), strict=True):
+        if len(values) != len(reply):
+            raise ValueError(
+                f"generation ended after {len(values)} of the {len(reply)} tokens of a "
+                "reply that is to be scored; score fewer prompts together."
+            )
     return found

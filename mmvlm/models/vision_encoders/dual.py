@@ -340,6 +340,10 @@ class MixtureOfResolutionVisionEncoder(_TwoTowerVisionEncoder):
         )
     }
     official_marks = ("model.vision_tower.fast_vision_tower.",)
+    #: What it holds at least: the layers that join both towers.
+    official_weights = tuple(
+        f"vision_encoder.align.{name}_proj.weight" for name in ("fast", "slow")
+    )
 
     def __init__(
         self,

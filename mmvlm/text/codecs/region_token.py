@@ -20,7 +20,8 @@ class RegionTokenCodec(GroundingCodec):
     is read by a head of boxes. The regions themselves are kept by
     :class:`WriteRegions`, one per token, in reading order. Read back, a token is a
     region without boxes, of the kind that the head makes: how many there are is all
-    that the text tells.
+    that the text tells. The token of questions, where it is another one, is a problem
+    of the reply that says it.
 
     Args:
         token (str): stands for one region.
@@ -92,15 +93,20 @@ class RegionTokenCodec(GroundingCodec):
         return f"{boxes} {phrase}" if self.before_phrase else f"{phrase} {boxes}"
 
     def _read(self, text: str) -> Iterable[Found | Problem]:
-        kind = self.region_tokens["assistant"].kind
-        kind = kind if kind in self.kinds else "mask"
+        answer = self.region_tokens["assistant"]
+        kind = answer.kind if answer.kind in self.kinds else "mask"
         tokens = {one.token for one in self.region_tokens.values()}
         pattern = "|".join(map(re.escape, sorted(tokens, key=len, reverse=True)))
+        pattern = f"(?P<token>{pattern})"
         if self.phrase_marks:
             first, last = map(re.escape, self.phrase_marks)
             inside = rf"(?:(?!{first}|{last}).)*"
-            pattern = rf"(?:{first}(?P<phrase>{inside}){last}\s*)?(?:{pattern})"
+            pattern = rf"(?:{first}(?P<phrase>{inside}){last}\s*)?{pattern}"
         for match in re.finditer(pattern, text, re.DOTALL):
+            if match["token"] != answer.token:  # no head reads it
+                reason = f"{match['token']} stands for a region in questions alone"
+                yield Problem(match.start("token"), reason, match.end())
+                continue
             phrase = (match.groupdict().get("phrase") or "").strip() or None
             yield Found(match.start(), match.end(), [], kind, phrase)
 

@@ -181,6 +181,15 @@ def test_masks_are_those_of_a_pass_over_prompt_and_reply(position):
     torch.testing.assert_close(logits, torch.cat(expected), atol=1e-5, rtol=1e-5)
 
 
+def test_a_picture_that_the_mask_encoder_did_not_get_stops_the_reply():
+    model = build("mask")
+    batch, data = batch_of([one for one in samples() if one[2] is not None][:1])
+    del batch.inputs["image_hi"]
+
+    with pytest.raises(ValueError, match="no image to make them of; put SAMViews"):
+        model.predict(batch, data, max_new_tokens=STEPS, on_step=Said(1, "mask", model))
+
+
 def test_a_mask_without_a_picture_is_a_problem_of_its_sample_alone():
     model = build("mask")
     chosen = [one for one in samples() if one[0] in (1, 4, 9)]  # 4 and 9 show nothing

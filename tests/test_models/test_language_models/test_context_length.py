@@ -120,6 +120,15 @@ def test_steps_count_the_rows_of_the_whole_batch():
     assert rows == [2] * 4 and [len(reply) for reply in replies] == [4, 4]
 
 
+def test_learned_positions_have_one_axis():
+    model = HFCausalLM.tiny(model_type="gpt2", n_embd=48, n_layer=2, n_head=4).eval()
+    prompt, places = model.embed(torch.arange(5)), torch.arange(5)
+
+    model.generate(prompt, (5,), max_new_tokens=1, position_ids=places)
+    with pytest.raises(ValueError, match="those of the prompts have 3 axes"):
+        model.generate(prompt, (5,), position_ids=places.expand(3, -1))
+
+
 def test_guard_tells_of_every_tenfold(monkeypatch):
     said = []
     monkeypatch.setattr(

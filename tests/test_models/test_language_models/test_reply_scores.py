@@ -108,6 +108,28 @@ def test_learned_positions_must_hold_the_replies():
         scores(model, prompts, [[[3, 4, 5]], [[3]]])
 
 
+def test_a_long_prompt_cuts_no_reply_to_another():
+    model = build("gpt2")
+    model.position_guard.limit = 16
+    prompts, replies = [torch.arange(20, 34), torch.arange(20, 25)], [[[3]], [[3] * 11]]
+
+    found = scores(model, prompts, replies, share_prefix=False)
+
+    expected = scores(model, prompts, replies)
+    torch.testing.assert_close(flat(found), flat(expected), atol=2e-5, rtol=1e-5)
+
+
+def test_a_reply_that_is_not_scored_to_its_end_is_an_error(monkeypatch):
+    model = build("mistral")
+    generate = model.generate
+    monkeypatch.setattr(
+        model, "generate", lambda *a, **k: generate(*a, **{**k, "max_new_tokens": 2})
+    )
+
+    with pytest.raises(ValueError, match="ended after 2 of the 3 tokens"):
+        scores(model, [torch.arange(20, 34)], [[[3, 4, 5]]])
+
+
 def test_an_encoder_decoder_is_led_along_its_replies():
     torch.manual_seed(0)
     model = Seq2SeqLM.tiny().eval()

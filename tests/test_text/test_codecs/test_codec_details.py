@@ -180,6 +180,20 @@ def test_region_tokens_stand_one_per_box():
     assert len(codec.decode("see <bbox> and <bbox>", SIZE).regions) == 2
 
 
+@pytest.mark.parametrize("marks", [None, ["<p>", "</p>"]])
+def test_a_reply_with_the_token_of_questions_names_no_region_by_it(marks):
+    """The head has no state for it, so later regions keep theirs."""
+    codec = build(
+        "RegionTokenCodec", question_token="<bbox>", reads="box", phrase_marks=marks
+    )
+
+    found = codec.decode("a [SEG] and <bbox> or [SEG]", SIZE)
+
+    assert found.spans == ((2, 7), (22, 27)) and found.verdict == "malformed"
+    (problem,) = found.problems
+    assert problem == "character 12: <bbox> stands for a region in questions alone"
+
+
 @pytest.mark.parametrize(
     "config, match",
     [
