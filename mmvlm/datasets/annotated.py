@@ -154,7 +154,7 @@ class AnnotatedImageDataset(ConversationDataset):
             else (conversation)
         )
 
-    def split(self, item: dict) -> list[dict]:
+    def separate(self, item: dict) -> list[dict]:
         """Return the items of a sample's conversations; see ``split_turns``."""
         if not self.split_turns:
             return [item]

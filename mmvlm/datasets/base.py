@@ -68,7 +68,7 @@ class ConversationDataset(FetchingDataset):
     media_names: tuple[str, ...] = ()
     #: Whether ``ann_file`` is a folder of annotation files.
     reads_folder: bool = False
-    #: Whether a sample is a list of conversations; see :meth:`split`.
+    #: Whether a sample is a list of conversations; see :meth:`separate`.
     split_turns: bool = False
 
     def __new__(cls, *args: Any, **kwargs: Any) -> ConversationDataset:
@@ -394,7 +394,7 @@ class ConversationDataset(FetchingDataset):
         return items
 
     def _split_item(self, row: int, record: Any, rng: SampleGenerator) -> list[dict]:
-        return self.split(self._item(row, record, rng))
+        return self.separate(self._item(row, record, rng))
 
     def _naming(self, row: int, record: Any) -> dict:
         """Return what names a sample in messages and in the quarantine file."""
@@ -427,7 +427,7 @@ class ConversationDataset(FetchingDataset):
         row = int(self._rows[position])
         return self._item(row, self._record(row), self._rng(row, repeat))
 
-    def split(self, item: dict) -> list[dict]:
+    def separate(self, item: dict) -> list[dict]:
         """Return the items of a sample's conversations: here one, as it is."""
         return [item]
 

@@ -55,7 +55,7 @@ def test_conversations_hold_the_turns_of_one(runner):
     several = 0
     for number in range(4):
         one = whole.item_at(number)["conversation"]
-        parts = apart.split(apart.item_at(number))
+        parts = apart.separate(apart.item_at(number))
         talks = [part["conversation"] for part in parts]
         assert [t.id for t in talks] == [f"{one.id}#{n}" for n in range(len(talks))]
         assert [len(t.turns) for t in talks] == [2] * len(talks)

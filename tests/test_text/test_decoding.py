@@ -33,7 +33,11 @@ def ids_of(text, tokenizer):
 @pytest.mark.parametrize("stops", [(), ("</s>",), ("###", "</s>"), ("<", ">", "[x")])
 def test_tokens_of_the_codec_survive_whatever_ends_the_reply(name, stops):
     codec, tokenizer = pair(name)
-    written = codec.encode(DOG)
+    written = words = codec.encode(DOG)
+    for token in codec.special_tokens:
+        words = words.replace(token, "")
+    if any(stop in words for stop in stops):
+        pytest.skip("it writes a stop string in ordinary words")
     ids = [1, *ids_of(f"Here: {written}", tokenizer), 2, *ids_of("###", tokenizer)]
     plain = [n for n in ids if n != 2] if "###" in stops else ids
 

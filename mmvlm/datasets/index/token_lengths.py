@@ -217,7 +217,7 @@ class TokenLengths:
 
     def _items(self, row: int, rng: WatchedRandom) -> list[dict]:
         dataset = self.dataset
-        return dataset.split(dataset._item(row, dataset._record(row), rng))
+        return dataset.separate(dataset._item(row, dataset._record(row), rng))
 
 
 def _tried(function: Any, *values: Any) -> Any:
