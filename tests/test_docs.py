@@ -76,6 +76,7 @@ def source_of(tool):
         return source + (ROOT / "tools" / "train.py").read_text()
     modules = re.findall(r"^from (\w+) import", source, re.M)
     neighbours = [tool.with_name(f"{module}.py") for module in modules]
+    neighbours += tool.with_name(f"{tool.stem}s").glob("*.py")  # subcommands
     return "".join([source, *(n.read_text() for n in neighbours if n.exists())])
 
 
