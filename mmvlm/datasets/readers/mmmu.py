@@ -118,6 +118,8 @@ class MMMUDataset(QuestionDataset):
             for name, value in raw.items()
             if name not in ("id", "question", "options", "answer", "_images")
         }
+        if bare := [name for name, value in meta.items() if isinstance(value, bytes)]:
+            raise ValueError(f"{bare} hold bytes, expected text.")
         meta |= dict(
             category="_".join(parts[1:-1]) or key, num_images=len(raw["_images"])
         )
