@@ -130,6 +130,10 @@ class OspreyDataset(LLaVADataset):
             Turn(turn.role, _with_regions(turn, regions), turn.supervised)
             for turn in talk.turns
         ]
+        parts = [part for turn in talk.turns for part in turn.parts]
+        for number, region in enumerate(regions, 1):
+            if not any(part is region for part in parts):
+                raise ValueError(f"mask {number} is in no question.")
         return talk
 
     def _turns(self, record: dict, count: int, rng: np.random.Generator) -> list[dict]:
