@@ -67,7 +67,8 @@ def test_the_size_is_the_encoders():
     with pytest.raises(RuntimeError, match=r"no size.*\['image_hi'\]"):
         views(item(picture(4, 4)))
 
-    views.bind(SimpleNamespace(specs=dict(image_hi=SimpleNamespace(image_size=16))))
+    spec = SimpleNamespace(image_size=16, stretched=False)
+    views.bind(SimpleNamespace(specs=dict(image_hi=spec)))
 
     assert views(item(picture(4, 2)))["inputs"]["image_hi"].values.shape[-2:] == (16, 8)
     with pytest.raises(ValueError, match="size=0"):
