@@ -73,6 +73,9 @@ def test_types_and_connector_stay(path):
         if new.type == "TimmVisionEncoder":  # takes no HF config
             assert new.embed_dim < 64
             continue
+        if new.type == "TimmConvNeXt":  # nor does this
+            assert max(new.dims) < 64
+            continue
         assert new.config.model_type == old.config.model_type
         assert _width(new.config) < 64
         assert "name_or_path" not in new

@@ -13,7 +13,7 @@ pipeline = [
     dict(type="LoadImages", any_suffix=True),
     dict(type="PadToSquare"),
     dict(type="WriteRegions", codec=codec),
-    dict(type="EncodeConversation", max_length=1536, overflow="truncate_text"),
+    dict(type="EncodeConversation", max_length=2048, overflow="truncate_text"),
     dict(type="PackVLMInputs", meta_keys=["marked_regions"]),
 ]
 common = dict(bad_samples=dict(policy="skip", max_fraction=0.01), pipeline=pipeline)
