@@ -28,7 +28,7 @@ DATA_PATHS = frozenset(
 )
 #: beside its annotations, and what is written.
 PATH_KEYS = PATHS | DATA_PATHS | {"instances_file", "image_data", "also"}
-PATH_KEYS |= {"file", "cache_dir"}
+PATH_KEYS |= {"file", "cache_dir", "masks_file"}
 #: Text with what tokenizers treat differently: spaces, digits, marks, other scripts.
 _PROBE = "<s>  A cat's 12\n\tUSER: \u00e9 \u732b</s> <image> {}"
 

@@ -10,9 +10,9 @@ from letters import NUM_ITEMS, write_letters
 import mmvlm.engine.benchmarks.answering as answering
 import mmvlm.engine.benchmarks.run as runs
 from mmvlm.apis.benchmarks import BenchmarkOptions, run_benchmarks
+from mmvlm.engine.benchmarks.float32_head import Float32Head
 from mmvlm.engine.benchmarks.planner import BatchPolicy
 from mmvlm.models.language_models.hf_causal_lm import HFCausalLM
-from mmvlm.models.language_models.output_head import Float32Head
 
 
 @pytest.fixture(scope="module")

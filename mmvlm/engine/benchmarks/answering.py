@@ -14,12 +14,12 @@ import torch
 from mmengine.logging import print_log
 
 from mmvlm.datasets.collate import collate_flat
+from mmvlm.engine.benchmarks.float32_head import Float32Head
 from mmvlm.evaluation.benchmark import Benchmark
 from mmvlm.evaluation.functional.choices import LIKELIHOODS
 from mmvlm.evaluation.records import plain, region_values
 from mmvlm.evaluation.scorers.base import Scorer
 from mmvlm.evaluation.store import match, read_records
-from mmvlm.models.language_models.output_head import Float32Head
 from mmvlm.models.utils.feature_cache import FeatureCache
 from mmvlm.registry import SCORERS
 
