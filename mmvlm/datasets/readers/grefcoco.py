@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any, ClassVar
 
-from mmvlm.datasets.annotated import damaged
 from mmvlm.datasets.io.annotation_files import need
 from mmvlm.registry import DATASETS
 from mmvlm.structures import AnnotatedImage, Expression
@@ -14,7 +12,6 @@ from .refcoco import (
     RefCOCODataset,
     RefTables,
     is_id,
-    read_refs,
     ref_instance,
     sentence_text,
 )
@@ -51,29 +48,23 @@ class GRefCOCODataset(RefCOCODataset):
 
     default_task: ClassVar[dict] = dict(type="GeneralizedSegmentation")
 
-    def _flatten(self) -> Iterator[dict]:
-        refs = read_refs(self.ann_file)
-        requested = {key for ref in refs for key in _listed(ref) if is_id(key)}
-        tables = RefTables(self._sources()[1], requested)
-        pictures: dict[str, dict] = {}
-        for number, ref in enumerate(refs):
-            ref_id = str(ref.get("ref_id", number)) if isinstance(ref, dict) else ""
-            try:
-                if not self._is_selected(need(ref, "split", str)):
-                    continue
-                rows = self._rows(ref, ref_id, tables)
-            except ValueError as error:
-                yield damaged(ref_id, f"ref {number}: {error}")
-                continue
-            if self.per != "image":
-                yield from rows
-                continue
-            for row in rows:
-                first = pictures.setdefault(row["image"], row)
-                if first is not row:
-                    _join(first, row)
-        for row in pictures.values():
-            yield {**row, "id": str(row["image_id"])}
+    def _ann_ids(self, ref: Any) -> list:
+        return _listed(ref)
+
+    def _join(self, first: dict, other: dict) -> None:
+        """Add the expressions of one row, and their objects, to those of another."""
+        places = {one["ann_id"]: number for number, one in enumerate(first["objects"])}
+        for one in other["objects"]:
+            if one["ann_id"] not in places:
+                places[one["ann_id"]] = len(places)
+                first["objects"].append(one)
+        own = [places[one["ann_id"]] for one in other["objects"]]
+        first["expressions"] += [
+            {**one, "objects": own} for one in other["expressions"]
+        ]
+
+    def _image_id(self, row: dict) -> int | str:
+        return row["image_id"]
 
     def _rows(self, ref: dict, ref_id: str, tables: RefTables) -> list[dict]:
         """Return the rows of one ref: one, or one per sentence."""
@@ -152,14 +143,3 @@ def _targets(ref: dict, tables: RefTables, image_id: int | str) -> list[dict]:
     if not kept:
         raise ValueError(f"'ann_id' {ids} names crowds alone, which are no targets.")
     return kept
-
-
-def _join(first: dict, other: dict) -> None:
-    """Add the expressions of one row, and their objects, to those of another."""
-    places = {one["ann_id"]: number for number, one in enumerate(first["objects"])}
-    for one in other["objects"]:
-        if one["ann_id"] not in places:
-            places[one["ann_id"]] = len(places)
-            first["objects"].append(one)
-    own = [places[one["ann_id"]] for one in other["objects"]]
-    first["expressions"] += [{**one, "objects": own} for one in other["expressions"]]

@@ -90,7 +90,7 @@ class RefCOCODataset(AnnotatedImageDataset):
 
     def _flatten(self) -> Iterator[dict]:
         refs = read_refs(self.ann_file)
-        requested = {key for key in map(_ann_id, refs) if is_id(key)}
+        requested = {key for ref in refs for key in self._ann_ids(ref) if is_id(key)}
         tables = RefTables(self._sources()[1], requested)
         pictures: dict[Any, dict] = {}
         for number, ref in enumerate(refs):
@@ -108,9 +108,20 @@ class RefCOCODataset(AnnotatedImageDataset):
             for row in rows:
                 first = pictures.setdefault(row["image"], row)
                 if first is not row:
-                    first["objects"] += row["objects"]
+                    self._join(first, row)
         for row in pictures.values():
-            yield {**row, "id": str(row["objects"][0]["image_id"])}
+            yield {**row, "id": str(self._image_id(row))}
+
+    def _ann_ids(self, ref: Any) -> list:
+        """Return the ids of the objects that a ref names."""
+        return [_ann_id(ref)]
+
+    def _join(self, first: dict, other: dict) -> None:
+        """Add one row of a picture to another."""
+        first["objects"] += other["objects"]
+
+    def _image_id(self, row: dict) -> int | str:
+        return row["objects"][0]["image_id"]
 
     def _is_selected(self, split: str) -> bool:
         """Whether a ref's split is one of those asked for; no one may be lost."""
