@@ -8,7 +8,7 @@ Expected: not measured.
 """
 
 _base_ = [
-    "./shikra-clip-tiny_linear_llama-tiny_1xb48-1600i-ft_tiny-scenes-referring.py"
+    "./shikra-clip-tiny_linear_llama-tiny_1xb48-600i-ft_tiny-scenes-referring.py"
 ]
 
 codec = dict(type="Kosmos2Codec", grid=12)
@@ -50,6 +50,7 @@ train_dataloader = dict(
 )
 test_dataloader = dict(dataset=dict(task=comprehension))
 test_evaluator = dict(rule="kosmos2")
+train_cfg = dict(max_iters=1600)
 load_from = [
     dict(
         path="work_dirs/clip-tiny_contrastive_none_1xb192-1600i-pt_tiny-scenes",
