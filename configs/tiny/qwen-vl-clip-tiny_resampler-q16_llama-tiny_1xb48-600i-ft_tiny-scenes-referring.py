@@ -6,9 +6,7 @@ Hardware: sized for 2 CPU cores.
 Expected: not measured.
 """
 
-_base_ = [
-    "./shikra-clip-tiny_linear_llama-tiny_1xb48-600i-ft_tiny-scenes-referring.py"
-]
+_base_ = ["./shikra-clip-tiny_linear_llama-tiny_1xb48-600i-ft_tiny-scenes-referring.py"]
 
 codec = dict(type="QwenVLCodec")
 model = dict(
