@@ -1,8 +1,8 @@
 """Tiny GPT4RoI: boxes are named by RoI features of two layers.
 
 Reproduces: GPT4RoI's second stage in the small, from the demo's tiny LLaVA as the paper's
-from LLaVA. In the tangled style, where two things
-share a box, it could reach no more than one half.
+is from LLaVA. In the tangled style, where two things share a box, it could reach no more
+than one half.
 Command: tools/train.py configs/tiny/gpt4roi-clip-tiny_multi-level-roi_llama-tiny_1xb48-600i-ft_tiny-scenes-regions.py
 Hardware: sized for 2 CPU cores.
 Expected: 93.8 % of 400 names, blind 0.8 %, 3 CPU minutes.
