@@ -183,6 +183,8 @@ class HFCausalLM(LanguageModel):
         inner = getattr(model, model.base_model_prefix, None)
         if inner is None and hasattr(model, "get_decoder"):
             inner = model.get_decoder()
+        if inner is model:  # Kosmos-2 names neither
+            inner = getattr(model, "model", None)
         if inner is None or inner is model:
             raise ValueError(f"{type(model).__name__}: found no decoder to run.")
         return inner
