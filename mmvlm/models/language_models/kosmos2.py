@@ -108,7 +108,9 @@ def _placed(decoder: Any, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
             cache = kwargs.get("cache", kwargs.get("past_key_values"))
             past = 0 if cache is None else cache.get_seq_length()
             device = decoder.embed_tokens.weight.device
-            mask = torch.ones(shape[0], past + shape[1], dtype=torch.long, device=device)
+            mask = torch.ones(
+                shape[0], past + shape[1], dtype=torch.long, device=device
+            )
         positions = (mask.long().cumsum(-1) - 1).clamp(min=0)[:, -shape[1] :]
     first = decoder.embed_positions.padding_idx + 1
     return args, {**kwargs, "position_ids": positions + first}
