@@ -3,8 +3,12 @@
 import numpy as np
 import pytest
 
+from mmvlm.evaluation.benchmark import Benchmark
 from mmvlm.evaluation.functional.chance import others_of_a_kind, question_kind
 from mmvlm.evaluation.functional.intervals import bootstrap_interval
+from mmvlm.evaluation.scoring import score
+from mmvlm.evaluation.store import Answers
+from mmvlm.evaluation.tables import shown
 from mmvlm.registry import SCORERS
 
 COLOURS = ("red", "green", "blue", "white")
@@ -138,3 +142,29 @@ def test_yes_falls_on_any_question_as_often_as_it_was_said(share):
     assert chance_of("MMEScorer", seen)[0] == pytest.approx(both)
     other = yes_no(answers, category="code_reasoning")
     assert chance_of("MMEScorer", seen + other)[0] == pytest.approx(both)
+
+
+@pytest.mark.parametrize(
+    ("scorer", "chance"),
+    [
+        (dict(type="YesNoScorer"), 25.0),
+        (dict(type="ChoiceScorer", average="groups"), 12.0),
+    ],
+)
+def test_the_row_says_what_the_answers_tell_or_else_what_the_config_does(
+    scorer, chance
+):
+    records = yes_no(["yes"] + ["no"] * 4 + ["maybe not"], category="x", options=["a"])
+    benchmark = Benchmark(
+        *("set", "Set", "test", "made here"),
+        dataset=dict(type="LLaVADataset"),
+        scorer=scorer,
+        headline="f1" if scorer["type"] == "YesNoScorer" else "acc",
+        chance=12.0,
+    )
+
+    found = score(benchmark, Answers(records, len(records)), draws=20)
+
+    # A sixth is yes: precision a half, recall a sixth.
+    assert found.row["chance"] == pytest.approx(chance)
+    assert shown(found.row)["chance"] == f"{chance:.2f}"
