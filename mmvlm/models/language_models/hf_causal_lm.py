@@ -160,6 +160,10 @@ class HFCausalLM(LanguageModel):
             named = lora.get("target_modules", "all-linear") != "all-linear"
             add_lora(self if named and self.adapters else self.decoder, **lora)
             keep_plain_keys(self)
+            if attention == "batched":
+                from mmvlm.models.ops.cpu_lora import attach_narrow_lora
+
+                attach_narrow_lora(self.decoder)
         self.train_new_tokens()
         self.position_guard = PositionGuard(
             num_positions(self.config),
