@@ -408,6 +408,13 @@ def test_replies_get_their_masks_in_order(model):
             assert region.boxes.size == (10, 8) and len(region.boxes) == 1
 
 
+def test_ten_masks_are_made_and_none_that_is_not_said(model):
+    ten, none = reply(model, [10, 0], images(0, 1))[0]
+
+    assert [len(region.rles) for region in ten.pred_regions] == [1] * 10
+    assert none.pred_regions == () and not ten.problems and not none.problems
+
+
 def test_a_thousand_masks_are_made_up_to_a_limit(model):
     model.mask.max_masks = 3
     (sample,), _ = reply(model, [1000], images(0))
