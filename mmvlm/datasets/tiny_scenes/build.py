@@ -50,8 +50,8 @@ def make_tiny_scenes(
         image_format (str): ``png`` or ``jpg``.
         chat_template (str): the tokenizer holds its special tokens.
         style (str): ``plain`` (one to three large objects, 48 pixels), ``fine``
-            (half of the writing small, drawn at twice the size) or ``tangled`` (two
-            things in every box, 96 pixels).
+            (half of the writing small, drawn at twice the size), ``tangled`` (two
+            things in every box, 96 pixels) or ``single`` (one large shape).
         prompted_share (float): share of the short conversations of the format
             ``llava`` that ask as benchmarks do, for a word or the letter of an option.
 
