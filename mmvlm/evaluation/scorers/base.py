@@ -228,3 +228,25 @@ def rows_by(records: Sequence[Record], key: str) -> dict[str, list[int]]:
         if value is not None:
             rows[str(value)].append(index)
     return dict(sorted(rows.items()))
+
+
+def unread_rows(
+    records: Sequence[Record], verdicts: Sequence[Verdict], key: str
+) -> list[int]:
+    """Return the rows that failed before a key of ``meta`` was known.
+
+    A damaged question may belong to any group; a total of groups takes it as wrong in
+    each, so that no group is easier for it.
+    """
+    pairs = enumerate(zip(records, verdicts, strict=True))
+    return [
+        index
+        for index, (record, verdict) in pairs
+        if verdict["failed"] and (record.get("meta") or {}).get(key) is None
+    ]
+
+
+def unread_note(rows: Sequence[int], groups: str) -> dict[str, str]:
+    """Return what a row of results says of :func:`unread_rows`, nothing of none."""
+    text = f"{len(rows)} items that could not be read count as wrong in all {groups}"
+    return {"unread": text} if rows else {}

@@ -18,6 +18,8 @@ from mmvlm.evaluation.scorers.base import (
     column,
     percent,
     rows_by,
+    unread_note,
+    unread_rows,
     with_ones,
 )
 from mmvlm.registry import SCORERS
@@ -117,7 +119,9 @@ class ChoiceScorer(MeanScorer):
             return self._grouped(records, verdicts)
         totals = super().totals(records, verdicts)
         if self.average == "categories":
-            self._weigh(totals, records, column(verdicts, "score"))
+            unread = unread_rows(records, verdicts, self.by)
+            self._weigh(totals, records, column(verdicts, "score"), unread)
+            totals.notes |= unread_note(unread, "categories")
         return totals
 
     def _grouped(
@@ -141,12 +145,18 @@ class ChoiceScorer(MeanScorer):
         return totals
 
     def _weigh(
-        self, totals: Totals, records: Sequence[Record], scores: np.ndarray
+        self,
+        totals: Totals,
+        records: Sequence[Record],
+        scores: np.ndarray,
+        unread: Sequence[int],
     ) -> None:
         """Replace the headline by a weighted mean of category accuracies."""
         rows = rows_by(records, self.by)
-        if unknown := set(range(len(records))).difference(*rows.values()):
+        unknown = set(range(len(records))).difference(unread, *rows.values())
+        if unknown or not rows:
             rows["unknown"] = sorted(unknown)
+        rows = {name: sorted({*own, *unread}) for name, own in rows.items()}
         weights = dict.fromkeys(rows, 1.0) if self.weights is None else self.weights
         if set(rows) != set(weights):
             raise ValueError(

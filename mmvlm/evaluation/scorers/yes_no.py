@@ -19,6 +19,8 @@ from mmvlm.evaluation.scorers.base import (
     column,
     percent,
     rows_by,
+    unread_note,
+    unread_rows,
 )
 from mmvlm.registry import SCORERS
 
@@ -67,6 +69,8 @@ class YesNoScorer(Scorer):
         ).reshape(-1, 4)
         scores = column(verdicts, "score")
         subsets = rows_by(records, "category") or {"all": list(range(len(records)))}
+        unread = unread_rows(records, verdicts, "category")
+        subsets = {name: sorted({*own, *unread}) for name, own in subsets.items()}
         units = np.zeros((len(records), len(subsets), 4))
         metrics = self._named(counts.sum(axis=0), scores)
         for place, (name, rows) in enumerate(subsets.items()):
@@ -76,8 +80,9 @@ class YesNoScorer(Scorer):
         units = units.reshape(len(records), -1)
         metrics["pooled_f1"] = metrics["f1"]
         metrics["f1"] = float(_mean_f1(units.sum(axis=0)))
-        totals = Totals(metrics, units, clusters_of(records), _mean_f1)
-        if lost := len(records) - sum(map(len, subsets.values())):
+        notes = unread_note(unread, "subsets") if len(subsets) > 1 else {}
+        totals = Totals(metrics, units, clusters_of(records), _mean_f1, notes)
+        if lost := len(set(range(len(records))).difference(*subsets.values())):
             totals.notes["subsets"] = (
                 f"{lost} items of no subset count in pooled_f1 only"
             )
@@ -132,14 +137,18 @@ class MMEScorer(Scorer):
         tasks = [name for name in known if name in rows_by(records, "category")]
         if foreign := set(rows_by(records, "category")) - set(known):
             raise ValueError(f"MME has no tasks {sorted(foreign)}; known: {known}")
+        unread = unread_rows(records, verdicts, "category")
         pictures: dict[tuple[str, str], list[int]] = defaultdict(list)
         for index, record in enumerate(records):
+            if index in unread:
+                continue
             if "category" not in record["meta"]:
                 raise KeyError(f"record {record.get('uid')!r} names no task of MME.")
             pictures[record["meta"]["category"], str(record["image"])].append(index)
         scores = column(verdicts, "score")
         # Of each picture: right answers, questions, all right, 1.
-        units = np.zeros((len(pictures), len(tasks), 4))
+        units = np.zeros((len(pictures) + len(unread), len(tasks), 4))
+        units[len(pictures) :] = 0, 1, 0, 1
         for row, ((task, _), members) in enumerate(pictures.items()):
             right = scores[members]
             units[row, tasks.index(task)] = right.sum(), len(right), right.min(), 1
@@ -149,14 +158,18 @@ class MMEScorer(Scorer):
         metrics["perception"] = float(parts[seen].sum())
         metrics["cognition"] = float(parts[~seen].sum())
         metrics["other"] = float(sum(v["prediction"] is None for v in verdicts))
-        first = [records[members[0]] for members in pictures.values()]
+        first = [members[0] for members in pictures.values()]
 
         def statistic(sums: np.ndarray) -> np.ndarray:
             parts = sums.reshape(*sums.shape[:-1], len(tasks), 4)
             return _mme_tasks(parts)[..., seen].sum(axis=-1)
 
         return Totals(
-            metrics, units.reshape(len(units), -1), clusters_of(first), statistic
+            metrics,
+            units.reshape(len(units), len(tasks) * 4),
+            clusters_of([records[index] for index in [*first, *unread]]),
+            statistic,
+            unread_note(unread, "tasks"),
         )
 
 
@@ -189,9 +202,13 @@ class HallusionBenchScorer(MeanScorer):
         """See :meth:`MeanScorer.totals`."""
         totals = super().totals(records, verdicts)
         scores = column(verdicts, "score")
+        unread = unread_rows(records, verdicts, "l2-category")
         for name, field in (("fAcc", 4), ("qAcc", 5)):
             groups: dict[tuple, list[float]] = defaultdict(list)
-            for record, score in zip(records, scores, strict=True):
+            for index, (record, score) in enumerate(zip(records, scores, strict=True)):
+                if index in unread:  # a group of its own
+                    groups[(index,)].append(score)
+                    continue
                 fields = str(record["question_id"]).split("_")
                 kind = record["meta"].get("l2-category")
                 groups[kind, fields[3], fields[field]].append(score)
