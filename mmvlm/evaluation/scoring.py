@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -137,8 +138,11 @@ def score(
         found = bootstrap_interval(
             *(totals.units, totals.clusters, totals.statistic), draws=draws, seed=seed
         )
-        row["interval"] = [found.low, found.high]
-        row["standard_error"] = found.standard_error
+        if math.isnan(found.low):
+            row["note"] = _noted(row, "no interval: too few pictures or groups")
+        else:
+            row["interval"] = [found.low, found.high]
+            row["standard_error"] = found.standard_error
     uids = [dict(uid=record["uid"]) for record in records]
     scored = [uid | one for uid, one in zip(uids, verdicts, strict=True)]
     return Scored(row, scored, totals, files)

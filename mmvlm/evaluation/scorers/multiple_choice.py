@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from mmvlm.evaluation.functional import choices, mmmu
-from mmvlm.evaluation.functional.intervals import ratio
+from mmvlm.evaluation.functional.intervals import group_ratio
 from mmvlm.evaluation.scorers.base import (
     MeanScorer,
     Record,
@@ -172,12 +172,13 @@ class ChoiceScorer(MeanScorer):
 
         def statistic(sums: np.ndarray) -> np.ndarray:
             parts = sums.reshape(*sums.shape[:-1], len(share), 2)
-            return 100 * ratio(parts[..., 0], parts[..., 1]) @ share
+            return 100 * group_ratio(parts[..., 0], parts[..., 1]) @ share
 
         totals.units = units.reshape(len(records), 2 * len(rows))
         totals.statistic = statistic
         totals.metrics["items"] = totals.metrics[self.headline]
-        totals.metrics[self.headline] = float(statistic(totals.units.sum(axis=0)))
+        whole = statistic(totals.units.sum(axis=0))
+        totals.metrics[self.headline] = float(np.nan_to_num(whole))
 
 
 @SCORERS.register_module()

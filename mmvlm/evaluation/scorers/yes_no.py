@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from mmvlm.evaluation.functional import yes_no
-from mmvlm.evaluation.functional.intervals import ratio
+from mmvlm.evaluation.functional.intervals import group_ratio
 from mmvlm.evaluation.scorers.base import (
     MeanScorer,
     Record,
@@ -79,7 +79,7 @@ class YesNoScorer(Scorer):
             metrics.update({f"{name}/{key}": value for key, value in found.items()})
         units = units.reshape(len(records), -1)
         metrics["pooled_f1"] = metrics["f1"]
-        metrics["f1"] = float(_mean_f1(units.sum(axis=0)))
+        metrics["f1"] = float(np.nan_to_num(_mean_f1(units.sum(axis=0))))
         notes = unread_note(unread, "subsets") if len(subsets) > 1 else {}
         totals = Totals(metrics, units, clusters_of(records), _mean_f1, notes)
         if lost := len(set(range(len(records))).difference(*subsets.values())):
@@ -106,7 +106,9 @@ class YesNoScorer(Scorer):
 def _mean_f1(sums: np.ndarray) -> np.ndarray:
     """Headline: mean over subsets of 100 x F1."""
     counts = sums.reshape(*sums.shape[:-1], -1, 4)
-    return 100 * yes_no.binary_scores(counts)["f1"].mean(axis=-1)
+    is_there = counts.any(axis=-1)
+    f1 = np.where(is_there, yes_no.binary_scores(counts)["f1"], np.nan)
+    return 100 * f1.mean(axis=-1)
 
 
 @SCORERS.register_module()
@@ -176,7 +178,7 @@ class MMEScorer(Scorer):
 def _mme_tasks(sums: np.ndarray) -> np.ndarray:
     """Return task scores, (..., T) of (..., T, 4) sums."""
     right, questions, whole, pictures = np.moveaxis(sums, -1, 0)
-    return 100 * (ratio(right, questions) + ratio(whole, pictures))
+    return 100 * (group_ratio(right, questions) + group_ratio(whole, pictures))
 
 
 @SCORERS.register_module()
