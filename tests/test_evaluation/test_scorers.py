@@ -3,11 +3,16 @@
 import json
 import os
 import random
+import re
+from pathlib import Path
 
 import pytest
 
+from mmvlm.evaluation import scorers
 from mmvlm.evaluation.functional.referring import PROTOCOLS
 from mmvlm.registry import SCORERS
+
+ROOT = Path(__file__).parents[2]
 
 LETTERS = dict(options={"A": "teddy bear", "B": "cat", "C": "a dog", "D": "Paris"})
 SCORES = dict(
@@ -246,6 +251,33 @@ def answered(scorer, one):
     text, praise = found.pop("text"), PRAISE.get(type(scorer).__name__)
     meta = one["meta"] | found
     return one | dict(text=text, meta=meta, judge_replies=[praise or text])
+
+
+def test_the_guide_has_every_scorer_with_its_rules_and_headline():
+    page = ROOT / "docs/en/advanced_guides/add_a_scorer.md"
+    cells = r"^\| (`\w+Scorer`[^|]*)\|([^|]*)\|([^|]*)\|"
+    rows = re.findall(cells, page.read_text(), re.M)
+    names = {name: cells for first, *cells in rows for name in words(first)}
+    shipped = {
+        name: one
+        for name, one in SCORERS.module_dict.items()
+        if one.__module__.startswith(f"{scorers.__name__}.")
+    }
+
+    assert sorted(names) == sorted(shipped)
+    for name, (rules, headline) in names.items():
+        told = [
+            rule
+            for word in words(rules)
+            for rule in (shipped[word].rules if word in shipped else [word])
+        ]
+        assert tuple(dict.fromkeys(told)) == shipped[name].rules, name
+        kinds = {shipped[name](rule).headline for rule in shipped[name].rules}
+        assert set(words(headline)) == kinds, name
+
+
+def words(cell):
+    return re.findall(r"`([^`]+)`", cell)
 
 
 def test_rules_and_references_are_checked():
