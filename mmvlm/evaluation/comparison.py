@@ -15,6 +15,7 @@ from mmvlm.registry import SCORERS
 from .benchmark import Benchmark
 from .functional.intervals import holm, mcnemar, paired_interval, smallest_detectable
 from .judging import add_replies, own_replies
+from .scorers.base import mean_percent
 from .scorers.judged import JudgedScorer
 from .store import (
     AnswerReader,
@@ -51,8 +52,8 @@ class Comparison:
         low, high (float): 95 % interval of it; nan where the items are too few.
         p_value (float): of no difference, paired cluster bootstrap.
         adjusted (float): p-value among all benchmarks of the runs, by Holm.
-        mcnemar (float | None): exact p-value of right and wrong answers; None where
-            scores are not 0 or 1.
+        mcnemar (float | None): exact p-value of right and wrong answers, of groups
+            where the headline counts them; None where scores are not 0 or 1.
         detectable (float): smallest difference that this set shows in 4 of 5 cases.
         items (int): questions.
         flips (list[Flip]): gains first.
@@ -135,7 +136,12 @@ def _compared(first: Path, second: Path, draws: int, seed: int) -> Comparison:
         seed=seed,
     )
     scores = [np.array([float(v["score"]) for v in own]) for own in verdicts]
-    plain = np.isin(np.concatenate(scores), (0.0, 1.0)).all()
+    # Of a headline that counts groups, such as MMBench's, groups are what is right.
+    whole = [
+        one.units[:, 0] if one.statistic is mean_percent else own
+        for one, own in zip(totals, scores, strict=True)
+    ]
+    plain = np.isin(np.concatenate(whole), (0.0, 1.0)).all()
     before, after = (float(one.metrics[benchmark.headline]) for one in totals)
     return Comparison(
         benchmark,
@@ -145,7 +151,7 @@ def _compared(first: Path, second: Path, draws: int, seed: int) -> Comparison:
         paired.low,
         paired.high,
         float(paired.p_value),
-        mcnemar(scores[0] == 1, scores[1] == 1) if plain else None,
+        mcnemar(whole[0] == 1, whole[1] == 1) if plain else None,
         smallest_detectable(paired.standard_error),
         len(records[0]),
         flips=_flips(records, scores),
