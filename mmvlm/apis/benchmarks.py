@@ -24,11 +24,10 @@ from mmvlm.engine.benchmarks.answering import (
     RULE,
     FileAnswers,
     empty_answers,
-    is_half,
     reference_answers,
     settings_of,
 )
-from mmvlm.engine.benchmarks.choosing import model_answers
+from mmvlm.engine.benchmarks.choosing import flips_of, model_answers
 from mmvlm.engine.benchmarks.identity import benchmark_facts, model_facts
 from mmvlm.engine.benchmarks.planner import BatchPolicy
 from mmvlm.engine.benchmarks.questions import Questions
@@ -287,22 +286,12 @@ def _facts(
 ) -> dict[str, Any]:
     """Return what a row of results says besides its scores."""
     facts = {key: value for key, value in options.selection.items() if value}
-    facts |= _flips(run, source, options)
+    if source.model is not None:
+        facts |= flips_of(
+            *(run, source.model, options.policy, source.dtype),
+            deterministic=options.deterministic,
+        )
     return facts | published_row(run.system, run.benchmark.name)
-
-
-def _flips(
-    run: BenchmarkRun, source: _Source, options: BenchmarkOptions
-) -> dict[str, Any]:
-    """Return how many answers depend on their batch, where they may."""
-    model, dtype = source.model, source.dtype
-    if model is None or options.deterministic or not is_half(model, dtype):
-        return {}
-    alone = model_answers(
-        *(model, run.questions, options.policy, dtype), deterministic=True
-    )
-    flips = run.flips(alone)
-    return dict(flips=flips) if flips else {}
 
 
 @dataclass
