@@ -8,7 +8,9 @@ import pytest
 import torch
 from letters import write_letters
 
+from mmvlm.datasets.tiny_scenes.benchmarks import write_benchmarks
 from mmvlm.evaluation.comparison import compare_runs
+from mmvlm.visualization import radar
 from mmvlm.visualization.radar import draw_radar
 
 ROOT = Path(__file__).parents[2]
@@ -88,6 +90,26 @@ def test_two_runs_are_compared_on_a_page_with_their_pictures(runs, capsys):
     assert f"<td>{one.items}</td>" in page
 
 
+def test_a_page_shows_pictures_that_lie_inside_tables(config_file, tmp_path):
+    write_benchmarks(tmp_path / "data", num=14, formats=["option_tsv"])
+    for answers in ("empty", "reference"):
+        options = ["--benchmarks", "blink", "--data-root", tmp_path / "data"]
+        options += ["--out", tmp_path / answers, "--answers", answers]
+        tool("test.py", config_file, *options, "--num-workers", 0)
+    page = tmp_path / "page.html"
+    runs = [tmp_path / "empty", tmp_path / "reference"]
+
+    def text():
+        tool("analysis/compare.py", *runs, "--out", page)
+        return page.read_text()
+
+    found = text()
+    assert found.count('class="card"') and "acc (exact_matching)" in found
+    assert found.count("<img") >= found.count('class="card"')
+    (tmp_path / "data").rename(tmp_path / "gone")
+    assert "<img" not in text()
+
+
 def test_a_run_against_itself_differs_nowhere(runs):
     (one,) = compare_runs(runs / "a", runs / "a")
 
@@ -129,5 +151,9 @@ def test_three_scores_and_more_make_a_figure(tmp_path):
     assert draw_radar(tmp_path / "radar.png", rows)
     assert (tmp_path / "radar.png").read_bytes()[:4] == b"\x89PNG"
 
+    names = radar._names([dict(one, split="val") for one in [*rows, rows[1]]])
+    assert names == ["POPE", "GQA val", "MME", "hidden", "GQA val"]
+    many = [dict(rows[0], title=f"POPE {number}") for number in range(40)]
+    assert draw_radar(tmp_path / "many.png", many)
     assert not draw_radar(tmp_path / "radar.png", rows[1:])
     assert not (tmp_path / "radar.png").exists()

@@ -110,9 +110,12 @@ class BenchmarkRun:
                 level=logging.WARNING,
             )
         write_expected(self.folder, self.questions.uids)
-        root = os.path.abspath(self.questions.dataset.image_root)
+        data = self.questions.dataset
         write_benchmark(
-            self.folder, self.benchmark, image_root=root, system=self.system
+            *(self.folder, self.benchmark),
+            image_root=os.path.abspath(data.image_root),
+            data_root=os.path.abspath(data.data_root),
+            system=self.system,
         )
 
     def share_of(self, ranks: Ranks, rank: int) -> list[int]:
