@@ -170,6 +170,7 @@ def row_of(config, headline, texts, metas, pictures):
             uid=f"u{number}",
             index=number,
             question_id=number,
+            question="What is it?",
             image=f"{picture}.jpg",
             cluster=f"{picture}.jpg",
             text=texts[number % 3 == 0],

@@ -127,6 +127,7 @@ def unread(index):
     """A question that could not even be read."""
     name = f"row {index}"
     entries = dict(image=None, cluster=name, question_id=name, judge_replies=[])
+    entries["question"] = None
     return record(index, "", "", {}, finish="error", **entries)
 
 
@@ -243,6 +244,8 @@ def test_a_question_that_could_not_be_read_is_wrong(config, reference, meta):
     elif before[scorer.headline]:
         assert after[scorer.headline] < before[scorer.headline]
     assert set(before) <= set(after)
+    chance = scorer.chance(counted, [scorer.verdict(one) for one in counted])
+    assert chance is None or 0 <= chance <= 2000
 
 
 def answered(scorer, one):

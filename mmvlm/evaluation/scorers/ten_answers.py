@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from mmvlm.evaluation.functional import vqa
 from mmvlm.evaluation.scorers.base import (
-    MeanScorer,
     Record,
+    ShortAnswerScorer,
     Totals,
     Verdict,
     unread_rows,
@@ -23,7 +23,7 @@ _RULES = {
 
 
 @SCORERS.register_module()
-class TenAnswerScorer(MeanScorer):
+class TenAnswerScorer(ShortAnswerScorer):
     """Agreement with ten annotators, each left out once.
 
     ``reference`` is the list of answers; ``meta`` may hold ``answer_type``,

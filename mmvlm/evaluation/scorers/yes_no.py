@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -39,6 +39,18 @@ def _judge(rule: str, record: Record) -> Verdict:
         parsed=yes_no.read_words(text) is not None,
         prediction=prediction,
     )
+
+
+def _independent(records: Sequence[Record], verdicts: Sequence[Verdict]) -> np.ndarray:
+    """Return what items score if the answers of their category fall on any of them."""
+    scores = np.zeros(len(records))
+    groups = rows_by(records, "category") or {"all": list(range(len(records)))}
+    for rows in groups.values():
+        answers = Counter(verdicts[row]["prediction"] for row in rows)
+        for row in rows:
+            label = str(records[row]["reference"]).lower()
+            scores[row] = answers[label] / len(rows)
+    return scores
 
 
 @SCORERS.register_module()
@@ -88,6 +100,11 @@ class YesNoScorer(Scorer):
             )
         return totals
 
+    def chance(self, records: Sequence[Record], verdicts: Sequence[Verdict]) -> float:
+        """Return the F1 of answers as often yes that fall on any question."""
+        sums = self.totals(records, verdicts).units.sum(axis=0).reshape(-1, 4)
+        return float(np.nan_to_num(_mean_f1(yes_no.independent(sums).ravel())))
+
     def _cells(self, record: Record, verdict: Verdict) -> tuple[int, int, int, int]:
         label, predicted = str(record["reference"]).lower(), verdict["prediction"]
         if predicted is None:
@@ -135,32 +152,15 @@ class MMEScorer(Scorer):
         Raises:
             ValueError: naming tasks that MME does not have.
         """
-        known = (*yes_no.PERCEPTION, *yes_no.COGNITION)
-        tasks = [name for name in known if name in rows_by(records, "category")]
-        if foreign := set(rows_by(records, "category")) - set(known):
-            raise ValueError(f"MME has no tasks {sorted(foreign)}; known: {known}")
         unread = unread_rows(records, verdicts, "category")
-        pictures: dict[tuple[str, str], list[int]] = defaultdict(list)
-        for index, record in enumerate(records):
-            if index in unread:
-                continue
-            if "category" not in record["meta"]:
-                raise KeyError(f"record {record.get('uid')!r} names no task of MME.")
-            pictures[record["meta"]["category"], str(record["image"])].append(index)
         scores = column(verdicts, "score")
-        # Of each picture: right answers, questions, all right, 1.
-        units = np.zeros((len(pictures) + len(unread), len(tasks), 4))
-        units[len(pictures) :] = 0, 1, 0, 1
-        for row, ((task, _), members) in enumerate(pictures.items()):
-            right = scores[members]
-            units[row, tasks.index(task)] = right.sum(), len(right), right.min(), 1
+        tasks, pictures, units = self._units(records, scores, unread)
         parts = _mme_tasks(units.sum(axis=0))
         metrics = dict(zip(tasks, map(float, parts), strict=True))
-        seen = np.array([task in yes_no.PERCEPTION for task in tasks])
+        seen = np.array([task in yes_no.PERCEPTION for task in tasks], dtype=bool)
         metrics["perception"] = float(parts[seen].sum())
         metrics["cognition"] = float(parts[~seen].sum())
         metrics["other"] = float(sum(v["prediction"] is None for v in verdicts))
-        first = [members[0] for members in pictures.values()]
 
         def statistic(sums: np.ndarray) -> np.ndarray:
             parts = sums.reshape(*sums.shape[:-1], len(tasks), 4)
@@ -169,10 +169,50 @@ class MMEScorer(Scorer):
         return Totals(
             metrics,
             units.reshape(len(units), len(tasks) * 4),
-            clusters_of([records[index] for index in [*first, *unread]]),
+            clusters_of(pictures),
             statistic,
             unread_note(unread, "tasks"),
         )
+
+    def chance(self, records: Sequence[Record], verdicts: Sequence[Verdict]) -> float:
+        """Return the sum of answers as often yes that fall on any question."""
+        expected = _independent(records, verdicts)
+        unread = unread_rows(records, verdicts, "category")
+        tasks, _, units = self._units(records, expected, unread, np.prod)
+        parts = dict(zip(tasks, _mme_tasks(units.sum(axis=0)), strict=True))
+        return float(sum(parts[task] for task in tasks if task in yes_no.PERCEPTION))
+
+    @staticmethod
+    def _units(
+        records: Sequence[Record],
+        scores: np.ndarray,
+        unread: Sequence[int],
+        whole: Callable = np.min,
+    ) -> tuple[list[str], list[Record], np.ndarray]:
+        """Return tasks, the first record of every picture, and (pictures, tasks, 4).
+
+        ``whole`` makes of the scores of a picture's answers whether all are right. A
+        row of ``unread`` is a picture of its own, in every task.
+        """
+        known = (*yes_no.PERCEPTION, *yes_no.COGNITION)
+        tasks = [name for name in known if name in rows_by(records, "category")]
+        if foreign := set(rows_by(records, "category")) - set(known):
+            raise ValueError(f"MME has no tasks {sorted(foreign)}; known: {known}")
+        pictures: dict[tuple[str, str], list[int]] = defaultdict(list)
+        for index in sorted(set(range(len(records))).difference(unread)):
+            record = records[index]
+            if "category" not in record["meta"]:
+                raise KeyError(f"record {record.get('uid')!r} names no task of MME.")
+            pictures[record["meta"]["category"], str(record["image"])].append(index)
+        # Of each picture: right answers, questions, all right, 1.
+        units = np.zeros((len(pictures) + len(unread), len(tasks), 4))
+        units[len(pictures) :] = 0, 1, 0, 1
+        for row, ((task, _), members) in enumerate(pictures.items()):
+            right = scores[members]
+            counts = right.sum(), len(right), whole(right), 1
+            units[row, tasks.index(task)] = counts
+        first = [members[0] for members in pictures.values()]
+        return tasks, [records[row] for row in (*first, *unread)], units
 
 
 def _mme_tasks(sums: np.ndarray) -> np.ndarray:
@@ -217,3 +257,7 @@ class HallusionBenchScorer(MeanScorer):
             whole = np.array([min(found) for found in groups.values()])
             totals.metrics[name] = percent(whole)
         return totals
+
+    def chance(self, records: Sequence[Record], verdicts: Sequence[Verdict]) -> float:
+        """Return the accuracy of answers as often yes that fall on any question."""
+        return self._headline_of(records, verdicts, _independent(records, verdicts))
