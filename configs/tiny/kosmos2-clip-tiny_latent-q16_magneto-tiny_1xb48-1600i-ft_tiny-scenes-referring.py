@@ -7,9 +7,7 @@ Hardware: sized for 2 CPU cores.
 Expected: not measured.
 """
 
-_base_ = [
-    "./shikra-clip-tiny_linear_llama-tiny_1xb48-1600i-ft_tiny-scenes-referring.py"
-]
+_base_ = ["./shikra-clip-tiny_linear_llama-tiny_1xb48-600i-ft_tiny-scenes-referring.py"]
 
 codec = dict(type="Kosmos2Codec", grid=12)
 model = dict(
@@ -50,6 +48,9 @@ train_dataloader = dict(
 )
 test_dataloader = dict(dataset=dict(task=comprehension))
 test_evaluator = dict(rule="kosmos2")
+train_cfg = dict(max_iters=1600)
+# The tower knows the pictures, the decoder nothing yet.
+optim_wrapper = dict(paramwise_cfg=dict(parts=dict(vision_encoder=dict(lr=3e-4))))
 load_from = [
     dict(
         path="work_dirs/clip-tiny_contrastive_none_1xb192-1600i-pt_tiny-scenes",

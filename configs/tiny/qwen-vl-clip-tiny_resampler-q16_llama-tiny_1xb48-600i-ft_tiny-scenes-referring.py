@@ -1,14 +1,12 @@
 """Tiny Qwen-VL with boxes: thousandths between tags, a resampler of 16 queries.
 
 Reproduces: Qwen-VL's connector, box syntax and verdicts in the small.
-Command: tools/train.py configs/tiny/qwen-vl-clip-tiny_resampler-q16_llama-tiny_1xb48-1600i-ft_tiny-scenes-referring.py
+Command: tools/train.py configs/tiny/qwen-vl-clip-tiny_resampler-q16_llama-tiny_1xb48-600i-ft_tiny-scenes-referring.py
 Hardware: sized for 2 CPU cores.
 Expected: not measured.
 """
 
-_base_ = [
-    "./shikra-clip-tiny_linear_llama-tiny_1xb48-1600i-ft_tiny-scenes-referring.py"
-]
+_base_ = ["./shikra-clip-tiny_linear_llama-tiny_1xb48-600i-ft_tiny-scenes-referring.py"]
 
 codec = dict(type="QwenVLCodec")
 model = dict(

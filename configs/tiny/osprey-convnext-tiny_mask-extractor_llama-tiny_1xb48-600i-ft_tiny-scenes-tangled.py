@@ -2,7 +2,7 @@
 
 Reproduces: Osprey's encoder and mask extractor in the small, all parts trained from the
 start.
-Command: tools/train.py configs/tiny/osprey-convnext-tiny_mask-extractor_llama-tiny_1xb64-1k-ft_tiny-scenes-tangled.py
+Command: tools/train.py configs/tiny/osprey-convnext-tiny_mask-extractor_llama-tiny_1xb48-600i-ft_tiny-scenes-tangled.py
 Hardware: sized for 2 CPU cores.
 Expected: not measured.
 """
@@ -41,6 +41,6 @@ test_dataloader = dict(
         ]
     )
 )
-base_batch_size = 64
-train_cfg = dict(max_iters=1000)
+base_batch_size = 48
+train_cfg = dict(max_iters=600)
 optim_wrapper = dict(optimizer=dict(lr=2e-3, weight_decay=0.1))

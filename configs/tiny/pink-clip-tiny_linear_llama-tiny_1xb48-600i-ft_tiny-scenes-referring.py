@@ -2,14 +2,12 @@
 
 Reproduces: PINK's syntax, adapters and verdicts in the small; all of the tiny language
 model learns besides, as it never saw a conversation.
-Command: tools/train.py configs/tiny/pink-clip-tiny_linear_llama-tiny_1xb48-1600i-ft_tiny-scenes-referring.py
+Command: tools/train.py configs/tiny/pink-clip-tiny_linear_llama-tiny_1xb48-600i-ft_tiny-scenes-referring.py
 Hardware: sized for 2 CPU cores.
 Expected: not measured.
 """
 
-_base_ = [
-    "./shikra-clip-tiny_linear_llama-tiny_1xb48-1600i-ft_tiny-scenes-referring.py"
-]
+_base_ = ["./shikra-clip-tiny_linear_llama-tiny_1xb48-600i-ft_tiny-scenes-referring.py"]
 
 codec = dict(type="PinkCodec", add_marks=True)
 model = dict(
