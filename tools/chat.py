@@ -16,6 +16,7 @@ import contextlib
 import json
 import re
 import sys
+from dataclasses import replace
 
 from mmvlm.utils.entry import run_tool, user_errors
 
@@ -215,7 +216,13 @@ class Dialogue:
             write_drawing,
         )
 
-        numbers = map(int, re.findall(r"<region(\d+)>", prompt))
+        numbers = dict.fromkeys(map(int, re.findall(r"<region(\d+)>", prompt)))
+        # Drawn by the names that the question calls them.
+        asked = tuple(
+            replace(self.regions[n], phrase=f"region{n}")
+            for n in numbers
+            if n in self.regions
+        )
         view = ReplyView(
             prompt,
             sample.pred_text,
@@ -223,7 +230,7 @@ class Dialogue:
             regions=sample.pred_regions,
             spans=sample.pred_spans,
             problems=sample.problems,
-            asked=tuple(self.regions[n] for n in numbers if n in self.regions),
+            asked=asked,
         )
         self.views.append(view)
         if self.json is not None:

@@ -26,6 +26,8 @@ MOST_LABELS = 100
 _FONT_SIZES = (16, 14, 12, 10, 8)
 _LONGEST_LABEL = 32
 _WASH = 0.35
+#: From one dash to the next, and length of a dash, in pixels.
+_DASH = (14, 8)
 _Rectangle = tuple[float, float, float, float]
 
 
@@ -35,7 +37,8 @@ class RegionGroup:
 
     Args:
         regions (tuple[Region, ...]): of one picture.
-        dashed (bool): lines are broken, as those of the truth beside predictions.
+        dashed (bool): lines are broken, masks without a wash and points hollow, as
+            those of the truth beside predictions.
         prefix (str): in front of every label.
     """
 
@@ -85,7 +88,7 @@ def draw_regions(image: np.ndarray, groups: Sequence[RegionGroup]) -> np.ndarray
         for number, region in enumerate(group.regions):
             name = name_of(region, number)
             colour = colours[name.lower()]
-            pixels = _with_masks(pixels, region, colour)
+            pixels = _with_masks(pixels, region, colour, group.dashed)
             # What a reply says may lie anywhere.
             rows = np.clip(
                 region.boxes.to("pixel").xyxy * scale, -9, np.tile(size, 2) + 8
@@ -97,7 +100,7 @@ def draw_regions(image: np.ndarray, groups: Sequence[RegionGroup]) -> np.ndarray
     draw = PIL.ImageDraw.Draw(canvas)
     for anchor, (_, colour, dashed, kind) in zip(anchors, labels, strict=True):
         if kind == "point":
-            _draw_point(draw, anchor, colour)
+            _draw_point(draw, anchor, colour, dashed)
         elif kind == "box":
             _draw_box(draw, anchor, colour, dashed)
     named = [label[:2] for label in labels[:MOST_LABELS]]
@@ -177,19 +180,27 @@ def region_mask(region: Region) -> np.ndarray | None:
     return np.any(masks, axis=0) if masks else None
 
 
-def _with_masks(pixels: np.ndarray, region: Region, colour: str) -> np.ndarray:
-    """Return pixels with a region's masks as an outline and a wash of its colour."""
+def _with_masks(
+    pixels: np.ndarray, region: Region, colour: str, dashed: bool
+) -> np.ndarray:
+    """Return pixels with the outline of a region's masks, and a wash unless dashed."""
     mask = region_mask(region)
     if mask is None:
         return pixels
     size = pixels.shape[1], pixels.shape[0]
     mask = cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
-    shade = np.array(_rgb(colour), dtype=np.float32)
-    washed = pixels.astype(np.float32)
-    washed[mask > 0] = washed[mask > 0] * (1 - _WASH) + shade * _WASH
-    painted = np.ascontiguousarray(washed.round().astype(np.uint8))
     rings, _ = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-    cv2.drawContours(painted, rings, -1, _rgb(colour), 2)
+    painted, shade = pixels.astype(np.float32), np.array(_rgb(colour), np.float32)
+    if not dashed:
+        painted[mask > 0] = painted[mask > 0] * (1 - _WASH) + shade * _WASH
+    painted = np.ascontiguousarray(painted.round().astype(np.uint8))
+    if not dashed:
+        cv2.drawContours(painted, rings, -1, _rgb(colour), 2)
+        return painted
+    cv2.drawContours(painted, rings, -1, (255, 255, 255), 2)
+    period, length = _DASH
+    dashes = [r[at : at + length] for r in rings for at in range(0, len(r), period)]
+    cv2.polylines(painted, dashes, False, _rgb(colour), 2)
     return painted
 
 
@@ -207,15 +218,19 @@ def _draw_box(
     for ax, ay, bx, by in sides:
         draw.line((ax, ay, bx, by), fill="white", width=4)
         length = max(abs(bx - ax), abs(by - ay), 1.0)
-        for start in np.arange(0, length, 14):
-            ends = [start / length, min(start + 8, length) / length]
+        for start in np.arange(0, length, _DASH[0]):
+            ends = [start / length, min(start + _DASH[1], length) / length]
             dash = [(ax + (bx - ax) * t, ay + (by - ay) * t) for t in ends]
             draw.line(dash, fill=colour, width=3)
 
 
-def _draw_point(draw: PIL.ImageDraw.ImageDraw, point: _Rectangle, colour: str) -> None:
+def _draw_point(
+    draw: PIL.ImageDraw.ImageDraw, point: _Rectangle, colour: str, dashed: bool
+) -> None:
+    """Draw a dot in a halo, or a ring for one that would be dashed."""
     x, y = point[:2]
-    for radius, fill in ((8, "white"), (6, colour), (2, "white")):
+    fills = (colour, "white", colour) if dashed else ("white", colour, "white")
+    for radius, fill in zip((8, 6, 2), fills, strict=True):
         draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=fill)
 
 

@@ -151,10 +151,29 @@ def test_wrong_mask_files_are_named_with_a_cure(
         pointing.chat(pictures[0], "<region1>?", regions=[{"mask": path}])
 
 
-def test_a_mask_of_another_size_names_its_file(pointing, pictures, tmp_path):
-    path = save(tmp_path / "mask.png", np.full((4, 5), 255, np.uint8))
-    with pytest.raises(ValueError, match=r"\('.*mask.png'\): the mask has shape \(4,"):
+@pytest.mark.parametrize(
+    ("pixels", "message"),
+    [
+        (np.full((4, 5), 255, np.uint8), r"the mask has shape \(4,"),
+        (np.zeros(SIZE, np.uint8), "the mask is empty; paint"),
+    ],
+)
+def test_a_mask_that_does_not_fit_names_its_file(
+    pointing, pictures, tmp_path, pixels, message
+):
+    path = save(tmp_path / "mask.png", pixels)
+    with pytest.raises(ValueError, match=rf"\('.*mask.png'\): {message}"):
         pointing.chat(pictures[0], "<region1>?", regions=[{"mask": path}])
+
+
+@pytest.mark.parametrize("value", [1, 255])
+def test_a_mask_of_the_whole_picture_is_taken(pointing, pictures, tmp_path, value):
+    path = save(tmp_path / "mask.png", np.full(SIZE, value, np.uint8))
+    talk = pointing.conversation(pictures[0], "<region1>?", regions=[{"mask": path}])
+
+    (region,) = (part for part in talk.turns[0].parts if isinstance(part, Region))
+    assert rle_to_mask(region.rles[0]).all()
+    assert region.boxes.xyxy.tolist() == [[0, 0, SIZE[1], SIZE[0]]]
 
 
 def test_a_model_without_regions_says_what_it_takes(talk, pictures):

@@ -14,7 +14,7 @@ from mmvlm.datasets.tiny_scenes.draw import render
 from mmvlm.datasets.tiny_scenes.samples import test_samples as held_out
 from mmvlm.datasets.tiny_scenes.samples import training_samples
 from mmvlm.datasets.tiny_scenes.scene import sample_scene
-from mmvlm.datasets.tiny_scenes.styles import FINE, PLAIN, STYLES
+from mmvlm.datasets.tiny_scenes.styles import FINE, PLAIN, SINGLE, STYLES
 from mmvlm.datasets.tiny_scenes.tasks import STYLE_FORMS, TASKS, phrases, tasks_of
 from mmvlm.evaluation.functional.tiny_scenes import parse_caption
 
@@ -113,6 +113,22 @@ def test_fine_tests_are_balanced_and_every_task_has_a_group():
     assert PLAIN.group_of("digit") is None
     counts = Counter(s.turns[0].answer for s in samples if s.turns[0].form == "objects")
     assert counts == dict.fromkeys("123", 5)
+
+
+def test_single_scenes_hold_one_shape_as_large_as_their_style_says():
+    samples = [
+        *training_samples(200, 2, style=SINGLE),
+        *held_out(45, 2, taken=set(), style=SINGLE),
+    ]
+
+    sides = set()
+    for sample in samples:
+        (item,) = sample.scene.objects
+        assert item.kind == "shape" and item.colour in SINGLE.colours
+        sides.add(item.box[2] - item.box[0])
+    assert sides == set(range(*SINGLE.shape_sides))
+    tasks = Counter(sample.turns[0].task for sample in samples[200:])
+    assert tasks == dict.fromkeys(STYLE_FORMS["single"], 15)
 
 
 def test_captions_of_places_are_read():

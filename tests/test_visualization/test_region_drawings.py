@@ -93,6 +93,21 @@ def test_boxes_points_and_masks_are_seen():
     assert 0.3 < line.mean() < 0.9
 
 
+def test_masks_and_points_that_were_asked_look_unlike_those_of_a_reply():
+    mask = np.zeros(SIZE, bool)
+    mask[30:50, 10:40] = True
+    blob = box(10, 30, 40, 50, kind="mask", rles=(mask_to_rle(mask),))
+    dot = box(60, 15, 60, 15, kind="point")
+
+    drawn = draw_regions(GREY, [RegionGroup((blob, dot), dashed=True)])
+
+    assert tuple(drawn[320, 200]) == (128,) * 3  # no wash
+    line = (drawn[280:380, 80] == rgb(COLOURS[0])).all(-1)
+    assert 0.3 < line.mean() < 0.9
+    assert tuple(drawn[120, 484]) == (255,) * 3  # hollow
+    assert tuple(drawn[120, 487]) == rgb(COLOURS[1])
+
+
 def test_regions_anywhere_and_pictures_of_any_size_are_drawn():
     wild = [box(-1e7, 5, 1e8, 9), box(50, 50, 5, 5), box(1e8, 1e8, 1e8, 1e8)]
     many = [box(n % 80, 1, n % 80 + 1, 40, phrase=f"thing {n}") for n in range(300)]

@@ -243,7 +243,7 @@ def _sample_object(
         style.small_share and kind != "shape" and rng.random() < style.small_share
     )
     source = drawing.get("source", -1)
-    extent = _extent(kind, source, pose["stretch"], small, rng)
+    extent = _extent(kind, source, pose["stretch"], small, rng, style.shape_sides)
     width, height = (style.scale * side for side in extent)
     return SceneObject(
         kind=kind,

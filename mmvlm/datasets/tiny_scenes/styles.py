@@ -124,7 +124,19 @@ TANGLED = SceneStyle(
     box_step=4,
     phrase_step=12,
 )
-STYLES = {style.name: style for style in (PLAIN, FINE, TANGLED)}
+#: One shape per picture: learnt in seconds from random weights, by looking alone.
+SINGLE = SceneStyle(
+    name="single",
+    size=48,
+    rows=("top", "bottom"),
+    columns=("left", "right"),
+    colours=("red", "green", "blue", "white"),
+    count_shares={1: 1.0},
+    kind_shares={"shape": 1.0},
+    shape_sides=(17, 22),
+    turns=4,
+)
+STYLES = {style.name: style for style in (PLAIN, FINE, TANGLED, SINGLE)}
 #: Quarters of a plain picture in reading order.
 POSITIONS = PLAIN.positions
 

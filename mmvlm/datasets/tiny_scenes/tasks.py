@@ -19,7 +19,7 @@ from .scene import (
     SceneObject,
     pick,
 )
-from .styles import COLOURS, FINE, PLAIN, TANGLED, SceneStyle
+from .styles import COLOURS, FINE, PLAIN, SINGLE, TANGLED, SceneStyle
 
 _CAPTION_WORDINGS = ("Describe the picture.", "What does the picture show?")
 _YES_NO = ("yes", "no")
@@ -55,6 +55,11 @@ STYLE_FORMS: dict[str, _Forms] = {
         "existence": FORMS["existence"],
         "shape": {"shape": (*LOWER_SHAPES, *UPPER_SHAPES)},
         "word": FORMS["word"],
+        "pointing": FORMS["pointing"],
+    },
+    SINGLE.name: {
+        "colour": {"colour": SINGLE.colours},
+        "shape": FORMS["shape"],
         "pointing": FORMS["pointing"],
     },
 }

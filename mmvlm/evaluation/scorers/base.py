@@ -10,10 +10,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from mmvlm.evaluation.functional.chance import others_of_a_kind
 from mmvlm.evaluation.functional.intervals import Statistic, ratio
 
 Record = dict[str, Any]
 Verdict = dict[str, Any]
+
+#: Answers to deal out for the chance of short answers, and rounds at most.
+_DEALT, _MOST_ROUNDS = 20_000, 32
 
 
 @dataclass
@@ -150,6 +154,19 @@ class Scorer(ABC):
             Totals: numbers and resampling units.
         """
 
+    def chance(
+        self, records: Sequence[Record], verdicts: Sequence[Verdict]
+    ) -> float | None:
+        """Return the headline of answers that do not depend on the picture.
+
+        None, which is the default: the answers do not tell, the benchmark may.
+
+        Args:
+            records (Sequence[dict]): answer records.
+            verdicts (Sequence[dict]): their verdicts, in the same order.
+        """
+        return None
+
 
 class MeanScorer(Scorer):
     """A scorer whose headline is the mean of the item scores, in percent.
@@ -179,6 +196,50 @@ class MeanScorer(Scorer):
             for value, rows in rows_by(records, key).items():
                 metrics[f"{key}/{value}"] = percent(scores[rows])
         return Totals(metrics, with_ones(scores), clusters_of(records), mean_percent)
+
+    def _headline_of(
+        self,
+        records: Sequence[Record],
+        verdicts: Sequence[Verdict],
+        scores: Sequence[float],
+    ) -> float:
+        """Return the headline of the verdicts with other scores."""
+        pairs = zip(verdicts, scores, strict=True)
+        expected = [{**verdict, "score": float(score)} for verdict, score in pairs]
+        return self.totals(records, expected).metrics[self.headline]
+
+
+class ShortAnswerScorer(MeanScorer):
+    """A mean whose questions are answered in words of the model's own."""
+
+    def chance(
+        self, records: Sequence[Record], verdicts: Sequence[Verdict]
+    ) -> float | None:
+        """Return the headline of the same answers, dealt out at random.
+
+        Every question gets the answer to another one of its kind
+        (:func:`mmvlm.evaluation.functional.chance.question_kind`), as in the agreement
+        by chance of Cohen's kappa: the answers keep their shares, and what a question
+        says without its picture still counts.
+        """
+        if len(records) < 2:
+            return None
+        rounds = min(_MOST_ROUNDS, -(-_DEALT // len(records)))
+        known: dict[tuple[int, str], float] = {}
+
+        def score(place: int, text: str) -> float:
+            if (place, text) not in known:
+                record = {**records[place], "text": text}
+                known[place, text] = self.verdict(record)["score"]
+            return known[place, text]
+
+        questions = [one["question"] or "" for one in records]  # none that is unread
+        dealt = others_of_a_kind(questions, rounds)
+        means = [
+            np.mean([score(place, records[other]["text"]) for other in others])
+            for place, others in enumerate(dealt.T.tolist())
+        ]
+        return self._headline_of(records, verdicts, means)
 
 
 def column(verdicts: Sequence[Verdict], key: str) -> np.ndarray:
@@ -228,3 +289,25 @@ def rows_by(records: Sequence[Record], key: str) -> dict[str, list[int]]:
         if value is not None:
             rows[str(value)].append(index)
     return dict(sorted(rows.items()))
+
+
+def unread_rows(
+    records: Sequence[Record], verdicts: Sequence[Verdict], key: str
+) -> list[int]:
+    """Return the rows that failed before a key of ``meta`` was known.
+
+    A damaged question may belong to any group; a total of groups takes it as wrong in
+    each, so that no group is easier for it.
+    """
+    pairs = enumerate(zip(records, verdicts, strict=True))
+    return [
+        index
+        for index, (record, verdict) in pairs
+        if verdict["failed"] and (record.get("meta") or {}).get(key) is None
+    ]
+
+
+def unread_note(rows: Sequence[int], groups: str) -> dict[str, str]:
+    """Return what a row of results says of :func:`unread_rows`, nothing of none."""
+    text = f"{len(rows)} items that could not be read count as wrong in all {groups}"
+    return {"unread": text} if rows else {}

@@ -6,12 +6,18 @@ from collections.abc import Sequence
 
 from mmvlm.evaluation.functional.gqa import gqa_answer, gqa_scores
 from mmvlm.evaluation.functional.text import exact_match, normalise
-from mmvlm.evaluation.scorers.base import MeanScorer, Record, Totals, Verdict
+from mmvlm.evaluation.scorers.base import (
+    Record,
+    ShortAnswerScorer,
+    Totals,
+    Verdict,
+    unread_rows,
+)
 from mmvlm.registry import SCORERS
 
 
 @SCORERS.register_module()
-class ExactScorer(MeanScorer):
+class ExactScorer(ShortAnswerScorer):
     """Equality with one of the reference texts, case, blanks and final periods apart.
 
     ``reference`` is a text or a list of them.
@@ -28,7 +34,7 @@ class ExactScorer(MeanScorer):
 
 
 @SCORERS.register_module()
-class GQAScorer(MeanScorer):
+class GQAScorer(ShortAnswerScorer):
     """GQA: exact accuracy, its breakdowns, consistency, validity and plausibility.
 
     ``reference`` is the answer; ``meta`` holds the question's entries of the official
@@ -60,6 +66,13 @@ class GQAScorer(MeanScorer):
         totals = super().totals(
             [records[i] for i in balanced], [verdicts[i] for i in balanced]
         )
+        unread = unread_rows(records, verdicts, "types")
+        if unread:
+            totals.notes["breakdown"] = f"without {len(unread)} items not read"
+            kept = sorted(set(range(len(records))).difference(unread))
+            records, verdicts, metas = (
+                [rows[row] for row in kept] for rows in (records, verdicts, metas)
+            )
         if not records or not all("types" in meta for meta in metas):
             totals.notes["breakdown"] = "not computed: the records lack question types"
             return totals

@@ -239,21 +239,24 @@ def _image_of(inputs: Any, sample: int, batch: VLMBatch) -> int:
 
 
 def _fill(sample: VLMDataSample, masks: list[dict | None], said: int) -> None:
-    """Put masks into the regions of a reply that are masks, in order."""
-    regions, problems, number = [], list(getattr(sample, "problems", ())), 0
-    for region in getattr(sample, "pred_regions", ()):
-        if region.kind != "mask":
-            regions.append(region)
-            continue
-        if number < len(masks):
-            regions.append(_with_mask(region, masks[number]))
-        number += 1
+    """Put masks into the regions of a reply that are masks, in order.
+
+    Regions beyond the masks go, and so do their spans; ``problems`` counts them.
+    """
+    regions, spans = sample.get("pred_regions", ()), sample.get("pred_spans", ())
+    problems = list(sample.get("problems", ()))
+    places = [n for n, region in enumerate(regions) if region.kind == "mask"]
+    made, beyond = dict(zip(places, masks, strict=False)), set(places[len(masks) :])
+    kept = [n for n in range(len(regions)) if n not in beyond]
     lost = [place for place, mask in enumerate(masks) if mask is None]
     if lost:
         problems.append(f"masks {lost}: their logits are not finite")
+    said = max(said, len(places))
     if said > len(masks):
         problems.append(f"{said} masks, of which the first {len(masks)} are made")
-    sample.pred_regions, sample.problems = tuple(regions), tuple(problems)
+    sample.pred_regions = tuple(_with_mask(regions[n], made.get(n)) for n in kept)
+    sample.pred_spans = tuple(spans[n] for n in kept if n < len(spans))
+    sample.problems = tuple(problems)
 
 
 def _with_mask(region: Region, rle: dict | None) -> Region:

@@ -408,12 +408,36 @@ def test_replies_get_their_masks_in_order(model):
             assert region.boxes.size == (10, 8) and len(region.boxes) == 1
 
 
+def test_ten_masks_are_made_and_none_that_is_not_said(model):
+    ten, none = reply(model, [10, 0], images(0, 1))[0]
+
+    assert [len(region.rles) for region in ten.pred_regions] == [1] * 10
+    assert none.pred_regions == () and not ten.problems and not none.problems
+
+
 def test_a_thousand_masks_are_made_up_to_a_limit(model):
     model.mask.max_masks = 3
     (sample,), _ = reply(model, [1000], images(0))
 
     assert len(sample.pred_regions) == 3
     assert sample.problems == ("1000 masks, of which the first 3 are made",)
+
+
+def test_spans_stay_beside_the_regions_that_are_left(model):
+    """A box between masks keeps its place, masks beyond the limit take theirs along."""
+    model.mask.max_masks = 2
+    batch, sample = batch_of([0], images(0)), VLMDataSample()
+    mask, box = (Region(0, Boxes([], (10, 8)), kind=kind) for kind in ("mask", "box"))
+    sample.pred_regions = (mask, box, mask, mask, box, mask)
+    sample.pred_spans = tuple((10 * n, 10 * n + 5) for n in range(6))
+    with torch.no_grad():
+        states = [torch.randn(4, model.mask.in_width)]
+        model.mask.predict(states, [sample], model.feed(batch))
+
+    assert [r.kind for r in sample.pred_regions] == ["mask", "box", "mask", "box"]
+    assert [len(r.rles) for r in sample.pred_regions] == [1, 0, 1, 0]
+    assert sample.pred_spans == ((0, 5), (10, 15), (20, 25), (40, 45))
+    assert sample.problems == ("4 masks, of which the first 2 are made",)
 
 
 def test_masks_that_are_not_finite_are_a_problem_not_an_empty_mask(model):

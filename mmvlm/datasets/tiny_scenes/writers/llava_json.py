@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import Any
 
+from mmvlm.datasets.tiny_scenes.prompted import prompted
 from mmvlm.datasets.tiny_scenes.samples import SceneSample
 from mmvlm.datasets.tiny_scenes.tasks import Question, phrases
 from mmvlm.registry import SCENE_WRITERS
@@ -31,7 +32,24 @@ class LLaVAJSONWriter(SceneWriter):
     Testing gives ``test.json``: one question per record, with ``task``, ``form``,
     ``size``, for pointing ``box`` (in pixels) and, where the style has groups of
     tasks, ``group`` beside it.
+
+    Args:
+        folder (str): root of the data set, made when missing.
+        image_format (str): ``png`` or ``jpg``.
+        prompted_share (float): share of the short conversations that ask as benchmarks
+            do, see :func:`mmvlm.datasets.tiny_scenes.prompted.prompted`.
+
+    Raises:
+        ValueError: for a share outside 0-1.
     """
+
+    def __init__(
+        self, folder: str, image_format: str = "png", *, prompted_share: float = 0.0
+    ) -> None:
+        super().__init__(folder, image_format)
+        if not 0 <= prompted_share <= 1:
+            raise ValueError(f"prompted_share={prompted_share}: expected 0 to 1.")
+        self.prompted_share = prompted_share
 
     def write(self, split: str, samples: Sequence[SceneSample]) -> list[str]:
         """Write the annotation files of a split."""
@@ -73,7 +91,8 @@ class LLaVAJSONWriter(SceneWriter):
         )
 
     def _conversations(self, samples: Sequence[SceneSample]) -> list[dict]:
-        talks = chain(_talks(samples), _descriptions(samples))
+        share = self.prompted_share
+        talks = chain(_talks(samples, share), _descriptions(samples))
         return [self._record(*talk) for talk in talks]
 
     def _texts(self, samples: Sequence[SceneSample]) -> list[dict]:
@@ -109,12 +128,12 @@ class LLaVAJSONWriter(SceneWriter):
 _Talk = tuple[str, SceneSample, Sequence[Question]]
 
 
-def _talks(samples: Sequence[SceneSample]) -> Iterator[_Talk]:
-    """Yield (id, sample, turns) of short conversations."""
+def _talks(samples: Sequence[SceneSample], share: float = 0.0) -> Iterator[_Talk]:
+    """Yield (id, sample, turns) of short conversations, a share with prompts."""
     for sample in samples:
         for part, start in enumerate(range(0, len(sample.turns), _TURNS_PER_RECORD)):
             turns = sample.turns[start : start + _TURNS_PER_RECORD]
-            yield f"{sample.id}-{part}", sample, turns
+            yield f"{sample.id}-{part}", sample, prompted(sample, part, turns, share)
 
 
 def _descriptions(samples: Sequence[SceneSample]) -> Iterator[_Talk]:
