@@ -59,7 +59,8 @@ class NarrowLoRA:
             layer.lora_B["default"].weight,
         )
         narrow = [tensor.to(dtype) for tensor in (x.flatten(0, -2), *weights)]
-        out = _LowRankLinear.apply(*narrow, layer.scaling["default"])
+        with torch.autocast("cpu", enabled=False):
+            out = _LowRankLinear.apply(*narrow, layer.scaling["default"])
         return out.unflatten(0, x.shape[:-1])
 
     def _is_plain(self) -> bool:
