@@ -45,8 +45,9 @@ class Benchmark:
         cluster (str): what items are drawn together in: ``image``, or a key of their
             ``meta``.
         ceiling (float): headline when every answer is the reference.
-        chance (float | None): headline of answers that ignore the picture; None: not
-            known.
+        chance (float | None): headline of guesses at the published set; None: not
+            known. Scorers that find it by the answers put theirs into the row
+            (:meth:`~mmvlm.evaluation.scorers.base.Scorer.chance`).
         submission (dict | None): files for a test server: ``type`` (a format of
             :mod:`mmvlm.evaluation.functional.submissions`) and its options. Files
             that it or the scorer names begin with ``data/``, as ``data_root`` does.

@@ -134,14 +134,18 @@ def score(
         note=_noted(row, *totals.notes.values()),
     )
     if benchmark.headline == scorer.headline:
-        found = bootstrap_interval(
-            *(totals.units, totals.clusters, totals.statistic), draws=draws, seed=seed
-        )
-        row["interval"] = [found.low, found.high]
-        row["standard_error"] = found.standard_error
+        row.update(_interval(totals, draws, seed))
+        if (chance := scorer.chance(records, verdicts)) is not None:
+            row["chance"] = chance
     uids = [dict(uid=record["uid"]) for record in records]
     scored = [uid | one for uid, one in zip(uids, verdicts, strict=True)]
     return Scored(row, scored, totals, files)
+
+
+def _interval(totals: Totals, draws: int, seed: int) -> dict[str, Any]:
+    parts = totals.units, totals.clusters, totals.statistic
+    found = bootstrap_interval(*parts, draws=draws, seed=seed)
+    return dict(interval=[found.low, found.high], standard_error=found.standard_error)
 
 
 def _with_reference(record: dict[str, Any]) -> dict[str, Any]:

@@ -42,7 +42,7 @@ def shown(row: Row) -> dict[str, str]:
         unparsed="" if row["unparsed"] is None else str(row["unparsed"]),
         blind=_number(row.get("blind_shuffle", row.get("blind_text"))),
         published=_number(row.get("published")),
-        chance="" if row["chance"] is None else f"{row['chance']:g}",
+        chance=_number(row["chance"]),
         ceiling=f"{row['ceiling']:g}",
         judge=_judge(row),
         note=row["note"],

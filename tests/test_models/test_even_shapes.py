@@ -92,6 +92,28 @@ def test_the_narrow_norm_is_the_norm_with_its_gradients():
     torch.testing.assert_close(NarrowNorm(norm)(x), norm(x))  # without autocast
 
 
+def test_the_narrow_norm_takes_half_precision_and_leaves_frozen_weights_alone():
+    torch.manual_seed(0)
+    norm = HFCausalLM.tiny(torch_dtype="bfloat16").blocks[0].input_layernorm
+    norm.weight.requires_grad_(False).uniform_(0.5, 2)
+    x, goal = torch.randn(3, 5, 48).bfloat16().requires_grad_(), torch.randn(3, 5, 48)
+
+    def step(forward):
+        out = forward(x)
+        (out.float() * goal).sum().backward()
+        grad, x.grad = x.grad, None
+        return out, grad
+
+    expected = step(norm.forward)
+    with half():
+        found = step(NarrowNorm(norm))
+
+    assert norm.weight.grad is None
+    for one, other in zip(found, expected, strict=True):
+        assert one.dtype == torch.bfloat16
+        torch.testing.assert_close(one, other, atol=3e-2, rtol=1e-2)
+
+
 @pytest.mark.parametrize("kv_heads", [4, 2])
 def test_narrow_attention_is_the_modules_own(kv_heads):
     torch.manual_seed(0)

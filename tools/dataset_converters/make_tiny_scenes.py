@@ -26,6 +26,14 @@ def parse_args(argv=None):
         "every box; single: one shape per picture (default: plain)",
     )
     parser.add_argument(
+        "--prompted-share",
+        type=float,
+        default=0.0,
+        metavar="SHARE",
+        help="share of LLaVA's short conversations that ask as benchmarks do, for a "
+        "word or the letter of an option, 0-1 (default: 0; the demo takes 0.25)",
+    )
+    parser.add_argument(
         "--benchmarks",
         type=int,
         metavar="NUM",
@@ -58,6 +66,7 @@ def main(argv=None):
                 formats=tuple(args.format),
                 image_format=args.image_format,
                 style=args.style,
+                prompted_share=args.prompted_share,
             )
     except user_errors() as error:
         return f"error: {error}"

@@ -90,9 +90,20 @@ def write_benchmarks(
 
 
 def _questioned(num: int, seed: int) -> list[SceneSample]:
-    """Return test scenes that have as many questions as training scenes."""
+    """Return test scenes with questions of training scenes that a word answers.
+
+    Where something is, is answered in a phrase that begins with the question's own
+    words: among other options it would be found without the picture.
+    """
     samples = training_samples(num, seed + 1_000_003, style=PLAIN)
-    return [replace(one, id=one.id.replace("train", "test")) for one in samples]
+    return [
+        replace(
+            one,
+            id=one.id.replace("train", "test"),
+            turns=tuple(turn for turn in one.turns if turn.task != "finding"),
+        )
+        for one in samples
+    ]
 
 
 def _complete(root: Path) -> None:

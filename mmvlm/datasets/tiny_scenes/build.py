@@ -37,6 +37,7 @@ def make_tiny_scenes(
     image_format: str = "png",
     chat_template: str = "vicuna_v1",
     style: str = PLAIN.name,
+    prompted_share: float = 0.0,
 ) -> dict:
     """Write pictures, annotations and a tokenizer.
 
@@ -51,13 +52,15 @@ def make_tiny_scenes(
         style (str): ``plain`` (one to three large objects, 48 pixels), ``fine``
             (half of the writing small, drawn at twice the size), ``tangled`` (two
             things in every box, 96 pixels) or ``single`` (one large shape).
+        prompted_share (float): share of the short conversations of the format
+            ``llava`` that ask as benchmarks do, for a word or the letter of an option.
 
     Returns:
         dict: what was written; also in ``tiny_scenes.json``, which is written last.
 
     Raises:
         KeyError: for an unknown format or style.
-        ValueError: for numbers below 1.
+        ValueError: for numbers below 1, or a share outside 0-1.
     """
     if num_train < 1 or num_test < 1:
         raise ValueError(f"num_train={num_train}, num_test={num_test}: expected >= 1.")
@@ -71,9 +74,12 @@ def make_tiny_scenes(
         raise KeyError(f"style='{style}': expected one of {list(STYLES)}.")
     folder, world = Path(folder), STYLES[style]
     options = dict(folder=str(folder), image_format=image_format)
+    llava = LLaVAJSONWriter(**options, prompted_share=prompted_share)
     writers = {name: SCENE_WRITERS.build(dict(options, type=name)) for name in formats}
+    if "llava" in writers:
+        writers["llava"] = llava
     train, files = _write(writers, num_train, num_test, seed, world)
-    _train_tokenizer(folder, train[:4000], chat_template)
+    _train_tokenizer(llava, train[:4000], chat_template)
     summary = dict(
         num_train=num_train,
         num_test=num_test,
@@ -85,6 +91,8 @@ def make_tiny_scenes(
     )
     if style != PLAIN.name:
         summary["style"] = style
+    if prompted_share:
+        summary["prompted_share"] = prompted_share
     text = json.dumps(summary, indent=2) + "\n"
     (folder / "tiny_scenes.json").write_text(text, encoding="utf-8")
     return summary
@@ -136,10 +144,11 @@ def maker_of(folder: str, file: str = "") -> str | None:
     return " ".join(filter(None, [script, *options, f"--out {roots[0]}"]))
 
 
-def _train_tokenizer(folder: Path, samples: list, chat_template: str) -> None:
+def _train_tokenizer(
+    writer: LLaVAJSONWriter, samples: list, chat_template: str
+) -> None:
     """Train the tokenizer on what is said and what the template adds."""
     template = CHAT_TEMPLATES.build(dict(type=chat_template))
-    writer = LLaVAJSONWriter(str(folder))
     texts: list[str] = []
     for sample in samples:
         texts += [f" {p['text']}" for p in writer._phrases(sample)["phrases"]]
@@ -151,5 +160,5 @@ def _train_tokenizer(folder: Path, samples: list, chat_template: str) -> None:
         texts,
         vocab_size=VOCAB_SIZE,
         special_tokens=[t for t in template.special_tokens if t != "</s>"],
-        save_dir=folder / "tokenizer",
+        save_dir=Path(writer.folder, "tokenizer"),
     )

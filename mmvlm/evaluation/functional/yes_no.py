@@ -84,3 +84,19 @@ def binary_scores(counts: np.ndarray) -> dict[str, np.ndarray]:
         f1=ratio(2 * precision * recall, precision + recall),
         yes_ratio=ratio(tp + fp, total),
     )
+
+
+def independent(counts: np.ndarray) -> np.ndarray:
+    """Return counts of answers with the same share of yes, blind to the labels.
+
+    Args:
+        counts (np.ndarray): (..., 4) of TP, FP, TN, FN.
+
+    Returns:
+        np.ndarray: (..., 4) float64, with the same numbers of labels.
+    """
+    tp, fp, tn, fn = np.moveaxis(np.asarray(counts, dtype=np.float64), -1, 0)
+    share = ratio(tp + fp, tp + fp + tn + fn)
+    yes, no = tp + fn, fp + tn
+    cells = (share * yes, share * no, (1 - share) * no, (1 - share) * yes)
+    return np.stack(cells, axis=-1)

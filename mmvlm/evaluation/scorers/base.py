@@ -10,10 +10,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from mmvlm.evaluation.functional.chance import others_of_a_kind
 from mmvlm.evaluation.functional.intervals import Statistic, ratio
 
 Record = dict[str, Any]
 Verdict = dict[str, Any]
+
+#: Answers to deal out for the chance of short answers, and rounds at most.
+_DEALT, _MOST_ROUNDS = 20_000, 32
 
 
 @dataclass
@@ -150,6 +154,19 @@ class Scorer(ABC):
             Totals: numbers and resampling units.
         """
 
+    def chance(
+        self, records: Sequence[Record], verdicts: Sequence[Verdict]
+    ) -> float | None:
+        """Return the headline of answers that do not depend on the picture.
+
+        None, which is the default: the answers do not tell, the benchmark may.
+
+        Args:
+            records (Sequence[dict]): answer records.
+            verdicts (Sequence[dict]): their verdicts, in the same order.
+        """
+        return None
+
 
 class MeanScorer(Scorer):
     """A scorer whose headline is the mean of the item scores, in percent.
@@ -179,6 +196,49 @@ class MeanScorer(Scorer):
             for value, rows in rows_by(records, key).items():
                 metrics[f"{key}/{value}"] = percent(scores[rows])
         return Totals(metrics, with_ones(scores), clusters_of(records), mean_percent)
+
+    def _headline_of(
+        self,
+        records: Sequence[Record],
+        verdicts: Sequence[Verdict],
+        scores: Sequence[float],
+    ) -> float:
+        """Return the headline of the verdicts with other scores."""
+        pairs = zip(verdicts, scores, strict=True)
+        expected = [{**verdict, "score": float(score)} for verdict, score in pairs]
+        return self.totals(records, expected).metrics[self.headline]
+
+
+class ShortAnswerScorer(MeanScorer):
+    """A mean whose questions are answered in words of the model's own."""
+
+    def chance(
+        self, records: Sequence[Record], verdicts: Sequence[Verdict]
+    ) -> float | None:
+        """Return the headline of the same answers, dealt out at random.
+
+        Every question gets the answer to another one of its kind
+        (:func:`mmvlm.evaluation.functional.chance.question_kind`), as in the agreement
+        by chance of Cohen's kappa: the answers keep their shares, and what a question
+        says without its picture still counts.
+        """
+        if len(records) < 2:
+            return None
+        rounds = min(_MOST_ROUNDS, -(-_DEALT // len(records)))
+        known: dict[tuple[int, str], float] = {}
+
+        def score(place: int, text: str) -> float:
+            if (place, text) not in known:
+                record = {**records[place], "text": text}
+                known[place, text] = self.verdict(record)["score"]
+            return known[place, text]
+
+        dealt = others_of_a_kind([one["question"] for one in records], rounds)
+        means = [
+            np.mean([score(place, records[other]["text"]) for other in others])
+            for place, others in enumerate(dealt.T.tolist())
+        ]
+        return self._headline_of(records, verdicts, means)
 
 
 def column(verdicts: Sequence[Verdict], key: str) -> np.ndarray:

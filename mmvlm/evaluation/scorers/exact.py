@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 from mmvlm.evaluation.functional.gqa import gqa_answer, gqa_scores
 from mmvlm.evaluation.functional.text import exact_match, normalise
-from mmvlm.evaluation.scorers.base import MeanScorer, Record, Totals, Verdict
+from mmvlm.evaluation.scorers.base import Record, ShortAnswerScorer, Totals, Verdict
 from mmvlm.registry import SCORERS
 
 
 @SCORERS.register_module()
-class ExactScorer(MeanScorer):
+class ExactScorer(ShortAnswerScorer):
     """Equality with one of the reference texts, case, blanks and final periods apart.
 
     ``reference`` is a text or a list of them.
@@ -28,7 +28,7 @@ class ExactScorer(MeanScorer):
 
 
 @SCORERS.register_module()
-class GQAScorer(MeanScorer):
+class GQAScorer(ShortAnswerScorer):
     """GQA: exact accuracy, its breakdowns, consistency, validity and plausibility.
 
     ``reference`` is the answer; ``meta`` holds the question's entries of the official

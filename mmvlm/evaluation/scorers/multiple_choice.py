@@ -37,6 +37,12 @@ def _chosen(record: Record, rule: str) -> str | None:
     return choices.likeliest(scores[rule])
 
 
+def _guess(record: Record) -> float:
+    """Return the probability that a guess among the options is right; 0 without any."""
+    options = choices.lettered(record["meta"].get("options") or ())
+    return 1 / len(options) if options else 0.0
+
+
 def _with_scores(answer: dict[str, Any], record: Record, rule: str) -> dict[str, Any]:
     """Return a right answer with what a rule that reads scores needs of it."""
     letters = choices.lettered(record["meta"].get("options") or ())
@@ -119,6 +125,17 @@ class ChoiceScorer(MeanScorer):
         if self.average == "categories":
             self._weigh(totals, records, column(verdicts, "score"))
         return totals
+
+    def chance(
+        self, records: Sequence[Record], verdicts: Sequence[Verdict]
+    ) -> float | None:
+        """Return the headline of a guess among the options of every question.
+
+        None where groups count: guesses at the rotations of a question may be alike.
+        """
+        if self.average == "groups":
+            return None
+        return self._headline_of(records, verdicts, list(map(_guess, records)))
 
     def _grouped(
         self, records: Sequence[Record], verdicts: Sequence[Verdict]
@@ -245,6 +262,12 @@ class MMMUScorer(MeanScorer):
     def reference_answer(self, record: Record) -> dict[str, Any]:
         """See :meth:`Scorer.reference_answer`."""
         return _with_scores(super().reference_answer(record), record, self.rule)
+
+    def chance(
+        self, records: Sequence[Record], verdicts: Sequence[Verdict]
+    ) -> float | None:
+        """Return the headline of guesses among options; open answers are wrong."""
+        return self._headline_of(records, verdicts, list(map(_guess, records)))
 
     def totals(self, records: Sequence[Record], verdicts: Sequence[Verdict]) -> Totals:
         """See :meth:`MeanScorer.totals`; domains are those of the known subjects."""

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from mmvlm.evaluation.functional import reading
 from mmvlm.evaluation.functional.intervals import ratio
 from mmvlm.evaluation.scorers.base import (
-    MeanScorer,
     Record,
+    ShortAnswerScorer,
     Totals,
     Verdict,
     column,
@@ -23,7 +23,7 @@ def _answers(record: Record) -> list[str]:
 
 
 @SCORERS.register_module()
-class OCRBenchScorer(MeanScorer):
+class OCRBenchScorer(ShortAnswerScorer):
     """OCRBench: number of answers that contain a reference, of 1,000.
 
     ``reference`` is a text or a list; ``meta`` holds ``type`` and ``dataset_name``.
@@ -63,7 +63,7 @@ class OCRBenchScorer(MeanScorer):
 
 
 @SCORERS.register_module()
-class ANLSScorer(MeanScorer):
+class ANLSScorer(ShortAnswerScorer):
     """DocVQA and InfoVQA: average normalised Levenshtein similarity, in percent.
 
     ``reference`` is a list of answers. ``strict`` is equality but for case and blanks,
@@ -92,7 +92,7 @@ class ANLSScorer(MeanScorer):
 
 
 @SCORERS.register_module()
-class RelaxedAccuracyScorer(MeanScorer):
+class RelaxedAccuracyScorer(ShortAnswerScorer):
     """ChartQA: numbers within 5 % of the answer, texts equal but for case.
 
     ``reference`` is a text or a list; ``meta['category']`` names the human and the

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mmvlm.evaluation.functional import vqa
-from mmvlm.evaluation.scorers.base import MeanScorer, Record, Totals, Verdict
+from mmvlm.evaluation.scorers.base import Record, ShortAnswerScorer, Totals, Verdict
 from mmvlm.registry import SCORERS
 
 _RULES = {
@@ -17,7 +17,7 @@ _RULES = {
 
 
 @SCORERS.register_module()
-class TenAnswerScorer(MeanScorer):
+class TenAnswerScorer(ShortAnswerScorer):
     """Agreement with ten annotators, each left out once.
 
     ``reference`` is the list of answers; ``meta`` may hold ``answer_type``,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -37,6 +37,18 @@ def _judge(rule: str, record: Record) -> Verdict:
         parsed=yes_no.read_words(text) is not None,
         prediction=prediction,
     )
+
+
+def _independent(records: Sequence[Record], verdicts: Sequence[Verdict]) -> np.ndarray:
+    """Return what items score if the answers of their category fall on any of them."""
+    scores = np.zeros(len(records))
+    groups = rows_by(records, "category") or {"all": list(range(len(records)))}
+    for rows in groups.values():
+        answers = Counter(verdicts[row]["prediction"] for row in rows)
+        for row in rows:
+            label = str(records[row]["reference"]).lower()
+            scores[row] = answers[label] / len(rows)
+    return scores
 
 
 @SCORERS.register_module()
@@ -83,6 +95,11 @@ class YesNoScorer(Scorer):
             )
         return totals
 
+    def chance(self, records: Sequence[Record], verdicts: Sequence[Verdict]) -> float:
+        """Return the F1 of answers as often yes that fall on any question."""
+        sums = self.totals(records, verdicts).units.sum(axis=0).reshape(-1, 4)
+        return float(_mean_f1(yes_no.independent(sums).ravel()))
+
     def _cells(self, record: Record, verdict: Verdict) -> tuple[int, int, int, int]:
         label, predicted = str(record["reference"]).lower(), verdict["prediction"]
         if predicted is None:
@@ -128,6 +145,37 @@ class MMEScorer(Scorer):
         Raises:
             ValueError: naming tasks that MME does not have.
         """
+        tasks, pictures, units = self._units(records, column(verdicts, "score"))
+        parts = _mme_tasks(units.sum(axis=0))
+        metrics = dict(zip(tasks, map(float, parts), strict=True))
+        seen = np.array([task in yes_no.PERCEPTION for task in tasks])
+        metrics["perception"] = float(parts[seen].sum())
+        metrics["cognition"] = float(parts[~seen].sum())
+        metrics["other"] = float(sum(v["prediction"] is None for v in verdicts))
+
+        def statistic(sums: np.ndarray) -> np.ndarray:
+            parts = sums.reshape(*sums.shape[:-1], len(tasks), 4)
+            return _mme_tasks(parts)[..., seen].sum(axis=-1)
+
+        return Totals(
+            metrics, units.reshape(len(units), -1), clusters_of(pictures), statistic
+        )
+
+    def chance(self, records: Sequence[Record], verdicts: Sequence[Verdict]) -> float:
+        """Return the sum of answers as often yes that fall on any question."""
+        expected = _independent(records, verdicts)
+        tasks, _, units = self._units(records, expected, np.prod)
+        parts = dict(zip(tasks, _mme_tasks(units.sum(axis=0)), strict=True))
+        return float(sum(parts[task] for task in tasks if task in yes_no.PERCEPTION))
+
+    @staticmethod
+    def _units(
+        records: Sequence[Record], scores: np.ndarray, whole: Callable = np.min
+    ) -> tuple[list[str], list[Record], np.ndarray]:
+        """Return tasks, the first record of every picture, and (pictures, tasks, 4).
+
+        ``whole`` makes of the scores of a picture's answers whether all are right.
+        """
         known = (*yes_no.PERCEPTION, *yes_no.COGNITION)
         tasks = [name for name in known if name in rows_by(records, "category")]
         if foreign := set(rows_by(records, "category")) - set(known):
@@ -137,27 +185,14 @@ class MMEScorer(Scorer):
             if "category" not in record["meta"]:
                 raise KeyError(f"record {record.get('uid')!r} names no task of MME.")
             pictures[record["meta"]["category"], str(record["image"])].append(index)
-        scores = column(verdicts, "score")
         # Of each picture: right answers, questions, all right, 1.
         units = np.zeros((len(pictures), len(tasks), 4))
         for row, ((task, _), members) in enumerate(pictures.items()):
             right = scores[members]
-            units[row, tasks.index(task)] = right.sum(), len(right), right.min(), 1
-        parts = _mme_tasks(units.sum(axis=0))
-        metrics = dict(zip(tasks, map(float, parts), strict=True))
-        seen = np.array([task in yes_no.PERCEPTION for task in tasks])
-        metrics["perception"] = float(parts[seen].sum())
-        metrics["cognition"] = float(parts[~seen].sum())
-        metrics["other"] = float(sum(v["prediction"] is None for v in verdicts))
+            counts = right.sum(), len(right), whole(right), 1
+            units[row, tasks.index(task)] = counts
         first = [records[members[0]] for members in pictures.values()]
-
-        def statistic(sums: np.ndarray) -> np.ndarray:
-            parts = sums.reshape(*sums.shape[:-1], len(tasks), 4)
-            return _mme_tasks(parts)[..., seen].sum(axis=-1)
-
-        return Totals(
-            metrics, units.reshape(len(units), -1), clusters_of(first), statistic
-        )
+        return tasks, first, units
 
 
 def _mme_tasks(sums: np.ndarray) -> np.ndarray:
@@ -198,3 +233,7 @@ class HallusionBenchScorer(MeanScorer):
             whole = np.array([min(found) for found in groups.values()])
             totals.metrics[name] = percent(whole)
         return totals
+
+    def chance(self, records: Sequence[Record], verdicts: Sequence[Verdict]) -> float:
+        """Return the accuracy of answers as often yes that fall on any question."""
+        return self._headline_of(records, verdicts, _independent(records, verdicts))

@@ -11,7 +11,14 @@ from torch.nn.functional import interpolate
 
 from mmvlm.models.utils.assembly import untouched
 from mmvlm.models.utils.feed import Feed
-from mmvlm.models.utils.sam import FINE, NECK, neck_width, read_sam, sam2
+from mmvlm.models.utils.sam import (
+    FINE,
+    NECK,
+    neck_width,
+    read_sam,
+    sam2,
+    sam2_vision_config,
+)
 from mmvlm.registry import MODELS
 from mmvlm.structures import Targets, ViewLayout, VisionEncoderSpec
 
@@ -49,10 +56,12 @@ class SAM2Decoder(SAMDecoder):
         prompt = dict(hidden_size=width, image_size=spec.image_size, patch_size=16)
         model = library.Sam2Model(
             library.Sam2Config(
-                vision_config=dict(
-                    backbone_config=tower,
-                    backbone_channel_list=[8] * 4,
-                    fpn_hidden_size=width,
+                vision_config=sam2_vision_config(
+                    dict(
+                        backbone_config=tower,
+                        backbone_channel_list=[8] * 4,
+                        fpn_hidden_size=width,
+                    )
                 ),
                 prompt_encoder_config=prompt,
                 mask_decoder_config=dict(hidden_size=width, **(mask_decoder or {})),

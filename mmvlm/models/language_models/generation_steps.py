@@ -107,7 +107,11 @@ class StepRecorder:
         on_step: Callable[[GenerationStep], Any] | None = None,
         start: int = 0,
     ) -> None:
-        self.decoder, self.embeddings = decoder, decoder.get_input_embeddings()
+        self.decoder = decoder
+        if hasattr(decoder, "get_input_embeddings"):
+            self.embeddings = decoder.get_input_embeddings()
+        else:  # Kosmos-2's is a plain module
+            self.embeddings = decoder.embed_tokens
         self.catch, self.on_step, self.start = frozenset(catch), on_step, start
         self._last: torch.Tensor | None = None
         self._fed: dict[int, torch.Tensor] = {}

@@ -160,6 +160,10 @@ class HFCausalLM(LanguageModel):
             named = lora.get("target_modules", "all-linear") != "all-linear"
             add_lora(self if named and self.adapters else self.decoder, **lora)
             keep_plain_keys(self)
+            if attention == "batched":
+                from mmvlm.models.ops.cpu_lora import attach_narrow_lora
+
+                attach_narrow_lora(self.decoder)
         self.train_new_tokens()
         self.position_guard = PositionGuard(
             num_positions(self.config),
@@ -183,6 +187,8 @@ class HFCausalLM(LanguageModel):
         inner = getattr(model, model.base_model_prefix, None)
         if inner is None and hasattr(model, "get_decoder"):
             inner = model.get_decoder()
+        if inner is model:  # Kosmos-2 names neither
+            inner = getattr(model, "model", None)
         if inner is None or inner is model:
             raise ValueError(f"{type(model).__name__}: found no decoder to run.")
         return inner

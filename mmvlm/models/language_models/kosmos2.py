@@ -99,14 +99,19 @@ def _register() -> None:
 
 def _placed(decoder: Any, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
     """Give the decoder positions that begin behind the padding's."""
-    count = kwargs["inputs_embeds"] if kwargs.get("input_ids") is None else None
-    count = kwargs["input_ids"] if count is None else count
+    ids = kwargs.get("input_ids")
+    shape = (kwargs["inputs_embeds"] if ids is None else ids).shape[:2]
     positions = kwargs.get("position_ids")
     if positions is None:
         mask = kwargs.get("attention_mask")
-        if mask is None:
-            mask = torch.ones(count.shape[:2], dtype=torch.long, device=count.device)
-        positions = (mask.long().cumsum(-1) - 1).clamp(min=0)[:, -count.shape[1] :]
+        if mask is None:  # newer transformers leave out a mask of ones
+            cache = kwargs.get("cache", kwargs.get("past_key_values"))
+            past = 0 if cache is None else cache.get_seq_length()
+            device = decoder.embed_tokens.weight.device
+            mask = torch.ones(
+                shape[0], past + shape[1], dtype=torch.long, device=device
+            )
+        positions = (mask.long().cumsum(-1) - 1).clamp(min=0)[:, -shape[1] :]
     first = decoder.embed_positions.padding_idx + 1
     return args, {**kwargs, "position_ids": positions + first}
 

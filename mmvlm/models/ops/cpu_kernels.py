@@ -24,9 +24,10 @@ class _RMSNorm(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x, weight, epsilon, dtype):
-        norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+        wide, ctx.dtypes = x.float(), (x.dtype, weight.dtype)
+        norm = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
         factor = norm.square_().div_(x.shape[-1]).add_(epsilon).rsqrt_()
-        scaled = x * factor
+        scaled, weight = wide * factor, weight.float()
         ctx.save_for_backward(scaled, factor, weight)
         return (scaled * weight).to(dtype)
 
@@ -37,7 +38,10 @@ class _RMSNorm(torch.autograd.Function):
         product = grad * scaled
         shared = (product @ weight)[..., None].div_(-scaled.shape[-1])
         to_input = (grad * weight).addcmul_(scaled, shared).mul_(factor)
-        return to_input, product.flatten(0, -2).sum(0), None, None
+        to_weight = None
+        if ctx.needs_input_grad[1]:
+            to_weight = product.flatten(0, -2).sum(0).to(ctx.dtypes[1])
+        return to_input.to(ctx.dtypes[0]), to_weight, None, None
 
 
 class NarrowNorm:
@@ -56,7 +60,10 @@ class NarrowNorm:
     def __call__(self, hidden: torch.Tensor) -> torch.Tensor:
         """Normalise (..., D)."""
         norm, dtype = self.norm, narrow_dtype(hidden)
-        if dtype is None or {hidden.dtype, norm.weight.dtype} != {torch.float32}:
+        if dtype is None or not {hidden.dtype, norm.weight.dtype} <= {
+            torch.float32,
+            dtype,
+        }:
             return type(norm).forward(norm, hidden)
         return _RMSNorm.apply(hidden, norm.weight, norm.variance_epsilon, dtype)
 

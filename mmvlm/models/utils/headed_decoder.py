@@ -8,7 +8,9 @@ from typing import Any, ClassVar
 
 def text_config(config: Any) -> Any:
     """Return the text half of the config of a vision-language model."""
-    own = getattr(config, "text_config", config)
+    own = getattr(config, "text_config", None)
+    if own is None:
+        return config
     own.tie_word_embeddings = config.tie_word_embeddings
     return own
 

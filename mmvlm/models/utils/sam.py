@@ -98,6 +98,18 @@ def sam2() -> Any:
     return transformers
 
 
+def sam2_vision_config(fields: dict) -> Any:
+    """Return transformers' ``Sam2VisionConfig``; ``fields`` are left as they are.
+
+    Raises:
+        ImportError: for a transformers without SAM 2.
+    """
+    # Newer versions know a backbone of plain fields by its model type only.
+    hiera = dict(fields.get("backbone_config") or {})
+    hiera.setdefault("model_type", "sam2_hiera_det_model")
+    return sam2().Sam2VisionConfig(**{**fields, "backbone_config": hiera})
+
+
 def read_sam(
     name_or_path: str, torch_dtype: str | None = None, kind: type | None = None
 ) -> torch.nn.Module:

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 
 from mmvlm.models.utils.hf_loading import as_dtype, on_meta
-from mmvlm.models.utils.sam import FINE, NECK, SAM_MEAN, SAM_STD, read_sam, sam2
+from mmvlm.models.utils.sam import (
+    FINE,
+    NECK,
+    SAM_MEAN,
+    SAM_STD,
+    read_sam,
+    sam2,
+    sam2_vision_config,
+)
 from mmvlm.registry import MODELS
 from mmvlm.structures import MapSpec, VisionEncoderSpec, VisionFeatures
 
@@ -62,7 +71,7 @@ class SAM2VisionEncoder(VisionEncoder):
             model = read_sam(name_or_path, torch_dtype, library.Sam2Model)
             self.vision_encoder = model.vision_encoder
         else:
-            fields = library.Sam2VisionConfig(**_copied(config or {}))
+            fields = sam2_vision_config(config or {})
             self.vision_encoder = library.Sam2VisionModel(fields)
             self.vision_encoder.to(as_dtype(torch_dtype) or torch.float32)
         found, width = self.vision_encoder.config, self._backbone.config
@@ -154,17 +163,12 @@ class SAM2VisionEncoder(VisionEncoder):
     @classmethod
     def tiny_config(cls, part: dict, layers: int, ids: dict) -> dict:
         """Return what ``--tiny`` makes of a config."""
-        return dict(config=_copied(cls.tiny_fields))
+        return dict(config=copy.deepcopy(cls.tiny_fields))
 
     @classmethod
     def tiny(cls) -> SAM2VisionEncoder:
         """Build a random miniature: 6 blocks in 4 stages, 64 x 64 pixels."""
         return cls(config=dict(cls.tiny_fields))
-
-
-def _copied(config: dict) -> dict:
-    """Return a config of plain values: transformers writes into what it is given."""
-    return {k: _copied(v) if isinstance(v, dict) else v for k, v in config.items()}
 
 
 def _first(output: Any) -> torch.Tensor:

@@ -16,6 +16,7 @@ from mmvlm.models.heads.point_losses import (
     sampled_mask_losses,
 )
 from mmvlm.models.heads.sam2_mask import SAM2MaskHead
+from mmvlm.models.utils.sam import sam2_vision_config
 from mmvlm.models.vision_encoders.sam2 import SAM2VisionEncoder
 from mmvlm.structures import (
     Boxes,
@@ -39,7 +40,7 @@ def sam2_model():
     small, decoder = SAM2VisionEncoder.tiny_fields, SAM2MaskHead.tiny_decoder
     model = transformers.Sam2Model(
         transformers.Sam2Config(
-            vision_config={**small, "backbone_config": dict(small["backbone_config"])},
+            vision_config=sam2_vision_config(small),
             prompt_encoder_config=dict(hidden_size=32, image_size=64),
             mask_decoder_config=dict(decoder, hidden_size=32),
         )
@@ -146,8 +147,7 @@ def test_losses_are_means_over_points():
 def model_and_batch():
     torch.manual_seed(0)
     encoder = dict(type="SAM2VisionEncoder", reads=["image_hi"])
-    small = SAM2VisionEncoder.tiny_fields
-    encoder["config"] = {**small, "backbone_config": dict(small["backbone_config"])}
+    encoder["config"] = SAM2VisionEncoder.tiny_fields
     head = dict(type="SAM2MaskHead", num_points=64, position="at")
     head.update(mask_decoder=dict(SAM2MaskHead.tiny_decoder))
     head.update(weight=dict(mask_bce=2.0, mask_dice=0.5))

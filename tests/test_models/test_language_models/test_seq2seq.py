@@ -144,7 +144,7 @@ def test_batches_give_what_samples_give_alone(model, texts):
         (alone,) = reply(model, texts[number : number + 1], number)
         assert one.tolist() == alone.tolist()
         assert one.finish == alone.finish
-        torch.testing.assert_close(one.states, alone.states, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(one.states, alone.states, atol=5e-4, rtol=5e-4)
     assert {r.tolist()[1] for r in together[::3]} == {50}
     assert {r.tolist()[1] for r in together[1::3]} == {60}
 

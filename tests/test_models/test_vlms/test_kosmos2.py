@@ -140,8 +140,9 @@ def test_replies_are_those_of_the_whole_text_alone_and_in_a_batch(theirs, ours):
     pixels, ids, rows = prompts(theirs, ours, lengths)
     model = ours["language_model"]
 
+    catch = range(model.vocab_size)
     together = model.generate(
-        torch.cat(rows), lengths, max_new_tokens=steps, stop_ids=[]
+        torch.cat(rows), lengths, max_new_tokens=steps, stop_ids=[], catch=catch
     )
 
     for number, reply in enumerate(together):
@@ -157,6 +158,11 @@ def test_replies_are_those_of_the_whole_text_alone_and_in_a_batch(theirs, ours):
             (logits,) = expected(theirs, pixels[number : number + 1], [said])
             assert int(logits[-1].argmax()) == token
             said = torch.cat([said, torch.tensor([token])])
+        text = torch.cat([rows[number], model.embed(reply.ids)])
+        ends = torch.tensor([0, len(text)]).int()
+        whole = model(text, torch.arange(len(text)), ends, (len(text),))
+        caught = whole[lengths[number] - 1 :][:steps]
+        torch.testing.assert_close(reply.states, caught, rtol=0, atol=1e-5)
 
 
 def test_kosmos2_takes_no_segments():

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import Any
 
+from mmvlm.datasets.tiny_scenes.prompted import prompted
 from mmvlm.datasets.tiny_scenes.samples import SceneSample
 from mmvlm.datasets.tiny_scenes.tasks import Question, phrases
 from mmvlm.registry import SCENE_WRITERS
@@ -31,7 +32,24 @@ class LLaVAJSONWriter(SceneWriter):
     Testing gives ``test.json``: one question per record, with ``task``, ``form``,
     ``size``, for pointing ``box`` (in pixels) and, where the style has groups of
     tasks, ``group`` beside it.
+
+    Args:
+        folder (str): root of the data set, made when missing.
+        image_format (str): ``png`` or ``jpg``.
+        prompted_share (float): share of the short conversations that ask as benchmarks
+            do, see :func:`mmvlm.datasets.tiny_scenes.prompted.prompted`.
+
+    Raises:
+        ValueError: for a share outside 0-1.
     """
+
+    def __init__(
+        self, folder: str, image_format: str = "png", *, prompted_share: float = 0.0
+    ) -> None:
+        super().__init__(folder, image_format)
+        if not 0 <= prompted_share <= 1:
+            raise ValueError(f"prompted_share={prompted_share}: expected 0 to 1.")
+        self.prompted_share = prompted_share
 
     def write(self, split: str, samples: Sequence[SceneSample]) -> list[str]:
         """Write the annotation files of a split."""
@@ -72,13 +90,22 @@ class LLaVAJSONWriter(SceneWriter):
             conversations=_talk(f"<image>\n{first}", turns),
         )
 
+    def _talks(self, samples: Sequence[SceneSample]) -> Iterator[_Talk]:
+        """Yield (id, sample, turns) of short conversations."""
+        size, share = _TURNS_PER_RECORD, self.prompted_share
+        for sample in samples:
+            for part, start in enumerate(range(0, len(sample.turns), size)):
+                turns = sample.turns[start : start + size]
+                name = f"{sample.id}-{part}"
+                yield name, sample, prompted(sample, part, turns, share)
+
     def _conversations(self, samples: Sequence[SceneSample]) -> list[dict]:
-        talks = chain(_talks(samples), _descriptions(samples))
+        talks = chain(self._talks(samples), _descriptions(samples))
         return [self._record(*talk) for talk in talks]
 
     def _texts(self, samples: Sequence[SceneSample]) -> list[dict]:
         records = []
-        for name, sample, turns in chain(_talks(samples), _descriptions(samples)):
+        for name, sample, turns in chain(self._talks(samples), _descriptions(samples)):
             turns = [q for q in turns if q.task != "pointing"]
             if turns:
                 first = f"{sample.caption}\n{turns[0].text}"
@@ -107,14 +134,6 @@ class LLaVAJSONWriter(SceneWriter):
 
 
 _Talk = tuple[str, SceneSample, Sequence[Question]]
-
-
-def _talks(samples: Sequence[SceneSample]) -> Iterator[_Talk]:
-    """Yield (id, sample, turns) of short conversations."""
-    for sample in samples:
-        for part, start in enumerate(range(0, len(sample.turns), _TURNS_PER_RECORD)):
-            turns = sample.turns[start : start + _TURNS_PER_RECORD]
-            yield f"{sample.id}-{part}", sample, turns
 
 
 def _descriptions(samples: Sequence[SceneSample]) -> Iterator[_Talk]:

@@ -1,0 +1,87 @@
+"""TinyScenes' questions in the wordings in which benchmarks ask for short answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from mmvlm.datasets.readers.questions import OPTION_LETTER, SHORT_ANSWER
+
+from .ground_truth import picture_number
+from .questions import choices_of, letter_of, questions_of
+from .samples import SceneSample
+from .scene import pick
+from .tasks import STYLE_FORMS, TASKS, Question, draw_balanced
+
+YES_NO = "Please answer yes or no."
+SELECT_OPTION = "Please select the correct answer from the options above. \n"
+#: Behind questions whose answer is a word: of VQA sets, and of VizWiz.
+SHORT_ENDINGS = (
+    SHORT_ANSWER,
+    "When the provided information is insufficient, respond with 'Unanswerable'.\n"
+    f"{SHORT_ANSWER}",
+)
+#: Behind questions to say yes or no to: that of POPE and MME, HallusionBench's, and
+#: both, as for MME's questions whose own ending is left in.
+YES_NO_ENDINGS = (f"\n{SHORT_ANSWER}", f"\n{YES_NO}", f" {YES_NO}\n{SHORT_ANSWER}")
+#: Questions with options: LLaVA-1.5's, ScienceQA's and VLMEvalKit's.
+OPTION_LAYOUTS = (
+    f"{{question}}\n{{lines}}\n{OPTION_LETTER}",
+    f"Context: N/A\nQuestion: {{question}}\nOptions: {{row}}\n{OPTION_LETTER}",
+    f"Question: {{question}}\nOptions:\n{{lines}}\n{SELECT_OPTION}",
+)
+#: Question with a prompt, and one without behind short ones.
+_MOST_TURNS = 2
+
+
+def prompted(
+    sample: SceneSample, part: int, turns: Sequence[Question], share: float
+) -> Sequence[Question]:
+    """Write a share of the conversations with response format prompts.
+
+    LLaVA-1.5 learns from a mixture of which a share asks for a word, or for the letter
+    of an option; a model that never saw such prompts answers benchmarks with anything.
+    Of the conversations with prompts a half has a question with options, a quarter one
+    to say yes or no to, both answers equally often, and a quarter another short one.
+    They are shorter, so that their prompts cost nothing.
+
+    Paper: Liu et al., "Improved Baselines with Visual Instruction Tuning", CVPR 2024,
+    arXiv 2310.03744, section 3.2.
+
+    Args:
+        sample (SceneSample): whose turns they are.
+        part (int): number of the conversation among those of its sample, from 0.
+        turns (Sequence[Question]): of the conversation.
+        share (float): of conversations, 0-1; the others come back as they are. Scenes
+            and their questions are drawn before, by another generator.
+
+    Returns:
+        Sequence[Question]: turns to write.
+    """
+    rng = np.random.default_rng([picture_number(sample), part, 3])
+    forms = STYLE_FORMS[sample.scene.style.name]
+    short = [q for q in turns if forms.get(q.task, {}).get(q.form) is not None]
+    if rng.random() >= share or not short:
+        return turns
+    kind = pick(("options", "options", "yes-no", "short"), rng)
+    if kind == "yes-no":
+        asked = draw_balanced(list(TASKS["existence"](sample.scene, rng)), rng)
+        return [replace(asked, text=f"{asked.text}{pick(YES_NO_ENDINGS, rng)}")]
+    asked = pick(short, rng)
+    if kind == "options":
+        return [_with_options(sample, asked, pick(OPTION_LAYOUTS, rng))]
+    first = replace(asked, text=f"{asked.text}\n{pick(SHORT_ENDINGS, rng)}")
+    return [first, *(q for q in short if q is not asked)][:_MOST_TURNS]
+
+
+def _with_options(sample: SceneSample, question: Question, layout: str) -> Question:
+    """Ask for the letter of an option."""
+    options, place = choices_of(sample, questions_of(sample).index(question))
+    text = layout.format(
+        question=question.text,
+        lines="\n".join(f"{letter_of(n)}. {text}" for n, text in enumerate(options)),
+        row=" ".join(f"({letter_of(n)}) {text}" for n, text in enumerate(options)),
+    )
+    return replace(question, text=text, answer=letter_of(place))
