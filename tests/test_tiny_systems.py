@@ -1,4 +1,4 @@
-"""Every config of configs/tiny, and of how to say a box, trains and is scored.
+"""Every config of configs/tiny, and of the ablations of regions, trains and is scored.
 
 Two steps each, on weights of the runs that a config begins with: it shows that the
 parts of a system meet, learn, are saved, loaded and generate; accuracy takes the whole
@@ -18,8 +18,14 @@ from mmvlm.engine.hooks.progress_hook import read_scalars
 from mmvlm.registry import SCENE_WRITERS
 
 ROOT = Path(__file__).parents[1]
-FOLDERS = ("configs/tiny", "configs/ablations/tiny_scenes/boxes")
-CONFIGS = {p.stem: p for one in FOLDERS for p in sorted((ROOT / one).glob("*.py"))}
+ABLATIONS = "configs/ablations/tiny_scenes"
+FILES = (
+    *("configs/tiny/*.py", f"{ABLATIONS}/boxes/*.py", f"{ABLATIONS}/regions/*.py"),
+    f"{ABLATIONS}/lisa/*.py",
+)
+CONFIGS = {path.stem: path for one in FILES for path in sorted(ROOT.glob(one))}
+#: Of variants that differ in little, some are trained in every run of the tests.
+OFTEN = ("regions-tokens", "regions-coordinates", "lisa-no-questions", "lisa-clip")
 NUM_TEST = 18
 #: Prefix and name of the number that a system is scored by; the last one is the rule.
 HEADLINES = (("rec", "acc"), ("mask", "giou"), ("tiny_scenes", "accuracy"))
@@ -69,7 +75,12 @@ def losses(work):
     return [row["loss"] for row in read_scalars(str(work)) if "loss" in row]
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+def mark(name):
+    seldom = name.startswith(("regions-", "lisa-")) and not name.startswith(OFTEN)
+    return pytest.param(name, marks=pytest.mark.slow) if seldom else name
+
+
+@pytest.mark.parametrize("name", map(mark, CONFIGS))
 def test_a_tiny_system_trains_and_is_scored(name, workspace, monkeypatch):
     monkeypatch.chdir(workspace)
 
@@ -84,3 +95,22 @@ def test_a_tiny_system_trains_and_is_scored(name, workspace, monkeypatch):
     kind, headline = next(h for h in HEADLINES if f"{h[0]}/num" in metrics)
     assert metrics[f"{kind}/num"] > 0
     assert 0 <= metrics[f"{kind}/{headline}"] <= 1
+
+
+def test_true_answers_show_what_a_syntax_can_say(workspace, monkeypatch):
+    monkeypatch.chdir(workspace)
+    folder = ROOT / ABLATIONS / "boxes"
+    out = workspace / "ceilings.json"
+    ways = ("cells", "head", "numerals")
+    files = [
+        str(p) for p in sorted(folder.glob("*.py")) if p.stem.split("-")[1] in ways
+    ]
+
+    tool("analysis/ceilings.py", *files, "--metrics", "rec/*", "--out", str(out))
+
+    found = json.loads(out.read_text())
+    cells, head, numerals = (found[name] for name in sorted(found))
+    assert head["rec/miou"] == 1
+    assert cells["rec/miou"] < 0.95 < numerals["rec/miou"] < 1
+    assert cells["rec/acc@0.95"] < numerals["rec/acc@0.95"]
+    assert cells["rec/tokens"] < numerals["rec/tokens"]

@@ -52,7 +52,7 @@ CURVES = {
     "stage2": TITLES["stage2"],
 }
 #: Of the short conversations, in the wordings of benchmarks, as in LLaVA-1.5's mixture.
-PROMPTED_SHARE = 0.25
+PROMPTED_SHARE = 0.1
 LOADS = {"stage1": ("vision", "text"), "stage2": ("vision", "text", "stage1")}
 #: Memory that a step frees stays for the next one, in large pages: asking the system
 #: for it again takes a sixth of a step on a CPU.

@@ -120,6 +120,39 @@ def benchmark_options(args):
     return [f"--{name.replace('_', '-')}" for name in changed]
 
 
+#: Options that say nothing without one of others.
+NEEDS = {
+    ("--server",): ("--model", "--server-key-env"),
+    ("--judge",): (
+        *("--judge-model", "--judge-runs", "--judge-options", "--judge-price"),
+        "--judge-key-env",
+    ),
+    ("--judge", "--server"): ("--concurrency", "--request-timeout", "--retries"),
+}
+
+
+def contradictions(args):
+    """Yield what is wrong with options that were chosen together, and the way out."""
+    chosen = benchmark_options(args)
+    for needed, options in NEEDS.items():
+        if not set(needed) & set(chosen):
+            for name in (one for one in options if one in chosen):
+                yield (
+                    f"{name} says nothing without {' or '.join(needed)}: add it, or "
+                    f"leave out {name}."
+                )
+    for name in ("--server", "--answers", "--deterministic"):
+        if {name, "--batch-tokens"} <= set(chosen):
+            yield f"--batch-tokens says nothing beside {name}: leave one of them out."
+    if args.draw is not None:
+        yield (
+            "--draw is of a test_dataloader: leave it out, replies stand in the "
+            "answers.jsonl of each benchmark."
+        )
+    if args.out and args.work_dir:
+        yield "--out is the folder of benchmarks: leave out --work-dir, or --out."
+
+
 def add_judge_options(parser):
     from mmengine.config import DictAction
 
@@ -192,6 +225,8 @@ def test_benchmarks(args):
     from mmvlm.engine.benchmarks.planner import BatchPolicy
     from mmvlm.evaluation.tables import text
 
+    for message in contradictions(args):
+        sys.exit(f"error: {message}")
     policy = BatchPolicy()
     if args.batch_tokens is not None:
         policy = BatchPolicy(args.batch_tokens)

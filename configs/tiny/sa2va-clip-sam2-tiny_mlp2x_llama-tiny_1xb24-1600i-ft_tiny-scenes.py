@@ -8,7 +8,7 @@ ade20k reason_seg`. Needs transformers 4.56 or newer.
 Expected: not measured.
 """
 
-_base_ = "./lisa-clip-sam-tiny_mlp2x_llama-tiny_1xb24-1600i-ft_tiny-scenes.py"
+_base_ = "./lisa-clip-sam-tiny_mlp2x_llama-tiny_1xb24-1k-ft_tiny-scenes.py"
 
 hiera = dict(
     hidden_size=16,
@@ -42,13 +42,14 @@ mask = dict(
     weight=dict(mask_bce=2.0, mask_dice=0.5),
 )
 model = dict(encoders=dict(sam=sam), heads=dict(mask=mask), train_parts=dict(sam=True))
+train_cfg = dict(max_iters=1600)
 load_from = [
     dict(
         path="work_dirs/clip-tiny_contrastive_none_1xb192-1600i-pt_tiny-scenes",
         parts=["vision_encoder"],
     ),
     dict(
-        path="work_dirs/text_none_llama-tiny_1xb64-600i-pt_tiny-scenes",
-        parts=["language_model"],
+        path="work_dirs/llava-clip-tiny_mlp2x_llama-tiny_1xb96-2k-ft_tiny-scenes",
+        parts=["connector", "language_model"],
     ),
 ]

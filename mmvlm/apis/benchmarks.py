@@ -7,7 +7,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,20 +21,23 @@ from mmvlm.apis.published import published_row, published_scores, system_of
 from mmvlm.config.benchmarks import find_benchmarks
 from mmvlm.datasets.processor import VLMProcessor
 from mmvlm.engine.benchmarks.answering import (
-    RULE,
     FileAnswers,
     empty_answers,
-    is_half,
     reference_answers,
     settings_of,
 )
-from mmvlm.engine.benchmarks.choosing import model_answers
+from mmvlm.engine.benchmarks.choosing import flips_of, model_answers
 from mmvlm.engine.benchmarks.identity import benchmark_facts, model_facts
 from mmvlm.engine.benchmarks.planner import BatchPolicy
 from mmvlm.engine.benchmarks.questions import Questions
 from mmvlm.engine.benchmarks.ranks import Ranks
 from mmvlm.engine.benchmarks.run import BenchmarkRun, folder_of, with_blind
-from mmvlm.engine.benchmarks.serving import SERVER_PIPELINE, ServerAnswers
+from mmvlm.engine.benchmarks.serving import (
+    SERVER_PIPELINE,
+    ServerAnswers,
+    check_server_does,
+    shown_prompt,
+)
 from mmvlm.engine.hooks.provenance_hook import git_state, versions
 from mmvlm.engine.optimizers.optim_wrapper import precision
 from mmvlm.engine.runner.identity import data_facts
@@ -63,7 +66,8 @@ class BenchmarkOptions:
     Args:
         data_root (str | None): folder that stands in for ``data``.
         limit (int | None): only the first questions of each benchmark.
-        only (Sequence[str]): only the questions with these uids.
+        only (Sequence[str]): only the questions with these uids, and the benchmarks
+            that have some.
         answers (str): ``model``; ``reference``: with the right answers, which shows
             what the data folder and the scorer give at most; ``empty``; or a file of
             answers by uid.
@@ -106,10 +110,39 @@ class BenchmarkOptions:
     published: str | None = None
 
     def __post_init__(self) -> None:
-        if self.server is not None and self.answers != "model":
-            raise ValueError(f"answers={self.answers!r}: a server answers by itself.")
+        for is_wrong, message in self._contradictions():
+            if is_wrong:
+                raise ValueError(message)
         if self.published is not None:
             published_scores(self.published)
+
+    def _contradictions(self) -> Iterator[tuple[bool, str]]:
+        """Yield whether options speak against each other, and the way out."""
+        answers, is_served = self.answers, self.server is not None
+        yield (
+            is_served and answers != "model",
+            f"answers={answers!r}: a server answers by itself. Leave out --answers, or "
+            "--server.",
+        )
+        yield (
+            self.deterministic and (is_served or answers != "model"),
+            "deterministic: it is a way to run the config's own model, which does not "
+            f"answer here. Leave out --deterministic, or "
+            f"{'--server' if is_served else '--answers'}.",
+        )
+        yield (
+            self.limit is not None and bool(self.only),
+            "limit and only: the second names the questions by itself. Leave out "
+            "--limit, or --only.",
+        )
+        yield (
+            self.limit is not None and self.limit < 1,
+            f"limit={self.limit}: expected 1 or more. Leave out --limit to ask all.",
+        )
+        yield (
+            self.judge_runs < 1,
+            f"judge_runs={self.judge_runs}: expected 1 or more (--judge-runs).",
+        )
 
     @property
     def selection(self) -> dict[str, Any]:
@@ -151,15 +184,21 @@ def run_benchmarks(
         list[dict]: a row of results per benchmark; empty on ranks other than 0.
 
     Raises:
+        ValueError: for options that speak against each other, and for questions that
+            no benchmark has.
         OtherIdentity: when the folder holds answers of another model or data.
         IncompleteAnswers: when questions are left without an answer.
         RankLost: when another process is gone.
     """
     options, out = options or BenchmarkOptions(), Path(out)
-    chosen = find_benchmarks(benchmarks)
+    chosen = _chosen(benchmarks, options)
     for one in chosen:  # files that are missing show before weights are read
-        benchmark = under_rule(one, options.rule)
-        Questions(benchmark, data_root=options.data_root, limit=options.limit)
+        Questions(
+            under_rule(one, options.rule),
+            data_root=options.data_root,
+            limit=options.limit,
+            only=_only(one, options),
+        )
     judge, begin = _judge(options, out), time.time()
     ranks = Ranks.from_environment(out)
     with preserved_rng():
@@ -205,6 +244,26 @@ def run_benchmarks(
     return rows
 
 
+def _chosen(
+    benchmarks: str | Sequence[str], options: BenchmarkOptions
+) -> list[Benchmark]:
+    """Return the benchmarks that are run: of chosen questions, those that have some."""
+    chosen = find_benchmarks(benchmarks)
+    for uid in options.only:
+        if not any(uid.startswith(f"{one.name}/") for one in chosen):
+            raise ValueError(
+                f"only={uid!r}: a uid begins with the name of its benchmark, here "
+                f"{', '.join(one.name for one in chosen)}. Take it from the "
+                "answers.jsonl of a run."
+            )
+    return [one for one in chosen if not options.only or _only(one, options)]
+
+
+def _only(benchmark: Benchmark, options: BenchmarkOptions) -> list[str]:
+    """Return which of the chosen questions are those of a benchmark."""
+    return [uid for uid in options.only if uid.startswith(f"{benchmark.name}/")]
+
+
 def _judge(options: BenchmarkOptions, out: Path) -> Judge | None:
     if options.judge is None:
         return None
@@ -222,7 +281,7 @@ def _questions(
         gen=settings_of(None if is_served else source.cfg, benchmark),
         data_root=options.data_root,
         limit=options.limit,
-        only=options.only,
+        only=_only(benchmark, options),
         blind=options.blind,
         stop_on_error=options.stop_on_error,
     )
@@ -237,7 +296,7 @@ def _run(
     benchmark = questions.benchmark
     policy = knows = None
     if options.server is not None:
-        _check_server_does(questions)
+        check_server_does(questions)
         folder = folder_of(out, benchmark.name, options.blind)
         client = ChatClient(options.server, folder / SERVED)
         answer = ServerAnswers(client, questions.gen)
@@ -251,13 +310,9 @@ def _run(
         answer = reference_answers(SCORERS.build(dict(benchmark.scorer)))
     elif options.answers == "empty":
         answer = empty_answers
-    elif os.path.isfile(options.answers):
-        answer = FileAnswers(options.answers, questions)
-        knows = answer.knows
     else:
-        raise FileNotFoundError(
-            f"answers={options.answers!r}: expected one of {list(ANSWERS)} or a file."
-        )
+        answer = _answers_of_file(options.answers, questions)
+        knows = answer.knows
     return BenchmarkRun(
         *(out, questions, answer),
         policy=policy,
@@ -267,19 +322,12 @@ def _run(
     )
 
 
-def _check_server_does(questions: Questions) -> None:
-    """Refuse a server where more than the text of an answer is scored."""
-    name, scorer = questions.benchmark.name, questions.benchmark.scorer
-    if RULE in questions.gen:
-        what = f"rule '{questions.gen[RULE]}' scores options by the model itself"
-    elif SCORERS.build(dict(scorer)).needs_regions:
-        what = "its scorer takes boxes or masks of the answers"
-    else:
-        return
-    raise ValueError(
-        f"{name}: {what}, a server gives texts alone. Leave out --server, or choose "
-        "another --rule."
-    )
+def _answers_of_file(path: str, questions: Questions) -> FileAnswers:
+    if not os.path.isfile(path):
+        raise FileNotFoundError(
+            f"answers={path!r}: expected one of {list(ANSWERS)} or a file."
+        )
+    return FileAnswers(path, questions)
 
 
 def _facts(
@@ -287,22 +335,12 @@ def _facts(
 ) -> dict[str, Any]:
     """Return what a row of results says besides its scores."""
     facts = {key: value for key, value in options.selection.items() if value}
-    facts |= _flips(run, source, options)
+    if source.model is not None:
+        facts |= flips_of(
+            *(run, source.model, options.policy, source.dtype),
+            deterministic=options.deterministic,
+        )
     return facts | published_row(run.system, run.benchmark.name)
-
-
-def _flips(
-    run: BenchmarkRun, source: _Source, options: BenchmarkOptions
-) -> dict[str, Any]:
-    """Return how many answers depend on their batch, where they may."""
-    model, dtype = source.model, source.dtype
-    if model is None or options.deterministic or not is_half(model, dtype):
-        return {}
-    alone = model_answers(
-        *(model, run.questions, options.policy, dtype), deterministic=True
-    )
-    flips = run.flips(alone)
-    return dict(flips=flips) if flips else {}
 
 
 @dataclass
@@ -416,15 +454,21 @@ def check_data(
 
     Raises:
         FileNotFoundError: naming a file that is missing.
+        ValueError: for what the run itself would refuse.
     """
     options = options or BenchmarkOptions()
     cfg = as_config(config, cfg_options, tiny)
     is_served = options.server is not None
     source = _Source(cfg) if is_served else _Source.without_weights(cfg)
-    return "\n\n".join(
-        _description(_questions(under_rule(one, options.rule), source, options))
-        for one in find_benchmarks(benchmarks)
-    )
+    found = []
+    for one in _chosen(benchmarks, options):
+        questions = _questions(under_rule(one, options.rule), source, options)
+        if is_served:
+            check_server_does(questions)
+        elif options.answers not in ANSWERS:
+            _answers_of_file(options.answers, questions)
+        found.append(_description(questions))
+    return "\n\n".join(found)
 
 
 def _description(questions: Questions) -> str:
@@ -433,8 +477,10 @@ def _description(questions: Questions) -> str:
     published = benchmark.num_items
     compared = "" if published in (None, count) else f" (published: {published})"
     facts = data_facts(questions.dataset)
-    first = questions[0].record
+    first, item = questions[0].record, questions[0].item
     size = "" if questions.processor is None else _prompt_tokens(questions)
+    if questions.processor is None and item is not None:
+        first["prompt"] = shown_prompt(item)
     shown = first["prompt"] or first["meta"].get("error") or first["question"]
     return "\n".join(
         [

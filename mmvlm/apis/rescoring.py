@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +74,11 @@ def rescore(
         raise ValueError(f"format '{form}': expected one of {['mmvlm', *READERS]}.")
     scored = []
     for path in map(Path, paths):
+        if path.is_dir() and form != "mmvlm":
+            raise ValueError(
+                f"'{path}' is the folder of a run, whose answers are our own. Leave "
+                f"out --format {form}, or name the file in that format."
+            )
         found = _of_run if path.is_dir() else _of_file
         for own, answers, judge, system in found(path, benchmark, form, data_root):
             one = under_rule(own, rule)
@@ -91,9 +96,12 @@ def rescore(
     return scored
 
 
-def _of_run(
-    run: Path, name: str | None, form: str, data_root: str | None
-) -> list[_Found]:
+def _folders(run: str | os.PathLike, name: str | None) -> dict[str, Path]:
+    """Return the folders of a run's benchmarks, or of one of them.
+
+    Raises:
+        FileNotFoundError: when there is none.
+    """
     folders = benchmark_folders(run)
     if name is not None:
         folders = {key: value for key, value in folders.items() if key == name}
@@ -103,8 +111,14 @@ def _of_run(
             + ("" if name is None else f" to '{name}'")
             + "; name a folder that tools/test.py --benchmarks wrote."
         )
+    return folders
+
+
+def _of_run(
+    run: Path, name: str | None, form: str, data_root: str | None
+) -> list[_Found]:
     found = []
-    for folder in folders.values():
+    for folder in _folders(run, name).values():
         records = list(AnswerReader(folder).new())
         answers = match(records, read_expected(folder), num_torn(folder))
         replies, judge = own_replies(folder)
@@ -145,7 +159,13 @@ def _check_text_does(benchmark: Benchmark, form: str) -> None:
 
 
 def write_answers(
-    run: str | os.PathLike, form: str, folder: str | os.PathLike, model: str
+    run: str | os.PathLike,
+    form: str,
+    folder: str | os.PathLike,
+    model: str,
+    *,
+    benchmark: str | None = None,
+    allow_partial: bool = False,
 ) -> list[Path]:
     """Write the answers of a run as another toolbox does.
 
@@ -157,24 +177,30 @@ def write_answers(
         form (str): ``llava``, ``lmms-eval`` or ``vlmevalkit``.
         folder (str | PathLike): gets a file per benchmark.
         model (str): its name, as the files tell it.
+        benchmark (str | None): only this one of the run.
+        allow_partial (bool): write what is answered.
 
     Returns:
         list[Path]: the files.
+
+    Raises:
+        IncompleteAnswers: when answers are missing or contradict each other.
+        FileNotFoundError: when the run has no such answers.
     """
     if form not in WRITERS:
         raise ValueError(f"format '{form}': expected one of {list(WRITERS)}.")
     written = []
-    for name, own in benchmark_folders(run).items():
+    for name, own in _folders(run, benchmark).items():
         try:
             _check_text_does(read_benchmark(own)[0], form)
         except ValueError as error:
             print_log(str(error), logger="current", level=logging.WARNING)
             continue
         path = Path(folder, f"{model}_{name}{ENDINGS[form]}")
-        records: Sequence[dict] = match(
-            list(AnswerReader(own).new()), read_expected(own)
-        ).records
-        WRITERS[form](path, records, model)
+        answers = match(list(AnswerReader(own).new()), read_expected(own))
+        if not allow_partial:
+            answers.check(name)
+        WRITERS[form](path, answers.records, model)
         written.append(path)
     return written
 

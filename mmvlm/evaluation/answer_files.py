@@ -38,7 +38,8 @@ def read_llava(path: str | os.PathLike) -> list[Record]:
         dict(
             key=_field(row, "question_id", path),
             question=row.get("prompt", ""),
-            text=_field(row, "text", path),
+            text=_text(_field(row, "text", path)),
+            finish=(row.get("metadata") or {}).get("finish"),
         )
         for row in _json_lines(path)
     ]
@@ -54,7 +55,13 @@ def read_lmms_eval(path: str | os.PathLike) -> list[Record]:
         text = row.get("resps", row.get("filtered_resps"))
         while isinstance(text, list) and text:
             text = text[0]
-        rows.append(dict(position=int(_field(row, "doc_id", path)), text=text or ""))
+        if text and not isinstance(text, str):
+            raise ValueError(
+                f"'{path}': document {row.get('doc_id')} was answered with "
+                f"{text!r:.40}, no text: a task of likelihoods is not scored here."
+            )
+        place = int(_field(row, "doc_id", path))
+        rows.append(dict(position=place, text=text or "", finish=row.get("finish")))
     return rows
 
 
@@ -64,6 +71,7 @@ def read_vlmevalkit(path: str | os.PathLike) -> list[Record]:
         dict(
             key=_field(row, "index", path),
             text=_text(_field(row, "prediction", path)),
+            finish=row.get("finish") or None,
         )
         for row in _table(Path(path))
     ]
@@ -128,7 +136,10 @@ def join(questions: Sequence[Record], found: Sequence[Record]) -> list[Record]:
         same = (by_key if "key" in one else by_place).get(key, [])
         record = _among(same, one, taken[key]) or dict(uid=f"unknown question {key}")
         taken[key] += 1
-        answered.append({**record, "text": one["text"], "finish": "stop"})
+        # No other toolbox has questions that could not be read.
+        failed = "error" in (record.get("finish"), one.get("finish"))
+        finish = "error" if failed else "stop"
+        answered.append({**record, "text": one["text"], "finish": finish})
     return answered
 
 
@@ -153,6 +164,9 @@ def _bare(question: str) -> str:
 def write_llava(path: str | os.PathLike, records: Sequence[Record], name: str) -> None:
     """Write answers as LLaVA's scripts do.
 
+    A question that could not be read has no answer in any toolbox; all three files say
+    so in a field ``finish``, which they read back.
+
     Args:
         path (str | PathLike): a ``.jsonl`` file.
         records (Sequence[dict]): answer records.
@@ -165,7 +179,7 @@ def write_llava(path: str | os.PathLike, records: Sequence[Record], name: str) -
             text=one["text"],
             answer_id=one["uid"],
             model_id=name,
-            metadata={},
+            metadata=_finish(one),
         )
         for one in records
     ]
@@ -183,10 +197,16 @@ def write_lmms_eval(
             target=one["reference"],
             resps=[[one["text"]]],
             filtered_resps=[one["text"]],
+            **_finish(one),
         )
         for number, one in enumerate(records)
     ]
     _write_lines(path, rows)
+
+
+def _finish(record: Record) -> dict[str, str]:
+    """Return what a file says of a question that could not be read, else nothing."""
+    return {"finish": "error"} if record.get("finish") == "error" else {}
 
 
 def _write_lines(path: str | os.PathLike, rows: Sequence[dict]) -> None:
@@ -215,6 +235,10 @@ def write_vlmevalkit(
         )
         for number, one in enumerate(records)
     ]
+    if any(map(_finish, records)):
+        head = (*head, "finish")
+        ends = [_finish(one).get("finish", "") for one in records]
+        rows = [(*row, end) for row, end in zip(rows, ends, strict=True)]
     if Path(path).suffix == ".xlsx":
         from openpyxl import Workbook
 

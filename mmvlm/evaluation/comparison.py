@@ -14,6 +14,9 @@ from mmvlm.registry import SCORERS
 
 from .benchmark import Benchmark
 from .functional.intervals import holm, mcnemar, paired_interval, smallest_detectable
+from .judging import add_replies, own_replies
+from .scorers.base import mean_percent
+from .scorers.judged import JudgedScorer
 from .store import (
     AnswerReader,
     benchmark_folders,
@@ -46,15 +49,16 @@ class Comparison:
         benchmark (Benchmark): the same in both.
         before, after (float): headlines.
         difference (float): ``after - before``.
-        low, high (float): 95 % interval of it.
+        low, high (float): 95 % interval of it; nan where the items are too few.
         p_value (float): of no difference, paired cluster bootstrap.
         adjusted (float): p-value among all benchmarks of the runs, by Holm.
-        mcnemar (float | None): exact p-value of right and wrong answers; None where
-            scores are not 0 or 1.
+        mcnemar (float | None): exact p-value of right and wrong answers, of groups
+            where the headline counts them; None where scores are not 0 or 1.
         detectable (float): smallest difference that this set shows in 4 of 5 cases.
         items (int): questions.
         flips (list[Flip]): gains first.
         image_root (str): where the pictures lie.
+        data_root (str): where the benchmark's files lie; empty where it is not known.
     """
 
     benchmark: Benchmark
@@ -70,6 +74,7 @@ class Comparison:
     adjusted: float = 1.0
     flips: list[Flip] = field(default_factory=list)
     image_root: str = ""
+    data_root: str = ""
 
 
 def compare_runs(
@@ -88,7 +93,8 @@ def compare_runs(
         seed (int): of the resamples.
 
     Raises:
-        ValueError: when the runs share no benchmark, or differ in their questions.
+        ValueError: when the runs share no benchmark, differ in their questions or
+            judges, or hold answers that were not judged.
     """
     folders = [benchmark_folders(run) for run in (first, second)]
     shared = [name for name in folders[0] if name in folders[1]]
@@ -110,15 +116,19 @@ def _compared(first: Path, second: Path, draws: int, seed: int) -> Comparison:
             f"{benchmark.name}: the runs are scored by {benchmark.scorer} and "
             f"{other.scorer}; rescore one of them."
         )
+    scorer = SCORERS.build(dict(benchmark.scorer))
     records = [_complete(folder, benchmark.name) for folder in (first, second)]
+    if isinstance(scorer, JudgedScorer):
+        _add_judgements(scorer, benchmark.name, (first, second), records)
     if [r["uid"] for r in records[0]] != [r["uid"] for r in records[1]]:
         raise ValueError(
             f"{benchmark.name}: the runs answer {len(records[0])} and "
             f"{len(records[1])} questions that are not the same; compare runs over the "
             "same items."
         )
-    scorer = SCORERS.build(dict(benchmark.scorer))
     verdicts = [[scorer.verdict(record) for record in own] for own in records]
+    if isinstance(scorer, JudgedScorer):
+        records, verdicts = _rated_in_both(scorer, records, verdicts)
     totals = [scorer.totals(*own) for own in zip(records, verdicts, strict=True)]
     paired = paired_interval(
         *(totals[0].units, totals[1].units, totals[0].clusters, totals[0].statistic),
@@ -126,7 +136,12 @@ def _compared(first: Path, second: Path, draws: int, seed: int) -> Comparison:
         seed=seed,
     )
     scores = [np.array([float(v["score"]) for v in own]) for own in verdicts]
-    plain = np.isin(np.concatenate(scores), (0.0, 1.0)).all()
+    # Of a headline that counts groups, such as MMBench's, groups are what is right.
+    whole = [
+        one.units[:, 0] if one.statistic is mean_percent else own
+        for one, own in zip(totals, scores, strict=True)
+    ]
+    plain = np.isin(np.concatenate(whole), (0.0, 1.0)).all()
     before, after = (float(one.metrics[benchmark.headline]) for one in totals)
     return Comparison(
         benchmark,
@@ -136,11 +151,12 @@ def _compared(first: Path, second: Path, draws: int, seed: int) -> Comparison:
         paired.low,
         paired.high,
         float(paired.p_value),
-        mcnemar(scores[0] == 1, scores[1] == 1) if plain else None,
+        mcnemar(whole[0] == 1, whole[1] == 1) if plain else None,
         smallest_detectable(paired.standard_error),
         len(records[0]),
         flips=_flips(records, scores),
         image_root=facts.get("image_root", ""),
+        data_root=facts.get("data_root", ""),
     )
 
 
@@ -148,6 +164,42 @@ def _complete(folder: Path, name: str) -> list[dict[str, Any]]:
     answers = match(list(AnswerReader(folder).new()), read_expected(folder))
     answers.check(name)
     return answers.records
+
+
+def _add_judgements(
+    scorer: JudgedScorer,
+    name: str,
+    folders: Sequence[Path],
+    records: Sequence[Sequence[dict[str, Any]]],
+) -> None:
+    """Put what judges said into the records of both runs.
+
+    Raises:
+        ValueError: when answers were not judged, or by two judges.
+    """
+    judges = []
+    for folder, own in zip(folders, records, strict=True):
+        replies, judge = own_replies(folder)
+        add_replies(own, replies or {})
+        judges.append(judge)
+        if any(scorer.needs_judge(r) and "judge_replies" not in r for r in own):
+            raise ValueError(
+                f"{name}: answers in '{folder}' are not judged; run tools/test.py with "
+                "--judge first."
+            )
+    if None not in judges and len(set(judges)) > 1:
+        raise ValueError(
+            f"{name}: scores of two judges do not compare: {' and '.join(judges)}."
+        )
+
+
+def _rated_in_both(
+    scorer: JudgedScorer, *pairs: Sequence[Sequence[dict[str, Any]]]
+) -> list[list[list[dict[str, Any]]]]:
+    """Leave out what has no rating in one of the runs, of records and verdicts."""
+    rated = [set(scorer.rated_rows(own)) for own in pairs[1]]
+    kept = sorted(rated[0] & rated[1])
+    return [[[own[row] for row in kept] for own in pair] for pair in pairs]
 
 
 def _flips(

@@ -27,6 +27,8 @@ FIELDS = (
     *("prompt", "question", "text", "finish", "num_tokens", "gen", "reference"),
     *("meta", "cluster"),
 )
+#: What names of pictures begin with that have no file of their own.
+_DIGEST = "sha256:"
 #: What readers say of a question that has a field of its own.
 _OWN_FIELDS = ("question_id", "reference")
 
@@ -109,7 +111,12 @@ def picture_name(source: Any) -> str:
     if isinstance(source, np.ndarray):
         source = np.ascontiguousarray(source).tobytes()
     content = source if isinstance(source, bytes) else repr(source).encode()
-    return f"sha256:{hashlib.sha256(content).hexdigest()[:24]}"
+    return f"{_DIGEST}{hashlib.sha256(content).hexdigest()[:24]}"
+
+
+def is_embedded(name: str) -> bool:
+    """Tell whether a name of :func:`picture_name` is of a picture without a file."""
+    return name.startswith(_DIGEST)
 
 
 def region_values(regions: Sequence[Region]) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -134,7 +135,10 @@ def score(
         note=_noted(row, *totals.notes.values()),
     )
     if benchmark.headline == scorer.headline:
-        row.update(_interval(totals, draws, seed))
+        interval = _interval(totals, draws, seed)
+        row.update(interval)
+        if not interval:
+            row["note"] = _noted(row, "no interval: too few pictures or groups")
         if (chance := scorer.chance(records, verdicts)) is not None:
             row["chance"] = chance
     uids = [dict(uid=record["uid"]) for record in records]
@@ -145,6 +149,8 @@ def score(
 def _interval(totals: Totals, draws: int, seed: int) -> dict[str, Any]:
     parts = totals.units, totals.clusters, totals.statistic
     found = bootstrap_interval(*parts, draws=draws, seed=seed)
+    if math.isnan(found.low):
+        return {}
     return dict(interval=[found.low, found.high], standard_error=found.standard_error)
 
 

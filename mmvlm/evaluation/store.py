@@ -185,8 +185,9 @@ def write_benchmark(
     Args:
         folder (str | PathLike): of its answers.
         benchmark (Benchmark): as it was asked.
-        **facts: what else readers of the answers want: ``image_root``, and ``system``,
-            the config whose published scores stand beside these.
+        **facts: what else readers of the answers want: ``image_root`` and
+            ``data_root``, and ``system``, the config whose published scores stand
+            beside these.
     """
     content = dict(benchmark=asdict(benchmark), **facts)
     write_atomic(Path(folder, BENCHMARK), json.dumps(content, indent=1) + "\n")

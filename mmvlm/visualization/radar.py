@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import os
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,9 @@ from typing import Any
 from mmvlm.utils.files import write_atomic
 
 from .page import new_figure
+
+#: Scores whose labels find room side by side around a circle.
+_MOST_LEVEL = 14
 
 
 def draw_radar(path: str | os.PathLike, rows: Sequence[dict[str, Any]]) -> bool:
@@ -21,7 +25,7 @@ def draw_radar(path: str | os.PathLike, rows: Sequence[dict[str, Any]]) -> bool:
         path (str | PathLike): a PNG file; one of an older run goes away where there is
             nothing to draw.
         rows (Sequence[dict]): of results: ``title``, ``score``, ``ceiling`` and, where
-            it is known, ``chance`` and ``interval``.
+            they are known, ``chance``, ``interval``, ``variant`` and ``split``.
 
     Returns:
         bool: whether there are three scores or more, which make a figure.
@@ -31,7 +35,8 @@ def draw_radar(path: str | os.PathLike, rows: Sequence[dict[str, Any]]) -> bool:
         Path(path).unlink(missing_ok=True)
         return False
     angles = [2 * math.pi * number / len(rows) for number in range(len(rows))]
-    figure = new_figure(7.5, 6.5)
+    is_crowded = len(rows) > _MOST_LEVEL
+    figure = new_figure(*((9, 9) if is_crowded else (7.5, 6.5)))
     axes = figure.add_subplot(projection="polar")
     axes.set_theta_offset(math.pi / 2)
     axes.set_theta_direction(-1)
@@ -47,18 +52,46 @@ def draw_radar(path: str | os.PathLike, rows: Sequence[dict[str, Any]]) -> bool:
     if any(value is not None for value in chance):
         drawn = [math.nan if value is None else value for value in chance]
         axes.plot(angles, drawn, "o", color="#64748b", markersize=4, label="chance")
-    names = [" ".join(filter(None, [o["title"], o.get("variant")])) for o in rows]
-    labels = [f"{n}\n{o['score']:.1f}" for n, o in zip(names, rows, strict=True)]
-    axes.set_xticks(angles, labels, fontsize=8)
+    axes.set_xticks(angles, [""] * len(rows))
+    for angle, name, row in zip(angles, _names(rows), rows, strict=True):
+        number = f"{row['score']:.1f}"
+        text = f"{name}  {number}" if is_crowded else f"{name}\n{number}"
+        axes.text(angle, 106, text, fontsize=8, **_placed(angle, is_crowded))
     axes.set_ylim(0, 100)
     axes.set_yticks([25, 50, 75], ["25 %", "50 %", "75 %"], fontsize=7)
     axes.set_rlabel_position(180 / len(rows))
-    axes.tick_params(axis="x", pad=14)
     figure.legend(loc="lower left", frameon=False, fontsize=8)
     content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=130)
+    figure.savefig(content, format="png", dpi=130, bbox_inches="tight", pad_inches=0.2)
     write_atomic(path, content.getvalue())
     return True
+
+
+def _names(rows: Sequence[dict]) -> list[str]:
+    """Return what rows are called, with the split where several are called alike."""
+    names = [" ".join(filter(None, [o["title"], o.get("variant")])) for o in rows]
+    twice = {name for name, count in Counter(names).items() if count > 1}
+    return [
+        f"{name} {row.get('split') or ''}".strip() if name in twice else name
+        for name, row in zip(names, rows, strict=True)
+    ]
+
+
+def _placed(angle: float, is_along: bool) -> dict[str, Any]:
+    """Return how a label stands outside of the circle, level or along its spoke.
+
+    Args:
+        angle (float): of the spoke, clockwise from the top.
+        is_along (bool): whether labels lie along spokes, which takes many of them.
+    """
+    across, up = math.sin(angle), math.cos(angle)
+    side = "left" if across >= 0 else "right"
+    if is_along:
+        turn = 90 - math.degrees(angle) + (0 if across >= 0 else 180)
+        return dict(ha=side, va="center", rotation=turn, rotation_mode="anchor")
+    if abs(up) > 0.9:
+        return dict(ha="center", va="bottom" if up > 0 else "top")
+    return dict(ha=side, va="center")
 
 
 def _shares(rows: Sequence[dict], values: Sequence[float | None]) -> list:

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from ablation_runs import Ablation, find_configs
+from ablation_runs import Ablation, blind_options, find_configs
 from ablation_table import choose_metrics, collect, markdown, write_tables
 
 from mmvlm.config import load_config
@@ -35,6 +35,7 @@ args = sys.argv[1:]
 out = pathlib.Path(args[args.index("--out") + 1])
 seed = int(out.parent.name.split("_")[1])
 value = 0.5 + 0.01 * seed + 0.1 * ("deep" in out.parents[1].name) * (1 + seed)
+value *= "test_dataloader.dataset.shuffle_images=True" not in args
 metrics = {"t/accuracy": value, "t/accuracy/digit": value / 2, "t/num": 10}
 out.write_text(json.dumps(dict(metrics=metrics)))
 """
@@ -105,6 +106,35 @@ def test_finished_runs_are_skipped(family, tools, tmp_path):
     assert sorted(order(tmp_path)[len(before) :]) == [
         "deep seed_1", "plain seed_1", "stage seed_1",
     ]  # fmt: skip
+
+
+def test_first_seeds_are_tested_blind_too(family, tools, tmp_path):
+    make(family, tools, tmp_path, seeds=2).run()
+
+    ablation = make(family, tools, tmp_path, seeds=2, blind=True)
+    assert [run.status for run in ablation.runs.values() if run.tested] == [
+        "interrupted", "interrupted", "finished", "finished",
+    ]  # fmt: skip
+    assert ablation.run() == []
+
+    lines = collect(ablation)
+    metrics = choose_metrics(lines, ["t/accuracy"])
+    assert metrics == ["t/accuracy", "t/accuracy blind"]
+    for line in lines:
+        assert line.values["t/accuracy blind"] == {0: 0.0}
+        assert set(line.values["t/accuracy"]) == {0, 1}
+    assert "blind: the first seed" in markdown(lines, metrics)
+
+
+def test_every_member_of_a_mixture_gets_other_pictures():
+    members = [dict(type="A"), dict(datasets=[dict(type="B")])]
+
+    options = blind_options(dict(datasets=members), "data")
+
+    assert options == [
+        "data.datasets.0.shuffle_images=True",
+        "data.datasets.1.datasets.0.shuffle_images=True",
+    ]
 
 
 def test_a_failure_blocks_only_what_needs_it_and_shows_its_log(family, tools, tmp_path):

@@ -8,7 +8,9 @@ import pytest
 import torch
 from letters import write_letters
 
+from mmvlm.datasets.tiny_scenes.benchmarks import write_benchmarks
 from mmvlm.evaluation.comparison import compare_runs
+from mmvlm.visualization import radar
 from mmvlm.visualization.radar import draw_radar
 
 ROOT = Path(__file__).parents[2]
@@ -59,6 +61,65 @@ def test_test_py_prints_its_table_and_says_where_answers_are(
         tool("test.py", config_file, checkpoint, "--benchmarks", "leters")
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--model m", "--model says nothing without --server: add it, or leave out"),
+        ("--server-key-env K", "--server-key-env says nothing without --server"),
+        ("--judge-model m", "--judge-model says nothing without --judge"),
+        ("--judge-runs 3", "--judge-runs says nothing without --judge"),
+        ("--judge-price 1 2", "--judge-price says nothing without --judge"),
+        ("--retries 2", "--retries says nothing without --judge or --server"),
+        ("--draw 3", "--draw is of a test_dataloader: leave it out"),
+        ("--out o --work-dir w", "leave out --work-dir, or --out"),
+        ("--answers empty --batch-tokens 9", "says nothing beside --answers: leave"),
+        ("SERVER --batch-tokens 9", "--batch-tokens says nothing beside --server"),
+        ("--deterministic --batch-tokens 9", "nothing beside --deterministic"),
+        ("SERVER --answers empty", "a server answers by itself. Leave out --answers"),
+        ("SERVER --deterministic", "Leave out --deterministic, or --server"),
+        ("--answers empty --deterministic", "Leave out --deterministic, or --answers"),
+        ("--limit 3 --only letters/3/q1", "Leave out --limit, or --only"),
+        ("--limit 0", "limit=0: expected 1 or more"),
+        ("--limit -5", "limit=-5: expected 1 or more"),
+        ("--judge URL --judge-model m --judge-runs 0", "judge_runs=0: expected 1"),
+        ("--server URL", "name the model that is asked"),
+        ("--judge URL", "name the model that is asked"),
+        ("--judge nobody", "endpoint 'nobody': expected a URL"),
+        ("--batch-tokens 0", "expected at least 1 token"),
+        ("--answers nowhere.jsonl", "'nowhere.jsonl': expected one of"),
+    ],
+)
+@pytest.mark.parametrize("dry", [[], ["--dry-run"]], ids=["run", "dry"])
+def test_options_that_speak_against_each_other_are_refused(
+    runs, config_file, tmp_path, monkeypatch, options, message, dry
+):
+    """In one line, also by a dry run, before a weight is read or a server asked."""
+    monkeypatch.chdir(tmp_path)
+    url = "http://localhost:9/v1"
+    words = options.replace("SERVER", "--server URL --model m").replace("URL", url)
+    asked = ["--benchmarks", runs / "data/letters.py", "--data-root", runs / "data"]
+
+    with pytest.raises((SystemExit, ValueError, OSError), match=message) as found:
+        tool("test.py", config_file, "gone.pth", *asked, *words.split(), *dry)
+
+    assert "\n" not in str(found.value) and not list(tmp_path.glob("o*"))
+
+
+def test_a_dry_run_asks_no_server_and_shows_what_it_would_be_asked(
+    config_file, tmp_path, capsys
+):
+    write_benchmarks(tmp_path, num=14, formats=["pope", "option_tsv"])
+    server = ["--server", "http://localhost:9/v1", "--model", "m", "--dry-run"]
+
+    def dry(*options):
+        tool("test.py", config_file, "--data-root", tmp_path, *server, *options)
+
+    dry("--benchmarks", "pope")
+    assert "    | <image>" in capsys.readouterr().out
+    with pytest.raises(ValueError, match=r"mmstar: .* a server gives texts alone"):
+        dry("--benchmarks", "mmstar", "--rule", "ppl")
+
+
 def test_rescore_writes_and_reads_files_of_others(runs, capsys):
     tool("analysis/rescore.py", runs / "a", "--out", runs / "rows.json")
     (row,) = json.loads((runs / "rows.json").read_text())
@@ -67,6 +128,13 @@ def test_rescore_writes_and_reads_files_of_others(runs, capsys):
 
     tool("analysis/rescore.py", runs / "a", "--write", "llava", runs / "files")
     path = capsys.readouterr().out.split()[-1]
+    with pytest.raises(SystemExit, match="--write scores nothing: leave out --rule"):
+        tool(
+            *("analysis/rescore.py", runs / "a", "--rule", "x"),
+            *("--write", "llava", runs / "files"),
+        )
+    with pytest.raises(ValueError, match="is the folder of a run, whose answers are"):
+        tool("analysis/rescore.py", runs / "a", "--format", "llava")
     benchmark = ["--benchmark", runs / "data/letters.py", "--format", "llava"]
     tool("analysis/rescore.py", path, *benchmark, "--data-root", runs / "data")
     assert f"{own['score']:.2f}" in capsys.readouterr().out
@@ -86,6 +154,26 @@ def test_two_runs_are_compared_on_a_page_with_their_pictures(runs, capsys):
     assert page.count('class="card"') == len(one.flips)
     assert "data:image/png;base64," in page
     assert f"<td>{one.items}</td>" in page
+
+
+def test_a_page_shows_pictures_that_lie_inside_tables(config_file, tmp_path):
+    write_benchmarks(tmp_path / "data", num=14, formats=["option_tsv"])
+    for answers in ("empty", "reference"):
+        options = ["--benchmarks", "blink", "--data-root", tmp_path / "data"]
+        options += ["--out", tmp_path / answers, "--answers", answers]
+        tool("test.py", config_file, *options, "--num-workers", 0)
+    page = tmp_path / "page.html"
+    runs = [tmp_path / "empty", tmp_path / "reference"]
+
+    def text():
+        tool("analysis/compare.py", *runs, "--out", page)
+        return page.read_text()
+
+    found = text()
+    assert found.count('class="card"') and "acc (exact_matching)" in found
+    assert found.count("<img") >= found.count('class="card"')
+    (tmp_path / "data").rename(tmp_path / "gone")
+    assert "<img" not in text()
 
 
 def test_a_run_against_itself_differs_nowhere(runs):
@@ -129,5 +217,9 @@ def test_three_scores_and_more_make_a_figure(tmp_path):
     assert draw_radar(tmp_path / "radar.png", rows)
     assert (tmp_path / "radar.png").read_bytes()[:4] == b"\x89PNG"
 
+    names = radar._names([dict(one, split="val") for one in [*rows, rows[1]]])
+    assert names == ["POPE", "GQA val", "MME", "hidden", "GQA val"]
+    many = [dict(rows[0], title=f"POPE {number}") for number in range(40)]
+    assert draw_radar(tmp_path / "many.png", many)
     assert not draw_radar(tmp_path / "radar.png", rows[1:])
     assert not (tmp_path / "radar.png").exists()

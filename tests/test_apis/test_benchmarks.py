@@ -140,6 +140,23 @@ def test_limits_and_chosen_questions_are_said_in_the_row(run):
 
     with pytest.raises(ValueError, match="no question has the uid 'letters/99/q1'"):
         run("none", only=["letters/99/q1"], answers="empty")
+    with pytest.raises(ValueError, match=r"only='pope/3/q1': .* here letters"):
+        run("none", only=["pope/3/q1"], answers="empty")
+
+
+def test_chosen_questions_leave_other_benchmarks_out(config_file, tmp_path):
+    write_benchmarks(tmp_path / "data", num=14, seed=1, formats=["pope", "ocrbench"])
+    options = dict(data_root=str(tmp_path / "data"), answers="empty", num_workers=0)
+    asked = (config_file, None, "pope,ocrbench")
+    run_benchmarks(*asked, tmp_path / "whole", BenchmarkOptions(**options))
+    uids = [one["uid"] for one in read_lines(tmp_path / "whole/pope/answers.jsonl")]
+
+    chosen = BenchmarkOptions(**options, only=uids[2:0:-1])
+    (row,) = run_benchmarks(*asked, tmp_path / "some", chosen)
+
+    assert (row["benchmark"], row["expected"]) == ("pope", 2)
+    found = read_lines(tmp_path / "some/pope/answers.jsonl")
+    assert [one["uid"] for one in found] == uids[2:0:-1]
 
 
 def test_a_blind_run_stands_beside_the_run_it_belongs_to(run, tmp_path):
@@ -158,6 +175,11 @@ def test_a_blind_run_stands_beside_the_run_it_belongs_to(run, tmp_path):
 
     (row,) = run()
     assert row["blind_shuffle"] is not None and row["blind_text"] is not None
+    # Of other questions, or answered by another, a blind run says nothing of it.
+    run(blind="text", limit=5, fresh=True)
+    run(blind="shuffle", answers="reference", fresh=True)
+    (row,) = run()
+    assert "blind_shuffle" not in row and "blind_text" not in row
 
 
 def test_a_picture_that_cannot_be_read_is_a_wrong_answer(run, data, tmp_path):
@@ -475,6 +497,11 @@ def test_a_run_is_scored_again_by_its_folder_alone(run, tmp_path):
         rescore([tmp_path / "out"])
     (scored,) = rescore([tmp_path / "out"], allow_partial=True)
     assert "partial: 1 of 23" in scored.row["note"]
+    written = (tmp_path / "out", "llava", tmp_path / "files", "m")
+    with pytest.raises(IncompleteAnswers, match="1 of 23 questions have no answer"):
+        write_answers(*written)
+    (file,) = write_answers(*written, allow_partial=True)
+    assert len(read_lines(file)) == NUM_ITEMS - 1
 
 
 def test_judges_replies_are_scored_later_and_failures_never(

@@ -9,7 +9,7 @@ from mmvlm.config.dry_run import dry_run
 
 ROOT = Path(__file__).resolve().parents[2]
 FULL = "lisa/lisa-clip-l14-224-sam-h_linear_vicuna-7b_8xb2-5k-ft-lora_lisa-mix.py"
-TINY = "tiny/lisa-clip-sam-tiny_mlp2x_llama-tiny_1xb24-1600i-ft_tiny-scenes.py"
+TINY = "tiny/lisa-clip-sam-tiny_mlp2x_llama-tiny_1xb24-1k-ft_tiny-scenes.py"
 SAM_H, DECODER, PROMPTS = 641_090_608, 4_058_340, 6_220
 LORA, TABLES, PROJECTION = 4_194_304, 262_168_576, 17_830_144
 

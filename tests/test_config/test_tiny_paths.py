@@ -28,7 +28,6 @@ MADE_BY_HAND = {
     "data/tiny_scenes/ferret_grit/vg_object_test.json",
     "data/tiny_scenes_tangled/ferret_grit/vg_object_train.json",
     "data/tiny_scenes_tangled/ferret_grit/vg_object_test.json",
-    "data/tiny_scenes_tangled/tokenizer",
 }
 
 

@@ -156,6 +156,13 @@ def test_mme_reads_both_layouts_and_leaves_the_request_out(tmp_path):
     assert {t.meta["reference"] for t in found} == {"Yes", "No"}
     folders = {talk.images[0].count("/images/") for talk in found}
     assert folders == {0, 1}
+    # Without its picture a question keeps its task.
+    picture = tmp_path / "mme" / first.images[0]
+    picture.rename(tmp_path / "gone")
+    again = talks(config, evaluate=True)
+    assert [one.meta["category"] for one in again] == [
+        one.meta["category"] for one in found
+    ]
 
 
 def test_pope_keeps_the_ids_of_its_files_apart(tmp_path):

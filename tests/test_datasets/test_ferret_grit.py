@@ -142,6 +142,22 @@ def test_points_lie_in_the_mask_where_there_is_one(read, choice):
         assert len(seen) > 5
 
 
+def test_masks_are_kept_for_a_share_of_the_questions(read):
+    def kept(data):
+        found = [regions(data[i]["conversation"], 0)[1] for i in range(100)]
+        assert all(len(region.boxes) == 1 for region in found)
+        return sum(bool(region.rles) for region in found)
+
+    assert 50 < kept(read([record()] * 100, mask_share=0.7)) < 90
+    bare = read([record()] * 100, point_share=1.0, mask_share=0.0)
+    assert kept(bare) == 0
+    region = regions(bare[0]["conversation"], 0)[1]
+    x, y = region.boxes.xyxy[0, :2].astype(int)
+    assert ring_mask()[y, x] and region.polygons == ()  # placed by the mask
+    with pytest.raises(ValueError, match="mask_share=2"):
+        read([record()], mask_share=2)
+
+
 def test_points_without_masks_lie_in_the_box(read):
     bare = record(masks=None)
     drawn = read([bare] * 80, point_share=1.0)

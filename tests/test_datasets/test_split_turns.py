@@ -13,7 +13,7 @@ from mmvlm.engine.runner import build_runner
 from mmvlm.registry import DATASETS
 from mmvlm.structures import Image
 
-CONFIG = "tiny/lisa-clip-sam-tiny_mlp2x_llama-tiny_1xb24-1600i-ft_tiny-scenes.py"
+CONFIG = "tiny/lisa-clip-sam-tiny_mlp2x_llama-tiny_1xb24-1k-ft_tiny-scenes.py"
 
 
 @pytest.fixture(scope="module")

@@ -190,8 +190,9 @@ def device_norm_gradients(work_dir):
 # Ranks without masks or regions --------------------------------------------------
 
 TINY = {
-    "mask": "lisa-clip-sam-tiny_mlp2x_llama-tiny_1xb24-1600i-ft_tiny-scenes",
-    "region": "ferret-clip-tiny-g8_sampler_llama-tiny_1xb64-1k-ft_tiny-scenes-tangled",
+    "mask": "lisa-clip-sam-tiny_mlp2x_llama-tiny_1xb24-1k-ft_tiny-scenes",
+    "region": "ferret-clip-tiny-g8_sampler_llama-tiny_1xb48-600i-ft_tiny-scenes"
+    "-tangled",
 }
 
 

@@ -65,6 +65,22 @@ def test_training_is_the_same_with_and_without_benchmarks(tmp_path, data):
         assert (row["expected"], row["answered"], row["limit"]) == (5, 5, 5)
 
 
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_half_precision_is_warned_of_unless_each_is_asked_alone(
+    tmp_path, data, deterministic
+):
+    cfg = config(tmp_path, data, steps=1)
+    cfg.val_cfg.update(dtype="bfloat16", deterministic=deterministic)
+
+    build_runner(cfg).train()
+
+    (row,) = json.loads((tmp_path / "benchmarks/iter_1/results.json").read_text())
+    if deterministic:
+        assert row["deterministic"] is True and "flips" not in row
+    else:
+        assert row["flips"]["asked"] == 5 and "deterministic" not in row
+
+
 def test_the_doctor_knows_the_loop(tmp_path, data):
     text = "_base_ = [{!r}]\nval_cfg = dict(type='BenchmarkValLoop', {})\n"
     base = load_config("llava-clip-tiny_mlp2x_llama-tiny_1xb96-2k-ft_tiny-scenes")

@@ -169,3 +169,29 @@ def test_questions_without_answers_are_written_and_not_scored(tmp_path):
     assert [row["pred"] for row in rows] == ["red", "green"]
     alone = METRICS.build(dict(type="ExactMatchMetric"))
     assert evaluate(alone, [bare]) == {"exact_match/unanswered": 1}
+
+
+def test_several_data_sets_are_scored_together_and_each():
+    metric = METRICS.build(dict(type="TinyScenesMetric"))
+    rows = samples()
+    for row, name in zip(rows, ("a", "a", "b", "b"), strict=True):
+        row["dataset"] = name
+
+    numbers = evaluate(metric, rows)
+
+    assert numbers["tiny_scenes/accuracy"] == 0.25
+    assert numbers["tiny_scenes/accuracy/a"] == 0.5
+    assert numbers["tiny_scenes/accuracy/colour/a"] == 0.5
+    assert numbers["tiny_scenes/accuracy/b"] == 0.0
+    assert "tiny_scenes/accuracy/existence/a" not in numbers
+
+
+def test_a_metric_scores_the_data_sets_that_it_names():
+    metric = METRICS.build(dict(type="TinyScenesMetric", datasets=["a"]))
+    rows = samples()
+    rows[0]["dataset"] = "a"
+    del rows[3]["meta"]  # another metric's sample need not be one of this metric
+
+    assert evaluate(metric, rows)["tiny_scenes/num"] == 1
+    with pytest.raises(ValueError, match=r"datasets=\['a'\], but answers are of \[\]"):
+        evaluate(metric, rows[1:])

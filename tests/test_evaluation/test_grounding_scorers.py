@@ -56,6 +56,8 @@ def test_boxes_under_two_rules():
     verdicts, totals = scored(build("ReferringScorer"), records)
     assert [v["strict"] for v in verdicts] == [1, 1, 1, 0]
     assert verdicts[0]["prediction"] == BOX and totals.metrics["miou"] == 75
+    scorer = build("ReferringScorer", rule="mmpretrain")
+    assert scored(scorer, records)[0] == verdicts and scorer.needs_regions
     with pytest.raises(ValueError, match="'7': meta lacks expression, which the rule"):
         build("ReferringScorer", rule="kosmos2").verdict(record("7", "", BOX))
 

@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
+from mmvlm.evaluation.benchmark import Benchmark
 from mmvlm.evaluation.functional import intervals
 from mmvlm.evaluation.scorers.base import mean_percent, with_ones
+from mmvlm.evaluation.scoring import score
+from mmvlm.evaluation.store import Answers
 
 
 def simulated(generator, clusters=150, spread=1.0, shift=0.0):
@@ -148,3 +151,71 @@ def test_ten_thousand_draws_over_vqav2_take_seconds():
     found = intervals.bootstrap_interval(with_ones(scores), codes, mean_percent)
     assert time.process_time() - start < 10
     assert found.low < found.value < found.high
+
+
+CATEGORIES = dict(type="ChoiceScorer", average="categories")
+GROUPED = [
+    (dict(type="MMEScorer"), "perception", ("count", "OCR", "scene")),
+    (dict(type="YesNoScorer"), "f1", ("random", "popular", "adversarial")),
+    (CATEGORIES, "acc", ("art", "jigsaw")),
+    (CATEGORIES | dict(weights=dict(a=0.3, b=0.7)), "acc", ("a", "b")),
+]
+
+
+def row_of(config, headline, texts, metas, pictures):
+    """Score answers, each right one being the first text."""
+    fields = dict(title="x", split="x", source="x", dataset={}, scorer=config)
+    records = [
+        dict(
+            uid=f"u{number}",
+            index=number,
+            question_id=number,
+            question="What is it?",
+            image=f"{picture}.jpg",
+            cluster=f"{picture}.jpg",
+            text=texts[number % 3 == 0],
+            finish="stop",
+            reference=texts[0],
+            meta=meta,
+        )
+        for number, (meta, picture) in enumerate(zip(metas, pictures, strict=True))
+    ]
+    benchmark = Benchmark(name="x", headline=headline, **fields)
+    return score(benchmark, Answers(records, len(records)), draws=2000).row
+
+
+@pytest.mark.parametrize(("config", "headline", "groups"), GROUPED)
+def test_a_group_of_one_picture_leaves_no_interval(config, headline, groups):
+    """A resample without it has no total; taking it for 0 would shift the interval."""
+    texts = ("A", "B") if config["type"] == "ChoiceScorer" else ("yes", "no")
+    few, many = (
+        row_of(
+            *(config, headline, texts),
+            [
+                dict(category=g, options=["x", "y"])
+                for g in groups
+                for _ in range(count)
+            ],
+            range(count * len(groups)),
+        )
+        for count in (1, 30)
+    )
+
+    assert few["interval"] is few["standard_error"] is None and few["score"] is not None
+    assert "no interval: too few pictures or groups" in few["note"]
+    low, high = many["interval"]
+    assert low < many["score"] < high and "no interval" not in many["note"]
+
+
+def test_one_picture_leaves_no_interval():
+    row = row_of(dict(type="ExactScorer"), "acc", ("cat", "dog"), [{}] * 4, [0] * 4)
+
+    assert (row["clusters"], row["score"], row["interval"]) == (1, 50, None)
+    assert "no interval" in row["note"]
+
+
+def test_a_difference_of_too_few_is_none_that_is_proven():
+    first, second = np.zeros((4, 2)), np.ones((4, 2))
+    found = intervals.paired_interval(first, second, np.zeros(4), mean_percent)
+
+    assert (found.value, found.p_value) == (100, 1) and np.isnan(found.low)

@@ -88,9 +88,13 @@ def test_pope_reports_the_mean_of_its_subsets_not_the_pooled_f1():
     assert metrics["a/f1"] == 100
     assert metrics["f1"] == pytest.approx((100 + 200 / 3) / 2)
     assert metrics["pooled_f1"] == pytest.approx(80)
-    records.append(record(9, "", "yes", finish="error"))
-    totals = scorer.totals(records, [scorer.verdict(one) for one in records])
+    foreign = [*records, record(9, "yes", "yes")]
+    totals = scorer.totals(foreign, [scorer.verdict(one) for one in foreign])
     assert totals.notes["subsets"] == "1 items of no subset count in pooled_f1 only"
+    records.append(record(9, "", "", finish="error"))
+    totals = scorer.totals(records, [scorer.verdict(one) for one in records])
+    assert totals.metrics["a/recall"] == totals.metrics["b/recall"] == 50
+    assert "1 items that could not be read" in totals.notes["unread"]
 
 
 def test_mme_refuses_tasks_it_does_not_have():
@@ -98,6 +102,10 @@ def test_mme_refuses_tasks_it_does_not_have():
     lost = record(0, "yes", "yes")
     with pytest.raises(KeyError, match="record 'u0' names no task of MME"):
         scorer.totals([lost], [scorer.verdict(lost)])
+    damaged = record(1, "", "", finish="error", image=None)
+    records = [record(0, "yes", "yes", dict(category="count")), damaged]
+    totals = scorer.totals(records, [scorer.verdict(one) for one in records])
+    assert totals.metrics["count"] == totals.metrics["perception"] == 100
     records = [record(0, "yes", "yes", dict(category="count")),
                record(1, "yes", "yes", dict(category="counting"))]  # fmt: skip
     with pytest.raises(ValueError, match=r"MME has no tasks \['counting'\]"):
@@ -144,11 +152,19 @@ def test_blink_is_the_mean_of_its_tasks():
     rows = [("A", dict(category="a"))] * 3 + [("B", dict(category="b"))]
     metrics = total_of(dict(type="ChoiceScorer", average="categories"), rows).metrics
     assert metrics["acc"] == 50 and metrics["items"] == 75
-    # What names no task is a task of its own, so that it is not forgotten.
+    # What names no task is a task of its own, so that it is not forgotten, ...
     metrics = total_of(
         dict(type="ChoiceScorer", average="categories"), [*rows, ("B", {})]
     ).metrics
     assert metrics["acc"] == pytest.approx(100 / 3)
+    # ... but one damaged row is no task: it may be of any.
+    scorer = SCORERS.build(dict(type="ChoiceScorer", average="categories"))
+    records = [record(i, "A", "A", LETTERS | dict(category=c)) for i, c in ((0, "a"),
+               (1, "a"), (2, "a"), (3, "b"))]  # fmt: skip
+    records.append(record(4, "", "", finish="error"))
+    totals = scorer.totals(records, [scorer.verdict(one) for one in records])
+    assert totals.metrics["acc"] == pytest.approx((75 + 50) / 2)
+    assert "1 items that could not be read" in totals.notes["unread"]
 
 
 def test_cv_bench_weighs_its_sources():

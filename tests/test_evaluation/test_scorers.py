@@ -3,10 +3,16 @@
 import json
 import os
 import random
+import re
+from pathlib import Path
 
 import pytest
 
+from mmvlm.evaluation import scorers
+from mmvlm.evaluation.functional.referring import PROTOCOLS
 from mmvlm.registry import SCORERS
+
+ROOT = Path(__file__).parents[2]
 
 LETTERS = dict(options={"A": "teddy bear", "B": "cat", "C": "a dog", "D": "Paris"})
 SCORES = dict(
@@ -14,6 +20,11 @@ SCORES = dict(
         rule: dict(A=-3.5, B=-0.25, C=-0.25, D=-9) for rule in ("option_logits", "ppl")
     }
 )
+SIZE = dict(width=400, height=300, expression="a cat")
+PHRASE = dict(phrase="a cat", types=["animals"], boxes=[[40.0, 60.0, 200.0, 240.0]])
+MASK, NO_MASK = (dict(size=[2, 3], counts=counts) for counts in ("132", "6"))
+#: What judges say of a right answer.
+PRAISE = dict(ReviewScorer="8 8", MMVetScorer="1.0")
 #: What a scorer needs to judge any text: config, reference, meta.
 CASES = [
     *(
@@ -70,6 +81,25 @@ CASES = [
             ("list", "[1, 2]", {}),
         )
     ),
+    *(
+        (dict(type="ReferringScorer", rule=rule), [40.0, 60.0, 200.0, 240.0], SIZE)
+        for rule in PROTOCOLS
+    ),
+    *(
+        (dict(type="PhraseGroundingScorer", rule=rule), [PHRASE], SIZE)
+        for rule in ("merged", "any", "ferret")
+    ),
+    (dict(type="RegionNamingScorer"), dict(name="cat", synonyms=["cat", "tom"]), {}),
+    (dict(type="MaskScorer"), MASK, {}),
+    (dict(type="MaskScorer", rule="ciou"), dict(masks=[MASK, NO_MASK]), {}),
+    (dict(type="MaskScorer"), NO_MASK, {}),
+    (dict(type="GeneralizedMaskScorer"), NO_MASK, {}),
+    (dict(type="GeneralizedMaskScorer", rule="ciou"), MASK, {}),
+    (
+        dict(type="GroundedConversationScorer"),
+        dict(caption="A cat.", labels=["A cat"], masks=[MASK]),
+        {},
+    ),
 ]
 IDS = [f"{config['type']}-{config.get('rule', '')}" for config, *_ in CASES]
 
@@ -91,6 +121,14 @@ def record(index, text, reference, meta=None, **entries):
         )
         | entries
     )
+
+
+def unread(index):
+    """A question that could not even be read."""
+    name = f"row {index}"
+    entries = dict(image=None, cluster=name, question_id=name, judge_replies=[])
+    entries["question"] = None
+    return record(index, "", "", {}, finish="error", **entries)
 
 
 _WORDS = (
@@ -158,9 +196,7 @@ def test_totals_hold_in_any_order_and_equal_their_statistic(config, reference, m
     texts = ["yes", "B", "cat", "8 7", "0.5", "12.4", "no", "x", "", "a cat on a mat"]
     records = [record(i, text, reference, meta) for i, text in enumerate(texts)]
     records.append(record(len(texts), "", reference, meta, finish="error"))
-    if config["type"] != "MMEScorer":
-        # A question that could not even be read.
-        records.append(record(len(texts) + 1, "", "", {}, finish="error"))
+    records.append(unread(len(texts) + 1))
 
     def total(order):
         chosen = [records[i] for i in order]
@@ -180,10 +216,71 @@ def test_totals_hold_in_any_order_and_equal_their_statistic(config, reference, m
 @pytest.mark.parametrize(("config", "reference", "meta"), CASES, ids=IDS)
 def test_an_answer_that_failed_is_wrong_whatever_its_text(config, reference, meta):
     scorer = SCORERS.build(config)
-    text = reference if isinstance(reference, str) else reference[0]
-    verdict = scorer.verdict(record(0, text, reference, meta, finish="error"))
+    right = answered(scorer, record(0, "", reference, meta))
+    verdict = scorer.verdict(right | dict(finish="error"))
     assert verdict["failed"] and not verdict["parsed"]
     assert verdict["score"] == verdict["strict"] == verdict["lenient"] == 0
+    lost = [right | dict(finish="error", uid=str(i), image=f"{i}") for i in range(3)]
+    totals = scorer.totals(lost, [scorer.verdict(one) for one in lost])
+    assert totals.metrics[scorer.headline] == 0
+
+
+@pytest.mark.parametrize(("config", "reference", "meta"), CASES, ids=IDS)
+def test_a_question_that_could_not_be_read_is_wrong(config, reference, meta):
+    """It lowers the number to report, and takes no other number away."""
+    scorer = SCORERS.build(config)
+    right = [answered(scorer, record(3 * i, "", reference, meta)) for i in range(3)]
+    counted = [*right, unread(99)]
+
+    before, after = (
+        scorer.totals(some, [scorer.verdict(one) for one in some]).metrics
+        for some in (right, counted)
+    )
+
+    if config["type"] != "CaptionScorer":  # of which equal pictures have none
+        assert before[scorer.headline] > 0
+    if config["type"] == "OCRBenchScorer":  # a count
+        assert after[scorer.headline] == before[scorer.headline] == 3
+    elif before[scorer.headline]:
+        assert after[scorer.headline] < before[scorer.headline]
+    assert set(before) <= set(after)
+    chance = scorer.chance(counted, [scorer.verdict(one) for one in counted])
+    assert chance is None or 0 <= chance <= 2000
+
+
+def answered(scorer, one):
+    """Return a record with its reference as the answer."""
+    found = scorer.reference_answer(one)
+    text, praise = found.pop("text"), PRAISE.get(type(scorer).__name__)
+    meta = one["meta"] | found
+    return one | dict(text=text, meta=meta, judge_replies=[praise or text])
+
+
+def test_the_guide_has_every_scorer_with_its_rules_and_headline():
+    page = ROOT / "docs/en/advanced_guides/add_a_scorer.md"
+    cells = r"^\| (`\w+Scorer`[^|]*)\|([^|]*)\|([^|]*)\|"
+    rows = re.findall(cells, page.read_text(), re.M)
+    names = {name: cells for first, *cells in rows for name in words(first)}
+    shipped = {
+        name: one
+        for name, one in SCORERS.module_dict.items()
+        if one.__module__.startswith(f"{scorers.__name__}.")
+    }
+
+    assert sorted(names) == sorted(shipped)
+    for name, (rules, headline) in names.items():
+        told = [
+            rule
+            for word in words(rules)
+            for rule in (shipped[word].rules if word in shipped else [word])
+        ]
+        assert tuple(dict.fromkeys(told)) == shipped[name].rules, name
+        kinds = {shipped[name](rule).headline for rule in shipped[name].rules}
+        assert set(words(headline)) == kinds, name
+
+
+def words(cell):
+    return re.findall(r"`([^`]+)`", cell)
 
 
 def test_rules_and_references_are_checked():

@@ -166,3 +166,19 @@ def test_text_is_compared_in_whole_words():
     assert not contains("two catsuits", "two cats")
     assert names_only("at the top left", "top left", ("left", "top left"))
     assert not names_only("top left and right", "top left", ("right",))
+
+
+@pytest.mark.parametrize(
+    ("pred", "strict", "lenient"),
+    [
+        ("A red circle.", True, True),
+        ("a red word map", False, True),
+        ("A blue circle.", False, False),
+        ("red", False, False),
+        ("", False, False),
+    ],
+)
+def test_a_name_is_leniently_right_by_its_colour(pred, strict, lenient):
+    score = score_answer(pred, "A red circle.", form="name")
+
+    assert (score.strict, score.lenient) == (strict, lenient)

@@ -96,3 +96,18 @@ def test_the_order_of_questions_does_not_tell_which_thing_is_meant(tmp_path):
     answers = [row["conversations"][1]["value"].rstrip(".") for row in rows]
     upper = sum(answer.split()[-1] in UPPER_SHAPES for answer in answers)
     assert 8 < upper < 32
+
+
+def test_the_order_of_questions_does_not_tell_the_place_either(tmp_path):
+    make_tiny_scenes(tmp_path, num_train=40, num_test=1, formats=("ferret_grit",))
+
+    named, scenes = (
+        json.loads((tmp_path / f"ferret_grit/{part}_train.json").read_text())
+        for part in ("vg_object", "refexp")
+    )
+    firsts = [
+        [next(turn[0] for turn in row["box_x1y1x2y2"] if turn) for row in rows]
+        for rows in (named, scenes)
+    ]
+    same = sum(one == other for one, other in zip(*firsts, strict=True))
+    assert 8 < same < 32

@@ -46,6 +46,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         metavar="PATTERN",
         help="as in '*/accuracy*'",
     )
+    parser.add_argument(
+        "--blind",
+        action="store_true",
+        help="test first seeds also with the pictures of other questions",
+    )
     parser.add_argument("--dry-run", action="store_true", help="print the plan only")
     parser.add_argument(
         "--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", help="for all"
@@ -77,6 +82,7 @@ def main(argv: list[str] | None = None) -> int:
             seeds=args.seeds,
             options=args.cfg_options,
             parent=args.parent,
+            blind=args.blind,
         )
         if args.dry_run:
             show_plan(ablation)

@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +22,8 @@ from mmvlm.config.origin import ConfigTrace
 
 #: In a run's folder: what it was started with, the metrics, and the result.
 STARTED, METRICS, FINISHED = "started.json", "metrics.json", "finished.json"
+#: The metrics of a test with the pictures of other questions.
+BLIND = "blind.json"
 #: Lines of a failed run's log that are shown.
 TAIL_LINES = 20
 
@@ -103,6 +105,15 @@ def find_configs(paths: Sequence[str | os.PathLike]) -> list[str]:
     return files
 
 
+def blind_options(dataset: Mapping[str, Any], key: str) -> list[str]:
+    """Return the ``key=value`` texts that give all questions other pictures."""
+    members = dataset.get("datasets")
+    if members is None:
+        return [f"{key}.shuffle_images=True"]
+    parts = (blind_options(d, f"{key}.datasets.{n}") for n, d in enumerate(members))
+    return [text for part in parts for text in part]
+
+
 def read_options(options: Sequence[str]) -> dict[str, Any]:
     """Parse ``key=value`` texts as ``--cfg-options`` does."""
     parser = argparse.ArgumentParser()
@@ -132,6 +143,8 @@ class Ablation:
         tools (str | PathLike): folder of ``train.py`` and ``test.py``.
         parent (str | None): name of the config that others are compared with;
             None takes the one that others inherit from, or else the first.
+        blind (bool): test the first seed of every config once more, with the pictures
+            of other questions.
 
     Raises:
         ConfigError: for a config that the doctor refuses.
@@ -148,11 +161,12 @@ class Ablation:
         seeds: int = 3,
         options: Sequence[str] = (),
         parent: str | None = None,
+        blind: bool = False,
     ) -> None:
         if seeds < 1:
             raise ValueError(f"seeds={seeds}: expected 1 or more.")
         self.work_dir, self.tools = Path(work_dir), Path(tools)
-        self.options = list(options)
+        self.options, self.blind = list(options), blind
         parsed = read_options(self.options)
         files = find_configs(configs)
         self.variants = {
@@ -213,7 +227,7 @@ class Ablation:
         return [*self.options, *stages]
 
     def commands(self, run: Run) -> list[list[str]]:
-        """Return the commands of a run: training and, if it is scored, testing."""
+        """Return the commands of a run: training and, if it is scored, its tests."""
         options = self.options_of(run)
         more = ["--cfg-options", *options] if options else []
         python, folder = sys.executable, str(run.folder)
@@ -223,8 +237,17 @@ class Ablation:
         if not run.tested:
             return [train]
         test = [python, str(self.tools / "test.py"), config, folder]
-        test += ["--work-dir", f"{folder}/test", "--out", f"{folder}/{METRICS}", *more]
-        return [train, test]
+        test += ["--work-dir", f"{folder}/test", "--out"]
+        if not self.is_blind(run):
+            return [train, [*test, f"{folder}/{METRICS}", *more]]
+        dataset = run.variant.cfg.test_dataloader.dataset
+        shuffled = [*options, *blind_options(dataset, "test_dataloader.dataset")]
+        blind = [*test, f"{folder}/{BLIND}", "--cfg-options", *shuffled]
+        return [train, [*test, f"{folder}/{METRICS}", *more], blind]
+
+    def is_blind(self, run: Run) -> bool:
+        """Whether a run is also tested with the pictures of other questions."""
+        return self.blind and run.tested and run.seed == 0
 
     def fingerprint(self, run: Run) -> str:
         """Return a hash of the config that a run trains."""
@@ -246,7 +269,9 @@ class Ablation:
                 f"{run.variant.path} or other --cfg-options. Give another --work-dir, "
                 "or remove that folder."
             )
-        done = (run.folder / FINISHED).is_file()
+        done = (run.folder / FINISHED).is_file() and (
+            not self.is_blind(run) or (run.folder / BLIND).is_file()
+        )
         run.status = "finished" if done else "interrupted"
 
     # Running -----------------------------------------------------------------
@@ -312,7 +337,8 @@ class Ablation:
         )
         write_atomic(run.folder / STARTED, mark)
         start = time.perf_counter()
-        for command, stage in zip(self.commands(run), ("train", "test"), strict=False):
+        stages = ("train", "test", "blind")
+        for command, stage in zip(self.commands(run), stages, strict=False):
             log = run.folder / f"{stage}.log"
             code = self._call(command, log, jobs)
             if code:
@@ -325,8 +351,10 @@ class Ablation:
         seconds = time.perf_counter() - start
         content = dict(config=run.variant.path, seed=run.seed, seconds=seconds)
         if run.tested:
-            metrics = (run.folder / METRICS).read_text(encoding="utf-8")
-            content["metrics"] = json.loads(metrics)["metrics"]
+            content["metrics"] = _metrics(run.folder / METRICS)
+        if self.is_blind(run):
+            blind = _metrics(run.folder / BLIND)
+            content["metrics"] |= {f"{name} blind": blind[name] for name in blind}
         text = json.dumps(content, indent=2)
         write_atomic(run.folder / FINISHED, text)
         run.status = "finished"
@@ -348,3 +376,7 @@ class Ablation:
                 return process.wait()
             finally:
                 self._processes.remove(process)
+
+
+def _metrics(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8"))["metrics"]

@@ -146,10 +146,15 @@ def choose_metrics(lines: Sequence[Line], patterns: Sequence[str] = ()) -> list[
     known = list(dict.fromkeys(metric for line in lines for metric in line.values))
     if not patterns:
         return [m for m in known if "accuracy" in m] or known
-    unused = [p for p in patterns if not any(fnmatch(m, p) for m in known)]
+    unused = [p for p in patterns if not any(_fits(m, p) for m in known)]
     if unused and known:
         raise ValueError(f"metrics {unused}: none fits, there are {known}.")
-    return [m for m in known if any(fnmatch(m, p) for p in patterns)]
+    return [m for m in known if any(_fits(m, p) for p in patterns)]
+
+
+def _fits(metric: str, pattern: str) -> bool:
+    """Whether a pattern names a metric, or the sighted one of a blind metric."""
+    return fnmatch(metric, pattern) or fnmatch(metric.removesuffix(" blind"), pattern)
 
 
 def _is_share(lines: Sequence[Line], metric: str) -> bool:
@@ -197,6 +202,8 @@ def markdown(lines: Sequence[Line], metrics: Sequence[str], missing: int = 0) ->
         "Mean +- standard deviation over seeds; in brackets the difference to the "
         "parent, mean over seeds. FLOP of one sample, multiply-add as 2."
     ]
+    if any(metric.endswith(" blind") for metric in metrics):
+        notes.append("blind: the first seed, with the pictures of other questions.")
     if missing:
         notes.append(f"{missing} runs are not finished and not in the table.")
     changes = []

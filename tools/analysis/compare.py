@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from mmvlm.utils.entry import catch_signals, run_tool
 if __name__ == "__main__":
     catch_signals()  # before imports that take seconds
 
-from comparison_page import write_comparison
+from comparison_page import chance, interval, write_comparison
 
 from mmvlm.evaluation.comparison import Comparison, compare_runs
 from mmvlm.utils.text_table import text_table
@@ -41,11 +42,9 @@ def row(one: Comparison) -> list[str]:
         f"{one.before:.2f}",
         f"{one.after:.2f}",
         f"{one.difference:+.2f}",
-        f"{one.low:+.2f} to {one.high:+.2f}",
-        f"{one.p_value:.4f}",
-        f"{one.adjusted:.4f}",
-        "" if one.mcnemar is None else f"{one.mcnemar:.4f}",
-        f"{one.detectable:.2f}",
+        interval(one),
+        *map(chance, (one.p_value, one.adjusted, one.mcnemar)),
+        "" if math.isnan(one.detectable) else f"{one.detectable:.2f}",
         str(better),
         str(len(one.flips) - better),
     ]

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from mmvlm.engine.benchmarks.questions import Questions
+from mmvlm.evaluation.benchmark import Benchmark
+from mmvlm.evaluation.comparison import Comparison
+from mmvlm.evaluation.records import is_embedded, picture_name
+from mmvlm.evaluation.scoring import rule_of
 from mmvlm.visualization.page import data_uri, render, write_page
 
 #: Flipped questions that are shown per benchmark and direction.
@@ -14,14 +22,17 @@ _SHOWN = 24
 _STYLE = """
 table { border-collapse: collapse; width: 100%; } h2 { margin: 34px 0 8px; }
 th, td { padding: 5px 10px; text-align: right; border-bottom: 1px solid var(--rule); }
-th:first-child, td:first-child { text-align: left; } th { color: var(--dim); }
+td { white-space: nowrap; }
+th:first-child, td:first-child { text-align: left; white-space: normal; }
+th { color: var(--dim); }
 .up { color: var(--good); } .down { color: var(--bad); }
 .cards { display: grid; gap: 14px; margin: 10px 0;
   grid-template-columns: repeat(auto-fill, minmax(250px, 1fr)); }
 .card { background: var(--card); border: 1px solid var(--rule); border-radius: 8px;
   padding: 12px; overflow-wrap: anywhere; }
 .card img { width: 100%; max-height: 190px; object-fit: contain; }
-.card p { margin: 6px 0 0; } .card small { color: var(--dim); }
+td small { color: var(--dim); margin-left: 6px; }
+.card p { margin: 6px 0 0; white-space: pre-line; } .card small { color: var(--dim); }
 """
 _BODY = """
 <p class="note">A: {{ first }}<br>B: {{ second }}</p>
@@ -30,7 +41,8 @@ _BODY = """
 <th>95 % interval</th><th>p</th><th>p, Holm</th><th>McNemar</th>
 <th>smallest visible</th></tr>
 {% for one in comparisons %}
-<tr><td><a href="#{{ one.name }}">{{ one.title }}</a></td><td>{{ one.num_items }}</td>
+<tr><td><a href="#{{ one.name }}">{{ one.title }}</a>
+<small>{{ one.metric }}</small></td><td>{{ one.num_items }}</td>
 <td>{{ one.before }}</td><td>{{ one.after }}</td>
 <td class="{{ one.mark }}">{{ one.difference }}</td><td>{{ one.interval }}</td>
 <td>{{ one.p_value }}</td><td>{{ one.adjusted }}</td><td>{{ one.mcnemar }}</td>
@@ -50,8 +62,11 @@ of five such sets.</p>
 <div class="cards">
 {% for card in cards %}
 <div class="card">
-{% if card.image %}<img src="{{ card.image }}" alt="{{ card.name }}" loading="lazy">
-{% else %}<small>{{ card.name }}</small>{% endif %}
+{% for name, picture in card.pictures %}
+{% if picture %}<img src="{{ picture }}" alt="{{ name }}" loading="lazy">
+{% else %}<small>{{ name }}</small>{% endif %}
+{% else %}<small>no picture</small>
+{% endfor %}
 <p>{{ card.question }}</p>
 <p><small>right:</small> {{ card.reference }}</p>
 <p class="{{ card.marks[0] }}"><small>A:</small> {{ card.texts[0] }}</p>
@@ -82,45 +97,102 @@ def write_comparison(
 
 
 def _shown(one: Any) -> dict[str, Any]:
+    pictures = Pictures(one.benchmark, one.image_root, one.data_root)
     gains = [flip for flip in one.flips if flip.after > flip.before]
     losses = [flip for flip in reversed(one.flips) if flip.after < flip.before]
     sides = [("better in B", "up", gains), ("worse in B", "down", losses)]
     return dict(
         name=one.benchmark.name,
         title=" ".join(filter(None, [one.benchmark.title, one.benchmark.variant])),
+        metric=f"{one.benchmark.headline} ({rule_of(one.benchmark)})",
         num_items=one.items,
         before=f"{one.before:.2f}",
         after=f"{one.after:.2f}",
         difference=f"{one.difference:+.2f}",
         mark="up" if one.low > 0 else "down" if one.high < 0 else "",
-        interval=f"{one.low:+.2f} to {one.high:+.2f}",
-        p_value=f"{one.p_value:.4f}",
-        adjusted=f"{one.adjusted:.4f}",
-        mcnemar="" if one.mcnemar is None else f"{one.mcnemar:.4f}",
-        detectable=f"{one.detectable:.2f}",
+        interval=interval(one),
+        p_value=chance(one.p_value),
+        adjusted=chance(one.adjusted),
+        mcnemar=chance(one.mcnemar),
+        detectable="" if math.isnan(one.detectable) else f"{one.detectable:.2f}",
         sides=[
             (
                 label,
                 mark,
                 len(flips),
-                [_card(f, one.image_root) for f in flips[:_SHOWN]],
+                [_card(f, pictures) for f in flips[:_SHOWN]],
             )
             for label, mark, flips in sides
         ],
     )
 
 
-def _card(flip: Any, image_root: str) -> dict[str, Any]:
-    images = flip.first["image"] or []
-    name = images if isinstance(images, str) else ", ".join(map(str, images))
-    path = Path(image_root, images if isinstance(images, str) else "")
+def chance(value: float | None) -> str:
+    """Return a p-value as text, empty where there is none."""
+    if value is None:
+        return ""
+    return "< 0.0001" if value < 0.0001 else f"{value:.4f}"
+
+
+def interval(one: Comparison) -> str:
+    """Return the interval of a difference as text."""
+    few = math.isnan(one.low)
+    return "too few items" if few else f"{one.low:+.2f} to {one.high:+.2f}"
+
+
+class Pictures:
+    """The pictures of questions: files, or what lies inside a benchmark's own files.
+
+    Args:
+        benchmark (Benchmark): whose questions they are.
+        image_root (str): where files lie.
+        data_root (str): where the benchmark's files lay when it was asked.
+    """
+
+    def __init__(self, benchmark: Benchmark, image_root: str, data_root: str) -> None:
+        dataset = {**benchmark.dataset, "data_root": data_root}
+        self._benchmark = replace(benchmark, dataset=dataset)
+        self._root, self._has_data = image_root, bool(data_root)
+
+    @cached_property
+    def _places(self) -> tuple[Questions | None, dict[str, int]]:
+        """The questions and the place of each uid; none where their files are gone."""
+        try:
+            questions = Questions(self._benchmark) if self._has_data else None
+        except OSError:
+            questions = None
+        uids = [] if questions is None else questions.uids
+        return questions, {uid: place for place, uid in enumerate(uids)}
+
+    def of(self, record: dict[str, Any]) -> list[tuple[str, str]]:
+        """Return name and address of each picture; no address of one that is gone."""
+        names = record["image"] or []
+        names = [names] if isinstance(names, str) else list(map(str, names))
+        embedded = self._embedded(record) if any(map(is_embedded, names)) else {}
+        return [(name, self._address(name, embedded)) for name in names]
+
+    def _embedded(self, record: dict[str, Any]) -> dict[str, Any]:
+        questions, places = self._places
+        if record["uid"] not in places:
+            return {}
+        talk = questions.dataset.item_at(places[record["uid"]])["conversation"]
+        return {picture_name(one): one for one in talk.images}
+
+    def _address(self, name: str, embedded: dict[str, Any]) -> str:
+        content = embedded.get(name)
+        if isinstance(content, bytes):
+            return data_uri(content)
+        path = Path(self._root, name)
+        return data_uri(path) if path.is_file() else ""
+
+
+def _card(flip: Any, pictures: Pictures) -> dict[str, Any]:
     marks = [
         "up" if score > other else "down"
         for score, other in ((flip.before, flip.after), (flip.after, flip.before))
     ]
     return dict(
-        image=data_uri(path) if path.is_file() else "",
-        name=name or "no picture",
+        pictures=pictures.of(flip.first),
         question=flip.first["question"],
         reference=_words(flip.first["reference"]),
         texts=[flip.first["text"], flip.second["text"]],

@@ -56,8 +56,22 @@ def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     if args.write:
         form, folder = args.write
+        defaults = vars(parse_args(["RUN"]))
+        for name in (
+            "rule",
+            "format",
+            "data_root",
+            "judge_replies",
+            "published",
+            "out",
+        ):
+            if getattr(args, name) != defaults[name]:
+                option = f"--{name.replace('_', '-')}"
+                sys.exit(f"error: --write scores nothing: leave out {option}.")
         for run in args.answers:
-            for path in write_answers(run, form, folder, Path(run).resolve().name):
+            options = dict(benchmark=args.benchmark, allow_partial=args.allow_partial)
+            name = Path(run).resolve().name
+            for path in write_answers(run, form, folder, name, **options):
                 print(path)
         return 0
     scored = rescore(

@@ -31,7 +31,7 @@ def parse_args(argv=None):
         default=0.0,
         metavar="SHARE",
         help="share of LLaVA's short conversations that ask as benchmarks do, for a "
-        "word or the letter of an option, 0-1 (default: 0; the demo takes 0.25)",
+        "word or the letter of an option, 0-1 (default: 0; the demo takes 0.1)",
     )
     parser.add_argument(
         "--benchmarks",

@@ -6,7 +6,7 @@ Written by tools/dataset_converters/make_tiny_scenes.py --format llava ferret_gr
 
 codec = dict(type="RegionTokenCodec", token="<bbox>")
 train_dataloader = dict(
-    batch_size=64,
+    batch_size=48,
     num_workers=1,
     persistent_workers=True,
     sampler=dict(type="RandomBatchSampler"),

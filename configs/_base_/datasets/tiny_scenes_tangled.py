@@ -5,7 +5,7 @@ Written by tools/dataset_converters/make_tiny_scenes.py --style tangled --num 24
 """
 
 train_dataloader = dict(
-    batch_size=64,
+    batch_size=48,
     num_workers=1,
     persistent_workers=True,
     sampler=dict(type="RandomBatchSampler"),
@@ -18,7 +18,7 @@ train_dataloader = dict(
         point_share=0.5,
         pipeline=[
             dict(type="LoadImages"),
-            dict(type="ResizeSquare"),
+            dict(type="ResizeSquare", size=96),
             dict(type="WriteRegions", codec=dict(type="FerretCodec")),
             dict(type="PrepareRegions"),
             dict(type="EncodeConversation", max_length=512),
@@ -38,7 +38,7 @@ test_dataloader = dict(
         point_share=0.0,
         pipeline=[
             dict(type="LoadImages"),
-            dict(type="ResizeSquare"),
+            dict(type="ResizeSquare", size=96),
             dict(type="WriteRegions", codec=dict(type="FerretCodec")),
             dict(type="PrepareRegions", mode="generate"),
             dict(type="EncodeConversation", mode="generate"),

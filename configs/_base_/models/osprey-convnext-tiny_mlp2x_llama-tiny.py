@@ -2,8 +2,6 @@
 
 _base_ = "../language_models/llama-tiny.py"
 
-tiny_root = "data/tiny_scenes_tangled"
-tokenizer = dict(name_or_path=tiny_root + "/tokenizer")
 model = dict(
     type="VisionLanguageModel",
     vision_encoder=dict(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -57,6 +58,8 @@ class FerretGRITDataset(LLaVADataset):
     Args:
         ann_file (str): JSON list, or an object per line.
         point_share (float): 0-1, of questions whose boxes are shown as points.
+        mask_share (float): 0-1, of questions whose regions keep what they lie in; the
+            others are bare boxes, or points whose whole window counts.
         point (str): where a point lies: ``uniform``: a pixel of the mask;
             ``center``: the one nearest to the box's centre (of at most 1000);
             ``gaussian``: the one nearest to a place drawn around the centre.
@@ -78,20 +81,22 @@ class FerretGRITDataset(LLaVADataset):
         ann_file: str,
         *,
         point_share: float = 0.5,
+        mask_share: float = 1.0,
         point: str = "center",
         use_masks: bool = True,
         refer_previous_point: bool = False,
         source: str | None = None,
         **kwargs: Any,
     ) -> None:
-        if not 0 <= point_share <= 1:
-            raise ValueError(f"point_share={point_share}: expected 0 to 1.")
+        for key, share in (("point_share", point_share), ("mask_share", mask_share)):
+            if not 0 <= share <= 1:
+                raise ValueError(f"{key}={share}: expected 0 to 1.")
         if point not in POINTS or (point == "uniform" and not use_masks):
             raise ValueError(
                 f"point={point!r}, use_masks={use_masks}: expected one of {POINTS}; "
                 "'uniform' needs masks."
             )
-        self.point_share = point_share
+        self.point_share, self.mask_share = point_share, mask_share
         self.point = point
         self.use_masks = use_masks
         self.refer_previous_point = refer_previous_point
@@ -138,6 +143,9 @@ class FerretGRITDataset(LLaVADataset):
                     shown.get(key, region)
                     for key, region in zip(keys, regions, strict=True)
                 ]
+            # Without a share nothing is drawn: a seed then gives what it always gave.
+            if asks and self.mask_share < 1 and rng.random() >= self.mask_share:
+                regions = [replace(one, rles=(), polygons=()) for one in regions]
             where = f"turn {number + first}"
             talk.turns[number] = _with_regions(turn, regions, where)
         return talk

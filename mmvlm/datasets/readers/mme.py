@@ -102,10 +102,12 @@ class MMEDataset(QuestionDataset):
         ]
 
     def _picture_of(self, folder: str, text: str) -> str:
-        """Return the picture of a text file, below the folder of tasks."""
+        """Return the picture of a text file, below the folder of tasks.
+
+        One that is missing is named all the same: its questions then keep their task,
+        and fail when it is opened.
+        """
         stem = os.path.splitext(text)[0]
-        for suffix in _SUFFIXES:
-            name = f"{folder}/{stem}{suffix}"
-            if os.path.isfile(os.path.join(self.ann_file, name)):
-                return name
-        raise ValueError(f"'{folder}' has no picture of '{text}'.")
+        names = [f"{folder}/{stem}{suffix}" for suffix in _SUFFIXES]
+        found = (n for n in names if os.path.isfile(os.path.join(self.ann_file, n)))
+        return next(found, names[0])

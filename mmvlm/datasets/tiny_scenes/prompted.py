@@ -17,12 +17,6 @@ from .tasks import STYLE_FORMS, TASKS, Question, draw_balanced
 
 YES_NO = "Please answer yes or no."
 SELECT_OPTION = "Please select the correct answer from the options above. \n"
-#: Behind questions whose answer is a word: of VQA sets, and of VizWiz.
-SHORT_ENDINGS = (
-    SHORT_ANSWER,
-    "When the provided information is insufficient, respond with 'Unanswerable'.\n"
-    f"{SHORT_ANSWER}",
-)
 #: Behind questions to say yes or no to: that of POPE and MME, HallusionBench's, and
 #: both, as for MME's questions whose own ending is left in.
 YES_NO_ENDINGS = (f"\n{SHORT_ANSWER}", f"\n{YES_NO}", f" {YES_NO}\n{SHORT_ANSWER}")
@@ -32,8 +26,6 @@ OPTION_LAYOUTS = (
     f"Context: N/A\nQuestion: {{question}}\nOptions: {{row}}\n{OPTION_LETTER}",
     f"Question: {{question}}\nOptions:\n{{lines}}\n{SELECT_OPTION}",
 )
-#: Question with a prompt, and one without behind short ones.
-_MOST_TURNS = 2
 
 
 def prompted(
@@ -44,8 +36,9 @@ def prompted(
     LLaVA-1.5 learns from a mixture of which a share asks for a word, or for the letter
     of an option; a model that never saw such prompts answers benchmarks with anything.
     Of the conversations with prompts a half has a question with options, a quarter one
-    to say yes or no to, both answers equally often, and a quarter another short one.
-    They are shorter, so that their prompts cost nothing.
+    to say yes or no to, both answers equally often, and nothing else; a quarter asks
+    its own short question first, with a prompt, and keeps the others. On average they
+    are shorter, so that prompts cost no time.
 
     Paper: Liu et al., "Improved Baselines with Visual Instruction Tuning", CVPR 2024,
     arXiv 2310.03744, section 3.2.
@@ -72,8 +65,8 @@ def prompted(
     asked = pick(short, rng)
     if kind == "options":
         return [_with_options(sample, asked, pick(OPTION_LAYOUTS, rng))]
-    first = replace(asked, text=f"{asked.text}\n{pick(SHORT_ENDINGS, rng)}")
-    return [first, *(q for q in short if q is not asked)][:_MOST_TURNS]
+    first = replace(asked, text=f"{asked.text}\n{SHORT_ANSWER}")
+    return [first, *(turn for turn in turns if turn is not asked)]
 
 
 def _with_options(sample: SceneSample, question: Question, layout: str) -> Question:

@@ -9,8 +9,11 @@ import torch
 
 from mmvlm.evaluation.functional.choices import lettered, likeliest
 
-from .answering import RULE, ModelAnswers
+from ..runner.checkpoint import unwrap
+from .answering import RULE, ModelAnswers, is_half
+from .planner import BatchPolicy
 from .questions import Question, Questions
+from .run import BenchmarkRun
 
 
 def model_answers(
@@ -30,6 +33,34 @@ def model_answers(
     return ChoiceAnswers(
         *(model, gen, *args), rule=rule, processor=questions.processor, **options
     )
+
+
+def flips_of(
+    run: BenchmarkRun,
+    model: Any,
+    policy: BatchPolicy,
+    dtype: torch.dtype | None,
+    *,
+    deterministic: bool,
+) -> dict[str, Any]:
+    """Return what a row says of answers that depend on their batch, where they may.
+
+    Args:
+        run (BenchmarkRun): whose questions are answered.
+        model (VisionLanguageModel): that answered them; see :class:`ModelAnswers`, as
+            all others.
+        policy (BatchPolicy): what a batch may hold.
+        dtype (torch.dtype | None): autocast.
+        deterministic (bool): whether every question was asked by itself.
+
+    Returns:
+        dict: ``flips``, see :meth:`BenchmarkRun.flips`; empty in float32.
+    """
+    if deterministic or not is_half(unwrap(model), dtype):
+        return {}
+    alone = model_answers(model, run.questions, policy, dtype, deterministic=True)
+    flips = run.flips(alone)
+    return dict(flips=flips) if flips else {}
 
 
 class ChoiceAnswers(ModelAnswers):

@@ -38,6 +38,10 @@ from .ranks import Ranks
 _FLIP_TOKENS, _FLIP_ITEMS = 2048, (4, 32)
 
 
+#: What a run and a blind one beside it must have in common, of their rows.
+_OF_BOTH = ("rule", "limit", "only", "answers", "server")
+
+
 def blind_folder(blind: str) -> str:
     """Return the folder of a blind run, below that of its benchmark."""
     return f"blind_{blind}"
@@ -110,9 +114,12 @@ class BenchmarkRun:
                 level=logging.WARNING,
             )
         write_expected(self.folder, self.questions.uids)
-        root = os.path.abspath(self.questions.dataset.image_root)
+        data = self.questions.dataset
         write_benchmark(
-            self.folder, self.benchmark, image_root=root, system=self.system
+            *(self.folder, self.benchmark),
+            image_root=os.path.abspath(data.image_root),
+            data_root=os.path.abspath(data.data_root),
+            system=self.system,
         )
 
     def share_of(self, ranks: Ranks, rank: int) -> list[int]:
@@ -294,8 +301,8 @@ def with_blind(out: Path, row: dict[str, Any]) -> dict[str, Any]:
         path = Path(out, row["benchmark"], blind_folder(blind), RESULTS)
         if path.is_file():
             found = json.loads(path.read_text(encoding="utf-8"))
-            if found["rule"] != row["rule"]:
-                continue  # numbers of two rules do not compare
+            if any(found.get(key) != row.get(key) for key in _OF_BOTH):
+                continue  # two rules, or other questions, do not compare
             row[f"blind_{blind}"] = found["score"]
             if row["score"] and found["score"] is not None:
                 lost = 1 - found["score"] / row["score"]

@@ -11,9 +11,11 @@ import numpy as np
 from PIL import Image as Pictures
 
 from mmvlm.evaluation.chat_client import ChatClient, EndpointError, Reply
+from mmvlm.registry import SCORERS
 from mmvlm.structures import Conversation, Image, Text, Turn
 
-from .questions import Question
+from .answering import RULE
+from .questions import Question, Questions
 
 #: Transforms of questions for a server: it makes its own views.
 SERVER_PIPELINE = (dict(type="LoadImages"),)
@@ -40,6 +42,27 @@ def chat_settings(gen: dict[str, Any]) -> dict[str, Any]:
     if not gen.get("do_sample"):
         left |= dict(temperature=0.0, top_p=None)
     return {_SETTINGS[key]: value for key, value in left.items()}
+
+
+def check_server_does(questions: Questions) -> None:
+    """Refuse a server where it cannot do what a benchmark needs.
+
+    Raises:
+        ValueError: with the way out, where more than the text of an answer is scored,
+            or for settings that a server does not know.
+    """
+    name, scorer = questions.benchmark.name, questions.benchmark.scorer
+    if RULE in questions.gen:
+        what = f"rule '{questions.gen[RULE]}' scores options by the model itself"
+    elif SCORERS.build(dict(scorer)).needs_regions:
+        what = "its scorer takes boxes or masks of the answers"
+    else:
+        chat_settings(questions.gen)
+        return
+    raise ValueError(
+        f"{name}: {what}, a server gives texts alone. Leave out --server, or choose "
+        "another --rule."
+    )
 
 
 class ServerAnswers:
@@ -86,10 +109,7 @@ class ServerAnswers:
 
 def _record(question: Question, reply: Reply) -> dict[str, Any]:
     record = dict(question.record, meta=dict(question.record["meta"]))
-    record["prompt"] = "\n".join(
-        "".join(_shown(part) for part in turn.parts)
-        for turn in asked_turns(question.item["conversation"])
-    )
+    record["prompt"] = shown_prompt(question.item)
     if reply.text is None:
         record["meta"]["error"] = reply.error
         return dict(record, finish="error")
@@ -97,6 +117,14 @@ def _record(question: Question, reply: Reply) -> dict[str, Any]:
     finish = "length" if reply.finish == "length" else "stop"
     tokens = reply.completion_tokens
     return dict(record, text=reply.text, finish=finish, num_tokens=tokens)
+
+
+def shown_prompt(item: dict[str, Any]) -> str:
+    """Return what a server is asked, pictures as ``<image>``, turns as lines."""
+    return "\n".join(
+        "".join(_shown(part) for part in turn.parts)
+        for turn in asked_turns(item["conversation"])
+    )
 
 
 def _shown(part: Any) -> str:

@@ -20,7 +20,7 @@ from mmvlm.utils import signals
 from mmvlm.utils.dist import broadcast_object, gather_integers, get_dist_info
 
 from ..benchmarks.answering import settings_of
-from ..benchmarks.choosing import model_answers
+from ..benchmarks.choosing import flips_of, model_answers
 from ..benchmarks.planner import BatchPolicy
 from ..benchmarks.questions import Questions
 from ..benchmarks.ranks import Ranks
@@ -47,6 +47,8 @@ class BenchmarkValLoop(BaseLoop):
         data_root (str | None): folder that stands in for ``data``.
         dtype (str | None): see :class:`VLMValLoop`.
         batch_tokens (int): most tokens of a batch.
+        deterministic (bool): each question by itself, as ``--deterministic`` of
+            tools/test.py; without it half precision is warned of.
         draws (int): resamples of the intervals.
     """
 
@@ -64,12 +66,14 @@ class BenchmarkValLoop(BaseLoop):
         data_root: str | None = None,
         dtype: str | None = None,
         batch_tokens: int = 16384,
+        deterministic: bool = False,
         draws: int = 1000,
     ) -> None:
         self._runner = runner
         self.benchmarks = find_benchmarks(benchmarks)
         self.limit, self.data_root, self.draws = limit, data_root, draws
         self.dtype, self.policy = precision(dtype), BatchPolicy(batch_tokens)
+        self.deterministic = deterministic
         if not self.benchmarks:
             raise ValueError(f"val_cfg.benchmarks={benchmarks!r}: names none.")
         #: mmengine's hooks tell its length.
@@ -119,7 +123,10 @@ class BenchmarkValLoop(BaseLoop):
             BenchmarkRun(
                 out,
                 questions,
-                model_answers(model, questions, self.policy, dtype, cache),
+                model_answers(
+                    *(model, questions, self.policy, dtype, cache),
+                    deterministic=self.deterministic,
+                ),
                 policy=self.policy,
             )
             for questions in self.questions
@@ -137,7 +144,7 @@ class BenchmarkValLoop(BaseLoop):
             number = max(one[0] for one in gather_integers([signals.received()]))
             if number:
                 raise signals.Stopped(number)
-            rows = [self._row(run, ranks) for run in runs]
+            rows = [self._row(run, ranks, dtype) for run in runs]
             if ranks.rank == 0:
                 write_tables(out, rows)
                 self.runner.logger.info(f"Benchmarks, {out}:\n{text(rows)}")
@@ -151,7 +158,9 @@ class BenchmarkValLoop(BaseLoop):
             }
         )
 
-    def _row(self, run: BenchmarkRun, ranks: Ranks) -> dict[str, Any]:
+    def _row(
+        self, run: BenchmarkRun, ranks: Ranks, dtype: torch.dtype | None
+    ) -> dict[str, Any]:
         """Score a benchmark on rank 0; the others wait for its file."""
         name = run.benchmark.name
         if ranks.rank:
@@ -159,4 +168,10 @@ class BenchmarkValLoop(BaseLoop):
             ranks.wait_until(done.is_file, f"rank 0 to score {name}")
             return {"benchmark": name}
         ranks.wait_for(lambda rank: run.is_done(ranks, rank), f"answers to {name}")
-        return run.finish(draws=self.draws, facts=dict(limit=self.limit)).row
+        flips = flips_of(
+            *(run, self.runner.model, self.policy, dtype),
+            deterministic=self.deterministic,
+        )
+        facts = dict(limit=self.limit, deterministic=self.deterministic)
+        chosen = {key: value for key, value in facts.items() if value}
+        return run.finish(draws=self.draws, facts=chosen | flips).row

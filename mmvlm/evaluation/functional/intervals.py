@@ -28,6 +28,9 @@ class Interval:
         high (float): upper percentile.
         standard_error (float): standard deviation of the resampled values.
         p_value (float | None): two-sided, of the value being 0; of a difference.
+
+    Where the units are too few to tell, ``low``, ``high`` and ``standard_error`` are
+    nan, and ``p_value`` of a difference is 1.
     """
 
     value: float
@@ -37,12 +40,24 @@ class Interval:
     p_value: float | None = None
 
 
+#: Largest share of resamples without a value that leaves an interval.
+_MOST_UNDEFINED = 0.05
+
+
 def ratio(top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
     """Return ``top / bottom`` in float64, 0 where the bottom is 0."""
     top, bottom = np.broadcast_arrays(
         np.asarray(top, np.float64), np.asarray(bottom, np.float64)
     )
     return np.divide(top, bottom, out=np.zeros(top.shape), where=bottom != 0)
+
+
+def group_ratio(top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
+    """Return ``top / bottom`` of groups, nan of a group that has nothing in it.
+
+    A resample may lack all pictures of a small group: it then has no total of groups.
+    """
+    return np.where(np.asarray(bottom) == 0, np.nan, ratio(top, bottom))
 
 
 def resampled_sums(
@@ -88,7 +103,8 @@ def bootstrap_interval(
     Args:
         units (np.ndarray): (U, K) additive statistics.
         clusters (np.ndarray): (U,) int, what is resampled as a whole.
-        statistic (Callable): sums (..., K) to values (...).
+        statistic (Callable): sums (..., K) to values (...), nan where a resample has
+            none; those are left out, and beyond a twentieth there is no interval.
         draws (int): number of resamples.
         seed (int): of the generator; equal seeds give equal intervals.
         level (float): coverage, 0-1.
@@ -138,7 +154,7 @@ def paired_interval(
     both = np.concatenate([first, second], axis=1)
     values = difference(resampled_sums(both, clusters, draws, seed))
     tail = min((values <= 0).sum(), (values >= 0).sum())
-    p_value = min(1.0, 2 * (tail + 1) / (draws + 1))
+    p_value = min(1.0, 2 * (tail + 1) / (np.isfinite(values).sum() + 1))
     value = float(difference(both.sum(axis=0)))
     return _interval(value, values, clusters, level, p_value)
 
@@ -151,7 +167,12 @@ def _interval(
     p_value: float | None = None,
 ) -> Interval:
     """Return percentiles, widened as Student's t is for this many clusters."""
-    count = max(2, len(np.unique(clusters)))
+    count, kept = len(np.unique(clusters)), values[np.isfinite(values)]
+    if count < 2 or len(kept) < (1 - _MOST_UNDEFINED) * len(values):
+        nothing = float("nan")
+        p_value = None if p_value is None else 1.0
+        return Interval(value, nothing, nothing, nothing, p_value)
+    values = kept
     reach = stdtrit(count - 1, (1 + level) / 2) * (count / (count - 1)) ** 0.5
     low, high = np.quantile(values, [ndtr(-reach), ndtr(reach)])
     return Interval(value, float(low), float(high), float(values.std()), p_value)

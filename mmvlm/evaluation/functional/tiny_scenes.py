@@ -131,13 +131,15 @@ def score_answer(
     A caption is strictly right when it names exactly the objects with their
     places, in any order; leniently, when it names all of them and perhaps more. A
     box is right from an IoU of 0.5 on; leniently, its numbers may stand in any
-    text. Any other answer must be the right word; leniently, the right word must
-    appear and no other choice.
+    text. A name is right when all of it is; leniently, the colour is enough, which no
+    other thing of the picture has. Any other answer must be the right word; leniently,
+    the right word must appear and no other choice.
 
     Args:
         pred (str): what the model said.
         gt (str): what is right.
-        form (str): ``caption``, ``box``, or another name for one-word answers.
+        form (str): ``caption``, ``box``, ``name`` (as in ``a red circle``), or another
+            name for one-word answers.
         choices (Iterable[str]): the answers that questions of this form have.
         box (Sequence[float] | None): the true box in pixels, for ``box``.
         size (Sequence[float] | None): height and width of the picture, for ``box``.
@@ -163,10 +165,19 @@ def score_answer(
         named = set(truth) <= find_statements(pred)
         return Score(predicted == truth, named, predicted is not None)
     known = {normalise(c) for c in choices} | {normalise(gt)}
+    if form == "name":
+        said, truth = normalise(pred), normalise(gt)
+        lenient = said == truth or _colour(said) == _colour(truth) is not None
+        return Score(said == truth, lenient, said in known)
     known |= set(CHOICES.get(form, ()))
     predicted = normalise(pred)
     strict = predicted == normalise(gt)
     return Score(strict, strict or names_only(pred, gt, known), predicted in known)
+
+
+def _colour(name: str) -> str | None:
+    match = re.match(r"an? (\w+) \w", name)
+    return match.group(1) if match else None
 
 
 def best_constant(questions: Sequence[dict[str, Any]]) -> tuple[str, float]:

@@ -25,6 +25,8 @@ class AnswersMetric(BaseMetric):
         out_file (str | None): JSON lines, one row per question; None writes none.
         collect_device (str): see mmengine.
         prefix (str | None): of the metrics' names; None takes the class's own.
+        datasets (Sequence[str] | None): names of the data sets that it scores, where a
+            test mixes questions of several kinds; None: all.
     """
 
     def __init__(
@@ -33,9 +35,11 @@ class AnswersMetric(BaseMetric):
         *,
         collect_device: str = "cpu",
         prefix: str | None = None,
+        datasets: Sequence[str] | None = None,
     ) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
         self.out_file = out_file
+        self.datasets = None if datasets is None else tuple(datasets)
 
     @abstractmethod
     def read_meta(self, sample: dict) -> dict[str, Any]:
@@ -57,6 +61,9 @@ class AnswersMetric(BaseMetric):
                 needs to know about it.
         """
         for sample in data_samples:
+            name = sample.get("dataset", "")
+            if self.datasets is not None and name not in self.datasets:
+                continue
             missing = {"sample_id", "index", "gt_text", "pred_text"} - set(sample)
             if not _is_answered(sample.get("conversation")):
                 missing -= {"gt_text"}
@@ -69,7 +76,7 @@ class AnswersMetric(BaseMetric):
             paths = sample.get("image_paths") or ()
             row = dict(
                 sample_id=sample["sample_id"],
-                dataset=sample.get("dataset", ""),
+                dataset=name,
                 index=int(sample["index"]),
                 image=str(paths[0]) if paths else None,
                 question=last_question(sample.get("conversation")),
@@ -83,16 +90,28 @@ class AnswersMetric(BaseMetric):
     def compute_metrics(self, results: list[dict]) -> dict[str, float]:
         """Put rows in the order of the data set, score and write them.
 
+        Where several data sets are tested, every number is also given per set, as in
+        ``accuracy/refcoco``.
+
         Rows without an answer (a public test split) are written, not scored;
         ``unanswered`` counts them.
+
+        Raises:
+            ValueError: for a data set to be scored of which there is no sample.
         """
         rows = sorted(results, key=lambda row: (row["dataset"], row["index"]))
+        found = {row["dataset"] for row in rows}
+        if not found.issuperset(self.datasets or ()):
+            raise ValueError(
+                f"{type(self).__name__}: datasets={list(self.datasets)}, but answers "
+                f"are of {sorted(found)}; take the names of the test's data sets."
+            )
         bare = [row for row in rows if not (row["gt"] or "").strip()]
         if not bare:
-            rows, metrics = self.score(rows)
+            rows, metrics = self._scored(rows)
         else:
             known = [row for row in rows if (row["gt"] or "").strip()]
-            scored, metrics = self.score(known) if known else ([], {})
+            scored, metrics = self._scored(known) if known else ([], {})
             metrics["unanswered"] = len(bare)
             rows = sorted(
                 [*scored, *bare], key=lambda row: (row["dataset"], row["index"])
@@ -107,6 +126,15 @@ class AnswersMetric(BaseMetric):
         if self.out_file is not None:
             write_json_lines(self.out_file, rows)
         return metrics
+
+    def _scored(self, rows: list[dict]) -> tuple[list[dict], dict[str, float]]:
+        """Score all rows, and those of every data set where there are several."""
+        judged, metrics = self.score(rows)
+        names = sorted({row["dataset"] for row in rows})
+        for name in names if len(names) > 1 else ():
+            own = self.score([row for row in rows if row["dataset"] == name])[1]
+            metrics.update({f"{key}/{name}": value for key, value in own.items()})
+        return judged, metrics
 
 
 def _is_answered(conversation: Any) -> bool:

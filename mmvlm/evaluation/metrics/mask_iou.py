@@ -79,12 +79,7 @@ class MaskIoUMetric(AnswersMetric):
         for row in rows:
             found = reply_overlaps(row["masks"], row["references"], row["ignore"])
             judged.append({**row, **found._asdict()})
-        metrics = _numbers(judged)
-        datasets = sorted({row["dataset"] for row in judged})
-        for name in datasets if len(datasets) > 1 else ():
-            own = _numbers([row for row in judged if row["dataset"] == name])
-            metrics.update({f"{key}/{name}": value for key, value in own.items()})
-        return judged, metrics
+        return judged, _numbers(judged)
 
 
 def _numbers(rows: list[dict]) -> dict[str, float]:

@@ -233,7 +233,8 @@ class ShortAnswerScorer(MeanScorer):
                 known[place, text] = self.verdict(record)["score"]
             return known[place, text]
 
-        dealt = others_of_a_kind([one["question"] for one in records], rounds)
+        questions = [one["question"] or "" for one in records]  # none that is unread
+        dealt = others_of_a_kind(questions, rounds)
         means = [
             np.mean([score(place, records[other]["text"]) for other in others])
             for place, others in enumerate(dealt.T.tolist())
@@ -288,3 +289,25 @@ def rows_by(records: Sequence[Record], key: str) -> dict[str, list[int]]:
         if value is not None:
             rows[str(value)].append(index)
     return dict(sorted(rows.items()))
+
+
+def unread_rows(
+    records: Sequence[Record], verdicts: Sequence[Verdict], key: str
+) -> list[int]:
+    """Return the rows that failed before a key of ``meta`` was known.
+
+    A damaged question may belong to any group; a total of groups takes it as wrong in
+    each, so that no group is easier for it.
+    """
+    pairs = enumerate(zip(records, verdicts, strict=True))
+    return [
+        index
+        for index, (record, verdict) in pairs
+        if verdict["failed"] and (record.get("meta") or {}).get(key) is None
+    ]
+
+
+def unread_note(rows: Sequence[int], groups: str) -> dict[str, str]:
+    """Return what a row of results says of :func:`unread_rows`, nothing of none."""
+    text = f"{len(rows)} items that could not be read count as wrong in all {groups}"
+    return {"unread": text} if rows else {}

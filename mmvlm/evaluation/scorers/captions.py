@@ -52,7 +52,7 @@ class CaptionScorer(Scorer):
 
     def judge(self, record: Record) -> Verdict:
         """See :meth:`Scorer.judge`."""
-        references = [ptb.tokenize(text) for text in record["reference"]]
+        references = [ptb.tokenize(text) for text in _references(record)]
         prediction = ptb.tokenize(record["text"])
         score = captions.rouge_l(prediction, references)
         return dict(score=score, parsed=bool(prediction), prediction=prediction)
@@ -63,8 +63,7 @@ class CaptionScorer(Scorer):
             "" if verdict["failed"] else record["text"]
             for record, verdict in zip(records, verdicts, strict=True)
         ]
-        # An item that could not be read has no caption to be compared with.
-        references = [list(record["reference"]) or [""] for record in records]
+        references = [_references(record) for record in records]
         missing = (
             find_java() if self.rule != "ptb_python" else "ptb_python uses no Java"
         )
@@ -109,3 +108,9 @@ class CaptionScorer(Scorer):
         metrics["rougeL"] = 100 * float(rouge.mean())
         metrics["cider"] = 100 * float(cider.mean())
         return metrics, cider
+
+
+def _references(record: Record) -> list[str]:
+    """Return the captions of a record; what could not be read has an empty one."""
+    found = record["reference"]
+    return [found] if isinstance(found, str) else list(found) or [""]

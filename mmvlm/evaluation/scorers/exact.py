@@ -6,7 +6,13 @@ from collections.abc import Sequence
 
 from mmvlm.evaluation.functional.gqa import gqa_answer, gqa_scores
 from mmvlm.evaluation.functional.text import exact_match, normalise
-from mmvlm.evaluation.scorers.base import Record, ShortAnswerScorer, Totals, Verdict
+from mmvlm.evaluation.scorers.base import (
+    Record,
+    ShortAnswerScorer,
+    Totals,
+    Verdict,
+    unread_rows,
+)
 from mmvlm.registry import SCORERS
 
 
@@ -60,6 +66,13 @@ class GQAScorer(ShortAnswerScorer):
         totals = super().totals(
             [records[i] for i in balanced], [verdicts[i] for i in balanced]
         )
+        unread = unread_rows(records, verdicts, "types")
+        if unread:
+            totals.notes["breakdown"] = f"without {len(unread)} items not read"
+            kept = sorted(set(range(len(records))).difference(unread))
+            records, verdicts, metas = (
+                [rows[row] for row in kept] for rows in (records, verdicts, metas)
+            )
         if not records or not all("types" in meta for meta in metas):
             totals.notes["breakdown"] = "not computed: the records lack question types"
             return totals

@@ -91,6 +91,6 @@ def _verdict(mask: dict, record: Record) -> Verdict:
 def _failed(record: Record) -> Verdict:
     """Return the verdict on a record without an answer: wrong, whatever is meant."""
     if not isinstance(record["reference"], dict):  # it could not even be read
-        return dict(overlap=list(GeneralizedVerdict(0.0, 0, 0, True, False)))
+        return dict(overlap=list(GeneralizedVerdict(0.0, 0, 1, True, False)))
     area = rle_area(record["reference"])
     return dict(overlap=list(GeneralizedVerdict(0.0, 0, area, area > 0, False)))

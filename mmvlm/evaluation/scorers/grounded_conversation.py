@@ -93,7 +93,7 @@ class GroundedConversationScorer(Scorer):
         """See :meth:`Scorer.totals`."""
         units = np.array(
             [
-                (one["score"], 1, one.get("found", 0), len(_labels(r)))
+                (one["score"], 1, one.get("found", 0), _num_labels(r))
                 for r, one in zip(records, verdicts, strict=True)
             ],
             dtype=np.float64,
@@ -112,10 +112,10 @@ class GroundedConversationScorer(Scorer):
         return Totals(metrics, units, clusters_of(records), mean_percent, notes)
 
 
-def _labels(record: Record) -> Sequence[str]:
-    """Return the phrases to be found; of a record that could not be read, none."""
+def _num_labels(record: Record) -> int:
+    """Return the number of phrases to be found; 1 of what could not be read."""
     found = record["reference"]
-    return found["labels"] if isinstance(found, dict) else ()
+    return len(found["labels"]) if isinstance(found, dict) else 1
 
 
 def bert_similarity(name_or_path: str) -> Similarity:

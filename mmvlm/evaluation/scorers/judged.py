@@ -59,15 +59,18 @@ class JudgedScorer(Scorer):
         """Return the replies that arrived."""
         return [reply for reply in record.get("judge_replies") or () if reply]
 
-    @staticmethod
+    def rated_rows(self, verdicts: Sequence[Verdict]) -> list[int]:
+        """Return the rows that count: with a rating, or an answer that failed."""
+        return [i for i, v in enumerate(verdicts) if v["failed"] or v["parsed"]]
+
     def rated(
-        verdicts: Sequence[Verdict], lowest: list[float]
+        self, verdicts: Sequence[Verdict], lowest: list[float]
     ) -> tuple[list[int], list[list[float]], dict[str, float]]:
         """Return rows with ratings, their ratings, and the count of rows without.
 
         An answer that failed is rated ``lowest``.
         """
-        rows = [i for i, v in enumerate(verdicts) if v["failed"] or v["parsed"]]
+        rows = self.rated_rows(verdicts)
         ratings = [
             lowest if verdicts[i]["failed"] else verdicts[i]["prediction"] for i in rows
         ]
@@ -261,6 +264,10 @@ class JudgedChoiceScorer(ChoiceScorer, JudgedScorer):
     def is_readable(self, reply: str) -> bool:
         """See :meth:`JudgedScorer.is_readable`."""
         return choices.read_letter(reply, dict.fromkeys("ABCDEFGH", "")) is not None
+
+    def rated_rows(self, verdicts: Sequence[Verdict]) -> list[int]:
+        """See :meth:`JudgedScorer.rated_rows`; what nobody decides is wrong."""
+        return list(range(len(verdicts)))
 
     def read(self, record: Record, options: Mapping[str, str]) -> str | None:
         """See :meth:`ChoiceScorer.read`."""

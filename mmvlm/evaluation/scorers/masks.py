@@ -75,9 +75,7 @@ class MaskScorer(Scorer):
         owners = clusters_of(records)
         for record, verdict, cluster in zip(records, verdicts, owners, strict=True):
             if "overlaps" not in verdict:  # the record failed
-                wanted, ignore = _references(record)
-                none = reply_overlaps([], wanted, ignore) if wanted else _UNREAD
-                verdict = {**verdict, **none._asdict()}
+                verdict = {**verdict, **_failed(record)._asdict()}
             for pair, is_in in zip(verdict["overlaps"], verdict["found"], strict=True):
                 units.append(pair)
                 clusters.append(cluster)
@@ -99,6 +97,15 @@ class MaskScorer(Scorer):
             np.array(clusters, dtype=np.int64),
             statistic,
         )
+
+
+def _failed(record: Record) -> ReplyOverlaps:
+    """Return a record's masks as missed; not even an empty one is right."""
+    wanted, ignore = _references(record)
+    if not wanted:
+        return _UNREAD
+    none = reply_overlaps([], wanted, ignore)
+    return none._replace(overlaps=[MaskOverlap(0, max(1, u)) for _, u in none.overlaps])
 
 
 def _references(record: Record) -> tuple[list[dict], dict | None]:

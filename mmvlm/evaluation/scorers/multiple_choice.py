@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from mmvlm.evaluation.functional import choices, mmmu
-from mmvlm.evaluation.functional.intervals import ratio
+from mmvlm.evaluation.functional.intervals import group_ratio
 from mmvlm.evaluation.scorers.base import (
     MeanScorer,
     Record,
@@ -18,6 +18,8 @@ from mmvlm.evaluation.scorers.base import (
     column,
     percent,
     rows_by,
+    unread_note,
+    unread_rows,
     with_ones,
 )
 from mmvlm.registry import SCORERS
@@ -123,7 +125,9 @@ class ChoiceScorer(MeanScorer):
             return self._grouped(records, verdicts)
         totals = super().totals(records, verdicts)
         if self.average == "categories":
-            self._weigh(totals, records, column(verdicts, "score"))
+            unread = unread_rows(records, verdicts, self.by)
+            self._weigh(totals, records, column(verdicts, "score"), unread)
+            totals.notes |= unread_note(unread, "categories")
         return totals
 
     def chance(
@@ -158,12 +162,18 @@ class ChoiceScorer(MeanScorer):
         return totals
 
     def _weigh(
-        self, totals: Totals, records: Sequence[Record], scores: np.ndarray
+        self,
+        totals: Totals,
+        records: Sequence[Record],
+        scores: np.ndarray,
+        unread: Sequence[int],
     ) -> None:
         """Replace the headline by a weighted mean of category accuracies."""
         rows = rows_by(records, self.by)
-        if unknown := set(range(len(records))).difference(*rows.values()):
+        unknown = set(range(len(records))).difference(unread, *rows.values())
+        if unknown or not rows:
             rows["unknown"] = sorted(unknown)
+        rows = {name: sorted({*own, *unread}) for name, own in rows.items()}
         weights = dict.fromkeys(rows, 1.0) if self.weights is None else self.weights
         if set(rows) != set(weights):
             raise ValueError(
@@ -179,12 +189,13 @@ class ChoiceScorer(MeanScorer):
 
         def statistic(sums: np.ndarray) -> np.ndarray:
             parts = sums.reshape(*sums.shape[:-1], len(share), 2)
-            return 100 * ratio(parts[..., 0], parts[..., 1]) @ share
+            return 100 * group_ratio(parts[..., 0], parts[..., 1]) @ share
 
         totals.units = units.reshape(len(records), 2 * len(rows))
         totals.statistic = statistic
         totals.metrics["items"] = totals.metrics[self.headline]
-        totals.metrics[self.headline] = float(statistic(totals.units.sum(axis=0)))
+        whole = statistic(totals.units.sum(axis=0))
+        totals.metrics[self.headline] = float(np.nan_to_num(whole))
 
 
 @SCORERS.register_module()

@@ -21,6 +21,9 @@ from mmvlm.registry import SCORERS
 
 from .base import Record, Scorer, Totals, Verdict, clusters_of, mean_percent
 
+#: What a record asks for that failed before its phrases could be read: one is missed.
+_UNREAD = [PhraseTarget(())]
+
 
 @SCORERS.register_module()
 class PhraseGroundingScorer(Scorer):
@@ -79,6 +82,8 @@ class PhraseGroundingScorer(Scorer):
         rows, units = [], np.zeros((len(records), 2))
         for number, (record, verdict) in enumerate(zip(records, verdicts, strict=True)):
             targets = _targets(record, merge=False)
+            if verdict["failed"] and not targets:
+                targets = _UNREAD
             nothing = [{str(k): False for k in TOP}] * len(targets)
             hits = verdict.get("hits", nothing)
             rows += zip(targets, hits, strict=True)

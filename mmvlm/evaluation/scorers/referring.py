@@ -30,7 +30,7 @@ class ReferringScorer(MeanScorer):
     """
 
     rules: ClassVar[tuple[str, ...]] = tuple(PROTOCOLS)
-    region_rules = ("regions",)
+    region_rules = tuple(name for name, one in PROTOCOLS.items() if one.read is None)
     group_keys: ClassVar[tuple[str, ...]] = ("category", "split")
 
     def judge(self, record: Record) -> Verdict:

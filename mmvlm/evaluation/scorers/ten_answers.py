@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mmvlm.evaluation.functional import vqa
-from mmvlm.evaluation.scorers.base import Record, ShortAnswerScorer, Totals, Verdict
+from mmvlm.evaluation.scorers.base import (
+    Record,
+    ShortAnswerScorer,
+    Totals,
+    Verdict,
+    unread_rows,
+)
 from mmvlm.registry import SCORERS
 
 _RULES = {
@@ -48,7 +54,11 @@ class TenAnswerScorer(ShortAnswerScorer):
         """See :meth:`MeanScorer.totals`; VizWiz adds the class "unanswerable"."""
         totals = super().totals(records, verdicts)
         known = [(r.get("meta") or {}).get("answerable") for r in records]
-        if records and None not in known:
+        # One that could not be read is missed, whatever it was.
+        unread = unread_rows(records, verdicts, "answerable")
+        for row in unread:
+            known[row] = 0
+        if len(unread) < len(records) and None not in known:
             predicted = [int(v["prediction"] != "unanswerable") for v in verdicts]
             precision, f1 = vqa.unanswerability(known, predicted)
             totals.metrics["unanswerable_ap"] = 100 * precision

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from mmvlm.evaluation.functional import yes_no
-from mmvlm.evaluation.functional.intervals import ratio
+from mmvlm.evaluation.functional.intervals import group_ratio
 from mmvlm.evaluation.scorers.base import (
     MeanScorer,
     Record,
@@ -19,6 +19,8 @@ from mmvlm.evaluation.scorers.base import (
     column,
     percent,
     rows_by,
+    unread_note,
+    unread_rows,
 )
 from mmvlm.registry import SCORERS
 
@@ -79,6 +81,8 @@ class YesNoScorer(Scorer):
         ).reshape(-1, 4)
         scores = column(verdicts, "score")
         subsets = rows_by(records, "category") or {"all": list(range(len(records)))}
+        unread = unread_rows(records, verdicts, "category")
+        subsets = {name: sorted({*own, *unread}) for name, own in subsets.items()}
         units = np.zeros((len(records), len(subsets), 4))
         metrics = self._named(counts.sum(axis=0), scores)
         for place, (name, rows) in enumerate(subsets.items()):
@@ -87,9 +91,10 @@ class YesNoScorer(Scorer):
             metrics.update({f"{name}/{key}": value for key, value in found.items()})
         units = units.reshape(len(records), -1)
         metrics["pooled_f1"] = metrics["f1"]
-        metrics["f1"] = float(_mean_f1(units.sum(axis=0)))
-        totals = Totals(metrics, units, clusters_of(records), _mean_f1)
-        if lost := len(records) - sum(map(len, subsets.values())):
+        metrics["f1"] = float(np.nan_to_num(_mean_f1(units.sum(axis=0))))
+        notes = unread_note(unread, "subsets") if len(subsets) > 1 else {}
+        totals = Totals(metrics, units, clusters_of(records), _mean_f1, notes)
+        if lost := len(set(range(len(records))).difference(*subsets.values())):
             totals.notes["subsets"] = (
                 f"{lost} items of no subset count in pooled_f1 only"
             )
@@ -98,7 +103,7 @@ class YesNoScorer(Scorer):
     def chance(self, records: Sequence[Record], verdicts: Sequence[Verdict]) -> float:
         """Return the F1 of answers as often yes that fall on any question."""
         sums = self.totals(records, verdicts).units.sum(axis=0).reshape(-1, 4)
-        return float(_mean_f1(yes_no.independent(sums).ravel()))
+        return float(np.nan_to_num(_mean_f1(yes_no.independent(sums).ravel())))
 
     def _cells(self, record: Record, verdict: Verdict) -> tuple[int, int, int, int]:
         label, predicted = str(record["reference"]).lower(), verdict["prediction"]
@@ -118,7 +123,9 @@ class YesNoScorer(Scorer):
 def _mean_f1(sums: np.ndarray) -> np.ndarray:
     """Headline: mean over subsets of 100 x F1."""
     counts = sums.reshape(*sums.shape[:-1], -1, 4)
-    return 100 * yes_no.binary_scores(counts)["f1"].mean(axis=-1)
+    is_there = counts.any(axis=-1)
+    f1 = np.where(is_there, yes_no.binary_scores(counts)["f1"], np.nan)
+    return 100 * f1.mean(axis=-1)
 
 
 @SCORERS.register_module()
@@ -145,10 +152,12 @@ class MMEScorer(Scorer):
         Raises:
             ValueError: naming tasks that MME does not have.
         """
-        tasks, pictures, units = self._units(records, column(verdicts, "score"))
+        unread = unread_rows(records, verdicts, "category")
+        scores = column(verdicts, "score")
+        tasks, pictures, units = self._units(records, scores, unread)
         parts = _mme_tasks(units.sum(axis=0))
         metrics = dict(zip(tasks, map(float, parts), strict=True))
-        seen = np.array([task in yes_no.PERCEPTION for task in tasks])
+        seen = np.array([task in yes_no.PERCEPTION for task in tasks], dtype=bool)
         metrics["perception"] = float(parts[seen].sum())
         metrics["cognition"] = float(parts[~seen].sum())
         metrics["other"] = float(sum(v["prediction"] is None for v in verdicts))
@@ -158,47 +167,58 @@ class MMEScorer(Scorer):
             return _mme_tasks(parts)[..., seen].sum(axis=-1)
 
         return Totals(
-            metrics, units.reshape(len(units), -1), clusters_of(pictures), statistic
+            metrics,
+            units.reshape(len(units), len(tasks) * 4),
+            clusters_of(pictures),
+            statistic,
+            unread_note(unread, "tasks"),
         )
 
     def chance(self, records: Sequence[Record], verdicts: Sequence[Verdict]) -> float:
         """Return the sum of answers as often yes that fall on any question."""
         expected = _independent(records, verdicts)
-        tasks, _, units = self._units(records, expected, np.prod)
+        unread = unread_rows(records, verdicts, "category")
+        tasks, _, units = self._units(records, expected, unread, np.prod)
         parts = dict(zip(tasks, _mme_tasks(units.sum(axis=0)), strict=True))
         return float(sum(parts[task] for task in tasks if task in yes_no.PERCEPTION))
 
     @staticmethod
     def _units(
-        records: Sequence[Record], scores: np.ndarray, whole: Callable = np.min
+        records: Sequence[Record],
+        scores: np.ndarray,
+        unread: Sequence[int],
+        whole: Callable = np.min,
     ) -> tuple[list[str], list[Record], np.ndarray]:
         """Return tasks, the first record of every picture, and (pictures, tasks, 4).
 
-        ``whole`` makes of the scores of a picture's answers whether all are right.
+        ``whole`` makes of the scores of a picture's answers whether all are right. A
+        row of ``unread`` is a picture of its own, in every task.
         """
         known = (*yes_no.PERCEPTION, *yes_no.COGNITION)
         tasks = [name for name in known if name in rows_by(records, "category")]
         if foreign := set(rows_by(records, "category")) - set(known):
             raise ValueError(f"MME has no tasks {sorted(foreign)}; known: {known}")
         pictures: dict[tuple[str, str], list[int]] = defaultdict(list)
-        for index, record in enumerate(records):
+        for index in sorted(set(range(len(records))).difference(unread)):
+            record = records[index]
             if "category" not in record["meta"]:
                 raise KeyError(f"record {record.get('uid')!r} names no task of MME.")
             pictures[record["meta"]["category"], str(record["image"])].append(index)
         # Of each picture: right answers, questions, all right, 1.
-        units = np.zeros((len(pictures), len(tasks), 4))
+        units = np.zeros((len(pictures) + len(unread), len(tasks), 4))
+        units[len(pictures) :] = 0, 1, 0, 1
         for row, ((task, _), members) in enumerate(pictures.items()):
             right = scores[members]
             counts = right.sum(), len(right), whole(right), 1
             units[row, tasks.index(task)] = counts
-        first = [records[members[0]] for members in pictures.values()]
-        return tasks, first, units
+        first = [members[0] for members in pictures.values()]
+        return tasks, [records[row] for row in (*first, *unread)], units
 
 
 def _mme_tasks(sums: np.ndarray) -> np.ndarray:
     """Return task scores, (..., T) of (..., T, 4) sums."""
     right, questions, whole, pictures = np.moveaxis(sums, -1, 0)
-    return 100 * (ratio(right, questions) + ratio(whole, pictures))
+    return 100 * (group_ratio(right, questions) + group_ratio(whole, pictures))
 
 
 @SCORERS.register_module()
@@ -224,9 +244,13 @@ class HallusionBenchScorer(MeanScorer):
         """See :meth:`MeanScorer.totals`."""
         totals = super().totals(records, verdicts)
         scores = column(verdicts, "score")
+        unread = unread_rows(records, verdicts, "l2-category")
         for name, field in (("fAcc", 4), ("qAcc", 5)):
             groups: dict[tuple, list[float]] = defaultdict(list)
-            for record, score in zip(records, scores, strict=True):
+            for index, (record, score) in enumerate(zip(records, scores, strict=True)):
+                if index in unread:  # a group of its own
+                    groups[(index,)].append(score)
+                    continue
                 fields = str(record["question_id"]).split("_")
                 kind = record["meta"].get("l2-category")
                 groups[kind, fields[3], fields[field]].append(score)

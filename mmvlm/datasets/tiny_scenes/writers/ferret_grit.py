@@ -108,10 +108,8 @@ def _talks(sample: SceneSample) -> dict[str, list[tuple[str, list[SceneObject]]]
     objects = list(sample.scene.objects)
     named, rounds, there = [], [], []
     order = np.arange(len(objects))
-    if sample.scene.style.tangled:
-        # In the scene's order the lower of two things would come first: a model would
-        # learn whose turn it is instead of looking.
-        np.random.default_rng(picture_number(sample)).shuffle(order)
+    # In the scene's order a model would learn whose turn it is instead of looking.
+    np.random.default_rng(picture_number(sample)).shuffle(order)
     for item in (objects[number] for number in order):
         named += [("What is <bbox_location0>?", [item]), (f"A {item.phrase}.", [])]
     for item in objects:

@@ -90,22 +90,14 @@ class LLaVAJSONWriter(SceneWriter):
             conversations=_talk(f"<image>\n{first}", turns),
         )
 
-    def _talks(self, samples: Sequence[SceneSample]) -> Iterator[_Talk]:
-        """Yield (id, sample, turns) of short conversations."""
-        size, share = _TURNS_PER_RECORD, self.prompted_share
-        for sample in samples:
-            for part, start in enumerate(range(0, len(sample.turns), size)):
-                turns = sample.turns[start : start + size]
-                name = f"{sample.id}-{part}"
-                yield name, sample, prompted(sample, part, turns, share)
-
     def _conversations(self, samples: Sequence[SceneSample]) -> list[dict]:
-        talks = chain(self._talks(samples), _descriptions(samples))
+        share = self.prompted_share
+        talks = chain(_talks(samples, share), _descriptions(samples))
         return [self._record(*talk) for talk in talks]
 
     def _texts(self, samples: Sequence[SceneSample]) -> list[dict]:
         records = []
-        for name, sample, turns in chain(self._talks(samples), _descriptions(samples)):
+        for name, sample, turns in chain(_talks(samples), _descriptions(samples)):
             turns = [q for q in turns if q.task != "pointing"]
             if turns:
                 first = f"{sample.caption}\n{turns[0].text}"
@@ -134,6 +126,14 @@ class LLaVAJSONWriter(SceneWriter):
 
 
 _Talk = tuple[str, SceneSample, Sequence[Question]]
+
+
+def _talks(samples: Sequence[SceneSample], share: float = 0.0) -> Iterator[_Talk]:
+    """Yield (id, sample, turns) of short conversations, a share with prompts."""
+    for sample in samples:
+        for part, start in enumerate(range(0, len(sample.turns), _TURNS_PER_RECORD)):
+            turns = sample.turns[start : start + _TURNS_PER_RECORD]
+            yield f"{sample.id}-{part}", sample, prompted(sample, part, turns, share)
 
 
 def _descriptions(samples: Sequence[SceneSample]) -> Iterator[_Talk]:

@@ -1,15 +1,14 @@
 """Tiny Kosmos-2: two tokens per box on a grid of 12 x 12 cells, a decoder of its own.
 
-Reproduces: Kosmos-2's parts, location tokens and verdicts in the small; the grid is
-that of the small pictures (32 x 32 would be cells of a pixel and a half).
-Command: tools/train.py configs/tiny/kosmos2-clip-tiny_latent-q16_magneto-tiny_1xb48-1600i-ft_tiny-scenes-referring.py
+Reproduces: Kosmos-2's parts and location tokens in the small; the grid is that of the small
+pictures (32 x 32 would be cells of a pixel and a half). All but the tower begins from
+nothing: nothing else here has its decoder.
+Command: tools/train.py configs/tiny/kosmos2-clip-tiny_latent-q16_magneto-tiny_1xb48-1200i-ft_tiny-scenes-referring.py
 Hardware: sized for 2 CPU cores.
-Expected: not measured.
+Expected: 62.0 % of 400 expressions, blind 11.5 %, 12 CPU minutes.
 """
 
-_base_ = [
-    "./shikra-clip-tiny_linear_llama-tiny_1xb48-1600i-ft_tiny-scenes-referring.py"
-]
+_base_ = ["./shikra-clip-tiny_linear_llama-tiny_1xb48-600i-ft_tiny-scenes-referring.py"]
 
 codec = dict(type="Kosmos2Codec", grid=12)
 model = dict(
@@ -49,7 +48,11 @@ train_dataloader = dict(
     dataset=dict(task=dict(tasks=[comprehension, _base_.generation]))
 )
 test_dataloader = dict(dataset=dict(task=comprehension))
-test_evaluator = dict(rule="kosmos2")
+# The official rule reads 32 x 32 cells.
+test_evaluator = dict(rule="regions")
+train_cfg = dict(max_iters=1200)
+# The tower knows the pictures, the decoder nothing yet.
+optim_wrapper = dict(paramwise_cfg=dict(parts=dict(vision_encoder=dict(lr=3e-4))))
 load_from = [
     dict(
         path="work_dirs/clip-tiny_contrastive_none_1xb192-1600i-pt_tiny-scenes",

@@ -1,8 +1,8 @@
 """Tiny Osprey: regions that share a box are named by what lies under their mask.
 
-Reproduces: Osprey's encoder and mask extractor in the small, all parts trained from the
-start.
-Command: tools/train.py configs/tiny/osprey-convnext-tiny_mask-extractor_llama-tiny_1xb64-1k-ft_tiny-scenes-tangled.py
+Reproduces: Osprey's encoder and mask extractor in the small. Tower, connector and extractor
+learn from nothing, the language model starts as that of the demo's tiny LLaVA.
+Command: tools/train.py configs/tiny/osprey-convnext-tiny_mask-extractor_llama-tiny_1xb48-600i-ft_tiny-scenes-tangled.py
 Hardware: sized for 2 CPU cores.
 Expected: not measured.
 """
@@ -41,6 +41,12 @@ test_dataloader = dict(
         ]
     )
 )
-base_batch_size = 64
-train_cfg = dict(max_iters=1000)
+base_batch_size = 48
+train_cfg = dict(max_iters=600)
 optim_wrapper = dict(optimizer=dict(lr=2e-3, weight_decay=0.1))
+load_from = [
+    dict(
+        path="work_dirs/llava-clip-tiny_mlp2x_llama-tiny_1xb96-2k-ft_tiny-scenes",
+        parts=["language_model"],
+    ),
+]

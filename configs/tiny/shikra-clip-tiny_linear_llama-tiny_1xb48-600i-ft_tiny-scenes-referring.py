@@ -1,9 +1,11 @@
 """Tiny Shikra: boxes as numerals of three decimals, a linear connector.
 
-Reproduces: Shikra's syntax, answers and verdicts in the small.
-Command: tools/train.py configs/tiny/shikra-clip-tiny_linear_llama-tiny_1xb48-1600i-ft_tiny-scenes-referring.py
+Reproduces: Shikra's syntax, answers and verdicts in the small. Shikra starts from Vicuna;
+this one starts from the language model that the demo tuned on TinyScenes' own questions,
+whose boxes are written otherwise.
+Command: tools/train.py configs/tiny/shikra-clip-tiny_linear_llama-tiny_1xb48-600i-ft_tiny-scenes-referring.py
 Hardware: sized for 2 CPU cores.
-Expected: 69.8 % after 1200 steps, blind 14.0 % (docs/en/benchmarks/grounding_in_the_small.md).
+Expected: 98.0 % of 400 expressions, blind 13.0 %, 5 CPU minutes.
 """
 
 _base_ = [
@@ -26,7 +28,7 @@ train_dataloader = dict(
 )
 test_dataloader = dict(dataset=dict(task=comprehension))
 test_evaluator = dict(rule="shikra")
-train_cfg = dict(max_iters=1600)
+train_cfg = dict(max_iters=600)
 optim_wrapper = dict(optimizer=dict(lr=3e-3, weight_decay=0.1))
 base_batch_size = 48
 load_from = [
@@ -35,7 +37,7 @@ load_from = [
         parts=["vision_encoder"],
     ),
     dict(
-        path="work_dirs/text_none_llama-tiny_1xb64-600i-pt_tiny-scenes",
+        path="work_dirs/llava-clip-tiny_mlp2x_llama-tiny_1xb96-2k-ft_tiny-scenes",
         parts=["language_model"],
     ),
 ]

@@ -1,0 +1,46 @@
+"""How to show a region: Ferret's sampler, the parent.
+
+Reproduces: Ferret's region encoder, without the coordinates beside it.
+Command: tools/train.py configs/ablations/tiny_scenes/regions/regions-sampler-clip-tiny_mlp2x_llama-tiny_1xb48-300i-ft_tiny-scenes-tangled.py
+Hardware: sized for 2 CPU cores.
+Expected: not measured.
+"""
+
+_base_ = [
+    "../../../_base_/models/llava-clip-tiny_mlp2x_llama-tiny.py",
+    "../../../_base_/datasets/tiny_scenes_region_kinds.py",
+    "../../../_base_/schedules/tiny.py",
+    "../../../_base_/default_runtime.py",
+]
+
+processor = dict(
+    views=dict(type="ResizeSquare"),
+    codec=dict(type="RegionTokenCodec", token="<region_fea>"),
+    max_length=512,
+)
+model = dict(
+    connectors=dict(
+        region_encoder=dict(
+            type="FerretSampler",
+            num_points=64,
+            num_sub_points=[16, 4],
+            num_neighbours=[8, 4],
+            coord_order="xy",  # nothing released asks for the mirrored places
+            select_layers=[-2],
+            random_init=True,
+        )
+    )
+)
+base_batch_size = 48
+train_cfg = dict(max_iters=300)
+optim_wrapper = dict(optimizer=dict(lr=2e-3, weight_decay=0.1))
+load_from = [
+    dict(
+        path="work_dirs/clip-tiny_contrastive_none_1xb192-1600i-pt_tiny-scenes",
+        parts=["vision_encoder"],
+    ),
+    dict(
+        path="work_dirs/llava-clip-tiny_mlp2x_llama-tiny_1xb96-2k-ft_tiny-scenes",
+        parts=["connector", "language_model"],
+    ),
+]

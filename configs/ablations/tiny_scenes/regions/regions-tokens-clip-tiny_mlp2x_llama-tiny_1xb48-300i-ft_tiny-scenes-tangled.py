@@ -1,0 +1,26 @@
+"""How to show a region: the picture's own tokens under it.
+
+Reproduces: Sa2VA's visual prompts.
+Command: tools/train.py configs/ablations/tiny_scenes/regions/regions-tokens-clip-tiny_mlp2x_llama-tiny_1xb48-300i-ft_tiny-scenes-tangled.py
+Hardware: sized for 2 CPU cores.
+Expected: not measured.
+"""
+
+_base_ = (
+    "./regions-sampler-clip-tiny_mlp2x_llama-tiny_1xb48-300i-ft_tiny-scenes-tangled.py"
+)
+
+model = dict(
+    connector=dict(
+        _delete_=True,
+        type="MaskedTokens",
+        connector=dict(type="MLPConnector", depth=2, act="gelu", select_layers=[-2]),
+    ),
+    connectors=dict(_delete_=True),
+)
+demo = "work_dirs/llava-clip-tiny_mlp2x_llama-tiny_1xb96-2k-ft_tiny-scenes"
+load_from = [
+    _base_.load_from[0],
+    dict(path=demo, parts=["language_model"]),
+    dict(path=demo, rename=dict(connector="connector.inner"), parts=["connector"]),
+]
