@@ -114,8 +114,11 @@ def test_choices_are_guessed_among_the_options_of_each():
     assert chance_of("ChoiceScorer", records)[0] == pytest.approx(100 * mean)
     assert chance_of(weighed, records)[0] == pytest.approx(100 * (0.5 + 0.25 + 0.2) / 3)
     assert chance_of(dict(type="ChoiceScorer", average="groups"), records)[0] is None
-    records[0]["meta"]["options"] = []
-    assert chance_of("MMMUScorer", records)[0] == pytest.approx(100 * (mean - 0.1))
+    open_ones = (record(7, "Why?", "a", "a"), record(8, "Why?", "a", "b"))  # dealt a, b
+    for one in open_ones:
+        one["meta"].update(options=[], category="2")
+    found = chance_of("MMMUScorer", [*records[1:], *open_ones])[0]
+    assert found == pytest.approx(100 * (5 * mean - 0.5 + 1) / 6)
 
 
 def yes_no(answers, **meta):

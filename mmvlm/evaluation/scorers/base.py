@@ -208,22 +208,14 @@ class MeanScorer(Scorer):
         expected = [{**verdict, "score": float(score)} for verdict, score in pairs]
         return self.totals(records, expected).metrics[self.headline]
 
-
-class ShortAnswerScorer(MeanScorer):
-    """A mean whose questions are answered in words of the model's own."""
-
-    def chance(
-        self, records: Sequence[Record], verdicts: Sequence[Verdict]
-    ) -> float | None:
-        """Return the headline of the same answers, dealt out at random.
+    def _dealt(self, records: Sequence[Record]) -> list[float]:
+        """Return the scores of two or more answers that are dealt out at random.
 
         Every question gets the answer to another one of its kind
         (:func:`mmvlm.evaluation.functional.chance.question_kind`), as in the agreement
         by chance of Cohen's kappa: the answers keep their shares, and what a question
         says without its picture still counts.
         """
-        if len(records) < 2:
-            return None
         rounds = min(_MOST_ROUNDS, -(-_DEALT // len(records)))
         known: dict[tuple[int, str], float] = {}
 
@@ -235,11 +227,22 @@ class ShortAnswerScorer(MeanScorer):
 
         questions = [one["question"] or "" for one in records]  # none that is unread
         dealt = others_of_a_kind(questions, rounds)
-        means = [
-            np.mean([score(place, records[other]["text"]) for other in others])
+        return [
+            float(np.mean([score(place, records[other]["text"]) for other in others]))
             for place, others in enumerate(dealt.T.tolist())
         ]
-        return self._headline_of(records, verdicts, means)
+
+
+class ShortAnswerScorer(MeanScorer):
+    """A mean whose questions are answered in words of the model's own."""
+
+    def chance(
+        self, records: Sequence[Record], verdicts: Sequence[Verdict]
+    ) -> float | None:
+        """Return the headline of the same answers, dealt out at random."""
+        if len(records) < 2:
+            return None
+        return self._headline_of(records, verdicts, self._dealt(records))
 
 
 def column(verdicts: Sequence[Verdict], key: str) -> np.ndarray:

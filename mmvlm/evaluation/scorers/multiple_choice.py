@@ -277,8 +277,12 @@ class MMMUScorer(MeanScorer):
     def chance(
         self, records: Sequence[Record], verdicts: Sequence[Verdict]
     ) -> float | None:
-        """Return the headline of guesses among options; open answers are wrong."""
-        return self._headline_of(records, verdicts, list(map(_guess, records)))
+        """Return the headline of guesses among options; open answers are dealt out."""
+        scores = np.array([_guess(record) for record in records])
+        free = [n for n, one in enumerate(records) if not one["meta"].get("options")]
+        if len(free) > 1:
+            scores[free] = self._dealt([records[n] for n in free])
+        return self._headline_of(records, verdicts, scores.tolist())
 
     def totals(self, records: Sequence[Record], verdicts: Sequence[Verdict]) -> Totals:
         """See :meth:`MeanScorer.totals`; domains are those of the known subjects."""
