@@ -21,7 +21,7 @@ CONFIGS = sorted((ROOT / "configs").rglob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
 
 # Hard limits; what is normal is far below.
-MAX_PACKAGE_LINES = 84_000
+MAX_PACKAGE_LINES = 85_000
 MAX_FILE_LINES = 600
 MAX_FUNCTION_LINES = 80
 MAX_POSITIONAL = 5

@@ -31,6 +31,8 @@ def test_every_stage_runs_and_the_report_is_written(finished):
     work, output = finished
 
     assert "[9/9] Report" in output
+    summary = json.loads((work / "data" / "tiny_scenes.json").read_text())
+    assert summary["prompted_share"] > 0
     for task in ("caption", "existence", "pointing", "overall"):
         assert f"\n{task}" in output
     for name in ("test", "blind"):

@@ -23,7 +23,10 @@ FULL = os.environ.get("MMVLM_JOURNEYS") == "full"
 DEMO = [] if FULL else ["--iters", "2", "--num", "200", "--num-test", "18"]
 STEPS = [] if FULL else ["train_cfg.max_iters=2"]
 STAGE2 = "llava-clip-tiny_mlp2x_llama-tiny_1xb96-2k-ft_tiny-scenes"
-SMOLLM2 = sorted((ROOT / "configs" / "llava").glob("*smollm2*"), reverse=True)
+SMOLLM2 = [
+    next((ROOT / "configs" / "llava").glob(f"*smollm2*-{stage}_*.py"))
+    for stage in ("pt", "ft-lora")
+]
 LEFT_OUT = (".git", ".venv*", "work_dirs", "data", "build", "__pycache__", ".mim")
 
 

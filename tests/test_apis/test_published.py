@@ -105,7 +105,7 @@ def test_a_system_is_its_name_and_every_setting_of_its_model(tmp_path, monkeypat
     monkeypatch.setattr(published, "load_config", lambda *_, **__: cfg)
     assert system_of(load_config(name)) == name  # a part with that of its weights
 
-    tiny = "llava-clip-tiny_mlp2x_smollm2-135m_1xb16-1k-ft-lora_tiny-scenes"
+    tiny = "llava-clip-tiny_mlp2x_smollm2-135m_1xb16-150i-ft-lora_tiny-scenes"
     assert system_of(load_config(tiny)) is None
     with pytest.raises(ValueError, match=r"no scores of .* Did you mean '.*lora"):
         published_scores(name[:-1])

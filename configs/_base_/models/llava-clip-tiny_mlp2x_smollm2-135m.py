@@ -36,5 +36,6 @@ model = dict(
             eos_token_id=2,
         ),
         torch_dtype="bfloat16",
+        attention="batched",
     ),
 )

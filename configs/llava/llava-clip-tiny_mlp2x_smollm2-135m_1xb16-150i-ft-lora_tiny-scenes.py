@@ -1,9 +1,9 @@
 """LLaVA with SmolLM2-135M, stage 2: connector and LoRA learn from instructions.
 
 Reproduces: LLaVA's LoRA recipe with a small language model that was really pretrained.
-Command: tools/train.py configs/llava/llava-clip-tiny_mlp2x_smollm2-135m_1xb16-1k-ft-lora_tiny-scenes.py
+Command: tools/train.py configs/llava/llava-clip-tiny_mlp2x_smollm2-135m_1xb16-150i-ft-lora_tiny-scenes.py
 Hardware: 2 CPU cores.
-Expected: not measured.
+Expected: loss 0.30 after 11 minutes of CPU time; share of right answers not measured.
 """
 
 _base_ = [
@@ -19,7 +19,7 @@ model = dict(
 )
 train_dataloader = dict(batch_size=16)
 default_hooks = dict(checkpoint=dict(trainable_only=True))
-train_cfg = dict(max_iters=1000)
+train_cfg = dict(max_iters=150)
 optim_wrapper = dict(
     optimizer=dict(lr=1e-3),
     paramwise_cfg=dict(parts=dict(connector=dict(lr=1e-3))),
@@ -31,7 +31,7 @@ load_from = [
         parts=["vision_encoder"],
     ),
     dict(
-        path="work_dirs/llava-clip-tiny_mlp2x_smollm2-135m_1xb16-400i-pt_tiny-scenes",
+        path="work_dirs/llava-clip-tiny_mlp2x_smollm2-135m_1xb16-100i-pt_tiny-scenes",
         parts=["connector"],
     ),
 ]
