@@ -3,7 +3,8 @@
 Reproduces: LLaVA's LoRA recipe with a small language model that was really pretrained.
 Command: tools/train.py configs/llava/llava-clip-tiny_mlp2x_smollm2-135m_1xb16-150i-ft-lora_tiny-scenes.py
 Hardware: 2 CPU cores.
-Expected: loss 0.30 after 11 minutes of CPU time; share of right answers not measured.
+Expected: loss 0.30 after 11 minutes of CPU time; 60.8 % of
+    1350 test questions right, blind 24.1 %.
 """
 
 _base_ = [

@@ -223,16 +223,7 @@ def run_benchmarks(
                 run.run_share(ranks)
             if ranks.rank:
                 return []
-            rows = []
-            for run in runs:
-                ranks.wait_for(
-                    lambda rank, run=run: run.is_done(ranks, rank),
-                    f"other ranks' answers to {run.benchmark.name}",
-                )
-                said = _facts(run, source, options)
-                partial = options.allow_partial
-                scored = run.finish(allow_partial=partial, judge=judge, facts=said)
-                rows.append(scored.row)
+            rows = [_finished(run, ranks, source, options, judge=judge) for run in runs]
             ranks.meet()
         finally:
             ranks.end()
@@ -242,6 +233,27 @@ def run_benchmarks(
     write_tables(out, rows)
     draw_radar(out / "radar.png", rows)
     return rows
+
+
+def _finished(
+    run: BenchmarkRun,
+    ranks: Ranks,
+    source: _Source,
+    options: BenchmarkOptions,
+    *,
+    judge: Judge | None,
+) -> dict[str, Any]:
+    """Wait for the other ranks' answers to a benchmark; return its row of results."""
+    ranks.wait_for(
+        lambda rank: run.is_done(ranks, rank),
+        f"other ranks' answers to {run.benchmark.name}",
+    )
+    scored = run.finish(
+        allow_partial=options.allow_partial,
+        judge=judge,
+        facts=_facts(run, source, options),
+    )
+    return scored.row
 
 
 def _chosen(

@@ -91,9 +91,8 @@ def score(
     scorer = SCORERS.build(dict(benchmark.scorer)) if scorer is None else scorer
     row = _head(benchmark, answers, scorer) | (facts or {})
     if (flips := row.get("flips")) and flips["differ"]:
-        row["note"] = _noted(
-            row, "{differ} of {asked} answers differ when asked alone".format(**flips)
-        )
+        differ = "{differ} of {asked} answers differ when asked alone".format(**flips)
+        row["note"] = _noted(row, differ)
     try:
         files = submission_files(benchmark, answers.records)
     except ImportError as error:  # an extra that only the upload needs

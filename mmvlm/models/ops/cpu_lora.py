@@ -17,7 +17,8 @@ class _LowRankLinear(torch.autograd.Function):
     """``x @ weight.T + scale * (x @ down.T) @ up.T`` of rows, all of one dtype."""
 
     @staticmethod
-    def forward(ctx, x, weight, down, up, scale):
+    def forward(ctx, x, scale, *weights):
+        weight, down, up = weights
         low = x @ down.T
         ctx.save_for_backward(x, weight, down, up, low)
         ctx.scale = scale
@@ -31,7 +32,7 @@ class _LowRankLinear(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             to_input = (grad @ weight).addmm_(to_low, down)
         to_up = (grad.T @ low).mul_(ctx.scale)
-        return to_input, None, to_low.T @ x, to_up, None
+        return to_input, None, None, to_low.T @ x, to_up
 
 
 class NarrowLoRA:
@@ -58,9 +59,9 @@ class NarrowLoRA:
             layer.lora_A["default"].weight,
             layer.lora_B["default"].weight,
         )
-        narrow = [tensor.to(dtype) for tensor in (x.flatten(0, -2), *weights)]
+        rows, *narrow = (one.to(dtype) for one in (x.flatten(0, -2), *weights))
         with torch.autocast("cpu", enabled=False):
-            out = _LowRankLinear.apply(*narrow, layer.scaling["default"])
+            out = _LowRankLinear.apply(rows, layer.scaling["default"], *narrow)
         return out.unflatten(0, x.shape[:-1])
 
     def _is_plain(self) -> bool:
