@@ -1,8 +1,7 @@
 """Tiny Kosmos-2: two tokens per box on a grid of 12 x 12 cells, a decoder of its own.
 
-Reproduces: Kosmos-2's parts and location tokens in the small; the grid is that of the small
-pictures (32 x 32 would be cells of a pixel and a half). All but the tower begins from
-nothing: nothing else here has its decoder.
+Reproduces: Kosmos-2's parts and location tokens in the small (32 x 32 would be cells of a
+pixel and a half). All but the tower begins from nothing: nothing else has its decoder.
 Command: tools/train.py configs/tiny/kosmos2-clip-tiny_latent-q16_magneto-tiny_1xb24-2400i-ft_tiny-scenes-referring.py
 Hardware: sized for 2 CPU cores.
 Expected: 64.5 % of 400 expressions, blind 10.5 %, 13 CPU minutes.
@@ -57,9 +56,5 @@ optim_wrapper = dict(
     paramwise_cfg=dict(parts=dict(vision_encoder=dict(lr=2e-4))),
 )
 base_batch_size = 24
-load_from = [
-    dict(
-        path="work_dirs/clip-tiny_contrastive_none_1xb192-1600i-pt_tiny-scenes",
-        parts=["vision_encoder"],
-    ),
-]
+tower = "work_dirs/clip-tiny_contrastive_none_1xb192-1600i-pt_tiny-scenes"
+load_from = [dict(path=tower, parts=["vision_encoder"])]

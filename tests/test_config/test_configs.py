@@ -117,7 +117,9 @@ def test_a_config_is_short_and_its_chain_too(path):
     text = path.read_text()
 
     depth = _depth(path)
-    assert depth <= 3
+    assert depth <= 3 + (
+        "ablations" in path.parts
+    )  # a variant has its parent before it
     assert depth == 1 or len(text.splitlines()) <= 60
     docstring = ast.get_docstring(ast.parse(text))
     for word in ("Command:", "Hardware:"):
