@@ -41,7 +41,7 @@ class Interval:
 
 
 #: Largest share of resamples without a value that leaves an interval.
-_MOST_UNDEFINED = 0.05
+_MOST_UNDEFINED = 0.01
 
 
 def ratio(top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
