@@ -104,7 +104,7 @@ def bootstrap_interval(
         units (np.ndarray): (U, K) additive statistics.
         clusters (np.ndarray): (U,) int, what is resampled as a whole.
         statistic (Callable): sums (..., K) to values (...), nan where a resample has
-            none; those are left out, and beyond a twentieth there is no interval.
+            none; those are left out, and beyond a hundredth there is no interval.
         draws (int): number of resamples.
         seed (int): of the generator; equal seeds give equal intervals.
         level (float): coverage, 0-1.

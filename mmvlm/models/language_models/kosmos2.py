@@ -99,19 +99,17 @@ def _register() -> None:
 
 def _placed(decoder: Any, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
     """Give the decoder positions that begin behind the padding's."""
-    ids = kwargs.get("input_ids")
-    shape = (kwargs["inputs_embeds"] if ids is None else ids).shape[:2]
+    given = kwargs.get("input_ids")
+    given = kwargs["inputs_embeds"] if given is None else given
+    rows, length = given.shape[:2]
     positions = kwargs.get("position_ids")
     if positions is None:
         mask = kwargs.get("attention_mask")
         if mask is None:  # newer transformers leave out a mask of ones
             cache = kwargs.get("cache", kwargs.get("past_key_values"))
             past = 0 if cache is None else cache.get_seq_length()
-            device = decoder.embed_tokens.weight.device
-            mask = torch.ones(
-                shape[0], past + shape[1], dtype=torch.long, device=device
-            )
-        positions = (mask.long().cumsum(-1) - 1).clamp(min=0)[:, -shape[1] :]
+            mask = torch.ones(rows, past + length, device=given.device)
+        positions = (mask.long().cumsum(-1) - 1).clamp(min=0)[:, -length:]
     first = decoder.embed_positions.padding_idx + 1
     return args, {**kwargs, "position_ids": positions + first}
 
