@@ -14,6 +14,7 @@ from mmengine.config import Config
 from mmengine.logging import print_log
 
 from mmvlm.datasets.processor import VLMProcessor
+from mmvlm.utils.precision import cast_weights
 
 
 @dataclass
@@ -92,7 +93,7 @@ def load_model(
     if content is not None:
         load_parts(model, {**content, "path": str(checkpoint)})
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    model = model.to(device) if dtype is None else model.to(device, dtype)
+    model = cast_weights(model, dtype, device)
     processor = VLMProcessor.from_config(cfg, model)
     if processor is None:
         raise ValueError(

@@ -1,6 +1,9 @@
-"""The precision that a caller chose around a model."""
+"""The precision that a caller chose around a model, and that of its weights."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -27,3 +30,38 @@ def narrow_dtype(tensor: torch.Tensor) -> torch.dtype | None:
     if tensor.device.type != "cpu" or not torch.is_autocast_enabled("cpu"):
         return None
     return torch.get_autocast_dtype("cpu")
+
+
+@contextmanager
+def exact_buffers(module: torch.nn.Module) -> Iterator[None]:
+    """Let what a module computes for itself outlive a change of its dtype.
+
+    Buffers that no checkpoint holds are tables such as rotary frequencies. Rounded to
+    bfloat16 they turn positions of some hundreds by a radian, and nothing loads them
+    again; ``from_pretrained`` of transformers never rounds them.
+    """
+    kept = [
+        (owner, name, owner._buffers[name])
+        for owner in module.modules()
+        for name in owner._non_persistent_buffers_set
+        if owner._buffers.get(name) is not None
+    ]
+    yield
+    for owner, name, exact in kept:
+        owner._buffers[name] = exact.to(owner._buffers[name].device)
+
+
+def cast_weights(
+    module: torch.nn.Module,
+    dtype: torch.dtype | None,
+    device: torch.device | str | None = None,
+) -> torch.nn.Module:
+    """Change the dtype of a module's weights, and the device of all of it, in place.
+
+    Args:
+        module (torch.nn.Module): its buffers that no checkpoint holds keep their dtype.
+        dtype (torch.dtype | None): of parameters and saved buffers; None keeps it.
+        device (torch.device | str | None): None keeps it.
+    """
+    with exact_buffers(module):
+        return module.to(device=device, dtype=dtype)

@@ -100,6 +100,12 @@ def test_to_hf_verifies(config_file, checkpoint, tmp_path, capsys):
     assert ("note:" not in out) if pads else ("image processor differs" in out)
 
 
+def test_to_hf_verifies_half_precision(config_file, checkpoint, tmp_path, capsys):
+    # Both sides hold rounded weights, and rotary frequencies that nobody rounds.
+    half = ("--dtype", "bfloat16", "--verify")
+    assert call("to_hf.py", config_file, checkpoint, tmp_path / "hf", *half) == 0
+
+
 def test_to_hf_fails_when_the_logits_differ(
     config_file, checkpoint, tmp_path, monkeypatch, capsys
 ):

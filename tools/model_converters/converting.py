@@ -25,6 +25,7 @@ from mmvlm.export.verify import (
     compare_replies,
     verify_export,
 )
+from mmvlm.utils.precision import cast_weights
 
 #: Tokens of a reply that an export is held to.
 _REPLY = 24
@@ -99,7 +100,7 @@ def to_hf(
     if not verify:
         return None
     # What was written has this dtype; both sides then compute in float32.
-    model.to(dtype).float()
+    cast_weights(cast_weights(model, dtype), torch.float32)
     return verify_folder(loaded, folder, image, prompt, tolerance)
 
 

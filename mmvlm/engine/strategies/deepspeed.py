@@ -15,6 +15,7 @@ from mmengine.registry import OPTIMIZERS as ROOT_OPTIMIZERS
 from torch import nn
 
 from mmvlm.registry import OPTIM_WRAPPERS, STRATEGIES
+from mmvlm.utils.precision import exact_buffers
 
 from ..optimizers.optim_wrapper import StepCallbacks, precision
 from .base import VLMStrategy
@@ -171,7 +172,8 @@ class VLMDeepSpeedStrategy(VLMStrategy, DeepSpeedStrategy):
         for module in model.modules():
             if isinstance(module, BaseDataPreprocessor):
                 module.to(get_device())
-        return super()._wrap_model(model)
+        with exact_buffers(model):  # it narrows all of a model
+            return super()._wrap_model(model)
 
     def state_io(self, model: Any, optim_wrapper: Any) -> Any:
         """Return what reads and writes weights and optimizer state."""

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from mmvlm.utils.files import pretrained_source
+from mmvlm.utils.precision import cast_weights
 
 # What must agree between a given config and the one found beside the weights.
 _WIDTH_FIELDS = (
@@ -192,7 +193,7 @@ def build_language_model(
         model = auto._from_config(**extra)
     else:
         model = auto.from_config(resolved, trust_remote_code=trust_remote_code, **extra)
-    return model.to(as_dtype(torch_dtype) or torch.float32)
+    return cast_weights(model, as_dtype(torch_dtype) or torch.float32)
 
 
 def _needs_head(config: Any) -> bool:

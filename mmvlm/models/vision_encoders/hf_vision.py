@@ -18,6 +18,7 @@ from mmvlm.models.utils.hf_loading import (
 )
 from mmvlm.registry import MODELS
 from mmvlm.structures import VisionEncoderSpec
+from mmvlm.utils.precision import cast_weights
 
 from .blockwise import BlockwiseVisionEncoder
 
@@ -226,7 +227,7 @@ def _build_tower(name_or_path, config, load, torch_dtype) -> torch.nn.Module:
     cls = getattr(transformers, _FAMILIES[config.model_type][0])
     dtype = as_dtype(torch_dtype)
     if not load:
-        return cls(config).to(dtype or torch.float32)
+        return cast_weights(cls(config), dtype or torch.float32)
     path = os.path.expanduser(name_or_path)
     tower, info = cls.from_pretrained(
         path, config=config, torch_dtype=dtype or "auto", output_loading_info=True

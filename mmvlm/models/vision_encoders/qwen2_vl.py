@@ -19,6 +19,7 @@ from mmvlm.models.utils.hf_loading import (
 )
 from mmvlm.registry import MODELS
 from mmvlm.structures import VisionEncoderSpec, VisionFeatures
+from mmvlm.utils.precision import cast_weights
 
 from .base import VisionEncoder
 
@@ -185,12 +186,12 @@ def _build_tower(
     tower_class = getattr(importlib.import_module(home), _TOWERS[model_type])
     tower = tower_class._from_config(resolved.vision_config)
     if not load:
-        return tower.to(dtype or torch.float32)
+        return cast_weights(tower, dtype or torch.float32)
     state = _tower_weights(os.path.expanduser(name_or_path))
     if missing := set(tower.state_dict()) - set(state):
         raise missing_weights("vision_encoder", name_or_path, missing)
     tower.load_state_dict(state)
-    return tower.to(dtype or next(iter(state.values())).dtype)
+    return cast_weights(tower, dtype or next(iter(state.values())).dtype)
 
 
 def _tower_weights(path: str) -> dict[str, torch.Tensor]:

@@ -28,6 +28,7 @@ from benchmarks import child_environment
 from benchmarks.plain_llava import PlainLlavaStep, pad_batch
 from mmvlm.structures import IGNORE_INDEX, SLOT_TOKEN_ID, VLMBatch
 from mmvlm.testing import make_batch
+from mmvlm.utils.precision import cast_weights
 
 #: The head's share of the language model's matrix parameters.
 HEADS = {"small": 0.04, "large": 0.4}
@@ -128,7 +129,7 @@ def build_model(
         dict(type="MLPConnector"),
         train_parts=dict(vision_encoder=False, language_model=args.stage == 2),
     )
-    return model.to(getattr(torch, args.dtype)).train()
+    return cast_weights(model, getattr(torch, args.dtype)).train()
 
 
 def make_step(
@@ -145,7 +146,7 @@ def make_step(
     else:
         model = build_model(args, vocab, "sdpa")
         plain = PlainLlavaStep(model, checkpointing)
-        plain.tower.to(getattr(torch, args.dtype))
+        cast_weights(plain.tower, getattr(torch, args.dtype))
         padded = pad_batch(batch)
         padded["pixel_values"] = padded["pixel_values"].to(plain.tower.dtype)
 
