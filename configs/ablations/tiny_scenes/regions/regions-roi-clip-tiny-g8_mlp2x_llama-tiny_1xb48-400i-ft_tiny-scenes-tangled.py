@@ -1,14 +1,12 @@
 """How to show a region: features cut out of its box.
 
 Reproduces: GPT4RoI's region encoder on two layers.
-Command: tools/train.py configs/ablations/tiny_scenes/regions/regions-roi-clip-tiny_mlp2x_llama-tiny_1xb48-600i-ft_tiny-scenes-tangled.py
+Command: tools/train.py configs/ablations/tiny_scenes/regions/regions-roi-clip-tiny-g8_mlp2x_llama-tiny_1xb48-400i-ft_tiny-scenes-tangled.py
 Hardware: sized for 2 CPU cores.
 Expected: not measured.
 """
 
-_base_ = (
-    "./regions-sampler-clip-tiny_mlp2x_llama-tiny_1xb48-600i-ft_tiny-scenes-tangled.py"
-)
+_base_ = "./regions-sampler-clip-tiny-g8_mlp2x_llama-tiny_1xb48-400i-ft_tiny-scenes-tangled.py"
 
 model = dict(
     connectors=dict(

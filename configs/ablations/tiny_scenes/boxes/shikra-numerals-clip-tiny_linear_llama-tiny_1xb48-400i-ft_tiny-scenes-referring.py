@@ -1,7 +1,7 @@
 """How to say a box: numerals of three decimals, the parent.
 
 Reproduces: Shikra's syntax; scored as the others are.
-Command: tools/train.py configs/ablations/tiny_scenes/boxes/shikra-numerals-clip-tiny_linear_llama-tiny_1xb48-600i-ft_tiny-scenes-referring.py
+Command: tools/train.py configs/ablations/tiny_scenes/boxes/shikra-numerals-clip-tiny_linear_llama-tiny_1xb48-400i-ft_tiny-scenes-referring.py
 Hardware: sized for 2 CPU cores.
 Expected: not measured.
 """
@@ -9,3 +9,4 @@ Expected: not measured.
 _base_ = "../../../tiny/shikra-clip-tiny_linear_llama-tiny_1xb48-600i-ft_tiny-scenes-referring.py"
 
 test_evaluator = dict(rule="regions")
+train_cfg = dict(max_iters=400)

@@ -1,14 +1,12 @@
 """How to show a region: the mean of the features under it.
 
 Reproduces: the baseline of Ferret's sampler.
-Command: tools/train.py configs/ablations/tiny_scenes/regions/regions-mean-clip-tiny_mlp2x_llama-tiny_1xb48-600i-ft_tiny-scenes-tangled.py
+Command: tools/train.py configs/ablations/tiny_scenes/regions/regions-mean-clip-tiny-g8_mlp2x_llama-tiny_1xb48-400i-ft_tiny-scenes-tangled.py
 Hardware: sized for 2 CPU cores.
 Expected: not measured.
 """
 
-_base_ = (
-    "./regions-sampler-clip-tiny_mlp2x_llama-tiny_1xb48-600i-ft_tiny-scenes-tangled.py"
-)
+_base_ = "./regions-sampler-clip-tiny-g8_mlp2x_llama-tiny_1xb48-400i-ft_tiny-scenes-tangled.py"
 
 model = dict(
     connectors=dict(

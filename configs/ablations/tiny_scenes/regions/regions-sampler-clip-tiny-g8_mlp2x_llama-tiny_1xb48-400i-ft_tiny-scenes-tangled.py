@@ -1,7 +1,7 @@
 """How to show a region: Ferret's sampler, the parent.
 
 Reproduces: Ferret's region encoder, without the coordinates beside it.
-Command: tools/train.py configs/ablations/tiny_scenes/regions/regions-sampler-clip-tiny_mlp2x_llama-tiny_1xb48-600i-ft_tiny-scenes-tangled.py
+Command: tools/train.py configs/ablations/tiny_scenes/regions/regions-sampler-clip-tiny-g8_mlp2x_llama-tiny_1xb48-400i-ft_tiny-scenes-tangled.py
 Hardware: sized for 2 CPU cores.
 Expected: not measured.
 """
@@ -14,7 +14,7 @@ _base_ = [
 ]
 
 processor = dict(
-    views=dict(type="ResizeSquare"),
+    views=dict(type="ResizeSquare", size=96),
     codec=dict(type="RegionTokenCodec", token="<region_fea>"),
     max_length=512,
 )
@@ -32,7 +32,7 @@ model = dict(
     )
 )
 base_batch_size = 48
-train_cfg = dict(max_iters=600)
+train_cfg = dict(max_iters=400)
 optim_wrapper = dict(optimizer=dict(lr=2e-3, weight_decay=0.1))
 load_from = [
     dict(

@@ -1,12 +1,12 @@
 """How to say a box: one token, whose state a head turns into four numbers.
 
 Reproduces: NExT-Chat's layers, losses and weights; boxes of questions are embedded, too.
-Command: tools/train.py configs/ablations/tiny_scenes/boxes/shikra-head-clip-tiny_linear_llama-tiny_1xb48-600i-ft_tiny-scenes-referring.py
+Command: tools/train.py configs/ablations/tiny_scenes/boxes/shikra-head-clip-tiny_linear_llama-tiny_1xb48-400i-ft_tiny-scenes-referring.py
 Hardware: sized for 2 CPU cores.
 Expected: not measured.
 """
 
-_base_ = "../../../tiny/shikra-clip-tiny_linear_llama-tiny_1xb48-600i-ft_tiny-scenes-referring.py"
+_base_ = "./shikra-numerals-clip-tiny_linear_llama-tiny_1xb48-400i-ft_tiny-scenes-referring.py"
 
 codec = dict(
     type="RegionTokenCodec", token="<at>", question_token="<boxes>", reads="box"
@@ -25,4 +25,3 @@ model = dict(
         )
     ),
 )
-test_evaluator = dict(rule="regions")

@@ -1,15 +1,14 @@
 """How to say a box: a token per corner, on a grid of 32 x 32 cells.
 
 Reproduces: Kosmos-2's syntax and vocabulary.
-Command: tools/train.py configs/ablations/tiny_scenes/boxes/shikra-cells-clip-tiny_linear_llama-tiny_1xb48-600i-ft_tiny-scenes-referring.py
+Command: tools/train.py configs/ablations/tiny_scenes/boxes/shikra-cells-clip-tiny_linear_llama-tiny_1xb48-400i-ft_tiny-scenes-referring.py
 Hardware: sized for 2 CPU cores.
 Expected: not measured.
 """
 
-_base_ = "../../../tiny/shikra-clip-tiny_linear_llama-tiny_1xb48-600i-ft_tiny-scenes-referring.py"
+_base_ = "./shikra-numerals-clip-tiny_linear_llama-tiny_1xb48-400i-ft_tiny-scenes-referring.py"
 
 codec = dict(type="Kosmos2Codec", geometry="square_pad")
 processor = dict(codec=dict(_delete_=True, **codec))
 # Rows for 1024 cells and six tags.
 model = dict(language_model=dict(new_tokens=dict(tokens=[None] * 1030, train=None)))
-test_evaluator = dict(rule="regions")
