@@ -85,6 +85,12 @@ def load_model(
     if content is not None:
         model_cfg = without_pretrained(model_cfg, content["state_dict"])
     model = MODELS.build(model_cfg)
+    processor = VLMProcessor.from_config(cfg, model)
+    if processor is None:
+        raise ValueError(
+            "the config names no tokenizer and chat_template: give it a processor."
+        )
+    model.bind(processor)
     if content is None or content["meta"].get("omitted"):
         model.init_weights()
         load_initial_weights(model, cfg.get("load_from"))
@@ -94,12 +100,6 @@ def load_model(
         load_parts(model, {**content, "path": str(checkpoint)})
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     model = cast_weights(model, dtype, device)
-    processor = VLMProcessor.from_config(cfg, model)
-    if processor is None:
-        raise ValueError(
-            "the config names no tokenizer and chat_template: give it a processor."
-        )
-    model.bind(processor)
     return LoadedModel(cfg, model.eval(), processor)
 
 

@@ -26,6 +26,8 @@ from mmvlm.models.language_models.table_states import join_tables
 from mmvlm.models.utils.freezing import is_lora_parameter
 from mmvlm.utils.files import write_atomic
 
+from .vocabulary import check_vocabulary
+
 #: Format of the files that this module writes.
 FORMAT = "mmvlm-1"
 
@@ -253,7 +255,8 @@ def load_parts(
 
     Raises:
         ValueError: with the three lists, when ``strict`` and they are not empty;
-            always when an expected part got nothing or ``rename`` fits nothing.
+            always when an expected part got nothing, ``rename`` fits nothing, or the
+            tokenizer beside the file has other ids (:func:`check_vocabulary`).
     """
     if isinstance(path, dict):
         content, path = path, path.get("path", "<checkpoint>")
@@ -296,6 +299,9 @@ def load_parts(
         raise ValueError(
             f"checkpoint does not fit the model (strict): {report}{_lora_hint(report)}"
         )
+    processor = getattr(model, "processor", None)
+    if processor is not None and "language_model" in report.loaded:
+        check_vocabulary(processor.tokenizer, str(path))
     level = logging.INFO if report.is_clean else logging.WARNING
     print_log(str(report), "current", level)
     model.load_state_dict(fitting, strict=False)
