@@ -51,8 +51,6 @@ CURVES = {
     "stage1": TITLES["stage1"],
     "stage2": TITLES["stage2"],
 }
-#: Of the short conversations, in the wordings of benchmarks, as in LLaVA-1.5's mixture.
-PROMPTED_SHARE = 0.1
 LOADS = {"stage1": ("vision", "text"), "stage2": ("vision", "text", "stage1")}
 #: Memory that a step frees stays for the next one, in large pages: asking the system
 #: for it again takes a sixth of a step on a CPU.
@@ -234,7 +232,6 @@ class Demo:
             "dataset_converters/make_tiny_scenes.py",
             *("--out", self.data, "--num", self.args.num),
             *("--num-test", self.args.num_test),
-            *("--prompted-share", PROMPTED_SHARE),
             *("--format", "llava", "densefusion", *self.args.formats),
         )
 

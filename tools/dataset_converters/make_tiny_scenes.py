@@ -28,10 +28,11 @@ def parse_args(argv=None):
     parser.add_argument(
         "--prompted-share",
         type=float,
-        default=0.0,
+        default=0.1,
         metavar="SHARE",
         help="share of LLaVA's short conversations that ask as benchmarks do, for a "
-        "word or the letter of an option, 0-1 (default: 0; the demo takes 0.1)",
+        "word or the letter of an option, 0-1 (default: 0.1); the tokenizer learns "
+        "their words",
     )
     parser.add_argument(
         "--benchmarks",
