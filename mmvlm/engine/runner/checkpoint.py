@@ -26,8 +26,6 @@ from mmvlm.models.language_models.table_states import join_tables
 from mmvlm.models.utils.freezing import is_lora_parameter
 from mmvlm.utils.files import write_atomic
 
-from .vocabulary import check_vocabulary
-
 #: Format of the files that this module writes.
 FORMAT = "mmvlm-1"
 
@@ -301,6 +299,8 @@ def load_parts(
         )
     processor = getattr(model, "processor", None)
     if processor is not None and "language_model" in report.loaded:
+        from .vocabulary import check_vocabulary
+
         check_vocabulary(processor.tokenizer, str(path))
     level = logging.INFO if report.is_clean else logging.WARNING
     print_log(str(report), "current", level)

@@ -12,8 +12,12 @@ from mmvlm.datasets.tiny_scenes.build import make_tiny_scenes
 from mmvlm.datasets.tiny_scenes.masks import ImageMaskDataset, collate_masks
 from mmvlm.engine.runner.checkpoint import load_parts
 from mmvlm.models.heads.sam_mask import SAMMaskHead
+from mmvlm.models.segmenters.promptable import (
+    PromptableSegmenter,
+    boxes_of,
+    draw_points,
+)
 from mmvlm.models.vision_encoders.sam import SAMVisionEncoder
-from mmvlm.models.vlms.promptable import PromptableSegmenter, boxes_of, draw_points
 from mmvlm.registry import SCENE_WRITERS
 from mmvlm.testing.builders import tiny_vlm
 
