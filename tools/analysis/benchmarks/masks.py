@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import argparse
 import ctypes
+import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -85,7 +87,7 @@ def peak_bytes(work: Callable[[], Any]) -> int:
     """Return by how many bytes the memory of this process rises in some work.
 
     Linux with glibc only: the kernel's mark of the highest resident size is set back
-    before. Large blocks must not be kept: see :func:`loss_row`.
+    before. Large blocks must not be kept: see :func:`loss_peaks`.
     """
     # Nothing that is free stays, so that the mark is that of tensors.
     ctypes.CDLL(None).malloc_trim(0)
@@ -114,7 +116,18 @@ def blob(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
 
 
 def loss_row(args: argparse.Namespace) -> tuple[int, int]:
-    """Return the peak bytes of the losses of some masks, forward and backward."""
+    """Return the peak bytes of the losses of some masks, forward and backward.
+
+    In a process of its own: what earlier rows have freed is a heap of holes, which
+    one way fills and the other then finds full.
+    """
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=context) as pool:
+        return pool.submit(loss_peaks, tuple(args.loss_size)).result()
+
+
+def loss_peaks(size: tuple[int, int]) -> tuple[int, int]:
+    """Return by how much both ways let the memory of this process rise."""
     from mmvlm.models.heads.mask_losses import mask_bce, mask_dice, summed_mask_losses
     from mmvlm.models.utils.sam import restore_masks
     from mmvlm.structures import ViewLayout
@@ -122,7 +135,8 @@ def loss_row(args: argparse.Namespace) -> tuple[int, int]:
 
     # Blocks of a tensor's size are mapped alone, so that they go back when freed.
     ctypes.CDLL(None).mallopt(-3, 1 << 16)  # M_MMAP_THRESHOLD
-    rng, size, side = np.random.default_rng(0), tuple(args.loss_size), 1024
+    torch.set_num_threads(1)
+    rng, side = np.random.default_rng(0), 1024
     scale = side / max(size)
     layout = ViewLayout(size, tuple(int(one * scale + 0.5) for one in size))
     rles = [mask_to_rle(blob(rng, size)) for _ in range(3)]
