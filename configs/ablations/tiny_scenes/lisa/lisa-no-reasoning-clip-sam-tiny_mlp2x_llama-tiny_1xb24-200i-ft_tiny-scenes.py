@@ -1,12 +1,12 @@
 """LISA in the small: without the sixteenth that has to be thought about.
 
 Reproduces: a row of LISA's table of training data.
-Command: tools/train.py configs/ablations/tiny_scenes/lisa/lisa-no-reasoning-clip-sam-tiny_mlp2x_llama-tiny_1xb24-250i-ft_tiny-scenes.py
+Command: tools/train.py configs/ablations/tiny_scenes/lisa/lisa-no-reasoning-clip-sam-tiny_mlp2x_llama-tiny_1xb24-200i-ft_tiny-scenes.py
 Hardware: sized for 2 CPU cores.
 Expected: not measured.
 """
 
-_base_ = "./lisa-all-clip-sam-tiny_mlp2x_llama-tiny_1xb24-250i-ft_tiny-scenes.py"
+_base_ = "./lisa-all-clip-sam-tiny_mlp2x_llama-tiny_1xb24-200i-ft_tiny-scenes.py"
 
 sources = _base_.train_dataloader.dataset.datasets
 train_dataloader = dict(

@@ -1,7 +1,7 @@
 """LISA in the small: all four sources, the mask decoder learns, the parent.
 
 Reproduces: LISA's sources, parts and losses.
-Command: tools/train.py configs/ablations/tiny_scenes/lisa/lisa-all-clip-sam-tiny_mlp2x_llama-tiny_1xb24-250i-ft_tiny-scenes.py
+Command: tools/train.py configs/ablations/tiny_scenes/lisa/lisa-all-clip-sam-tiny_mlp2x_llama-tiny_1xb24-200i-ft_tiny-scenes.py
 Hardware: sized for 2 CPU cores.
 Expected: not measured.
 """
@@ -21,10 +21,10 @@ words = dict(
 test_dataloader = dict(
     dataset=dict(
         datasets=[
-            dict(masks[0], indices=300),
-            dict(masks[1], indices=300),
+            dict(masks[0], indices=200),
+            dict(masks[1], indices=200),
             dict(masks[2], indices=150),
-            dict(words, indices=300),
+            dict(words, indices=200),
         ]
     )
 )
@@ -36,4 +36,4 @@ test_evaluator = [
     ),
     dict(type="TinyScenesMetric", datasets=["words"], out_file=None),
 ]
-train_cfg = dict(max_iters=250)
+train_cfg = dict(max_iters=200)
