@@ -25,7 +25,7 @@ model = dict(
         random_init=True,
         config=dict(
             model_type="kosmos_2_text_model",
-            vocab_size=704,
+            vocab_size=768,
             embed_dim=128,
             ffn_dim=512,
             layers=4,
@@ -42,7 +42,7 @@ model = dict(
     train_parts=dict(vision_encoder=True),
 )
 processor = dict(views=dict(type="ResizeSquare"), codec=dict(_delete_=True, **codec))
-comprehension = dict(_base_.comprehension, answer="<boxes>", repeat_phrase=True)
+comprehension = dict(_base_.comprehension, answer="<boxes>")
 train_dataloader = dict(
     batch_size=24, dataset=dict(task=dict(tasks=[comprehension, _base_.generation]))
 )
