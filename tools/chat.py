@@ -1,13 +1,13 @@
-"""Talk to a model about a picture, a sound, or both.
+"""Talk to a model about an image, a sound, or both.
 
-Boxes of a reply are printed below it, in pixels of the picture. With --prompt the
+Boxes of a reply are printed below it, in pixels of the image. With --prompt the
 turns are given (repeat it for a dialogue); without, questions are read from the
-terminal. There, "/image FILE" shows another picture and starts anew, "/new" starts
+terminal. There, "/image FILE" shows another image and starts anew, "/new" starts
 anew, an empty line or "/quit" ends.
 
 Questions point with <region1>, <region2>, ...: the boxes, points and masks of --box,
 --point and --mask in their order, or of "/box X1,Y1,X2,Y2", "/point X,Y" and "/mask
-FILE" in a dialogue. Coordinates are pixels of the picture in full size, turned as its
+FILE" in a dialogue. Coordinates are pixels of the image in full size, turned as its
 EXIF orientation says.
 """
 
@@ -156,7 +156,7 @@ def show_regions(sample):
 
 
 class Dialogue:
-    """A picture, other inputs, regions, and the turns about them."""
+    """An image, other inputs, regions, and the turns about them."""
 
     def __init__(self, talk, image, media, stream, outputs=(None, None)):
         self.talk, self.media, self.stream = talk, media, stream
@@ -164,7 +164,7 @@ class Dialogue:
         self.show(image)
 
     def show(self, image):
-        """Take another picture and begin anew."""
+        """Take another image and begin anew."""
         # Read at once, so that a wrong file is told before the first question.
         self.name = image
         self.image = None if image is None else self.talk.read_image(image)

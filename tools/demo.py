@@ -1,7 +1,7 @@
 """Train, test and report a miniature vision-language model, from nothing.
 
 Writes TinyScenes, pretrains both towers, aligns them (stage 1), tunes on
-instructions (stage 2), tests with the right and with wrong pictures, talks,
+instructions (stage 2), tests with the right and with wrong images, talks,
 exports to transformers and writes a report. What is finished is skipped when the
 command is given again; --fresh starts over. In the default work dir, the configs of
 configs/tiny then find data and checkpoints where they look.
@@ -326,11 +326,11 @@ class Demo:
         say(f"    {name}: accuracy {accuracy:.1f} %")
 
     def do_blind(self):
-        """Ask them again, each with the picture of another."""
+        """Ask them again, each with the image of another."""
         self.do_test("blind", "test_dataloader.dataset.shuffle_images=True")
 
     def do_chat(self):
-        """Talk about one held-out picture."""
+        """Talk about one held-out image."""
         picture = self.first_picture()
         out = self.work / "chat.txt"
         self.call(
@@ -345,7 +345,7 @@ class Demo:
         say(f"    {picture}\n{out.read_text(encoding='utf-8').strip()}")
 
     def first_picture(self):
-        """Return the path of a test picture with many objects, one at the top left."""
+        """Return the path of a test image with many objects, one at the top left."""
         records = json.loads((self.data / "test.json").read_text(encoding="utf-8"))
         captions = [r for r in records if r["task"] == "caption"]
 

@@ -16,7 +16,7 @@ _base_ = [
     "../_base_/strategies/deepspeed_zero3.py",
 ]
 
-# Captions end with EOS: CogVLM's base format is picture, text.
+# Captions end with EOS: CogVLM's base format is image, text.
 chat_template = dict(_delete_=True, type="plain", end_mark="</s>")
 model = dict(
     train_parts=dict(vision_encoder=False, connector=True, language_model="adapters")

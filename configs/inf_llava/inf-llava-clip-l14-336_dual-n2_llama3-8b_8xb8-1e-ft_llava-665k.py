@@ -1,4 +1,4 @@
-"""INF-LLaVA ablation, stage 2: N = 2, pictures of 672 pixels.
+"""INF-LLaVA ablation, stage 2: N = 2, images of 672 pixels.
 
 Reproduces: row "336+672" of Table 3.
 Paper: Ma et al., "INF-LLaVA: Dual-perspective Perception for High-Resolution

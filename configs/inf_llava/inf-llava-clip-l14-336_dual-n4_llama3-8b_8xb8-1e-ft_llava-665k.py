@@ -1,4 +1,4 @@
-"""INF-LLaVA ablation, stage 2: N = 4, pictures of 1344 pixels.
+"""INF-LLaVA ablation, stage 2: N = 4, images of 1344 pixels.
 
 Reproduces: row "336+1344" of Table 3.
 Paper: Ma et al., "INF-LLaVA: Dual-perspective Perception for High-Resolution

@@ -1,4 +1,4 @@
-"""INF-LLaVA ablation, stage 2: N = 5, pictures of 1680 pixels.
+"""INF-LLaVA ablation, stage 2: N = 5, images of 1680 pixels.
 
 Reproduces: row "336+1680" of Table 3.
 Paper: Ma et al., "INF-LLaVA: Dual-perspective Perception for High-Resolution

@@ -1,4 +1,4 @@
-"""InternLM-XComposer2 7B: partial LoRA for picture tokens; everything learns.
+"""InternLM-XComposer2 7B: partial LoRA for image tokens; everything learns.
 
 Reproduces: the official fine-tuning hyperparameters, on the LLaVA-1.5 mix.
 Paper: Dong et al., "InternLM-XComposer2", 2024, arXiv 2401.16420.

@@ -34,7 +34,7 @@ model = dict(
         language_model=True,
     ),
 )
-# The official code cuts ids before pictures come in.
+# The official code cuts ids before images come in.
 train_dataloader = dict(
     dataset=dict(
         pipeline=[

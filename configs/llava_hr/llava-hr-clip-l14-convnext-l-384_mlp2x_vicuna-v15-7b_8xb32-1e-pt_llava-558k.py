@@ -22,7 +22,7 @@ model = dict(
         vision_encoder=dict(only=["align"]), connector=True, language_model=False
     ),
 )
-# The official code cuts ids before pictures come in.
+# The official code cuts ids before images come in.
 train_dataloader = dict(
     dataset=dict(
         pipeline=[

@@ -1,6 +1,6 @@
 """LLaVA-1.6 7B, stage 1: only the connector learns, from captions.
 
-Reproduces: the official recipe of LLaVA-NeXT (2024-01); one view per picture, which
+Reproduces: the official recipe of LLaVA-NeXT (2024-01); one view per image, which
 here already ends with the newline.
 Paper: Liu et al., "LLaVA-NeXT: Improved reasoning, OCR, and world knowledge", 2024.
 Command: tools/dist_train.sh configs/llava_next/llava-next-clip-l14-336_anyres-mlp2x_vicuna-v15-7b_8xb32-1e-pt_llava-558k.py 8

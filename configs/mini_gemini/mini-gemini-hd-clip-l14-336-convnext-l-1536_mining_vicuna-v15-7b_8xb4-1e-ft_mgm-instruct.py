@@ -1,7 +1,7 @@
 """Mini-Gemini 7B HD, stage 2: CLIP sees the whole and 2 x 2 crops.
 
 Reproduces: the official recipe (2e-5, 4 samples per GPU, 128 per step, 2,880 tokens per
-picture); stage 1 is that of the model at 336 and 768 pixels.
+image); stage 1 is that of the model at 336 and 768 pixels.
 Paper: Li et al., "Mini-Gemini: Mining the Potential of Multi-modality Vision Language
 Models", 2024, arXiv 2403.18814.
 Command: tools/dist_train.sh configs/mini_gemini/mini-gemini-hd-clip-l14-336-convnext-l-1536_mining_vicuna-v15-7b_8xb4-1e-ft_mgm-instruct.py 8

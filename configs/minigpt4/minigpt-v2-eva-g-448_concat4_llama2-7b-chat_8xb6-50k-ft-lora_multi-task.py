@@ -1,7 +1,7 @@
 """MiniGPT-v2 7B, fine-tuning: projection and LoRA learn from many tasks at 448 px.
 
 Reproduces: the official fine-tuning (50 epochs of 1000 iterations). There is no
-Q-Former: four neighbouring tokens become one, 256 per picture.
+Q-Former: four neighbouring tokens become one, 256 per image.
 Paper: Chen et al., "MiniGPT-v2: large language model as a unified interface for
 vision-language multi-task learning", 2023, arXiv 2310.09478.
 Command: tools/dist_train.sh configs/minigpt4/minigpt-v2-eva-g-448_concat4_llama2-7b-chat_8xb6-50k-ft-lora_multi-task.py 8

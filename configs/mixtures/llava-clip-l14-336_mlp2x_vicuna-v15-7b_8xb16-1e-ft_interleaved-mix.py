@@ -1,6 +1,6 @@
 """LLaVA-1.5 7B, stage 2, on documents of the web.
 
-Reproduces: nothing; the data of Flamingo's kind, pictures between texts.
+Reproduces: nothing; the data of Flamingo's kind, images between texts.
 Paper: Laurencon et al., "OBELICS", NeurIPS 2023, arXiv 2306.16527.
 Command: tools/dist_train.sh configs/mixtures/llava-clip-l14-336_mlp2x_vicuna-v15-7b_8xb16-1e-ft_interleaved-mix.py 8
 Hardware: sized for 8 GPUs of 80 GB.

@@ -1,4 +1,4 @@
-"""Monkey: four windows of 896 px and the whole picture through adapters of their own.
+"""Monkey: four windows of 896 px and the whole image through adapters of their own.
 
 Reproduces: the official finetune_multitask.py with fix_vit, from Qwen-VL.
 Paper: Li et al., "Monkey: Image Resolution and Text Label Are Important Things for

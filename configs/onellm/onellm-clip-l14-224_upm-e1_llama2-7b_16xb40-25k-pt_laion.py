@@ -1,4 +1,4 @@
-"""OneLLM 7B, alignment stage I: one expert learns from pictures.
+"""OneLLM 7B, alignment stage I: one expert learns from images.
 
 Reproduces: the authors' image_text_pretrain_slurm.sh (40 samples x 8 accumulated x
 16 GPUs). Its 200,000 iterations are micro-batches, so 25,000 steps.

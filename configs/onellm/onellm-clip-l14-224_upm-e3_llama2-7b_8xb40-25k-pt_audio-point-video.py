@@ -1,4 +1,4 @@
-"""OneLLM 7B, alignment stage II: audio, point clouds and video join the pictures.
+"""OneLLM 7B, alignment stage II: audio, point clouds and video join the images.
 
 Reproduces: the authors' multimodal_text_pretrain_stage2.sh (400,000 micro-batches, 16
 to a step). All experts begin as the one of stage I.

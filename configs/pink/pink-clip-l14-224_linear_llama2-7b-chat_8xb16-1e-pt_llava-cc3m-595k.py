@@ -16,7 +16,7 @@ _base_ = [
     "../_base_/strategies/deepspeed_zero2.py",
 ]
 
-# A caption ends with EOS and stands behind its picture, without its question.
+# A caption ends with EOS and stands behind its image, without its question.
 chat_template = dict(
     _delete_=True,
     type="plain",

@@ -21,7 +21,7 @@ model = dict(
 )
 train_dataloader = dict(
     batch_size=192,
-    num_workers=1,  # pictures and phrases take a seventh of a step
+    num_workers=1,  # images and phrases take a seventh of a step
     persistent_workers=True,
     sampler=dict(type="RandomBatchSampler"),
     collate_fn=dict(type="collate_phrases"),

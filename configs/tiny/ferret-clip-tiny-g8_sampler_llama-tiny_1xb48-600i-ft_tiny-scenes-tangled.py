@@ -2,7 +2,7 @@
 
 Reproduces: Ferret's region encoder in the small. As Ferret starts from LLaVA's first stage,
 this one starts from the demo's tiny LLaVA, of 48 pixels, whose tower sees the 96 of these
-pictures as a grid of 8 x 8 (it interpolates its positions) and learns, too.
+images as a grid of 8 x 8 (it interpolates its positions) and learns, too.
 Command: tools/train.py configs/tiny/ferret-clip-tiny-g8_sampler_llama-tiny_1xb48-600i-ft_tiny-scenes-tangled.py
 Hardware: sized for 2 CPU cores.
 Expected: 93.3 % of 400 names, blind 2.3 %, 7 CPU minutes.

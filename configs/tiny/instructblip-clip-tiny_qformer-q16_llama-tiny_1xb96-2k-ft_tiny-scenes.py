@@ -30,7 +30,7 @@ train_dataloader = dict(
         pipeline=[
             dict(type="LoadImages"),
             dict(type="ResizeSquare"),
-            # Eight questions share a picture here; all of them are read.
+            # Eight questions share an image here; all of them are read.
             dict(type="TokenizeInstructions", tokenizer=words, turns="all"),
             dict(type="EncodeConversation", max_length=512),
             dict(type="PackVLMInputs"),

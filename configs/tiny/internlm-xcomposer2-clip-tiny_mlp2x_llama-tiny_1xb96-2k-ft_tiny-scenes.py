@@ -1,4 +1,4 @@
-"""Tiny InternLM-XComposer2: partial LoRA for picture tokens, all parts learn.
+"""Tiny InternLM-XComposer2: partial LoRA for image tokens, all parts learn.
 
 Reproduces: XComposer2's PLoRA in the small.
 Command: tools/train.py configs/tiny/internlm-xcomposer2-clip-tiny_mlp2x_llama-tiny_1xb96-2k-ft_tiny-scenes.py

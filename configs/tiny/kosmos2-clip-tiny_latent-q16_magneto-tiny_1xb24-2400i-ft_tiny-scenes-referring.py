@@ -50,7 +50,7 @@ test_dataloader = dict(dataset=dict(task=comprehension))
 # The official rule reads 32 x 32 cells.
 test_evaluator = dict(rule="regions")
 train_cfg = dict(max_iters=2400)
-# The tower knows the pictures, the decoder nothing yet.
+# The tower knows the images, the decoder nothing yet.
 optim_wrapper = dict(
     optimizer=dict(lr=2e-3),
     paramwise_cfg=dict(parts=dict(vision_encoder=dict(lr=2e-4))),

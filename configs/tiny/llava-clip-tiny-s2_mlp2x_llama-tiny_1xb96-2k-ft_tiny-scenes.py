@@ -1,4 +1,4 @@
-"""Tiny LLaVA with S2: the tower sees the picture at 48 and at 96 pixels.
+"""Tiny LLaVA with S2: the tower sees the image at 48 and at 96 pixels.
 
 Reproduces: S2's recipe in the small; TinyScenes' 48 pixels are enlarged to 96, whose
 quarters show the tower every object at twice its size.

@@ -1,4 +1,4 @@
-"""Tiny LLaVA-NeXT: tiles of the picture at twice the resolution, joined by rows.
+"""Tiny LLaVA-NeXT: tiles of the image at twice the resolution, joined by rows.
 
 Reproduces: LLaVA-NeXT's recipe in the small.
 Command: tools/train.py configs/tiny/llava-next-clip-tiny_anyres-mlp2x_llama-tiny_1xb96-2k-ft_tiny-scenes.py

@@ -1,4 +1,4 @@
-"""Tiny OneLLM: pictures, depth maps and sounds through one frozen tower.
+"""Tiny OneLLM: images, depth maps and sounds through one frozen tower.
 
 Reproduces: OneLLM's parts in the small; tokenizers, connector and language model learn.
 Command: tools/train.py configs/tiny/onellm-clip-tiny_upm-e2_llama-tiny_1xb96-2k-ft_tiny-scenes.py

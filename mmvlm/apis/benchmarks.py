@@ -72,16 +72,16 @@ class BenchmarkOptions:
             what the data folder and the scorer give at most; ``empty``; or a file of
             answers by uid.
         rule (str | None): of the scorers, in place of the benchmarks' own.
-        blind (str | None): ``shuffle``: with the pictures of other questions;
+        blind (str | None): ``shuffle``: with the images of other questions;
             ``text``: without any.
         fresh (bool): drop older answers.
         allow_partial (bool): score although answers are missing, which rows say.
-        stop_on_error (bool): end at a picture that cannot be read; by default its
+        stop_on_error (bool): end at an image that cannot be read; by default its
             question is counted as wrong.
         policy (BatchPolicy): what a batch may hold.
         deterministic (bool): each question by itself, see :class:`ModelAnswers`; half
             precision is warned of without it, see :meth:`BenchmarkRun.flips`.
-        num_workers (int): processes that read pictures, per rank.
+        num_workers (int): processes that read images, per rank.
         judge (Endpoint | None): rates the answers of judged benchmarks; without a URL
             its replies must be known. None: requests are written down instead.
         judge_runs (int): replies of the judge per answer.
@@ -363,7 +363,7 @@ class _Source:
     processor: VLMProcessor | None = None
     model: Any = None
     checkpoint: str | None = None
-    #: Of pictures, for all benchmarks.
+    #: Of images, for all benchmarks.
     cache: FeatureCache = field(default_factory=lambda: FeatureCache())
 
     @classmethod

@@ -1,4 +1,4 @@
-"""Talk to a model from Python: pictures, sounds and texts in, texts and regions out."""
+"""Talk to a model from Python: images, sounds and texts in, texts and regions out."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ History = Sequence[tuple[str, str]]
 
 @INFERENCERS.register_module()
 class VLMInferencer:
-    """A loaded model that answers questions about pictures and other inputs.
+    """A loaded model that answers questions about images and other inputs.
 
     Questions go through the config's own processor (see :class:`VLMProcessor`), so
-    that a chat sees what the model was trained on. Pictures are turned as their EXIF
+    that a chat sees what the model was trained on. Images are turned as their EXIF
     orientation says: the user asks about what a viewer shows.
 
     Args:
@@ -98,7 +98,7 @@ class VLMInferencer:
         load = next((s for s in steps if isinstance(s, LoadImages)), LoadImages())
         self._load_images = copy.copy(load)
         self._load_images.exif = "apply"
-        # Users point at pixels of the whole picture.
+        # Users point at pixels of the whole image.
         self._load_images.draft = None
         self._load_media = LoadMedia()
 
@@ -131,11 +131,11 @@ class VLMInferencer:
                 whole conversation, which goes without the other arguments.
             history (Sequence[tuple[str, str]]): questions and answers so far.
             media (Mapping[str, Sequence] | None): other inputs by modality
-                (``{"audio": ["a.wav"]}``), placed as pictures are.
+                (``{"audio": ["a.wav"]}``), placed as images are.
             regions (Sequence | Mapping[int, Any]): what ``<region1>``, ``<region2>``,
                 ... in the questions stand for: ``{"box": (x1, y1, x2, y2)}``,
                 ``{"point": (x, y)}``, ``{"mask": file or array}`` or a
-                :class:`Region`, in pixels of the picture in full size, turned as its
+                :class:`Region`, in pixels of the image in full size, turned as its
                 EXIF orientation says.
             **generation: ``max_new_tokens``, ``do_sample``, ``temperature``, ...
         """
@@ -155,7 +155,7 @@ class VLMInferencer:
         """Answer as :meth:`chat` does, and say what is known of the reply.
 
         Returns:
-            VLMDataSample: ``pred_text``, ``pred_regions`` (in pixels of the picture),
+            VLMDataSample: ``pred_text``, ``pred_regions`` (in pixels of the image),
             ``pred_spans`` (where they stand in the text), ``problems``, ``pred_ids``
             and ``finish``.
         """
@@ -190,7 +190,7 @@ class VLMInferencer:
     def caption(
         self, image: Any, prompt: str = "Describe the image.", **generation: Any
     ) -> str:
-        """Describe a picture."""
+        """Describe an image."""
         return self.chat(image, prompt, **generation)
 
     def __call__(
@@ -243,7 +243,7 @@ class VLMInferencer:
 
         Raises:
             ValueError: when the texts show another number of inputs, an input cannot
-                be read, or the model has no vision encoder for pictures.
+                be read, or the model has no vision encoder for images.
         """
         if isinstance(prompt, Conversation):
             if image is not None or history or media or regions:
@@ -273,13 +273,13 @@ class VLMInferencer:
         return talk
 
     def read_image(self, source: Any) -> np.ndarray:
-        """Decode a picture as the config's pipeline does.
+        """Decode an image as the config's pipeline does.
 
         Shape:
             - output: (H, W, 3), uint8, RGB
 
         Raises:
-            ValueError: naming the file, when it is missing or no picture.
+            ValueError: naming the file, when it is missing or no image.
         """
         if isinstance(source, np.ndarray) and source.ndim == 2:
             source = np.stack([source] * 3, axis=-1)
@@ -291,7 +291,7 @@ class VLMInferencer:
     def read_region(
         self, image: np.ndarray | None, source: Any, what: str = "region"
     ) -> Region:
-        """Return a region of a picture as :meth:`chat` takes it.
+        """Return a region of an image as :meth:`chat` takes it.
 
         Args:
             image (np.ndarray | None): of :meth:`read_image`.
@@ -299,7 +299,7 @@ class VLMInferencer:
             what (str): names it in messages.
 
         Raises:
-            ValueError: for a region that does not fit, or without picture.
+            ValueError: for a region that does not fit, or without image.
         """
         images = [] if image is None else [image]
         return region_of(source, images, 0, self._read, what)

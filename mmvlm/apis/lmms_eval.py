@@ -95,11 +95,11 @@ class LMMSEvalRequests:
 
         Args:
             requests (Sequence): instances whose ``args`` are context, settings,
-                function from document to pictures, number of the document, task and
+                function from document to images, number of the document, task and
                 split.
 
         Raises:
-            ValueError: naming task and document, for inputs other than pictures.
+            ValueError: naming task and document, for inputs other than images.
         """
         replies: list[str] = []
         unknown: set[str] = set()

@@ -398,7 +398,7 @@ def check_config(
     Args:
         cfg (mmengine.Config): the config.
         trace (ConfigTrace | None): origins; None reads ``cfg.filename``'s chain.
-        check_files (bool | Iterable[str]): look for annotation files, picture
+        check_files (bool | Iterable[str]): look for annotation files, image
             folders and checkpoints, and load the tokenizer; names (``train``,
             ``val``, ``test``, ``load_from``) restrict it to those dataloaders and
             fields.

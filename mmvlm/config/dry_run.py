@@ -51,7 +51,7 @@ class DryRun:
         parts (list[PartRow]): the part table.
         widths (dict[str, int]): channels of encoder and language model.
         select_layers (list[int]): hidden states that the connector takes.
-        image_tokens (int | None): LLM positions of a sample picture.
+        image_tokens (int | None): LLM positions of a sample image.
         token_budget (str | None): from pixels to tokens, in words.
         batch (dict[str, int]): ``gpus``, ``per_gpu``, ``accumulation``, ``global``.
         max_length (int): most tokens of a sample.
@@ -186,12 +186,12 @@ def _batch(cfg: Any, gpus: int) -> dict[str, int]:
 
 
 def token_budget(cfg: Any, model: Any) -> tuple[int | None, str | None]:
-    """Follow a picture of 640 x 480 pixels from pixels to LLM positions.
+    """Follow an image of 640 x 480 pixels from pixels to LLM positions.
 
     Returns:
         tuple: the number of positions and the line that tells the way, such as
         ``336x336 -> 24x24 grid -> 576 tokens -> 576 tokens``; None and None for a
-        model without pictures.
+        model without images.
     """
     from mmvlm.models.utils.own_grids import grid_options
     from mmvlm.structures.dual_perspective import DualPerspective

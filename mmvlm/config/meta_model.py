@@ -1,4 +1,4 @@
-"""A config's model without weights, and the tokens that its pictures take."""
+"""A config's model without weights, and the tokens that its images take."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from mmvlm.datasets.processor import VLMProcessor, pipelines, views_in
 
-#: Height and width in pixels of the picture that the token budget is told for.
+#: Height and width in pixels of the image that the token budget is told for.
 _SAMPLE_PICTURE = (480, 640)
 
 
@@ -113,7 +113,7 @@ def training_steps(cfg: Any) -> list:
 def sample_tokens(
     cfg: Any, model: Any, *loaders: str
 ) -> Iterator[tuple[str, int, int]]:
-    """Yield path, tokens of a picture and limit for every ``max_length``."""
+    """Yield path, tokens of an image and limit for every ``max_length``."""
     spec = getattr(model, "vision_spec", None)
     count = getattr(model, "token_count", None)
     if spec is None or count is None:

@@ -212,7 +212,7 @@ def check_template(doctor: Findings) -> None:
     try:
         pieces = template.render(Conversation.from_texts("question", answer))
     except (ValueError, RuntimeError):
-        return  # wants more than plain text: a tokenizer or a picture
+        return  # wants more than plain text: a tokenizer or an image
     said = "".join(piece.text for piece in pieces if piece.supervised)
     if said.partition(answer)[2] == "":
         doctor.report(
@@ -224,7 +224,7 @@ def check_template(doctor: Findings) -> None:
 
 
 def check_steps(doctor: Findings) -> None:
-    """Refuse regions in another frame than pictures, and steps of different modes."""
+    """Refuse regions in another frame than images, and steps of different modes."""
     from mmvlm.registry import TRANSFORMS
 
     for path, steps in pipelines(doctor.cfg):
@@ -345,7 +345,7 @@ def check_build(doctor: Findings) -> None:
         doctor.report("model.connector", str(error))
         return
     except (ValueError, KeyError, TypeError):
-        return  # a transform that wants more than a picture
+        return  # a transform that wants more than an image
     for path, tokens, limit in budgets:
         if tokens >= limit:
             doctor.report(
@@ -398,7 +398,7 @@ def check_positions(doctor: Findings) -> None:
 
 
 def check_files(doctor: Findings, which: bool | Iterable[str]) -> None:
-    """Report annotation files, picture folders and checkpoints that are missing."""
+    """Report annotation files, image folders and checkpoints that are missing."""
     everything = ("train", "val", "test", "load_from")
     names = everything if which is True else tuple(which)
     if unknown := sorted(set(names) - set(everything)):

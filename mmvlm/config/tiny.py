@@ -159,7 +159,7 @@ def _tiny_fields(part: dict) -> dict:
     """Return the sizes that a registered class takes under ``--tiny``.
 
     ``tiny_fields`` of a class are a dict, or a function of the part's config and the
-    side of tiny pictures in pixels.
+    side of tiny images in pixels.
     """
     fields = getattr(_class_of(part), "tiny_fields", {}) if "type" in part else {}
     return dict(fields(part, _VISION["image_size"]) if callable(fields) else fields)
@@ -320,7 +320,7 @@ def _tiny_data(cfg: Config, folder: str) -> None:
 
 
 def _text_filter(cfg: Config) -> dict:
-    """Some templates render pictures with captions only."""
+    """Some templates render images with captions only."""
     from mmvlm.registry import CHAT_TEMPLATES
 
     template = processor_config(cfg)["chat_template"]
@@ -331,7 +331,7 @@ def _text_filter(cfg: Config) -> dict:
 
 
 def _tiny_pipeline(cfg: Config) -> dict:
-    """Take fixed picture sizes out of the processor, or the first pipeline.
+    """Take fixed image sizes out of the processor, or the first pipeline.
 
     Returns:
         dict: ``pipeline`` of the toy data, if the processor does not give it.

@@ -1,4 +1,4 @@
-"""A handful of pictures with captions in LLaVA's format, written in a moment."""
+"""A handful of images with captions in LLaVA's format, written in a moment."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _ANNOTATION = "toy.json"
 
 
 def make_toy_llava(folder: str | os.PathLike, num_samples: int = 12) -> str:
-    """Write a toy data set and return its annotation file.
+    """Write a toy dataset and return its annotation file.
 
     Every sixth sample is text only, so that samplers see both modalities. A
     folder that already holds the set is left alone; several processes may call
@@ -27,7 +27,7 @@ def make_toy_llava(folder: str | os.PathLike, num_samples: int = 12) -> str:
         num_samples (int): number of records.
 
     Returns:
-        str: path of the annotation file; pictures lie below ``images`` beside it.
+        str: path of the annotation file; images lie below ``images`` beside it.
     """
     folder = Path(folder)
     images = folder / "images"

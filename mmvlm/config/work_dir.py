@@ -21,7 +21,7 @@ PATHS = frozenset(
     "name_or_path pretrained checkpoint checkpoint_path load_from path folder "
     "data_root".split()
 )
-#: below the ``data_root`` of the same data set if it has one,
+#: below the ``data_root`` of the same dataset if it has one,
 DATA_PATHS = frozenset(
     "ann_file image_prefix label_prefix image_map explanatory_file split_file "
     "answer_file context_file ocr_file".split()

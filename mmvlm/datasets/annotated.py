@@ -1,4 +1,4 @@
-"""The base class of readers whose records annotate one picture."""
+"""The base class of readers whose records annotate one image."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ DAMAGED = "_damaged"
 
 
 class AnnotatedImageDataset(ConversationDataset):
-    """Reader of annotated pictures; a task turns each into a conversation.
+    """Reader of annotated images; a task turns each into a conversation.
 
     The files of most public sets are joined tables (references, annotations,
     images, ...). They are flattened once into rows, one per sample, which are kept
@@ -42,10 +42,10 @@ class AnnotatedImageDataset(ConversationDataset):
             (:meth:`DataTask.reference`, unless the reader gives one of its own),
             ``question_id`` in the file's type, and ``width`` and ``height`` in pixels
             where they are known. Boxes that training refuses (no extent, outside of
-            the picture) are kept as the file has them; an answer that would have to
+            the image) are kept as the file has them; an answer that would have to
             say such a box, or a region that the pipeline does not write, is left out.
         split_turns (bool): every question with its answer is a conversation of its
-            own that shows the same picture, as LISA trains; they stay together in a
+            own that shows the same image, as LISA trains; they stay together in a
             batch, which so holds more conversations than ``batch_size``. Each has
             random draws of its own, those of a view included. Training only.
         **kwargs: see :class:`ConversationDataset`.
@@ -101,7 +101,7 @@ class AnnotatedImageDataset(ConversationDataset):
 
         Args:
             row (dict): of :meth:`_flatten`.
-            size (tuple[int, int] | None): height and width of its picture.
+            size (tuple[int, int] | None): height and width of its image.
 
         Raises:
             ValueError: when the row is damaged, naming the field.
@@ -166,10 +166,10 @@ class AnnotatedImageDataset(ConversationDataset):
         ]
 
     def num_images_at(self, epoch: int) -> np.ndarray:
-        """Return the pictures of each sample; see the base.
+        """Return the images of each sample; see the base.
 
         Raises:
-            ValueError: with ``split_turns``: how often a picture is shown is known
+            ValueError: with ``split_turns``: how often an image is shown is known
                 only when its questions are drawn.
         """
         if self.split_turns:
@@ -211,7 +211,7 @@ class AnnotatedImageDataset(ConversationDataset):
         return self._annotation(record, self._size(record, own[0]) if own else None)
 
     def _size(self, record: dict, image: str) -> tuple[int, int]:
-        """Return height and width, from the row or else from the picture's head."""
+        """Return height and width, from the row or else from the image's head."""
         sides = record.get("height"), record.get("width")
         if all(isinstance(side, int) and side > 0 for side in sides):
             return sides

@@ -15,7 +15,7 @@ DATA_ERRORS = (ValueError, KeyError, IndexError, TypeError, OSError)
 
 
 class DataError(ValueError):
-    """A sample that cannot be used; the message names data set and sample."""
+    """A sample that cannot be used; the message names dataset and sample."""
 
 
 @dataclass(frozen=True)
@@ -23,10 +23,10 @@ class BadRecord:
     """What stands in a batch for a sample that was left out.
 
     Args:
-        dataset (str): name of the data set.
+        dataset (str): name of the dataset.
         index (int): number of the record in the annotation file.
         id (str): the sample's id as the file gives it.
-        path (str): the picture, or the annotation file of a text-only record.
+        path (str): the image, or the annotation file of a text-only record.
         reason (str): why it was left out.
         kind (str): ``bad`` (damaged), ``quarantined`` (listed in the quarantine
             file before this run) or what the error's ``counted_as`` says
@@ -129,7 +129,7 @@ class BadSamplePolicy:
             dataset (str): see :class:`BadRecord`, as the next three.
             index (int): number of the record.
             sample_id (str): its id.
-            path (str): its picture or file.
+            path (str): its image or file.
 
         Raises:
             DataError: under ``raise``.
@@ -172,7 +172,7 @@ class BadSampleCounter:
 
     @classmethod
     def from_dataset(cls, dataset: Any) -> BadSampleCounter:
-        """Build a counter for a data set or mixture.
+        """Build a counter for a dataset or mixture.
 
         The limits of a mixture's members are averaged, weighted by their sizes.
         """
@@ -215,7 +215,7 @@ class BadSampleCounter:
             )
 
     def report(self) -> str:
-        """Return one line per data set and kind with the first reasons."""
+        """Return one line per dataset and kind with the first reasons."""
         if not self.counts:
             return f"Bad samples: none of {self.num_seen}."
         lines = [f"Bad samples: of {self.num_seen} seen"]
@@ -232,7 +232,7 @@ _LIMITED = ("bad", "quarantined")
 
 
 def leaf_datasets(dataset: Any) -> Iterable[Any]:
-    """Yield the readers below a (nested) mixture, or the data set itself."""
+    """Yield the readers below a (nested) mixture, or the dataset itself."""
     members = getattr(dataset, "datasets", None)
     if members is None:
         yield dataset

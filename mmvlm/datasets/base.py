@@ -21,7 +21,7 @@ from .index.records import MEDIA, PICTURE, PICTURES, TURNS, RecordFacts, collect
 from .sample_rng import SampleGenerator
 from .transforms.compose import Compose, attempt
 
-#: Samples that go through the pipeline together; so many decoded pictures are in
+#: Samples that go through the pipeline together; so many decoded images are in
 #: memory at once.
 _TOGETHER = 8
 
@@ -45,8 +45,8 @@ class ConversationDataset(FetchingDataset):
 
     Args:
         ann_file (str): annotation file, relative to ``data_root``.
-        data_root (str): folder that annotations and pictures may not leave.
-        image_prefix (str): folder that picture paths are relative to, itself
+        data_root (str): folder that annotations and images may not leave.
+        image_prefix (str): folder that image paths are relative to, itself
             relative to ``data_root``.
         pipeline (Sequence[dict | Callable]): transforms.
         name (str | None): for messages and tables; None takes the file's stem.
@@ -56,7 +56,7 @@ class ConversationDataset(FetchingDataset):
             negative) or these records; applied before ``filter_cfg``.
         seed (int): of all randomness in the items.
         bad_samples (dict | None): see :class:`BadSamplePolicy`.
-        shuffle_images (bool): the blind run: every sample gets the pictures (and
+        shuffle_images (bool): the blind run: every sample gets the images (and
             other inputs) of another one that has as many, never its own.
 
     Raises:
@@ -64,7 +64,7 @@ class ConversationDataset(FetchingDataset):
         ValueError: naming the file, when it cannot be read or nothing is left.
     """
 
-    #: Modalities besides pictures and text that the format can hold.
+    #: Modalities besides images and text that the format can hold.
     media_names: tuple[str, ...] = ()
     #: Whether ``ann_file`` is a folder of annotation files.
     reads_folder: bool = False
@@ -149,14 +149,14 @@ class ConversationDataset(FetchingDataset):
 
     @abstractmethod
     def _image_keys(self, record: Any) -> tuple:
-        """Return the references of a record's pictures.
+        """Return the references of a record's images.
 
         Raises:
             ValueError: when the field is damaged.
         """
 
     def _media_keys(self, record: Any) -> dict[str, tuple]:
-        """Return the references of inputs that are no pictures, by modality.
+        """Return the references of inputs that are no images, by modality.
 
         Raises:
             ValueError: when a field is damaged.
@@ -167,7 +167,7 @@ class ConversationDataset(FetchingDataset):
     def _conversation(
         self, record: Any, images: list, rng: np.random.Generator
     ) -> Conversation:
-        """Parse a record, with these pictures in place of its own.
+        """Parse a record, with these images in place of its own.
 
         What is drawn comes from ``rng``, which the pipeline goes on with.
         """
@@ -251,7 +251,7 @@ class ConversationDataset(FetchingDataset):
         return flags, kind, max(1, self._num_words(record))
 
     def _safe_image_keys(self, record: Any) -> tuple:
-        """Return the pictures of a record, none for a damaged one."""
+        """Return the images of a record, none for a damaged one."""
         try:
             return self._image_keys(record)
         except ValueError:
@@ -292,7 +292,7 @@ class ConversationDataset(FetchingDataset):
         return self.lengths
 
     def num_images_at(self, epoch: int) -> np.ndarray:
-        """Return the pictures of each sample; the same in all epochs.
+        """Return the images of each sample; the same in all epochs.
 
         Only records with several are read for it, once.
 
@@ -309,9 +309,9 @@ class ConversationDataset(FetchingDataset):
         return self._num_images
 
     def token_lengths_at(self, epoch: int, repeat: int = 0) -> np.ndarray:
-        """Return the exact lengths of samples in tokens, those of pictures included.
+        """Return the exact lengths of samples in tokens, those of images included.
 
-        Known after :meth:`bind`, without decoding pictures (their sizes are read from
+        Known after :meth:`bind`, without decoding images (their sizes are read from
         the heads of their files), and kept on disk. Where a task or a template draws
         at random, lengths are exact for this epoch and visit only.
 
@@ -372,7 +372,7 @@ class ConversationDataset(FetchingDataset):
                 parts[place] = attempt(self._split_item, row, record, rng)
         groups = [part if isinstance(part, list) else [part] for part in parts]
         flat = [item for group in groups for item in group]
-        # Conversations that share a picture each decode it, however many they are.
+        # Conversations that share an image each decode it, however many they are.
         chunks = [[item] for item in flat] if self.split_turns else [flat]
         made = (one for chunk in chunks for one in self.pipeline.map(chunk))
         items = []

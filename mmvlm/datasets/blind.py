@@ -1,4 +1,4 @@
-"""The blind run: whose pictures each sample gets in place of its own."""
+"""The blind run: whose images each sample gets in place of its own."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from torch.utils.data import Dataset
 def deal_inputs(dataset: Dataset, keys_of: Callable[[Any], tuple]) -> np.ndarray:
     """Give each row the inputs of another: a derangement, seeded.
 
-    Distinct sets of pictures are put on a shuffled circle and each is replaced by its
-    successor, so that two questions about one picture both get another picture.
+    Distinct sets of images are put on a shuffled circle and each is replaced by its
+    successor, so that two questions about one image both get another image.
 
     Args:
         dataset (ConversationDataset): whose selected rows take part.

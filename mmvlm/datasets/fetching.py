@@ -1,4 +1,4 @@
-"""Items of a data set, one alone or those of a batch together."""
+"""Items of a dataset, one alone or those of a batch together."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch.utils.data import Dataset
 
 
 class FetchingDataset(Dataset, ABC):
-    """Base of data sets that make several items at less cost than one by one.
+    """Base of datasets that make several items at less cost than one by one.
 
     Subclasses define :meth:`_fetch_many`. One that overrides ``fetch`` or
     ``__getitem__`` has it called for every item of a batch.
@@ -35,7 +35,7 @@ class FetchingDataset(Dataset, ABC):
             when the policy leaves it out.
 
         Raises:
-            IndexError: outside the data set.
+            IndexError: outside the dataset.
             DataError: under the policy ``raise``, naming file and sample.
         """
         return self._fetch_many([(position, repeat)])[0]

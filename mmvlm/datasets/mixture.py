@@ -1,4 +1,4 @@
-"""Several data sets as one, weighted by epochs, samples or tokens."""
+"""Several datasets as one, weighted by epochs, samples or tokens."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ _MEASURES = ("epochs", "samples", "tokens")
 
 @DATASETS.register_module()
 class MixtureDataset(FetchingDataset):
-    """Data sets side by side, each with a part of every epoch.
+    """Datasets side by side, each with a part of every epoch.
 
     What the weights mean is said by ``by``:
 
-    - ``epochs``: each data set is seen ``weight`` times per epoch, that is
+    - ``epochs``: each dataset is seen ``weight`` times per epoch, that is
       ``round(weight * len(dataset))`` of its samples;
     - ``samples``: weights are shares of the epoch's ``size`` samples;
     - ``tokens``: weights are shares of the epoch's ``size`` tokens (image tokens
-      included), turned into samples by the mean length of each data set.
+      included), turned into samples by the mean length of each dataset.
 
-    ``limits`` then bounds the samples of each data set per epoch. At least one sample
+    ``limits`` then bounds the samples of each dataset per epoch. At least one sample
     of each is taken, and the length of an epoch never changes.
 
-    Which samples they are depends on (seed, epoch) only: every data set is walked
+    Which samples they are depends on (seed, epoch) only: every dataset is walked
     through pass after pass, each pass in an order of its own, and epoch e takes the
     e-th stretch. With 0.3 epochs no sample comes twice before all came once; with 1
-    every epoch is the whole data set, in file order; with 2.5 each comes two or three
+    every epoch is the whole dataset, in file order; with 2.5 each comes two or three
     times, and its visits within an epoch draw different random numbers. So nothing
     has to be remembered to resume a run but the epoch; :meth:`fingerprint` lets the
     train loop see that the mixture is still the same.
@@ -44,22 +44,22 @@ class MixtureDataset(FetchingDataset):
     are first asked for.
 
     Args:
-        datasets (Sequence[dict | Dataset]): configs or built data sets; mixtures
+        datasets (Sequence[dict | Dataset]): configs or built datasets; mixtures
             may nest. Names must differ. What a member leaves out for good is its
             own matter (``indices``, ``filter_cfg``).
-        weights (Sequence[float] | None): one per data set, above 0; None means 1
+        weights (Sequence[float] | None): one per dataset, above 0; None means 1
             each.
         by (str): ``epochs``, ``samples`` or ``tokens``. Tokens are known once the
-            data sets are bound to a model.
+            datasets are bound to a model.
         size (int | None): samples or tokens of an epoch; None means as many as all
             members hold together. Not with ``by='epochs'``.
-        limits (Sequence[int | None] | None): one per data set, most samples of it
+        limits (Sequence[int | None] | None): one per dataset, most samples of it
             per epoch; the others come in later epochs. None: no limit.
         seed (int): of the choice of samples.
         name (str): for messages.
 
     Raises:
-        ValueError: for no data set, options that do not fit, equal names.
+        ValueError: for no dataset, options that do not fit, equal names.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class MixtureDataset(FetchingDataset):
 
     @property
     def counts(self) -> list[int]:
-        """Samples of each data set per epoch.
+        """Samples of each dataset per epoch.
 
         Raises:
             TypeError: when tokens are needed and a member does not know them.
@@ -233,7 +233,7 @@ class MixtureDataset(FetchingDataset):
         return self._joined([d.modalities_at(epoch) for d in self.datasets], epoch)
 
     def num_images_at(self, epoch: int) -> np.ndarray:
-        """Return the pictures of each of an epoch's samples."""
+        """Return the images of each of an epoch's samples."""
         return self._joined([d.num_images_at(epoch) for d in self.datasets], epoch)
 
     def token_lengths_at(self, epoch: int, repeat: int = 0) -> np.ndarray:

@@ -61,7 +61,7 @@ class VLMProcessor:
             ``CHAT_TEMPLATES``.
         spec (VisionEncoderSpec | None): see :meth:`bind`, as all without config.
         token_count (TokenCount | None): LLM positions of the layout of an input.
-        views (dict | None): the view transform; None for models without pictures.
+        views (dict | None): the view transform; None for models without images.
         transforms (Sequence[dict]): further steps before regions are written, in
             order: other inputs, instructions, jitter.
         codec (dict | None): the syntax of regions, config in ``CODECS``.
@@ -74,7 +74,7 @@ class VLMProcessor:
         targets (Sequence[dict]): steps behind it: what heads learn of the regions.
         steps (dict[str, Sequence[dict]] | None): whole pipelines by mode, in place of
             all steps above.
-        asked_views (ViewLayout | None): layout of a picture as the connector asks for
+        asked_views (ViewLayout | None): layout of an image as the connector asks for
             it; view transforms that can follow the connector read it.
         modalities (Sequence[str]): what the model takes besides text.
         region_needs (RegionNeeds | None): what its region encoders read; None for a
@@ -186,7 +186,7 @@ class VLMProcessor:
 
         Args:
             model (torch.nn.Module): offers ``vision_spec``, ``token_count``,
-                ``asked_views`` (all None without pictures), ``specs`` (of all
+                ``asked_views`` (all None without images), ``specs`` (of all
                 encoders), ``modalities`` and ``region_needs``; its language model's
                 ``new_tokens`` are added to the tokenizer.
 
@@ -306,7 +306,7 @@ class VLMProcessor:
 
         Args:
             ids (Any): what the model said.
-            layouts (Sequence[ViewLayout]): of the pictures that it saw.
+            layouts (Sequence[ViewLayout]): of the images that it saw.
             stops (Sequence[str]): strings that end a reply, besides the template's.
             ended (bool): False for a reply that goes on.
         """

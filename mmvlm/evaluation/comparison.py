@@ -57,7 +57,7 @@ class Comparison:
         detectable (float): smallest difference that this set shows in 4 of 5 cases.
         items (int): questions.
         flips (list[Flip]): gains first.
-        image_root (str): where the pictures lie.
+        image_root (str): where the images lie.
         data_root (str): where the benchmark's files lie; empty where it is not known.
     """
 

@@ -2,7 +2,7 @@
 
 They are called directly, in a temporary folder: the package's own wrapper writes into
 its installation and, when a caption holds a character that Java takes for the end of
-a line, gives every later caption to the wrong picture.
+a line, gives every later caption to the wrong image.
 """
 
 from __future__ import annotations

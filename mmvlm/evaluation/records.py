@@ -2,8 +2,8 @@
 
 A record holds ``uid`` (unique where ids are not), ``benchmark``, ``split``, ``index``
 (row in the file), ``sample_id``, ``question_id`` (of the file's own type), ``image``
-(path, list of paths, or a digest of embedded pictures), ``prompt`` (as rendered,
-pictures as ``<image>``), ``question``, ``text``, ``finish`` (``stop``, ``length`` or
+(path, list of paths, or a digest of embedded images), ``prompt`` (as rendered,
+images as ``<image>``), ``question``, ``text``, ``finish`` (``stop``, ``length`` or
 ``error``), ``num_tokens``, ``gen`` (decoding settings), ``reference``, ``meta`` and
 ``cluster``.
 """
@@ -27,7 +27,7 @@ FIELDS = (
     *("prompt", "question", "text", "finish", "num_tokens", "gen", "reference"),
     *("meta", "cluster"),
 )
-#: What names of pictures begin with that have no file of their own.
+#: What names of images begin with that have no file of their own.
 _DIGEST = "sha256:"
 #: What readers say of a question that has a field of its own.
 _OWN_FIELDS = ("question_id", "reference")
@@ -105,7 +105,7 @@ def _reference(conversation: Conversation) -> Any:
 
 
 def picture_name(source: Any) -> str:
-    """Return what tells a picture from others: its path, or a digest of its bytes."""
+    """Return what tells an image from others: its path, or a digest of its bytes."""
     if isinstance(source, str):
         return source
     if isinstance(source, np.ndarray):
@@ -115,12 +115,12 @@ def picture_name(source: Any) -> str:
 
 
 def is_embedded(name: str) -> bool:
-    """Tell whether a name of :func:`picture_name` is of a picture without a file."""
+    """Tell whether a name of :func:`picture_name` is of an image without a file."""
     return name.startswith(_DIGEST)
 
 
 def region_values(regions: Sequence[Region]) -> list[dict[str, Any]]:
-    """Return regions of a reply as plain values, boxes in pixels of the picture."""
+    """Return regions of a reply as plain values, boxes in pixels of the image."""
     return [
         dict(
             kind=one.kind,

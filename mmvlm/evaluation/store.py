@@ -321,7 +321,7 @@ def match(
         if _answer(first) == _answer(record):
             merged += 1
         elif "error" in (first.get("finish"), record.get("finish")):
-            # Tried again, once the picture was there.
+            # Tried again, once the image was there.
             found[uid] = record if first.get("finish") == "error" else first
         else:
             contradicting[uid] = None

@@ -140,7 +140,7 @@ def rendered(
     system: str | None = None,
     picture: bool = False,
 ) -> str:
-    """Render alternating texts to one string, pictures as ``<image>``."""
+    """Render alternating texts to one string, images as ``<image>``."""
     talk = Conversation.from_texts(*texts, system=system)
     if picture:
         turn = talk.turns[-1]
@@ -150,7 +150,7 @@ def rendered(
 
 
 def as_text(pieces: list[Piece], tokenizer: Any) -> str:
-    """Join rendered pieces, pictures as ``<image>``."""
+    """Join rendered pieces, images as ``<image>``."""
     return "".join(_text(piece, tokenizer) for piece in pieces)
 
 

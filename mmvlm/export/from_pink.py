@@ -96,7 +96,7 @@ def _drop_patch_row(
 ) -> None:
     """Take the row of ``<im_patch>``, in front of the tags', out of both tables.
 
-    Its places are the picture's, which stand in no vocabulary here.
+    Its places are the image's, which stand in no vocabulary here.
     """
     for name in _TABLES:
         rows, table = len(target[name]), state.get(name)

@@ -1,6 +1,6 @@
 """The official ``config.json`` of LLaVA and its kin: read, compare, written.
 
-Many of its settings show in no weight's shape: which layers are taken, how a picture
+Many of its settings show in no weight's shape: which layers are taken, how an image
 becomes a square, in which order tiles are joined.
 """
 
@@ -63,7 +63,7 @@ def check_llava_config(
         official (Mapping): content of ``config.json``.
         model_cfg (Mapping): our ``model`` config.
         view (Mapping | None): the view transform of the pipeline; None leaves the
-            keys of pictures out.
+            keys of images out.
         source (str): for messages.
         has_tower (bool): the weights hold the tower, whatever its name is.
         max_length (int | None): tokens of a training sample; a difference is told,

@@ -1,7 +1,7 @@
 """Ask an exported folder as its users do: a script that must not know mmvlm.
 
 Run in a process of its own, with ``folder``, ``max_new_tokens``, ``stop_strings`` and
-``questions`` (chat messages, pictures as files) as JSON on standard input. It writes
+``questions`` (chat messages, images as files) as JSON on standard input. It writes
 the replies to each question, by way of asking, as JSON on the last line of standard
 output.
 """

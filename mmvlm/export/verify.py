@@ -99,7 +99,7 @@ def verify_export(
             normalised.
         tolerance (float): allowed difference of logits, relative to the largest
             one where that is above 1.
-        processed (list | None): per batch (prompt text with ``<image>``, picture
+        processed (list | None): per batch (prompt text with ``<image>``, image
             or None) that the exported processor is tried on; what differs from
             the batch is noted, it does not fail.
 
@@ -149,7 +149,7 @@ def compare_replies(
     Args:
         report (VerifyReport): gets the differences.
         folder (str | Path): what :func:`export_hf` wrote.
-        turns (list[tuple]): picture ((H, W, 3), uint8) or None, question, and the
+        turns (list[tuple]): image ((H, W, 3), uint8) or None, question, and the
             questions and answers before it.
         ours (list[str]): what our model says to each.
         max_new_tokens (int): limit of a reply.
@@ -189,7 +189,7 @@ def compare_replies(
 
 
 def _as_messages(turn: tuple[Any, str, Any], file: Path) -> list[dict]:
-    """Write a question as chat messages; its picture goes to a file."""
+    """Write a question as chat messages; its image goes to a file."""
     from PIL import Image
 
     picture, question, history = turn

@@ -1,4 +1,4 @@
-"""What is annotated in one picture, before a task asks about it.
+"""What is annotated in one image, before a task asks about it.
 
 Readers of grounding, detection, segmentation, caption and question files give
 :class:`AnnotatedImage`; tasks (:mod:`mmvlm.datasets.tasks`) make conversations of
@@ -13,14 +13,14 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Instance:
-    """One thing, or one group of things, in a picture.
+    """One thing, or one group of things, in an image.
 
     Args:
         box (tuple[float, float, float, float] | None): x1, y1, x2, y2 in pixels
-            of the original picture; None where the file gives none.
+            of the original image; None where the file gives none.
         name (str): class or short name (``dog``); empty where there is none.
         phrases (tuple[str, ...]): expressions or captions that mean it and nothing
-            else in the picture.
+            else in the image.
         attributes (tuple[str, ...]): ``red``, ``wooden``.
         polygons (tuple[tuple[float, ...], ...]): rings ``x, y, x, y, ...``, in
             pixels; together they are one mask.
@@ -71,12 +71,12 @@ class Span:
 
 @dataclass(frozen=True)
 class Expression:
-    """Words that mean any number of things in the picture.
+    """Words that mean any number of things in the image.
 
     Args:
         text (str): ``the two dogs``.
         instances (tuple[int, ...]): indices of all instances that it means; empty:
-            there is no such thing in the picture.
+            there is no such thing in the image.
         id (str): as the file gives it.
     """
 
@@ -87,7 +87,7 @@ class Expression:
 
 @dataclass(frozen=True)
 class Caption:
-    """A text about the whole picture, with its grounded phrases."""
+    """A text about the whole image, with its grounded phrases."""
 
     text: str
     spans: tuple[Span, ...] = ()
@@ -95,7 +95,7 @@ class Caption:
 
 @dataclass(frozen=True)
 class VisualQuestion:
-    """A question about a picture and its answers.
+    """A question about an image and its answers.
 
     Args:
         question (str): as asked.
@@ -123,17 +123,17 @@ class VisualQuestion:
 
 @dataclass(frozen=True)
 class AnnotatedImage:
-    """Everything one record says about one picture.
+    """Everything one record says about one image.
 
     Args:
-        image (Any): reference of the picture (path below the image folder, or
-            encoded bytes); None for a question without picture.
-        size (tuple[int, int] | None): height and width in pixels; None without a
-            picture.
+        image (Any): reference of the image (path below the image folder, or
+            encoded bytes); None for a question without image.
+        size (tuple[int, int] | None): height and width in pixels; None without an
+            image.
         instances (tuple[Instance, ...]): what is there.
         relations (tuple[Relation, ...]): between instances.
         expressions (tuple[Expression, ...]): that mean several instances, or none.
-        captions (tuple[Caption, ...]): of the whole picture.
+        captions (tuple[Caption, ...]): of the whole image.
         questions (tuple[VisualQuestion, ...]): about it.
         id (str): of the record.
         meta (dict): what metrics want.

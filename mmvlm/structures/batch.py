@@ -296,7 +296,7 @@ class VLMBatch(_Tensors):
 
     Args:
         streams (dict[str, TokenStream]): ``text``, or ``encoder`` and ``decoder``.
-        inputs (dict[str, Inputs]): by kind; pictures are ``image``.
+        inputs (dict[str, Inputs]): by kind; images are ``image``.
         targets (dict[str, Targets]): by head.
         sample_ids (tuple[str, ...]): for error messages.
         denominators (dict[str, Any]): what the sum of each loss is divided by, by

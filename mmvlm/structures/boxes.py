@@ -16,7 +16,7 @@ class Boxes:
 
     Args:
         xyxy (np.ndarray): (K, 4) float64.
-        size (tuple[int, int]): height and width in pixels of the picture that
+        size (tuple[int, int]): height and width in pixels of the image that
             the boxes lie in.
         frame (str): ``pixel`` (0 .. width), ``unit`` (0 .. 1) or ``thousand``
             (0 .. 1000).
@@ -58,7 +58,7 @@ class Boxes:
         )
 
     def pad_to_square(self) -> Boxes:
-        """Return the boxes in the centred square that holds the picture.
+        """Return the boxes in the centred square that holds the image.
 
         The offset is ``(side - short) // 2``, as LLaVA's expand2square pads.
         """
@@ -67,7 +67,7 @@ class Boxes:
         return Boxes(self.to("pixel").xyxy + shift, (side, side)).to(self.frame)
 
     def unpad_from_square(self, size: tuple[int, int]) -> Boxes:
-        """Undo :meth:`pad_to_square` for a picture of ``size`` (height, width)."""
+        """Undo :meth:`pad_to_square` for an image of ``size`` (height, width)."""
         height, width = size
         side = max(size)
         if self.size != (side, side):
@@ -78,12 +78,12 @@ class Boxes:
         return Boxes(self.to("pixel").xyxy - shift, size).to(self.frame)
 
     def clip(self) -> Boxes:
-        """Return the boxes cut to the picture."""
+        """Return the boxes cut to the image."""
         extent = self._extent
         return Boxes(np.clip(self.xyxy, 0, extent), self.size, self.frame)
 
     def iou(self, other: Boxes) -> np.ndarray:
-        """Intersection over union, (K, M), of boxes in pictures of one size."""
+        """Intersection over union, (K, M), of boxes in images of one size."""
         a, b = self.to("pixel").xyxy[:, None], other.to("pixel").xyxy[None]
         low, high = (
             np.maximum(a[..., :2], b[..., :2]),

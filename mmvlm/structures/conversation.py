@@ -88,7 +88,7 @@ class Image:
 
 @dataclass(frozen=True)
 class Region:
-    """A region of an image, in absolute pixels of the original picture.
+    """A region of an image, in absolute pixels of the original image.
 
     Args:
         image (int): index into ``Conversation.images``.
@@ -111,7 +111,7 @@ class Region:
 
 @dataclass(frozen=True)
 class Media:
-    """The place of an input that is no picture: audio, video, depth, ...
+    """The place of an input that is no image: audio, video, depth, ...
 
     Args:
         modality (str): key of ``Conversation.media``.
@@ -161,8 +161,8 @@ class Conversation:
             dataset's image folder, or an array (H, W, 3) uint8 RGB.
         id (str): the sample's id as the file gives it.
         meta (dict): everything else that metrics or logs want (task, answer...).
-        media (dict[str, list]): inputs that are no pictures, by modality: a path,
-            an array, or a list of either that makes one input (a picture and its
+        media (dict[str, list]): inputs that are no images, by modality: a path,
+            an array, or a list of either that makes one input (an image and its
             depth map, the frames of a video).
     """
 
@@ -205,7 +205,7 @@ class Conversation:
 
     @property
     def media_parts(self) -> list[Media]:
-        """Parts of all turns that are neither text nor pictures, in order."""
+        """Parts of all turns that are neither text nor images, in order."""
         return [p for turn in self.turns for p in turn.parts if isinstance(p, Media)]
 
     def check(self) -> None:
@@ -213,7 +213,7 @@ class Conversation:
 
         Raises:
             ValueError: naming the sample, when an input is never shown, shown
-                twice or missing, a region's picture is not there, or when there
+                twice or missing, a region's image is not there, or when there
                 is no turn.
         """
         if not self.turns:

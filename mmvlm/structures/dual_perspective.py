@@ -1,6 +1,6 @@
 """Geometry of dual-perspective views (INF-LLaVA): crops, samplings, and back.
 
-A picture of N x N times a view's size becomes N * N ``local`` views, the blocks of
+An image of N x N times a view's size becomes N * N ``local`` views, the blocks of
 an N x N grid, and N * N ``global`` views, each of every N-th row and column. Both
 kinds hold every pixel once. Data side and model side count with the same table.
 """
@@ -15,21 +15,21 @@ import torch
 from .vision import ViewLayout
 
 Size = tuple[int, int]
-#: ``ViewLayout.kind`` of pictures whose views are made here.
+#: ``ViewLayout.kind`` of images whose views are made here.
 LAYOUT_KIND = "dual_perspective"
-#: Kinds of views in the order in which a picture's views stand.
+#: Kinds of views in the order in which an image's views stand.
 VIEW_KINDS = ("local", "global", "resized")
 
 
 @dataclass(frozen=True)
 class DualPerspective:
-    """Which views a picture gives.
+    """Which views an image gives.
 
     Args:
         grid (int): N, views per side of each kind of crop.
         kinds (tuple[str, ...]): a part of ``VIEW_KINDS`` in their order:
             ``local`` (N * N), ``global`` (N * N), ``resized`` (1, the whole
-            picture).
+            image).
 
     Raises:
         ValueError: ``grid`` below 1, no kind, an unknown one or another order.
@@ -59,16 +59,16 @@ class DualPerspective:
         return sum(1 if k == "resized" else self.grid**2 for k in self.kinds)
 
     def span(self, kind: str) -> slice:
-        """Return the places of one kind among a picture's views."""
+        """Return the places of one kind among an image's views."""
         before = self.kinds[: self.kinds.index(kind)]
         start = sum(self.grid**2 for _ in before)
         return slice(start, start + (1 if kind == "resized" else self.grid**2))
 
     def layout(self, original: Size, view: Size, **place: Size) -> ViewLayout:
-        """Return the layout of a picture.
+        """Return the layout of an image.
 
         Args:
-            original (tuple[int, int]): height and width of the picture.
+            original (tuple[int, int]): height and width of the image.
             view (tuple[int, int]): height and width of one view.
             **place: ``scale`` and ``offset`` into the resized view.
         """
@@ -99,7 +99,7 @@ def crop_views(
     columns ``j, j + N, ...``.
 
     Args:
-        maps (torch.Tensor): pictures or feature maps.
+        maps (torch.Tensor): images or feature maps.
         grid (int): N.
         kind (str): ``local`` or ``global``.
         dims (Sequence[int]): the dimensions of rows and columns, in this order and

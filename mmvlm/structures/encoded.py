@@ -14,10 +14,10 @@ SLOT_TOKEN_ID = -200
 
 @dataclass(frozen=True)
 class Slot:
-    """A run of positions that one picture (or other input) fills.
+    """A run of positions that one image (or other input) fills.
 
     Args:
-        index (int): which picture (or input of that kind) of the sample.
+        index (int): which image (or input of that kind) of the sample.
         start (int): first position in ``input_ids``.
         length (int): number of positions.
         modality (str): kind of the input: ``image``, ``region``, ``audio``, ...

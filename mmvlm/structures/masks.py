@@ -26,12 +26,12 @@ def check_polygons(polygons: object, size: Size) -> tuple[tuple[float, ...], ...
 
     Args:
         polygons (object): what a file has: a list of flat rings.
-        size (tuple[int, int]): height and width of the picture.
+        size (tuple[int, int]): height and width of the image.
 
     Raises:
         ValueError: for no list, an odd number of coordinates, fewer than three
             points, a coordinate that is no finite number, or a point further
-            outside than the picture is long.
+            outside than the image is long.
     """
     if not isinstance(polygons, list | tuple) or not polygons:
         raise ValueError(f"polygons: expected a list of rings, got {polygons!r:.80}.")
@@ -65,10 +65,10 @@ def check_rle(rle: object, size: Size) -> dict:
 
     Args:
         rle (object): what a file has: ``counts`` as a list or compressed.
-        size (tuple[int, int]): height and width of the picture.
+        size (tuple[int, int]): height and width of the image.
 
     Raises:
-        ValueError: for another size, or runs that do not fill the picture.
+        ValueError: for another size, or runs that do not fill the image.
     """
     if not isinstance(rle, dict) or not {"size", "counts"} <= set(rle):
         raise ValueError(f"RLE: expected {{'size', 'counts'}}, got {rle!r:.80}.")
@@ -198,7 +198,7 @@ def instance_rle(
 
     Args:
         instance (Instance): with polygons or run lengths.
-        size (tuple[int, int]): height and width of the picture.
+        size (tuple[int, int]): height and width of the image.
         may_be_empty (bool): take run lengths without a pixel.
 
     Raises:
@@ -220,7 +220,7 @@ def instance_rle(
 
 
 def region_rle(region: Region, number: int = 0) -> dict:
-    """Return a mask of a region of kind ``mask``, in pixels of the picture.
+    """Return a mask of a region of kind ``mask``, in pixels of the image.
 
     It may have no pixel where its box has no area: what is asked for is not there.
 

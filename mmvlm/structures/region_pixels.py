@@ -18,7 +18,7 @@ POINT_REACH = 5
 
 
 def whole_view(layout: ViewLayout) -> int:
-    """Return which view of a picture shows all of it, to which its scale refers.
+    """Return which view of an image shows all of it, to which its scale refers.
 
     Raises:
         LayoutError: when none does.
@@ -39,7 +39,7 @@ def whole_view(layout: ViewLayout) -> int:
 
 @dataclass(frozen=True)
 class RegionPixels:
-    """The pixels of a region in its picture.
+    """The pixels of a region in its image.
 
     Args:
         x, y (int): of the window's first pixel.
@@ -65,10 +65,10 @@ def region_pixels(region: Region) -> RegionPixels:
     unless nothing is left.
 
     Args:
-        region (Region): pixels of a picture of ``region.boxes.size``.
+        region (Region): pixels of an image of ``region.boxes.size``.
 
     Raises:
-        ValueError: when it has no pixel in its picture.
+        ValueError: when it has no pixel in its image.
     """
     height, width = region.boxes.size
     last = np.array([width - 1, height - 1])
@@ -149,8 +149,8 @@ def to_view(
     """Return places as fractions of the view.
 
     Args:
-        places (np.ndarray): (..., 2), x and y in a picture of ``size`` pixels.
-        layout (ViewLayout): of the picture, stored at its ``original_size``.
+        places (np.ndarray): (..., 2), x and y in an image of ``size`` pixels.
+        layout (ViewLayout): of the image, stored at its ``original_size``.
         size (tuple[int, int]): height and width that the places refer to.
 
     """
@@ -161,7 +161,7 @@ def to_view(
 def from_view(
     places: np.ndarray, layout: ViewLayout, size: tuple[int, int]
 ) -> np.ndarray:
-    """Undo :func:`to_view`: return fractions of the view as places in the picture."""
+    """Undo :func:`to_view`: return fractions of the view as places in the image."""
     scale, offset = view_transform(layout, size)
     return (places - offset) / scale
 

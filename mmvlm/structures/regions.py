@@ -1,7 +1,7 @@
-"""Regions as a model takes them: boxes, points and small masks, no full pictures.
+"""Regions as a model takes them: boxes, points and small masks, no full images.
 
-All numbers are fractions of one view, the one that shows the whole picture, so that
-no part of the model asks how large a picture was or how it was padded.
+All numbers are fractions of one view, the one that shows the whole image, so that
+no part of the model asks how large an image was or how it was padded.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Geometry of LLaVA-UHD's slices: a grid near the picture's own aspect ratio."""
+"""Geometry of LLaVA-UHD's slices: a grid near the image's own aspect ratio."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ def fitted_to_area(
 
 
 def slice_grid(original: Size, side: int, max_slices: int) -> Size | None:
-    """Return rows and columns of slices; None when the picture is small enough.
+    """Return rows and columns of slices; None when the image is small enough.
 
-    Of all grids with about as many slices as the picture has areas, the one whose
+    Of all grids with about as many slices as the image has areas, the one whose
     aspect ratio is nearest on a log scale; the first wins a tie.
     """
     height, width = original
@@ -65,14 +65,14 @@ def slice_size(original: Size, grid: Size, side: int, patch: int) -> Size:
 
 
 def overview_size(original: Size, grid: Size | None, side: int, patch: int) -> Size:
-    """Return height and width of the whole picture's view."""
+    """Return height and width of the whole image's view."""
     return fitted_to_area(original, side, patch, upscale=grid is None)
 
 
 def packed_grid(size: Size, patch: int, most: int) -> Size:
     """Return rows and columns of patches of a view, at most ``most`` in all.
 
-    Only pictures hundreds of times longer than wide have more, whose side cannot
+    Only images hundreds of times longer than wide have more, whose side cannot
     become smaller than a patch; they lose columns (or rows).
     """
     rows, cols = (side // patch for side in size)
@@ -82,11 +82,11 @@ def packed_grid(size: Size, patch: int, most: int) -> Size:
 
 
 def unpacked(view: np.ndarray, layout: ViewLayout, number: int) -> np.ndarray:
-    """Return a view as a picture, its packed patches put back where they belong.
+    """Return a view as an image, its packed patches put back where they belong.
 
     Args:
-        view (np.ndarray): one view of the picture.
-        layout (ViewLayout): of the picture.
+        view (np.ndarray): one view of the image.
+        layout (ViewLayout): of the image.
         number (int): which of its views it is.
 
     Shape:
@@ -96,7 +96,7 @@ def unpacked(view: np.ndarray, layout: ViewLayout, number: int) -> np.ndarray:
     if not layout.grids:
         return view
     rows, cols = layout.grids[number]
-    # The scale maps the picture to the first view, before it is packed.
+    # The scale maps the image to the first view, before it is packed.
     patch = round(layout.scale[0] * layout.original_size[1] / layout.grids[0][1])
     patches = view.reshape(3, view.shape[1] // patch, patch, -1, patch)
     patches = patches.swapaxes(2, 3).reshape(3, -1, patch, patch)[:, : rows * cols]
@@ -105,7 +105,7 @@ def unpacked(view: np.ndarray, layout: ViewLayout, number: int) -> np.ndarray:
 
 
 def slices_of(layout: ViewLayout) -> Size:
-    """Return rows and columns of the slices of a picture; (0, 0) for one view.
+    """Return rows and columns of the slices of an image; (0, 0) for one view.
 
     Raises:
         ValueError: for several views that are no slices.
@@ -131,6 +131,6 @@ class SliceTokenCount:
     per_view: TokenCount
 
     def __call__(self, layout: ViewLayout) -> int:
-        """Return the LLM positions of one picture."""
+        """Return the LLM positions of one image."""
         rows, cols = slices_of(layout)
         return self.per_view(layout) + rows * cols

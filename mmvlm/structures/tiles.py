@@ -1,6 +1,6 @@
-"""Geometry of pictures cut into tiles (LLaVA-1.6's any-resolution views).
+"""Geometry of images cut into tiles (LLaVA-1.6's any-resolution views).
 
-Views of a picture: the whole picture first, then the tiles row by row. Data
+Views of an image: the whole image first, then the tiles row by row. Data
 side and model side count with the same functions.
 """
 
@@ -16,7 +16,7 @@ Size = tuple[int, int]
 
 
 def select_best_resolution(original: Size, candidates: Sequence[Size]) -> Size:
-    """Return the candidate that keeps most of the picture and wastes least.
+    """Return the candidate that keeps most of the image and wastes least.
 
     Args:
         original (tuple[int, int]): height and width in pixels.
@@ -34,12 +34,12 @@ def select_best_resolution(original: Size, candidates: Sequence[Size]) -> Size:
 
 
 def fitted_size(original: Size, canvas: Size) -> Size:
-    """Return the size of a picture that just fits into a canvas.
+    """Return the size of an image that just fits into a canvas.
 
     One side is the canvas's; the other is rounded up, as LLaVA-1.6 does.
 
     Args:
-        original (tuple[int, int]): height and width of the picture.
+        original (tuple[int, int]): height and width of the image.
         canvas (tuple[int, int]): height and width to fit into.
     """
     scale_y, scale_x = canvas[0] / original[0], canvas[1] / original[1]
@@ -49,7 +49,7 @@ def fitted_size(original: Size, canvas: Size) -> Size:
 
 
 def tiles_of(layout: ViewLayout) -> Size:
-    """Return rows and columns of the tiles of a picture; (0, 0) for one view.
+    """Return rows and columns of the tiles of an image; (0, 0) for one view.
 
     Raises:
         ValueError: for several views that are no tiles.
@@ -65,13 +65,13 @@ def tiles_of(layout: ViewLayout) -> Size:
 
 
 def unpadded_crop(original: Size, stitched: Size) -> tuple[int, int, int, int]:
-    """Return top, bottom, left, right of the picture inside a stitched map.
+    """Return top, bottom, left, right of the image inside a stitched map.
 
-    The picture was fitted into the tiles and padded; rows or columns of padding
+    The image was fitted into the tiles and padded; rows or columns of padding
     lie on both sides.
 
     Args:
-        original (tuple[int, int]): height and width of the picture.
+        original (tuple[int, int]): height and width of the image.
         stitched (tuple[int, int]): rows and columns of the stitched patch map.
     """
     height, width = original
@@ -86,10 +86,10 @@ def unpadded_crop(original: Size, stitched: Size) -> tuple[int, int, int, int]:
 def num_tile_tokens(
     original: Size, tiles: Size, grid: Size, *, unpad: bool = True
 ) -> int:
-    """Return the tokens of a tiled picture: the whole one, then the tiles.
+    """Return the tokens of a tiled image: the whole one, then the tiles.
 
     Args:
-        original (tuple[int, int]): height and width of the picture.
+        original (tuple[int, int]): height and width of the image.
         tiles (tuple[int, int]): rows and columns of tiles; (0, 0) for none.
         grid (tuple[int, int]): rows and columns of patches per view.
         unpad (bool): cut the padding and end every row with a newline.
@@ -106,7 +106,7 @@ def num_tile_tokens(
 
 @dataclass(frozen=True)
 class TileTokenCount:
-    """Tokens of a tiled picture whose views are joined to one map.
+    """Tokens of a tiled image whose views are joined to one map.
 
     Args:
         per_view (PatchTokenCount): grid of tokens of one view.
@@ -117,7 +117,7 @@ class TileTokenCount:
     unpad: bool = True
 
     def __call__(self, layout: ViewLayout) -> int:
-        """Return the LLM positions of one picture."""
+        """Return the LLM positions of one image."""
         return num_tile_tokens(
             layout.original_size,
             tiles_of(layout),

@@ -1,4 +1,4 @@
-"""What data pipeline and model both know of pictures: spec, layout, features."""
+"""What data pipeline and model both know of images: spec, layout, features."""
 
 from __future__ import annotations
 
@@ -80,12 +80,12 @@ class VisionEncoderSpec:
 
 @dataclass(frozen=True)
 class ViewLayout:
-    """How one original picture became views.
+    """How one original image became views.
 
     Args:
         original_size (tuple[int, int]): height and width in pixels.
         view_size (tuple[int, int]): height and width of each view in pixels.
-        num_views (int): how many views the picture gave.
+        num_views (int): how many views the image gave.
         kind (str): name of the layout (``pad``, ``crop``, ``resize``, ...).
         scale (tuple[float, float]): (sx, sy), original to view pixels, for
             single-view layouts.
@@ -108,13 +108,13 @@ class ViewLayout:
 
     @property
     def whole_size(self) -> tuple[int, int]:
-        """Height and width of the whole picture, resized but neither padded nor cut."""
+        """Height and width of the whole image, resized but neither padded nor cut."""
         (height, width), (sx, sy) = self.original_size, self.scale
         return round(height * sy), round(width * sx)
 
 
 class LayoutError(ValueError):
-    """A picture has other views than the connector takes."""
+    """An image has other views than the connector takes."""
 
 
 @dataclass(frozen=True)
@@ -133,10 +133,10 @@ class InputLayout:
 
 
 class TokenCount(Protocol):
-    """Picklable answer to "how many tokens does a picture of this layout take?"."""
+    """Picklable answer to "how many tokens does an image of this layout take?"."""
 
     def __call__(self, layout: ViewLayout | InputLayout) -> int:
-        """Return the number of LLM positions of one picture or other input."""
+        """Return the number of LLM positions of one image or other input."""
 
 
 @dataclass(frozen=True)
@@ -179,10 +179,10 @@ class FixedTokenCount:
 
 @dataclass
 class Instructions:
-    """What is asked about each picture, as ids of a connector's own tokenizer.
+    """What is asked about each image, as ids of a connector's own tokenizer.
 
     Shape:
-        - ``input_ids``, ``attention_mask``: (I, L), int64, one row per picture,
+        - ``input_ids``, ``attention_mask``: (I, L), int64, one row per image,
           padded on the right; the mask is 1 where there is text
     """
 
@@ -190,15 +190,15 @@ class Instructions:
     attention_mask: torch.Tensor
 
     def per_view(self, layouts: Sequence[ViewLayout], num_views: int) -> Instructions:
-        """Repeat every picture's row for its views.
+        """Repeat every image's row for its views.
 
         Args:
-            layouts (Sequence[ViewLayout]): one per picture; empty when every view
-                is a picture of its own.
-            num_views (int): V, views of all pictures.
+            layouts (Sequence[ViewLayout]): one per image; empty when every view
+                is an image of its own.
+            num_views (int): V, views of all images.
 
         Raises:
-            ValueError: when rows and pictures are not as many.
+            ValueError: when rows and images are not as many.
         """
         counts = [layout.num_views for layout in layouts] or [1] * num_views
         if len(counts) != len(self.input_ids) or sum(counts) != num_views:
@@ -222,9 +222,9 @@ class VisionFeatures:
         layers (tuple[int, ...]): resolved layer indices, 0 = embeddings.
         grid (tuple[int, int]): patch rows and columns of every view.
         num_prefix_tokens (int): P.
-        layouts (Sequence[ViewLayout]): one per picture, views in order; empty
-            when every view is a picture of its own.
-        instructions (Instructions | None): one per picture, for connectors that
+        layouts (Sequence[ViewLayout]): one per image, views in order; empty
+            when every view is an image of its own.
+        instructions (Instructions | None): one per image, for connectors that
             read the question.
         modality (str): what was encoded.
         maps (dict[str, torch.Tensor]): (V, C, p*H, p*W) each, with p cells per side
@@ -279,7 +279,7 @@ def grids_of(layouts: Sequence[ViewLayout], patch: int) -> list[tuple[int, int]]
     """Return the patch grid of every view; none when all views fill theirs.
 
     Args:
-        layouts (Sequence[ViewLayout]): one per picture.
+        layouts (Sequence[ViewLayout]): one per image.
         patch (int): pixels per patch side.
     """
     if not any(layout.grids for layout in layouts):

@@ -15,7 +15,7 @@ class VLMDataSample(BaseDataElement):
     Data fields, all optional: ``gt_text`` (str), ``pred_text`` (str),
     ``pred_ids`` (list[int]), ``finish`` (why the reply ended), ``pred_states`` ((C, Dl)
     of tokens that were asked for, see :class:`Generation`), ``pred_regions`` (tuple of
-    :class:`Region`, in pixels of the original picture), ``pred_spans`` (first and last
+    :class:`Region`, in pixels of the original image), ``pred_spans`` (first and last
     (exclusive) character of each in ``pred_text``) and ``problems`` (tuple of str:
     what of the reply could not be read),
     ``gt_boxes`` / ``pred_boxes`` (:class:`Boxes`).

@@ -24,14 +24,14 @@ from mmvlm.models.utils.token_types import IMAGE, TEXT
 from mmvlm.registry import MODELS
 
 MEDIA_WIDTH = 32
-#: 1 text, 2 picture: one picture, no picture, two pictures, a picture first.
+#: 1 text, 2 image: one image, no image, two images, an image first.
 SAMPLES = (
     (1, 1, 2, 2, 2, 1, 1),
     (1, 1, 1),
     (1, 2, 2, 1, 2, 2, 2, 1, 1),
     (2, 2, 1, 1, 1),
 )
-#: The same for systems whose pictures take one position each.
+#: The same for systems whose images take one position each.
 SINGLE = ((1, 1, 2, 1, 1), (1, 1, 1), (1, 2, 1, 2, 1, 1), (2, 1, 1))
 
 
@@ -123,7 +123,7 @@ def check_is_found_by_name(cls: type[LanguageModelAdapter]) -> None:
 
 
 def check_pictures_matter(cls: type[LanguageModelAdapter]) -> None:
-    """The adapter changes what the model says of samples with pictures."""
+    """The adapter changes what the model says of samples with images."""
     model, (tokens, ids) = build(cls), make_tokens(cls)
     plain = HFCausalLM.tiny()
     plain.model.load_state_dict(model.model.state_dict())
@@ -224,7 +224,7 @@ def _no_dropout(model: torch.nn.Module) -> None:
 
 
 def check_text_only_batches(cls: type[LanguageModelAdapter]) -> None:
-    """Without pictures every parameter stays in the graph (for sharded training)."""
+    """Without images every parameter stays in the graph (for sharded training)."""
     model = build(cls).train()
     samples = ((1, 1, 1), (1, 1))
     tokens, ids = make_tokens(cls, samples)

@@ -57,11 +57,11 @@ def make_batch(
 
     Args:
         samples (Sequence): (ids, labels) per sample; runs of ``SLOT_TOKEN_ID``
-            are the pictures' places, labels are unshifted.
-        pixel_values (torch.Tensor | None): one view per picture.
-        slot_lens (Sequence[int] | None): positions per picture; None takes each
-            run of slot ids as one picture.
-        layouts (Sequence[ViewLayout] | None): None takes one view per picture.
+            are the images' places, labels are unshifted.
+        pixel_values (torch.Tensor | None): one view per image.
+        slot_lens (Sequence[int] | None): positions per image; None takes each
+            run of slot ids as one image.
+        layouts (Sequence[ViewLayout] | None): None takes one view per image.
         **fields: over the fields of the batch.
     """
     owner, runs = [], []
@@ -105,14 +105,14 @@ def tiny_batch(
 ) -> VLMBatch:
     """Build a random batch for :func:`tiny_vlm`, float pixels.
 
-    Each sample is two tokens, its pictures with one token behind each, and text
+    Each sample is two tokens, its images with one token behind each, and text
     whose second half is trained.
 
     Args:
         seed (int): of ids and pixels.
         text_lens (Sequence[int]): text tokens per sample, at least 4.
-        num_images (Sequence[int]): pictures per sample.
-        tokens_per_image (int): positions of a picture.
+        num_images (Sequence[int]): images per sample.
+        tokens_per_image (int): positions of an image.
         image_size (int): side of a view in pixels.
         vocab_size (int): ids are drawn from 3 .. vocab_size - 1.
     """

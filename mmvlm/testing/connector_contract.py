@@ -131,7 +131,7 @@ def _questions(pictures: int, generator: torch.Generator) -> Instructions:
 
 
 def _only(features: VisionFeatures, picture: int) -> VisionFeatures:
-    """Keep one picture of three."""
+    """Keep one image of three."""
     views = len(features.hidden_states[0]) // 3
     span = slice(picture * views, (picture + 1) * views)
     row = slice(picture, picture + 1)
@@ -179,7 +179,7 @@ def check_shapes_on_three_grids(cls: type[Connector]) -> None:
 
 
 def check_rows_of_merged_views(cls: type[Connector]) -> None:
-    """``merge_views`` gives as many rows as all pictures' slots have."""
+    """``merge_views`` gives as many rows as all images' slots have."""
     connector = build(cls)
     features = make_features(connector)
     rows = connector.merge_views(connector(features), features.layouts)
@@ -198,7 +198,7 @@ def check_zero_views(cls: type[Connector]) -> None:
 
 
 def check_views_are_independent(cls: type[Connector]) -> None:
-    """A picture's tokens do not depend on its neighbours."""
+    """An image's tokens do not depend on its neighbours."""
     connector = build(cls)
     features = make_features(connector)
     together = connector(features).chunk(3)

@@ -45,7 +45,7 @@ from mmvlm.structures.regions import (
 _SPEC = VisionEncoderSpec(32, 3, 8, 32, num_prefix_tokens=1)
 _WIDTH = 48
 _SIZE = (60, 80)
-#: Boxes of the five regions that checks ask about, in pixels, and their pictures.
+#: Boxes of the five regions that checks ask about, in pixels, and their images.
 _BOXES = (
     *((2, 3, 30, 40), (40, 10, 79, 59), (0, 0, 79, 59)),
     *((60, 44, 70, 55), (5, 30, 45, 58)),
@@ -193,7 +193,7 @@ def check_regions_are_independent(cls: type[RegionEncoder]) -> None:
 
 
 def check_pictures_are_told_apart(cls: type[RegionEncoder]) -> None:
-    """Rows come from the region's own picture, and from what lies in the region."""
+    """Rows come from the region's own image, and from what lies in the region."""
     encoder = build(cls)
     features, regions = make_features(encoder), make_regions(encoder)
     before = _pieces(encoder, encoder(features, regions), range(5))
@@ -214,7 +214,7 @@ def check_fill_reads_the_batch(cls: type[RegionEncoder]) -> None:
     inputs = make_inputs(encoder, order)
 
     def encode(*_: Any) -> list:
-        # Two sizes of pictures, as far as the feed is concerned.
+        # Two sizes of images, as far as the feed is concerned.
         return [([2, 0], _only(features, [2, 0])), ([1], _only(features, [1]))]
 
     batch = VLMBatch({}, dict(region=inputs))

@@ -21,7 +21,7 @@ class Decoded:
         text (str): without what ended it and without special tokens, other than
             those of the codec.
         regions (tuple[Region, ...]): in reading order, in pixels of the original
-            picture, as the text says them: corners may be swapped or lie outside.
+            image, as the text says them: corners may be swapped or lie outside.
         problems (tuple[str, ...]): what could not be read, and why.
         spans (tuple[tuple[int, int], ...]): where in the text each region stands.
     """
@@ -44,7 +44,7 @@ def decode(
     """Return the text and the regions of a reply; never raises.
 
     Numbers are read in the middle of what they stand for (see
-    :meth:`GroundingCodec.centred`). Where several pictures were shown, regions lie in
+    :meth:`GroundingCodec.centred`). Where several images were shown, regions lie in
     the last one.
 
     Args:
@@ -52,7 +52,7 @@ def decode(
             is left out and named in ``problems``.
         tokenizer (Any): a transformers tokenizer.
         codec (GroundingCodec | None): the syntax of regions; None: text only.
-        layouts (Sequence[ViewLayout]): of the pictures of the conversation.
+        layouts (Sequence[ViewLayout]): of the images of the conversation.
         stops (Sequence[str]): strings at which a reply ends; one that is a token of
             the codec ends it behind that token.
         ended (bool): see :func:`reply_text`.
@@ -85,7 +85,7 @@ def _known(ids: Any, tokenizer: Any, problems: list[str]) -> Iterable[int]:
 
 
 def _regions(text: str, codec: GroundingCodec, layouts: Sequence[Any]) -> Decoding:
-    """Return what a codec reads, in pixels of the last picture."""
+    """Return what a codec reads, in pixels of the last image."""
     pictures = [
         number for number, one in enumerate(layouts) if isinstance(one, ViewLayout)
     ]

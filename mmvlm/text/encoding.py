@@ -24,9 +24,9 @@ from .frame_tokens import frame_tokens
 from .templates.base import ChatTemplate, Piece, is_empty
 from .token_spans import TokenSpans, spans_of
 
-#: Token counts of a sample's inputs by kind; a plain sequence means pictures.
+#: Token counts of a sample's inputs by kind; a plain sequence means images.
 Lengths = Mapping[str, Sequence[int]] | Sequence[int]
-#: Constant text before a picture (system text and role) is encoded once; this
+#: Constant text before an image (system text and role) is encoded once; this
 #: many such texts are kept.
 _CACHE_SIZE = 512
 
@@ -60,7 +60,7 @@ class _Run:
 class ConversationEncoder:
     """Encode conversations with one template and one tokenizer.
 
-    Ids follow LLaVA's rule: the rendered text is split at pictures and every
+    Ids follow LLaVA's rule: the rendered text is split at images and every
     chunk is encoded alone, only the first behind BOS (templates with
     ``encode_by='piece'`` encode every piece alone). Labels come from the
     characters of trained pieces, exact to the token. What a conversation says is
@@ -135,7 +135,7 @@ class ConversationEncoder:
             conversations (Sequence[Conversation]): regions written as text.
             lengths (Sequence[Mapping | Sequence]): per conversation, by kind of
                 input (``image``, ``region``, ``audio``), tokens of each one; a
-                sequence alone holds those of the pictures. Text that inputs of a
+                sequence alone holds those of the images. Text that inputs of a
                 kind without an entry would fill stays text.
             add_generation_prompt (bool): end with what opens an answer.
 
@@ -417,7 +417,7 @@ def encode_conversation(
         template (ChatTemplate): renders it.
         tokenizer (Any): a transformers tokenizer, slow or fast.
         lengths (Mapping | Sequence): tokens of each input by kind, or of each
-            picture; see :class:`ConversationEncoder`.
+            image; see :class:`ConversationEncoder`.
         add_generation_prompt (bool): end with what opens an answer.
         drop_on_mismatch (bool): LLaVA's rule for samples that it cannot count.
 

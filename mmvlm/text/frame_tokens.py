@@ -13,7 +13,7 @@ from .templates.base import ChatTemplate
 _NAMED = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
 #: How chat models spell theirs.
 _SHAPE = re.compile(r"<\|.*\|>")
-#: What stands for a picture in the vocabularies of other tools.
+#: What stands for an image in the vocabularies of other tools.
 _PLACEHOLDERS = ("<image>", "<video>", "<audio>")
 
 
@@ -21,7 +21,7 @@ def frame_tokens(template: ChatTemplate, tokenizer: Any) -> list[str]:
     """Return the tokens that only a template may write, the longest first.
 
     These are the tokenizer's EOS and its like, what the template writes around turns
-    and pictures, marks of the form ``<|...|>``, and placeholders of pictures. Tokens
+    and images, marks of the form ``<|...|>``, and placeholders of images. Tokens
     that a config adds for other ends (locations of a codec, ``[SEG]``) are not among
     them: answers must be able to say those. A codec that writes regions marks them as
     literal where somebody else spells them.

@@ -31,8 +31,8 @@ def parse_llava_conversation(
 
     The tag ``<image>`` of a text that holds one moves to its front, followed by a
     line break, as LLaVA does. Several tags in one text stay where they are. In a
-    record without pictures the characters ``<image>`` are plain text, and so they
-    are inside a sentence of an answer when the questions show all pictures, or of a
+    record without images the characters ``<image>`` are plain text, and so they
+    are inside a sentence of an answer when the questions show all images, or of a
     question when tags on lines of their own do. Placeholders of other modalities
     (``<audio>``, ...) follow the same rules.
 
@@ -41,10 +41,10 @@ def parse_llava_conversation(
 
     Args:
         record (dict): the record as the file gives it.
-        images (Sequence): the record's pictures, in order; empty for text only.
+        images (Sequence): the record's images, in order; empty for text only.
         media (Mapping | None): its other inputs by modality, in order.
         collapse_image_tags (bool): LLaVA's own rule for several tags in one
-            text: they become one. Default: every tag is a picture.
+            text: they become one. Default: every tag is an image.
         drop_leading_answer (bool): leave out a first turn by ``gpt``, as LLaVA
             does; ``meta['dropped_turns']`` counts it.
         where (str | None): names the sample in messages, for example ``sample
@@ -56,7 +56,7 @@ def parse_llava_conversation(
     Raises:
         ValueError: naming the sample, for a record without turns, an unknown
             speaker, a value that is no text (null is an empty one), a weight
-            that is neither 0 nor 1, or tags that do not fit the pictures.
+            that is neither 0 nor 1, or tags that do not fit the images.
 
     Example:
         >>> record = {"id": "7", "conversations": [

@@ -17,7 +17,7 @@ from mmvlm.structures import Conversation, Text, Turn
 from .templates.base import ChatTemplate
 from .token_spans import spans_of
 
-#: Stands for a picture in rendered text.
+#: Stands for an image in rendered text.
 _IMAGE = "\x00"
 
 
@@ -34,7 +34,7 @@ def official_mask(
         conversation (Conversation): what was encoded.
         template (ChatTemplate): one of LLaVA's (``llava_version`` set).
         tokenizer (Any): a transformers tokenizer.
-        input_ids (np.ndarray): (T,), one ``SLOT_TOKEN_ID`` per picture.
+        input_ids (np.ndarray): (T,), one ``SLOT_TOKEN_ID`` per image.
         max_length (int | None): LLaVA's ``model_max_length``, beyond which it
             forgives a mismatch; None takes the tokenizer's.
 

@@ -23,14 +23,14 @@ def parse_messages(
 ) -> Conversation:
     """Turn messages into turns.
 
-    Contents are texts, whose ``<image>`` tags are pictures where the sample has any,
-    or lists of ``{"type": "text", "text"}`` and ``{"type": "image"}``. Pictures stay
+    Contents are texts, whose ``<image>`` tags are images where the sample has any,
+    or lists of ``{"type": "text", "text"}`` and ``{"type": "image"}``. Images stay
     where they stand; they are taken from ``images`` in order, whatever else a part
     says (an URL is never fetched).
 
     Args:
         messages (Any): the list.
-        images (Sequence[Any]): the sample's pictures.
+        images (Sequence[Any]): the sample's images.
         sample_id (str): id of the conversation.
         meta (dict | None): its meta.
 
@@ -38,7 +38,7 @@ def parse_messages(
 
     Raises:
         ValueError: for something else than messages, another role, an unknown kind of
-            content, a weight that is neither 0 nor 1, or more or fewer pictures than
+            content, a weight that is neither 0 nor 1, or more or fewer images than
             are shown.
     """
     if not isinstance(messages, list | tuple) or not messages:
@@ -66,7 +66,7 @@ def parse_messages(
 
 
 def _pieces(content: Any, number: int, has_images: bool) -> list[str | None]:
-    """Return texts in order, None for a picture."""
+    """Return texts in order, None for an image."""
     if isinstance(content, str):
         if not has_images:
             return [content]

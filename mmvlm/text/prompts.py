@@ -1,4 +1,4 @@
-"""Questions as users write them: texts, pictures, sounds and boxes, one by one."""
+"""Questions as users write them: texts, images, sounds and boxes, one by one."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ def ask(
 ) -> Conversation:
     """Return the conversation of a question.
 
-    A part of a question is a text, a picture (PIL or array), a part of a
+    A part of a question is a text, an image (PIL or array), a part of a
     :class:`Conversation` (:class:`Text`, :class:`Region`), or a dict of one entry:
     ``{"image": source}``, ``{"audio": source}`` (or another modality),
     ``{"box": (x1, y1, x2, y2)}``, ``{"point": (x, y)}`` or ``{"mask": source}`` in
-    pixels of the picture that was shown last.
+    pixels of the image that was shown last.
 
     Args:
         prompt (str | Sequence): the question, a text or parts.
@@ -52,7 +52,7 @@ def ask(
     Raises:
         TypeError: for something else as a part.
         ValueError: when the texts show another number of inputs, or a region does not
-            fit its picture, or no question mentions it.
+            fit its image, or no question mentions it.
     """
     inputs = {
         name: [read(name, s) for s in sources] for name, sources in inputs.items()

@@ -25,17 +25,17 @@ def with_regions(
     """Put regions where questions say ``<region1>``, ``<region2>``, ...
 
     Args:
-        talk (Conversation): its pictures are arrays.
+        talk (Conversation): its images are arrays.
         regions (Sequence | Mapping[int, Any]): by number, from 1 on: a
             :class:`Region`, or ``{"box": (x1, y1, x2, y2)}``, ``{"point": (x, y)}`` or
-            ``{"mask": source}`` in pixels of the picture that was shown last before
+            ``{"mask": source}`` in pixels of the image that was shown last before
             the question's words, or four or two bare numbers.
         read (Callable): makes of ``"mask"`` and a source an (H, W) array.
 
     Raises:
         TypeError: for something else as a region.
         ValueError: naming the region: one that no question mentions, a number without
-            region, or a region that does not fit its picture.
+            region, or a region that does not fit its image.
     """
     if not isinstance(regions, Mapping):
         regions = dict(enumerate(regions, 1))
@@ -85,14 +85,14 @@ def region_of(
     Args:
         source (Any): see :func:`with_regions`.
         images (Sequence): of the conversation.
-        image (int): index of the picture that it lies in; -1: none was shown. A
+        image (int): index of the image that it lies in; -1: none was shown. A
             :class:`Region` says it itself.
         read (Callable): see :func:`with_regions`.
         what (str): names it in messages.
 
     Raises:
         TypeError: for something else as a region.
-        ValueError: for a region without picture, outside of it, or without area.
+        ValueError: for a region without image, outside of it, or without area.
     """
     image = source.image if isinstance(source, Region) else image
     if not 0 <= image < len(images) or not isinstance(images[image], np.ndarray):

@@ -1,1 +1,1 @@
-"""Pictures of samples and runs."""
+"""Images of samples and runs."""

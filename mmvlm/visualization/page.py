@@ -1,4 +1,4 @@
-"""Figures, and HTML pages that hold their pictures and load nothing."""
+"""Figures, and HTML pages that hold their images and load nothing."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def write_page(
 
 
 def data_uri(source: bytes | str | os.PathLike, kind: str | None = None) -> str:
-    """Return a picture as text that stands for its address.
+    """Return an image as text that stands for its address.
 
     Args:
         source (bytes | str | PathLike): what the file holds, or its path.

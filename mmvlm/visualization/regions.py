@@ -1,4 +1,4 @@
-"""Regions drawn into their picture: boxes, points, masks, and what they are called."""
+"""Regions drawn into their image: boxes, points, masks, and what they are called."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ COLOURS = (
     *("#e11d48", "#2563eb", "#16a34a", "#d97706", "#9333ea"),
     *("#0891b2", "#db2777", "#65a30d", "#7c3aed", "#ea580c"),
 )
-#: Longest side of a drawn picture: small ones are enlarged, large ones shrunk.
+#: Longest side of a drawn image: small ones are enlarged, large ones shrunk.
 SIDES = (640, 1600)
 MOST_LABELS = 100
 _FONT_SIZES = (16, 14, 12, 10, 8)
@@ -36,7 +36,7 @@ class RegionGroup:
     """Regions that are drawn the same way.
 
     Args:
-        regions (tuple[Region, ...]): of one picture.
+        regions (tuple[Region, ...]): of one image.
         dashed (bool): lines are broken, masks without a wash and points hollow, as
             those of the truth beside predictions.
         prefix (str): in front of every label.
@@ -63,9 +63,9 @@ def colours_of(groups: Iterable[RegionGroup]) -> dict[str, str]:
 
 
 def draw_regions(image: np.ndarray, groups: Sequence[RegionGroup]) -> np.ndarray:
-    """Draw regions into a copy of their picture.
+    """Draw regions into a copy of their image.
 
-    Equal phrases have one colour. Labels lie inside the picture and off each other;
+    Equal phrases have one colour. Labels lie inside the image and off each other;
     one for which there is no room, even in the smallest print, is left out, and so are
     those behind the first ``MOST_LABELS``.
 
@@ -122,7 +122,7 @@ def place_labels(
     Args:
         sizes (Sequence[tuple[float, float]]): width and height of each label.
         anchors (Sequence[tuple]): x1, y1, x2, y2 of what it belongs to.
-        canvas (tuple[float, float]): width and height of the picture.
+        canvas (tuple[float, float]): width and height of the image.
 
     Returns:
         list: left and top of each label, inside the canvas and off all others; None
@@ -147,7 +147,7 @@ def place_labels(
 def _candidates(
     width: float, height: float, anchor: _Rectangle, room: tuple[float, float]
 ) -> Iterable[tuple[float, float]]:
-    """Yield places inside the picture, the best first."""
+    """Yield places inside the image, the best first."""
     x1, y1, x2, y2 = anchor
     around = [
         *((x1, y1 - height), (x1, y1), (x1, y2), (x2 - width, y1 - height)),

@@ -1,4 +1,4 @@
-"""Replies that name regions: as plain values, as a picture, as a page."""
+"""Replies that name regions: as plain values, as an image, as a page."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class ReplyView:
         return [group for group in groups if group.regions]
 
     def drawn(self) -> np.ndarray | None:
-        """Return the picture with its regions; None without a picture."""
+        """Return the image with its regions; None without an image."""
         if self.image is None:
             return None
         return draw_regions(self.image, self.groups())
@@ -91,7 +91,7 @@ def region_entries(
 
     Returns:
         list[dict]: ``phrase``, ``span`` (characters of the text), ``box`` (x1, y1,
-        x2, y2) or ``point`` (x, y) in pixels of the picture, ``mask`` (COCO's run
+        x2, y2) or ``point`` (x, y) in pixels of the image, ``mask`` (COCO's run
         lengths) and ``score``; what a region does not have is None.
     """
     entries = []
@@ -116,14 +116,14 @@ def region_entries(
 
 
 def write_drawing(path: str | os.PathLike, views: Sequence[ReplyView]) -> str:
-    """Write replies as a picture (the last one) or as a page (all), by the suffix.
+    """Write replies as an image (the last one) or as a page (all), by the suffix.
 
     Args:
         path (str | PathLike): ``.png`` or ``.html``.
         views (Sequence[ReplyView]): at least one.
 
     Raises:
-        ValueError: for another suffix, or a picture of a reply without one.
+        ValueError: for another suffix, or an image of a reply without one.
     """
     suffix = os.path.splitext(os.fspath(path))[1].lower()
     if suffix == ".html":
@@ -140,7 +140,7 @@ def write_drawing(path: str | os.PathLike, views: Sequence[ReplyView]) -> str:
 
 
 def view_of_sample(sample: Any) -> ReplyView:
-    """Return an answered sample as it is drawn, its last picture read from its file.
+    """Return an answered sample as it is drawn, its last image read from its file.
 
     Args:
         sample (VLMDataSample): with ``pred_text``; what it lacks besides is not shown.
@@ -162,7 +162,7 @@ def view_of_sample(sample: Any) -> ReplyView:
 
 
 def _picture(sample: Any) -> np.ndarray | None:
-    """Return the last picture of a sample, turned as its layout says."""
+    """Return the last image of a sample, turned as its layout says."""
     paths = sample.get("image_paths", ())
     if not paths or not os.path.isfile(paths[-1]):
         return None

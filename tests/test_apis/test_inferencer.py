@@ -152,7 +152,7 @@ def test_system_text_replaces_the_default(talk):
 def test_text_file_as_image_is_named(talk, tmp_path):
     path = tmp_path / "notes.png"
     path.write_text("dear diary")
-    with pytest.raises(ValueError, match=r"notes\.png' is not a picture.*dear diary"):
+    with pytest.raises(ValueError, match=r"notes\.png' is not an image.*dear diary"):
         talk.chat(path, "What is this?")
 
 

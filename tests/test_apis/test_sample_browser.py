@@ -114,5 +114,5 @@ def test_tool_writes_a_page_and_prints(config, tmp_path):
     )
 
     assert done.returncode == 0, done.stderr
-    assert "a cup 3" in done.stdout and "is not a picture" in done.stdout
+    assert "a cup 3" in done.stdout and "is not an image" in done.stdout
     assert (tmp_path / "p.html").read_text().count("<article") == 6

@@ -81,7 +81,7 @@ def test_chat_from_the_terminal(config_file, checkpoint, picture_file, talk, tmp
     assert got.returncode == 0, got.stderr
     told = [line.lstrip("> ") for line in got.stdout.splitlines()]
     assert told[:2] == [alone, seen] and alone != seen
-    assert "notes.png' is not a picture" in told[2]
+    assert "notes.png' is not an image" in told[2]
     assert "no command /what" in told[3]
 
 

@@ -47,7 +47,7 @@ def test_skip_leaves_out_counts_and_reports(broken, pipeline, workers):
     assert counter.num_bad == 2 and counter.num_seen == 6
     report = counter.report()
     assert "ann: 2 bad" in report and "does not exist" in report
-    assert "sample 4 (id 'id4'" in report and "is not a picture" in report
+    assert "sample 4 (id 'id4'" in report and "is not an image" in report
 
 
 def test_more_than_max_fraction_stops(broken, pipeline):

@@ -156,7 +156,7 @@ def test_text_file_as_image_names_file_and_sample(llava, make, pipeline):
 
     with pytest.raises(
         DataError,
-        match=r"^sample 0 of 'ann' .*0\.png' is not a picture: it starts with b'hello",
+        match=r"^sample 0 of 'ann' .*0\.png' is not an image: it starts with b'hello",
     ):
         LLaVADataset(**config, pipeline=pipeline)[0]
 

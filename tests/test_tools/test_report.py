@@ -176,7 +176,7 @@ def test_missing_or_broken_picture_is_named(root):
     with pytest.raises(FileNotFoundError, match=r"'test-0': no picture.*image_root"):
         draw_grid([row], root / "grid.png")
     (root / "pictures/black.png").write_text("text")
-    with pytest.raises(ValueError, match="is not a picture"):
+    with pytest.raises(ValueError, match="is not an image"):
         draw_grid([row], root / "grid.png", image_root=root)
 
 

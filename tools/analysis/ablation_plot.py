@@ -24,7 +24,7 @@ def draw_ablation(panels: Sequence[dict[str, Any]], path: str | os.PathLike) -> 
         panels (Sequence[dict]): ``title``, ``percent`` (values are fractions and
             are shown in percent), ``bars``: (label, values by seed); a bar without
             values stays empty.
-        path (str | PathLike): of the picture.
+        path (str | PathLike): of the image.
     """
     columns = min(len(panels), _COLUMNS)
     lines = math.ceil(len(panels) / columns)

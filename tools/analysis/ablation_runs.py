@@ -22,7 +22,7 @@ from mmvlm.config.origin import ConfigTrace
 
 #: In a run's folder: what it was started with, the metrics, and the result.
 STARTED, METRICS, FINISHED = "started.json", "metrics.json", "finished.json"
-#: The metrics of a test with the pictures of other questions.
+#: The metrics of a test with the images of other questions.
 BLIND = "blind.json"
 #: Lines of a failed run's log that are shown.
 TAIL_LINES = 20
@@ -106,7 +106,7 @@ def find_configs(paths: Sequence[str | os.PathLike]) -> list[str]:
 
 
 def blind_options(dataset: Mapping[str, Any], key: str) -> list[str]:
-    """Return the ``key=value`` texts that give all questions other pictures."""
+    """Return the ``key=value`` texts that give all questions other images."""
     members = dataset.get("datasets")
     if members is None:
         return [f"{key}.shuffle_images=True"]
@@ -143,7 +143,7 @@ class Ablation:
         tools (str | PathLike): folder of ``train.py`` and ``test.py``.
         parent (str | None): name of the config that others are compared with;
             None takes the one that others inherit from, or else the first.
-        blind (bool): test the first seed of every config once more, with the pictures
+        blind (bool): test the first seed of every config once more, with the images
             of other questions.
 
     Raises:
@@ -246,7 +246,7 @@ class Ablation:
         return [train, [*test, f"{folder}/{METRICS}", *more], blind]
 
     def is_blind(self, run: Run) -> bool:
-        """Whether a run is also tested with the pictures of other questions."""
+        """Whether a run is also tested with the images of other questions."""
         return self.blind and run.tested and run.seed == 0
 
     def fingerprint(self, run: Run) -> str:

@@ -141,7 +141,7 @@ def interval(one: Comparison) -> str:
 
 
 class Pictures:
-    """The pictures of questions: files, or what lies inside a benchmark's own files.
+    """The images of questions: files, or what lies inside a benchmark's own files.
 
     Args:
         benchmark (Benchmark): whose questions they are.
@@ -165,7 +165,7 @@ class Pictures:
         return questions, {uid: place for place, uid in enumerate(uids)}
 
     def of(self, record: dict[str, Any]) -> list[tuple[str, str]]:
-        """Return name and address of each picture; no address of one that is gone."""
+        """Return name and address of each image; no address of one that is gone."""
         names = record["image"] or []
         names = [names] if isinstance(names, str) else list(map(str, names))
         embedded = self._embedded(record) if any(map(is_embedded, names)) else {}

@@ -1,4 +1,4 @@
-"""What a connector sees in a picture, and what it makes of it."""
+"""What a connector sees in an image, and what it makes of it."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from mmvlm.structures.slices import unpacked
 
 @dataclass
 class FeatureMaps:
-    """Maps of one view of a picture, as arrays.
+    """Maps of one view of an image, as arrays.
 
     Args:
-        picture (np.ndarray): (H, W, 3) uint8, the view as the encoder sees it.
+        image (np.ndarray): (H, W, 3) uint8, the view as the encoder sees it.
         grid (tuple[int, int]): rows and columns of patches.
         layers (dict[int, np.ndarray]): layer to (rows, columns, Dv).
         output (np.ndarray | None): what the fuser, or a connector that keeps the
@@ -52,14 +52,14 @@ def look_inside(
     view: int = 0,
     prompt: str = "",
 ) -> FeatureMaps:
-    """Run a picture through encoder and connector and keep what passes by.
+    """Run an image through encoder and connector and keep what passes by.
 
     Args:
         talk (VLMInferencer): the model.
         image (Any): path, PIL image or array.
         layers (Sequence[int] | None): hidden states to show; None takes those that
             the connector selects.
-        view (int): which view, for pictures that become several.
+        view (int): which view, for images that become several.
         prompt (str): for connectors that read the instruction.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Pictures of feature maps, sampling points and routing weights."""
+"""Images of feature maps, sampling points and routing weights."""
 
 from __future__ import annotations
 
@@ -241,9 +241,9 @@ def write_feature_page(
     sampling: dict[str, tuple[np.ndarray, np.ndarray]],
     query: tuple[int, int],
 ) -> None:
-    """Write a page that holds its pictures and loads nothing.
+    """Write a page that holds its images and loads nothing.
 
-    A click on a picture shows the sampling points of the cell, as long as all of
+    A click on an image shows the sampling points of the cell, as long as all of
     them fit (``MAX_NUMBERS``); else the page says so.
 
     Args:

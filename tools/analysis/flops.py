@@ -49,9 +49,9 @@ class FlopsReport:
     Args:
         config (str): file.
         parts (list[PartFlops]): in the order of the data.
-        num_views (int): views of the sample's picture; 0 without one.
+        num_views (int): views of the sample's image; 0 without one.
         view_size (tuple[int, int]): their height and width in pixels.
-        image_tokens (int): LLM positions of the picture.
+        image_tokens (int): LLM positions of the image.
         prompt_tokens, answer_tokens (int): text of the sample.
 
     """
@@ -94,7 +94,7 @@ def count_flops(
 ) -> FlopsReport:
     """Run one sample through ``cfg.model`` without weights and count.
 
-    A sample is a picture of 640 x 480 pixels in the views of the config's own
+    A sample is an image of 640 x 480 pixels in the views of the config's own
     pipeline, a prompt and an answer; head and loss see the answer only. An
     operation is counted where PyTorch runs it: matrix products, convolutions and
     attention, a multiply-add as 2, causal attention as the full square, nothing
@@ -104,7 +104,7 @@ def count_flops(
 
     Args:
         cfg (mmengine.Config): a checked config.
-        prompt_tokens (int): text before the answer, without the picture.
+        prompt_tokens (int): text before the answer, without the image.
         answer_tokens (int): trained text.
         backward (bool): also count the backward pass.
 
@@ -198,7 +198,7 @@ def _refusing_values(model: Any) -> Iterator[None]:
 
 
 def _batch(model: Any, layout: Any, image: int, prompt: int, answer: int) -> Any:
-    """Return a sample: picture, prompt, answer."""
+    """Return a sample: image, prompt, answer."""
     import numpy as np
     import torch
 

@@ -3,7 +3,7 @@
     python tools/analysis/fuzz_readers.py --num 100000 --seed 0
     python tools/analysis/fuzz_readers.py --num 2000 --formats refcoco llava
 
-A case damages a record, a value in a file, a file's bytes or a picture. Allowed
+A case damages a record, a value in a file, a file's bytes or an image. Allowed
 are a refusal at opening that names the file, a sample, or a sample that is counted
 as bad. The same seed gives the same cases. Where damage takes a record away or
 changes its split, fewer samples are seen than were written; such cases are counted.

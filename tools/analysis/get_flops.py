@@ -2,7 +2,7 @@
 
     python tools/analysis/get_flops.py CONFIG --prompt 64 --answer 64
 
-Numbers are of one sample: a picture of 640 x 480 pixels in the config's own
+Numbers are of one sample: an image of 640 x 480 pixels in the config's own
 views, a prompt and an answer. A multiply-add counts 2, causal attention as the
 full square, recomputation by activation checkpointing not at all.
 """

@@ -1,4 +1,4 @@
-"""How much of a picture's print a probe can read from the layers of a tower."""
+"""How much of an image's print a probe can read from the layers of a tower."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mmvlm.datasets.tiny_scenes.scene import NAMES
 
 #: Kind of object and whether it is in small print.
 Print = tuple[str, bool]
-#: A whole picture's quarters, or each as a view of its own; then a layer, or None for
+#: A whole image's quarters, or each as a view of its own; then a layer, or None for
 #: all layers that were read, joined.
 Source = tuple[str, int | None]
 PRINTS: tuple[Print, ...] = (
@@ -90,7 +90,7 @@ def probe_layers(
 
 @torch.no_grad()
 def _read(encoder: Any, samples: Iterable[SceneSample], layers: list[int]) -> dict:
-    """Encode pictures, keep per object its name and the tokens of its quarter."""
+    """Encode images, keep per object its name and the tokens of its quarter."""
     found: dict[Print, list[dict]] = {kind: [] for kind in PRINTS}
     chunk: list[SceneSample] = []
     for sample in samples:
@@ -150,7 +150,7 @@ def _quarter(picture: np.ndarray, row: int, column: int) -> np.ndarray:
 def _encode(
     encoder: Any, pictures: list[np.ndarray], layers: list[int]
 ) -> torch.Tensor:
-    """Return hidden states (V, L, H, W, D) of pictures at the encoder's size."""
+    """Return hidden states (V, L, H, W, D) of images at the encoder's size."""
     spec = encoder.spec
     size = (spec.image_size, spec.image_size)
     views = np.stack(

@@ -1,4 +1,4 @@
-"""Show what a connector sees in a picture, and what it makes of it.
+"""Show what a connector sees in an image, and what it makes of it.
 
     python tools/analysis/visualize_features.py CONFIG CHECKPOINT --image a.png
 

@@ -1,4 +1,4 @@
-"""Fetch DenseFusion's pictures: in parallel, checked, and resumable at any moment."""
+"""Fetch DenseFusion's images: in parallel, checked, and resumable at any moment."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Result:
     Args:
         row (int): position in the file, from 0.
         status (str): ``ok``; ``refused``: no further try can help (404, no
-            picture, damaged row); ``failed``: the next run tries again.
+            image, damaged row); ``failed``: the next run tries again.
         image_id (str): of the row.
         url (str): of the row.
         size (int): bytes of the file.
@@ -123,11 +123,11 @@ class Journal:
 
 
 def check_picture(data: bytes) -> None:
-    """Decode a picture as the readers do.
+    """Decode an image as the readers do.
 
     Raises:
-        Refused: when the bytes are no picture, or one that is too large.
-        Unreachable: when a picture begins and cannot be decoded to its end.
+        Refused: when the bytes are no image, or one that is too large.
+        Unreachable: when an image begins and cannot be decoded to its end.
     """
     try:
         PIL.Image.open(io.BytesIO(data)).close()
@@ -150,13 +150,13 @@ def download(
     retry_refused: bool = False,
     progress: Callable[[Summary], None] = lambda summary: None,
 ) -> Summary:
-    """Fetch the picture of every row and write the rows that have one.
+    """Fetch the image of every row and write the rows that have one.
 
     A row's file is ``{output_path}/{image_id}.png`` as in the official tool, whatever
     its bytes are. It appears under its name only when it is whole and decodes. Three
     files are written:
 
-    - ``json_out_file``: the rows with a good picture, in order, with the field
+    - ``json_out_file``: the rows with a good image, in order, with the field
       ``image`` (``image_prefix`` and the file's name), at the end;
     - ``json_out_file + ".quarantine.jsonl"``: the other rows with reasons, at the end;
     - ``json_out_file + ".results.jsonl"``: the result of every row as it comes, from
@@ -166,9 +166,9 @@ def download(
 
     Args:
         json_file (str): DenseFusion's JSON lines.
-        output_path (str): folder of the pictures.
-        json_out_file (str): rows with pictures.
-        num_workers (int): pictures at a time; threads, for they wait.
+        output_path (str): folder of the images.
+        json_out_file (str): rows with images.
+        num_workers (int): images at a time; threads, for they wait.
         fetcher (Fetcher | None): how URLs are fetched.
         image_prefix (str): in front of ``image``; the official tool's value is
             ``output_path`` itself.
@@ -297,14 +297,14 @@ class _Work:
 
 
 def file_name(image_id: str) -> str:
-    """Return the official name of a picture's file; it tells nothing of its bytes."""
+    """Return the official name of an image's file; it tells nothing of its bytes."""
     return f"{image_id}.png"
 
 
 def _write_rows(
     lines: JSONLines, results: dict[int, Result], json_out_file: str, prefix: str
 ) -> None:
-    """Write the rows with a picture, and those without, each file at once."""
+    """Write the rows with an image, and those without, each file at once."""
 
     def good(file: Any) -> None:
         for row in range(len(lines)):

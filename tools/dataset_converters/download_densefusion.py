@@ -1,6 +1,6 @@
-"""Download DenseFusion's pictures; run it again to go on where it stopped.
+"""Download DenseFusion's images; run it again to go on where it stopped.
 
-Pictures are decoded before they are kept. OUT gets the rows that have one, OUT +
+Images are decoded before they are kept. OUT gets the rows that have one, OUT +
 .quarantine.jsonl the others with reasons, OUT + .results.jsonl the state of the run.
 """
 

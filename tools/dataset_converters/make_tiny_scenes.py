@@ -1,4 +1,4 @@
-"""Write TinyScenes: pictures, annotations and a tokenizer, all from a seed."""
+"""Write TinyScenes: images, annotations and a tokenizer, all from a seed."""
 
 import argparse
 import time

@@ -1,1 +1,1 @@
-"""The report of a run of ``demo.py``: results, pictures, curves, one HTML file."""
+"""The report of a run of ``demo.py``: results, images, curves, one HTML file."""

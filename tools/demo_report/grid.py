@@ -1,4 +1,4 @@
-"""A grid of test pictures with question, answer, prediction and boxes."""
+"""A grid of test images with question, answer, prediction and boxes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mmvlm.visualization.page import new_figure
 
 TRUE_COLOUR, PREDICTED_COLOUR = "#22c55e", "#f97316"
 _RIGHT, _WRONG, _GREY = "#15803d", "#c2410c", "#64748b"
-# Inches of one cell; the picture fills its height but for the margin.
+# Inches of one cell; the image fills its height but for the margin.
 _CELL_W, _CELL_H, _MARGIN = 4.1, 1.7, 0.12
 _WRAP = 36
 
@@ -65,7 +65,7 @@ def _deal(rows: Sequence[dict]) -> list[dict]:
 
 
 def image_path(row: dict[str, Any], image_root: str | os.PathLike = "") -> str:
-    """Return the path of a row's picture.
+    """Return the path of a row's image.
 
     Raises:
         FileNotFoundError: naming the sample, when it is missing.
@@ -100,13 +100,13 @@ def draw_grid(
 ) -> None:
     """Draw chosen answers into a PNG.
 
-    Pictures are enlarged without smoothing; a pointing question shows the true box
+    Images are enlarged without smoothing; a pointing question shows the true box
     (green) and the predicted one (orange, dashed).
 
     Args:
         rows (Sequence[dict]): see :func:`select_rows`.
         path (str | PathLike): of the PNG.
-        image_root (str | PathLike): joined before relative picture paths.
+        image_root (str | PathLike): joined before relative image paths.
         columns (int): cells per line.
     """
     columns = min(columns, max(len(rows), 1))
@@ -179,12 +179,12 @@ def _write_texts(axes: Any, row: dict, side: float) -> None:
 
 
 def read_rgb(path: str | os.PathLike) -> np.ndarray:
-    """Read a picture as (H, W, 3) uint8 RGB.
+    """Read an image as (H, W, 3) uint8 RGB.
 
     Raises:
-        ValueError: when the file is no picture.
+        ValueError: when the file is no image.
     """
     pixels = cv2.imread(str(path), cv2.IMREAD_COLOR)
     if pixels is None:
-        raise ValueError(f"'{path}' is not a picture that OpenCV can read.")
+        raise ValueError(f"'{path}' is not an image that OpenCV can read.")
     return pixels[..., ::-1]

@@ -1,4 +1,4 @@
-"""Loss curves of several stages in one picture."""
+"""Loss curves of several stages in one image."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def draw_loss_curves(
 
     Args:
         stages (Sequence[dict]): ``name`` and ``scalars`` (path); at least one.
-        path (str | PathLike): of the picture.
+        path (str | PathLike): of the image.
 
     Returns:
         list[float]: the last smoothed loss of every stage.

@@ -155,7 +155,7 @@ def write_report(
 ) -> str:
     """Write ``report.html``, ``loss_curves.png``, ``grid.png`` and ``results.txt``.
 
-    The HTML holds its pictures and loads nothing.
+    The HTML holds its images and loads nothing.
 
     Args:
         out_dir (str | PathLike): made when missing.
@@ -164,8 +164,8 @@ def write_report(
         answers (str | PathLike | Sequence[dict]): JSON lines of
             ``TinyScenesMetric``, or its rows.
         blind_answers (str | PathLike | Sequence[dict] | None): the same with
-            shuffled pictures.
-        image_root (str | PathLike): joined before relative picture paths.
+            shuffled images.
+        image_root (str | PathLike): joined before relative image paths.
         chat (str | Sequence[dict]): ``question``, ``answer`` and optionally
             ``image``; a text is shown as it is.
         export (dict | None): name to value, shown as they are.

@@ -29,7 +29,7 @@ class ResultLine:
         num (int): questions.
         accuracy (float): strict, 0-1.
         lenient (float): 0-1.
-        blind (float | None): accuracy with shuffled pictures; None without a run.
+        blind (float | None): accuracy with shuffled images; None without a run.
         chance (float): of the best constant answer, 0-1.
         parse_failures (int): answers without the form of one.
     """
@@ -88,7 +88,7 @@ def result_lines(
     Args:
         answers (str | PathLike | Sequence[dict]): of the test.
         blind_answers (str | PathLike | Sequence[dict] | None): to the same questions
-            with shuffled pictures.
+            with shuffled images.
 
     Raises:
         ValueError: when the blind run has other questions.

@@ -1,4 +1,4 @@
-"""Show samples: pictures with regions, views, tokens, the raw record.
+"""Show samples: images with regions, views, tokens, the raw record.
 
 python tools/misc/browse_dataset.py CONFIG --num 8 --html samples.html
 python tools/misc/browse_dataset.py --dataset "dict(type='LLaVADataset', ...)"

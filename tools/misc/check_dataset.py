@@ -1,4 +1,4 @@
-"""Check data sets sample by sample; exit with 1 for problems, 2 if one cannot open.
+"""Check datasets sample by sample; exit with 1 for problems, 2 if one cannot open.
 
     python tools/misc/check_dataset.py CONFIG --split train --out work_dirs/data
     python tools/misc/check_dataset.py --dataset "dict(type='LLaVADataset', ...)"

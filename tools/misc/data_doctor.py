@@ -1,4 +1,4 @@
-"""The dataset doctor from a config to tables, files and pictures."""
+"""The dataset doctor from a config to tables, files and images."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ def check_data(
     limit: int | None = None,
     console: Any = None,
 ) -> DataReport:
-    """Check a data set or mixture, with a progress line.
+    """Check a dataset or mixture, with a progress line.
 
     Args:
         dataset (Dataset): built.
         training (bool): whether answers are trained.
         bound (bool): whether ``dataset.bind`` was called.
-        full (bool): decode pictures and run the pipeline; else read their heads.
+        full (bool): decode images and run the pipeline; else read their heads.
         workers (int): processes; 0 works in this one.
         ignore (Iterable[str]): names of rules to leave out.
-        limit (int | None): samples per data set.
+        limit (int | None): samples per dataset.
         console (rich.console.Console | None): shows the progress; None shows none.
     """
     checker = DataChecker(
@@ -71,7 +71,7 @@ def check_data(
 
 
 def render_report(report: DataReport, console: Any, examples: int = 3) -> None:
-    """Print a table of data sets and one of rules with first examples.
+    """Print a table of datasets and one of rules with first examples.
 
     Args:
         report (DataReport): of :func:`check_data`.

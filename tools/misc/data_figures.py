@@ -1,4 +1,4 @@
-"""Histograms of a data set's lengths and of what a mixture holds."""
+"""Histograms of a dataset's lengths and of what a mixture holds."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _GREY, _INK = "#64748b", "#0f172a"
 
 
 def draw_lengths(members: Sequence[Any], path: str | os.PathLike) -> None:
-    """Draw how long samples are, a panel per data set, as a PNG.
+    """Draw how long samples are, a panel per dataset, as a PNG.
 
     Lengths are tokens where they are known, else words.
 
     Args:
         members (Sequence): each with ``name``, ``tokens``, ``trained``, ``words``
             (per sample), and ``max_length``, drawn as a line where it is near.
-        path (str | PathLike): of the picture.
+        path (str | PathLike): of the image.
     """
     shown = [m for m in members if m.tokens or m.words][:12]
     figure = new_figure(7.2, 0.5 + 1.9 * max(1, len(shown)))
@@ -57,12 +57,12 @@ def draw_lengths(members: Sequence[Any], path: str | os.PathLike) -> None:
 
 
 def draw_mixture(members: Sequence[Any], path: str | os.PathLike) -> None:
-    """Draw each data set's share of an epoch, in samples and tokens, as a PNG.
+    """Draw each dataset's share of an epoch, in samples and tokens, as a PNG.
 
     Args:
         members (Sequence): each with ``name``, ``per_epoch`` (samples) and
             ``tokens_per_epoch`` (None without a tokenizer).
-        path (str | PathLike): of the picture.
+        path (str | PathLike): of the image.
     """
     samples = [m.per_epoch for m in members]
     tokens = [m.tokens_per_epoch for m in members]

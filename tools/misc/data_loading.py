@@ -1,4 +1,4 @@
-"""Data sets of a config, bound to its tokenizer and to the shapes of its model."""
+"""Datasets of a config, bound to its tokenizer and to the shapes of its model."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mmvlm.datasets.processor import VLMProcessor, with_pipeline
 
 @dataclass
 class OpenedData:
-    """Data sets that were opened for a tool.
+    """Datasets that were opened for a tool.
 
     Args:
         datasets (list): readers or mixtures.
@@ -39,7 +39,7 @@ def open_data(
     options: dict | None = None,
     tiny: bool = False,
 ) -> OpenedData:
-    """Open what a command line names: a config's data sets, or one reader.
+    """Open what a command line names: a config's datasets, or one reader.
 
     Args:
         config (str | None): file or shipped name.
@@ -63,10 +63,10 @@ def open_data(
 
 
 def open_config_data(cfg: Any, split: str = "train") -> OpenedData:
-    """Open the data sets of a config's loader.
+    """Open the datasets of a config's loader.
 
     The model is built without weights, for the shapes that the pipeline needs;
-    where that or the tokenizer cannot be had, data sets stay unbound, and ``notes``
+    where that or the tokenizer cannot be had, datasets stay unbound, and ``notes``
     say why.
 
     Args:
@@ -93,7 +93,7 @@ def open_config_data(cfg: Any, split: str = "train") -> OpenedData:
 
 
 def build_dataset(cfg: Any) -> Any:
-    """Build a data set of a config.
+    """Build a dataset of a config.
 
     Raises:
         ValueError: when it is no config, or a file cannot be read.

@@ -1,4 +1,4 @@
-"""Samples of data sets, taken through their pipelines step by step, to be shown."""
+"""Samples of datasets, taken through their pipelines step by step, to be shown."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def collect_card(
     Args:
         dataset (ConversationDataset): bound to ``processor``, if there is one.
         position (int): among its samples.
-        processor (VLMProcessor | None): without one only pictures are loaded.
+        processor (VLMProcessor | None): without one only images are loaded.
 
     """
     facts = dataset.facts_at(position)
@@ -86,7 +86,7 @@ def choose_samples(
     seed: int | None = None,
     quarantine: str | os.PathLike | None = None,
 ) -> list[tuple[Any, int]]:
-    """Return (data set, position) of the samples to show.
+    """Return (dataset, position) of the samples to show.
 
     Args:
         datasets (Sequence): readers and mixtures.

@@ -36,7 +36,7 @@ class TokenRun:
     """Neighbouring tokens of one kind.
 
     Args:
-        kind (str): ``text`` (read only), ``trained`` or ``slot`` (of a picture).
+        kind (str): ``text`` (read only), ``trained`` or ``slot`` (of an image).
         pieces (tuple[str, ...]): text of every token; of a slot its name.
         count (int): positions.
         start (int): first position.
@@ -53,16 +53,16 @@ class SampleCard:
     """Everything the browser shows of one sample; what failed is empty.
 
     Args:
-        dataset (str): name of the data set.
+        dataset (str): name of the dataset.
         index (int): number of the record.
         id (str): as the file gives it.
-        path (str): first picture, or the annotation file.
+        path (str): first image, or the annotation file.
         record (Any): as the reader sees it.
         conversation (Conversation | None): before regions become text.
-        annotation (AnnotatedImage | None): all that is annotated in the picture.
-        images (list[np.ndarray]): original pictures, (H, W, 3) uint8.
-        views (list[np.ndarray]): per picture (V, 3, h, w) uint8.
-        layouts (list[ViewLayout]): per picture.
+        annotation (AnnotatedImage | None): all that is annotated in the image.
+        images (list[np.ndarray]): original images, (H, W, 3) uint8.
+        views (list[np.ndarray]): per image (V, 3, h, w) uint8.
+        layouts (list[ViewLayout]): per image.
         runs (list[TokenRun]): of the encoded sample.
         reason (str | None): why the sample is bad or left out.
     """
@@ -82,7 +82,7 @@ class SampleCard:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Positions: all, of slots, trained; pictures and their views."""
+        """Positions: all, of slots, trained; images and their views."""
         count = {kind: 0 for kind in ("slot", "trained", "text")}
         for run in self.runs:
             count[run.kind] += run.count
@@ -112,7 +112,7 @@ def visible(text: str) -> str:
 
 
 def token_runs(encoded: EncodedSample, tokenizer: Any) -> list[TokenRun]:
-    """Cut a sample into runs of read, trained and picture tokens."""
+    """Cut a sample into runs of read, trained and image tokens."""
     ids, labels = encoded.input_ids, encoded.labels
     slots = {slot.start: slot for slot in encoded.slots}
     covered = np.zeros(len(ids), dtype=bool)
@@ -168,7 +168,7 @@ def mask_outlines(
     Args:
         polygons (Sequence): flat rings.
         rle (dict | None): takes the place of ``polygons``.
-        size (tuple[int, int] | None): height and width of the picture.
+        size (tuple[int, int] | None): height and width of the image.
     """
     if rle is None:
         rings = [np.asarray(ring, float) for ring in polygons]

@@ -76,7 +76,7 @@ def write_sample_page(
     title: str = "Samples",
     notes: Sequence[str] = (),
 ) -> str:
-    """Write samples as a page that holds its pictures.
+    """Write samples as a page that holds its images.
 
     Everything that comes from data is escaped.
 
@@ -135,9 +135,9 @@ def _article(card: SampleCard) -> str:
     )
 
 
-# ------------------------------------------------------------------ pictures
+# ------------------------------------------------------------------ images
 def _picture(card: SampleCard, number: int) -> str:
-    """Return an original picture with its regions drawn over it."""
+    """Return an original image with its regions drawn over it."""
     pixels = card.images[number]
     height, width = pixels.shape[:2]
     shapes = [_annotated(card)] if number == 0 else []
@@ -182,7 +182,7 @@ def _points(ring: np.ndarray) -> str:
 
 
 def _shape(region: Region, place: int, side: int) -> str:
-    """Return a region as SVG, in pixels of its picture."""
+    """Return a region as SVG, in pixels of its image."""
     colour, parts = colour_of(place), []
     line = f'stroke="{colour}" stroke-width="2" vector-effect="non-scaling-stroke"'
     boxes = region.boxes.to("pixel").xyxy.tolist()
@@ -214,7 +214,7 @@ def _shape(region: Region, place: int, side: int) -> str:
 
 
 def _views(card: SampleCard, number: int) -> str:
-    """Return the views of a picture as the encoder gets them."""
+    """Return the views of an image as the encoder gets them."""
     views, layout = card.views[number], card.layouts[number]
     height, width = views.shape[-2:]
     small = ' class="small"' if max(height, width) < 200 else ""
@@ -232,7 +232,7 @@ def _views(card: SampleCard, number: int) -> str:
 
 
 def picture_uri(pixels: np.ndarray) -> str:
-    """Return an RGB picture as a data URI, large ones made smaller."""
+    """Return an RGB image as a data URI, large ones made smaller."""
     height, width = pixels.shape[:2]
     scale = _LARGEST / max(height, width)
     kind, options = "png", [cv2.IMWRITE_PNG_COMPRESSION, 6]

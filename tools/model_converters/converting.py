@@ -63,7 +63,7 @@ def to_hf(
         overwrite (bool): replace an existing folder.
         verify (bool): reload the folder in plain transformers and compare weights,
             logits, and replies of a process without mmvlm.
-        image (Any): picture of the comparison; None takes seeded noise.
+        image (Any): image of the comparison; None takes seeded noise.
         prompt (str): question of the comparison.
         tolerance (float): allowed absolute difference of logits.
 
@@ -116,7 +116,7 @@ def verify_folder(
     Args:
         loaded (LoadedModel): the original, in float32; its adapters are merged.
         folder (str | PathLike): what was exported.
-        image (Any): picture of the questions; None takes seeded noise.
+        image (Any): image of the questions; None takes seeded noise.
         prompt (str): the question.
         tolerance (float): allowed absolute difference of logits.
 
@@ -141,10 +141,10 @@ def verify_folder(
 
 
 def questions(talk: VLMInferencer, image: Any, prompt: str) -> list[tuple]:
-    """Return what is asked: with a picture, in the third turn, without a picture.
+    """Return what is asked: with an image, in the third turn, without an image.
 
     Returns:
-        list[tuple]: picture or None, question, questions and answers before it.
+        list[tuple]: image or None, question, questions and answers before it.
 
     """
     if image is None:
@@ -160,7 +160,7 @@ def probes(talk: VLMInferencer, prompts: list[tuple]) -> tuple[list, list]:
     """Return the prompts of questions.
 
     Returns:
-        tuple: batches of one sample, and (text, picture) for the processor.
+        tuple: batches of one sample, and (text, image) for the processor.
 
     """
     batches, processed = [], []

@@ -1,4 +1,4 @@
-"""HallusionBench, rows with a picture, as VLMEvalKit scores it."""
+"""HallusionBench, rows with an image, as VLMEvalKit scores it."""
 
 benchmark = dict(
     name="hallusionbench",

@@ -1,4 +1,4 @@
-"""MMMU val, the first picture only, as the scripts of LLaVA ask it."""
+"""MMMU val, the first image only, as the scripts of LLaVA ask it."""
 
 benchmark = dict(
     name="mmmu_val",
@@ -14,6 +14,6 @@ benchmark = dict(
     generation=dict(max_new_tokens=128),
     scorer=dict(type="MMMUScorer", rule="fallback_wrong"),
     headline="acc",
-    variant="first picture",
+    variant="first image",
     num_items=900,
 )

@@ -1,4 +1,4 @@
-"""MMVP: a pair of nearly equal pictures counts when both answers are right."""
+"""MMVP: a pair of nearly equal images counts when both answers are right."""
 
 _base_ = "mmstar.py"
 benchmark = dict(

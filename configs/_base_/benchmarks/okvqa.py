@@ -1,4 +1,4 @@
-"""OK-VQA val: knowledge from outside the picture."""
+"""OK-VQA val: knowledge from outside the image."""
 
 benchmark = dict(
     name="okvqa",

@@ -1,4 +1,4 @@
-"""ScienceQA test, all questions, those without a picture too."""
+"""ScienceQA test, all questions, those without an image too."""
 
 benchmark = dict(
     name="scienceqa",

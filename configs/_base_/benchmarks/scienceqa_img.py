@@ -1,4 +1,4 @@
-"""ScienceQA test, questions with a picture (SQA-IMG)."""
+"""ScienceQA test, questions with an image (SQA-IMG)."""
 
 _base_ = "scienceqa.py"
 benchmark = dict(

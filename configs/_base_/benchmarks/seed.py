@@ -1,4 +1,4 @@
-"""SEED-Bench, pictures and middle frames of videos."""
+"""SEED-Bench, images and middle frames of videos."""
 
 benchmark = dict(
     name="seed",

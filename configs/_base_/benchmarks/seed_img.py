@@ -1,4 +1,4 @@
-"""SEED-Bench, pictures only (SEED-IMG)."""
+"""SEED-Bench, images only (SEED-IMG)."""
 
 _base_ = "seed.py"
 benchmark = dict(

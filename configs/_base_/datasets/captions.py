@@ -1,4 +1,4 @@
-"""Pictures with captions in LLaVA's format: a question of <image> alone, one answer."""
+"""Images with captions in LLaVA's format: a question of <image> alone, one answer."""
 
 chat_template = "plain"
 train_dataloader = dict(

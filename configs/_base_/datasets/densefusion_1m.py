@@ -1,6 +1,6 @@
-"""DenseFusion-1M: long captions after the picture, centre crop, plain template.
+"""DenseFusion-1M: long captions after the image, centre crop, plain template.
 
-The limit is the official one, of text alone: ids are cut before pictures come in.
+The limit is the official one, of text alone: ids are cut before images come in.
 """
 
 chat_template = "plain"

@@ -1,4 +1,4 @@
-"""Shikra's flat Flickr30k and RefCOCO in the syntax of All-Seeing v2, pictures padded."""
+"""Shikra's flat Flickr30k and RefCOCO in the syntax of All-Seeing v2, images padded."""
 
 codec = dict(type="ASMv2Codec")
 chat_template = "vicuna_v1"

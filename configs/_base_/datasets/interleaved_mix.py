@@ -1,4 +1,4 @@
-"""Web documents with pictures between their texts: MMC4 and OBELICS."""
+"""Web documents with images between their texts: MMC4 and OBELICS."""
 
 chat_template = dict(type="plain", require_image=False)
 pipeline = [

@@ -1,7 +1,7 @@
 """LISA's mixture: classes, expressions, questions and reasoning as 9 : 3 : 3 : 1.
 
-Inside a source every data set is as likely as the others. A mask is one token of the
-answer; SAM sees the picture once more, its longer side at 1024 pixels.
+Inside a source every dataset is as likely as the others. A mask is one token of the
+answer; SAM sees the image once more, its longer side at 1024 pixels.
 """
 
 _base_ = "./segmentation_sources.py"

@@ -1,4 +1,4 @@
-"""LLaVA-Pretrain 558K: captions after the picture, centre crop, plain template."""
+"""LLaVA-Pretrain 558K: captions after the image, centre crop, plain template."""
 
 chat_template = "plain"
 train_dataloader = dict(
@@ -12,7 +12,7 @@ train_dataloader = dict(
         name="llava-558k",
         data_root="data/llava-pretrain",
         ann_file="blip_laion_cc_sbu_558k.json",
-        # Public files hold a few empty or cut pictures; they are counted.
+        # Public files hold a few empty or cut images; they are counted.
         bad_samples=dict(policy="skip", max_fraction=0.01),
         image_prefix="images",
         pipeline=[

@@ -1,6 +1,6 @@
 """LLaVA-1.5 mix 665K: instruction data, padded squares, grouped by modality.
 
-Pictures lie below ``data_root`` in the folders that the annotations name: coco/train2017,
+Images lie below ``data_root`` in the folders that the annotations name: coco/train2017,
 gqa/images, ocr_vqa/images, textvqa/train_images, vg/VG_100K, vg/VG_100K_2.
 """
 
@@ -16,7 +16,7 @@ train_dataloader = dict(
         name="llava-665k",
         data_root="data/llava-finetune",
         ann_file="llava_v1_5_mix665k.json",
-        # Public files hold a few empty or cut pictures; they are counted.
+        # Public files hold a few empty or cut images; they are counted.
         bad_samples=dict(policy="skip", max_fraction=0.01),
         image_prefix="",
         pipeline=[

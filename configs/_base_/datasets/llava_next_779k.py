@@ -1,6 +1,6 @@
 """LLaVA-NeXT instruction data, any-resolution tiles, grouped by modality.
 
-The public set lmms-lab/LLaVA-NeXT-Data in LLaVA's JSON format; pictures lie below
+The public set lmms-lab/LLaVA-NeXT-Data in LLaVA's JSON format; images lie below
 ``data_root`` where the annotations say.
 """
 
@@ -16,7 +16,7 @@ train_dataloader = dict(
         name="llava-next-779k",
         data_root="data/llava-next",
         ann_file="llava_next_779k.json",
-        # Public files hold a few empty or cut pictures; they are counted.
+        # Public files hold a few empty or cut images; they are counted.
         bad_samples=dict(policy="skip", max_fraction=0.01),
         image_prefix="images",
         pipeline=[

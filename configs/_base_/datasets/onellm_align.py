@@ -2,8 +2,8 @@
 
 A caption's question is its placeholder alone (``<audio>``); the caption ends with
 EOS and has at most 96 tokens (and 32 positions of its input, and BOS). Each step
-takes one modality in turn; the smallest data set ends an epoch. Weights of the
-mixture repeat small data sets.
+takes one modality in turn; the smallest dataset ends an epoch. Weights of the
+mixture repeat small datasets.
 """
 
 chat_template = dict(type="plain", end_mark="</s>")

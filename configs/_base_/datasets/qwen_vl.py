@@ -1,4 +1,4 @@
-"""Conversations in LLaVA's JSON format with Qwen-VL's pictures: 448 px squares."""
+"""Conversations in LLaVA's JSON format with Qwen-VL's images: 448 px squares."""
 
 chat_template = dict(
     type="qwen", image_prefix="Picture {number}: <img>", image_suffix="</img>"

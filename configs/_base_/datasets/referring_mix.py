@@ -1,6 +1,6 @@
 """RefCOCO, RefCOCO+, RefCOCOg and Visual Genome in Shikra's syntax.
 
-A picture of RefCOCO is asked about in several rounds, both ways; boxes in questions
+An image of RefCOCO is asked about in several rounds, both ways; boxes in questions
 are jittered.
 """
 

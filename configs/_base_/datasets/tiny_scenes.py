@@ -1,4 +1,4 @@
-"""TinyScenes: generated pictures, many questions each; tests ask one at a time.
+"""TinyScenes: generated images, many questions each; tests ask one at a time.
 
 Written by tools/dataset_converters/make_tiny_scenes.py --out data/tiny_scenes.
 """

@@ -1,4 +1,4 @@
-"""TinyScenes, fine style: small print, exact boxes, pictures of 96 pixels.
+"""TinyScenes, fine style: small print, exact boxes, images of 96 pixels.
 
 Written by tools/dataset_converters/make_tiny_scenes.py --style fine --num 24000
 --num-test 2000 --out data/tiny_scenes_fine.

@@ -2,7 +2,7 @@
 
 Written by tools/dataset_converters/make_tiny_scenes.py --out data/tiny_scenes
 --format llava refcoco ade20k reason_seg. Tested: an expression for a shape (testB),
-one for a digit or word (testA), and the first question of every ReasonSeg picture.
+one for a digit or word (testA), and the first question of every ReasonSeg image.
 """
 
 # Answers name what the token stands for, other than LISA's: at this size the mask is so

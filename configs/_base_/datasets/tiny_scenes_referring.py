@@ -44,7 +44,7 @@ test_dataloader = dict(
         split=["testA", "testB"],
         task=comprehension,
         # Expressions of two words: the place, which others say, gives more than half of
-        # the boxes away to a model that does not see the picture.
+        # the boxes away to a model that does not see the image.
         filter_cfg=dict(max_words=8),
         indices=2000,
         shuffle_images=False,

@@ -1,6 +1,6 @@
 """An Emu of 1.8 M parameters on the towers of the tiny LLaVA.
 
-The tiny vocabulary has no [IMG]; brackets are the marks around a picture.
+The tiny vocabulary has no [IMG]; brackets are the marks around an image.
 """
 
 _base_ = [

@@ -1,6 +1,6 @@
 """Ferret 7B: CLIP ViT-L/14 at 336 px, a matrix, the visual sampler, Vicuna-7B v1.3.
 
-A region of a question is written as coordinates of a 1000 x 1000 picture with a token
+A region of a question is written as coordinates of a 1000 x 1000 image with a token
 behind them that the sampler fills.
 """
 

@@ -1,6 +1,6 @@
 """Kosmos-2: CLIP ViT-L/14 at 224 px behind its last norm, 64 latents, a 1.3 B decoder.
 
-Pictures are stretched to a square. Vocabulary and ids are those of the released model:
+Images are stretched to a square. Vocabulary and ids are those of the released model:
 tags of phrases and boxes from 64007 on, the 32 x 32 cells from 64013 on.
 """
 

@@ -1,7 +1,7 @@
-"""The miniature with a tower of six layers, which sees pictures at 48 pixels.
+"""The miniature with a tower of six layers, which sees images at 48 pixels.
 
 Its shallow layers still hold what the last one has no reason to keep; see
-SceneStyle FINE in mmvlm/datasets/tiny_scenes/styles.py, whose pictures have 96.
+SceneStyle FINE in mmvlm/datasets/tiny_scenes/styles.py, whose images have 96.
 """
 
 _base_ = "../language_models/llama-tiny.py"

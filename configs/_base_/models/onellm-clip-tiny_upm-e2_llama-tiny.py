@@ -1,4 +1,4 @@
-"""A OneLLM of the tiny LLaVA's towers: pictures, depth and sounds, two experts."""
+"""A OneLLM of the tiny LLaVA's towers: images, depth and sounds, two experts."""
 
 _base_ = "./llava-clip-tiny_mlp2x_llama-tiny.py"
 

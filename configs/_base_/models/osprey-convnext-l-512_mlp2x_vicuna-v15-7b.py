@@ -1,7 +1,7 @@
 """Osprey 7B: ConvNeXt-L of CLIP at 512 px, two linear layers, masks, Vicuna-7B v1.5.
 
 A region of a question is one token, which stands for two positions: what lies under the
-mask in four stages of the ConvNeXt, and the mask's place. Tokens of the picture are the
+mask in four stages of the ConvNeXt, and the mask's place. Tokens of the image are the
 third stage's 32 x 32 cells.
 """
 

@@ -1,7 +1,7 @@
 """Qwen-VL: ViT-bigG/14 without class token, 256-query resampler, Qwen-7B.
 
 The tower keeps the 16 x 16 positions of 224 px and interpolates them; the view
-transform says how large the pictures are. Qwen-7B is what transformers calls qwen2
+transform says how large the images are. Qwen-7B is what transformers calls qwen2
 with as many key as query heads. Weights come by ``load_from`` (see
 configs/qwen_vl/README.md); ids of the special tokens are the official ones.
 """

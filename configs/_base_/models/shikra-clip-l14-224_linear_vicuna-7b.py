@@ -1,6 +1,6 @@
 """Shikra-7B: CLIP ViT-L/14 at 224 px, one linear layer, Vicuna-7B v1.1.
 
-Pictures stand between ``<im_start>`` and ``<im_end>`` wherever the question shows them.
+Images stand between ``<im_start>`` and ``<im_end>`` wherever the question shows them.
 Only the slow tokenizer with its legacy spaces cuts numerals digit by digit.
 """
 

@@ -1,4 +1,4 @@
-"""Ablation: S2, the tower sees the picture whole and in quarters at its full size.
+"""Ablation: S2, the tower sees the image whole and in quarters at its full size.
 
 Reproduces: S2 in the small, arXiv 2403.13043.
 Command: tools/train.py configs/ablations/tiny_scenes/llava-clip-tiny-l6-s2_mlp2x_llama-tiny_1xb96-800i-ft_tiny-scenes-fine.py

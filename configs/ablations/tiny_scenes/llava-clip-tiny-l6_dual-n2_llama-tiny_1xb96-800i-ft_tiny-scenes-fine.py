@@ -1,4 +1,4 @@
-"""Ablation: INF-LLaVA, blocks and samplings of the picture at twice the tower's size.
+"""Ablation: INF-LLaVA, blocks and samplings of the image at twice the tower's size.
 
 Reproduces: INF-LLaVA's fusion in the small, arXiv 2407.16198.
 Command: tools/train.py configs/ablations/tiny_scenes/llava-clip-tiny-l6_dual-n2_llama-tiny_1xb96-800i-ft_tiny-scenes-fine.py

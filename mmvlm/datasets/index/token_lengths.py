@@ -1,4 +1,4 @@
-"""Exact lengths of samples in tokens, without decoding a picture."""
+"""Exact lengths of samples in tokens, without decoding an image."""
 
 from __future__ import annotations
 
@@ -62,15 +62,15 @@ class WatchedRandom:
 
 
 class TokenLengths:
-    """Counts the tokens of a data set's samples and keeps what it counted.
+    """Counts the tokens of a dataset's samples and keeps what it counted.
 
     Text goes through the bound encoder, many conversations with one call; tokens of
-    pictures follow from their sizes, which stand in the heads of their files. A
+    images follow from their sizes, which stand in the heads of their files. A
     pipeline with a transform that has no ``plan`` is run as a whole, which decodes
-    every picture, once.
+    every image, once.
 
     Results lie beside the index, keyed by the annotation file, the rows, the reader's
-    and the pipeline's options and code, the template and the tokenizer. Pictures are
+    and the pipeline's options and code, the template and the tokenizer. Images are
     taken to stay as they are.
 
     Args:
@@ -87,7 +87,7 @@ class TokenLengths:
         return {**self.__dict__, "_known": {}}
 
     def at(self, epoch: int, repeat: int = 0) -> np.ndarray:
-        """Return the lengths of an epoch's samples; see the data set's method."""
+        """Return the lengths of an epoch's samples; see the dataset's method."""
         when = (epoch, repeat)
         for key in (None, when):
             if key in self._known:

@@ -107,18 +107,18 @@ def pixel_box(
     what: str = "box",
     keep: bool = False,
 ) -> tuple[Box, dict]:
-    """Return a box as x1, y1, x2, y2 inside its picture.
+    """Return a box as x1, y1, x2, y2 inside its image.
 
-    A box that sticks out is cut to the picture; the numbers of the file are then
-    kept. The far edge lies at the picture's width or height.
+    A box that sticks out is cut to the image; the numbers of the file are then
+    kept. The far edge lies at the image's width or height.
 
     Args:
         value (Any): four numbers.
-        size (tuple[int, int]): height and width of the picture.
+        size (tuple[int, int]): height and width of the image.
         form (str): ``xyxy`` or ``xywh``.
         what (str): name of the field, for messages.
-        keep (bool): a box without extent or outside of the picture is no error: in
-            the picture it becomes one of a pixel at the nearest place, beside
+        keep (bool): a box without extent or outside of the image is no error: in
+            the image it becomes one of a pixel at the nearest place, beside
             ``uncut_box`` and ``unusable``. For evaluation, where every item counts.
 
     Returns:
@@ -126,7 +126,7 @@ def pixel_box(
 
     Raises:
         BoxError: for something else than four finite numbers; unless ``keep``, for
-            no extent or a box outside of the picture.
+            no extent or a box outside of the image.
     """
     if not isinstance(value, list | tuple) or len(value) != 4:
         raise BoxError("no box", f"'{what}' must be four numbers, got {value!r:.80}.")
@@ -175,13 +175,13 @@ def beside(path: str, name: str) -> str:
 
 
 class InstanceList:
-    """The instances of one picture; those whose box cannot be used are counted.
+    """The instances of one image; those whose box cannot be used are counted.
 
-    Files with dozens of boxes per picture have a wrong one now and then. It is left
+    Files with dozens of boxes per image have a wrong one now and then. It is left
     out, and :attr:`meta` says how many are and why; the others stay.
 
     Args:
-        size (tuple[int, int]): height and width of the picture.
+        size (tuple[int, int]): height and width of the image.
         strict (bool): a box that cannot be used is an error, where nothing would be
             left to say without it.
         keep (bool): see :func:`pixel_box`.

@@ -136,7 +136,7 @@ class ArrowRows:
         return table, place
 
     def leaf_of(self, column: str) -> str:
-        """Return the smallest part of a picture column that tells what is null."""
+        """Return the smallest part of an image column that tells what is null."""
         if self._maps(self.files[0]):
             return column
         leaves = self._opened(0).schema

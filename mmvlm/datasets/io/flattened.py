@@ -41,7 +41,7 @@ def flatten_once(
         flatten (Callable): yields rows.
         kind (str): reader and version of its rows.
         options (dict | None): options of the reader that change its rows.
-        name (str): of the data set, for messages.
+        name (str): of the dataset, for messages.
         describe (Callable | None): see :class:`JSONRecords`.
 
     Raises:

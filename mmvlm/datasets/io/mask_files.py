@@ -1,4 +1,4 @@
-"""Masks that users paint: pictures of two values."""
+"""Masks that users paint: images of two values."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ def read_mask(path: str | os.PathLike) -> np.ndarray:
         - output: (H, W), bool
 
     Args:
-        path (str | PathLike): a picture in grey, or with equal channels, of 0 and one
+        path (str | PathLike): an image in grey, or with equal channels, of 0 and one
             other value, which marks.
 
     Raises:
-        ValueError: naming the file, for one that is no such picture, with its cure.
+        ValueError: naming the file, for one that is no such image, with its cure.
     """
     name = os.fspath(path)
     try:

@@ -17,10 +17,10 @@ class ADE20KDataset(LabelMapDataset):
 
     A pixel holds its class plus one and 0 for none: 0 becomes 255 (ignored), other
     numbers go down by one, and 254 becomes 255, as LISA reads them. The full ADE20K
-    release, whose masks are colour pictures, is another format and refused.
+    release, whose masks are colour images, is another format and refused.
 
     Paper: Zhou et al., "Scene Parsing through ADE20K Dataset", CVPR 2017.
-    mmpretrain's ADE20K holds class names as attributes of pictures, without masks.
+    mmpretrain's ADE20K holds class names as attributes of images, without masks.
 
     Args:
         ann_file (str): ``objectInfo150.txt`` of the release (its column ``Name``, of

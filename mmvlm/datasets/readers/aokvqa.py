@@ -26,7 +26,7 @@ class AOKVQADataset(QuestionDataset):
     ``aokvqa_v1p0_<split>.json`` is a list of ``{"split", "image_id", "question_id",
     "question", "choices", "correct_choice_idx", "direct_answers",
     "difficult_direct_answer", "rationales"}``; the test split has no answers.
-    Pictures are COCO's of 2017: ``<image_id, 12 digits>.jpg``.
+    Images are COCO's of 2017: ``<image_id, 12 digits>.jpg``.
     Paper: Schwenk et al., ECCV 2022.
 
     The default task asks for the letter, as LLaVA-1.5 does; it trains with

@@ -16,7 +16,7 @@ _GROUPS = ("image", "caption")
 
 
 class CaptionDataset(AnnotatedImageDataset):
-    """Reader of captions; one sample per picture or per caption.
+    """Reader of captions; one sample per image or per caption.
 
     Subclasses yield raw records (:meth:`_records_of_file`) and turn one into an entry
     (:meth:`_entry`): ``id``, ``image``, ``captions`` (texts), ``meta`` and, where the
@@ -28,7 +28,7 @@ class CaptionDataset(AnnotatedImageDataset):
 
     Args:
         ann_file (str): annotation file, relative to ``data_root``.
-        group (str): ``image`` makes a sample of every picture, whose task draws one of
+        group (str): ``image`` makes a sample of every image, whose task draws one of
             its captions in every epoch; ``caption`` one of every caption.
         **kwargs: see :class:`AnnotatedImageDataset`.
 

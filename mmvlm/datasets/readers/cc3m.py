@@ -20,8 +20,8 @@ class CC3MDataset(CaptionDataset):
 
     A list of ``{"id", "image", "caption", "blip_caption", "url"}``: the alternative
     text of CC3M and BLIP's caption. ``chat.json`` beside it holds conversations that
-    :class:`LLaVADataset` reads. Pictures are ``GCC_train_<9 digits>.jpg`` in the
-    folder of ``images.zip``. The default task shows the picture alone, as the template
+    :class:`LLaVADataset` reads. Images are ``GCC_train_<9 digits>.jpg`` in the
+    folder of ``images.zip``. The default task shows the image alone, as the template
     ``plain`` wants it.
 
     Args:

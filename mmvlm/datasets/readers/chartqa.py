@@ -19,7 +19,7 @@ class ChartQADataset(QuestionDataset):
     """ChartQA: questions about charts, written by people and by a model.
 
     ``<split>/<split>_human.json`` and ``<split>/<split>_augmented.json`` are lists of
-    ``{"imgname", "query", "label"}``; pictures lie in ``<split>/png``. There are no
+    ``{"imgname", "query", "label"}``; images lie in ``<split>/png``. There are no
     ids: a sample's is ``<part>/<number>``; ``meta['category']`` is the part. Paper:
     Masry et al., "ChartQA: A Benchmark for Question Answering about Charts with Visual
     and Logical Reasoning", Findings of ACL 2022.

@@ -14,15 +14,15 @@ from .captions import CaptionDataset
 
 @DATASETS.register_module()
 class COCOCaptionsDataset(CaptionDataset):
-    """COCO captions: five or more sentences per picture.
+    """COCO captions: five or more sentences per image.
 
     ``captions_<split>.json`` is ``{"images": [{"id", "file_name", "height", "width",
     "coco_url", ...}], "annotations": [{"id", "image_id", "caption"}]}``; NoCaps and
     VizWiz-Captions have the same layout. ``image_info_test*.json`` has no
-    annotations: its pictures have no caption, and need a task that only asks
+    annotations: its images have no caption, and need a task that only asks
     (``dict(type="ImageCaption", ask_only=True, prompts=[...])``).
 
-    A caption of a picture that is not listed, and a picture without caption in a file
+    A caption of an image that is not listed, and an image without caption in a file
     that has captions, are damaged records. Paper: Chen et al., arXiv 1504.00325.
 
     Args:

@@ -31,18 +31,18 @@ class CocoDetectionDataset(AnnotatedImageDataset):
 
     The file is ``{"images": [{"id", "file_name", "width", "height"}], "annotations":
     [{"id", "image_id", "category_id", "bbox", "segmentation", "area", "iscrowd"}],
-    "categories": [{"id", "name", "supercategory"}]}``. There is a sample per picture,
+    "categories": [{"id", "name", "supercategory"}]}``. There is a sample per image,
     in the file's order, those without annotations included (their task has nothing to
     ask, which is counted). The file is scanned as a stream, once; what is kept are
-    pictures and the places of their annotations, which are read when asked for.
+    images and the places of their annotations, which are read when asked for.
 
     Boxes ``x, y, w, h`` in pixels become corners, the far edge being ``x + w``, and are
-    cut to the picture (``meta["uncut_box"]``). Masks are polygons or run lengths,
+    cut to the image (``meta["uncut_box"]``). Masks are polygons or run lengths,
     compressed or not. Crowds are instances with ``is_crowd``. An instance's ``meta``
     holds ``category`` (id, name, supercategory, ...) and every field of the annotation
     that has no place of its own.
 
-    An annotation of a picture that is not listed, and a picture listed twice, is a
+    An annotation of an image that is not listed, and an image listed twice, is a
     damaged record of its own. mmpretrain has no detection reader; mmdet's is no
     dependency.
 
@@ -52,10 +52,10 @@ class CocoDetectionDataset(AnnotatedImageDataset):
         ann_file (str): for example ``annotations/instances_train2017.json``.
         bad_instances (str): what an annotation does that cannot be used (a box of no
             extent, outside or not finite, a damaged mask, an unknown category):
-            ``raise`` makes its picture a damaged record; ``leave_out`` keeps the
-            picture without it, listed with its reason in ``meta["left_out"]``.
+            ``raise`` makes its image a damaged record; ``leave_out`` keeps the
+            image without it, listed with its reason in ``meta["left_out"]``.
         per (str): a sample per ``image``, or per ``instance``, as classes of regions
-            are scored; pictures without one are then left out.
+            are scored; images without one are then left out.
         **kwargs: see :class:`AnnotatedImageDataset`.
 
     Raises:
@@ -88,7 +88,7 @@ class CocoDetectionDataset(AnnotatedImageDataset):
     # What dialects change ---------------------------------------------------
 
     def _image_path(self, image: dict) -> str:
-        """Return the picture's path below ``image_prefix``."""
+        """Return the image's path below ``image_prefix``."""
         return need(image, "file_name", str)
 
     def _name(self, category: dict) -> tuple[str, dict]:
@@ -96,7 +96,7 @@ class CocoDetectionDataset(AnnotatedImageDataset):
         return category["name"].strip(), {}
 
     def _image_meta(self, image: dict, names: dict[Any, str]) -> dict:
-        """Return what a row says of its picture beside path and size."""
+        """Return what a row says of its image beside path and size."""
         known = ("id", "file_name", "width", "height")
         return {key: image[key] for key in image if key not in known}
 
@@ -204,7 +204,7 @@ def _by_instance(rows: Iterable[dict]) -> Iterator[dict]:
 
 
 class _Tables:
-    """The places of pictures and annotations in a file, joined by picture.
+    """The places of images and annotations in a file, joined by image.
 
     Memory holds numbers only: 32 bytes per annotation.
     """
@@ -215,7 +215,7 @@ class _Tables:
         self._category_spans: dict[Any, tuple[int, int]] = {}
         self._order: dict[Any, int] = {}
         self._spans = {name: (array("q"), array("q")) for name in _TABLES[:2]}
-        # Ids of pictures, which may come behind their annotations, and of categories.
+        # Ids of images, which may come behind their annotations, and of categories.
         self._owners, self._kinds = _Ids(), _Ids()
         self._twice: set[int] = set()
         for item in scan_sections(path, _TABLES):
@@ -251,7 +251,7 @@ class _Tables:
             self._twice.add(number)
 
     def rows(self, row_of: Callable[[dict], dict]) -> Iterator[dict]:
-        """Yield a row per picture, then what belongs to none.
+        """Yield a row per image, then what belongs to none.
 
         Args:
             row_of (Callable): makes a row of an entry of ``images``; what it raises

@@ -26,7 +26,7 @@ class COCOStuffDataset(LabelMapDataset):
         ann_file (str): ``labels.txt`` of the release, lines ``number: name``.
         keep_hyphenated (bool): keep classes whose name has a hyphen.
         **kwargs: see :class:`LabelMapDataset`. LISA's folder has the maps beside the
-            pictures: ``label_prefix="train2017"``.
+            images: ``label_prefix="train2017"``.
 
     Raises:
         ValueError: when a line of the class list has no ``": "``.

@@ -99,11 +99,11 @@ class ColumnDataset(ConversationDataset):
     - ``question``, with ``answer`` (a text, a number or a list), ``choices``,
       ``choice`` (index, or a letter), ``hint`` and ``rationale``.
 
-    Beside them ``id``, ``image`` (one picture or a list of them, null for text alone)
+    Beside them ``id``, ``image`` (one image or a list of them, null for text alone)
     and ``meta``: a column, or a list of columns, that are kept for metrics.
 
     Subclasses give records: ``row`` (int), ``cells`` (values by the names of
-    ``columns``, without the pictures), ``pictures`` (references) and ``reason`` (why
+    ``columns``, without the images), ``images`` (references) and ``reason`` (why
     the record cannot be read, or None); and :meth:`_picture`.
 
     Args:
@@ -132,7 +132,7 @@ class ColumnDataset(ConversationDataset):
 
     @abstractmethod
     def _picture(self, key: Any) -> Any:
-        """Return a picture of a record: a path below ``image_prefix``, or bytes.
+        """Return an image of a record: a path below ``image_prefix``, or bytes.
 
         Raises:
             ValueError: when it cannot be read.
@@ -149,9 +149,9 @@ class ColumnDataset(ConversationDataset):
         return tuple(map(self._first_of, keys)) if self._is_blind else keys
 
     def _first_of(self, key: str) -> str:
-        """Return the reference that the same picture had first.
+        """Return the reference that the same image had first.
 
-        Tables repeat a picture for each of its questions. The blind run tells pictures
+        Tables repeat an image for each of its questions. The blind run tells images
         apart by their references, and must not give one back to its own question.
         """
         try:

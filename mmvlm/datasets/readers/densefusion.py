@@ -15,7 +15,7 @@ from mmvlm.structures import Conversation, Image, Text, Turn
 from mmvlm.text.llava_format import IMAGE_TAG
 from mmvlm.utils.files import write_atomic
 
-#: Goes up with every change of the words and pictures that are counted here.
+#: Goes up with every change of the words and images that are counted here.
 _INDEX_VERSION = 1
 IMAGE_FIELDS = ("auto", "image", "image_path")
 
@@ -37,7 +37,7 @@ def row_of(line: JSONLine, path: str) -> dict:
 
 
 def picture_of(row: dict, field: str, where: str) -> str:
-    """Return the picture's path in a row.
+    """Return the image's path in a row.
 
     Args:
         row (dict): of DenseFusion.
@@ -66,11 +66,11 @@ def _text(row: dict, field: str, where: str) -> str:
 
 @DATASETS.register_module()
 class DenseFusionDataset(ConversationDataset):
-    """Pictures with long captions (DenseFusion-1M, DenseFusion-4V-100K).
+    """Images with long captions (DenseFusion-1M, DenseFusion-4V-100K).
 
     A line is ``{"image_id", "image_path", "caption", "url"}``, and ``image`` where
     the download tool wrote the file. The first opening makes an index; then only a
-    line that is asked for is parsed. The conversation is a picture and its
+    line that is asked for is parsed. The conversation is an image and its
     caption, as the template ``plain`` wants it.
 
     A file that is cut fails at once, whatever the policy for bad samples; a
@@ -80,7 +80,7 @@ class DenseFusionDataset(ConversationDataset):
         ann_file (str): annotation file.
         image_field (str): ``auto`` takes ``image`` where a row has it, else
             ``image_path``; or one of the two.
-        prompt (str): question of the user behind the picture, for templates that
+        prompt (str): question of the user behind the image, for templates that
             show it.
         **kwargs: see :class:`ConversationDataset`. ``image_prefix`` is the folder
             that either field is relative to.
@@ -157,8 +157,8 @@ def to_llava(
         prompt (str): what the user asks; the template ``plain`` leaves it out.
 
     Raises:
-        ValueError: for a damaged row, or a caption that holds the picture's tag,
-            which LLaVA's format cannot tell from a picture.
+        ValueError: for a damaged row, or a caption that holds the image's tag,
+            which LLaVA's format cannot tell from an image.
     """
     caption = _text(row, "caption", where)
     if IMAGE_TAG in caption:

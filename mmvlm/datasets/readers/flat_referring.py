@@ -31,7 +31,7 @@ class Dialect:
     """How a project names what a record says.
 
     Args:
-        image (str): field of the picture's path (its base64 text in a table).
+        image (str): field of the image's path (its base64 text in a table).
         text (str): field of the expression.
         box (str): field of the box in pixels.
         id (str): field of the record's id; empty: the record's number.
@@ -60,7 +60,7 @@ DIALECTS = {
 
 @DATASETS.register_module()
 class FlatReferringDataset(AnnotatedImageDataset):
-    """An expression, its box and its picture per record.
+    """An expression, its box and its image per record.
 
     ========= =========================== ==========================================
     dialect   file                        a record
@@ -69,13 +69,13 @@ class FlatReferringDataset(AnnotatedImageDataset):
     pink      JSON list                   ``image_id`` (file name), ``sentence, bbox,
                                           exp_id, ref_id``
     qwen_vl   ``refcoco_val.jsonl``       ``image, sent, bbox, width, height``
-    ofa       ``refcoco_train.tsv``       id, picture's id, expression, ``x0,y0,x1,y1``,
-                                          picture as base64; tabs between
+    ofa       ``refcoco_train.tsv``       id, image's id, expression, ``x0,y0,x1,y1``,
+                                          image as base64; tabs between
     ========= =========================== ==========================================
 
-    Boxes are corners in pixels of the picture. JSON files may be a list or have an
-    object per line. Pictures inside a table are read from it when they are asked for.
-    Sizes come from ``width`` and ``height`` of a record, else from the picture.
+    Boxes are corners in pixels of the image. JSON files may be a list or have an
+    object per line. Images inside a table are read from it when they are asked for.
+    Sizes come from ``width`` and ``height`` of a record, else from the image.
 
     Sources: shikras/shikra, SY-Xuan/Pink, QwenLM/Qwen-VL, OFA-Sys/OFA on GitHub.
 
@@ -148,7 +148,7 @@ class FlatReferringDataset(AnnotatedImageDataset):
         instance = Instance(box=box, phrases=(phrase,), id=row["id"], meta=uncut)
         return AnnotatedImage(row["image"], size, (instance,), id=row["id"], meta=meta)
 
-    # Pictures inside a table ------------------------------------------------
+    # Images inside a table ------------------------------------------------
 
     def _conversation(
         self, record: dict, images: list, rng: np.random.Generator
@@ -172,7 +172,7 @@ def _fields(names: Dialect) -> set[str]:
 
 
 def _table(path: str, dialect: Dialect) -> Iterator[Any]:
-    """Yield the rows of a table; in the place of a picture, where it stands."""
+    """Yield the rows of a table; in the place of an image, where it stands."""
     columns = dialect.columns
     picture = columns.index(dialect.image)
     start = 0
@@ -202,7 +202,7 @@ def _table(path: str, dialect: Dialect) -> Iterator[Any]:
 
 
 def _check_whole(path: str, place: str, where: str) -> None:
-    """Raise ValueError when the file was cut inside its last picture."""
+    """Raise ValueError when the file was cut inside its last image."""
     try:
         with PIL.Image.open(io.BytesIO(_picture(path, place))) as picture:
             picture.load()
@@ -234,7 +234,7 @@ def _row(
 
 
 def _picture(path: str, place: str) -> bytes:
-    """Return the bytes of a picture that stands in a table."""
+    """Return the bytes of an image that stands in a table."""
     start, end = map(int, place.rsplit("#", 1)[1].split(":"))
     with open(path, "rb") as file:
         file.seek(start)

@@ -27,9 +27,9 @@ _ID = re.compile(r"\w[\w-]*")
 class Flickr30kEntitiesDataset(AnnotatedImageDataset):
     """Captions of Flickr30k with the boxes of what their phrases name.
 
-    The folder is the authors' archive, pictures apart::
+    The folder is the authors' archive, images apart::
 
-        train.txt, val.txt, test.txt       # ids of pictures, one per line
+        train.txt, val.txt, test.txt       # ids of images, one per line
         Sentences/1000092795.txt           # five captions, one per line
         Annotations/1000092795.xml         # boxes of entities
         flickr30k-images/1000092795.jpg
@@ -55,9 +55,9 @@ class Flickr30kEntitiesDataset(AnnotatedImageDataset):
         grounded_only (bool): leave out sentences without a boxed phrase (their
             number is logged when the rows are made), as evaluators do. Otherwise
             they are captions like others.
-        image_suffix (str): of the pictures.
+        image_suffix (str): of the images.
         **kwargs: see :class:`AnnotatedImageDataset`. ``image_prefix`` is the folder
-            of the pictures.
+            of the images.
 
     Raises:
         ValueError: for an unknown option, or a split file that is no list of ids.
@@ -108,7 +108,7 @@ class Flickr30kEntitiesDataset(AnnotatedImageDataset):
         return digest.hexdigest()
 
     def _files(self) -> list[tuple[str, str, str]]:
-        """Return (id, sentences, annotations) of every picture of the split."""
+        """Return (id, sentences, annotations) of every image of the split."""
         try:
             with open(self.ann_file, encoding="utf-8-sig") as file:
                 ids = file.read().split()
@@ -170,7 +170,7 @@ class Flickr30kEntitiesDataset(AnnotatedImageDataset):
             )
 
     def _mentioned(self, objects: list[dict], sentences: list[dict]) -> list[dict]:
-        """Return the objects that the sentences name; of a whole picture, all."""
+        """Return the objects that the sentences name; of a whole image, all."""
         if self.per == "image":
             return objects
         ids = {p["phrase_id"] for s in sentences for p in s["phrases"]}
@@ -298,7 +298,7 @@ def read_sentences(path: str) -> list[dict]:
 
 
 def read_annotation(path: str) -> dict:
-    """Return what the XML file of a picture says.
+    """Return what the XML file of an image says.
 
     Returns:
         dict: ``width``, ``height``, ``depth``; ``objects``: boxes with the ids of

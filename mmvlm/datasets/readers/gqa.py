@@ -27,7 +27,7 @@ class GQADataset(QuestionDataset):
     A file (``train_balanced_questions.json``, ``testdev_balanced_questions.json``) is
     ``{question id: {"question", "imageId", "answer", "fullAnswer", "isBalanced",
     "groups", "types", "semantic", "entailed", "equivalent", "annotations"}}``; the
-    whole training set is a folder of ten (``train_all_questions``). Pictures are
+    whole training set is a folder of ten (``train_all_questions``). Images are
     ``<imageId>.jpg``. Test and challenge questions have no answer. Files are read one
     after the other while rows are made. Paper: Hudson and Manning, CVPR 2019.
 

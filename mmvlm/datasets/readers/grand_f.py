@@ -38,7 +38,7 @@ class GranDfDataset(AnnotatedImageDataset):
     - ``flickr_mergedGT_GCG_*.json``: COCO's tables, ``images`` with ``caption`` and
       ``annotations`` with ``tokens_positive`` and ``sam_mask``;
     - ``val_gcg_coco_caption_gt.json`` with ``masks_file``: tables with ``caption`` and
-      ``labels`` per picture, and beside it one annotation with a ``segmentation`` per
+      ``labels`` per image, and beside it one annotation with a ``segmentation`` per
       label, in the same order. ``meta["reference"]`` has all of them.
 
     Several masks of a phrase are one. A phrase that its caption lacks, or whose mask
@@ -51,7 +51,7 @@ class GranDfDataset(AnnotatedImageDataset):
     Args:
         ann_file (str): see above.
         masks_file (str | None): of the last layout, in the folder of ``ann_file``.
-        image_suffix (str): of pictures that the last layout names by their id alone.
+        image_suffix (str): of images that the last layout names by their id alone.
         **kwargs: see :class:`AnnotatedImageDataset`.
 
     Raises:
@@ -130,7 +130,7 @@ def _is_object(path: str) -> bool:
 
 
 def _coco_records(path: str) -> Iterator[Any]:
-    """Yield the pictures of COCO's tables with their annotations."""
+    """Yield the images of COCO's tables with their annotations."""
     images, by_image = [], defaultdict(list)
     for section, record, *_ in scan_sections(path, ("images", "annotations")):
         if section == "images":
@@ -168,7 +168,7 @@ def _key(value: Any) -> str:
 
 
 def _row(record: Any) -> dict:
-    """Return what all layouts say of a picture: caption, and phrases with masks.
+    """Return what all layouts say of an image: caption, and phrases with masks.
 
     Raises:
         ValueError: naming the field that is damaged.

@@ -16,13 +16,13 @@ from .refcoco import (
     sentence_text,
 )
 
-#: ``ann_id`` of a ref that means nothing in its picture.
+#: ``ann_id`` of a ref that means nothing in its image.
 NO_TARGET = -1
 
 
 @DATASETS.register_module()
 class GRefCOCODataset(RefCOCODataset):
-    """Expressions with any number of targets, over RefCOCO's pictures.
+    """Expressions with any number of targets, over RefCOCO's images.
 
     The layout is RefCOCO's, but for the refs' ``ann_id`` and ``category_id``, which are
     lists, ``[-1]`` for an expression without a target::
@@ -39,8 +39,8 @@ class GRefCOCODataset(RefCOCODataset):
     Args:
         ann_file (str): ``grefcoco/grefs(unc).json``.
         **kwargs: see :class:`RefCOCODataset`; the splits are ``train``, ``val``,
-            ``testA`` and ``testB``, and ``per="image"`` joins all expressions of a
-            picture.
+            ``testA`` and ``testB``, and ``per="image"`` joins all expressions of an
+            image.
 
     Raises:
         ValueError: see :class:`RefCOCODataset`.

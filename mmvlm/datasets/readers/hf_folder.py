@@ -20,11 +20,11 @@ _PART = re.compile(r"^(.+?)(-\d+(-of-\d+)?)?\.parquet$")
 
 @DATASETS.register_module()
 class HFFolderDataset(ColumnDataset):
-    """A data set that ``datasets`` saved, or the Parquet files of one from the hub.
+    """A dataset that ``datasets`` saved, or the Parquet files of one from the hub.
 
     Three layouts are known:
 
-    - ``save_to_disk`` of a data set: ``state.json``, ``dataset_info.json`` and
+    - ``save_to_disk`` of a dataset: ``state.json``, ``dataset_info.json`` and
       ``data-<part>-of-<parts>.arrow``;
     - of a dictionary of them: ``dataset_dict.json`` and a folder per split;
     - Parquet: ``<split>-<part>-of-<parts>.parquet``, in the folder or in ``data``; or a
@@ -32,7 +32,7 @@ class HFFolderDataset(ColumnDataset):
 
     Nothing is copied or converted, and the ``datasets`` package is not needed: Arrow
     files are mapped, so that a million rows are open at once and shared by all
-    workers. Pictures are ``{"bytes", "path"}``, bytes, or paths below
+    workers. Images are ``{"bytes", "path"}``, bytes, or paths below
     ``image_prefix``, one or a list of them; null is text alone. Numbers of a column
     of classes become their names.
 
@@ -144,7 +144,7 @@ class HFFolderDataset(ColumnDataset):
 
 
 def _references(row: int, scalar: Any) -> tuple[str, ...]:
-    """Return a reference per picture: its path, or row and number."""
+    """Return a reference per image: its path, or row and number."""
     if not scalar.is_valid:
         return ()
     items = list(scalar) if _is_list(scalar.type) else [scalar]
@@ -169,7 +169,7 @@ def _is_text(kind: Any) -> bool:
 
 
 def _files(root: str, ann_file: str, split: str | None) -> list[str]:
-    """Return the data files of a data set, relative to ``root``."""
+    """Return the data files of a dataset, relative to ``root``."""
     folder = os.path.join(root, ann_file)
     if not os.path.isdir(folder):
         return expand_files(root, ann_file, (".parquet",))

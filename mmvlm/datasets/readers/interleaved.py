@@ -1,4 +1,4 @@
-"""What readers of documents share that mix texts and pictures."""
+"""What readers of documents share that mix texts and images."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ _MISSING = ("damage", "drop")
 
 
 class TooFewImages(NothingToAsk):
-    """A document with fewer pictures than ``min_images``; counted, not an error."""
+    """A document with fewer images than ``min_images``; counted, not an error."""
 
     counted_as = "too few images"
 
 
 @dataclass
 class Document:
-    """A document: texts and pictures in order.
+    """A document: texts and images in order.
 
     Args:
         items (list[tuple[str, str]]): ``("text", words)`` or ``("image", path)``.
-        scores (list[float | None]): per picture how well it fits its text; the better
+        scores (list[float | None]): per image how well it fits its text; the better
             ones stay when there are too many.
-        left_out (Counter): pictures that the reader left out, by reason.
+        left_out (Counter): images that the reader left out, by reason.
         id (str): of the document.
         meta (dict): what else the file says.
     """
@@ -50,7 +50,7 @@ class Document:
 class InterleavedDataset(ConversationDataset):
     """Reader of documents; a document is one supervised turn without a question.
 
-    The template is ``dict(type="plain", require_image=False)``. Pictures that are left
+    The template is ``dict(type="plain", require_image=False)``. Images that are left
     out are counted by reason in ``meta['left_out']``; their texts stay.
 
     Subclasses open their rows (:meth:`_open`), read one (:meth:`_raw`) and turn it into
@@ -58,11 +58,11 @@ class InterleavedDataset(ConversationDataset):
 
     Args:
         ann_file (str): the documents.
-        max_images (int | None): most pictures of a document. The ones that fit their
+        max_images (int | None): most images of a document. The ones that fit their
             texts best stay, or where the format does not say, the first ones.
         min_images (int): documents with fewer, after all else, are left out, counted
             as ``too few images``.
-        missing_images (str): a picture whose file is missing makes the document
+        missing_images (str): an image whose file is missing makes the document
             ``damage``, or is left out alone (``drop``): links die, and sets that were
             fetched from the web lack some.
         separator (str): text between two neighbours.
@@ -175,7 +175,7 @@ class InterleavedDataset(ConversationDataset):
         return Conversation([turn], list(images), record.id, meta)
 
     def _chosen(self, document: Document) -> Document:
-        """Leave out pictures without a file and those that are too many."""
+        """Leave out images without a file and those that are too many."""
         places = [n for n, (kind, _) in enumerate(document.items) if kind == "image"]
         scores = document.scores or [None] * len(places)
         kept = list(zip(places, scores, strict=True))

@@ -21,7 +21,7 @@ from mmvlm.structures import AnnotatedImage, Caption, Span
 PHRASES = ("ref_exps", "noun_chunks")
 SIZES = ("record", "picture")
 _NAMES = ("key", "shard", "id")
-#: img2dataset puts ten thousand pictures in a folder named by five digits.
+#: img2dataset puts ten thousand images in a folder named by five digits.
 _SHARD_DIGITS = 5
 _BATCH = 1024
 
@@ -39,9 +39,9 @@ class Kosmos2GRITDataset(AnnotatedImageDataset):
          "ref_exps": [[0, 32, 0.019, 0.31, 0.96, 0.60, 0.79], ...]}
 
     A chunk or expression is: its first character in the caption, the one behind its
-    last, ``x1, y1, x2, y2`` as fractions of the picture's sides, and the detector's
+    last, ``x1, y1, x2, y2`` as fractions of the image's sides, and the detector's
     score. One phrase may come several times, with a box each. An expression that
-    could not be expanded repeats its chunk. Pictures are downloaded with
+    could not be expanded repeats its chunk. Images are downloaded with
     img2dataset, which names them by ``key``.
 
     What the filters leave out, and phrases that cannot be used, are counted in
@@ -55,9 +55,9 @@ class Kosmos2GRITDataset(AnnotatedImageDataset):
         phrases (str): ``ref_exps`` or ``noun_chunks``.
         min_score (float): 0-1, of a box's score.
         min_side (float): pixels, of the shorter side of a box.
-        image_pattern (str): path of a picture, of ``{key}``, ``{shard}`` (the first
+        image_pattern (str): path of an image, of ``{key}``, ``{shard}`` (the first
             five characters of the key) and ``{id}``.
-        size_from (str): ``record``, or ``picture`` when pictures were resized while
+        size_from (str): ``record``, or ``image`` when images were resized while
             they were downloaded: boxes are then in pixels of the file on disk.
         **kwargs: see :class:`AnnotatedImageDataset`.
 

@@ -19,12 +19,12 @@ IGNORE = 255
 
 
 class LabelMapDataset(AnnotatedImageDataset):
-    """Pictures in one folder, a label map of the same stem for each in another.
+    """Images in one folder, a label map of the same stem for each in another.
 
-    Every class in a picture is one :class:`Instance` that holds its mask (as RLE,
+    Every class in an image is one :class:`Instance` that holds its mask (as RLE,
     made when the record is fetched), its tight box and, in ``meta``, ``class_id``.
     Pixels of class 255 are ``meta["ignore"]`` of the annotation: an RLE, or None.
-    A picture without a label map, and a label map without a picture, is a damaged
+    An image without a label map, and a label map without an image, is a damaged
     record; other files, and subfolders, are not looked at.
 
     Subclasses define :meth:`_class_names` and, where the numbers in the file are not
@@ -34,7 +34,7 @@ class LabelMapDataset(AnnotatedImageDataset):
         ann_file (str): list of classes, relative to ``data_root``.
         label_prefix (str): folder of the label maps, relative to ``data_root``; None
             takes the class's default.
-        image_suffix (str | None): ending of pictures; None takes the default.
+        image_suffix (str | None): ending of images; None takes the default.
         **kwargs: see :class:`AnnotatedImageDataset`.
 
     Raises:
@@ -153,7 +153,7 @@ def read_label_map(path: str, size: tuple[int, int]) -> np.ndarray:
         size (tuple[int, int]): height and width that it must have.
 
     Raises:
-        ValueError: naming the file, when it cannot be decoded, is a colour picture,
+        ValueError: naming the file, when it cannot be decoded, is a colour image,
             or has another size.
     """
     try:

@@ -28,7 +28,7 @@ class _Unreadable:
 
 @DATASETS.register_module()
 class LLaVADataset(ConversationDataset):
-    """LLaVA conversations, text-only and with any number of pictures.
+    """LLaVA conversations, text-only and with any number of images.
 
     A record is ``{"id", "image", "conversations": [{"from": "human" | "gpt",
     "value"}, ...]}``; ``image`` (or ``images``) is a path, a list of paths, or absent.
@@ -36,7 +36,7 @@ class LLaVADataset(ConversationDataset):
 
     Other inputs stand in fields of their own (``video``, ``audio``, ``point``,
     ``rgbd``, ``rgbn``, ``imu``, ``fmri``), their placeholders are ``<video>``, ...: a
-    path, or a list of inputs; an input of several files (a picture and its depth
+    path, or a list of inputs; an input of several files (an image and its depth
     map, frames) is itself a list of paths: ``"rgbd": [["a.png", "a_depth.png"]]``.
 
     The first opening of a large file makes an index (see
@@ -48,7 +48,7 @@ class LLaVADataset(ConversationDataset):
     Args:
         ann_file (str): annotation file.
         collapse_image_tags (bool): LLaVA's own rule for several ``<image>`` in one
-            text: they become one. Default: every tag is a picture.
+            text: they become one. Default: every tag is an image.
         drop_leading_answer (bool): leave out a first turn by ``gpt``, as LLaVA does
             (counted per sample in ``meta['dropped_turns']``).
         **kwargs: see :class:`ConversationDataset`.

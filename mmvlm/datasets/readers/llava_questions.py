@@ -24,7 +24,7 @@ class LLaVAQuestionsDataset(QuestionDataset):
 
     LLaVA-Bench and Ferret-Bench have two more files of lines: answers to compare with
     (``{"question_id", "text"}``, a sample's ``reference``) and contexts, what a judge
-    that sees no picture is told (``{"image" or "question_id", "caption" or "text"}``,
+    that sees no image is told (``{"image" or "question_id", "caption" or "text"}``,
     ``meta['context']``). Paper: Liu et al., "Visual Instruction Tuning", NeurIPS 2023.
 
     Args:

@@ -12,15 +12,15 @@ from .coco_detection import CocoDetectionDataset
 
 @DATASETS.register_module()
 class LVISDataset(CocoDetectionDataset):
-    """LVIS v1 (``lvis_v1_train.json``) and v0.5, over COCO's pictures.
+    """LVIS v1 (``lvis_v1_train.json``) and v0.5, over COCO's images.
 
-    A picture has no ``file_name`` but a ``coco_url``, whose last two parts are its path
-    (``train2017/000000391895.jpg``): validation takes pictures of both folders, so
+    An image has no ``file_name`` but a ``coco_url``, whose last two parts are its path
+    (``train2017/000000391895.jpg``): validation takes images of both folders, so
     ``image_prefix`` is the folder that holds them. v0.5 has ``file_name``.
 
     A category has ``synset``, ``synonyms`` and ``def``; underscores in names and
     synonyms become spaces (``baseball bat``, ``crate (for fruit)``), and an instance's
-    ``meta["synonyms"]`` holds all of them. Annotation is federated: the picture's
+    ``meta["synonyms"]`` holds all of them. Annotation is federated: the image's
     ``meta["absent_names"]`` are classes that are surely absent, and
     ``meta["not_exhaustive_names"]`` those of which not every instance is marked. No
     other class can be said to be absent.

@@ -13,7 +13,7 @@ from .label_maps import IGNORE, LabelMapDataset
 class MapillaryVistasDataset(LabelMapDataset):
     """Mapillary Vistas 2.0: ``<split>/images/*.jpg``, ``<split>/v2.0/labels/*.png``.
 
-    A pixel (a palette picture's index) holds the place of its class in the
+    A pixel (a palette image's index) holds the place of its class in the
     configuration's ``labels``; a class is named by its ``readable`` in lower case, as
     LISA does.
 

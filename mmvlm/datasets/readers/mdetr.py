@@ -17,9 +17,9 @@ KINDS = ("auto", "expression", "caption")
 
 @DATASETS.register_module()
 class MDETRDataset(AnnotatedImageDataset):
-    """Texts about pictures with boxes, in the files that MDETR made.
+    """Texts about images with boxes, in the files that MDETR made.
 
-    Each entry of ``images`` is a picture with one text, so a picture comes often::
+    Each entry of ``images`` is an image with one text, so an image comes often::
 
         {"images": [{"id": 0, "file_name": "COCO_train2014_000000000009.jpg",
                      "height": 480, "width": 640, "caption": "the bowl",

@@ -17,7 +17,7 @@ _PLACES = ("before", "after")
 
 @DATASETS.register_module()
 class MMC4Dataset(InterleavedDataset):
-    """MMC4: documents of sentences, each picture matched to one of them.
+    """MMC4: documents of sentences, each image matched to one of them.
 
     Lines of ``docs_shard_<n>_v2.jsonl`` are ``{"text_list", "image_info":
     [{"image_name", "raw_url", "matched_text_index", "matched_sim"}], "url",
@@ -26,7 +26,7 @@ class MMC4Dataset(InterleavedDataset):
 
     Args:
         ann_file (str): a file, a folder, or a pattern (see :func:`expand_files`).
-        min_similarity (float): pictures whose ``matched_sim`` is lower are left out
+        min_similarity (float): images whose ``matched_sim`` is lower are left out
             (counted as ``similarity``); OpenFlamingo takes 0.24.
         image_place (str): ``before`` or ``after`` the sentence it belongs to.
         name (str | None): None takes the stem of ``ann_file``.

@@ -18,20 +18,20 @@ _SUFFIXES = (".jpg", ".png", ".jpeg", ".JPG", ".PNG")
 
 @DATASETS.register_module()
 class MMEDataset(QuestionDataset):
-    """MME: two yes-no questions about each picture, in fourteen tasks.
+    """MME: two yes-no questions about each image, in fourteen tasks.
 
-    A folder per task holds either pictures and ``<picture's stem>.txt`` side by side,
+    A folder per task holds either images and ``<image's stem>.txt`` side by side,
     or ``images`` and ``questions_answers_YN``. A text has two lines, the question and
     ``Yes`` or ``No`` behind a tab. The tail ``Please answer yes or no.`` is left out of
     the question (``meta['line']`` keeps it), as LLaVA does; a wording puts it back.
 
-    ``question_id`` is ``<task>/<picture>`` and stands twice; the sample's id has the
+    ``question_id`` is ``<task>/<image>`` and stands twice; the sample's id has the
     number of the line too. ``meta['category']`` is the task. Paper: Fu et al., "MME: A
     Comprehensive Evaluation Benchmark for Multimodal Large Language Models", arXiv
     2306.13394.
 
     Args:
-        ann_file (str): the folder of tasks; pictures lie in it, whatever
+        ann_file (str): the folder of tasks; images lie in it, whatever
             ``image_prefix`` is.
         **kwargs: see :class:`QuestionDataset`.
 
@@ -50,7 +50,7 @@ class MMEDataset(QuestionDataset):
         return [self.ann_file, *(path for *_, path in self._texts())]
 
     def _texts(self) -> Iterator[tuple[str, str, str]]:
-        """Yield task, folder of the pictures (below the task) and text file."""
+        """Yield task, folder of the images (below the task) and text file."""
         for task in sorted(os.listdir(self.ann_file)):
             folder = os.path.join(self.ann_file, task)
             if not os.path.isdir(folder):
@@ -102,7 +102,7 @@ class MMEDataset(QuestionDataset):
         ]
 
     def _picture_of(self, folder: str, text: str) -> str:
-        """Return the picture of a text file, below the folder of tasks.
+        """Return the image of a text file, below the folder of tasks.
 
         One that is missing is named all the same: its questions then keep their task,
         and fail when it is opened.

@@ -33,13 +33,13 @@ class MMMUDataset(QuestionDataset):
 
     Args:
         ann_file (str): pattern of the files, see :func:`expand_files`.
-        pictures (str): ``first`` shows ``image_1`` alone, as the scripts of LLaVA do;
+        images (str): ``first`` shows ``image_1`` alone, as the scripts of LLaVA do;
             ``all`` shows all, in order.
         **kwargs: see :class:`QuestionDataset`.
 
     Raises:
         FileNotFoundError: when no file is found.
-        ValueError: for another ``pictures``; naming a file that cannot be read.
+        ValueError: for another ``images``; naming a file that cannot be read.
     """
 
     default_task: ClassVar[dict] = dict(

@@ -22,8 +22,8 @@ class OBELICSDataset(InterleavedDataset):
     """OBELICS: documents as two lists side by side.
 
     A row is ``{"images": [url | null, ...], "texts": [text | null, ...], "metadata",
-    "general_metadata"}``, both texts of JSON; at each place either the picture or the
-    text is given. Parquet files as on the hub, or JSON lines. Pictures are URLs:
+    "general_metadata"}``, both texts of JSON; at each place either the image or the
+    text is given. Parquet files as on the hub, or JSON lines. Images are URLs:
     ``image_map`` is a JSON object of URL to path below ``image_prefix``; without it an
     entry is such a path itself. Nothing is ever fetched. Paper: Laurencon et al.,
     NeurIPS 2023.
@@ -32,7 +32,7 @@ class OBELICSDataset(InterleavedDataset):
         ann_file (str): a file, a folder of Parquet files, or a pattern (see
             :func:`expand_files`) of ``.parquet`` or ``.jsonl``.
         image_map (str | None): file of URLs and paths. A URL that it lacks counts as a
-            missing picture.
+            missing image.
         name (str | None): None takes the stem of ``ann_file``.
         **kwargs: see :class:`InterleavedDataset`.
 
@@ -110,7 +110,7 @@ class OBELICSDataset(InterleavedDataset):
 
 
 def _meta(raw: dict) -> dict:
-    """Return the document's own facts; those of each picture stay behind."""
+    """Return the document's own facts; those of each image stay behind."""
     content = raw.get("general_metadata")
     if isinstance(content, str):
         try:

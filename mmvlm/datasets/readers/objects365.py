@@ -15,13 +15,13 @@ class Objects365Dataset(CocoDetectionDataset):
     """Objects365: boxes of 365 classes (``zhiyuan_objv2_train.json``).
 
     In v2, ``file_name`` is ``images/v1/patch8/objects365_v1_00420917.jpg`` while the
-    picture lies at ``train/patch8/objects365_v1_00420917.jpg``: its last two parts
-    count, below ``image_prefix="train"``. In v1, pictures lie in one folder. A class
+    image lies at ``train/patch8/objects365_v1_00420917.jpg``: its last two parts
+    count, below ``image_prefix="train"``. In v1, images lie in one folder. A class
     name may have several words for one thing, ``Cabinet/shelf``: they are
     ``meta["synonyms"]`` of the instance. ``isfake`` (a drawing, a toy) and
     ``isreflected`` stay in its ``meta``. There are no masks.
 
-    Boxes that stick out of the picture are common and cut. Three pictures that the
+    Boxes that stick out of the image are common and cut. Three images that the
     training file lists are not in the release (``patch16/objects365_v2_00908726.jpg``
     and ``patch6/objects365_v1_0032053`` with ``2`` or ``4`` behind): they follow
     ``bad_samples``.

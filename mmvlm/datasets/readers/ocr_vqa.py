@@ -22,7 +22,7 @@ class OCRVQADataset(QuestionDataset):
 
     ``dataset.json`` is ``{book id: {"imageURL", "title", "authorName", "genre",
     "questions": [...], "answers": [...], "split": 1 | 2 | 3}}`` for training,
-    validation and test. Pictures are ``<book id>.jpg``: LLaVA-1.5 saves all of them
+    validation and test. Images are ``<book id>.jpg``: LLaVA-1.5 saves all of them
     under that name, whatever the URL ends with. Paper: Mishra et al., ICDAR 2019.
 
     The id of a question is ``<book id>-<number>``.

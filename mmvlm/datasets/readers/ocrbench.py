@@ -14,7 +14,7 @@ from .questions import QuestionDataset
 
 @DATASETS.register_module()
 class OCRBenchDataset(QuestionDataset):
-    """OCRBench: text in pictures of 29 sets, a thousand questions.
+    """OCRBench: text in images of 29 sets, a thousand questions.
 
     ``OCRBench.json`` is a list of ``{"dataset_name", "id", "image_path", "question",
     "answers" (a text or a list), "type"}``. Ids begin anew in each set, so a sample's

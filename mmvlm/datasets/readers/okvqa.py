@@ -13,7 +13,7 @@ _FIELDS = ("answer", "raw_answer")
 
 @DATASETS.register_module()
 class OKVQADataset(VQAv2Dataset):
-    """OK-VQA: questions that need knowledge from outside the picture.
+    """OK-VQA: questions that need knowledge from outside the image.
 
     The files are VQAv2's: ``OpenEnded_mscoco_<split>_questions.json`` and
     ``mscoco_<split>_annotations.json``; an answer has ``raw_answer`` (as typed)

@@ -25,10 +25,10 @@ from .questions import QuestionDataset
 
 #: Cells that stand for nothing, as pandas reads them; LLaVA ignores their case.
 _MISSING = frozenset(("", "nan", "none", "null", "n/a", "na", "<na>", "#n/a"))
-#: A picture of fewer characters is the index of the row that holds it.
+#: An image of fewer characters is the index of the row that holds it.
 _LONGEST_INDEX = 64
 _LARGEST_CELL = 2**31 - 1
-#: What a reference to a picture inside the table begins with.
+#: What a reference to an image inside the table begins with.
 _INSIDE = "@"
 #: Number of the group of an index.
 _GROUPS: dict[str, Callable[[int], int]] = {
@@ -39,15 +39,15 @@ _GROUPS: dict[str, Callable[[int], int]] = {
 
 @DATASETS.register_module()
 class OptionTSVDataset(QuestionDataset):
-    """A table of questions with pictures inside, one row per question.
+    """A table of questions with images inside, one row per question.
 
     The columns are ``index, question, A, B, ..., answer, category, l2-category, hint,
-    image | image_path``. ``image`` is a picture in base64, the index of another row
+    image | image_path``. ``image`` is an image in base64, the index of another row
     that holds it, or a list of either; ``image_path`` a file below ``image_prefix``.
-    Rows without a picture are asked as text (VLMEvalKit leaves them out). Options are
+    Rows without an image are asked as text (VLMEvalKit leaves them out). Options are
     the columns of capital letters up to the first that is empty. Without options the
     answer is a text, or a list of texts that are all right. All other columns are kept
-    in ``meta``, and equal pictures have one reference, so that a picture that stands in
+    in ``meta``, and equal images have one reference, so that an image that stands in
     many rows is one cluster.
 
     About thirty sets of VLMEvalKit, and LLaVA's ``mmbench_dev_20230712.tsv``, are read
@@ -59,8 +59,8 @@ class OptionTSVDataset(QuestionDataset):
     Args:
         ann_file (str): the table, or a pattern of several (see :func:`expand_files`);
             a sample's id then begins with the name of its file.
-        with_image (bool | None): only rows with (without) a picture; None takes both.
-            VLMEvalKit scores rows with a picture only. What it leaves out is counted
+        with_image (bool | None): only rows with (without) an image; None takes both.
+            VLMEvalKit scores rows with an image only. What it leaves out is counted
             and logged.
         item_groups (str | None): what ``meta['group']`` is, the items that count
             together: ``circular`` (rows whose indices differ by millions: MMBench's
@@ -146,7 +146,7 @@ class OptionTSVDataset(QuestionDataset):
             yield name or f"row {number}", row
 
     def _pictures_of_rows(self, file: int) -> tuple[list[str], dict[str, str]]:
-        """Return the header, and for each row with one picture its reference."""
+        """Return the header, and for each row with one image its reference."""
         path = self.files[file]
         rows = _rows_of_table(path)
         _, header = next(rows, (None, []))
@@ -170,7 +170,7 @@ class OptionTSVDataset(QuestionDataset):
         return header, pictures
 
     def _content(self, reference: str) -> Any:
-        """Return a picture: its bytes, or a path for a file beside the table.
+        """Return an image: its bytes, or a path for a file beside the table.
 
         Raises:
             ValueError: when the cell holds no base64.
@@ -273,16 +273,16 @@ def _rows_of_table(path: str) -> Iterator[tuple[tuple[int, int], list[str]]]:
 def _references(
     row: dict, inside: str, header: list[str], pictures: dict[str, str]
 ) -> list[str]:
-    """Return references of a row's pictures.
+    """Return references of a row's images.
 
     Args:
         row (dict): cells by column.
         inside (str): where the row lies.
         header (list[str]): columns.
-        pictures (dict[str, str]): reference of the picture of each row.
+        pictures (dict[str, str]): reference of the image of each row.
 
     Raises:
-        ValueError: for an index of a row without a picture, or a damaged list.
+        ValueError: for an index of a row without an image, or a damaged list.
     """
     content = row.get("image", "")
     if _is_missing(content):

@@ -42,7 +42,7 @@ class PACOLVISDataset(CocoDetectionDataset):
 class PascalPartDataset(PACOLVISDataset):
     """PASCAL-Part as VLPart gives it (``pascal_part/train.json``): parts only.
 
-    Categories are ``dog:head``; pictures are VOC 2010's:
+    Categories are ``dog:head``; images are VOC 2010's:
     ``image_prefix="VOCdevkit/VOC2010/JPEGImages"``.
 
     Paper: Chen et al., "Detect What You Can: Detecting and Representing Objects using

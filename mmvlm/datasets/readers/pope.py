@@ -19,11 +19,11 @@ _LABELS = ("yes", "no")
 
 @DATASETS.register_module()
 class POPEDataset(QuestionDataset):
-    """POPE: does the picture show a thing, asked in three ways of choosing it.
+    """POPE: does the image show a thing, asked in three ways of choosing it.
 
     ``coco_pope_random.json``, ``coco_pope_popular.json`` and
     ``coco_pope_adversarial.json`` hold a line ``{"question_id", "image", "text",
-    "label"}`` per question; pictures are COCO's ``val2014``. Ids begin anew in each
+    "label"}`` per question; images are COCO's ``val2014``. Ids begin anew in each
     file, so a sample's id is ``<subset>/<question_id>``; ``meta['category']`` is the
     subset. The random file has had 2,910 and, since 2023, 3,000 lines. Paper: Li et
     al., "Evaluating Object Hallucination in Large Vision-Language Models", EMNLP 2023.

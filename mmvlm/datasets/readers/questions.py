@@ -1,4 +1,4 @@
-"""What readers of questions about pictures share."""
+"""What readers of questions about images share."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _LISTS = ("answers", "choices")
 
 
 class QuestionDataset(AnnotatedImageDataset):
-    """Reader of questions with answers; one sample per question or per picture.
+    """Reader of questions with answers; one sample per question or per image.
 
     Subclasses yield raw records (:meth:`_records_of_file`) and turn one into entries
     (:meth:`_entries`). An entry is ``id``, ``image`` (path, list of them or None),
@@ -33,8 +33,8 @@ class QuestionDataset(AnnotatedImageDataset):
     has it, ``answers`` (all of them, blank ones too, which nothing is trained on) and
     ``choices``.
 
-    The size of the picture is given where the file has it: no question needs it, and
-    the picture is not opened for it.
+    The size of the image is given where the file has it: no question needs it, and
+    the image is not opened for it.
 
     mmpretrain's classes of the same sets are not used: they keep the whole file as
     Python objects in every worker, choose one answer when the file is read, and give
@@ -43,11 +43,11 @@ class QuestionDataset(AnnotatedImageDataset):
     Args:
         ann_file (str): annotation file, relative to ``data_root``.
         group (str): ``question`` makes a sample of every question; ``image`` one of
-            all questions about a picture, in the file's order, as LLaVA-1.5 merges
+            all questions about an image, in the file's order, as LLaVA-1.5 merges
             them into one dialogue (all of them are in memory while rows are made).
         rotate_choices (bool): every question with k choices becomes k samples, the
             choices moved on by one each time, as LLaVA-1.5 does for A-OKVQA.
-        image_name (str | None): name of a picture, with ``{image_id}``, for instance
+        image_name (str | None): name of an image, with ``{image_id}``, for instance
             ``COCO_train2014_{image_id:012d}.jpg``; None takes the format's own.
         **kwargs: see :class:`AnnotatedImageDataset`.
 
@@ -58,7 +58,7 @@ class QuestionDataset(AnnotatedImageDataset):
     default_task: ClassVar[dict] = dict(
         type="VisualQuestionAnswering", suffix=SHORT_ANSWER
     )
-    #: Name of a picture when the config gives none.
+    #: Name of an image when the config gives none.
     default_image_name: ClassVar[str | None] = None
     row_version = 2
 
@@ -137,7 +137,7 @@ class QuestionDataset(AnnotatedImageDataset):
                     yield _row(one)
 
     def _picture(self, image_id: int | str) -> str:
-        """Return the name of a picture; see ``image_name``."""
+        """Return the name of an image; see ``image_name``."""
         return picture_name(str(self.image_name), image_id)
 
     def _num_words(self, record: dict) -> int:
@@ -173,7 +173,7 @@ class QuestionDataset(AnnotatedImageDataset):
 
 
 def picture_name(pattern: str, image_id: int | str) -> str:
-    """Return the name of a picture.
+    """Return the name of an image.
 
     Args:
         pattern (str): with ``{image_id}`` or ``{image_id:012d}``.
@@ -231,9 +231,9 @@ def _rotations(entry: dict) -> list[dict]:
 
 
 def _merge(rows: Iterable[dict]) -> Iterator[dict]:
-    """Yield a row per picture, in the order of first questions.
+    """Yield a row per image, in the order of first questions.
 
-    Questions without a picture or with several, and damaged records stay alone.
+    Questions without an image or with several, and damaged records stay alone.
     """
     merged: list[dict] = []
     places: dict[str, int] = {}

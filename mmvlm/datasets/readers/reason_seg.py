@@ -40,11 +40,11 @@ class ReasonSegDataset(AnnotatedImageDataset):
     2024, arXiv 2308.00692.
 
     Args:
-        ann_file (str): folder of the split, relative to ``data_root``; pictures lie in
+        ann_file (str): folder of the split, relative to ``data_root``; images lie in
             it, whatever ``image_prefix`` is.
         explanatory_file (str | None): ``explanatory/train.json``, a list of
             ``{"image", "query", "outputs"}``: ``outputs`` become the rationale of all
-            questions about that picture.
+            questions about that image.
         is_sentence (bool | None): only files whose question is a sentence (LISA's
             long queries) or a phrase (its short ones); None takes both. What it leaves
             out is counted and logged.

@@ -20,7 +20,7 @@ _TABLES = ("images", "annotations", "categories")
 
 @DATASETS.register_module()
 class RefCOCODataset(AnnotatedImageDataset):
-    """Expressions that mean one object of a picture.
+    """Expressions that mean one object of an image.
 
     Two files lie in one folder, as the authors' archives have them::
 
@@ -48,7 +48,7 @@ class RefCOCODataset(AnnotatedImageDataset):
             ``testB`` (other things), or several. ``test`` takes all test splits, and
             ``testA`` also refclef's ``testAB`` and ``testAC``.
         per (str): a sample per ``sentence``, per ``ref`` (all sentences of an
-            object) or per ``image`` (all objects of a picture that are referred to).
+            object) or per ``image`` (all objects of an image that are referred to).
         text_field (str): ``sent`` (lower case, no punctuation) or ``raw``.
         instances_file (str): in the folder of ``ann_file``.
         **kwargs: see :class:`AnnotatedImageDataset`. ``image_prefix`` is the folder
@@ -117,7 +117,7 @@ class RefCOCODataset(AnnotatedImageDataset):
         return [_ann_id(ref)]
 
     def _join(self, first: dict, other: dict) -> None:
-        """Add one row of a picture to another."""
+        """Add one row of an image to another."""
         first["objects"] += other["objects"]
 
     def _image_id(self, row: dict) -> int | str:
@@ -166,7 +166,7 @@ class RefCOCODataset(AnnotatedImageDataset):
 
 
 class RefTables:
-    """Pictures, annotations and categories of ``instances.json``, by id.
+    """Images, annotations and categories of ``instances.json``, by id.
 
     Args:
         path (str): the file.
@@ -185,7 +185,7 @@ class RefTables:
         self.images, self.annotations, self.categories = found.values()
 
     def join(self, ref: dict) -> tuple[dict, dict]:
-        """Return what rows say of a ref's picture and of its object."""
+        """Return what rows say of a ref's image and of its object."""
         thing = self.thing(need(ref, "ann_id", (int, str)), ref.get("image_id"))
         return self.picture(thing["image_id"]), thing
 
@@ -193,7 +193,7 @@ class RefTables:
         """Return what rows say of an object.
 
         Raises:
-            ValueError: when there is no such annotation, or in another picture.
+            ValueError: when there is no such annotation, or in another image.
         """
         annotation = self.annotations.get(ann_id)
         if annotation is None:
@@ -215,7 +215,7 @@ class RefTables:
         )
 
     def picture(self, image_id: int | str) -> dict:
-        """Return what rows say of a picture; ValueError when it is not there."""
+        """Return what rows say of an image; ValueError when it is not there."""
         image = self.images.get(image_id)
         if image is None:
             raise ValueError(f"'image_id' {image_id} is not among the images.")
@@ -313,7 +313,7 @@ def ref_instance(
 
     Args:
         thing (dict): see :meth:`RefTables.thing`.
-        size (tuple[int, int]): height and width of its picture.
+        size (tuple[int, int]): height and width of its image.
         keep (bool): boxes that cannot be used are kept, see :func:`pixel_box`.
         phrases (tuple[str, ...]): that mean it.
         meta (dict | None): what else is said of it.

@@ -23,24 +23,24 @@ from .questions import QuestionDataset
 
 @DATASETS.register_module()
 class ScienceQADataset(QuestionDataset):
-    """ScienceQA: school questions with choices, half of them with a picture.
+    """ScienceQA: school questions with choices, half of them with an image.
 
     ``problems.json`` is ``{id: {"question", "choices", "answer" (index), "hint",
     "image" ("image.png" or null), "task", "grade", "subject", "topic", "category",
     "skill", "lecture", "solution", "split"}}``, ``pid_splits.json`` ``{split: [ids]}``.
-    Pictures are ``<split of the problem>/<id>/image.png``. Paper: Lu et al., NeurIPS
+    Images are ``<split of the problem>/<id>/image.png``. Paper: Lu et al., NeurIPS
     2022.
 
     The hint of a question is its context, its rationale the solution;
-    ``meta['lecture']`` is the lecture. Questions without a picture are text alone.
+    ``meta['lecture']`` is the lecture. Questions without an image are text alone.
 
     Args:
         ann_file (str): ``problems.json``.
         split_file (str): ``pid_splits.json``.
         split (str): key of it: ``train``, ``val``, ``test``, ``minitrain``, ...
-        with_image (bool | None): only questions with (without) a picture; None takes
+        with_image (bool | None): only questions with (without) an image; None takes
             both. What it leaves out is counted and logged.
-        image_name (str): name of a picture, with ``{split}``, ``{image_id}`` and
+        image_name (str): name of an image, with ``{split}``, ``{image_id}`` and
             ``{file}``; LLaVA's copy is ``{image_id}/{file}``.
         **kwargs: see :class:`QuestionDataset`.
 

@@ -17,19 +17,19 @@ _KINDS = ("image", "video")
 
 @DATASETS.register_module()
 class SEEDBenchDataset(QuestionDataset):
-    """SEED-Bench: four choices about pictures, and about videos by one frame.
+    """SEED-Bench: four choices about images, and about videos by one frame.
 
     ``SEED-Bench.json`` is ``{"question_type": {name: id}, "questions":
     [{"question_id", "question", "choice_a" ... "choice_d", "answer", "data_type",
     "data_id", "question_type_id", ...}]}``. ``meta['category']`` is the name of the
-    type, ``meta['data_type']`` tells pictures from videos. Paper: Li et al.,
+    type, ``meta['data_type']`` tells images from videos. Paper: Li et al.,
     "SEED-Bench: Benchmarking Multimodal LLMs with Generative Comprehension", arXiv
     2307.16125.
 
     Args:
         ann_file (str): annotation file.
         data_type (str | None): ``image`` or ``video``; None takes both.
-        image_name (str): name of a picture, with ``{image_id}`` (``data_id``).
+        image_name (str): name of an image, with ``{image_id}`` (``data_id``).
         frame_name (str): of the frame of a video, with ``{image_id}``: the
             ``question_id``, as LLaVA's script names the middle frames.
         **kwargs: see :class:`QuestionDataset`.

@@ -31,7 +31,7 @@ class ShikraFlickr30kDataset(AnnotatedImageDataset):
 
     Args:
         ann_file (str): see above.
-        image_suffix (str): of the pictures, which are named by ``image_id``.
+        image_suffix (str): of the images, which are named by ``image_id``.
         **kwargs: see :class:`AnnotatedImageDataset`.
 
     Raises:

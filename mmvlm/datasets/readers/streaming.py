@@ -35,7 +35,7 @@ class StreamingDataset(IterableDataset):
     trains on it by steps and resumes exactly.
 
     What it does not do, and readers with random access do: lengths are not known, so
-    batches are not planned by length or packed by best fit; pictures are shuffled
+    batches are not planned by length or packed by best fit; images are shuffled
     within a block only; ``indices``, ``filter_cfg`` and the blind run do not exist;
     every worker reads all rows of the source and keeps a block of them, undecoded; a
     resumed run reads again what it passes over (``skip`` of the source is used where
@@ -51,7 +51,7 @@ class StreamingDataset(IterableDataset):
         task (dict | DataTask | None): of captions and questions.
         block_size (int): rows of a block; rounded up to whole rounds of batches.
         shuffle (bool): False keeps the order of the source.
-        data_root, image_prefix (str): folders of pictures that are paths.
+        data_root, image_prefix (str): folders of images that are paths.
         pipeline (Sequence[dict | Callable]): transforms.
         name (str): for messages.
         seed (int): of order and items.
@@ -251,7 +251,7 @@ class StreamingDataset(IterableDataset):
 
 
 def _pictures(value: Any) -> list:
-    """Return pictures as paths, bytes, or what is decoded already."""
+    """Return images as paths, bytes, or what is decoded already."""
     items = value if isinstance(value, list | tuple) else [value]
     found = []
     for item in items:
@@ -285,7 +285,7 @@ class _HubRows:
 
 
 def _hub_stream(options: dict) -> _HubRows:
-    """Return a stream of Hugging Face's package, its pictures undecoded."""
+    """Return a stream of Hugging Face's package, its images undecoded."""
     import datasets
 
     stream = datasets.load_dataset(**options, streaming=True)

@@ -21,18 +21,18 @@ from .questions import picture_name
 
 @DATASETS.register_module()
 class TextCapsDataset(CaptionDataset):
-    """TextCaps: captions that need the picture's text read.
+    """TextCaps: captions that need the image's text read.
 
     ``TextCaps_0.1_<split>.json`` is ``{"data": [{"image_id", "image_name",
     "image_path", "image_width", "image_height", "caption_id", "caption_str",
-    "reference_strs" (five), ...}]}``, a row per caption; rows of one picture are
-    merged. Pictures are ``<image_id>.jpg`` in ``train_images`` (training and
+    "reference_strs" (five), ...}]}``, a row per caption; rows of one image are
+    merged. Images are ``<image_id>.jpg`` in ``train_images`` (training and
     validation) or ``test_images``. The test split has no caption. LLaVA-1.5 takes one
-    caption per picture. Paper: Sidorov et al., ECCV 2020.
+    caption per image. Paper: Sidorov et al., ECCV 2020.
 
     Args:
         ann_file (str): annotation file.
-        image_name (str): name of a picture.
+        image_name (str): name of an image.
         **kwargs: see :class:`CaptionDataset`.
 
     Raises:

@@ -20,11 +20,11 @@ from .questions import SHORT_ANSWER, QuestionDataset, by_trust
 
 @DATASETS.register_module()
 class TextVQADataset(QuestionDataset):
-    """TextVQA: questions that need the picture's text read.
+    """TextVQA: questions that need the image's text read.
 
     ``TextVQA_0.5.1_<split>.json`` is ``{"data": [{"question_id", "image_id",
     "question", "answers" (10 texts), "image_width", "image_height", "image_classes",
-    "question_tokens", "set_name", ...}]}``; pictures are ``<image_id>.jpg`` in
+    "question_tokens", "set_name", ...}]}``; images are ``<image_id>.jpg`` in
     ``train_images`` (training and validation) or ``test_images``.
     ``TextVQA_Rosetta_OCR_v0.2_<split>.json`` is ``{"data": [{"image_id",
     "ocr_tokens", "ocr_info"}]}``. Paper: Singh et al., CVPR 2019.
@@ -35,7 +35,7 @@ class TextVQADataset(QuestionDataset):
 
     Args:
         ann_file (str): annotation file.
-        ocr_file (str | None): the tokens. A picture that it lacks makes its questions
+        ocr_file (str | None): the tokens. An image that it lacks makes its questions
             damaged records.
         **kwargs: see :class:`QuestionDataset`.
 
@@ -72,7 +72,7 @@ class TextVQADataset(QuestionDataset):
             yield name, raw
 
     def _tokens(self) -> dict[str, Any] | None:
-        """Return the record of OCR tokens of each picture."""
+        """Return the record of OCR tokens of each image."""
         if self.ocr_file is None:
             return None
         path = self._beside(self.ocr_file)

@@ -19,15 +19,15 @@ from mmvlm.registry import DATASETS
 from mmvlm.structures import AnnotatedImage, Relation
 
 PER = ("image", "region")
-#: What an item of a file may annotate its picture with.
+#: What an item of a file may annotate its image with.
 _PARTS = ("regions", "objects", "attributes", "relationships")
 
 
 @DATASETS.register_module()
 class VisualGenomeDataset(AnnotatedImageDataset):
-    """Pictures with described regions, objects, attributes and relations.
+    """Images with described regions, objects, attributes and relations.
 
-    The files are lists with one item per picture, all in the same order::
+    The files are lists with one item per image, all in the same order::
 
         region_descriptions.json   [{"id": 1, "regions": [{"region_id", "image_id",
                                      "x", "y", "width", "height", "phrase"}]}]
@@ -55,12 +55,12 @@ class VisualGenomeDataset(AnnotatedImageDataset):
     Args:
         ann_file (str): one of the first four files.
         also (Sequence[str]): more of them, in the folder of ``ann_file``.
-        image_data (str | None): file of the pictures' sizes, in that folder; None
-            reads sizes from the pictures.
+        image_data (str | None): file of the images' sizes, in that folder; None
+            reads sizes from the images.
         per (str): a sample per ``image``, or per ``region`` (needs regions).
-        with_folder (bool): pictures lie in ``VG_100K`` and ``VG_100K_2``, as the urls
+        with_folder (bool): images lie in ``VG_100K`` and ``VG_100K_2``, as the urls
             of ``image_data`` say; default: in one folder, named by id.
-        image_suffix (str): of the pictures.
+        image_suffix (str): of the images.
         **kwargs: see :class:`AnnotatedImageDataset`.
 
     Raises:
@@ -121,7 +121,7 @@ class VisualGenomeDataset(AnnotatedImageDataset):
             yield from rows
 
     def _rows(self, image_id: int, items: tuple, picture: dict) -> list[dict]:
-        """Return the row of a picture, or those of its regions."""
+        """Return the row of an image, or those of its regions."""
         parts: dict[str, list] = {}
         for item in items:
             for name in _PARTS:
@@ -203,7 +203,7 @@ def _add_object(instances: InstanceList, places: dict, thing: dict) -> int | Non
 
 
 def _pictures(path: str) -> dict[int, dict]:
-    """Return size and url of every picture by its id."""
+    """Return size and url of every image by its id."""
     found = {}
     for number, item in enumerate(stream_json_array(path)):
         image_id = _picture_of(item)
@@ -214,7 +214,7 @@ def _pictures(path: str) -> dict[int, dict]:
 
 
 def _picture_of(item: Any) -> int | None:
-    """Return the number of the picture that an item of any file is about."""
+    """Return the number of the image that an item of any file is about."""
     if not isinstance(item, dict):
         return None
     regions = item.get("regions")
@@ -227,7 +227,7 @@ def _picture_of(item: Any) -> int | None:
 
 
 def _same_picture(items: tuple, number: int, paths: Sequence[str]) -> int | None:
-    """Return the picture that all files speak of in their ``number``-th items."""
+    """Return the image that all files speak of in their ``number``-th items."""
     found = [_picture_of(item) for item in items]
     if len(set(found)) > 1:
         listing = ", ".join(

@@ -23,8 +23,8 @@ class VizWizDataset(QuestionDataset):
 
     ``train.json``, ``val.json`` and ``test.json`` are lists of ``{"image",
     "question", "answers": [{"answer", "answer_confidence"} x 10], "answer_type",
-    "answerable"}``; the test split has picture and question only. A picture has one
-    question, so the picture's name is the id. Paper: Gurari et al., CVPR 2018.
+    "answerable"}``; the test split has image and question only. An image has one
+    question, so the image's name is the id. Paper: Gurari et al., CVPR 2018.
 
     Args:
         ann_file (str): annotation file.

@@ -12,7 +12,7 @@ from mmvlm.registry import DATASETS
 from .questions import QuestionDataset, by_trust
 
 _PICTURES = "COCO_{}_{{image_id:012d}}.jpg"
-#: test-dev asks about a part of the pictures of test.
+#: test-dev asks about a part of the images of test.
 _FOLDERS = {"test-dev2015": "test2015"}
 
 
@@ -24,7 +24,7 @@ class VQAv2Dataset(QuestionDataset):
     "questions": [{"image_id", "question", "question_id"}]}``,
     ``v2_mscoco_<split>_annotations.json`` ``{"annotations": [{"question_id",
     "image_id", "question_type", "answer_type", "multiple_choice_answer",
-    "answers": [{"answer", "answer_confidence", "answer_id"} x 10]}]}``. Pictures are
+    "answers": [{"answer", "answer_confidence", "answer_id"} x 10]}]}``. Images are
     ``COCO_<split>_<image_id, 12 digits>.jpg`` in a folder per split, which
     ``image_prefix`` names.
 

@@ -32,7 +32,7 @@ class WebShardDataset(ColumnDataset):
 
     A column is an extension, several in order of preference (``jpg;png``), or a field
     of a JSON member: ``json.caption``, ``json.meta.title``. ``columns`` defaults to the
-    picture and the text beside it. ``meta`` of a list of columns keeps them under their
+    image and the text beside it. ``meta`` of a list of columns keeps them under their
     names.
 
     A member that a sample lacks is damage, which follows ``bad_samples``; ``optional``
@@ -117,7 +117,7 @@ class WebShardDataset(ColumnDataset):
         return record
 
     def _places(self, found: dict) -> tuple:
-        """Return shard, first byte and size of the picture."""
+        """Return shard, first byte and size of the image."""
         if "image" not in self.columns:
             return ()
         extension = self._extension(found, "image", self.columns["image"])

@@ -122,7 +122,7 @@ class BalancedBatchSampler(RandomBatchSampler):
             ``num_images_at(epoch)`` for ``max_images``.
         batch_size (int): mean samples per micro-batch.
         max_tokens (int | None): most tokens of a micro-batch.
-        max_images (int | None): most pictures of a micro-batch.
+        max_images (int | None): most images of a micro-batch.
         **kwargs: see :class:`RandomBatchSampler`.
 
     Raises:

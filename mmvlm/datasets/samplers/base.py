@@ -37,7 +37,7 @@ class PlannedBatchSampler(Sampler, ABC):
         repeat (bool): see above.
 
     Raises:
-        ValueError: for an empty data set or sizes below 1.
+        ValueError: for an empty dataset or sizes below 1.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""What a plan by length must know of a data set."""
+"""What a plan by length must know of a dataset."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ def token_lengths(dataset: Any, epoch: int) -> np.ndarray:
         np.ndarray: (samples,) int64, at least 1.
 
     Raises:
-        TypeError: when the data set does not know its lengths in tokens.
+        TypeError: when the dataset does not know its lengths in tokens.
         ValueError: when there are not as many lengths as samples.
     """
     return np.maximum(_per_sample(dataset, "token_lengths_at", epoch), 1)
 
 
 def image_counts(dataset: Any, epoch: int) -> np.ndarray:
-    """Return the pictures of each of an epoch's samples, as :func:`token_lengths`."""
+    """Return the images of each of an epoch's samples, as :func:`token_lengths`."""
     return _per_sample(dataset, "num_images_at", epoch)
 
 
@@ -55,7 +55,7 @@ def checksum(values: np.ndarray) -> int:
 
 
 def name_of(dataset: Any) -> str:
-    """Return the data set's name for messages."""
+    """Return the dataset's name for messages."""
     return str(getattr(dataset, "name", type(dataset).__name__))
 
 

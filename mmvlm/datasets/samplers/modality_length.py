@@ -95,12 +95,12 @@ def modality_length_grouped_indices(
 ) -> list[int]:
     """Return a random order whose device batches hold one modality each.
 
-    Samples with and without picture are grouped by length apart; their megabatches
+    Samples with and without image are grouped by length apart; their megabatches
     are shuffled together. What is left of both (their last megabatches, even if
     full) comes at the end, mixed and sorted by index.
 
     Args:
-        lengths (Sequence[int]): positive with picture, negative without.
+        lengths (Sequence[int]): positive with image, negative without.
         batch_size (int): per device.
         world_size (int): ranks times accumulation.
         generator (torch.Generator | None): shuffles megabatches, or groups when

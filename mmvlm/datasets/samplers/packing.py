@@ -84,7 +84,7 @@ class PackedBatchSampler(RandomBatchSampler):
     The seeded shuffle of an epoch is cut into buffers; the samples of a buffer are
     packed by best fit decreasing and its packs shuffled. A sample is never split.
     Packs are what the flat layout holds anyway: positions restart with every sample,
-    attention stays inside it, and pictures stay with it.
+    attention stays inside it, and images stay with it.
 
     Here ``batch_size`` counts packs, so a micro-batch has at most ``batch_size *
     pack_length`` tokens, always nearly as many. How many samples make a step varies

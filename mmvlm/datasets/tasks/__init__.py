@@ -1,1 +1,1 @@
-"""Tasks: annotations of a picture to a conversation about it."""
+"""Tasks: annotations of an image to a conversation about it."""

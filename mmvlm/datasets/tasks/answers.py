@@ -31,7 +31,7 @@ def choose_answer(answers: Sequence[str], rule: str, rng: np.random.Generator) -
 
 
 def only_question(annotation: AnnotatedImage) -> VisualQuestion:
-    """Return the one question about a picture.
+    """Return the one question about an image.
 
     Raises:
         ValueError: when there are others, so that a reference would be ambiguous.

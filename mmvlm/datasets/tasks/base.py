@@ -22,13 +22,13 @@ from mmvlm.structures import (
 
 
 class NothingToAsk(ValueError):
-    """The annotations of a picture do not allow the task; counted, not an error."""
+    """The annotations of an image do not allow the task; counted, not an error."""
 
     counted_as = "nothing to ask"
 
 
 class DataTask(ABC):
-    """Make a conversation of what is annotated in a picture.
+    """Make a conversation of what is annotated in an image.
 
     A task draws from the generator it is given only, so that a sample depends on
     (seed, epoch, record) and on nothing else.
@@ -40,7 +40,7 @@ class DataTask(ABC):
 
     @abstractmethod
     def turns(self, annotation: AnnotatedImage, rng: np.random.Generator) -> list[Turn]:
-        """Return questions and answers; the picture is shown by the caller.
+        """Return questions and answers; the image is shown by the caller.
 
         Raises:
             NothingToAsk: when the annotations do not allow the task.
@@ -60,10 +60,10 @@ class DataTask(ABC):
     def __call__(
         self, annotation: AnnotatedImage, images: list, rng: np.random.Generator
     ) -> Conversation:
-        """Return the conversation, the picture in front of the first question.
+        """Return the conversation, the image in front of the first question.
 
         Args:
-            annotation (AnnotatedImage): of one picture, or of none.
+            annotation (AnnotatedImage): of one image, or of none.
             images (list): what is shown in its place; empty for text alone.
             rng (np.random.Generator): the only source of randomness.
         """
@@ -103,11 +103,11 @@ def region(
     phrase: str | None = None,
     kind: str = "box",
 ) -> Region:
-    """Return the region of some instances of the one picture.
+    """Return the region of some instances of the one image.
 
     Args:
         instances (Sequence[Instance]): with boxes.
-        size (tuple[int, int]): height and width of the picture.
+        size (tuple[int, int]): height and width of the image.
         phrase (str | None): the words that the region grounds.
         kind (str): ``box``, ``mask``, or ``point``: the centre of each box.
 

@@ -61,10 +61,10 @@ CONFUSABLES: dict[str, tuple[str, ...]] = {
 class Existence(DataTask):
     """Yes-no questions about classes, balanced, with spatial negatives (Ferret's).
 
-    A positive asks for a class of the picture and grounds all its instances. A
+    A positive asks for a class of the image and grounds all its instances. A
     negative asks for a class that is not there: *image-conditioned*: any absent
     class of the vocabulary; *semantics-conditioned*: one that is easily confused
-    with a class of the picture, whose instances the answer then grounds (``No, but
+    with a class of the image, whose instances the answer then grounds (``No, but
     there is a dog [box]``). Yes and no are equally frequent unless
     ``negative_share`` says otherwise; where no negative can be made, nothing is
     asked, so that the balance holds.
@@ -84,7 +84,7 @@ class Existence(DataTask):
             JSON file; None takes :data:`CONFUSABLES`.
         negative_share (float): how many questions are answered ``no``, 0 to 1.
         semantic_share (float): how many of those are semantics-conditioned, where
-            the picture allows it, 0 to 1.
+            the image allows it, 0 to 1.
         templates (str | Sequence[str]): questions with ``<object>``.
         yes (str | Sequence[str]): with ``<boxes>``.
         instead (str | Sequence[str]): with ``<boxes>``; no, but something like it.

@@ -1,4 +1,4 @@
-"""Describe the picture."""
+"""Describe the image."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class ImageCaption(DataTask):
     """One question for a description, answered by one of the captions.
 
     Args:
-        prompts (Sequence[str]): one is drawn; an empty one shows the picture alone.
-        ask_only (bool): ask about a picture without captions too (test splits),
+        prompts (Sequence[str]): one is drawn; an empty one shows the image alone.
+        ask_only (bool): ask about an image without captions too (test splits),
             without an answer.
 
     Raises:

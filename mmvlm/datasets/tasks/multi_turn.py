@@ -1,4 +1,4 @@
-"""Questions of several tasks about one picture, in one conversation."""
+"""Questions of several tasks about one image, in one conversation."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _TRIES_PER_ROUND = 4
 
 @DATA_TASKS.register_module()
 class MultiTurn(DataTask):
-    """Merge rounds of other tasks: the picture is encoded once for many questions.
+    """Merge rounds of other tasks: the image is encoded once for many questions.
 
     Tasks are drawn by weight until there are ``max_rounds`` rounds. A task that the
-    picture does not allow is not drawn again for it; the same question is not asked
+    image does not allow is not drawn again for it; the same question is not asked
     twice. Rounds keep the order in which they were drawn. With ``max_rounds=1`` it
     is a mixture of tasks, one per sample (PINK's task pool).
 

@@ -1,4 +1,4 @@
-"""Choose one of several answers to a question about a picture."""
+"""Choose one of several answers to a question about an image."""
 
 from __future__ import annotations
 

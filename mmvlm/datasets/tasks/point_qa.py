@@ -38,8 +38,8 @@ WHAT = (
 class PointQA(DataTask):
     """Point question answering (PointQA, Visual7W's pointing answers).
 
-    A question that points at instances is asked with a point in one of them; in a
-    picture without such questions the name of the thing at a point is asked. Where
+    A question that points at instances is asked with a point in one of them; in an
+    image without such questions the name of the thing at a point is asked. Where
     boxes overlap, a point means the smallest box around it: a name is only asked for
     a point whose smallest box bears it.
 

@@ -32,8 +32,8 @@ class ReasoningSegmentation(DataTask):
 
     Needs: questions whose ``instances`` have masks. A question whose ``meta`` says
     ``is_sentence`` is followed by a request for a mask; another one is a name that is
-    put into a question. Where a picture's questions have a ``rationale``, as in LISA's
-    training one choice is made for the whole picture: the rationale alone with
+    put into a question. Where an image's questions have a ``rationale``, as in LISA's
+    training one choice is made for the whole image: the rationale alone with
     probability ``text_only``, and else, as likely, the mask, or the mask and the
     rationale. The last is asked for by the text and a request that takes the place of
     the one for a mask.
@@ -45,12 +45,12 @@ class ReasoningSegmentation(DataTask):
             asked for.
         answers (str | Sequence[str]): with ``<mask>``.
         max_questions (int): asked about in one sample, drawn without repetition.
-        take (str): ``random``, or ``first``: the first question of each picture, to
+        take (str): ``random``, or ``first``: the first question of each image, to
             score as LISA does.
         explain (bool): use rationales; to score, do not.
         text_only (float): probability, 0-1.
         ask_empty (bool): ask also where the file marks no target, without an answer;
-            LISA's scores count such pictures, with an empty mask.
+            LISA's scores count such images, with an empty mask.
 
     Raises:
         ValueError: for another ``take``, ``max_questions`` below 1, or a probability
@@ -113,7 +113,7 @@ class ReasoningSegmentation(DataTask):
         ]
 
     def _choice(self, questions: Sequence[VisualQuestion], draws: Draws) -> str:
-        """Draw what a picture's answers hold: ``text``, ``mask`` or ``both``."""
+        """Draw what an image's answers hold: ``text``, ``mask`` or ``both``."""
         if not self.explain or not any(one.rationale.strip() for one in questions):
             return "mask"
         if draws.chance() < self.text_only:

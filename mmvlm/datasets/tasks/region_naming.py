@@ -22,7 +22,7 @@ QUESTIONS = ("Is the object <objs> of the image a <first> or a <second>?",)
 class RegionNaming(DataTask):
     """Referring object classification (Ferret): the class of a region, or another one.
 
-    The other class is one that the picture surely lacks: Ferret draws its own, so that
+    The other class is one that the image surely lacks: Ferret draws its own, so that
     its published numbers are of other pairs. Which comes first is drawn.
 
     Needs: instances with a box and a name, and ``meta["absent_names"]`` (LVIS).

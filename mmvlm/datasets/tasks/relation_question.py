@@ -146,7 +146,7 @@ def _usable(annotation: AnnotatedImage, named: bool) -> list[Relation]:
     """Return relations whose ends have boxes (and whose objects have names).
 
     Raises:
-        ValueError: for an end that is no instance, or an unknown picture size.
+        ValueError: for an end that is no instance, or an unknown image size.
     """
     things = annotation.instances
     found = []

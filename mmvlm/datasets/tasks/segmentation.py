@@ -49,7 +49,7 @@ def mask_region(
 
     Args:
         instances (Sequence[Instance]): with masks; none for an empty mask.
-        size (tuple[int, int]): height and width of the picture.
+        size (tuple[int, int]): height and width of the image.
         phrase (str | None): the words that it grounds.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Which instances of a picture a task may ask about."""
+"""Which instances of an image a task may ask about."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def boxed(annotation: AnnotatedImage) -> list[Instance]:
 
     Raises:
         NothingToAsk: when there is none.
-        ValueError: when the size of the picture is not known.
+        ValueError: when the size of the image is not known.
     """
     found = [i for i in annotation.instances if i.box is not None and not i.is_crowd]
     if not found:
@@ -120,7 +120,7 @@ def grounded_spans(
         that have a box and are no crowd.
 
     Raises:
-        ValueError: for a span or an index outside, or when the picture's size is
+        ValueError: for a span or an index outside, or when the image's size is
             not known.
     """
     found = []

@@ -19,7 +19,7 @@ _UNITS = ("class", "instance")
 
 @DATA_TASKS.register_module()
 class SemanticSegmentation(DataTask):
-    """Masks of classes, some of a picture's in one sample.
+    """Masks of classes, some of an image's in one sample.
 
     Needs: instances with a mask and a name. A part, whose ``meta`` has ``object`` and
     ``part``, is called ``dog head`` or ``the head of the dog``, as likely.

@@ -42,7 +42,7 @@ def shown_region(
 
     Args:
         item (Instance): with a box.
-        size (tuple[int, int]): height and width of the picture.
+        size (tuple[int, int]): height and width of the image.
         draws (Draws): choices.
         kind (str | Sequence[str]): ``box``, ``mask`` or ``point``; one of several is
             drawn (Ferret: box or point, half of the time each).

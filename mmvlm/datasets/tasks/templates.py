@@ -27,7 +27,7 @@ class TemplatePool:
         holes (Sequence[str]): names that each wording must have exactly once.
         optional (Sequence[str]): names that a wording may have, once.
         ignored (Sequence[str]): names that are taken out, with the white space
-            before them: ``image`` in Shikra's pools, as the picture is always shown
+            before them: ``image`` in Shikra's pools, as the image is always shown
             in front of the first question.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Answer questions about a picture in free words."""
+"""Answer questions about an image in free words."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from .base import DataTask, NothingToAsk
 
 @DATA_TASKS.register_module()
 class VisualQuestionAnswering(DataTask):
-    r"""All questions about a picture as one dialogue.
+    r"""All questions about an image as one dialogue.
 
     A question is written as lines: the wording, the hint, the suffix. A question
     whose answer is hidden (test splits) ends the dialogue without an answer, as

@@ -93,7 +93,7 @@ def _questioned(num: int, seed: int) -> list[SceneSample]:
     """Return test scenes with questions of training scenes that a word answers.
 
     Where something is, is answered in a phrase that begins with the question's own
-    words: among other options it would be found without the picture.
+    words: among other options it would be found without the image.
     """
     samples = training_samples(num, seed + 1_000_003, style=PLAIN)
     return [

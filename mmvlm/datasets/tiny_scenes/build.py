@@ -1,4 +1,4 @@
-"""A whole TinyScenes data set on disk."""
+"""A whole TinyScenes dataset on disk."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def make_tiny_scenes(
     style: str = PLAIN.name,
     prompted_share: float = 0.0,
 ) -> dict:
-    """Write pictures, annotations and a tokenizer.
+    """Write images, annotations and a tokenizer.
 
     Args:
         folder (str | PathLike): made when missing; files there are replaced.
@@ -101,11 +101,11 @@ def make_tiny_scenes(
 def _write(
     writers: dict, num_train: int, num_test: int, seed: int, style: SceneStyle
 ) -> tuple[list, dict[str, list[str]]]:
-    """Write pictures and annotations; returns training samples, and files by format."""
+    """Write images and annotations; returns training samples, and files by format."""
     files: dict[str, list[str]] = {}
     with ExitStack() as stack:
         train = training_samples(num_train, seed, style=style)
-        # Pictures that most formats name are drawn once, and as soon as may be.
+        # Images that most formats name are drawn once, and as soon as may be.
         shared = [one for one in writers.values() if not one.has_own_images]
         if shared:
             drawing = PictureDrawing(shared[0], num_train + num_test)
@@ -126,7 +126,7 @@ def maker_of(folder: str, file: str = "") -> str | None:
     """Return the command that writes a TinyScenes folder, with a certain file.
 
     Args:
-        folder (str): root of the data set, or one below it; None is returned when
+        folder (str): root of the dataset, or one below it; None is returned when
             none of its parts has the name of a TinyScenes folder.
         file (str): name of an annotation file in it.
     """

@@ -1,4 +1,4 @@
-"""Pictures with the phrases that are true of them, for contrastive pretraining."""
+"""Images with the phrases that are true of them, for contrastive pretraining."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class ImagePhraseDataset(Dataset):
 
     Args:
         ann_file (str): annotation file, relative to ``data_root``.
-        data_root (str): folder of annotations and pictures.
-        image_prefix (str): folder that picture paths are relative to.
-        cache (bool): keep decoded pictures in memory.
+        data_root (str): folder of annotations and images.
+        image_prefix (str): folder that image paths are relative to.
+        cache (bool): keep decoded images in memory.
 
     Raises:
         FileNotFoundError: when the annotation file is missing.
@@ -54,7 +54,7 @@ class ImagePhraseDataset(Dataset):
         self._size: int | None = None
 
     def bind(self, context: Any) -> None:
-        """Take the tokenizer and the encoder's picture size."""
+        """Take the tokenizer and the encoder's image size."""
         self._tokenizer = context.tokenizer
         self._size = None if context.spec is None else context.spec.image_size
 
@@ -68,7 +68,7 @@ class ImagePhraseDataset(Dataset):
 
         Raises:
             RuntimeError: before :meth:`bind`.
-            ValueError: when the picture is no square, or smaller than what the
+            ValueError: when the image is no square, or smaller than what the
                 encoder takes; a larger one is made smaller.
         """
         if self._tokenizer is None:
@@ -115,7 +115,7 @@ class ImagePhraseDataset(Dataset):
 
 @FUNCTIONS.register_module()
 def collate_phrases(items: list[dict]) -> dict:
-    """Join pictures; each different phrase of the batch appears once.
+    """Join images; each different phrase of the batch appears once.
 
     Args:
         items (list[dict]): of :class:`ImagePhraseDataset`.

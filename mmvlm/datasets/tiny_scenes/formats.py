@@ -1,4 +1,4 @@
-"""Train on TinyScenes in any format: data sets with a pipeline that fits them."""
+"""Train on TinyScenes in any format: datasets with a pipeline that fits them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mmvlm.registry import DATASETS, SCENE_WRITERS
 def format_datasets(
     folder: str, formats: Iterable[str], pipeline: list[dict], codec: dict
 ) -> list[dict]:
-    """Return configs of training sets that a chat about pictures can learn from.
+    """Return configs of training sets that a chat about images can learn from.
 
     Args:
         folder (str): where :func:`make_tiny_scenes` wrote these formats.
@@ -25,7 +25,7 @@ def format_datasets(
 
     Raises:
         ValueError: for a format of documents, which have no questions, or of other
-            inputs than pictures: the template and the model are not made for them.
+            inputs than images: the template and the model are not made for them.
         KeyError: for a format that was not written.
     """
     with open(os.path.join(folder, "tiny_scenes.json"), encoding="utf-8") as file:

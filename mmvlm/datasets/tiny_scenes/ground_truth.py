@@ -12,12 +12,12 @@ from .samples import SceneSample
 from .scene import Scene, SceneObject
 from .tasks import caption
 
-#: Numbers of test pictures begin here: files hold both splits side by side.
+#: Numbers of test images begin here: files hold both splits side by side.
 _FIRST_TEST_NUMBER = 500_000
 
 
 def picture_number(sample: SceneSample) -> int:
-    """Return the number that formats without texts as ids know a picture by, from 1."""
+    """Return the number that formats without texts as ids know an image by, from 1."""
     split, number = sample.id.split("-")
     return int(number) + 1 + (_FIRST_TEST_NUMBER if split == "test" else 0)
 

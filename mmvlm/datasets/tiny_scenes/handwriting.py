@@ -27,7 +27,7 @@ FIRST_TEST_ROW = 1287
 
 @lru_cache(maxsize=1)
 def load() -> tuple[np.ndarray, np.ndarray]:
-    """Return pictures (1797, 8, 8) float32 in 0-1 and labels (1797,) int64."""
+    """Return images (1797, 8, 8) float32 in 0-1 and labels (1797,) int64."""
     from sklearn.datasets import load_digits
 
     digits = load_digits()

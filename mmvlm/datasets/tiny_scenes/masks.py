@@ -1,4 +1,4 @@
-"""Pictures with the masks of what they show, for a promptable segmenter."""
+"""Images with the masks of what they show, for a promptable segmenter."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from mmvlm.structures.masks import instance_rle, rle_to_mask
 
 @DATASETS.register_module()
 class ImageMaskDataset(Dataset):
-    """The instances with masks of any reader of annotated pictures.
+    """The instances with masks of any reader of annotated images.
 
     Args:
         source (dict): config in ``DATASETS`` of an :class:`AnnotatedImageDataset`, one
-            record per picture.
-        max_masks (int): the first ones of a picture are taken.
+            record per image.
+        max_masks (int): the first ones of an image are taken.
     """
 
     def __init__(self, source: dict, *, max_masks: int = 8) -> None:
@@ -34,7 +34,7 @@ class ImageMaskDataset(Dataset):
         self._views: SAMViews | None = None
 
     def bind(self, context: Any) -> None:
-        """Take the encoder's picture size."""
+        """Take the encoder's image size."""
         self._views = SAMViews(context.spec.image_size)
 
     def __len__(self) -> int:
@@ -45,7 +45,7 @@ class ImageMaskDataset(Dataset):
 
         Raises:
             RuntimeError: before :meth:`bind`.
-            ValueError: when the picture is no square, or none of its instances has a
+            ValueError: when the image is no square, or none of its instances has a
                 mask.
         """
         if self._views is None:
@@ -79,7 +79,7 @@ class ImageMaskDataset(Dataset):
 
 @FUNCTIONS.register_module()
 def collate_masks(items: list[dict]) -> dict:
-    """Join pictures and all their masks.
+    """Join images and all their masks.
 
     Args:
         items (list[dict]): of :class:`ImageMaskDataset`.

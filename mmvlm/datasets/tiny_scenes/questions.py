@@ -69,7 +69,7 @@ def yes_no_pair(sample: SceneSample) -> list[Question]:
     """Return a question to say yes to and one to say no to, where there are both.
 
     They are about colours, all of which are there as often: a digit or a word is
-    there more often than a shape, which would be guessed without the picture.
+    there more often than a shape, which would be guessed without the image.
     """
     rng = np.random.default_rng([picture_number(sample), 7])
     asked = TASKS["existence"](sample.scene, rng)
@@ -82,7 +82,7 @@ def reason_of(sample: SceneSample) -> str:
 
 
 def read_tokens(sample: SceneSample) -> list[str]:
-    """Return what a reader of text would read in the picture."""
+    """Return what a reader of text would read in the image."""
     objects = sample.scene.objects
     return [item.name for item in objects if item.kind in ("word", "digit")]
 

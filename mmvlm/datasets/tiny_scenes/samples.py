@@ -27,7 +27,7 @@ class SceneSample:
         turns (tuple[Question, ...]): questions with answers, in order.
         description (tuple[Question, ...]): names all objects; training only. It is
             a conversation of its own, or ``turns`` could be answered from its
-            answers without a look at the picture.
+            answers without a look at the image.
     """
 
     id: str
@@ -41,7 +41,7 @@ class SceneSample:
         return caption_of(self.scene)
 
     def image(self) -> np.ndarray:
-        """Draw the picture: (S, S, 3) uint8 RGB."""
+        """Draw the image: (S, S, 3) uint8 RGB."""
         return render(self.scene)
 
 

@@ -37,7 +37,7 @@ class SceneObject:
         kind (str): ``shape``, ``digit`` or ``word``.
         name (str): which one: ``circle``, ``7``, ``cat``.
         colour (str): a key of ``COLOURS``.
-        position (str): the cell of the picture its centre lies in.
+        position (str): the cell of the image its centre lies in.
         box (tuple[int, int, int, int]): x1, y1, x2, y2 in pixels, tight around
             the drawing.
         source (int): row of the handwritten digit; -1 for other kinds.
@@ -176,7 +176,7 @@ def _place(
     style: SceneStyle,
     rng: np.random.Generator,
 ) -> tuple[int, int, int, int]:
-    """Draw a box inside a cell of the picture."""
+    """Draw a box inside a cell of the image."""
     row, column = position.split()
     cell = style.size // len(style.columns)
     left, top = style.columns.index(column) * cell, style.rows.index(row) * cell

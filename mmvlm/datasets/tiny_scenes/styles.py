@@ -14,7 +14,7 @@ COLOURS: dict[str, tuple[int, int, int]] = {
     "purple": (190, 60, 210),
     "white": (240, 240, 240),
 }
-#: RGB of all colours; crowded pictures need more.
+#: RGB of all colours; crowded images need more.
 ALL_COLOURS = {**COLOURS, "pink": (255, 150, 180), "cyan": (40, 210, 220)}
 
 
@@ -24,7 +24,7 @@ class SceneStyle:
 
     Args:
         name (str): on the command line.
-        size (int): side of a picture in pixels.
+        size (int): side of an image in pixels.
         rows, columns (tuple[str, ...]): names of the cells' rows and columns; an
             object lies in each cell at most.
         colours (tuple[str, ...]): one per object at most.
@@ -38,7 +38,7 @@ class SceneStyle:
             over the other; ``count_shares`` counts such pairs.
         box_step (int): boxes are written in percent, in steps of this much.
         phrase_step (int): the same in the phrases that the vision tower learns.
-        turns (int): questions per training picture.
+        turns (int): questions per training image.
         groups (Mapping): group to its tasks in the test; empty where tests are
             not grouped.
     """
@@ -85,7 +85,7 @@ PLAIN = SceneStyle(
     count_shares={1: 0.2, 2: 0.35, 3: 0.45},
     kind_shares={"shape": 0.44, "digit": 0.31, "word": 0.25},
 )
-#: Half of the writing small, drawn at twice the size, for towers that see the picture
+#: Half of the writing small, drawn at twice the size, for towers that see the image
 #: at half of its own. The coarse tasks ask for what is seen at a glance, the fine ones
 #: for small print, exact boxes and counts. Phrases neither read the small print nor
 #: give exact places, so that a tower that learns from them has, as CLIP has, no reason
@@ -124,7 +124,7 @@ TANGLED = SceneStyle(
     box_step=4,
     phrase_step=12,
 )
-#: One shape per picture: learnt in seconds from random weights, by looking alone.
+#: One shape per image: learnt in seconds from random weights, by looking alone.
 SINGLE = SceneStyle(
     name="single",
     size=48,
@@ -137,7 +137,7 @@ SINGLE = SceneStyle(
     turns=4,
 )
 STYLES = {style.name: style for style in (PLAIN, FINE, TANGLED, SINGLE)}
-#: Quarters of a plain picture in reading order.
+#: Quarters of a plain image in reading order.
 POSITIONS = PLAIN.positions
 
 

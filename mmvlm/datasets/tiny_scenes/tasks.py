@@ -103,7 +103,7 @@ def phrases(scene: Scene) -> list[tuple[str, str]]:
 def box_numbers(
     box: Sequence[float], size: int, step: int = PLAIN.box_step
 ) -> list[int]:
-    """Return a pixel box in percent of the picture's side, in steps of ``step``."""
+    """Return a pixel box in percent of the image's side, in steps of ``step``."""
     return [round(v / size * 100 / step) * step for v in box]
 
 
@@ -171,7 +171,7 @@ def _existence(scene: Scene, rng: np.random.Generator) -> Iterator[Question]:
         things = {*LOWER_SHAPES, *UPPER_SHAPES, "word"}
     there = {o.thing for o in scene.objects}
     for answer, names in (("yes", there), ("no", things - there)):
-        if names:  # a crowded picture may have everything
+        if names:  # a crowded image may have everything
             text = f"Is there a {pick(sorted(names), rng)}?"
             yield Question("existence", "yes-no", text, answer)
     there = {o.colour for o in scene.objects}

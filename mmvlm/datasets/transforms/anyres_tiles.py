@@ -1,4 +1,4 @@
-"""LLaVA-1.6's views: the whole picture, then tiles of it."""
+"""LLaVA-1.6's views: the whole image, then tiles of it."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from .image import ViewTransform, as_view
 
 @TRANSFORMS.register_module()
 class AnyResTiles(ViewTransform):
-    """The whole picture, then tiles of it at a larger resolution (LLaVA-1.6).
+    """The whole image, then tiles of it at a larger resolution (LLaVA-1.6).
 
-    The picture is fitted into the grid of tiles that keeps most of its pixels and
+    The image is fitted into the grid of tiles that keeps most of its pixels and
     wastes least, centred on black, and cut row by row. The first view is the whole
-    picture resized to one square, its aspect ratio not kept. The layout's ``scale``
+    image resized to one square, its aspect ratio not kept. The layout's ``scale``
     maps points into that first view; ``extra`` holds rows and columns of tiles.
 
     Args:
@@ -54,7 +54,7 @@ class AnyResTiles(ViewTransform):
     def view(
         self, image: np.ndarray, rng: np.random.Generator | None = None
     ) -> tuple[np.ndarray, ViewLayout]:
-        """Return the whole picture and its tiles.
+        """Return the whole image and its tiles.
 
         Shape:
             - ``image``: (H, W, 3), uint8
@@ -85,7 +85,7 @@ class AnyResTiles(ViewTransform):
         )
 
     def fit(self, image: np.ndarray, height: int, width: int) -> np.ndarray:
-        """Fit a picture into a black canvas, in the middle.
+        """Fit an image into a black canvas, in the middle.
 
         Shape:
             - ``image``: (H, W, 3), uint8

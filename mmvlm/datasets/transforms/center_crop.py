@@ -1,4 +1,4 @@
-"""CLIP's own view: the middle square of the resized picture."""
+"""CLIP's own view: the middle square of the resized image."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class CenterCropSquare(ViewTransform):
         )
 
     def _fit(self, height: int, width: int) -> tuple[int, int, int, int]:
-        """Return the resized picture's size, and top and left of its middle."""
+        """Return the resized image's size, and top and left of its middle."""
         short = min(height, width)
         new_height, new_width = (
             self.size if edge == short else int(self.size * edge / short)

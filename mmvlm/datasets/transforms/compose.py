@@ -16,7 +16,7 @@ _WHOLES = {
 }
 #: Geometries that need the frame of another.
 _FRAMES = {"view": "stretch"}
-#: By frame of views: what they do to pictures.
+#: By frame of views: what they do to images.
 _SHOWN = {
     "square_pad": "pads pictures",
     "stretch": "shows pictures without padding",
@@ -142,7 +142,7 @@ class Compose:
         return item
 
     def without_plan(self) -> str | None:
-        """Return the transform that hides lengths from those without pictures."""
+        """Return the transform that hides lengths from those without images."""
         names = [type(transform).__name__ for transform in self.transforms]
         if not any(hasattr(t, "lengths") for t in self.transforms):
             return f"none of {names} tells lengths"

@@ -31,7 +31,7 @@ _MODES = ("train", "generate")
 class EncodeConversation:
     """Encode the item's conversation with the bound template and tokenizer.
 
-    Keys used: ``conversation``, ``layouts`` (samples with pictures), ``media``
+    Keys used: ``conversation``, ``layouts`` (samples with images), ``media``
     (samples with other inputs), ``regions`` and ``marked_regions`` (from
     :class:`WriteRegions`); ``dataset`` and ``index`` for messages. Keys added:
     ``encoded`` (:class:`EncodedSample`; with a template for encoder-decoders what the
@@ -46,16 +46,16 @@ class EncodeConversation:
     takes no regions, ``regions`` stays.
 
     Args:
-        max_length (int | None): most tokens of a sample, picture tokens counted;
+        max_length (int | None): most tokens of a sample, image tokens counted;
             None sets no limit.
         overflow (str): what to do with a longer one. ``error`` stops; ``drop``
             leaves it out, counted; ``truncate_text`` cuts text off its end, never
-            the tokens of a picture or other media. A region or a mark in what is cut
+            the tokens of an image or other media. A region or a mark in what is cut
             goes whole, with what a head would learn there; a sample that is left
             without any of its marks is left out. Both are counted.
-        count_pictures (bool): False lets a picture or other input count as one
+        count_pictures (bool): False lets an image or other input count as one
             token of ``max_length``, as official codes do that cut ids before
-            pictures come in (DenseFusion, LLaVA-HR).
+            images come in (DenseFusion, LLaVA-HR).
         mode (str): ``train``, or ``generate``: the conversation up to its last
             question and the opening of an answer.
         drop_on_mismatch, labels: see :class:`ConversationEncoder`.

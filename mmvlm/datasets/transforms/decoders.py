@@ -112,7 +112,7 @@ def _log(text: str) -> None:
 
 
 def _opencv(cv2: Any) -> JpegDecoder:
-    # EXIF must not turn the picture: annotations refer to pixels as stored.
+    # EXIF must not turn the image: annotations refer to pixels as stored.
     plain = cv2.IMREAD_IGNORE_ORIENTATION | cv2.IMREAD_COLOR
     flags = {
         1: plain,

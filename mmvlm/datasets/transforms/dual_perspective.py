@@ -1,4 +1,4 @@
-"""INF-LLaVA's dual-perspective cropping: blocks, samplings and the whole picture."""
+"""INF-LLaVA's dual-perspective cropping: blocks, samplings and the whole image."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .image import PadToSquare, ViewTransform
 def resample(pixels: torch.Tensor, side: int) -> torch.Tensor:
     """Resize to a square by torch's bicubic filter without antialiasing.
 
-    Computed in float32, without aligned corners; a picture that has the size is
+    Computed in float32, without aligned corners; an image that has the size is
     returned as it is. uint8 pixels are rounded and clamped.
 
     Shape:
@@ -40,10 +40,10 @@ def resample(pixels: torch.Tensor, side: int) -> torch.Tensor:
 def dual_perspective_views(
     pixels: torch.Tensor, views: DualPerspective, size: int
 ) -> torch.Tensor:
-    """Make all views of a batch of pictures.
+    """Make all views of a batch of images.
 
-    Crops and samplings are taken from the picture at N * ``size``; the resized view
-    from the picture as it comes.
+    Crops and samplings are taken from the image at N * ``size``; the resized view
+    from the image as it comes.
 
     Args:
         pixels (torch.Tensor): normalised float pixels for the official arithmetic;
@@ -67,13 +67,13 @@ def dual_perspective_views(
 
 @TRANSFORMS.register_module()
 class DualPerspectiveViews(ViewTransform):
-    """N * N blocks, N * N samplings and one small whole of a large square picture.
+    """N * N blocks, N * N samplings and one small whole of a large square image.
 
     A local view shows a part with all its detail; a global view, every N-th pixel
-    of every N-th row, shows all of the picture. Their order is local, global,
+    of every N-th row, shows all of the image. Their order is local, global,
     resized; views of a kind stand row by row.
 
-    The picture is first brought to a square of N * ``size``: the shorter edge is
+    The image is first brought to a square of N * ``size``: the shorter edge is
     resized and the middle cut out, or with ``pad`` the whole is padded with the mean
     colour (PIL's filter, as the CLIP processor at N times its size). Crops and
     samplings move pixels and compute none, so uint8 views lose nothing. Only the
@@ -91,8 +91,8 @@ class DualPerspectiveViews(ViewTransform):
         kinds (Sequence[str] | None): some of ``local``, ``global``, ``resized`` in
             this order; None takes what the connector asks for, else all.
         pad (bool): pad to a square instead of cutting the middle out.
-        legacy_infer (bool): the official loader's inference path: a picture of one
-            view's size is enlarged N times. Training never saw such pictures; for
+        legacy_infer (bool): the official loader's inference path: an image of one
+            view's size is enlarged N times. Training never saw such images; for
             comparison only.
         pixels (str): ``uint8`` or ``float`` (normalised).
         size (int | None): side of a view in pixels; None takes the encoder's.

@@ -1,4 +1,4 @@
-"""Pad and resize a picture faster than PIL does, by torch, at most one level apart."""
+"""Pad and resize an image faster than PIL does, by torch, at most one level apart."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ def pad_fast(
 ) -> np.ndarray:
     """Resize by :func:`resize_fast`, leaving out most of the border.
 
-    Only the smallest part of the square around the picture is resized whose edges
+    Only the smallest part of the square around the image is resized whose edges
     fall between pixels of the result, so that nothing is shifted. Where that part
-    ends with a picture that shrinks, its outermost rows are not mixed with the
+    ends with an image that shrinks, its outermost rows are not mixed with the
     border's colour.
 
     Shape:
@@ -54,7 +54,7 @@ def pad_fast(
         return square if side == size else resize_fast(square, size, size, resample)
     step = side // math.gcd(side, size)
     start = (side - short) // 2
-    # Where a picture is enlarged, its edge would show: the filter's reach comes too.
+    # Where an image is enlarged, its edge would show: the filter's reach comes too.
     reach = 0 if side > size else 2
     first = max(0, start - reach) // step * step
     last = min(side, -(-(start + short + reach) // step) * step)

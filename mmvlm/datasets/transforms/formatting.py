@@ -47,7 +47,7 @@ class PackVLMInputs:
 
         Raises:
             RuntimeError: when a required key is missing, as the pipeline is wrong.
-            ValueError: naming the sample, when slots and pictures differ.
+            ValueError: naming the sample, when slots and images differ.
         """
         missing = {"conversation", "encoded", "dataset", "index", *self.meta_keys}
         missing -= set(item)

@@ -1,4 +1,4 @@
-"""Monkey's views: windows of the enlarged picture, then the whole one."""
+"""Monkey's views: windows of the enlarged image, then the whole one."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from .image import ViewTransform, as_view
 
 @TRANSFORMS.register_module()
 class GridWindows(ViewTransform):
-    """Windows of the enlarged picture row by row, then the whole one (Monkey).
+    """Windows of the enlarged image row by row, then the whole one (Monkey).
 
-    The picture is resized to ``grid`` x ``grid`` windows, its aspect ratio not
+    The image is resized to ``grid`` x ``grid`` windows, its aspect ratio not
     kept. The layout's ``scale`` maps points into the last view.
 
     Args:
@@ -42,7 +42,7 @@ class GridWindows(ViewTransform):
     def view(
         self, image: np.ndarray, rng: np.random.Generator | None = None
     ) -> tuple[np.ndarray, ViewLayout]:
-        """Return the windows and the whole picture.
+        """Return the windows and the whole image.
 
         Shape:
             - ``image``: (H, W, 3), uint8

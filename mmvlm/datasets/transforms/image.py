@@ -1,4 +1,4 @@
-"""Pictures to square uint8 views, with the layout that maps points into them."""
+"""Images to square uint8 views, with the layout that maps points into them."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ FAST_FILTERS = ("bilinear", "bicubic")
 
 
 class ViewTransform(ABC):
-    """Make views of every picture of an item.
+    """Make views of every image of an item.
 
     Required key: ``images``. Added keys: ``views``, a list of (V, 3, h, w) uint8
-    arrays, and ``layouts``, a list of :class:`ViewLayout`, one per picture. Pixels
+    arrays, and ``layouts``, a list of :class:`ViewLayout`, one per image. Pixels
     stay uint8; the data preprocessor normalises them on the device. Layouts refer to
-    ``image_sizes`` where the item has them: pixels of the stored picture, though it
+    ``image_sizes`` where the item has them: pixels of the stored image, though it
     was decoded smaller.
 
     Args:
@@ -43,14 +43,14 @@ class ViewTransform(ABC):
         ValueError: for an impossible size, filter or way to resize.
     """
 
-    #: What must be known before a picture comes.
+    #: What must be known before an image comes.
     needs: tuple[str, ...] = ("size", "resample")
-    #: What the view of a whole picture shows: ``square_pad``, the padded picture;
+    #: What the view of a whole image shows: ``square_pad``, the padded image;
     #: ``stretch``, all between its own sides; ``crop``, a part of it; None: not said.
     #: Codecs write fractions of one of the first two.
     frame: str | None = None
-    #: Whether the picture's own size decides how many views there are; such a
-    #: picture cannot be decoded at a reduced size.
+    #: Whether the image's own size decides how many views there are; such a
+    #: image cannot be decoded at a reduced size.
     counts_by_size: bool = False
 
     def __init__(
@@ -93,7 +93,7 @@ class ViewTransform(ABC):
         Raises:
             RuntimeError: when neither the config nor an encoder gave the size,
                 the filter or the colour of borders.
-            ValueError: for a picture decoded at a reduced size, when its own size
+            ValueError: for an image decoded at a reduced size, when its own size
                 decides on the views.
         """
         views, layouts = [], []
@@ -109,14 +109,14 @@ class ViewTransform(ABC):
         return {**item, "views": views, "layouts": layouts}
 
     def plan(self, item: dict) -> dict:
-        """Return the item with ``layouts`` of pictures whose sizes are known."""
+        """Return the item with ``layouts`` of images whose sizes are known."""
         sizes, rng = item["image_sizes"], item.get("rng")
         if sizes:
             self._check_bound()
         return {**item, "layouts": [self.layout(*size, rng) for size in sizes]}
 
     def _of_stored(self, layout: ViewLayout, size: tuple[int, int]) -> ViewLayout:
-        """Let a layout refer to the stored picture, which was decoded smaller."""
+        """Let a layout refer to the stored image, which was decoded smaller."""
         height, width = layout.original_size
         if self.counts_by_size:
             raise ValueError(
@@ -143,10 +143,10 @@ class ViewTransform(ABC):
     def view(
         self, image: np.ndarray, rng: np.random.Generator | None = None
     ) -> tuple[np.ndarray, ViewLayout]:
-        """Return the views of one picture.
+        """Return the views of one image.
 
         Args:
-            image (np.ndarray): RGB picture.
+            image (np.ndarray): RGB image.
             rng (np.random.Generator | None): the item's, for random transforms.
 
         Shape:
@@ -157,14 +157,14 @@ class ViewTransform(ABC):
     def layout(
         self, height: int, width: int, rng: np.random.Generator | None = None
     ) -> ViewLayout:
-        """Return the layout that :meth:`view` gives a picture of this size.
+        """Return the layout that :meth:`view` gives an image of this size.
 
         Nothing is decoded, so that token counts are known from a file's header.
-        The default makes the views of an empty picture; transforms that know
+        The default makes the views of an empty image; transforms that know
         better override it.
 
         Args:
-            height (int): of the picture, in pixels.
+            height (int): of the image, in pixels.
             width (int): likewise.
             rng (np.random.Generator | None): as for :meth:`view`; the same numbers
                 are drawn.
@@ -180,7 +180,7 @@ class ViewTransform(ABC):
             )
 
     def _resize(self, image: np.ndarray, width: int, height: int) -> np.ndarray:
-        """Resize in the chosen way; a picture that has the size stays as it is."""
+        """Resize in the chosen way; an image that has the size stays as it is."""
         if image.shape[:2] == (height, width):
             return image
         if self.resize == "exact":

@@ -1,4 +1,4 @@
-"""What is asked about a picture, for connectors that read the question."""
+"""What is asked about an image, for connectors that read the question."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ _TURNS = ("own", "all")
 
 @TRANSFORMS.register_module()
 class TokenizeInstructions:
-    """Tokenise the question about every picture with the connector's tokenizer.
+    """Tokenise the question about every image with the connector's tokenizer.
 
     Required key: ``conversation``. Added key: ``instructions``, a list of token
-    ids (list[int]), one per picture. Answers never enter.
+    ids (list[int]), one per image. Answers never enter.
 
     Args:
         tokenizer (dict | Any): config of a tokenizer, or the tokenizer; of the
             vocabulary that the connector was trained with.
         max_length (int): most tokens of a question, special ones counted.
         side (str): where a longer question is cut; ``left`` as InstructBLIP does.
-        turns (str): ``own``: the words of the turn that shows the picture;
+        turns (str): ``own``: the words of the turn that shows the image;
             ``all``: those of every question of the dialogue, in order.
 
     Raises:
@@ -62,7 +62,7 @@ class TokenizeInstructions:
 
         Raises:
             RuntimeError: before :meth:`bind`.
-            ValueError: naming the sample, when nothing is asked about a picture.
+            ValueError: naming the sample, when nothing is asked about an image.
         """
         if isinstance(self.tokenizer, dict):
             raise RuntimeError(

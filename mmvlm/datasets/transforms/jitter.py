@@ -17,10 +17,10 @@ class JitterRegions:
     """Move the corners of boxes at random; put it before :class:`WriteRegions`.
 
     Each side of a box moves by ``scale`` times the box's width (height), drawn from
-    a normal distribution with that standard deviation, and is cut to the picture.
+    a normal distribution with that standard deviation, and is cut to the image.
     A result whose overlap with the original is below ``min_iou`` is drawn again, at
     most ``tries`` times; then the box stays as it was. Masks stay, points move by
-    ``scale`` times the sides of the picture.
+    ``scale`` times the sides of the image.
 
     Key used and changed: ``conversation``. Key used: ``rng``.
 

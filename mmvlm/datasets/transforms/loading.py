@@ -1,4 +1,4 @@
-"""Pictures from disk or memory to RGB arrays."""
+"""Images from disk or memory to RGB arrays."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ from mmvlm.registry import TRANSFORMS
 
 from .decoders import is_whole_jpeg, jpeg_decoder
 
-#: What PIL raises for files that are no picture, cut or damaged.
+#: What PIL raises for files that are no image, cut or damaged.
 _DECODE_ERRORS = (OSError, ValueError, SyntaxError, EOFError, IndexError, TypeError)
 #: EXIF tag, and its values that swap height and width.
 _ORIENTATION, _TURNED = 0x0112, (5, 6, 7, 8)
 _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 #: Depths of cameras and scanners whose values are kept in 16 bits.
 _DEPTHS = (8, 10, 12, 14, 16)
-#: Endings that downloaders give to the same picture.
+#: Endings that downloaders give to the same image.
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".webp", ".bmp", ".tif", ".tiff")
 #: Of a file of more bytes PIL reads what it needs, any other is read at once.
 _AT_ONCE = 1 << 26
 
 
 def resolve_image_path(path: str, image_root: str, data_root: str) -> str:
-    """Return the full path of a picture that an annotation names.
+    """Return the full path of an image that an annotation names.
 
     Symbolic links are followed: only what the annotation says is checked.
 
     Args:
         path (str): relative to ``image_root``; an absolute path or a ``file://`` URI
             that lies in the folder is taken too.
-        image_root (str): folder of the pictures.
+        image_root (str): folder of the images.
         data_root (str): folder that the path may not leave. When ``image_root``
             itself lies elsewhere, that folder takes its place.
 
@@ -79,15 +79,15 @@ _logged: set[str] = set()
 
 @TRANSFORMS.register_module()
 class LoadImages:
-    """Decode the pictures of a conversation.
+    """Decode the images of a conversation.
 
     Required key: ``conversation``; for paths also ``image_root`` and ``data_root``.
     Added keys: ``images``, a list of (H, W, 3) uint8 RGB arrays; ``image_sizes``,
     (height, width) of each as stored, which ``draft`` alone makes larger than the
-    array; and ``image_paths``, full paths (None for a picture that was in memory).
+    array; and ``image_paths``, full paths (None for an image that was in memory).
 
-    Grey, palette and CMYK pictures become RGB, alpha is dropped, as LLaVA does;
-    16-bit pictures are scaled to 8 bit (LLaVA's decoder clips grey ones to white),
+    Grey, palette and CMYK images become RGB, alpha is dropped, as LLaVA does;
+    16-bit images are scaled to 8 bit (LLaVA's decoder clips grey ones to white),
     those of 10, 12 or 14 bits from their own range, see ``depth``.
     Of an animation the first frame is taken. What happens to any kind of file does
     not depend on ``decoder``: PIL opens and checks all of them, the others decode
@@ -95,22 +95,22 @@ class LoadImages:
 
     Args:
         exif (str): ``ignore`` leaves the pixels as stored, as LLaVA does;
-            ``apply`` turns the picture as its EXIF orientation says. Boxes of
-            public data sets refer to either: keep what their files mean.
-        max_pixels (int): larger pictures are refused before they are decoded.
+            ``apply`` turns the image as its EXIF orientation says. Boxes of
+            public datasets refer to either: keep what their files mean.
+        max_pixels (int): larger images are refused before they are decoded.
         background (tuple[int, int, int] | None): RGB colour that transparent
-            pictures are laid on; None drops alpha.
+            images are laid on; None drops alpha.
         decoder (str): of JPEG files: ``pil`` (LLaVA's pixels), ``opencv``, ``turbo``
             or ``auto``, see :func:`jpeg_decoder`.
         draft (int | None): JPEG files whose shorter side is at least twice as many
             pixels are decoded at 1/2, 1/4 or 1/8 of their size, with the shorter
             side still at least so many; views then differ by about half a level.
             Give the largest side that the view transform resizes to. Not for
-            transforms that choose tiles by the picture's size.
+            transforms that choose tiles by the image's size.
         depth (int | None): bits per channel that 16-bit files hold, 8 to 16; None
-            takes, per picture, the fewest of 8, 10, 12, 14 and 16 that hold its
+            takes, per image, the fewest of 8, 10, 12, 14 and 16 that hold its
             brightest value, and logs the first that has fewer than 16.
-        any_suffix (bool): for a picture that is missing take the one of the same stem
+        any_suffix (bool): for an image that is missing take the one of the same stem
             and another ending (``.gif`` for ``.jpg``, as OCR-VQA's downloader names
             them), if there is only one; the first is logged. Not for folders where
             ``a.png`` is the mask of ``a.jpg``.
@@ -149,8 +149,8 @@ class LoadImages:
         """Return the item with ``images``, ``image_sizes`` and ``image_paths``.
 
         Raises:
-            ValueError: naming the picture, when it is missing, outside the data
-                folder, no picture, cut, too large or of an unknown kind.
+            ValueError: naming the image, when it is missing, outside the data
+                folder, no image, cut, too large or of an unknown kind.
         """
         images, sizes, paths = [], [], []
         for source, path, label in self._named(item):
@@ -171,7 +171,7 @@ class LoadImages:
         return {**item, "image_sizes": sizes}
 
     def _named(self, item: dict) -> list[tuple]:
-        """Return pictures with their full paths (None in memory) and labels."""
+        """Return images with their full paths (None in memory) and labels."""
         named = []
         for number, source in enumerate(item["conversation"].images):
             path = None
@@ -189,7 +189,7 @@ class LoadImages:
     def _load(
         self, source: Any, path: str | None, label: str, decode: Any = None
     ) -> tuple[np.ndarray | None, tuple[int, int]]:
-        """Return a picture and its (height, width) as stored."""
+        """Return an image and its (height, width) as stored."""
         whole, decode = decode is None, decode or self._decode
         if isinstance(source, np.ndarray):
             if source.dtype != np.uint8 or source.ndim != 3 or source.shape[2] != 3:
@@ -215,7 +215,7 @@ class LoadImages:
     def _open(
         source: Any, path: str | None, label: str, whole: bool
     ) -> PIL.Image.Image:
-        """Open a picture; ``whole``: its pixels will be read, not only its head."""
+        """Open an image; ``whole``: its pixels will be read, not only its head."""
         data = source if path is None else None
         try:
             if path is not None and whole:
@@ -224,9 +224,7 @@ class LoadImages:
         except PIL.UnidentifiedImageError as error:
             head = _head(path) if data is None else data[:16]
             found = f"starts with {head!r}" if head else "is empty"
-            raise ValueError(
-                f"image '{label}' is not a picture: it {found}."
-            ) from error
+            raise ValueError(f"image '{label}' is not an image: it {found}.") from error
         except PIL.Image.DecompressionBombError as error:
             raise ValueError(f"image '{label}' is too large: {error}") from error
         except _DECODE_ERRORS as error:
@@ -271,7 +269,7 @@ class LoadImages:
         return image, (width, height) if orientation > 4 else (height, width)
 
     def _reduction(self, picture: PIL.Image.Image) -> int:
-        """Return by how much a picture may shrink: 1, 2, 4 or 8."""
+        """Return by how much an image may shrink: 1, 2, 4 or 8."""
         if picture.format != "JPEG" or self.draft is None:
             return 1
         fits = [n for n in (8, 4, 2) if min(picture.size) // n >= self.draft]
@@ -294,7 +292,7 @@ class LoadImages:
         return self._to_rgb(picture, label)
 
     def _narrowed(self, wide: np.ndarray, label: str) -> PIL.Image.Image:
-        """Return a 16-bit picture (H, W) or (H, W, C) with 8 bits per channel."""
+        """Return a 16-bit image (H, W) or (H, W, C) with 8 bits per channel."""
         most, depth = int(wide.max()), self.depth
         if depth is None:
             depth = next(bits for bits in _DEPTHS if most < 1 << bits)
@@ -346,7 +344,7 @@ def _sixteen_bit_colour(picture: PIL.Image.Image) -> np.ndarray | None:
     """Return the pixels of a 16-bit colour file that PIL would turn black.
 
     PIL keeps the upper eight bits of each channel, as LLaVA does; that serves values
-    of the whole range, but leaves a 12-bit picture sixteen levels.
+    of the whole range, but leaves a 12-bit image sixteen levels.
     """
     raw = [str(tile[3]) for tile in getattr(picture, "tile", ()) if tile[3]]
     if picture.mode not in ("RGB", "RGBA", "LA") or not any(";16" in r for r in raw):
@@ -367,7 +365,7 @@ def _sixteen_bit_colour(picture: PIL.Image.Image) -> np.ndarray | None:
 
 
 def _hint(path: str) -> str:
-    """Return words on a picture of the same stem, if there is one."""
+    """Return words on an image of the same stem, if there is one."""
     found = [os.path.basename(other) for other in _of_stem(path)]
     if not found:
         return ""
@@ -378,7 +376,7 @@ def _hint(path: str) -> str:
 
 
 def _of_stem(path: str) -> list[str]:
-    """Return the pictures of the same stem with other endings."""
+    """Return the images of the same stem with other endings."""
     stem, _ = os.path.splitext(path)
     found = []
     for suffix in _SUFFIXES:

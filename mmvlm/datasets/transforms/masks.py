@@ -65,7 +65,7 @@ class SAMViews:
 
         Raises:
             RuntimeError: when neither the config nor an encoder gave the size.
-            ValueError: for a picture that was decoded at a reduced size.
+            ValueError: for an image that was decoded at a reduced size.
         """
         images = item["images"]
         if not images or (self.only_marked and not item.get("marked_regions")):

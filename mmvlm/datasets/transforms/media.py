@@ -1,4 +1,4 @@
-"""Inputs that are no pictures: from files to the arrays that an encoder takes."""
+"""Inputs that are no images: from files to the arrays that an encoder takes."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class LoadMedia:
     Required keys: ``conversation``; for paths also ``image_root`` and
     ``data_root``. Added key: ``media``, by modality a list of inputs: an array
     (``.npy``), a :class:`Waveform` (``.wav``, 16-bit PCM), a (H, W, 3) uint8 RGB
-    picture (any other file), or a list of these for an input of several files.
+    image (any other file), or a list of these for an input of several files.
     """
 
     def __init__(self) -> None:
@@ -104,12 +104,12 @@ class FrameViews:
     """Bring the frames of an input to one size, with one crop for all.
 
     Required key: ``media``. Changed: the inputs of ``modalities`` become (T, 3, h, w)
-    uint8 arrays, normalised on the device like pictures. Frames of another size
+    uint8 arrays, normalised on the device like images. Frames of another size
     than the first (a coarse depth map) are resized to it before.
 
     Args:
         modalities (Sequence[str]): which inputs are frames.
-        view (dict | Any): a ``ViewTransform`` of one view per picture.
+        view (dict | Any): a ``ViewTransform`` of one view per image.
     """
 
     def __init__(
@@ -127,7 +127,7 @@ class FrameViews:
         """Return the item with its frames as arrays.
 
         Raises:
-            ValueError: naming the modality, when an input is no list of pictures.
+            ValueError: naming the modality, when an input is no list of images.
         """
         media = dict(item["media"])
         for name in set(self.modalities) & set(media):
@@ -217,7 +217,7 @@ class NormalizePoints:
 
 @TRANSFORMS.register_module()
 class AudioFbank:
-    """Turn sound into a normalised Kaldi filter-bank picture.
+    """Turn sound into a normalised Kaldi filter-bank image.
 
     Required key: ``media``. Changed: inputs of ``audio`` become (1, bands, frames)
     float32. A :class:`Waveform` is analysed by :func:`kaldi_fbank`; an array is

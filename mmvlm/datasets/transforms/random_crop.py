@@ -1,4 +1,4 @@
-"""A random part of a picture as its view."""
+"""A random part of an image as its view."""
 
 from __future__ import annotations
 

@@ -35,8 +35,8 @@ class PrepareRegions:
     ``regions``, ``layouts``, ``rng``, ``conversation``. Key changed: ``inputs``, which
     gets ``region`` (:class:`SampleInputs`): ``boxes``, and of ``points`` (with
     ``num_points``), ``draws`` and ``masks`` what the model's region encoders need. All
-    are fractions of the view that shows the whole picture; the mask of the full
-    picture stays in the worker. A model without region encoder needs nothing.
+    are fractions of the view that shows the whole image; the mask of the full
+    image stays in the worker. A model without region encoder needs nothing.
 
     What is drawn comes from the sample's generator in training, and from the
     sample's id and the region's number otherwise, so that a prediction depends on the
@@ -72,7 +72,7 @@ class PrepareRegions:
 
         Raises:
             ValueError: naming the sample and the region, when it lies outside of its
-                picture or of the view, or its picture is not there.
+                image or of the view, or its image is not there.
         """
         return self._prepared(item, self.needs)
 

@@ -28,12 +28,12 @@ class WriteRegions:
       features of a region fill, in reading order; the order of their slots.
     - ``marked_regions``: the same for tokens that a head reads: what it learns.
     - ``gt_boxes``: :class:`Boxes` of the last answer in original pixels, when all
-      its regions lie in one picture; otherwise None.
-    - ``clipped_boxes`` (int): how many boxes were cut to the picture.
+      its regions lie in one image; otherwise None.
+    - ``clipped_boxes`` (int): how many boxes were cut to the image.
 
     Args:
         codec (dict | GroundingCodec): the syntax; config in ``CODECS``.
-        outside (str): boxes and points that leave the picture: ``clip`` cuts them to
+        outside (str): boxes and points that leave the image: ``clip`` cuts them to
             it, counted; ``keep`` writes what the codec makes of them; ``error``.
         empty (str): boxes of no width or height, or with corners swapped (after
             clipping): ``error`` or ``keep``.
@@ -168,7 +168,7 @@ class WriteRegions:
             )
 
     def _opened(self, parts: list, turns: list[Turn], number: int) -> list:
-        """Put what opens a question in front of its words, behind pictures."""
+        """Put what opens a question in front of its words, behind images."""
         if turns[number].role != "user":
             return parts
         answer = turns[number + 1].parts if number + 1 < len(turns) else ()
@@ -208,7 +208,7 @@ def check_tokens(codec: GroundingCodec, tokenizer: Any) -> None:
 
 
 def _answer_boxes(conversation: Conversation) -> Boxes | None:
-    """Return the boxes of the last turn, when an answer in one picture."""
+    """Return the boxes of the last turn, when an answer in one image."""
     last = conversation.turns[-1]
     if last.role != "assistant":
         return None

@@ -1,4 +1,4 @@
-"""Pad and resize a picture as PIL does, to the bit."""
+"""Pad and resize an image as PIL does, to the bit."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def resize_exact(
 
 
 def expand_to_square(image: np.ndarray, color: Sequence[int]) -> np.ndarray:
-    """Centre a picture in a square of its longer side.
+    """Centre an image in a square of its longer side.
 
     The odd pixel of the border goes right or below.
 
@@ -54,9 +54,9 @@ def pad_exact(
     """Pad to a square, then resize it, with the pixels that PIL gives for that.
 
     PIL resizes every row, then every column. Rows of a border are of one colour and
-    stay it: those of a wide picture are resized alone and the border is put around
+    stay it: those of a wide image are resized alone and the border is put around
     them in between. The rows of a very tall one are framed and resized a few at a
-    time, so that memory grows with the picture and not with its square.
+    time, so that memory grows with the image and not with its square.
 
     Shape:
         - ``image``: (H, W, 3), uint8
@@ -83,7 +83,7 @@ def pad_exact(
 def _resized_rows(
     image: np.ndarray, size: int, color: Sequence[int], resample: str
 ) -> np.ndarray:
-    """Return the rows of a tall picture's square, each resized alone.
+    """Return the rows of a tall image's square, each resized alone.
 
     Shape:
         - ``image``: (H, W, 3), uint8, H >= W
@@ -105,7 +105,7 @@ def framed(
     corner: tuple[int, int],
     color: Sequence[int],
 ) -> np.ndarray:
-    """Return a canvas of (height, width) with the picture at (top, left)."""
+    """Return a canvas of (height, width) with the image at (top, left)."""
     height, width = image.shape[:2]
     if (height, width) == size:
         return image

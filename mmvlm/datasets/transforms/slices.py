@@ -1,4 +1,4 @@
-"""LLaVA-UHD's slices of a picture."""
+"""LLaVA-UHD's slices of an image."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from .image import ViewTransform
 
 @TRANSFORMS.register_module()
 class SliceViews(ViewTransform):
-    """The whole picture, then slices in a grid near its aspect ratio (LLaVA-UHD).
+    """The whole image, then slices in a grid near its aspect ratio (LLaVA-UHD).
 
     The number of slices and their grid are the official ones. With ``keep_aspect`` so
-    are the sizes: the picture and its slices keep their aspect ratio in whole patches,
+    are the sizes: the image and its slices keep their aspect ratio in whole patches,
     about as many as a square of the encoder's size has. All views of a batch have one
     size, so the patches of each are packed row by row into such a square, and the
     layout's ``grids`` tell how many rows and columns they have
@@ -31,7 +31,7 @@ class SliceViews(ViewTransform):
     square. The layout's ``scale`` maps points into the first view, not packed.
 
     Args:
-        max_slices (int): most slices of a picture. Default: 6.
+        max_slices (int): most slices of an image. Default: 6.
         size (int | None): side of a view in pixels; None takes the encoder's.
         keep_aspect (bool): see above.
         patch_size (int | None): pixels per patch side; None takes the encoder's.
@@ -75,14 +75,14 @@ class SliceViews(ViewTransform):
     def view(
         self, image: np.ndarray, rng: np.random.Generator | None = None
     ) -> tuple[np.ndarray, ViewLayout]:
-        """Return the whole picture and its slices row by row.
+        """Return the whole image and its slices row by row.
 
         Shape:
             - ``image``: (H, W, 3), uint8
             - views: (1 + rows * columns, 3, size, size), uint8
         """
         layout = self.layout(*image.shape[:2])
-        # Grid by grid of views: the whole picture, then its slices.
+        # Grid by grid of views: the whole image, then its slices.
         views = [self._cut(image, (1, 1), self._view_size(layout, 0))]
         if layout.extra:
             views.append(self._cut(image, layout.extra, self._view_size(layout, 1)))
@@ -98,7 +98,7 @@ class SliceViews(ViewTransform):
     def _cut(
         self, image: np.ndarray, grid: tuple[int, int], size: tuple[int, int]
     ) -> np.ndarray:
-        """Return the picture as a grid of views of ``size``, packed if it is asked."""
+        """Return the image as a grid of views of ``size``, packed if it is asked."""
         (rows, cols), (height, width) = grid, size
         large = self._resize(image, cols * width, rows * height)
         cut = large.reshape(rows, height, cols, width, 3).transpose(0, 2, 4, 1, 3)

@@ -27,7 +27,7 @@ class ViewBoxTargets:
         """Return the item with a target (4,) float32 per marked region.
 
         Raises:
-            ValueError: naming the sample, for a point, or a region of a picture that
+            ValueError: naming the sample, for a point, or a region of an image that
                 is not shown.
         """
         try:
@@ -54,7 +54,7 @@ def _box(region: Region, layouts: tuple[ViewLayout, ...]) -> np.ndarray:
             "picture(s); its question must show that picture too."
         )
     layout = layouts[region.image]
-    whole_view(layout)  # a view must show all of the picture
+    whole_view(layout)  # a view must show all of the image
     boxes = region.boxes.to("pixel").xyxy
     corners = np.stack([boxes[:, :2].min(0), boxes[:, 2:].max(0)])
     return to_view(corners, layout, region.boxes.size).reshape(4).astype(np.float32)

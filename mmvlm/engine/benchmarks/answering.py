@@ -71,7 +71,7 @@ class ModelAnswers:
         gen (dict): decoding settings.
         policy (BatchPolicy): what a batch may hold.
         dtype (torch.dtype | None): autocast.
-        cache (FeatureCache | None): keeps what was made of pictures, also for other
+        cache (FeatureCache | None): keeps what was made of images, also for other
             benchmarks of the same weights and dtype.
         deterministic (bool): every question by itself, whatever else is asked: nothing
             is shared or kept, so that shapes, and with them roundings, depend on it
@@ -100,7 +100,7 @@ class ModelAnswers:
             self._head = Float32Head(self.model.language_model.model)
 
     def _can_share(self) -> bool:
-        """Whether questions about one picture may share what is computed for it."""
+        """Whether questions about one image may share what is computed for it."""
         model = self.model.language_model
         config = getattr(getattr(model, "model", None), "config", None)
         return not (

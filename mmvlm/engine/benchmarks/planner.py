@@ -28,7 +28,7 @@ class BatchPolicy:
 
 
 def share(pictures: Sequence[str], rank: int, world_size: int) -> list[int]:
-    """Return the positions that a rank answers: every so-manieth picture's.
+    """Return the positions that a rank answers: every so-manieth image's.
 
     The shares depend on the questions alone, so that a restart with as many ranks
     gives each what it had begun.
@@ -46,7 +46,7 @@ def share(pictures: Sequence[str], rank: int, world_size: int) -> list[int]:
 def order(
     positions: Sequence[int], pictures: Sequence[str], lengths: Sequence[int]
 ) -> list[int]:
-    """Return positions with those of a picture together, the longest first.
+    """Return positions with those of an image together, the longest first.
 
     What is too much for the memory so shows at once.
 

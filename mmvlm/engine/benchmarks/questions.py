@@ -18,7 +18,7 @@ from mmvlm.evaluation.records import question_record, uid_of
 from mmvlm.registry import DATASETS
 from mmvlm.structures import Conversation, Image, Text, Turn
 
-#: Ways to ask without the right picture.
+#: Ways to ask without the right image.
 BLIND = ("shuffle", "text")
 #: Where the data of benchmarks lie unless the user says so.
 DATA_ROOT = "data"
@@ -53,7 +53,7 @@ class Questions(Dataset):
         data_root (str | None): stands in for ``data``.
         limit (int | None): only the first questions.
         only (Sequence[str]): only questions with these uids.
-        blind (str | None): ``shuffle``: every question gets the picture of another
+        blind (str | None): ``shuffle``: every question gets the image of another
             one; ``text``: none.
         stop_on_error (bool): raise for what cannot be read.
 
@@ -127,7 +127,7 @@ class Questions(Dataset):
     @cached_property
     def pictures(self) -> list[str]:
         """What each question shows, or its own name."""
-        # Of embedded pictures the path is that of the file that all lie in.
+        # Of embedded images the path is that of the file that all lie in.
         shared = self.dataset.ann_file
         return [
             str(n) if one["path"] == shared else one["path"]
@@ -197,7 +197,7 @@ class Questions(Dataset):
         return record
 
     def _prompt(self, talk: Conversation) -> str:
-        """Return the prompt as the template renders it, pictures as ``<image>``."""
+        """Return the prompt as the template renders it, images as ``<image>``."""
         turns = [*talk.turns]
         if turns[-1].role == "assistant":
             turns.pop()
@@ -246,7 +246,7 @@ def _is_file_of_data(value: Any) -> bool:
 
 
 def without_inputs(talk: Conversation) -> Conversation:
-    """Return a conversation without its pictures and other inputs."""
+    """Return a conversation without its images and other inputs."""
     turns = []
     for turn in talk.turns:
         parts = [p for p in turn.parts if isinstance(p, Text)]

@@ -63,7 +63,7 @@ class BenchmarkRun:
             and prompts are not counted.
         knows (Callable | None): whether ``answer`` has one to a question, by uid; it
             is not asked about others, which stay unanswered. None: to all.
-        num_workers (int): processes that read pictures.
+        num_workers (int): processes that read images.
         system (str | None): config whose published scores stand beside the run's.
     """
 
@@ -152,7 +152,7 @@ class BenchmarkRun:
             OSError: naming the file, when the disk is full.
         """
         writer = AnswerWriter(self.folder, ranks.rank)
-        # What cannot be asked is tried again: the picture may be there by now.
+        # What cannot be asked is tried again: the image may be there by now.
         known = {
             one["uid"]
             for one in AnswerReader(self.folder).new()

@@ -87,7 +87,7 @@ class ServerAnswers:
 
         Raises:
             EndpointError: when other requests are left without a reply.
-            ValueError: for a question that is not text and pictures.
+            ValueError: for a question that is not text and images.
         """
         bodies = [
             self.client.endpoint.body(messages_of(one.item), **self.settings)
@@ -120,7 +120,7 @@ def _record(question: Question, reply: Reply) -> dict[str, Any]:
 
 
 def shown_prompt(item: dict[str, Any]) -> str:
-    """Return what a server is asked, pictures as ``<image>``, turns as lines."""
+    """Return what a server is asked, images as ``<image>``, turns as lines."""
     return "\n".join(
         "".join(_shown(part) for part in turn.parts)
         for turn in asked_turns(item["conversation"])
@@ -137,13 +137,13 @@ def asked_turns(talk: Conversation) -> list[Turn]:
 
 
 def messages_of(item: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return a question as chat messages, pictures inside as PNG.
+    """Return a question as chat messages, images inside as PNG.
 
     Args:
         item (dict): ``conversation``, and ``images`` as ``LoadImages`` gives them.
 
     Raises:
-        ValueError: naming the question, for what is neither text nor picture.
+        ValueError: naming the question, for what is neither text nor image.
     """
     talk: Conversation = item["conversation"]
     messages = []
@@ -154,7 +154,7 @@ def messages_of(item: dict[str, Any]) -> list[dict[str, Any]]:
                 url = {"url": png_url(item["images"][part.index])}
                 content.append({"type": "image_url", "image_url": url})
             elif isinstance(part, Text):
-                # Servers put pictures on lines of their own.
+                # Servers put images on lines of their own.
                 text = part.text.strip("\n") if talk.images else part.text
                 content += [{"type": "text", "text": text}] if text else []
             else:
@@ -169,7 +169,7 @@ def messages_of(item: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def png_url(image: np.ndarray) -> str:
-    """Return a picture, (H, W, 3) uint8 RGB, as a URL that holds it."""
+    """Return an image, (H, W, 3) uint8 RGB, as a URL that holds it."""
     file = io.BytesIO()
     Pictures.fromarray(image).save(file, format="PNG")
     return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"

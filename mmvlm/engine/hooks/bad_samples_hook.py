@@ -16,10 +16,10 @@ _UNTRAINED = " (empty answers, answers of weight 0, or LLaVA's count failed)"
 
 
 class SampleCount:
-    """What one pass over a data set left out or cut, samples and parts of them.
+    """What one pass over a dataset left out or cut, samples and parts of them.
 
     Args:
-        dataset (Dataset): its members' policies give the limits; a foreign data set
+        dataset (Dataset): its members' policies give the limits; a foreign dataset
             without a policy is not counted.
     """
 
@@ -39,7 +39,7 @@ class SampleCount:
         """Count batches.
 
         Raises:
-            DataError: when more samples are bad than the data set allows, or more
+            DataError: when more samples are bad than the dataset allows, or more
                 than half of them train nothing.
         """
         for batch in batches:
@@ -104,10 +104,10 @@ def _num_records(samples: Iterable[Any]) -> int:
 
 @HOOKS.register_module()
 class BadSamplesHook(Hook):
-    """Hold bad samples against the data set's limit and report all at the end.
+    """Hold bad samples against the dataset's limit and report all at the end.
 
     What was counted before a resume is reported too. Limits are held per rank, at
-    once, so that a broken disk does not eat the data set for an epoch.
+    once, so that a broken disk does not eat the dataset for an epoch.
     """
 
     def __init__(self) -> None:

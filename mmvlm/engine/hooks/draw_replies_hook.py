@@ -15,10 +15,10 @@ from mmvlm.visualization.replies import ReplyView, view_of_sample, write_drawing
 
 @HOOKS.register_module()
 class DrawRepliesHook(Hook):
-    """Write the first replies of a test as a page and one picture each.
+    """Write the first replies of a test as a page and one image each.
 
     They lie in ``replies`` of the work dir: ``index.html``, ``0000.png``, ... Regions
-    of the reply are drawn whole, true ones dashed; a reply without picture stands on
+    of the reply are drawn whole, true ones dashed; a reply without image stands on
     the page alone.
 
     Args:
@@ -53,7 +53,7 @@ class DrawRepliesHook(Hook):
             self._views += [view_of_sample(sample) for sample in (outputs or ())[:room]]
 
     def after_test(self, runner: Any) -> None:
-        """Write page and pictures."""
+        """Write page and images."""
         if not self._views:
             return
         folder = os.path.join(runner.work_dir, "replies")

@@ -1,4 +1,4 @@
-"""A picture of the run: loss, learning rate and validation metrics."""
+"""An image of the run: loss, learning rate and validation metrics."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def draw_scalars(rows: list[dict], path: str, title: str = "") -> None:
 
     Args:
         rows (list[dict]): see :func:`read_scalars`.
-        path (str): of the picture.
+        path (str): of the image.
         title (str): above the curves.
     """
     losses = [(row["step"], row["loss"]) for row in rows if "loss" in row]
@@ -69,7 +69,7 @@ class LossPlotHook(Hook):
     """Write ``loss.png`` into the work dir when training ends.
 
     Args:
-        filename (str): of the picture.
+        filename (str): of the image.
     """
 
     priority = "VERY_LOW"

@@ -48,7 +48,7 @@ class ProgressHook(LoggerHook):
     """Log progress of training; validation and test as mmengine's LoggerHook.
 
     A line holds step, ETA, loss (mean since the last line), learning rate, samples,
-    tokens, trained tokens and pictures per second over all ranks, peak memory, MFU
+    tokens, trained tokens and images per second over all ranks, peak memory, MFU
     (GPU only), the share of time spent waiting for data, and how evenly the tokens
     are dealt to ranks. There is no padding: the batch is flat.
 

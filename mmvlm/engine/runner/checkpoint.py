@@ -253,8 +253,8 @@ def load_parts(
 
     Raises:
         ValueError: with the three lists, when ``strict`` and they are not empty;
-            always when an expected part got nothing, ``rename`` fits nothing, or the
-            tokenizer beside the file has other ids (:func:`check_vocabulary`).
+            always when an expected part got nothing, ``rename`` fits nothing, or
+            :func:`check_token_ids` finds other ids.
     """
     if isinstance(path, dict):
         content, path = path, path.get("path", "<checkpoint>")
@@ -297,17 +297,22 @@ def load_parts(
         raise ValueError(
             f"checkpoint does not fit the model (strict): {report}{_lora_hint(report)}"
         )
-    processor = getattr(model, "processor", None)
-    if processor is not None and "language_model" in report.loaded:
-        from .vocabulary import check_vocabulary
-
-        check_vocabulary(processor.tokenizer, str(path))
-    level = logging.INFO if report.is_clean else logging.WARNING
-    print_log(str(report), "current", level)
+    _accept(model, report)
     model.load_state_dict(fitting, strict=False)
     if omitted:
         _compare_frozen(model, meta, str(path))
     return report
+
+
+def _accept(model: nn.Module, report: LoadReport) -> None:
+    """Compare the ids of a language model's tokens with the run's; log the report."""
+    processor = getattr(model, "processor", None)
+    if processor is not None and "language_model" in report.loaded:
+        from .token_ids import check_token_ids
+
+        check_token_ids(processor.tokenizer, report.path)
+    level = logging.INFO if report.is_clean else logging.WARNING
+    print_log(str(report), "current", level)
 
 
 def _complete(model: nn.Module, state: dict, parts: set, path: str) -> None:

@@ -69,7 +69,7 @@ class FrozenLoader(DataLoader):
 
 
 class RowLoader(FrozenLoader):
-    """Loader of a data set that nobody knows the length of.
+    """Loader of a dataset that nobody knows the length of.
 
     mmengine asks every loader for its length, to turn schedules by epoch into
     schedules by step. The answer is that an epoch is longer than any run;
@@ -89,7 +89,7 @@ def build_dataloader(
     accumulation: int = 1,
     training: bool = True,
 ) -> DataLoader:
-    """Build data set, batch sampler and loader.
+    """Build dataset, batch sampler and loader.
 
     A sampler whose constructor takes ``batch_size`` is a batch sampler (ours are);
     any other is handed to the loader as it is.
@@ -99,16 +99,16 @@ def build_dataloader(
             ``collate_fn`` (default: ``collate_flat``) and arguments of
             ``torch.utils.data.DataLoader``. A built loader is returned as it is.
         seed (int | None): of the sampler's plan.
-        processor (VLMProcessor | None): bound to the data set; gives its steps to
+        processor (VLMProcessor | None): bound to the dataset; gives its steps to
             readers without a pipeline.
         accumulation (int): micro-batches per optimizer step, for samplers that ask.
         training (bool): picks the default sampler, random or sequential.
 
-    A data set that comes row by row deals its batches itself and takes no sampler.
+    A dataset that comes row by row deals its batches itself and takes no sampler.
 
     Raises:
         TypeError: when ``cfg`` is neither a dict nor a loader.
-        ValueError: for such a data set with a sampler or another batch size, or
+        ValueError: for such a dataset with a sampler or another batch size, or
             outside of training.
     """
     if isinstance(cfg, DataLoader):
@@ -163,7 +163,7 @@ def build_dataloader(
 
 
 def _check_rows(dataset: Any, cfg: dict, sampler: Any, training: bool) -> None:
-    """Refuse what a data set without length cannot do."""
+    """Refuse what a dataset without length cannot do."""
     own = getattr(dataset, "batch_size", None)
     if not training:
         raise ValueError(

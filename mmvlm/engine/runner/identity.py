@@ -77,7 +77,7 @@ def leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
 
 
 def data_facts(dataset: Any) -> dict[str, Any]:
-    """Return rows and a digest of the files of a data set and of its members.
+    """Return rows and a digest of the files of a dataset and of its members.
 
     All members together are read whole up to 4 GiB, the smallest ones first; of the
     others pieces are, see :func:`content_digest`.
@@ -98,7 +98,7 @@ def data_facts(dataset: Any) -> dict[str, Any]:
 
 
 def _members(dataset: Any, path: str) -> Iterator[tuple[str, Any]]:
-    """Yield the data sets that a data set is made of, by dotted path."""
+    """Yield the datasets that a dataset is made of, by dotted path."""
     members, inner = (getattr(dataset, name, None) for name in ("datasets", "dataset"))
     if members is not None:
         for number, member in enumerate(members):

@@ -34,7 +34,7 @@ class TrainStep:
         num_targets (int): trained tokens over accumulation and ranks.
         num_tokens (int): LLM positions over accumulation and ranks.
         num_samples (int): conversations over accumulation and ranks.
-        num_images (int): pictures over accumulation and ranks.
+        num_images (int): images over accumulation and ranks.
         balance (float): tokens of the mean rank over those of the fullest, 0-1.
         data_seconds (float): time that this rank waited for its micro-batches.
         losses (list[torch.Tensor]): of this rank's micro-batches.
@@ -95,7 +95,7 @@ class LossReader:
 
 
 def _stream_of(dataloader: DataLoader) -> MicroBatchStream:
-    """Return the stream of a loader, whether its data set knows its length or not."""
+    """Return the stream of a loader, whether its dataset knows its length or not."""
     if not isinstance(dataloader.dataset, IterableDataset):
         return MicroBatchStream(dataloader)
     from .row_stream import RowStream

@@ -1,4 +1,4 @@
-"""Micro-batches of a data set that comes row by row."""
+"""Micro-batches of a dataset that comes row by row."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from .stream import MicroBatchStream
 
 
 class RowStream(MicroBatchStream):
-    """Walk a data set that comes row by row and deals its batches itself.
+    """Walk a dataset that comes row by row and deals its batches itself.
 
     Nobody knows how long an epoch is before it is over, so a run is measured in
     steps. Going to a place reads again what lies before it in the source, undecoded.
 
     Args:
-        dataloader (DataLoader): of a data set with ``load_state_dict``,
+        dataloader (DataLoader): of a dataset with ``load_state_dict``,
             ``place_of`` and ``fingerprint``
             (:class:`mmvlm.datasets.readers.streaming.StreamingDataset`).
 
     Raises:
-        TypeError: when the data set cannot be resumed.
+        TypeError: when the dataset cannot be resumed.
     """
 
     def __init__(self, dataloader: DataLoader) -> None:

@@ -94,11 +94,11 @@ def _common_length(first: Sequence[str], second: Sequence[str]) -> int:
 class CiderFrequencies:
     """Document frequencies of the references of one set, and CIDEr under them.
 
-    A document is a picture with all its references. Frequencies of a set stay fixed
-    where its pictures are resampled; scoring a subset on its own changes them.
+    A document is an image with all its references. Frequencies of a set stay fixed
+    where its images are resampled; scoring a subset on its own changes them.
 
     Args:
-        references (Sequence[Sequence[str]]): references of each picture, tokens
+        references (Sequence[Sequence[str]]): references of each image, tokens
             joined by blanks.
     """
 
@@ -119,7 +119,7 @@ class CiderFrequencies:
         return weights, norms, max(0, len(text.split()) - 1)
 
     def score(self, hypothesis: str, references: Sequence[str]) -> float:
-        """Return CIDEr of one picture, 0-10."""
+        """Return CIDEr of one image, 0-10."""
         found, norms, length = self.weigh(hypothesis)
         total = 0.0
         for weights, other_norms, other_length in map(self.weigh, references):

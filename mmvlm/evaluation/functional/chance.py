@@ -1,4 +1,4 @@
-"""What answers that do not depend on the picture would score."""
+"""What answers that do not depend on the image would score."""
 
 from __future__ import annotations
 

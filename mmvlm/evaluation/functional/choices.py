@@ -143,7 +143,7 @@ def likeliest(scores: Mapping[str, float]) -> str:
 def scienceqa_groups(problem: Mapping) -> list[str]:
     """Return the rows of ScienceQA's breakdown that an item counts in.
 
-    Having a text and having a picture overlap; "no context" is neither.
+    Having a text and having an image overlap; "no context" is neither.
 
     Args:
         problem (Mapping): ``subject``, ``hint``, ``image``, ``grade``, ``topic`` as in

@@ -4,7 +4,7 @@ Papers: Efron and Tibshirani, "An Introduction to the Bootstrap", 1993; Hesterbe
 "What Teachers Should Know About the Bootstrap", 2015, arXiv 1411.5279 (percentiles of
 few clusters are too narrow by what Student's t differs from normal); Holm, "A Simple
 Sequentially Rejective Multiple Test Procedure", 1979; Miller, "Adding Error Bars to
-Evals", 2024, arXiv 2411.00640 (questions on one picture are not independent).
+Evals", 2024, arXiv 2411.00640 (questions on one image are not independent).
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def ratio(top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
 def group_ratio(top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
     """Return ``top / bottom`` of groups, nan of a group that has nothing in it.
 
-    A resample may lack all pictures of a small group: it then has no total of groups.
+    A resample may lack all images of a small group: it then has no total of groups.
     """
     return np.where(np.asarray(bottom) == 0, np.nan, ratio(top, bottom))
 

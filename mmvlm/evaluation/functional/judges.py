@@ -141,7 +141,7 @@ def review_messages(
 
     Args:
         question (str): the question.
-        context (str): what describes the picture.
+        context (str): what describes the image.
         reference (str): answer of Assistant 1.
         answer (str): answer of Assistant 2, the candidate.
         category (str): of Ferret-Bench adds what its categories rate besides.

@@ -145,7 +145,7 @@ def boxes_of_phrase(text: str, phrase: str, size: tuple[int, int]) -> list[Box]:
     Args:
         text (str): the caption, its entities followed by their boxes in thousandths.
         phrase (str): the words looked for.
-        size (tuple[int, int]): height and width of the picture.
+        size (tuple[int, int]): height and width of the image.
 
     Returns:
         list[Box]: whole pixels; the zero box alone where the caption does not have

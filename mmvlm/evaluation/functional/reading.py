@@ -1,4 +1,4 @@
-"""Text in pictures: OCRBench, ANLS of DocVQA and InfoVQA, relaxed ChartQA.
+"""Text in images: OCRBench, ANLS of DocVQA and InfoVQA, relaxed ChartQA.
 
 Sources: Yuliang-Liu/MultimodalOCR: OCRBench/example.py; the evaluation script of the
 Robust Reading Competition (DocVQA); google-research/pix2struct:

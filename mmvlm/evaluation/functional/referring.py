@@ -28,14 +28,14 @@ from mmvlm.text.codecs import ferret, kosmos2, pink, qwen_vl, shikra
 
 from .boxes import Box, box_iou, ofa_iou, pink_iou, whole_pixel_iou
 
-#: Height and width of a picture in pixels.
+#: Height and width of an image in pixels.
 Size = tuple[int, int]
 Rows = Iterable[Sequence[float]]
 
 #: Least overlap of a right box.
 MIN_IOU = 0.5
 _NOWHERE = (0.0, 0.0, 0.0, 0.0)
-#: What is farther away than this many units of any scale is no place in a picture.
+#: What is farther away than this many units of any scale is no place in an image.
 _FARTHEST = 1e9
 _FOUR = r"\[" + r",\s*".join([r"(-?\d{1,9}(?:\.\d{1,99})?)"] * 4) + r"\]"
 _NUMBER = re.compile(r"-?\d{1,99}(?:\.\d{1,99})?|-?\.\d{1,99}")
@@ -51,7 +51,7 @@ class ReferringProtocol:
         read (Callable | None): from answer and expression to the rows of four numbers
             that the official parser finds, on the scale of the text; None: the
             regions that the model's codec read are judged.
-        place (Callable): from a row and the picture's size to a box in the frame in
+        place (Callable): from a row and the image's size to a box in the frame in
             which boxes are compared.
         truth (Callable): from the true box in pixels to that frame.
         at_least (bool): whether an overlap of exactly one half is right.
@@ -119,8 +119,8 @@ def judge_box(
     Args:
         protocol (str | ReferringProtocol): name in :data:`PROTOCOLS`, or one.
         text (str): what the model said.
-        truth (Sequence[float]): x1, y1, x2, y2 in pixels of the picture.
-        size (tuple[int, int]): height and width of the picture.
+        truth (Sequence[float]): x1, y1, x2, y2 in pixels of the image.
+        size (tuple[int, int]): height and width of the image.
         expression (str): what was asked for; Kosmos-2 demands it in the answer.
         regions (Sequence[Box]): boxes of ``pred_regions`` in pixels, for protocols
             that read no text.
@@ -159,7 +159,7 @@ def protocol_of(name: str) -> ReferringProtocol:
 
 
 def _is_place(row: Sequence[float]) -> bool:
-    """Whether four finite numbers can be somewhere in or near a picture."""
+    """Whether four finite numbers can be somewhere in or near an image."""
     return len(row) == 4 and all(
         math.isfinite(value) and abs(value) < _FARTHEST for value in row
     )
@@ -217,7 +217,7 @@ def _shikra_tokens(text: str, expression: str = "") -> list:
 
 
 def _ferret(text: str, expression: str = "") -> list[list[int]]:
-    try:  # on a picture of 1000 x 1000, pixels are the numbers of the text
+    try:  # on an image of 1000 x 1000, pixels are the numbers of the text
         return ferret.eval_entities(text, (1000, 1000))[1]
     except (ValueError, IndexError, OverflowError):
         return []
@@ -252,7 +252,7 @@ def _ofa(text: str, expression: str = "") -> list[list[int]]:
 
 
 def _by(scale: float) -> Callable[[Sequence[float], Size], Box]:
-    """Return what places fractions of the picture's sides in pixels."""
+    """Return what places fractions of the image's sides in pixels."""
 
     def place(row: Sequence[float], size: Size) -> Box:
         height, width = size
@@ -262,7 +262,7 @@ def _by(scale: float) -> Callable[[Sequence[float], Size], Box]:
 
 
 def _of_square(scale: float) -> Callable[[Sequence[float], Size], Box]:
-    """Return what places fractions of the padded square in pixels of the picture."""
+    """Return what places fractions of the padded square in pixels of the image."""
 
     def place(row: Sequence[float], size: Size) -> Box:
         side, shift = max(size), _padding(size)
@@ -272,7 +272,7 @@ def _of_square(scale: float) -> Callable[[Sequence[float], Size], Box]:
 
 
 def _padding(size: Size) -> tuple[int, int, int, int]:
-    """Return how far the picture lies from the padded square's corner."""
+    """Return how far the image lies from the padded square's corner."""
     height, width = size
     side = max(size)
     return ((side - width) // 2, (side - height) // 2) * 2
@@ -301,7 +301,7 @@ def _in_percent(box: Box, size: Size) -> Box:
 
 
 def _times(scale: float) -> Callable[[Sequence[float], Size], Box]:
-    """Return what multiplies and looks at no picture."""
+    """Return what multiplies and looks at no image."""
     return lambda row, size: [value * scale for value in row]
 
 

@@ -45,7 +45,7 @@ def vqa_rows(records: Records, all_ids: Iterable[Any] = ()) -> list[dict]:
 
 
 def vizwiz_rows(records: Records) -> list[dict]:
-    """Return VizWiz's rows: file name of the picture and processed answer."""
+    """Return VizWiz's rows: file name of the image and processed answer."""
     return [
         dict(
             image=PurePosixPath(record["image"]).name,
@@ -136,7 +136,7 @@ def mme_files(
     """Return MME's result files, one per task.
 
     Args:
-        records (Sequence[Mapping]): ``question_id`` ``<task>/<picture>``, ``prompt``
+        records (Sequence[Mapping]): ``question_id`` ``<task>/<image>``, ``prompt``
             or ``question``, and ``text``.
         labels (Mapping): (task, file name of the question file) to official question
             to ``Yes`` or ``No``. A question that it lacks is left out, as the

@@ -88,11 +88,11 @@ def iou(a: Sequence[float], b: Sequence[float]) -> float:
 def to_pixels(
     percent: Sequence[float], size: Sequence[float]
 ) -> tuple[float, float, float, float]:
-    """Turn a box in percent of the picture into pixels.
+    """Turn a box in percent of the image into pixels.
 
     Args:
         percent (Sequence[float]): ``x1, y1, x2, y2``, 0-100.
-        size (Sequence[float]): height and width of the picture in pixels.
+        size (Sequence[float]): height and width of the image in pixels.
     """
     height, width = size
     x1, y1, x2, y2 = percent
@@ -107,12 +107,12 @@ def to_pixels(
 def box_is_right(
     percent: Sequence[float] | None, box: Sequence[float], size: Sequence[float]
 ) -> bool:
-    """Hold a box in percent of the picture against the true one in pixels.
+    """Hold a box in percent of the image against the true one in pixels.
 
     Args:
         percent (Sequence[float] | None): the answer; None is wrong.
         box (Sequence[float]): ``x1, y1, x2, y2`` in pixels.
-        size (Sequence[float]): height and width of the picture in pixels.
+        size (Sequence[float]): height and width of the image in pixels.
     """
     return percent is not None and iou(to_pixels(percent, size), box) >= MIN_IOU
 
@@ -132,7 +132,7 @@ def score_answer(
     places, in any order; leniently, when it names all of them and perhaps more. A
     box is right from an IoU of 0.5 on; leniently, its numbers may stand in any
     text. A name is right when all of it is; leniently, the colour is enough, which no
-    other thing of the picture has. Any other answer must be the right word; leniently,
+    other thing of the image has. Any other answer must be the right word; leniently,
     the right word must appear and no other choice.
 
     Args:
@@ -142,7 +142,7 @@ def score_answer(
             name for one-word answers.
         choices (Iterable[str]): the answers that questions of this form have.
         box (Sequence[float] | None): the true box in pixels, for ``box``.
-        size (Sequence[float] | None): height and width of the picture, for ``box``.
+        size (Sequence[float] | None): height and width of the image, for ``box``.
 
     Raises:
         ValueError: for a box question without box and size, or a true caption
@@ -183,7 +183,7 @@ def _colour(name: str) -> str | None:
 def best_constant(questions: Sequence[dict[str, Any]]) -> tuple[str, float]:
     """Find the answer that is right most often, for questions of one form.
 
-    This is what somebody who never sees the picture can get. For boxes every true
+    This is what somebody who never sees the image can get. For boxes every true
     answer is tried; otherwise it is the most frequent answer.
 
     Args:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from .boxes import Box
 
-#: Height and width of a picture in pixels.
+#: Height and width of an image in pixels.
 Size = tuple[int, int]
 _CELLS = 32
 
@@ -17,7 +17,7 @@ def written_box(protocol: str, box: Box, size: Size, expression: str = "") -> st
     Args:
         protocol (str): name in :data:`mmvlm.evaluation.functional.referring.PROTOCOLS`.
         box (Sequence[float]): x1, y1, x2, y2 in pixels.
-        size (tuple[int, int]): height and width of the picture.
+        size (tuple[int, int]): height and width of the image.
         expression (str): what was asked for; Kosmos-2 demands it in the answer.
 
     Example:
@@ -31,7 +31,7 @@ def written_box(protocol: str, box: Box, size: Size, expression: str = "") -> st
 
 
 def _shares(box: Box, size: Size) -> list[float]:
-    """Return a box in shares of the picture's own sides."""
+    """Return a box in shares of the image's own sides."""
     height, width = size
     return [v / s for v, s in zip(box, (width, height) * 2, strict=True)]
 

@@ -18,14 +18,14 @@ class AnswersMetric(BaseMetric):
     """Keep raw answers, put them in order, write them, let a subclass score them.
 
     A row holds ``sample_id``, ``dataset``, ``index``, ``image`` (path of the first
-    picture or None), ``question``, ``gt``, ``pred`` and what :meth:`read_meta`
+    image or None), ``question``, ``gt``, ``pred`` and what :meth:`read_meta`
     adds.
 
     Args:
         out_file (str | None): JSON lines, one row per question; None writes none.
         collect_device (str): see mmengine.
         prefix (str | None): of the metrics' names; None takes the class's own.
-        datasets (Sequence[str] | None): names of the data sets that it scores, where a
+        datasets (Sequence[str] | None): names of the datasets that it scores, where a
             test mixes questions of several kinds; None: all.
     """
 
@@ -88,16 +88,16 @@ class AnswersMetric(BaseMetric):
             self.results.append({**row, **self.read_meta(sample)})
 
     def compute_metrics(self, results: list[dict]) -> dict[str, float]:
-        """Put rows in the order of the data set, score and write them.
+        """Put rows in the order of the dataset, score and write them.
 
-        Where several data sets are tested, every number is also given per set, as in
+        Where several datasets are tested, every number is also given per set, as in
         ``accuracy/refcoco``.
 
         Rows without an answer (a public test split) are written, not scored;
         ``unanswered`` counts them.
 
         Raises:
-            ValueError: for a data set to be scored of which there is no sample.
+            ValueError: for a dataset to be scored of which there is no sample.
         """
         rows = sorted(results, key=lambda row: (row["dataset"], row["index"]))
         found = {row["dataset"] for row in rows}
@@ -128,7 +128,7 @@ class AnswersMetric(BaseMetric):
         return metrics
 
     def _scored(self, rows: list[dict]) -> tuple[list[dict], dict[str, float]]:
-        """Score all rows, and those of every data set where there are several."""
+        """Score all rows, and those of every dataset where there are several."""
         judged, metrics = self.score(rows)
         names = sorted({row["dataset"] for row in rows})
         for name in names if len(names) > 1 else ():

@@ -23,7 +23,7 @@ class MaskIoUMetric(AnswersMetric):
     Numbers are fractions behind ``mask/``: ``giou`` and ``ciou``, where a mask that a
     reply lacks is empty; ``giou_lenient`` and ``ciou_lenient`` of the masks that were
     said, and ``said``, their share; ``parse_failures``, the masks that were not;
-    ``surplus``, masks beyond those asked for; ``num``. Where several data sets are
+    ``surplus``, masks beyond those asked for; ``num``. Where several datasets are
     tested, also per set, as in ``giou/refcoco``. Pixels in the sample's
     ``meta["ignore"]`` are not scored.
 

@@ -38,7 +38,7 @@ class ReferringMetric(AnswersMetric):
         self.scorer = ReferringScorer(rule)
 
     def read_meta(self, sample: dict) -> dict[str, Any]:
-        """Return the true box, the boxes of the reply, and the picture's size."""
+        """Return the true box, the boxes of the reply, and the image's size."""
         truth = sample.get("gt_boxes")
         if truth is None or len(truth) != 1:
             raise KeyError(

@@ -31,8 +31,8 @@ class Totals:
         metrics (dict[str, float]): all numbers, in the unit in which they are
             published; the headline is one of them.
         units (np.ndarray): (U, K) float64, additive statistics of U units (items,
-            pictures or groups).
-        clusters (np.ndarray): (U,) int, the cluster (picture or group) of each unit.
+            images or groups).
+        clusters (np.ndarray): (U,) int, the cluster (image or group) of each unit.
         statistic (Callable): sums (..., K) to headlines (...).
         notes (dict[str, str]): what the row must say besides, such as why a metric
             is not computed.
@@ -157,7 +157,7 @@ class Scorer(ABC):
     def chance(
         self, records: Sequence[Record], verdicts: Sequence[Verdict]
     ) -> float | None:
-        """Return the headline of answers that do not depend on the picture.
+        """Return the headline of answers that do not depend on the image.
 
         None, which is the default: the answers do not tell, the benchmark may.
 
@@ -214,7 +214,7 @@ class MeanScorer(Scorer):
         Every question gets the answer to another one of its kind
         (:func:`mmvlm.evaluation.functional.chance.question_kind`), as in the agreement
         by chance of Cohen's kappa: the answers keep their shares, and what a question
-        says without its picture still counts.
+        says without its image still counts.
         """
         rounds = min(_MOST_ROUNDS, -(-_DEALT // len(records)))
         known: dict[tuple[int, str], float] = {}

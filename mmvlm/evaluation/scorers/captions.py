@@ -1,4 +1,4 @@
-"""Captions of pictures and regions: BLEU, ROUGE-L, CIDEr and, with Java, METEOR."""
+"""Captions of images and regions: BLEU, ROUGE-L, CIDEr and, with Java, METEOR."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ class CaptionScorer(Scorer):
     def _scores(
         hypotheses: Sequence[str], references: Sequence[Sequence[str]]
     ) -> tuple[dict[str, float], np.ndarray]:
-        """Return the metrics of a set, and CIDEr of each picture."""
+        """Return the metrics of a set, and CIDEr of each image."""
         pairs = list(zip(hypotheses, references, strict=True))
         frequencies = captions.CiderFrequencies(references)
         cider = np.array([frequencies.score(*pair) for pair in pairs])

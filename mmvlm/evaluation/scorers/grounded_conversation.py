@@ -56,7 +56,7 @@ class GroundedConversationScorer(Scorer):
         return bert_similarity(self.text_model)
 
     def judge(self, record: Record) -> Verdict:
-        """See :meth:`Scorer.judge`; the score is the mIoU of the picture."""
+        """See :meth:`Scorer.judge`; the score is the mIoU of the image."""
         wanted, labels = record["reference"]["masks"], record["reference"]["labels"]
         regions = [
             one

@@ -200,11 +200,11 @@ class ChoiceScorer(MeanScorer):
 
 @SCORERS.register_module()
 class ScienceQAScorer(ChoiceScorer):
-    """ScienceQA: accuracy of all items, of those with pictures, and the breakdown.
+    """ScienceQA: accuracy of all items, of those with images, and the breakdown.
 
     ``meta`` holds ``options`` and the item's ``subject``, ``hint``, ``image`` (name or
-    None), ``grade`` and ``topic`` of ``problems.json``. An item counts as one with a
-    picture by the data, not by the recorded prompt.
+    None), ``grade`` and ``topic`` of ``problems.json``. An item counts as one with an
+    image by the data, not by the recorded prompt.
 
     Paper: Lu et al., "Learn to Explain", NeurIPS 2022, arXiv 2209.09513.
     """
@@ -301,7 +301,7 @@ class MMMUScorer(MeanScorer):
 
 @SCORERS.register_module()
 class SEEDScorer(ChoiceScorer):
-    """SEED-Bench: accuracy of all questions, of pictures and of videos.
+    """SEED-Bench: accuracy of all questions, of images and of videos.
 
     ``meta`` holds ``options``, ``category`` (the question type's name) and
     ``data_type`` (``image`` or ``video``).

@@ -1,4 +1,4 @@
-"""Text in pictures: OCRBench, DocVQA, InfoVQA and ChartQA."""
+"""Text in images: OCRBench, DocVQA, InfoVQA and ChartQA."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class OCRBenchScorer(ShortAnswerScorer):
         )
 
     def totals(self, records: Sequence[Record], verdicts: Sequence[Verdict]) -> Totals:
-        """See :meth:`Scorer.totals`; types and parts are counts, data sets percent."""
+        """See :meth:`Scorer.totals`; types and parts are counts, datasets percent."""
         totals = super().totals(records, verdicts)
         scores, size = column(verdicts, "score"), len(records)
         types = {

@@ -130,10 +130,10 @@ def _mean_f1(sums: np.ndarray) -> np.ndarray:
 
 @SCORERS.register_module()
 class MMEScorer(Scorer):
-    """MME: per task accuracy plus the share of pictures with all answers right.
+    """MME: per task accuracy plus the share of images with all answers right.
 
     ``reference`` is ``yes`` or ``no``; ``meta['category']`` the task; the questions of
-    a picture share ``image``, wherever they stand. The headline is the sum over the
+    an image share ``image``, wherever they stand. The headline is the sum over the
     ten perception tasks, at most 2,000.
 
     Paper: Fu et al., "MME", 2023, arXiv 2306.13394.
@@ -189,10 +189,10 @@ class MMEScorer(Scorer):
         unread: Sequence[int],
         whole: Callable = np.min,
     ) -> tuple[list[str], list[Record], np.ndarray]:
-        """Return tasks, the first record of every picture, and (pictures, tasks, 4).
+        """Return tasks, the first record of every image, and (images, tasks, 4).
 
-        ``whole`` makes of the scores of a picture's answers whether all are right. A
-        row of ``unread`` is a picture of its own, in every task.
+        ``whole`` makes of the scores of an image's answers whether all are right. A
+        row of ``unread`` is an image of its own, in every task.
         """
         known = (*yes_no.PERCEPTION, *yes_no.COGNITION)
         tasks = [name for name in known if name in rows_by(records, "category")]
@@ -204,7 +204,7 @@ class MMEScorer(Scorer):
             if "category" not in record["meta"]:
                 raise KeyError(f"record {record.get('uid')!r} names no task of MME.")
             pictures[record["meta"]["category"], str(record["image"])].append(index)
-        # Of each picture: right answers, questions, all right, 1.
+        # Of each image: right answers, questions, all right, 1.
         units = np.zeros((len(pictures) + len(unread), len(tasks), 4))
         units[len(pictures) :] = 0, 1, 0, 1
         for row, ((task, _), members) in enumerate(pictures.items()):

@@ -1,4 +1,4 @@
-"""mPLUG-Owl's visual abstractor: queries that see themselves and the picture."""
+"""mPLUG-Owl's visual abstractor: queries that see themselves and the image."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class _Layer(nn.Module):
 
 @MODELS.register_module()
 class AbstractorConnector(Connector):
-    """Learned queries abstract the picture; a learned token says where it ends.
+    """Learned queries abstract the image; a learned token says where it ends.
 
     In every layer the normed queries attend to themselves and to the normed
     image tokens together, and the residual starts from the normed query. Names of

@@ -1,4 +1,4 @@
-"""Tiles of a large picture joined behind any connector that keeps a grid."""
+"""Tiles of a large image joined behind any connector that keeps a grid."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from .mlp import MLPConnector
 class AnyResConnector(AroundConnector):
     """LLaVA-1.6's any resolution around a connector that works view by view.
 
-    The inner connector sees every view (the whole picture and its tiles) alone.
-    Their tokens are then joined: the whole picture first, then one map of all
+    The inner connector sees every view (the whole image and its tiles) alone.
+    Their tokens are then joined: the whole image first, then one map of all
     tiles, row by row. Any connector that keeps a grid of tokens fits (linear,
     MLP, pixel shuffle, a fuser with one of them); one with a fixed number of
     tokens (a resampler) needs no such class, its views are put in a row.
@@ -32,7 +32,7 @@ class AnyResConnector(AroundConnector):
 
     Args:
         connector, vision_spec, out_width, init_cfg: see :class:`AroundConnector`.
-        unpad (bool): cut the padding around the picture and end every row with a
+        unpad (bool): cut the padding around the image and end every row with a
             learned newline (``spatial_unpad``); else keep the whole map
             (``spatial``).
 
@@ -77,22 +77,22 @@ class AnyResConnector(AroundConnector):
 
     @property
     def token_count(self) -> TileTokenCount:
-        """The whole picture, then the joined tiles."""
+        """The whole image, then the joined tiles."""
         return TileTokenCount(self.connector.token_count, self.unpad)
 
     def views_of(self, size: tuple[int, int]) -> ViewLayout:
-        """Return a picture of two tiles side by side, padded above and below."""
+        """Return an image of two tiles side by side, padded above and below."""
         original = (size[0], 3 * size[1])
         return ViewLayout(original, size, 3, "anyres", extra=(1, 2))
 
     def merge_views(
         self, image_embeds: torch.Tensor, layouts: Sequence[ViewLayout]
     ) -> torch.Tensor:
-        """Join the views of every picture.
+        """Join the views of every image.
 
         Shape:
             - ``image_embeds``: (V, N', Dl)
-            - output: (S, Dl), S = sum of ``num_output_tokens`` over pictures
+            - output: (S, Dl), S = sum of ``num_output_tokens`` over images
         """
         newline = None
         if self.unpad:

@@ -1,4 +1,4 @@
-"""Emu's C-Former: a T5 decoder that writes a picture as a causal sequence."""
+"""Emu's C-Former: a T5 decoder that writes an image as a causal sequence."""
 
 from __future__ import annotations
 
@@ -153,10 +153,10 @@ class _Decoder(nn.Module):
 
 @MODELS.register_module()
 class CausalFormerConnector(Connector):
-    """Learned queries become, one after the other, a causal sequence of the picture.
+    """Learned queries become, one after the other, a causal sequence of the image.
 
     A T5 decoder: query i sees queries 0..i and, by cross attention, all image
-    tokens. So the language model may also learn to predict a picture's embeddings
+    tokens. So the language model may also learn to predict an image's embeddings
     from left to right (:class:`VisualRegressionHead`). Names of the weights are the
     official ones; the official word table, which nothing reads, is left out.
 

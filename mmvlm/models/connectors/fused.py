@@ -26,15 +26,15 @@ class FusedTokenCount:
     """The projector's count for the views that the fuser leaves.
 
     Args:
-        out_layout (Callable): layout of a picture to that of its fused views.
-        projector (TokenCount): tokens of a picture of that layout.
+        out_layout (Callable): layout of an image to that of its fused views.
+        projector (TokenCount): tokens of an image of that layout.
     """
 
     out_layout: Callable[[ViewLayout], ViewLayout]
     projector: TokenCount
 
     def __call__(self, layout: ViewLayout) -> int:
-        """Return the LLM positions of one picture."""
+        """Return the LLM positions of one image."""
         return self.projector(self.out_layout(layout))
 
 
@@ -109,7 +109,7 @@ class FusedConnector(Connector):
         return FusedTokenCount(self.fuser.out_layout, count)
 
     def views_of(self, size: tuple[int, int]) -> ViewLayout:
-        """Return the layout of a picture that the fuser can take."""
+        """Return the layout of an image that the fuser can take."""
         return self.fuser.views_of(size)
 
     def forward(self, features: VisionFeatures) -> torch.Tensor:

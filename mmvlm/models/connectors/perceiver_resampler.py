@@ -146,7 +146,7 @@ def _table(rows: int | None, *shape: int) -> nn.Parameter | None:
 
 
 class OnePerPicture:
-    """One position in the text per picture, whatever its layout."""
+    """One position in the text per image, whatever its layout."""
 
     def __call__(self, layout: ViewLayout) -> int:
         """Return 1."""
@@ -161,11 +161,11 @@ class OnePerPicture:
 
 @MODELS.register_module()
 class PerceiverResamplerConnector(Connector):
-    """A fixed number of media tokens per picture, for cross-attention (Flamingo).
+    """A fixed number of media tokens per image, for cross-attention (Flamingo).
 
-    A picture takes one position of the text, where the learned embedding of the
+    An image takes one position of the text, where the learned embedding of the
     ``<image>`` token stands (``slot_embed``); its media tokens go to the language
-    model's ``GatedCrossAttentionAdapter``. Views of one picture are its frames.
+    model's ``GatedCrossAttentionAdapter``. Views of one image are its frames.
 
     Paper: Alayrac et al., "Flamingo: a Visual Language Model for Few-Shot
     Learning", NeurIPS 2022, arXiv 2204.14198. Deviations: none from OpenFlamingo,
@@ -174,9 +174,9 @@ class PerceiverResamplerConnector(Connector):
     Args:
         depth (int): layers.
         heads, dim_head (int): attention heads and their channels.
-        num_latents (int): media tokens per picture (n).
-        max_frames (int | None): None for pictures of one view; else the most
-            views that a picture may have, each with a learned embedding.
+        num_latents (int): media tokens per image (n).
+        max_frames (int | None): None for images of one view; else the most
+            views that an image may have, each with a learned embedding.
         **kwargs: see :class:`Connector`.
 
     Raises:
@@ -213,18 +213,18 @@ class PerceiverResamplerConnector(Connector):
 
     @property
     def token_count(self) -> OnePerPicture:
-        """One position per picture."""
+        """One position per image."""
         return OnePerPicture()
 
     def forward(self, features: VisionFeatures) -> torch.Tensor:
-        """Resample every picture.
+        """Resample every image.
 
         Shape:
             - ``features.hidden_states[0]``: (V, P + N, Dv), V may be 0
-            - output: (M, n, Dv), M pictures
+            - output: (M, n, Dv), M images
 
         Raises:
-            ValueError: for a picture of several views without ``max_frames``.
+            ValueError: for an image of several views without ``max_frames``.
         """
         patches = features.patches(0)
         frames = [layout.num_views for layout in features.layouts]
@@ -242,7 +242,7 @@ class PerceiverResamplerConnector(Connector):
     def merge_views(
         self, image_embeds: torch.Tensor, layouts: Sequence[ViewLayout]
     ) -> torch.Tensor:
-        """Return what stands in the text for every picture.
+        """Return what stands in the text for every image.
 
         Shape:
             - ``image_embeds``: (M, n, Dv)

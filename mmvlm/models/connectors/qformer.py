@@ -1,4 +1,4 @@
-"""The Q-Former: learned queries that read the picture (and the question)."""
+"""The Q-Former: learned queries that read the image (and the question)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class QFormerConnector(Connector):
     """Learned queries read all image tokens through a BERT with cross attention.
 
     Post-norm BERT blocks; every ``cross_attention_frequency``-th also attends to
-    the picture. The outputs at the queries are projected to the language model.
+    the image. The outputs at the queries are projected to the language model.
     With ``instruction_aware`` the question's tokens share the self-attention, so
     that the queries look for what is asked; the batch must bring it
     (``TokenizeInstructions``).
@@ -40,7 +40,7 @@ class QFormerConnector(Connector):
         num_layers (int): blocks (L).
         num_heads (int): attention heads.
         intermediate_size (int): width of the feed-forwards (F).
-        cross_attention_frequency (int): blocks 0, f, 2f, ... see the picture.
+        cross_attention_frequency (int): blocks 0, f, 2f, ... see the image.
         instruction_aware (bool): read the question.
         vocab_size (int): words that it knows (BERT's and one more).
         max_position_embeddings (int): most tokens of a question.
@@ -51,7 +51,7 @@ class QFormerConnector(Connector):
     Raises:
         ValueError: not exactly one layer.
 
-    Trainable parameters: with K = ceil(L / f) blocks that see the picture,
+    Trainable parameters: with K = ceil(L / f) blocks that see the image,
         L*(4*D*D + 2*D*F + 9*D + F) + K*(2*D*D + 2*D*Dv + 6*D) + 2*D + Q*D
         + D*Dl + Dl, and 2*Dv for ``vision_norm``; reading questions adds
         (vocab_size + max_position_embeddings)*D + (L - 1)*(2*D*F + 3*D + F).

@@ -25,7 +25,7 @@ class ResamplerConnector(Connector):
     interpolated to whatever grid of patches comes, square or not, also another for
     every view of a batch. There is no
     residual and no feed-forward. The number of tokens is that of the queries, so
-    the resolution of the picture costs the language model nothing.
+    the resolution of the image costs the language model nothing.
 
     The same module serves Qwen-VL, Monkey, LLaVA-UHD (``grid=8``) and
     DeepSpeed-VisualChat (``kv_bias=True, post_proj='linear'``).

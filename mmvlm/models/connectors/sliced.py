@@ -1,4 +1,4 @@
-"""LLaVA-UHD: slices of a picture with separators, behind any connector."""
+"""LLaVA-UHD: slices of an image with separators, behind any connector."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .resampler import ResamplerConnector
 
 @MODELS.register_module()
 class SlicedConnector(AroundConnector):
-    """The whole picture and its slices, each followed by a separator.
+    """The whole image and its slices, each followed by a separator.
 
     A separator says where a slice stands: one vector between the slices of a row
     (``,`` in the paper), another at the end of a row (the line break).
@@ -30,7 +30,7 @@ class SlicedConnector(AroundConnector):
 
     Args:
         connector, vision_spec, out_width, init_cfg: see :class:`AroundConnector`.
-        whole_last (bool): the whole picture stands behind its slices, as in the
+        whole_last (bool): the whole image stands behind its slices, as in the
             released code, instead of before them.
 
     Trainable parameters: the inner connector's, and 2*Dl.
@@ -65,7 +65,7 @@ class SlicedConnector(AroundConnector):
         return SliceTokenCount(self.connector.token_count)
 
     def views_of(self, size: tuple[int, int]) -> ViewLayout:
-        """Return a picture of two slices side by side."""
+        """Return an image of two slices side by side."""
         return ViewLayout((size[0], 2 * size[1]), size, 3, "slices", extra=(1, 2))
 
     def merge_views(
@@ -75,14 +75,14 @@ class SlicedConnector(AroundConnector):
 
         Shape:
             - ``image_embeds``: (V, N', Dl)
-            - output: (S, Dl), S = sum of ``num_output_tokens`` over pictures
+            - output: (S, Dl), S = sum of ``num_output_tokens`` over images
         """
         marks = self.separators.to(image_embeds.dtype)
         rows = []
         views = image_embeds.split([layout.num_views for layout in layouts])
         for view, layout in zip(views, layouts, strict=True):
             height, width = slices_of(layout)
-            # Separators take part, though with 0, also where no picture is cut.
+            # Separators take part, though with 0, also where no image is cut.
             parts = [view[0] if height else view[0] + marks.sum() * 0]
             if height:
                 line = torch.cat([marks[:1].expand(width - 1, -1), marks[1:]])

@@ -230,14 +230,14 @@ class UniversalProjectionConnector(Connector):
 
         Every expert begins as the single one of an image-only stage (or as its own
         of a stage with as many). Tokens, projections and tags of new modalities
-        begin as those of pictures; their routers, and all routers after a stage
+        begin as those of images; their routers, and all routers after a stage
         with one expert, stay as they were initialised.
 
         Args:
             state (Mapping): of a connector with fewer experts or modalities.
 
         Raises:
-            ValueError: when the stage has no pictures, or another number of experts
+            ValueError: when the stage has no images, or another number of experts
                 than one and this connector's.
         """
         old = {int(key.split(".")[1]) for key in state if key.startswith("experts.")}

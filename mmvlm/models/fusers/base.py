@@ -56,13 +56,13 @@ class Fuser(BaseModule):
 
     @property
     def out_layout(self) -> Callable[[ViewLayout], ViewLayout]:
-        """Picklable map from a picture's layout to that of the fused views."""
+        """Picklable map from an image's layout to that of the fused views."""
         return same_layout
 
     def views_of(self, size: tuple[int, int]) -> ViewLayout:
-        """Return the layout of a picture that the fuser can take.
+        """Return the layout of an image that the fuser can take.
 
-        View transforms that follow the model read it; tests make pictures of it.
+        View transforms that follow the model read it; tests make images of it.
 
         Args:
             size (tuple[int, int]): height and width of one view in pixels.

@@ -38,10 +38,10 @@ _DIMS = (-3, -2)
 
 @dataclass(frozen=True)
 class OneViewLayout:
-    """The layout of a picture once its views are one.
+    """The layout of an image once its views are one.
 
     Args:
-        views (DualPerspective): the views that a picture must have.
+        views (DualPerspective): the views that an image must have.
         view_size (tuple[int, int] | None): pixels that the fused view stands for;
             None keeps those of one view.
     """
@@ -53,7 +53,7 @@ class OneViewLayout:
         """Return the fused layout.
 
         Raises:
-            LayoutError: when the picture has other views.
+            LayoutError: when the image has other views.
         """
         if DualPerspective.of(layout) != self.views:
             raise LayoutError(
@@ -111,7 +111,7 @@ class DualPerspectiveFuser(Fuser):
     Features of blocks (local) and of samplings (global) are each put back into one
     map of N * N views, where both describe the same places. Each map asks the other
     by attention inside N * N pieces, the answers are joined at full resolution and
-    pooled to the size of one view. Choose it where a picture holds more pixels than
+    pooled to the size of one view. Choose it where an image holds more pixels than
     the encoder takes and the language model shall read no more tokens.
 
     Names: ``V_G`` is the map whose query is global, ``V_L`` the one whose query is
@@ -264,21 +264,21 @@ class DualPerspectiveFuser(Fuser):
         return OneViewLayout(self.views, (side, side) if side else None)
 
     def views_of(self, size: tuple[int, int]) -> ViewLayout:
-        """Return the layout of a picture of N times that size."""
+        """Return the layout of an image of N times that size."""
         height, width = (side * self.grid for side in size)
         return self.views.layout((height, width), tuple(size))
 
     def forward(self, features: VisionFeatures) -> VisionFeatures:
-        """Fuse all views of each picture.
+        """Fuse all views of each image.
 
         Shape:
             - ``features.hidden_states[0]``: (V, P + h * w, C), V a multiple of the
-              views per picture, may be 0
-            - output ``hidden_states[0]``: (V', h' * w', C), V' pictures, (h', w') as
+              views per image, may be 0
+            - output ``hidden_states[0]``: (V', h' * w', C), V' images, (h', w') as
               ``out_size`` says, or (h, w)
 
         Raises:
-            LayoutError: when the pictures have other views.
+            LayoutError: when the images have other views.
         """
         layouts = tuple(self.out_layout(layout) for layout in features.layouts)
         patches = features.patches(0)
@@ -303,7 +303,7 @@ class DualPerspectiveFuser(Fuser):
         """Return ``V_L`` (``local``) and ``V_G`` (``global``), those that are used.
 
         Shape:
-            - ``views``: (views per picture, B, h, w, C)
+            - ``views``: (views per image, B, h, w, C)
             - each map: (B, N * h, N * w, C)
         """
         crops = {

@@ -17,7 +17,7 @@ from .base import Fuser, same_layout
 
 @dataclass(frozen=True)
 class StackedLayout:
-    """Layout of a picture whose views each gave several patch grids.
+    """Layout of an image whose views each gave several patch grids.
 
     Args:
         stacked (int): grids per view.

@@ -182,15 +182,15 @@ class SAMMaskHead(Head):
         """Give the regions of replies their masks, in pixels of the image.
 
         Raises:
-            ValueError: naming a sample whose picture the encoder did not get.
+            ValueError: naming a sample whose image the encoder did not get.
         """
         inputs = feed.inputs(self.kind)
         shown = () if inputs is None else inputs.owner
         for number, sample in enumerate(samples):
             said = {one.kind for one in getattr(sample, "pred_regions", ())}
-            if len(states[number]) and "mask" in said:  # a picture was shown
+            if len(states[number]) and "mask" in said:  # an image was shown
                 _image_of(inputs, number, feed.batch)
-        # A mask of no picture is among the problems that reading the reply found.
+        # A mask of no image is among the problems that reading the reply found.
         kept = [o[: self.max_masks * (n in shown)] for n, o in enumerate(states)]
         owner = [row for row, own in enumerate(kept) for _ in range(len(own))]
         if not owner:

@@ -23,7 +23,7 @@ class ModalityTokenizer(BaseModule):
 
     #: Shape of one input, None where the size is free; for messages.
     input_shape: tuple[int | None, ...]
-    #: Whether one input is several pictures that the encoder sees one by one.
+    #: Whether one input is several images that the encoder sees one by one.
     is_frames: ClassVar[bool] = False
 
     def __init__(

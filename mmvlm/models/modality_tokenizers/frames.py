@@ -1,4 +1,4 @@
-"""Inputs that are several pictures: video frames, a picture with its depth map."""
+"""Inputs that are several images: video frames, an image with its depth map."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class FramesTokenizer(BaseModule):
     """Let the encoder's own patch embedding cut every frame.
 
     The encoder sees frames one by one and averages them afterwards. Serves video
-    (T frames or crops), depth and surface normals (T = 2: the RGB picture and the
+    (T frames or crops), depth and surface normals (T = 2: the RGB image and the
     map, cropped alike).
 
     Paper: Han et al., "OneLLM: One Framework to Align All Modalities with
@@ -43,7 +43,7 @@ class FramesTokenizer(BaseModule):
         self.num_frames = num_frames
 
     def check(self, values: torch.Tensor, modality: str) -> None:
-        """Refuse inputs that are not T pictures.
+        """Refuse inputs that are not T images.
 
         Raises:
             ValueError: naming the modality and both shapes.

@@ -1,1 +1,1 @@
-"""Region encoders: a box, a point or a mask of a picture to tokens of the text."""
+"""Region encoders: a box, a point or a mask of an image to tokens of the text."""

@@ -21,11 +21,11 @@ from mmvlm.structures.regions import REGION, RegionInputs, RegionNeeds
 
 
 class RegionEncoder(Connector):
-    """Features of pictures and regions in them to rows that fill the regions' slots.
+    """Features of images and regions in them to rows that fill the regions' slots.
 
     A subclass says what it :attr:`needs` of a region, how many tokens it makes of one
     (:attr:`token_count`), and in ``forward`` encodes all regions of views of one size
-    at once. Where regions lie is a fraction of their view, so it asks for no picture.
+    at once. Where regions lie is a fraction of their view, so it asks for no image.
     The arguments are those of :class:`Connector`.
     """
 
@@ -35,7 +35,7 @@ class RegionEncoder(Connector):
 
     @property
     def reads(self) -> tuple[str, ...]:
-        """Hidden states of the pictures, and the regions themselves."""
+        """Hidden states of the images, and the regions themselves."""
         return (*super().reads, REGION)
 
     @property
@@ -44,7 +44,7 @@ class RegionEncoder(Connector):
         return FixedTokenCount(1)
 
     def fill(self, kind: str, feed: Feed) -> Filled:
-        """Make the rows of all regions, picture sizes one after the other."""
+        """Make the rows of all regions, image sizes one after the other."""
         regions = feed.inputs(kind)
         pieces = []
         for images, features in feed.groups(
@@ -82,7 +82,7 @@ class RegionEncoder(Connector):
 
 
 def _views(features: VisionFeatures, images: Sequence[int]) -> torch.Tensor:
-    """Return the view that shows each of some pictures wholly: (R,), int64."""
+    """Return the view that shows each of some images wholly: (R,), int64."""
     first, views = 0, []
     for layout in features.layouts:
         views.append(first + whole_view(layout))

@@ -17,7 +17,7 @@ class BoxEncoder(Connector):
     """Two layers turn a box, as fractions of its view, into one token.
 
     The counterpart of :class:`BoxRegressionHead` for the regions of questions. It reads
-    no picture: the language model has to look up what is there.
+    no image: the language model has to look up what is there.
 
     Paper: Zhang et al., "NExT-Chat: An LMM for Chat, Detection and Segmentation", ICML
     2024, arXiv 2311.04498. Deviations: questions hold the embedding alone, without the

@@ -115,7 +115,7 @@ class FerretSampler(RegionEncoder):
         draws = regions.draws
         if draws is None:
             raise ValueError("FerretSampler reads draws of regions; see its `needs`.")
-        # Regions of one picture share what a layer makes of its patches.
+        # Regions of one image share what a layer makes of its patches.
         used, views = regions.views.unique(return_inverse=True)
         patches = features.patches()[used]
 

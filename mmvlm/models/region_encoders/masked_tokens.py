@@ -1,4 +1,4 @@
-"""The picture's own tokens under a mask: visual prompts without new weights."""
+"""The image's own tokens under a mask: visual prompts without new weights."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from .base import RegionEncoder, masks_of
 
 @MODELS.register_module()
 class MaskedTokens(RegionEncoder):
-    """A connector of pictures that also fills regions, with its tokens under them.
+    """A connector of images that also fills regions, with its tokens under them.
 
     A region takes as many positions as tokens of the view belong to its mask, in
     reading order: those that it covers by half, or the ones that it covers most. No
@@ -38,7 +38,7 @@ class MaskedTokens(RegionEncoder):
     nearest neighbours, where one can vanish.
 
     Args:
-        connector (dict | Connector): of pictures, one token per cell of a square view.
+        connector (dict | Connector): of images, one token per cell of a square view.
         vision_spec, out_width, init_cfg: see :class:`Connector`.
 
     Trainable parameters: those of the connector inside.
@@ -73,7 +73,7 @@ class MaskedTokens(RegionEncoder):
 
     @property
     def token_count(self) -> TokenCounts:
-        """The inner connector's for pictures; the covered tokens for regions."""
+        """The inner connector's for images; the covered tokens for regions."""
         own = dict(image=self.inner.token_count, region=CoveredTokenCount())
         return TokenCounts(own)
 
@@ -82,7 +82,7 @@ class MaskedTokens(RegionEncoder):
         return self.inner.views_of(size)
 
     def fill(self, kind: str, feed: Feed) -> Filled:
-        """Make the rows of pictures, or of regions."""
+        """Make the rows of images, or of regions."""
         if kind != REGION:
             return self.inner.fill(kind, feed)
         return super().fill(kind, feed)

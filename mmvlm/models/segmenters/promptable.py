@@ -81,7 +81,7 @@ class PromptableSegmenter(BaseModel):
 
     @property
     def token_count(self) -> TokenCount | None:
-        """None: no language model takes the pictures."""
+        """None: no language model takes the images."""
         return None
 
     def embed_points(self, points: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -134,7 +134,7 @@ class PromptableSegmenter(BaseModel):
         Shape:
             - ``inputs['pixel_values']``: (B, 3, S, S)
             - ``inputs['masks']``: (M, S, S), uint8, none empty
-            - ``inputs['image']``: (M,), int64, the picture of each mask
+            - ``inputs['image']``: (M,), int64, the image of each mask
             - output of ``tensor``: (M, S, S), with boxes as prompts, without noise
 
         Raises:

@@ -88,7 +88,7 @@ class TokenCounts:
 def merge_embeddings(
     text_embeds: torch.Tensor, image_embeds: torch.Tensor, slot_index: torch.Tensor
 ) -> torch.Tensor:
-    """Write picture embeddings into their positions, one copy for the batch.
+    """Write image embeddings into their positions, one copy for the batch.
 
     Shape:
         - ``text_embeds``: (T, Dl); ``image_embeds``: (S, Dl); ``slot_index``: (S,)
@@ -110,7 +110,7 @@ def unique_views(
 ) -> tuple[list[int], list[int]]:
     """Find views that are equal, so that each is encoded once.
 
-    Several questions about one picture are common in benchmarks. Reads values
+    Several questions about one image are common in benchmarks. Reads values
     on the host, so it is meant for inference.
 
     Args:
@@ -141,5 +141,5 @@ def unique_views(
 
 
 def _views(pictures: list[int], count: int) -> list[int]:
-    """Return the views of pictures that have ``count`` each."""
+    """Return the views of images that have ``count`` each."""
     return [picture * count + view for picture in pictures for view in range(count)]

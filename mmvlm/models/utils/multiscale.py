@@ -1,4 +1,4 @@
-"""One encoder at several scales of a picture (S2): cut, run, stitch, pool, join."""
+"""One encoder at several scales of an image (S2): cut, run, stitch, pool, join."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from collections.abc import Callable, Sequence
 import torch
 import torch.nn.functional as F
 
-# B pictures, C channels, S side of a picture, s splits per side, N tokens, D width.
+# B images, C channels, S side of an image, s splits per side, N tokens, D width.
 
 
 def cut_squares(pixel_values: torch.Tensor, size: int, splits: int) -> torch.Tensor:
-    """Resize pictures and cut each into ``splits`` x ``splits`` equal squares.
+    """Resize images and cut each into ``splits`` x ``splits`` equal squares.
 
-    Bicubic without antialiasing, in float32. Tile (r, c) of picture b is row
+    Bicubic without antialiasing, in float32. Tile (r, c) of image b is row
     ``(r * splits + c) * B + b``.
 
     Args:
-        pixel_values (torch.Tensor): square pictures.
+        pixel_values (torch.Tensor): square images.
         size (int): side in pixels after resizing, a multiple of ``splits``.
         splits (int): tiles per side.
 
@@ -107,7 +107,7 @@ def multiscale_forward(
     output_shape: str = "bnc",
     split_forward: bool = False,
 ) -> torch.Tensor:
-    """Run a model on several sizes of a picture, large ones cut into tiles.
+    """Run a model on several sizes of an image, large ones cut into tiles.
 
     The tiles' maps are stitched, pooled to the size of one scale's map and joined
     on channels, so the number of tokens stays and the width grows.
@@ -117,7 +117,7 @@ def multiscale_forward(
 
     Args:
         model (Callable): (b, C, h, h) pixels to features of ``output_shape``.
-        pixel_values (torch.Tensor): square pictures.
+        pixel_values (torch.Tensor): square images.
         scales (Sequence[float] | None): sizes as multiples of S.
         img_sizes (Sequence[int] | None): or sizes in pixels; exactly one is given.
         max_split_size (int | None): largest side of a tile in pixels; None means S.
@@ -132,7 +132,7 @@ def multiscale_forward(
         - output: (B, P + N, D * scales) or (B, D * scales, side, side)
 
     Raises:
-        ValueError: pictures that are not square, an unknown ``output_shape``,
+        ValueError: images that are not square, an unknown ``output_shape``,
             prefix tokens with maps, or sizes that do not divide into tiles.
     """
     _check(pixel_values, scales, img_sizes, num_prefix_token, output_shape)

@@ -19,7 +19,7 @@ def grid_options(
     Args:
         encoder (VisionEncoder): gets it as an option.
         readers (Sequence[Connector]): read ``features.grids``.
-        layouts (Sequence[ViewLayout]): one per picture.
+        layouts (Sequence[ViewLayout]): one per image.
 
     Raises:
         ValueError: when encoder or a reader takes no such views.

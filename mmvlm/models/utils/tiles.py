@@ -1,4 +1,4 @@
-"""Join the views of a tiled picture into one row of embeddings."""
+"""Join the views of a tiled image into one row of embeddings."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ def merge_tiles(
     grid: tuple[int, int],
     newline: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Whole picture first, then the tiles stitched to one map, row by row.
+    """Whole image first, then the tiles stitched to one map, row by row.
 
-    With ``newline`` the padding around the picture is cut off and every row of
+    With ``newline`` the padding around the image is cut off and every row of
     the map ends with it (LLaVA-1.6's ``spatial_unpad``); without, the whole map
     is kept (``spatial``).
 
     Args:
-        view_embeds (torch.Tensor): the picture's views.
+        view_embeds (torch.Tensor): the image's views.
         original_size (tuple[int, int]): height and width in pixels.
         tiles (tuple[int, int]): rows and columns of tiles; (0, 0) for none.
         grid (tuple[int, int]): rows and columns of patches per view.

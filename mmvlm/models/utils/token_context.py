@@ -40,7 +40,7 @@ class FlatTokens:
 
     @classmethod
     def text(cls, seq_lens: Sequence[int], device: Any = None) -> FlatTokens:
-        """Return the tokens of samples without pictures."""
+        """Return the tokens of samples without images."""
         types = torch.full((sum(seq_lens),), TEXT, device=device)
         return cls(types, tuple(seq_lens))
 

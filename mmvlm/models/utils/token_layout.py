@@ -45,11 +45,11 @@ class TokenLayout:
 
     @property
     def is_media(self) -> torch.Tensor:
-        """Whether a token stands for a picture: (B, L) bool."""
+        """Whether a token stands for an image: (B, L) bool."""
         return self.types == IMAGE
 
     def image_rows(self) -> torch.Tensor:
-        """Rows of picture tokens in the flattened (B * L) tokens."""
+        """Rows of image tokens in the flattened (B * L) tokens."""
         return self.once("image", lambda: self.is_media.flatten().nonzero()[:, 0])
 
     def first_rows(self) -> torch.Tensor:

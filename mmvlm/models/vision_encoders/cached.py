@@ -30,9 +30,9 @@ _VERSION = 1
 class CachedVisionEncoder(VisionEncoder):
     """Encode a view once; read its features from disk ever after.
 
-    For runs of many epochs, or many runs, over one set of pictures with a frozen
+    For runs of many epochs, or many runs, over one set of images with a frozen
     encoder. The key of a view is a hash of its pixels as the encoder gets them (so
-    picture and view transform are in it), of the encoder's weights and structure,
+    image and view transform are in it), of the encoder's weights and structure,
     of the selected layers and of the number format. Weights that change make other
     keys; nothing stale is read. Features are bit by bit those that the encoder gave
     when the view was stored; in a batch of another size it may round differently.
@@ -52,8 +52,8 @@ class CachedVisionEncoder(VisionEncoder):
         init_cfg (dict | list | None): mmengine initialisation.
 
     Raises:
-        ValueError: for an encoder that joins the views of a picture, or takes more
-            than pictures, or ``max_gib`` below 0.
+        ValueError: for an encoder that joins the views of an image, or takes more
+            than images, or ``max_gib`` below 0.
 
     Trainable parameters: none; the encoder must be frozen.
     """

@@ -1,4 +1,4 @@
-"""Two encoders on one picture: a transformer and a ConvNeXt at higher resolution."""
+"""Two encoders on one image: a transformer and a ConvNeXt at higher resolution."""
 
 from __future__ import annotations
 
@@ -72,13 +72,13 @@ class _TwoTowerVisionEncoder(VisionEncoder):
 
 @MODELS.register_module()
 class DualVisionEncoder(_TwoTowerVisionEncoder):
-    """Hidden states of a transformer, and a ConvNeXt's map of the same picture.
+    """Hidden states of a transformer, and a ConvNeXt's map of the same image.
 
     Views come at the high resolution; the transformer sees them smaller. The maps
     of all ConvNeXt stages, resized to the first, stand side by side in
     ``VisionFeatures.maps["fine"]`` for ``PatchInfoMiningFuser``.
 
-    With ``grid`` above 1 (the HD models) the transformer sees the picture as a whole
+    With ``grid`` above 1 (the HD models) the transformer sees the image as a whole
     and as grid * grid crops of its own size. Patch grids and maps of the whole and of
     the crops, row by row, then lie on top of each other in one view.
 
@@ -229,7 +229,7 @@ def fit_map(slow: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
 
 
 class ResolutionAdapter(nn.Module):
-    """Mix the slow map into the fast tokens, by a gate per picture (MR-adapter).
+    """Mix the slow map into the fast tokens, by a gate per image (MR-adapter).
 
     Args:
         fast_width (int): channels of the fast tokens.

@@ -36,9 +36,9 @@ class LaVINVisionEncoder(WrappedVisionEncoder):
 
     Paper: Luo et al., "Cheap and Quick: Efficient Vision-Language Instruction
     Tuning for Large Language Models", NeurIPS 2023, arXiv 2305.15023. Deviations:
-    in the released code every position of every picture is weighed by that position
-    of the first picture of the batch (its blocks have positions first). Here
-    every token weighs itself, which is the same for a batch of one picture.
+    in the released code every position of every image is weighed by that position
+    of the first image of the batch (its blocks have positions first). Here
+    every token weighs itself, which is the same for a batch of one image.
 
     Args:
         vision_encoder (dict | VisionEncoder): config or module; its blocks have a

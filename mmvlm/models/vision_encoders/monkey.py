@@ -1,4 +1,4 @@
-"""Monkey: one encoder for all crops of a picture, with an adapter set per crop."""
+"""Monkey: one encoder for all crops of an image, with an adapter set per crop."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _NORM = ("norm2", "layer_norm2")
 class CropLoRA(nn.Module):
     """A low-rank addition to a linear layer, another one for every crop.
 
-    The last view of each picture (the whole picture) gets none. Nothing is added
+    The last view of each image (the whole image) gets none. Nothing is added
     at first, as ``lora_b`` starts at zero.
 
     Args:
-        crops (int): C, crops per picture.
+        crops (int): C, crops per image.
         in_features, out_features (int): of the layer.
         rank (int): r.
         dropout (float): on the input.
@@ -123,9 +123,9 @@ def _child(block: nn.Module, names: Sequence[str]) -> nn.Module:
 
 @MODELS.register_module()
 class MonkeyVisionEncoder(WrappedVisionEncoder):
-    """An encoder whose layers have a LoRA set for every crop of a picture.
+    """An encoder whose layers have a LoRA set for every crop of an image.
 
-    Views come picture by picture: the crops in order, then the whole picture,
+    Views come image by image: the crops in order, then the whole image,
     which sees the encoder as it was (``GridWindows`` makes them). At first the
     wrapped encoder is unchanged for all views.
 
@@ -137,14 +137,14 @@ class MonkeyVisionEncoder(WrappedVisionEncoder):
     Args:
         vision_encoder (dict | VisionEncoder): config or module; its blocks have an
             attention of linear layers, a second norm and an MLP.
-        crops (int): crops per picture. Default: 4.
+        crops (int): crops per image. Default: 4.
         rank (int): of the adapters of the attention.
         mlp_rank (int): of the adapter from the MLP's residual to its output.
         dropout (float): on the adapters' inputs.
         init_cfg (dict | list | None): mmengine initialisation.
 
     Raises:
-        ValueError: blocks of another make; views that are no whole pictures.
+        ValueError: blocks of another make; views that are no whole images.
 
     Trainable parameters (packed qkv): blocks * crops * (rank * 6*Dv + mlp_rank *
     2*Dv + 3), beside those of the encoder.
@@ -171,7 +171,7 @@ class MonkeyVisionEncoder(WrappedVisionEncoder):
     def forward(
         self, pixel_values: torch.Tensor, select_layers: Sequence[int] = (-2,)
     ) -> VisionFeatures:
-        """Encode whole pictures: crops and the picture, in this order.
+        """Encode whole images: crops and the image, in this order.
 
         Args:
             pixel_values (torch.Tensor): normalised views.
@@ -182,7 +182,7 @@ class MonkeyVisionEncoder(WrappedVisionEncoder):
             - every hidden state: (B * (C + 1), P + N, Dv)
 
         Raises:
-            ValueError: when the views are no whole pictures.
+            ValueError: when the views are no whole images.
         """
         if len(pixel_values) % self.views_together:
             raise ValueError(

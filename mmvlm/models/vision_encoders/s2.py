@@ -21,9 +21,9 @@ from .base import VisionEncoder
 
 @MODELS.register_module()
 class S2VisionEncoder(VisionEncoder):
-    """One encoder sees a picture at several scales; channels are joined.
+    """One encoder sees an image at several scales; channels are joined.
 
-    The picture comes at the largest scale. It is resized to every scale and cut
+    The image comes at the largest scale. It is resized to every scale and cut
     into tiles of the smallest one; all tiles go through the encoder in one call.
     The maps are stitched, pooled to the grid of the smallest scale and joined on
     channels. A connector sees ``len(scales)`` times the width and the tokens of

@@ -103,7 +103,7 @@ class TimmVisionEncoder(BlockwiseVisionEncoder):
         checkpoint_blocks(self.blocks, gradient_checkpointing)
 
     def complete_state(self, state: dict[str, torch.Tensor], prefix: str) -> list[str]:
-        """Resample learned positions of another picture size to this one's grid.
+        """Resample learned positions of another image size to this one's grid.
 
         Args:
             state (dict): of a checkpoint, changed in place.

@@ -19,7 +19,7 @@ class UniversalEncoder(VisionEncoder):
 
     A tokenizer per modality gives tokens; the tower's class token, the modality's
     positions, the tower's norms and blocks follow. Several frames are averaged
-    after the last norm. Pictures take the tower's own patch embedding.
+    after the last norm. Images take the tower's own patch embedding.
 
     Unlike a bare tower, the last hidden state went through the tower's final norm
     (on all tokens, the class token among them).
@@ -109,7 +109,7 @@ class UniversalEncoder(VisionEncoder):
         """Encode inputs of one modality.
 
         Args:
-            pixel_values (torch.Tensor): pictures, or what the modality's tokenizer
+            pixel_values (torch.Tensor): images, or what the modality's tokenizer
                 takes.
             select_layers (Sequence[int]): indices into the hidden states; the last
                 one is normed.

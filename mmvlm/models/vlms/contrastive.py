@@ -76,14 +76,14 @@ class PhraseEncoder(nn.Module):
 
 @MODELS.register_module()
 class ContrastiveModel(BaseModel):
-    """Match pictures with the phrases that are true of them, patch by patch.
+    """Match images with the phrases that are true of them, patch by patch.
 
-    A picture's score for a phrase is the smooth maximum (logsumexp) over its
+    An image's score for a phrase is the smooth maximum (logsumexp) over its
     patches of the scaled cosine between patch and phrase, so every patch must hold
     what is to be said of it, which a pooled CLIP vector need not. Every phrase is
-    contrasted with all pictures of the batch, and every picture with all phrases of
+    contrasted with all images of the batch, and every image with all phrases of
     each group (a group holds phrases of one kind, so that no group wins by its
-    length); phrases may be true of several pictures.
+    length); phrases may be true of several images.
 
     Paper: after Radford et al., "Learning Transferable Visual Models From Natural
     Language Supervision", ICML 2021, arXiv 2103.00020, and Yao et al., "FILIP",
@@ -145,7 +145,7 @@ class ContrastiveModel(BaseModel):
 
     @property
     def token_count(self) -> TokenCount | None:
-        """None: no language model takes the pictures."""
+        """None: no language model takes the images."""
         return None
 
     def scores(
@@ -154,7 +154,7 @@ class ContrastiveModel(BaseModel):
         phrase_ids: torch.Tensor,
         phrase_mask: torch.Tensor,
     ) -> torch.Tensor:
-        """Score every picture with every phrase.
+        """Score every image with every phrase.
 
         Shape:
             - ``pixel_values``: (B, 3, S, S), uint8 or normalised float
@@ -162,7 +162,7 @@ class ContrastiveModel(BaseModel):
             - output: (B, P), float32
         """
         if pixel_values.dtype == torch.uint8:
-            # In place: at 192 pictures a step, copies of them are what takes time.
+            # In place: at 192 images a step, copies of them are what takes time.
             pixel_values = pixel_values.float().div_(255).sub_(self._mean)
             pixel_values.div_(self._std)
         count = len(phrase_ids)

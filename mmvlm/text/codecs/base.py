@@ -16,7 +16,7 @@ from mmvlm.structures.conversation import Part
 
 GEOMETRIES = ("stretch", "square_pad")
 Size = tuple[int, int]
-#: What is read so many times the picture's size away from it is no place in it.
+#: What is read so many times the image's size away from it is no place in it.
 _FARTHEST = 1e6
 
 
@@ -77,7 +77,7 @@ class Decoding:
 
     Args:
         regions (tuple[Region, ...]): in reading order; absolute pixels of the
-            original picture, as the text says them: corners may be swapped or lie
+            original image, as the text says them: corners may be swapped or lie
             outside.
         spans (tuple[tuple[int, int], ...]): where each stands in the text.
         problems (tuple[str, ...]): what could not be read, and why.
@@ -105,14 +105,14 @@ class GroundingCodec(ABC):
 
     A region with a phrase is written with its words; one without boxes is its words
     only. A mask is written as the box around it unless the codec says otherwise.
-    Writing is exact to the system's own code and so may go outside the picture
+    Writing is exact to the system's own code and so may go outside the image
     where the system does; :class:`WriteRegions` decides what to do with such boxes
     before. Reading never raises: see :class:`Decoding`.
 
     Args:
-        geometry (str): ``stretch``: coordinates are fractions of the picture's
+        geometry (str): ``stretch``: coordinates are fractions of the image's
             sides; ``square_pad``: of the centred square that it is padded to; ``view``
-            (some codecs): pixels of the picture as the model sees it.
+            (some codecs): pixels of the image as the model sees it.
 
     Raises:
         ValueError: for another geometry.
@@ -120,7 +120,7 @@ class GroundingCodec(ABC):
 
     #: Geometries that the syntax can have.
     geometries: ClassVar[tuple[str, ...]] = GEOMETRIES
-    #: Height and width of each picture of a conversation as the model sees it.
+    #: Height and width of each image of a conversation as the model sees it.
     views: tuple[Size, ...] = ()
     #: Kinds of regions that the syntax has.
     kinds: ClassVar[tuple[str, ...]] = ("box", "mask")
@@ -157,10 +157,10 @@ class GroundingCodec(ABC):
 
     @abstractmethod
     def max_error(self, size: tuple[int, int]) -> float:
-        """Return the most that a box inside the picture moves, written and read.
+        """Return the most that a box inside the image moves, written and read.
 
         Args:
-            size (tuple[int, int]): height and width of the picture.
+            size (tuple[int, int]): height and width of the image.
 
         Returns:
             float: a fraction of the frame's longer side.
@@ -246,7 +246,7 @@ class GroundingCodec(ABC):
 
         Args:
             text (str): whatever a model said.
-            size (tuple[int, int]): height and width of the original picture.
+            size (tuple[int, int]): height and width of the original image.
         """
         try:
             return self._decode(text, size)
@@ -289,10 +289,10 @@ class GroundingCodec(ABC):
     # Geometry ---------------------------------------------------------------
 
     def shown_as(self, views: Sequence[Size]) -> GroundingCodec:
-        """Return the codec for pictures that the model sees in these sizes.
+        """Return the codec for images that the model sees in these sizes.
 
         Args:
-            views (Sequence[tuple[int, int]]): height and width of each picture of a
+            views (Sequence[tuple[int, int]]): height and width of each image of a
                 conversation, whole, before it is cut into views; only ``view`` asks.
         """
         if self.geometry != "view":
@@ -302,7 +302,7 @@ class GroundingCodec(ABC):
         return codec
 
     def view_size(self, image: int, size: Size) -> Size:
-        """Return the size in which a picture is seen; not known: its own ``size``."""
+        """Return the size in which an image is seen; not known: its own ``size``."""
         return self.views[image] if image < len(self.views) else size
 
     def to_frame(self, boxes: Boxes) -> np.ndarray:
@@ -313,7 +313,7 @@ class GroundingCodec(ABC):
         return boxes.to("unit").xyxy
 
     def from_frame(self, unit: np.ndarray, size: tuple[int, int]) -> Boxes:
-        """Return boxes in pixels of a picture of ``size``: undo :meth:`to_frame`."""
+        """Return boxes in pixels of an image of ``size``: undo :meth:`to_frame`."""
         if self.geometry != "square_pad":
             return Boxes(unit, size, "unit").to("pixel")
         square = Boxes(unit, (max(size), max(size)), "unit").to("pixel")

@@ -1,4 +1,4 @@
-"""Ferret: integers of a 1000 x 1000 picture, and a token for region features."""
+"""Ferret: integers of a 1000 x 1000 image, and a token for region features."""
 
 from __future__ import annotations
 
@@ -80,9 +80,9 @@ class FerretCodec(GroundingCodec):
         return np.trunc(np.clip(boxes.xyxy, 0, last) * (1000 / side)) / 1000
 
     def from_frame(self, unit: np.ndarray, size: tuple[int, int]) -> Boxes:
-        """Return boxes in pixels of a picture of ``size``."""
+        """Return boxes in pixels of an image of ``size``."""
         if self.decode_at == "centre":
-            # The last bin that is written stands for all up to the picture's end.
+            # The last bin that is written stands for all up to the image's end.
             sides = (max(size),) * 2 if self.geometry == "square_pad" else size[::-1]
             last = np.trunc((np.array(sides * 2) - 1) * (1000 / np.array(sides * 2)))
             end = np.where(unit * 1000 > last - 0.5, 1.0, unit + 0.001)
@@ -141,7 +141,7 @@ def eval_entities(
 
     Args:
         text (str): an answer.
-        size (tuple[int, int]): height and width of the picture.
+        size (tuple[int, int]): height and width of the image.
 
     Raises:
         ValueError: for a bracket whose content is no list of integers (the
@@ -172,7 +172,7 @@ def template_entities(
 
     Args:
         text (str): an answer.
-        size (tuple[int, int]): height and width of the picture.
+        size (tuple[int, int]): height and width of the image.
     """
     height, width = size
     ratios = (width / 1000, height / 1000) * 2

@@ -35,7 +35,7 @@ class Kosmos2Codec(GroundingCodec):
     holds boxes starts with ``<grounding>``.
 
     Paper: Peng et al., "Kosmos-2: Grounding Multimodal Large Language Models to the
-    World", arXiv 2306.14824. Deviations: a corner outside the picture is written as
+    World", arXiv 2306.14824. Deviations: a corner outside the image is written as
     the nearest cell (the official code writes another row, or no token at all).
 
     Args:

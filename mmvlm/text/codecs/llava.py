@@ -20,7 +20,7 @@ _BOX = re.compile(rf"\[{','.join([_NUMBER] * 4)}\]")
 class LLaVACodec(GroundingCodec):
     """``[0.12, 0.3, 0.55, 0.87]``, several boxes joined by spaces.
 
-    Coordinates are fractions of the square-padded picture, held inside 0 to 1,
+    Coordinates are fractions of the square-padded image, held inside 0 to 1,
     rounded to ``digits`` and written without closing zeros, as the RefCOCO and
     Visual Genome turns of LLaVA's 665K mixture are.
 

@@ -1,4 +1,4 @@
-"""OFA: one of 1000 bins per number, of the picture stretched to a square."""
+"""OFA: one of 1000 bins per number, of the image stretched to a square."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _BOX = re.compile(r"\s*".join([r"<bin_(\d{1,9})>"] * 4))
 class OFACodec(GroundingCodec):
     """``<bin_417> <bin_558> <bin_501> <bin_908>``, several boxes joined by spaces.
 
-    The box is scaled with the picture to ``image_size``, in float32, divided by it
+    The box is scaled with the image to ``image_size``, in float32, divided by it
     and rounded (half to even) to one of ``num_bins``.
 
     Paper: Wang et al., "OFA: Unifying Architectures, Tasks, and Modalities Through a
@@ -28,7 +28,7 @@ class OFACodec(GroundingCodec):
     Args:
         geometry (str): see :class:`GroundingCodec`.
         num_bins (int): tokens for numbers.
-        image_size (int): side of the square that pictures are stretched to.
+        image_size (int): side of the square that images are stretched to.
         decode_by (int | None): what a bin is divided by; None: ``num_bins`` - 1 as
             in OFA's code, ``num_bins`` as in mmpretrain's.
     """

@@ -27,8 +27,8 @@ _MARKS = {
 class PinkCodec(GroundingCodec):
     """``[0.120,0.304,0.550,0.871]``, several boxes joined by spaces.
 
-    Coordinates are fractions of the picture's sides, three decimals, no spaces; as
-    in PINK's code a box outside the picture is not held inside. With ``add_marks``
+    Coordinates are fractions of the image's sides, three decimals, no spaces; as
+    in PINK's code a box outside the image is not held inside. With ``add_marks``
     the parts of a question stand in tags: boxes in ``<loc>``, expressions in
     ``<des>``, class names in ``<cls>``, predicates in ``<rel>``, questions in
     ``<qes>``, options in ``<opt>``; answers have none. Without marks it is the plain

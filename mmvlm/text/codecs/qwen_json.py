@@ -22,7 +22,7 @@ _KEYS = {"bbox_2d": ("box", 4), "point_2d": ("point", 2)}
 class QwenJSONCodec(GroundingCodec):
     """``{"bbox_2d": [120, 304, 550, 871], "label": "a dog"}``, joined by commas.
 
-    Numbers are whole pixels of the picture as the model sees it (geometry ``view``,
+    Numbers are whole pixels of the image as the model sees it (geometry ``view``,
     Qwen2.5-VL), or thousandths of its sides (``stretch``, Qwen3-VL).
     Points are ``point_2d``. Objects are read wherever they stand: in a list, in a
     fenced block, in a sentence; further keys are left alone.

@@ -1,4 +1,4 @@
-"""Qwen-VL: integers of a 1000 x 1000 picture between tags."""
+"""Qwen-VL: integers of a 1000 x 1000 image between tags."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SCALE = {"eval": 999.0, "draw": 1000.0, "centre": 1000.0}
 class QwenVLCodec(GroundingCodec):
     """``<ref>a dog</ref><box>(120,304),(550,871)</box>``, a block per box.
 
-    Coordinates are truncated to thousandths of the stretched picture and held
+    Coordinates are truncated to thousandths of the stretched image and held
     inside 0 .. 999. Expressions in questions stand in ``<ref>`` too. Numbers
     without tags, as generated behind ``<box>`` in the prompt, are read as well.
 

@@ -25,7 +25,7 @@ _TOKENS = {
 class ShikraCodec(GroundingCodec):
     """``a dog[0.120,0.304,0.550,0.871]``, several boxes joined by ``;``.
 
-    Coordinates are fractions of the square-padded picture, held inside 0 to 1 and
+    Coordinates are fractions of the square-padded image, held inside 0 to 1 and
     rounded to three decimals; points are ``[x,y]``. No spaces. With ``tokens`` each
     number is one of 1001 tokens. Shikra cannot read its own token points (a space
     stands between them); this codec can.

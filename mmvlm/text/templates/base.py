@@ -12,12 +12,12 @@ from mmvlm.structures import Conversation, Image, Media, Text, TextMark, Turn
 
 @dataclass(frozen=True)
 class Piece:
-    """A run of rendered text, one picture, or one input of another modality.
+    """A run of rendered text, one image, or one input of another modality.
 
     Args:
-        text (str): the characters; empty for a picture or medium.
+        text (str): the characters; empty for an image or medium.
         supervised (bool): whether the model is trained to say it.
-        image (int | None): index of the picture that stands here.
+        image (int | None): index of the image that stands here.
         token (str | None): ``bos``, ``eos`` or ``pad``: the piece is that token of the
             tokenizer at hand; ``text`` then only shows it to people.
         media (Media | None): the input that stands here.
@@ -38,7 +38,7 @@ class Piece:
         """Return the text, or a mark for what stands in its place.
 
         Args:
-            image (str): mark of a picture; ``{}`` is its index.
+            image (str): mark of an image; ``{}`` is its index.
         """
         if self.media is not None:
             return f"<{self.media.modality} {self.media.index}>"
@@ -79,12 +79,12 @@ class PieceBuilder:
         self._length = end
 
     def image(self, index: int) -> None:
-        """Add a picture."""
+        """Add an image."""
         self.cut()
         self.pieces.append(Piece("", image=index))
 
     def media(self, media: Media) -> None:
-        """Add an input that is no picture."""
+        """Add an input that is no image."""
         self.cut()
         self.pieces.append(Piece("", media=media))
 
@@ -123,7 +123,7 @@ class ChatTemplate(ABC):
     stop_strings: tuple[str, ...] = ()
     #: Special tokens that the tokenizer must hold for this template.
     special_tokens: tuple[str, ...] = ()
-    #: ``chunk``: text between pictures is encoded as one string (LLaVA's rule);
+    #: ``chunk``: text between images is encoded as one string (LLaVA's rule);
     #: ``piece``: every piece is encoded alone (xtuner's rule).
     encode_by: ClassVar[Literal["chunk", "piece"]] = "chunk"
     #: Whether the sequence opens with the tokenizer's own leading tokens. False
@@ -207,7 +207,7 @@ def split_system(conversation: Conversation) -> tuple[str | None, list[Turn]]:
 
     Raises:
         ValueError: naming the sample, for a system turn elsewhere, one that
-            holds a picture, or no turn at all.
+            holds an image, or no turn at all.
     """
     turns = list(conversation.turns)
     system = None
@@ -259,7 +259,7 @@ def check_last(turns: list[Turn], sample: str, add_generation_prompt: bool) -> N
 
 
 def is_empty(turn: Turn) -> bool:
-    """Whether a turn says nothing: no character, no picture."""
+    """Whether a turn says nothing: no character, no image."""
     for part in turn.parts:
         if not isinstance(part, Text) or part.text:
             return False
@@ -275,9 +275,9 @@ def write_parts(
     image_prefix: str = "",
     image_suffix: str = "",
 ) -> None:
-    """Add a turn's text, pictures and other inputs to ``builder``.
+    """Add a turn's text, images and other inputs to ``builder``.
 
-    ``{number}`` in the prefix is the picture's number in the sample, from 1.
+    ``{number}`` in the prefix is the image's number in the sample, from 1.
 
     Raises:
         ValueError: naming the sample, for a region that no codec has written.

@@ -67,9 +67,9 @@ class DelimitedTemplate(ChatTemplate):
             leaves the block out; None keeps the template's own.
         end_mark (str | None): what ends an answer; None keeps the template's
             own. For language models whose EOS is another.
-        image_prefix, image_suffix (str | None): text around every picture (for
+        image_prefix, image_suffix (str | None): text around every image (for
             example ``<im_start>`` and ``<im_end>``); ``{number}`` in the prefix counts
-            the pictures of a sample from 1; None keeps the template's own.
+            the images of a sample from 1; None keeps the template's own.
         literal_bos (str): a BOS token written as text in front of everything.
             The tokenizer puts its own there too, so a sequence opens with two,
             as some official templates do (INF-LLaVA: ``<|begin_of_text|>``).
@@ -80,13 +80,13 @@ class DelimitedTemplate(ChatTemplate):
     frame_tokens: ClassVar[tuple[str, ...]] = ()
     #: Whether the end mark is one token (else it is text, as ``###``).
     end_is_token: ClassVar[bool] = True
-    #: Text around every picture.
+    #: Text around every image.
     image_marks: ClassVar[tuple[str, str]] = ("", "")
     #: Whether roles must alternate, the user first.
     alternates: ClassVar[bool] = True
-    #: Whether pictures of a question stand in front of ``user_open``.
+    #: Whether images of a question stand in front of ``user_open``.
     images_first: ClassVar[bool] = False
-    #: Text between these pictures and ``user_open``.
+    #: Text between these images and ``user_open``.
     images_close: ClassVar[str] = ""
 
     def __init__(
@@ -184,11 +184,11 @@ class DelimitedTemplate(ChatTemplate):
             out.text(self.table.system_close)
 
     def _image_marks(self, index: int) -> tuple[str, str]:
-        """Return the text around a picture."""
+        """Return the text around an image."""
         return self.image_prefix, self.image_suffix
 
     def _images_first(self, out: PieceBuilder, turn: Turn) -> Turn:
-        """Write a question's pictures; return the question without them."""
+        """Write a question's images; return the question without them."""
         images = [part for part in turn.parts if isinstance(part, Image)]
         if not images:
             return turn
@@ -199,7 +199,7 @@ class DelimitedTemplate(ChatTemplate):
             out.text(after)
         out.text(self.images_close)
         rest = [part for part in turn.parts if not isinstance(part, Image)]
-        for end in (0, -1):  # the line break that set the picture off
+        for end in (0, -1):  # the line break that set the image off
             if rest and isinstance(rest[end], Text):
                 rest[end] = rest[end].strip("\n")
         return replace(turn, parts=tuple(rest))

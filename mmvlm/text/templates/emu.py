@@ -1,4 +1,4 @@
-"""Emu's prompts: pictures between ``[IMG]`` and ``[/IMG]``."""
+"""Emu's prompts: images between ``[IMG]`` and ``[/IMG]``."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from .delimited import DelimitedTemplate, Marks
 
 @CHAT_TEMPLATES.register_module(name="emu")
 class EmuTemplate(DelimitedTemplate):
-    """``[USER]: [IMG]picture[/IMG]{question} [ASSISTANT]: {answer}</s>``.
+    """``[USER]: [IMG]image[/IMG]{question} [ASSISTANT]: {answer}</s>``.
 
-    The marks around a picture are never trained as text, also inside answers.
+    The marks around an image are never trained as text, also inside answers.
     """
 
     name = "emu"
@@ -44,7 +44,7 @@ class EmuTemplate(DelimitedTemplate):
 
 @CHAT_TEMPLATES.register_module(name="emu_plain")
 class EmuPlainTemplate(EmuTemplate):
-    """``[IMG]picture[/IMG]{caption}</s>``: pretraining, without speakers."""
+    """``[IMG]image[/IMG]{caption}</s>``: pretraining, without speakers."""
 
     name = "emu_plain"
     frame_tokens = ("[IMG]", "[/IMG]")

@@ -1,4 +1,4 @@
-"""InstructBLIP's prompt: the picture, then the bare instruction."""
+"""InstructBLIP's prompt: the image, then the bare instruction."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from .base import (
 
 @CHAT_TEMPLATES.register_module(name="instructblip")
 class InstructBLIPTemplate(ChatTemplate):
-    """Pictures, EOS, ``{instruction} {answer}``, EOS; no roles, no system.
+    """Images, EOS, ``{instruction} {answer}``, EOS; no roles, no system.
 
-    The tokens of the pictures come first and the token that opens the text behind
+    The tokens of the images come first and the token that opens the text behind
     them is the EOS, as in LAVIS, which makes ``</s>`` the beginning of text too.
     Further turns follow in the same way.
 
@@ -68,7 +68,7 @@ class InstructBLIPTemplate(ChatTemplate):
 
 
 def _stripped(parts: tuple) -> Turn:
-    """Take off the line breaks that stand between a picture and its question."""
+    """Take off the line breaks that stand between an image and its question."""
     if parts and isinstance(parts[0], Text):
         parts = (parts[0].lstrip("\n"), *parts[1:])
     if parts and isinstance(parts[-1], Text):

@@ -35,7 +35,7 @@ class LLaVAv0Template(DelimitedTemplate):
 
 @CHAT_TEMPLATES.register_module(name="v0_mmtag")
 class TaggedLLaVAv0Template(LLaVAv0Template):
-    """The same with ``<Image>`` and ``</Image>`` around every picture."""
+    """The same with ``<Image>`` and ``</Image>`` around every image."""
 
     name = "v0_mmtag"
     marks = replace(LLaVAv0Template.marks, system=SYSTEM_TAGGED)

@@ -13,14 +13,14 @@ _OPEN, _CLOSE = "<Img>", "</Img>"
 
 
 class _ImgTemplate(DelimitedTemplate):
-    """Pictures stand between ``<Img>`` and ``</Img>``, written as text."""
+    """Images stand between ``<Img>`` and ``</Img>``, written as text."""
 
     image_marks = (_OPEN, _CLOSE)
 
 
 @CHAT_TEMPLATES.register_module(name="minigpt4")
 class MiniGPT4Template(_ImgTemplate):
-    """``###Human: <Img>picture</Img> {question} ###Assistant: {answer}###``."""
+    """``###Human: <Img>image</Img> {question} ###Assistant: {answer}###``."""
 
     name = "minigpt4"
     end_is_token = False
@@ -46,7 +46,7 @@ class MiniGPT4Template(_ImgTemplate):
 
 @CHAT_TEMPLATES.register_module(name="minigpt_v2")
 class MiniGPTv2Template(_ImgTemplate):
-    """``[INST] <Img>picture</Img> [task] {question} [/INST] {answer}</s>``."""
+    """``[INST] <Img>image</Img> [task] {question} [/INST] {answer}</s>``."""
 
     name = "minigpt_v2"
     marks = MistralTemplate.marks

@@ -11,9 +11,9 @@ from .delimited import DelimitedTemplate, Marks
 
 @CHAT_TEMPLATES.register_module(name="mplug_owl")
 class MPLUGOwlTemplate(DelimitedTemplate):
-    r"""``{system}\nHuman: picture\nHuman: {question}\nAI: {answer}</s>\n``.
+    r"""``{system}\nHuman: image\nHuman: {question}\nAI: {answer}</s>\n``.
 
-    Every picture is said by a line of its own.
+    Every image is said by a line of its own.
     """
 
     name = "mplug_owl"
@@ -42,7 +42,7 @@ class MPLUGOwlTemplate(DelimitedTemplate):
 
 
 def _spread(turn: Turn) -> Turn:
-    """Give every picture of a question its own line."""
+    """Give every image of a question its own line."""
     if turn.role != "user" or not any(isinstance(p, Image) for p in turn.parts):
         return turn
     parts: list = []

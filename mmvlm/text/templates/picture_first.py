@@ -1,4 +1,4 @@
-"""Templates of Flamingo's and CogVLM's families: pictures, then the question."""
+"""Templates of Flamingo's and CogVLM's families: images, then the question."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class MultimodalGPTTemplate(DelimitedTemplate):
 
 @CHAT_TEMPLATES.register_module(name="cogvlm_vqa")
 class CogVLMVQATemplate(DelimitedTemplate):
-    """``{picture}Question: {question} Short answer: {answer}</s>``."""
+    """``{image}Question: {question} Short answer: {answer}</s>``."""
 
     name = "cogvlm_vqa"
     images_first = True
@@ -63,7 +63,7 @@ class CogVLMVQATemplate(DelimitedTemplate):
 
 @CHAT_TEMPLATES.register_module(name="cogvlm_chat")
 class CogVLMChatTemplate(DelimitedTemplate):
-    """CogVLM 1.1: ``{picture}Question: {question} Answer: {answer}</s>``."""
+    """CogVLM 1.1: ``{image}Question: {question} Answer: {answer}</s>``."""
 
     name = "cogvlm_chat"
     images_first = True
@@ -78,7 +78,7 @@ class CogVLMChatTemplate(DelimitedTemplate):
 
 @CHAT_TEMPLATES.register_module(name="lavin")
 class LaVINTemplate(DelimitedTemplate):
-    """``Image: {picture}``, then ``Instruction:`` and ``Response:`` (LaVIN)."""
+    """``Image: {image}``, then ``Instruction:`` and ``Response:`` (LaVIN)."""
 
     name = "lavin"
     images_first = True

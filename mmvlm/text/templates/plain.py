@@ -1,4 +1,4 @@
-"""The caption template of alignment training: a picture, its caption, nothing else."""
+"""The caption template of alignment training: an image, its caption, nothing else."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from .base import ChatTemplate, Piece, PieceBuilder, split_system, write_parts
 
 @CHAT_TEMPLATES.register_module(name=["plain", "v0_plain"])
 class PlainTemplate(ChatTemplate):
-    r"""Picture, caption, line break.
+    r"""Image, caption, line break.
 
-    The question's words are left out by design, only its pictures stay: the
-    language model learns to say the caption right after the picture. The line
+    The question's words are left out by design, only its images stay: the
+    language model learns to say the caption right after the image. The line
     break ends a caption; there is no EOS.
 
     Args:
         end_mark (str): what ends a caption, trained.
-        require_image (bool): refuse a question without a picture, as LLaVA
+        require_image (bool): refuse a question without an image, as LLaVA
             does. False also allows text alone (language-model pretraining),
             with or without a question turn.
-        image_prefix, image_suffix (str): text around pictures inside captions;
-            LLaVA drops it around the picture of the question.
-        frame_question (bool): write it around the picture of the question too
+        image_prefix, image_suffix (str): text around images inside captions;
+            LLaVA drops it around the image of the question.
+        frame_question (bool): write it around the image of the question too
             (Qwen-VL: ``<img>...</img>`` before the caption).
     """
 
@@ -55,11 +55,11 @@ class PlainTemplate(ChatTemplate):
     def render(
         self, conversation: Conversation, *, add_generation_prompt: bool = False
     ) -> list[Piece]:
-        """Return the pieces of the picture and its caption.
+        """Return the pieces of the image and its caption.
 
         Raises:
-            ValueError: naming the sample, when it is not one question with a
-                picture and (unless a prompt is wanted) one answer.
+            ValueError: naming the sample, when it is not one question with an
+                image and (unless a prompt is wanted) one answer.
         """
         _, turns = split_system(conversation)
         roles = [turn.role for turn in turns]

@@ -22,7 +22,7 @@ from .base import (
 #: Stands for the text of turn n (letters and digits: no template trims it).
 _SLOT = "mmvlmTurn{}Slot"
 _SLOTS = re.compile(r"mmvlmTurn(\d+)Slot")
-#: Stands for picture n inside a text (private-use characters).
+#: Stands for image n inside a text (private-use characters).
 _IMAGE = "\ue000{}\ue001"
 
 

@@ -51,7 +51,7 @@ class LLaVAv1Template(VicunaTemplate):
 
 @CHAT_TEMPLATES.register_module(name="v1_mmtag")
 class TaggedVicunaTemplate(VicunaTemplate):
-    """Vicuna v1 with ``<Image>`` and ``</Image>`` around every picture."""
+    """Vicuna v1 with ``<Image>`` and ``</Image>`` around every image."""
 
     name = "v1_mmtag"
     marks = replace(VicunaTemplate.marks, system=SYSTEM_TAGGED)

@@ -118,8 +118,8 @@ def test_missing_folder_and_text_file_are_named(tmp_path):
     for name, message in (
         ("none.jpg", r"image '.*none\.jpg' does not exist"),
         ("folder", r"image '.*folder' is a folder"),
-        ("text.jpg", r"text\.jpg' is not a picture: it starts with b'I am text'"),
-        ("empty.jpg", r"empty\.jpg' is not a picture: it is empty"),
+        ("text.jpg", r"text\.jpg' is not an image: it starts with b'I am text'"),
+        ("empty.jpg", r"empty\.jpg' is not an image: it is empty"),
     ):
         with pytest.raises(ValueError, match=message):
             load(name, root=tmp_path)
@@ -132,7 +132,7 @@ def test_cut_file_is_one_clear_error(kind, tmp_path):
     (tmp_path / "cut.img").write_bytes(data[: len(data) * 2 // 3])
 
     with pytest.raises(
-        ValueError, match=r"image '.*cut\.img' .*(cannot be|is not a picture)"
+        ValueError, match=r"image '.*cut\.img' .*(cannot be|is not an image)"
     ):
         load("cut.img", root=tmp_path)
 
@@ -165,7 +165,7 @@ def test_too_large_picture_is_refused_before_decoding(tmp_path, monkeypatch):
         (np.zeros((4, 4), np.uint8), r"picture 0': expected an \(H, W, 3\) uint8"),
         (np.zeros((4, 4, 3), np.float32), r"got \(4, 4, 3\) float32"),
         (7, "expected a path, bytes, a PIL image or an array, got int"),
-        (b"hello", "picture 0' is not a picture: it starts with b'hello'"),
+        (b"hello", "picture 0' is not an image: it starts with b'hello'"),
         (PIL.Image.new("F", (2, 2)), "a float picture has no defined range"),
         (
             PIL.Image.fromarray(np.full((2, 2), 70000, np.int32)),

@@ -1,6 +1,6 @@
 """Benchmark of batching: what a step costs per real token, scheme by scheme.
 
-Lengths are drawn like those of an instruction mixture: most samples have one picture
+Lengths are drawn like those of an instruction mixture: most samples have one image
 of 576 tokens and a short or middling text, one in seventeen is a long text alone.
 Nothing is trained: the ranks of a step wait for the slowest, so a step costs its
 tokens times the number of ranks, and the schemes differ in nothing else. Padded
@@ -38,7 +38,7 @@ class SyntheticMixture:
     Args:
         size (int): samples.
         mean (int): wanted mean of tokens, image tokens included.
-        picture (int): tokens of a picture.
+        image (int): tokens of an image.
         cap (int): most tokens of a sample.
         seed (int): of the draw.
     """

@@ -1,4 +1,4 @@
-"""Benchmark of opening data sets: our index against the file held in memory.
+"""Benchmark of opening datasets: our index against the file held in memory.
 
 Three files are generated: LLaVA's JSON, the same pretty-printed, and DenseFusion's
 JSON lines. Every figure comes from a process of its own, which first opened a tiny
@@ -66,7 +66,7 @@ def write_file(kind: str, path: str, count: int) -> None:
     """Write a generated file, record by record.
 
     LLaVA's records have 1 to 9 questions and 1.55 KB on average, every tenth no
-    picture, every hundredth text that is not ASCII; DenseFusion's captions have about
+    image, every hundredth text that is not ASCII; DenseFusion's captions have about
     190 words.
     """
     rng = random.Random(0)
@@ -134,7 +134,7 @@ def _peak() -> float:
 
 
 def open_ours(kind: str, path: str) -> Any:
-    """Open the reader's data set."""
+    """Open the reader's dataset."""
     from mmvlm.registry import DATASETS
 
     return DATASETS.build(dict(type=FILES[kind][1], ann_file=path))

@@ -54,7 +54,7 @@ def make_words(number: int, rng: np.random.Generator) -> list[str]:
 
 
 def make_records(number: int, words: list[str], seed: int = 0) -> list[dict]:
-    """Return LLaVA records: one to six rounds, a picture in four of five."""
+    """Return LLaVA records: one to six rounds, an image in four of five."""
     rng = np.random.default_rng(seed)
     ranks = 1 / np.arange(10, len(words) + 10)
     shares = np.cumsum(ranks / ranks.sum())

@@ -1,4 +1,4 @@
-"""Benchmark of replies: shared pictures and batches against one prompt at a time.
+"""Benchmark of replies: shared images and batches against one prompt at a time.
 
 The decoder alone is measured, from embeddings of prompts to ids of replies: a system
 text, an image's rows, a question. The plain way hands one prompt after the other to

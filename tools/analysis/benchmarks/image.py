@@ -2,7 +2,7 @@
 
 Baseline is LLaVA's way: PIL opens the file, pads it to a square of the mean colour,
 and transformers' CLIPImageProcessor resizes, rescales and normalises. Ours are the
-very transforms of a data set's pipeline, and the data preprocessor's normalisation.
+very transforms of a dataset's pipeline, and the data preprocessor's normalisation.
 Time is CPU time of one thread, medians over repeats that are interleaved between the
 variants, and their least, which a busy machine disturbs less; pixels are compared
 first, in 1/255 levels.
@@ -214,7 +214,7 @@ def errors(
 def measure(
     made: dict[str, Variant], names: list[str], repeats: int
 ) -> dict[str, list[float]]:
-    """Return CPU seconds per picture of every repeat, by variant."""
+    """Return CPU seconds per image of every repeat, by variant."""
     seconds: dict[str, list[float]] = {variant: [] for variant in made}
     for repeat in range(repeats + 1):
         for variant, run in made.items():

@@ -1,6 +1,6 @@
 """Rows of the benchmark of regions that are about masks: decoder, loss, reply, scores.
 
-The plain way is LISA's: masks decoded picture by picture, losses of all masks at once
+The plain way is LISA's: masks decoded image by image, losses of all masks at once
 with dense targets, a reply without a cache and alone, the states of a reply from a
 second pass, scores from arrays of pixels. Both ways run in turns and give equal
 results, which is looked at first.
@@ -56,7 +56,7 @@ def check_equal(what: str, plain: Result, ours: Result, atol: float = 1e-5) -> N
 
 
 def decoder_row(args: argparse.Namespace) -> tuple[float, float]:
-    """Decode three masks of each of eight pictures: seconds of both ways."""
+    """Decode three masks of each of eight images: seconds of both ways."""
     from mmvlm.models.heads.sam_decoder import SAMDecoder
     from mmvlm.structures import MapSpec, VisionEncoderSpec
 
@@ -163,7 +163,7 @@ def loss_peaks(size: tuple[int, int]) -> tuple[int, int]:
 
 
 def make_lisa(args: argparse.Namespace) -> tuple[Any, Any]:
-    """Return a random LISA with a tiny SAM, and eight prompts of a picture each."""
+    """Return a random LISA with a tiny SAM, and eight prompts of an image each."""
     from mmvlm.models.heads.sam_mask import SAMMaskHead
     from mmvlm.models.vision_encoders.hf_vision import HFVisionEncoder
     from mmvlm.models.vision_encoders.sam import SAMVisionEncoder
@@ -234,7 +234,7 @@ def say(step: Any) -> None:
 
 
 def _alone(batch: Any) -> Iterator[Any]:
-    """Yield the samples of a batch of a picture each, one by one."""
+    """Yield the samples of a batch of an image each, one by one."""
     from mmvlm.structures import Inputs
     from mmvlm.testing import make_batch
 

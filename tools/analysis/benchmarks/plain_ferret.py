@@ -17,7 +17,7 @@ def plain_sampler(
 
     Args:
         sampler (FerretSampler): whose weights are used.
-        feature_map (torch.Tensor): of the one picture.
+        feature_map (torch.Tensor): of the one image.
         points (torch.Tensor): of its regions.
         starts (torch.Tensor): first point of every stage.
 

@@ -17,11 +17,11 @@ from mmvlm.structures import IGNORE_INDEX, VLMBatch
 
 
 def pad_batch(batch: VLMBatch) -> dict[str, torch.Tensor]:
-    """Lay a flat batch out as LLaVA's collator would: one id per picture.
+    """Lay a flat batch out as LLaVA's collator would: one id per image.
 
     Returns:
-        dict: ``input_ids`` (B, L) with -200 once per picture, ``labels``,
-        ``attention_mask``, and ``pixel_values`` with one zero picture for each
+        dict: ``input_ids`` (B, L) with -200 once per image, ``labels``,
+        ``attention_mask``, and ``pixel_values`` with one zero image for each
         sample without one.
     """
     ids, labels, pixels, seen = [], [], [], 0
@@ -90,7 +90,7 @@ class PlainLlavaStep:
         return self.model.connector.proj(out.hidden_states[self.layer][:, 1:])
 
     def merge(self, padded: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Insert pictures sample by sample, then pad again."""
+        """Insert images sample by sample, then pad again."""
         images = list(self.encode(padded["pixel_values"]))
         rows, goals = [], []
         table = self.llm.get_input_embeddings()

@@ -3,7 +3,7 @@
 The sampler runs at its released size (C = 1024, 512 points, 128 and 32 left, 24
 neighbours) against the plain algorithm of :mod:`.plain_ferret`, farthest points and
 neighbours included. Time is CPU time of one thread, medians over interleaved repeats;
-results and gradients are compared first. Bytes are those of a region of a picture of
+results and gradients are compared first. Bytes are those of a region of an image of
 640 x 480 pixels: its box, points and draws against the mask that the official worker
 sends (float64). Rows about masks are made in :mod:`.masks`.
 """
@@ -70,7 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def make_case(args: argparse.Namespace) -> tuple:
-    """Return a sampler, features of a picture, and its regions."""
+    """Return a sampler, features of an image, and its regions."""
     from mmvlm.models.region_encoders.ferret_sampler import FerretSampler
     from mmvlm.structures import VisionEncoderSpec, VisionFeatures
     from mmvlm.structures.regions import RegionInputs
@@ -159,7 +159,7 @@ def sampler_rows(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
 
 
 def byte_rows(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    """Yield the bytes of one region of a picture of 640 x 480 pixels."""
+    """Yield the bytes of one region of an image of 640 x 480 pixels."""
     from mmvlm.datasets.transforms.region_inputs import PrepareRegions
     from mmvlm.structures import Boxes, Conversation, Region, ViewLayout
 

@@ -1,6 +1,6 @@
 """Benchmark of scoring: ten-answer verdicts, and the interval of their mean.
 
-As many items as VQAv2's validation set, in as many pictures. The plain way normalises
+As many items as VQAv2's validation set, in as many images. The plain way normalises
 every answer anew and leaves annotators out one by one, as the official script does;
 its scores are compared first. Time is CPU time of one process.
 """

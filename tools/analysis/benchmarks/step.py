@@ -63,7 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def make_samples(kind: str, batch: int, vocab: int, seed: int = 0) -> VLMBatch:
-    """Build a batch: 144 picture tokens and text of the given kind each.
+    """Build a batch: 144 image tokens and text of the given kind each.
 
     The last 30 % of the text is trained, 16-19 % of all positions.
     """

@@ -112,7 +112,7 @@ class Tally:
 
 
 def sources_of(dataset: Any) -> list[str]:
-    """Return the annotation files that a data set reads; folders are walked.
+    """Return the annotation files that a dataset reads; folders are walked.
 
     Photographs that lie beside them are left out: it is the pipeline that decodes
     them, the reader looks at their heads.
@@ -294,7 +294,7 @@ class FormatFuzzer:
         return self._damaged(number, path, lambda p, d, r: mutate_bytes(d, r), rng)
 
     def _picture(self, number: int, rng: np.random.Generator) -> Outcome:
-        """Damage a picture, and fetch its sample."""
+        """Damage an image, and fetch its sample."""
         position, path = pick(self._pictures[number], rng)
         dataset, outcome = self._opened[number], Outcome()
         with replaced(path, lambda data: mutate_picture(data, rng)):
@@ -346,7 +346,7 @@ def difference(before: bytes, after: bytes) -> str:
 
 
 def _pictures(dataset: Any) -> list[tuple[int, str]]:
-    """Return (position, path) of samples whose picture is a file of its own."""
+    """Return (position, path) of samples whose image is a file of its own."""
     found = []
     for position in range(len(dataset)):
         path = dataset.facts_at(position)["path"]

@@ -1,4 +1,4 @@
-"""Damage to records, texts, files and pictures, drawn from a generator."""
+"""Damage to records, texts, files and images, drawn from a generator."""
 
 from __future__ import annotations
 
@@ -173,9 +173,9 @@ def _flip(data: bytes, rng: Generator) -> bytes:
     return bytes(changed)
 
 
-# ------------------------------------------------------------------ pictures
+# ------------------------------------------------------------------ images
 def mutate_picture(data: bytes, rng: Generator) -> bytes:
-    """Return a picture's file damaged, or of another kind."""
+    """Return an image's file damaged, or of another kind."""
     kinds: tuple[Callable, ...] = (_flip, _cut, _head, mutate_bytes, _other_kind)
     return pick(kinds, rng)(data, rng)
 
@@ -194,7 +194,7 @@ def _head(data: bytes, rng: Generator) -> bytes:
 
 
 def _other_kind(data: bytes, rng: Generator) -> bytes:
-    """Return a small whole picture of an unusual kind."""
+    """Return a small whole image of an unusual kind."""
     import PIL.Image
 
     mode = pick(("1", "L", "LA", "P", "RGBA", "CMYK", "I;16", "F", "YCbCr"), rng)

@@ -1,4 +1,4 @@
-"""Walk through data sets with several processes and apply every rule."""
+"""Walk through datasets with several processes and apply every rule."""
 
 from __future__ import annotations
 
@@ -41,17 +41,17 @@ class _Chunk:
 
 
 class DataChecker:
-    """Check data sets, a mixture's members one by one.
+    """Check datasets, a mixture's members one by one.
 
     Args:
         dataset (Dataset): a reader or a mixture, built and, where ``bound``,
             bound to tokenizer and encoder.
-        decode (bool): decode every picture and run the pipeline.
+        decode (bool): decode every image and run the pipeline.
         bound (bool): whether the pipeline knows tokenizer and encoder.
         training (bool): whether answers are trained.
         workers (int): processes; 0 works in this one.
         ignore (Iterable[str]): names of rules to leave out.
-        limit (int | None): samples per data set, drawn evenly; None takes all.
+        limit (int | None): samples per dataset, drawn evenly; None takes all.
     """
 
     def __init__(

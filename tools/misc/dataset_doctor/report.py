@@ -21,10 +21,10 @@ class Finding:
     Args:
         rule (str): name of the rule.
         level (str): ``problem`` or ``warning``.
-        dataset (str): name of the data set.
+        dataset (str): name of the dataset.
         index (int): number of the record in the file.
         id (str): as the file gives it.
-        path (str): first picture, or the annotation file.
+        path (str): first image, or the annotation file.
         reason (str): what is wrong.
     """
 
@@ -39,14 +39,14 @@ class Finding:
 
 @dataclass
 class MemberFacts:
-    """Numbers of one data set.
+    """Numbers of one dataset.
 
     Args:
-        name (str): of the data set.
+        name (str): of the dataset.
         ann_file (str): its file.
         num_samples (int): all of them.
         num_seen (int): those that were looked at.
-        num_pictures (int): pictures of those.
+        num_pictures (int): images of those.
         per_epoch (float): samples that an epoch of the mixture takes.
         max_length (int | None): the pipeline's limit.
         tokens (list[int]): per sample, before any cut; empty without tokenizer.
@@ -86,9 +86,9 @@ class DataReport:
     """Everything that a walk found.
 
     Args:
-        members (list[MemberFacts]): one per data set.
+        members (list[MemberFacts]): one per dataset.
         levels (dict[str, str]): every rule that was applied, and its level.
-        findings (list[Finding]): in order of data sets and records.
+        findings (list[Finding]): in order of datasets and records.
         tallies (dict[str, Counter]): what note rules counted.
         interrupted (bool): whether the walk was stopped.
         num_planned (int): samples that were to be looked at.

@@ -19,7 +19,7 @@ from mmvlm.structures import AnnotatedImage, Conversation, Image, Region
 
 @dataclass
 class Picture:
-    """What was found out about one picture of a sample.
+    """What was found out about one image of a sample.
 
     Args:
         name (str): path as the annotation gives it, or its number.
@@ -39,16 +39,16 @@ class Specimen:
     """A sample with all that rules look at.
 
     Args:
-        dataset (str): name of the data set.
+        dataset (str): name of the dataset.
         index (int): number of the record in the file.
         id (str): as the file gives it.
-        path (str): first picture, or the annotation file.
-        position (int): among the data set's samples.
+        path (str): first image, or the annotation file.
+        position (int): among the dataset's samples.
         training (bool): whether answers are trained (not hidden by a test split).
         record (Any): as the reader sees it.
         annotation (AnnotatedImage | None): what the record annotates.
         conversation (Conversation | None): None when the reader failed.
-        pictures (list[Picture]): of the conversation, in order.
+        images (list[Image]): of the conversation, in order.
         error (str | None): why the reader failed.
         left_out (str | None): what a sample that is left out on purpose counts as.
         fault (str | None): why a later step of the pipeline failed.
@@ -85,18 +85,18 @@ class Specimen:
         return [p for turn in turns for p in turn.parts if isinstance(p, Region)]
 
     def size_of(self, image: int) -> tuple[int, int] | None:
-        """Return height and width of a picture, as the picture itself says."""
+        """Return height and width of an image, as the image itself says."""
         if 0 <= image < len(self.pictures):
             return self.pictures[image].size
         return None
 
 
 class Examiner:
-    """Take samples of one data set apart.
+    """Take samples of one dataset apart.
 
     Args:
         dataset (ConversationDataset): built, and bound where ``bound`` says so.
-        decode (bool): decode every picture and run the pipeline; else only its
+        decode (bool): decode every image and run the pipeline; else only its
             head is read.
         bound (bool): whether tokenizer and encoder are known to the pipeline.
         training (bool): whether the samples are to be trained on.
@@ -150,7 +150,7 @@ class Examiner:
         return specimen
 
     def _look(self, item: dict, ref: Any, specimen: Specimen) -> np.ndarray | None:
-        """Note what one picture is; return its pixels when they were decoded."""
+        """Note what one image is; return its pixels when they were decoded."""
         number = len(specimen.pictures)
         picture = Picture(ref if isinstance(ref, str) else f"picture {number}")
         specimen.pictures.append(picture)
@@ -215,7 +215,7 @@ def _without_limit(step: Any) -> Any:
 
 
 def _head_size(item: dict, ref: Any) -> tuple[int, int]:
-    """Return height and width from a picture's head alone."""
+    """Return height and width from an image's head alone."""
     if isinstance(ref, np.ndarray):
         return ref.shape[:2]
     source = ref

@@ -1,4 +1,4 @@
-"""How to show a region: the picture's own tokens under it.
+"""How to show a region: the image's own tokens under it.
 
 Reproduces: Sa2VA's visual prompts.
 Command: tools/train.py configs/ablations/tiny_scenes/regions/regions-tokens-clip-tiny-g8_masked-tokens_llama-tiny_1xb48-400i-ft_tiny-scenes-tangled.py

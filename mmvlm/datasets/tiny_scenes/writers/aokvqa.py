@@ -55,7 +55,7 @@ class AOKVQAWriter(OwnPicturesWriter):
         return f"aokvqa/aokvqa_v1p0_{_SPLITS[split][0]}.json"
 
     def readers(self, split: str) -> list[dict]:
-        """Return the data set of a split."""
+        """Return the dataset of a split."""
         return [
             dict(
                 type="AOKVQADataset",

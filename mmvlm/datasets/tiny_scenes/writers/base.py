@@ -12,7 +12,7 @@ import cv2
 
 from mmvlm.datasets.tiny_scenes.samples import SceneSample
 
-#: Fewer pictures than this are drawn sooner than another process has begun.
+#: Fewer images than this are drawn sooner than another process has begun.
 _SAMPLES_PER_WORKER = 2000
 _SAMPLES_PER_JOB = 500
 
@@ -21,7 +21,7 @@ class SceneWriter(ABC):
     """Write samples in one format; one subclass per file.
 
     Args:
-        folder (str): root of the data set, made when missing.
+        folder (str): root of the dataset, made when missing.
         image_format (str): ``png`` or ``jpg``.
     """
 
@@ -34,7 +34,7 @@ class SceneWriter(ABC):
 
     @property
     def has_own_images(self) -> bool:
-        """Whether the format keeps pictures elsewhere than where all formats do."""
+        """Whether the format keeps images elsewhere than where all formats do."""
         own = type(self)
         return (
             own.image_path is not SceneWriter.image_path
@@ -42,18 +42,18 @@ class SceneWriter(ABC):
         )
 
     def image_path(self, sample: SceneSample) -> str:
-        """Return the picture's path below ``folder``: 1000 files per subfolder."""
+        """Return the image's path below ``folder``: 1000 files per subfolder."""
         split, number = sample.id.split("-")
         return f"images/{split}/{number[:-3]}/{number}.{self.image_format}"
 
     def write_images(self, samples: Iterable[SceneSample]) -> int:
-        """Draw and write all pictures; returns how many."""
+        """Draw and write all images; returns how many."""
         samples = list(samples)
         with PictureDrawing(self, len(samples)) as drawing:
             return sum(1 for _ in drawing.passing(samples))
 
     def write_some(self, samples: Sequence[SceneSample]) -> None:
-        """Draw and write pictures in this process."""
+        """Draw and write images in this process."""
         paths = [os.path.join(self.folder, self.image_path(s)) for s in samples]
         for parent in sorted({os.path.dirname(path) for path in paths}):
             os.makedirs(parent, exist_ok=True)
@@ -73,14 +73,14 @@ class SceneWriter(ABC):
     def write(self, split: str, samples: Sequence[SceneSample]) -> list[str]:
         """Write the annotation files of a split (``train`` or ``test``).
 
-        Pictures are written by :meth:`write_images`.
+        Images are written by :meth:`write_images`.
 
         Returns:
             list[str]: paths of the files, relative to ``folder``.
         """
 
     def readers(self, split: str) -> list[dict]:
-        """Return configs of the data sets that read what :meth:`write` wrote.
+        """Return configs of the datasets that read what :meth:`write` wrote.
 
         They hold ``type``, ``data_root`` and what the format needs, but no pipeline.
         Suites over all formats (round trip, damage, fuzz, doctor, browser) start
@@ -90,14 +90,14 @@ class SceneWriter(ABC):
 
 
 class PictureDrawing:
-    """Draws pictures in other processes while samples are made and written.
+    """Draws images in other processes while samples are made and written.
 
-    A context manager, at whose end all pictures are there. Drawing holds the
+    A context manager, at whose end all images are there. Drawing holds the
     interpreter's lock, so threads would take turns.
 
     Args:
-        writer (SceneWriter): whose pictures they are.
-        num (int): pictures to come, about.
+        writer (SceneWriter): whose images they are.
+        num (int): images to come, about.
     """
 
     def __init__(self, writer: SceneWriter, num: int) -> None:
@@ -108,7 +108,7 @@ class PictureDrawing:
             self.pool = fork.Pool(workers, cv2.setNumThreads, (0,))
 
     def passing(self, samples: Iterable[SceneSample]) -> Iterator[SceneSample]:
-        """Pass samples on, and have their pictures drawn."""
+        """Pass samples on, and have their images drawn."""
         samples = iter(samples)
         while some := list(islice(samples, _SAMPLES_PER_JOB)):
             if self.pool is None:

@@ -1,4 +1,4 @@
-"""LLaVA's 595 thousand pictures of CC3M."""
+"""LLaVA's 595 thousand images of CC3M."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ class CC3MWriter(OwnPicturesWriter):
     """Write ``cc3m/chat.json`` and ``cc3m/metadata.json``; there is no test split."""
 
     def image_path(self, sample: SceneSample) -> str:
-        """Return the path of a picture."""
+        """Return the path of an image."""
         name = f"GCC_train_{picture_number(sample):09d}"
         return f"cc3m/images/{name}.{self.image_format}"
 
     def write(self, split: str, samples: Sequence[SceneSample]) -> list[str]:
-        """Write pictures and files of the training split."""
+        """Write images and files of the training split."""
         return super().write(split, samples) if split == "train" else []
 
     def write_annotations(
@@ -48,7 +48,7 @@ class CC3MWriter(OwnPicturesWriter):
         ]
 
     def readers(self, split: str) -> list[dict]:
-        """Return the data sets of conversations and of captions."""
+        """Return the datasets of conversations and of captions."""
         if split == "test":
             return []
         common = dict(data_root=self.folder, image_prefix="cc3m/images")

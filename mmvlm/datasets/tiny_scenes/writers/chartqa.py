@@ -18,7 +18,7 @@ class ChartQAWriter(OwnPicturesWriter):
     """Write ``<split>/<split>_<part>.json``, questions dealt to the parts in turn."""
 
     def image_path(self, sample: SceneSample) -> str:
-        """Return the path of a picture."""
+        """Return the path of an image."""
         split, number = sample.id.split("-")
         return f"chartqa/{split}/png/{number}.{self.image_format}"
 
@@ -41,7 +41,7 @@ class ChartQAWriter(OwnPicturesWriter):
         ]
 
     def readers(self, split: str) -> list[dict]:
-        """Return the data set of both parts of a split."""
+        """Return the dataset of both parts of a split."""
         return [
             dict(
                 type="ChartQADataset",

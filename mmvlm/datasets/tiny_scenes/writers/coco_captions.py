@@ -21,7 +21,7 @@ def captions_of(sample: SceneSample) -> list[str]:
 
 @SCENE_WRITERS.register_module(name="coco_captions")
 class COCOCaptionsWriter(OwnPicturesWriter):
-    """Write ``annotations/captions_<split>.json``; two captions per picture."""
+    """Write ``annotations/captions_<split>.json``; two captions per image."""
 
     def image_path(self, sample: SceneSample) -> str:
         """Return COCO's path of 2017."""
@@ -31,7 +31,7 @@ class COCOCaptionsWriter(OwnPicturesWriter):
     def write_annotations(
         self, split: str, samples: Sequence[SceneSample]
     ) -> list[str]:
-        """Write pictures and captions, the captions out of order as COCO's are."""
+        """Write images and captions, the captions out of order as COCO's are."""
         images, annotations = [], []
         for sample in samples:
             image_id = picture_number(sample)
@@ -63,7 +63,7 @@ class COCOCaptionsWriter(OwnPicturesWriter):
         return f"annotations/captions_{_SPLITS[split]}.json"
 
     def readers(self, split: str) -> list[dict]:
-        """Return the data set of a split."""
+        """Return the dataset of a split."""
         return [
             dict(
                 type="COCOCaptionsDataset",

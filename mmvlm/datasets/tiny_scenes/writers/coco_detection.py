@@ -32,7 +32,7 @@ class CocoDetectionWriter(SceneWriter):
 
     Classes are ``circle``, ``digit 7``, ``word cat``. Shapes have polygons, digits run
     lengths as a list and words compressed ones: all three forms that COCO's tools
-    know (COCO itself keeps run lengths for crowds). Pictures lie in
+    know (COCO itself keeps run lengths for crowds). Images lie in
     ``coco/train2017/000000000001.jpg``; their format is always JPEG, as in all sets
     with masks but where the file says otherwise.
     """
@@ -51,7 +51,7 @@ class CocoDetectionWriter(SceneWriter):
         super().__init__(folder, image_format)
 
     def image_path(self, sample: SceneSample) -> str:
-        """Return the picture's path below ``folder``."""
+        """Return the image's path below ``folder``."""
         split = sample.id.split("-")[0]
         return f"{self.root}/{self.image_folders[split]}/{self._file_name(sample)}"
 
@@ -59,7 +59,7 @@ class CocoDetectionWriter(SceneWriter):
         return f"{picture_number(sample):012d}.jpg"
 
     def write(self, split: str, samples: Sequence[SceneSample]) -> list[str]:
-        """Write pictures and annotation file of a split."""
+        """Write images and annotation file of a split."""
         self.write_images(samples)
         images, annotations = [], []
         for sample in samples:
@@ -90,7 +90,7 @@ class CocoDetectionWriter(SceneWriter):
         return [name]
 
     def readers(self, split: str) -> list[dict]:
-        """Return the data set of a split's pictures; testing asks one question."""
+        """Return the dataset of a split's images; testing asks one question."""
         config = dict(
             type=self.reader,
             data_root=os.path.join(self.folder, self.root),

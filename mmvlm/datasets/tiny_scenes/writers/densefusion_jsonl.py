@@ -1,4 +1,4 @@
-"""DenseFusion's JSON lines: one long caption for every training picture."""
+"""DenseFusion's JSON lines: one long caption for every training image."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class DenseFusionWriter(SceneWriter):
         return [name]
 
     def readers(self, split: str) -> list[dict]:
-        """Return the data set of captions; there is none for testing."""
+        """Return the dataset of captions; there is none for testing."""
         if split == "test":
             return []
         return [

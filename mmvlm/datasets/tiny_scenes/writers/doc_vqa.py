@@ -18,7 +18,7 @@ class DocVQAWriter(BenchmarkWriter):
     """Write ``spdocvqa_qas/val_v1.0_withQT.json`` and ``spdocvqa_images``.
 
     Args:
-        folder (str): root of the data set.
+        folder (str): root of the dataset.
         image_format (str): ``jpg`` or ``png``.
         infographics (bool): write InfographicVQA's file instead.
     """
@@ -62,7 +62,7 @@ class DocVQAWriter(BenchmarkWriter):
         return [self.dump(name, {**head, "data": rows})]
 
     def readers(self, split: str) -> list[dict]:
-        """Return the data set of a split."""
+        """Return the dataset of a split."""
         folder = self.pictures.removesuffix(self.inside.rstrip("/")).rstrip("/")
         return [
             dict(

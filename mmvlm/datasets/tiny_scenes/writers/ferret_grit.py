@@ -28,8 +28,8 @@ class FerretGRITWriter(SceneWriter):
 
     ``vg_object`` asks what is at a region, ``refexp`` where something is, ``flickr``
     for a caption with boxes, ``objects365`` whether a thing is there, one that is and
-    one of a colour that the picture does not have. ``vg_object`` has masks, ``task``
-    and ``form``. A training record has all questions of its part about a picture, a
+    one of a colour that the image does not have. ``vg_object`` has masks, ``task``
+    and ``form``. A training record has all questions of its part about an image, a
     test record has one.
     """
 
@@ -54,7 +54,7 @@ class FerretGRITWriter(SceneWriter):
         return files
 
     def readers(self, split: str) -> list[dict]:
-        """Return a data set per part; regions are shown as boxes."""
+        """Return a dataset per part; regions are shown as boxes."""
         return [
             dict(
                 type="FerretGRITDataset",

@@ -26,7 +26,7 @@ _FILES = {
 
 @SCENE_WRITERS.register_module(name="flat_referring")
 class FlatReferringWriter(SceneWriter):
-    """Write every expression with its box in four dialects; OFA's has the pictures."""
+    """Write every expression with its box in four dialects; OFA's has the images."""
 
     def write(self, split: str, samples: Sequence[SceneSample]) -> list[str]:
         """Write the four files of a split."""
@@ -48,7 +48,7 @@ class FlatReferringWriter(SceneWriter):
         return [_name(dialect, split) for dialect in _FILES]
 
     def readers(self, split: str) -> list[dict]:
-        """Return a data set per dialect."""
+        """Return a dataset per dialect."""
         return [
             dict(
                 type="FlatReferringDataset",

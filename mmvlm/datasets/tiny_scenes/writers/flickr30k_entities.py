@@ -21,11 +21,11 @@ _SCENE_ENTITY = 9
 
 @SCENE_WRITERS.register_module(name="flickr30k_entities")
 class Flickr30kEntitiesWriter(SceneWriter):
-    """Write ``Sentences``, ``Annotations`` and split lists, pictures named by id.
+    """Write ``Sentences``, ``Annotations`` and split lists, images named by id.
 
-    A picture has two sentences: one that names all objects, and one that names the
-    first, all of them together and the picture itself, which is a scene without a
-    box. The pictures are written into ``flickr30k-images`` under the names that the
+    An image has two sentences: one that names all objects, and one that names the
+    first, all of them together and the image itself, which is a scene without a
+    box. The images are written into ``flickr30k-images`` under the names that the
     format makes of ids.
 
     ``CWB_flickr30k_train.jsonl`` has the first sentences as Shikra flattened them.
@@ -51,7 +51,7 @@ class Flickr30kEntitiesWriter(SceneWriter):
         return files
 
     def readers(self, split: str) -> list[dict]:
-        """Return the data sets of a split's sentences, the set's own and Shikra's."""
+        """Return the datasets of a split's sentences, the set's own and Shikra's."""
         return [
             dict(
                 type=name,
@@ -74,12 +74,12 @@ class Flickr30kEntitiesWriter(SceneWriter):
 
 
 def picture_name(sample: SceneSample) -> str:
-    """Return the number that the files of a picture are named by."""
+    """Return the number that the files of an image are named by."""
     return str(1_000_000_000 + picture_number(sample))
 
 
 def sentences(sample: SceneSample) -> list[str]:
-    """Return the captions of a picture with their marks."""
+    """Return the captions of an image with their marks."""
     first = _entity(sample, 0)
     text, spans = grounded_caption(sample.scene)
     marked, place = "", 0

@@ -27,7 +27,7 @@ class GQAWriter(OwnPicturesWriter):
     """
 
     def image_path(self, sample: SceneSample) -> str:
-        """Return the path of a picture: its id is its name."""
+        """Return the path of an image: its id is its name."""
         return f"gqa/images/{picture_number(sample)}.{self.image_format}"
 
     def write_annotations(
@@ -50,7 +50,7 @@ class GQAWriter(OwnPicturesWriter):
         return files
 
     def readers(self, split: str) -> list[dict]:
-        """Return the data set of a split."""
+        """Return the dataset of a split."""
         return [
             dict(
                 type="GQADataset",

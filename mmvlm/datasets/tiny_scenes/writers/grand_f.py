@@ -28,12 +28,12 @@ class GranDfWriter(OwnPicturesWriter):
     ``val`` and ``test`` with the test scenes.
 
     Args:
-        folder (str): root of the data set.
+        folder (str): root of the dataset.
         image_format (str): ``jpg``, as the public set has it, or ``png``.
     """
 
     def image_path(self, sample: SceneSample) -> str:
-        """Return the path of a picture below ``folder``."""
+        """Return the path of an image below ``folder``."""
         return f"{_IMAGES}/{_part(sample)}/{self._picture(sample)}"
 
     def write_annotations(
@@ -57,7 +57,7 @@ class GranDfWriter(OwnPicturesWriter):
         ]
 
     def readers(self, split: str) -> list[dict]:
-        """Return a data set per layout."""
+        """Return a dataset per layout."""
         own = dict(type="GranDfDataset", data_root=self.folder)
         if split == "train":
             names = ("GranDf_HA_GCG", "RefCOCOg_GCG", "flickr_mergedGT_GCG")

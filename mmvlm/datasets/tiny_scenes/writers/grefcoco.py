@@ -20,7 +20,7 @@ class GRefCOCOWriter(RefCOCOWriter):
     the first thing is a shape, else ``testA``.
 
     Args:
-        folder (str): root of the data set.
+        folder (str): root of the dataset.
         image_format (str): ``png`` or ``jpg``.
     """
 
@@ -29,7 +29,7 @@ class GRefCOCOWriter(RefCOCOWriter):
         self.refs = "grefcoco/grefs(unc).json"
 
     def readers(self, split: str) -> list[dict]:
-        """Return the data set of expressions of a split."""
+        """Return the dataset of expressions of a split."""
         (own,) = super().readers(split)
         return [{**own, "type": "GRefCOCODataset"}]
 

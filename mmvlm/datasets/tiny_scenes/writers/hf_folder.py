@@ -22,7 +22,7 @@ class HFFolderWriter(SceneWriter):
     """Write ``hf/<split>`` (``save_to_disk``) and ``hf_parquet/data/*.parquet``.
 
     The Arrow folder has a row per question, its task as a class; the Parquet files
-    have a row per scene with messages. Pictures are in the files.
+    have a row per scene with messages. Images are in the files.
     """
 
     def write(self, split: str, samples: Sequence[SceneSample]) -> list[str]:
@@ -106,7 +106,7 @@ class HFFolderWriter(SceneWriter):
         return files
 
     def readers(self, split: str) -> list[dict]:
-        """Return the data sets of questions, of messages and of captions."""
+        """Return the datasets of questions, of messages and of captions."""
         common = dict(type="HFFolderDataset", data_root=self.folder)
         questions = dict(image="image", question="question", answer="answer", id="id")
         talks = dict(image="images", conversations="messages", id="id")

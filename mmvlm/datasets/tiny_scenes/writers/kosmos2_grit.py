@@ -21,11 +21,11 @@ class Kosmos2GRITWriter(SceneWriter):
     """Write the captions of the scenes as JSON lines and as parquet.
 
     Noun chunks are ``a red circle``, referring expressions ``a red circle at the top
-    left``. Pictures lie as img2dataset puts them: ``00000/000000012.jpg``.
+    left``. Images lie as img2dataset puts them: ``00000/000000012.jpg``.
     """
 
     def write(self, split: str, samples: Sequence[SceneSample]) -> list[str]:
-        """Write both files and the pictures of a split."""
+        """Write both files and the images of a split."""
         import pyarrow
         import pyarrow.parquet
 
@@ -44,7 +44,7 @@ class Kosmos2GRITWriter(SceneWriter):
         return files
 
     def readers(self, split: str) -> list[dict]:
-        """Return a data set per file."""
+        """Return a dataset per file."""
         return [
             dict(
                 type="Kosmos2GRITDataset",

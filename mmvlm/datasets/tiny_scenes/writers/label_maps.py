@@ -23,7 +23,7 @@ GROUND = "ground"
 
 
 class LabelMapWriter(SceneWriter):
-    """Write pictures, label maps and the list of classes of one set.
+    """Write images, label maps and the list of classes of one set.
 
     Every kind of object is a class; pixels that an object covers by less than half
     are labelled as nothing.
@@ -40,7 +40,7 @@ class LabelMapWriter(SceneWriter):
 
     @abstractmethod
     def _stem(self, sample: SceneSample) -> str:
-        """Return the file name of a picture and its label map, without ending."""
+        """Return the file name of an image and its label map, without ending."""
 
     @abstractmethod
     def _label_map(self, sample: SceneSample) -> np.ndarray:
@@ -51,12 +51,12 @@ class LabelMapWriter(SceneWriter):
         """Return what the list of classes holds."""
 
     def image_path(self, sample: SceneSample) -> str:
-        """Return the picture's path below ``folder``."""
+        """Return the image's path below ``folder``."""
         folder = self.image_folders[sample.id.split("-")[0]]
         return f"{self.root}/{folder}/{self._stem(sample)}.jpg"
 
     def write(self, split: str, samples: Sequence[SceneSample]) -> list[str]:
-        """Write pictures, label maps and the list of classes."""
+        """Write images, label maps and the list of classes."""
         self.write_images(samples)
         folder = f"{self.root}/{self.label_folders[split]}"
         os.makedirs(os.path.join(self.folder, folder), exist_ok=True)
@@ -73,7 +73,7 @@ class LabelMapWriter(SceneWriter):
         picture.save(path)
 
     def readers(self, split: str) -> list[dict]:
-        """Return the data set of a split's pictures; testing asks one question."""
+        """Return the dataset of a split's images; testing asks one question."""
         config = dict(
             type=self.reader,
             data_root=os.path.join(self.folder, self.root),
@@ -150,7 +150,7 @@ class COCOStuffWriter(LabelMapWriter):
 
 @SCENE_WRITERS.register_module(name="mapillary")
 class MapillaryWriter(LabelMapWriter):
-    """Write ``mapillary`` as Vistas 2.0: palette pictures, a configuration.
+    """Write ``mapillary`` as Vistas 2.0: palette images, a configuration.
 
     The last class, ``Unlabeled``, is not evaluated; all that is no object bears it.
     """

@@ -25,8 +25,8 @@ class LLaVAJSONWriter(SceneWriter):
     """Write LLaVA JSON.
 
     Training gives four files: ``train.json`` (conversations of a few turns, and
-    a description of every picture), ``pretrain.json`` (the descriptions, for
-    stage 1), ``text.json`` (no pictures: the same conversations behind a caption,
+    a description of every image), ``pretrain.json`` (the descriptions, for
+    stage 1), ``text.json`` (no images: the same conversations behind a caption,
     but for boxes, for the language model) and ``phrases.json`` (for the vision
     tower).
     Testing gives ``test.json``: one question per record, with ``task``, ``form``,
@@ -34,7 +34,7 @@ class LLaVAJSONWriter(SceneWriter):
     tasks, ``group`` beside it.
 
     Args:
-        folder (str): root of the data set, made when missing.
+        folder (str): root of the dataset, made when missing.
         image_format (str): ``png`` or ``jpg``.
         prompted_share (float): share of the short conversations that ask as benchmarks
             do, see :func:`mmvlm.datasets.tiny_scenes.prompted.prompted`.
@@ -66,7 +66,7 @@ class LLaVAJSONWriter(SceneWriter):
         ]
 
     def readers(self, split: str) -> list[dict]:
-        """Return the data sets of conversations; phrases have a reader of their own."""
+        """Return the datasets of conversations; phrases have a reader of their own."""
         names = ("test",) if split == "test" else ("train", "pretrain", "text")
         return [
             dict(type="LLaVADataset", data_root=self.folder, ann_file=f"{name}.json")
@@ -137,7 +137,7 @@ def _talks(samples: Sequence[SceneSample], share: float = 0.0) -> Iterator[_Talk
 
 
 def _descriptions(samples: Sequence[SceneSample]) -> Iterator[_Talk]:
-    """Yield (id, sample, turns) of what names all objects of a picture."""
+    """Yield (id, sample, turns) of what names all objects of an image."""
     for sample in samples:
         yield f"{sample.id}-{sample.description[0].task}", sample, sample.description
 

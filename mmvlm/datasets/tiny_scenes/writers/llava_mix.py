@@ -1,4 +1,4 @@
-"""LLaVA-1.5's mixture of instructions, and LLaVA-NeXT's of several pictures."""
+"""LLaVA-1.5's mixture of instructions, and LLaVA-NeXT's of several images."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ _FOLDERS = ("coco/train2017/{:012d}", "gqa/images/{}", "vg/VG_100K_2/{}")
 class LLaVAMixWriter(OwnPicturesWriter):
     """Write ``llava_v1_5_mix665k.json`` and ``llava_next_interleave.json``.
 
-    As in the public files: ids are numbers or texts and come again, records without a
-    picture have ``model`` (which may be empty), the line that asks for a short answer
+    As in the public files: ids are numbers or texts and come again, records without an
+    image have ``model`` (which may be empty), the line that asks for a short answer
     stands in the first question of a dialogue. There is no test split.
     """
 
     def image_path(self, sample: SceneSample) -> str:
-        """Return the path of a picture in one of three sets."""
+        """Return the path of an image in one of three sets."""
         number = picture_number(sample)
         path = _FOLDERS[number % len(_FOLDERS)].format(number)
         return f"playground/data/{path}.{self.image_format}"
 
     def write(self, split: str, samples: Sequence[SceneSample]) -> list[str]:
-        """Write pictures and files of the training split."""
+        """Write images and files of the training split."""
         return super().write(split, samples) if split == "train" else []
 
     def write_annotations(
@@ -79,7 +79,7 @@ class LLaVAMixWriter(OwnPicturesWriter):
         )
 
     def readers(self, split: str) -> list[dict]:
-        """Return the data sets of both files."""
+        """Return the datasets of both files."""
         if split == "test":
             return []
         return [

@@ -43,7 +43,7 @@ class LLaVABenchWriter(BenchmarkWriter):
     """Write ``questions.jsonl``, ``answers_gpt4.jsonl`` and ``context.jsonl``.
 
     Args:
-        folder (str): root of the data set.
+        folder (str): root of the dataset.
         image_format (str): ``jpg`` or ``png``.
         set_name (str): ``wild``, ``coco``, or a set of Ferret-Bench.
     """
@@ -89,7 +89,7 @@ class LLaVABenchWriter(BenchmarkWriter):
         ]
 
     def readers(self, split: str) -> list[dict]:
-        """Return the data set of a split."""
+        """Return the dataset of a split."""
         return [
             dict(
                 type="LLaVAQuestionsDataset",
@@ -135,7 +135,7 @@ class LLaVAQuestionsWriter(BenchmarkWriter):
         ]
 
     def readers(self, split: str) -> list[dict]:
-        """Return the data set of a split."""
+        """Return the dataset of a split."""
         return [
             dict(
                 type="LLaVAQuestionsDataset",

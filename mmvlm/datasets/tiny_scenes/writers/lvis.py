@@ -18,7 +18,7 @@ from .coco_detection import CATEGORY_IDS, CocoDetectionWriter, xywh
 class LVISWriter(CocoDetectionWriter):
     """Write ``lvis/lvis_v1_train.json`` and ``val``.
 
-    A picture has ``coco_url`` and no ``file_name``; two classes that no object has are
+    An image has ``coco_url`` and no ``file_name``; two classes that no object has are
     its ``neg_category_ids``. Masks of digits and words are tiled with rectangles, as
     polygons have no holes.
     """

@@ -62,7 +62,7 @@ class MathVistaWriter(BenchmarkWriter):
         return [self.dump(f"{self.home_of(split)}/testmini.json", table)]
 
     def readers(self, split: str) -> list[dict]:
-        """Return the data set of a split."""
+        """Return the dataset of a split."""
         return [
             dict(
                 type="MathVistaDataset",

@@ -45,7 +45,7 @@ class MDETRWriter(SceneWriter):
         return _files(split)
 
     def readers(self, split: str) -> list[dict]:
-        """Return a data set per file."""
+        """Return a dataset per file."""
         task = dict(type="PhraseGrounding")
         return [
             dict(

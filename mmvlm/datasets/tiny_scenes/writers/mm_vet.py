@@ -38,7 +38,7 @@ class MMVetWriter(BenchmarkWriter):
         return [self.dump(f"{self.home_of(split)}/mm-vet.json", table)]
 
     def readers(self, split: str) -> list[dict]:
-        """Return the data set of a split."""
+        """Return the dataset of a split."""
         return [
             dict(
                 type="MMVetDataset",

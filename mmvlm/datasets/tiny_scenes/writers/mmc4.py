@@ -14,7 +14,7 @@ from .own_pictures import OwnPicturesWriter
 
 PER_DOCUMENT = 3
 _PER_SHARD = 20
-#: The last picture of a document fits its text badly.
+#: The last image of a document fits its text badly.
 _SIMILARITIES = (0.31, 0.27, 0.12)
 
 
@@ -25,7 +25,7 @@ def documents(samples: Sequence[SceneSample]) -> Iterator[list[SceneSample]]:
 
 
 def sentences(scenes: Sequence[SceneSample]) -> list[str]:
-    """Return the texts of a document: an opening, then a sentence per picture."""
+    """Return the texts of a document: an opening, then a sentence per image."""
     opening = f"Here are {len(scenes)} pictures."
     return [opening, *(f"This one shows {scene.caption}." for scene in scenes)]
 
@@ -38,7 +38,7 @@ class MMC4Writer(OwnPicturesWriter):
     """
 
     def image_path(self, sample: SceneSample) -> str:
-        """Return the path of a picture."""
+        """Return the path of an image."""
         return f"mmc4/images/{picture_number(sample):012x}.{self.image_format}"
 
     def write_annotations(
@@ -78,7 +78,7 @@ class MMC4Writer(OwnPicturesWriter):
         )
 
     def readers(self, split: str) -> list[dict]:
-        """Return the data set of a split."""
+        """Return the dataset of a split."""
         return [
             dict(
                 type="MMC4Dataset",

@@ -22,16 +22,16 @@ TASKS = (
 
 @SCENE_WRITERS.register_module(name="mme")
 class MMEWriter(BenchmarkWriter):
-    """Write a folder per task, pictures dealt among them in turn.
+    """Write a folder per task, images dealt among them in turn.
 
-    Every second task keeps pictures and texts apart, as in the public release; so
-    there are as many tasks as pictures, fourteen at most.
+    Every second task keeps images and texts apart, as in the public release; so
+    there are as many tasks as images, fourteen at most.
     """
 
     home = "mme/MME_Benchmark_release_version"
 
     def image_path(self, sample: SceneSample) -> str:
-        """Return the path of a picture in the folder of its task."""
+        """Return the path of an image in the folder of its task."""
         number = int(sample.id.split("-")[1]) % len(TASKS)
         middle = "" if number % 2 else "images/"
         home = self.home_of(sample.id.split("-")[0])
@@ -44,7 +44,7 @@ class MMEWriter(BenchmarkWriter):
     def write_annotations(
         self, split: str, samples: Sequence[SceneSample]
     ) -> list[str]:
-        """Write a text with two questions for each picture."""
+        """Write a text with two questions for each image."""
         names = []
         for sample in samples:
             path = self.image_path(sample).replace("/images/", "/questions_answers_YN/")
@@ -60,6 +60,6 @@ class MMEWriter(BenchmarkWriter):
         return names
 
     def readers(self, split: str) -> list[dict]:
-        """Return the data set of a split."""
+        """Return the dataset of a split."""
         home = self.home_of(split)
         return [dict(type="MMEDataset", data_root=self.folder, ann_file=home)]

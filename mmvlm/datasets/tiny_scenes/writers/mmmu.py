@@ -25,12 +25,12 @@ _TEXTS = (
 class MMMUWriter(OwnPicturesWriter):
     """Write ``<Subject>/validation-00000-of-00001.parquet``.
 
-    Pictures are dealt to three subjects; every third question is open, every fourth
-    one has two pictures.
+    Images are dealt to three subjects; every third question is open, every fourth
+    one has two images.
     """
 
     def write_images(self, samples: Sequence[SceneSample]) -> int:
-        """Write nothing: pictures lie in the tables."""
+        """Write nothing: images lie in the tables."""
         return 0
 
     def write_annotations(
@@ -77,7 +77,7 @@ class MMMUWriter(OwnPicturesWriter):
         return name
 
     def readers(self, split: str) -> list[dict]:
-        """Return the data set of all subjects."""
+        """Return the dataset of all subjects."""
         return [
             dict(
                 type="MMMUDataset",

@@ -32,7 +32,7 @@ _TONE_SECONDS, _GAP_SECONDS = 0.15, 0.05
 
 
 def distances(sample: SceneSample) -> list[str]:
-    """Draw how far each object is; the picture says nothing of it."""
+    """Draw how far each object is; the image says nothing of it."""
     rng = _generator(sample, 0)
     return [pick(tuple(DISTANCES), rng) for _ in sample.scene.objects]
 
@@ -99,10 +99,10 @@ class ModalitiesWriter(SceneWriter):
     """Write depth maps (PNG), sounds (WAV) and LLaVA JSON that names them.
 
     Training gives ``train_modalities.json``: three conversations per scene, about
-    the picture, about the picture with its depth map (``rgbd``) and about the sound
+    the image, about the image with its depth map (``rgbd``) and about the sound
     (``audio``), each with that input alone.
     Testing gives ``test_modalities.json``: every scene's own question about the
-    picture, one about depth and one about the sound. The pictures themselves are
+    image, one about depth and one about the sound. The images themselves are
     those of every other format.
     """
 
@@ -134,7 +134,7 @@ class ModalitiesWriter(SceneWriter):
         return [name]
 
     def readers(self, split: str) -> list[dict]:
-        """Return the data set of pictures, depth maps and sounds."""
+        """Return the dataset of images, depth maps and sounds."""
         name = f"{split}_modalities.json"
         return [dict(type="LLaVADataset", data_root=self.folder, ann_file=name)]
 

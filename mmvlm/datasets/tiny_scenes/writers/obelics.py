@@ -25,7 +25,7 @@ class OBELICSWriter(OwnPicturesWriter):
     """
 
     def image_path(self, sample: SceneSample) -> str:
-        """Return the path of a picture."""
+        """Return the path of an image."""
         return f"obelics/images/{picture_number(sample):08d}.{self.image_format}"
 
     def write_annotations(
@@ -49,7 +49,7 @@ class OBELICSWriter(OwnPicturesWriter):
         return f"obelics/{split}-00000-of-00001.{kind}"
 
     def readers(self, split: str) -> list[dict]:
-        """Return the data sets of both kinds of files."""
+        """Return the datasets of both kinds of files."""
         return [
             dict(
                 type="OBELICSDataset",

@@ -1,4 +1,4 @@
-"""Objects365 v2: boxes, pictures in patch folders."""
+"""Objects365 v2: boxes, images in patch folders."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PICTURES_PER_PATCH = 1000
 class Objects365Writer(CocoDetectionWriter):
     """Write ``objects365/annotations/zhiyuan_objv2_train.json`` and ``val``.
 
-    A picture lies at ``train/patch0/objects365_v2_00000001.jpg`` and is called
+    An image lies at ``train/patch0/objects365_v2_00000001.jpg`` and is called
     ``images/v2/patch0/...`` in the file. Class names are capitalised.
     """
 

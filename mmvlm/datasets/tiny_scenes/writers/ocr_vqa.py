@@ -20,7 +20,7 @@ class OCRVQAWriter(OwnPicturesWriter):
     """Write ``ocr_vqa/dataset.json``; writing a split replaces what it says of it."""
 
     def image_path(self, sample: SceneSample) -> str:
-        """Return the path of a picture: ten digits, as an ISBN has."""
+        """Return the path of an image: ten digits, as an ISBN has."""
         return f"ocr_vqa/images/{picture_number(sample):010d}.{self.image_format}"
 
     def write_annotations(
@@ -45,7 +45,7 @@ class OCRVQAWriter(OwnPicturesWriter):
         return [self.dump(_FILE, books)]
 
     def readers(self, split: str) -> list[dict]:
-        """Return the data set of a split."""
+        """Return the dataset of a split."""
         return [
             dict(
                 type="OCRVQADataset",

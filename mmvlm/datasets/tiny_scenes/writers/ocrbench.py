@@ -10,7 +10,7 @@ from mmvlm.registry import SCENE_WRITERS
 
 from .own_pictures import BenchmarkWriter
 
-#: Kinds of questions of the public set, each with one of its data sets.
+#: Kinds of questions of the public set, each with one of its datasets.
 KINDS = (
     ("Regular Text Recognition", "IIIT5K"),
     ("Scene Text-centric VQA", "STVQA"),
@@ -49,7 +49,7 @@ class OCRBenchWriter(BenchmarkWriter):
         return [self.dump(f"{self.home_of(split)}/OCRBench.json", rows)]
 
     def readers(self, split: str) -> list[dict]:
-        """Return the data set of a split."""
+        """Return the dataset of a split."""
         return [
             dict(
                 type="OCRBenchDataset",

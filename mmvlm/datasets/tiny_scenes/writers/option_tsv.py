@@ -1,4 +1,4 @@
-"""The tables of MMBench and VLMEvalKit, pictures inside."""
+"""The tables of MMBench and VLMEvalKit, images inside."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _Rows = Iterator[dict]
 def _questions(
     samples: Sequence[SceneSample], encode: Callable, num_choices: int = 4
 ) -> _Rows:
-    """Yield a row per question with so many choices, every picture in each row."""
+    """Yield a row per question with so many choices, every image in each row."""
     for sample in samples:
         for number in with_choices(sample, num_choices):
             question = questions_of(sample)[number]
@@ -56,7 +56,7 @@ def _questions(
 
 
 def _circular(samples: Sequence[SceneSample], encode: Callable) -> _Rows:
-    """Yield MMBench's rows: copies with moved options, which name the picture's row.
+    """Yield MMBench's rows: copies with moved options, which name the image's row.
 
     Every third question has a hint.
     """
@@ -80,7 +80,7 @@ def _circular(samples: Sequence[SceneSample], encode: Callable) -> _Rows:
 
 
 def _several(samples: Sequence[SceneSample], encode: Callable) -> _Rows:
-    """Yield rows with one picture or a list of two, as BLINK has them."""
+    """Yield rows with one image or a list of two, as BLINK has them."""
     for number, row in enumerate(_questions(samples, encode)):
         other = encode(samples[number % len(samples)])
         both = repr([row["image"], other])
@@ -97,7 +97,7 @@ def _pairs(samples: Sequence[SceneSample], encode: Callable) -> _Rows:
 def _yes_no(samples: Sequence[SceneSample], encode: Callable) -> _Rows:
     """Yield HallusionBench's rows: set, figure and question end the index.
 
-    Every fifth question is asked without its picture.
+    Every fifth question is asked without its image.
     """
     for number, sample in enumerate(samples):
         for place, question in enumerate(yes_no_pair(sample)):
@@ -134,8 +134,8 @@ class OptionTSVWriter(OwnPicturesWriter):
     """Write one table of each kind of row; ``tables`` asks for others.
 
     Args:
-        folder (str): root of the data set; tables lie in ``LMUData``.
-        image_format (str): of the pictures inside.
+        folder (str): root of the dataset; tables lie in ``LMUData``.
+        image_format (str): of the images inside.
         tables (Sequence[str]): names in :data:`TABLES`.
     """
 
@@ -149,7 +149,7 @@ class OptionTSVWriter(OwnPicturesWriter):
         self.tables = tuple(tables)
 
     def write_images(self, samples: Sequence[SceneSample]) -> int:
-        """Write nothing: pictures lie in the tables."""
+        """Write nothing: images lie in the tables."""
         return 0
 
     def write_annotations(
@@ -186,7 +186,7 @@ class OptionTSVWriter(OwnPicturesWriter):
             writer.writerows(rows)
 
     def readers(self, split: str) -> list[dict]:
-        """Return a data set per table."""
+        """Return a dataset per table."""
         words = dict(type="VisualQuestionAnswering")
         return [
             dict(
@@ -200,7 +200,7 @@ class OptionTSVWriter(OwnPicturesWriter):
 
 
 def _order(column: str) -> tuple:
-    """Sort columns as in the public tables: index, question, options, ..., picture."""
+    """Sort columns as in the public tables: index, question, options, ..., image."""
     first = ("index", "question", "hint", *"ABCD", "answer", "category", "l2-category")
     place = first.index(column) if column in first else len(first)
     return place, column == "image", column

@@ -1,4 +1,4 @@
-"""The contract of writers whose format names its pictures itself."""
+"""The contract of writers whose format names its images itself."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from .base import SceneWriter
 
 
 class OwnPicturesWriter(SceneWriter):
-    """Write annotations beside pictures that are named as in the public set.
+    """Write annotations beside images that are named as in the public set.
 
     Args:
-        folder (str): root of the data set.
+        folder (str): root of the dataset.
         image_format (str): ``jpg``, as the public sets have it, or ``png``.
     """
 
@@ -26,7 +26,7 @@ class OwnPicturesWriter(SceneWriter):
         super().__init__(folder, image_format)
 
     def write(self, split: str, samples: Sequence[SceneSample]) -> list[str]:
-        """Write pictures and annotation files of a split."""
+        """Write images and annotation files of a split."""
         self.write_images(samples)
         return self.write_annotations(split, samples)
 
@@ -69,7 +69,7 @@ class BenchmarkWriter(OwnPicturesWriter):
     """
 
     home: ClassVar[str]
-    #: Folder of the pictures, below the set's.
+    #: Folder of the images, below the set's.
     pictures: ClassVar[str] = "images"
 
     def home_of(self, split: str) -> str:
@@ -77,10 +77,10 @@ class BenchmarkWriter(OwnPicturesWriter):
         return self.home if split == "test" else f"{self.home}/train"
 
     def image_name(self, sample: SceneSample) -> str:
-        """Return the name of a picture in its folder."""
+        """Return the name of an image in its folder."""
         return f"{picture_number(sample):06d}.{self.image_format}"
 
     def image_path(self, sample: SceneSample) -> str:
-        """Return the path of a picture below ``folder``."""
+        """Return the path of an image below ``folder``."""
         home = self.home_of(sample.id.split("-")[0])
         return "/".join(filter(None, (home, self.pictures, self.image_name(sample))))

@@ -16,7 +16,7 @@ _SUBSETS = ("random", "popular", "adversarial")
 
 @SCENE_WRITERS.register_module(name="pope")
 class POPEWriter(BenchmarkWriter):
-    """Write ``pope/coco_pope_<subset>.json`` beside COCO's pictures of 2014."""
+    """Write ``pope/coco_pope_<subset>.json`` beside COCO's images of 2014."""
 
     home, pictures = "", "val2014"
 
@@ -31,7 +31,7 @@ class POPEWriter(BenchmarkWriter):
     def write_annotations(
         self, split: str, samples: Sequence[SceneSample]
     ) -> list[str]:
-        """Write one yes and one no question about each picture into each file."""
+        """Write one yes and one no question about each image into each file."""
         rows = [
             dict(image=self.image_name(s), text=q.text, label=q.answer)
             for s in samples
@@ -46,7 +46,7 @@ class POPEWriter(BenchmarkWriter):
         return f"{folder}/coco_pope_{subset}.json"
 
     def readers(self, split: str) -> list[dict]:
-        """Return the data set of all three files."""
+        """Return the dataset of all three files."""
         return [
             dict(
                 type="POPEDataset",

@@ -1,4 +1,4 @@
-"""ReasonSeg: a question per picture, answered with a mask."""
+"""ReasonSeg: a question per image, answered with a mask."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ _EXPLANATORY = "reason_seg/ReasonSeg/explanatory/train.json"
 
 @SCENE_WRITERS.register_module(name="reason_seg")
 class ReasonSegWriter(SceneWriter):
-    """Write ``reason_seg/ReasonSeg/train`` (and ``val``): a JSON beside every picture.
+    """Write ``reason_seg/ReasonSeg/train`` (and ``val``): a JSON beside every image.
 
     The target is one object, asked for by its place; a second one, if there is one, is
     not scored (label ``ignore``), and a third has the deprecated label ``flag``. Every
     second question is a name instead of a sentence, every fifth file is cp1252, and
-    every third training picture has an explanation.
+    every third training image has an explanation.
     """
 
     def __init__(self, folder: str, image_format: str = "jpg") -> None:
         super().__init__(folder, image_format)
 
     def image_path(self, sample: SceneSample) -> str:
-        """Return the picture's path below ``folder``."""
+        """Return the image's path below ``folder``."""
         split, _ = sample.id.split("-")
         name = f"{picture_number(sample):07d}.jpg"
         return f"reason_seg/ReasonSeg/{_FOLDERS[split]}/{name}"
 
     def write(self, split: str, samples: Sequence[SceneSample]) -> list[str]:
-        """Write pictures and their annotations, and of training the explanations."""
+        """Write images and their annotations, and of training the explanations."""
         self.write_images(samples)
         names = []
         for sample in samples:
@@ -68,7 +68,7 @@ class ReasonSegWriter(SceneWriter):
             json.dump(items, file)
 
     def readers(self, split: str) -> list[dict]:
-        """Return the data set of a split's pictures; testing asks one question."""
+        """Return the dataset of a split's images; testing asks one question."""
         config = dict(
             type="ReasonSegDataset",
             data_root=os.path.join(self.folder, "reason_seg", "ReasonSeg"),

@@ -35,7 +35,7 @@ class RefCOCOWriter(SceneWriter):
     people and other things do in RefCOCO. Every object has two sentences and a mask.
 
     Args:
-        folder (str): root of the data set.
+        folder (str): root of the dataset.
         image_format (str): ``png`` or ``jpg``.
         name (str): of the set: ``refcoco``, ``refcoco+``, ``refcocog``.
         by (str): way of splitting: ``unc``, ``umd``, ``google``.
@@ -74,7 +74,7 @@ class RefCOCOWriter(SceneWriter):
         return [self.refs, self.instances]
 
     def readers(self, split: str) -> list[dict]:
-        """Return the data set of expressions of a split."""
+        """Return the dataset of expressions of a split."""
         return [
             dict(
                 type="RefCOCODataset",

@@ -24,12 +24,12 @@ _LECTURE = "A scene has at most one object in each cell."
 class ScienceQAWriter(OwnPicturesWriter):
     """Write ``problems.json`` and ``pid_splits.json``, both of all splits.
 
-    Every second question has a picture; the others have a hint that says what the
-    picture shows.
+    Every second question has an image; the others have a hint that says what the
+    image shows.
     """
 
     def image_path(self, sample: SceneSample) -> str:
-        """Return the path of the picture of a sample's questions."""
+        """Return the path of the image of a sample's questions."""
         split, number = sample.id.split("-")[0], question_number(sample, 0)
         return f"scienceqa/images/{split}/{number}/image.{self.image_format}"
 
@@ -44,7 +44,7 @@ class ScienceQAWriter(OwnPicturesWriter):
             if problem["split"] != split
         }
         for sample in samples:
-            # A picture belongs to one problem, so there is one with it per sample.
+            # An image belongs to one problem, so there is one with it per sample.
             for number in range(min(2, len(questions_of(sample)))):
                 key = str(question_number(sample, number))
                 splits[split].append(key)
@@ -73,7 +73,7 @@ class ScienceQAWriter(OwnPicturesWriter):
         )
 
     def readers(self, split: str) -> list[dict]:
-        """Return the data set of a split."""
+        """Return the dataset of a split."""
         return [
             dict(
                 type="ScienceQADataset",

@@ -28,7 +28,7 @@ TYPES = {
 
 @SCENE_WRITERS.register_module(name="seed_bench")
 class SEEDBenchWriter(BenchmarkWriter):
-    """Write ``SEED-Bench.json``; every fourth picture is the frame of a video."""
+    """Write ``SEED-Bench.json``; every fourth image is the frame of a video."""
 
     home = "seed_bench"
 
@@ -39,7 +39,7 @@ class SEEDBenchWriter(BenchmarkWriter):
         return f"v{question_number(sample, 0)}"
 
     def image_path(self, sample: SceneSample) -> str:
-        """Return the path of a picture or frame."""
+        """Return the path of an image or frame."""
         kind = "video-image" if self._is_frame(sample) else "image"
         home = self.home_of(sample.id.split("-")[0])
         name = self.image_name(sample)
@@ -76,7 +76,7 @@ class SEEDBenchWriter(BenchmarkWriter):
         return [self.dump(f"{self.home_of(split)}/SEED-Bench.json", table)]
 
     def readers(self, split: str) -> list[dict]:
-        """Return the data set of a split."""
+        """Return the dataset of a split."""
         return [
             dict(
                 type="SEEDBenchDataset",

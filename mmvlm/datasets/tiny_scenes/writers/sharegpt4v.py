@@ -1,4 +1,4 @@
-"""ShareGPT4V's captions: LLaVA's JSON over pictures of many sets."""
+"""ShareGPT4V's captions: LLaVA's JSON over images of many sets."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ _ASK = ("What do you see happening in this image?", "Describe this image in deta
 class ShareGPT4VWriter(OwnPicturesWriter):
     """Write the captions of ShareGPT4V; there is no test split.
 
-    Pictures lie in the folders of the sets they come from, below ``data``.
+    Images lie in the folders of the sets they come from, below ``data``.
     """
 
     def image_path(self, sample: SceneSample) -> str:
-        """Return the path of a picture in one of four sets."""
+        """Return the path of an image in one of four sets."""
         number = picture_number(sample)
         path = _PATHS[number % len(_PATHS)].format(number)
         return f"{path}.{self.image_format}"
 
     def write(self, split: str, samples: Sequence[SceneSample]) -> list[str]:
-        """Write pictures and file of the training split."""
+        """Write images and file of the training split."""
         return super().write(split, samples) if split == "train" else []
 
     def write_annotations(
@@ -56,6 +56,6 @@ class ShareGPT4VWriter(OwnPicturesWriter):
         return [self.dump(_FILE, rows)]
 
     def readers(self, split: str) -> list[dict]:
-        """Return the data set of the training split."""
+        """Return the dataset of the training split."""
         common = dict(type="LLaVADataset", data_root=self.folder, image_prefix="data")
         return [dict(**common, ann_file=_FILE)] if split == "train" else []

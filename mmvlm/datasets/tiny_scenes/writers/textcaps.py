@@ -19,7 +19,7 @@ class TextCapsWriter(OwnPicturesWriter):
     """Write ``textcaps/TextCaps_0.1_<split>.json``, a row per caption."""
 
     def image_path(self, sample: SceneSample) -> str:
-        """Return the path of a picture."""
+        """Return the path of an image."""
         return f"textcaps/train_images/{picture_key(sample)}.{self.image_format}"
 
     def write_annotations(
@@ -55,7 +55,7 @@ class TextCapsWriter(OwnPicturesWriter):
         return f"textcaps/TextCaps_0.1_{_SPLITS[split]}.json"
 
     def readers(self, split: str) -> list[dict]:
-        """Return the data set of a split."""
+        """Return the dataset of a split."""
         return [
             dict(
                 type="TextCapsDataset",

@@ -28,7 +28,7 @@ class TextVQAWriter(OwnPicturesWriter):
     """Write ``TextVQA_0.5.1_*.json`` and ``TextVQA_Rosetta_OCR_v0.2_*.json``."""
 
     def image_path(self, sample: SceneSample) -> str:
-        """Return the path of a picture."""
+        """Return the path of an image."""
         return f"textvqa/train_images/{picture_key(sample)}.{self.image_format}"
 
     def write_annotations(
@@ -72,7 +72,7 @@ class TextVQAWriter(OwnPicturesWriter):
         )
 
     def readers(self, split: str) -> list[dict]:
-        """Return the data set of a split, with and without tokens."""
+        """Return the dataset of a split, with and without tokens."""
         questions, tokens = self._names(split)
         plain = dict(
             type="TextVQADataset",

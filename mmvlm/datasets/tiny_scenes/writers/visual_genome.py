@@ -1,4 +1,4 @@
-"""Visual Genome: regions, objects, attributes and relations of every picture."""
+"""Visual Genome: regions, objects, attributes and relations of every image."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _FILES = ("region_descriptions", "objects", "attributes", "relationships", "imag
 
 @SCENE_WRITERS.register_module(name="visual_genome")
 class VisualGenomeWriter(SceneWriter):
-    """Write Visual Genome's five files and its picture folder, one set per split.
+    """Write Visual Genome's five files and its image folder, one set per split.
 
     The public set is not split; here each split has a folder of its own. An object
     has its name without colour, its colour as attribute, two described regions, and
@@ -30,7 +30,7 @@ class VisualGenomeWriter(SceneWriter):
     """
 
     def write(self, split: str, samples: Sequence[SceneSample]) -> list[str]:
-        """Write files and pictures of a split."""
+        """Write files and images of a split."""
         root = f"visual_genome_{split}"
         os.makedirs(os.path.join(self.folder, root, "VG_100K"), exist_ok=True)
         tables: dict[str, list] = {name: [] for name in _FILES}
@@ -46,7 +46,7 @@ class VisualGenomeWriter(SceneWriter):
         return [f"{root}/{name}.json" for name in _FILES]
 
     def readers(self, split: str) -> list[dict]:
-        """Return the data set of everything that is said of a split's pictures."""
+        """Return the dataset of everything that is said of a split's images."""
         root = f"visual_genome_{split}"
         return [
             dict(
@@ -62,7 +62,7 @@ class VisualGenomeWriter(SceneWriter):
         ]
 
     def _items(self, sample: SceneSample) -> tuple[dict, dict, dict, dict, dict]:
-        """Return what each file says of a picture."""
+        """Return what each file says of an image."""
         image_id, scene = picture_number(sample), sample.scene
         objects = [
             _object(item, image_id * 10 + number)

@@ -20,13 +20,13 @@ _SPLITS = {"train": "train", "test": "val"}
 
 @SCENE_WRITERS.register_module(name="vizwiz")
 class VizWizWriter(OwnPicturesWriter):
-    """Write ``vizwiz/<split>.json``: one question per picture.
+    """Write ``vizwiz/<split>.json``: one question per image.
 
-    Every fourth picture is asked about a thing that it does not show.
+    Every fourth image is asked about a thing that it does not show.
     """
 
     def image_path(self, sample: SceneSample) -> str:
-        """Return the path of a picture."""
+        """Return the path of an image."""
         name = _SPLITS[sample.id.split("-")[0]]
         number = picture_number(sample)
         return f"vizwiz/{name}/VizWiz_{name}_{number:08d}.{self.image_format}"
@@ -59,7 +59,7 @@ class VizWizWriter(OwnPicturesWriter):
         return [self.dump(f"vizwiz/{_SPLITS[split]}.json", rows)]
 
     def readers(self, split: str) -> list[dict]:
-        """Return the data set of a split."""
+        """Return the dataset of a split."""
         name = _SPLITS[split]
         return [
             dict(

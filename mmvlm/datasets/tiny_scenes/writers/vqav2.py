@@ -80,7 +80,7 @@ class VQAv2Writer(OwnPicturesWriter):
         )
 
     def readers(self, split: str) -> list[dict]:
-        """Return the data set of a split."""
+        """Return the dataset of a split."""
         name = _SPLITS[split]
         return [
             dict(

@@ -21,7 +21,7 @@ _PER_SHARD = 20
 
 
 def encoded_picture(sample: SceneSample, image_format: str) -> bytes:
-    """Return the file of a sample's picture."""
+    """Return the file of a sample's image."""
     done, data = cv2.imencode(f".{image_format}", sample.image()[..., ::-1])
     if not done:
         raise OSError(f"could not encode the picture of '{sample.id}'.")
@@ -40,9 +40,9 @@ def talk_of(sample: SceneSample) -> list[dict]:
 
 @SCENE_WRITERS.register_module(name="web_shards")
 class WebShardWriter(SceneWriter):
-    """Write ``shards/<split>-<number>.tar``: picture, caption and JSON of each scene.
+    """Write ``shards/<split>-<number>.tar``: image, caption and JSON of each scene.
 
-    Pictures are inside the shards only.
+    Images are inside the shards only.
     """
 
     def write(self, split: str, samples: Sequence[SceneSample]) -> list[str]:
@@ -79,7 +79,7 @@ class WebShardWriter(SceneWriter):
             shard.addfile(entry, io.BytesIO(data))
 
     def readers(self, split: str) -> list[dict]:
-        """Return the data sets of captions and, of training, of conversations."""
+        """Return the datasets of captions and, of training, of conversations."""
         common = dict(
             type="WebShardDataset",
             data_root=self.folder,

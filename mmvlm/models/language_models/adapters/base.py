@@ -21,7 +21,7 @@ class LanguageModelAdapter(BaseModule):
     An adapter owns its parameters (``language_model.adapters.<name>.*``) and puts
     code around forwards of the decoder's module instances
     (:func:`mmvlm.models.utils.wrapping.wrap_forward`); keys of the decoder do not
-    change. What the tokens are (text, picture, of which sample, with which media)
+    change. What the tokens are (text, image, of which sample, with which media)
     it reads from :func:`current_layout`, whichever way they are laid out.
 
     Args:

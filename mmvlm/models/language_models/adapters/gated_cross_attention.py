@@ -141,7 +141,7 @@ def visible_media(
 
 @MODELS.register_module()
 class GatedCrossAttentionAdapter(LanguageModelAdapter):
-    """Cross-attention to pictures in front of every n-th decoder block (Flamingo).
+    """Cross-attention to images in front of every n-th decoder block (Flamingo).
 
     Gates start at 0, so the language model starts unchanged. Needs a connector
     that gives media (``PerceiverResamplerConnector``).
@@ -155,11 +155,11 @@ class GatedCrossAttentionAdapter(LanguageModelAdapter):
         every (int): n; blocks n - 1, 2n - 1, ... (from 0) get a layer.
         heads, dim_head (int): attention heads and their channels.
         ff_mult (int): widening of the feed-forward layers.
-        only_immediate (bool): a token sees the last picture before it; False:
-            all pictures before it.
-        before_media (str): what tokens before the first picture get: ``zero``, or
-            ``uniform``, a mean over all pictures of the sample, as the released
-            code has it with ``only_immediate=False`` (they see later pictures).
+        only_immediate (bool): a token sees the last image before it; False:
+            all images before it.
+        before_media (str): what tokens before the first image get: ``zero``, or
+            ``uniform``, a mean over all images of the sample, as the released
+            code has it with ``only_immediate=False`` (they see later images).
         init_cfg (dict | list | None): mmengine initialisation.
 
     Raises:

@@ -75,7 +75,7 @@ class LaVINAdapter(LanguageModelAdapter):
     """A routed bottleneck in front of the attention of every block.
 
     What chooses the path is a token in front of every sample that says whether it
-    has a picture. No other token may attend to it and it sees only itself, so
+    has an image. No other token may attend to it and it sees only itself, so
     it runs ahead, alone, once per forward: prompts keep their length, and replies
     use the weights of their prompt. The block's residual keeps the input as it was.
 

@@ -30,11 +30,11 @@ def allowed_keys(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return what the last ``queries`` tokens may look at, if it is not later.
 
-    Image tokens see themselves and text; text sees pictures and text.
+    Image tokens see themselves and text; text sees images and text.
 
     Shape:
         - ``types``: (B, K), of the keys
-        - outputs: pictures (B, Q, K), text (B, 1, K), not later (Q, K); bool
+        - outputs: images (B, Q, K), text (B, 1, K), not later (Q, K); bool
     """
     length = types.shape[1]
     place = torch.arange(length, device=types.device)
@@ -50,7 +50,7 @@ def allowed_keys(
 def two_softmaxes(
     scores: torch.Tensor, types: torch.Tensor, safe: bool = True
 ) -> torch.Tensor:
-    """Return the sum of the softmaxes over pictures and over text.
+    """Return the sum of the softmaxes over images and over text.
 
     Args:
         scores (torch.Tensor): scaled products of queries and keys.
@@ -159,9 +159,9 @@ def register_mmca() -> None:
 
 @MODELS.register_module()
 class MMCAAdapter(LanguageModelAdapter):
-    """Multi-modal causal attention: pictures and text are weighed apart.
+    """Multi-modal causal attention: images and text are weighed apart.
 
-    One matrix of scores, two causal softmaxes, over pictures and over text, added
+    One matrix of scores, two causal softmaxes, over images and over text, added
     without renormalising. Image tokens see themselves and earlier text.
 
     Paper: Yao et al., "DeepSpeed-VisualChat: Multi-Round Multi-Image Interleave

@@ -1,4 +1,4 @@
-"""InternLM-XComposer2's partial LoRA: low-rank updates of picture tokens only."""
+"""InternLM-XComposer2's partial LoRA: low-rank updates of image tokens only."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class PartialLoRA(nn.Module):
 
 @MODELS.register_module()
 class PLoRAAdapter(LanguageModelAdapter):
-    """LoRA beside the linear layers of every block, for picture tokens only.
+    """LoRA beside the linear layers of every block, for image tokens only.
 
     Paper: Dong et al., "InternLM-XComposer2", 2024, arXiv 2401.16420. Deviations:
     the matrix B starts at zero unless ``official_init``.

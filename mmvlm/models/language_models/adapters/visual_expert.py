@@ -1,4 +1,4 @@
-"""CogVLM's visual expert: weights of their own for picture tokens in every block."""
+"""CogVLM's visual expert: weights of their own for image tokens in every block."""
 
 from __future__ import annotations
 
@@ -37,16 +37,16 @@ def next_is_same(flags: torch.Tensor, layout: TokenLayout) -> torch.Tensor:
 def vision_mask(layout: TokenLayout) -> torch.Tensor:
     """Return which tokens the visual expert computes: (B, L) bool.
 
-    A picture's token whose next token is one too; so its last (EOI) counts as
+    An image's token whose next token is one too; so its last (EOI) counts as
     language, as in the released code.
     """
     return next_is_same(layout.is_media, layout)
 
 
 def shared_positions(layout: TokenLayout) -> torch.Tensor:
-    """Position ids at which all inner tokens of a picture share one: (B, L).
+    """Position ids at which all inner tokens of an image share one: (B, L).
 
-    A picture's first and last token (BOI, EOI) have positions of their own.
+    An image's first and last token (BOI, EOI) have positions of their own.
     """
     image = layout.is_media
     same = torch.zeros_like(image)
@@ -65,7 +65,7 @@ def shared_positions(layout: TokenLayout) -> torch.Tensor:
 
 @MODELS.register_module()
 class VisualExpertAdapter(LanguageModelAdapter):
-    """A second QKV, attention output and MLP in every block, for picture tokens.
+    """A second QKV, attention output and MLP in every block, for image tokens.
 
     Attention itself stays joint and causal. The experts start as copies of the
     language weights, so the model starts unchanged (but for the positions).
@@ -76,7 +76,7 @@ class VisualExpertAdapter(LanguageModelAdapter):
     Args:
         qkv_bias (bool): biases (zero at first) on the experts' query, key and value
             also where the language model has none (CogVLM2).
-        shared_positions (bool): all inner tokens of a picture share one position.
+        shared_positions (bool): all inner tokens of an image share one position.
         init_cfg (dict | list | None): mmengine initialisation.
 
     Raises:

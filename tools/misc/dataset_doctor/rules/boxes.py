@@ -15,7 +15,7 @@ _SLACK = 1e-3
 
 @rule
 class BoxesInFrame(Rule):
-    """Boxes are finite, have an extent and lie inside of their picture."""
+    """Boxes are finite, have an extent and lie inside of their image."""
 
     name = "boxes"
     order = 30

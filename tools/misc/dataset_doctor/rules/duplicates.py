@@ -19,21 +19,21 @@ class SameId(Rule):
     shared = "the id"
 
     def keys(self, specimen: Specimen) -> Iterable[tuple[int, int]]:
-        """Yield the id within its data set, owned by the record."""
+        """Yield the id within its dataset, owned by the record."""
         if specimen.id:
             yield digest_of(specimen.dataset, specimen.id), specimen.index
 
 
 @rule
 class SameRecord(Rule):
-    """Two records that say the same of the same picture; the copy adds nothing."""
+    """Two records that say the same of the same image; the copy adds nothing."""
 
     name = "same record"
     order = 71
     shared = "all but the id"
 
     def keys(self, specimen: Specimen) -> Iterable[tuple[int, int]]:
-        """Yield the content without its id, owned by data set and record."""
+        """Yield the content without its id, owned by dataset and record."""
         if specimen.conversation is None:
             return
         pictures = tuple(

@@ -1,4 +1,4 @@
-"""Whether masks hold pixels of their picture."""
+"""Whether masks hold pixels of their image."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SLACK = 1.0
 
 @rule
 class Masks(Rule):
-    """Masks are not empty and lie inside of their picture."""
+    """Masks are not empty and lie inside of their image."""
 
     name = "masks"
     order = 32
@@ -44,7 +44,7 @@ class Masks(Rule):
 
 
 def _masks(specimen: Specimen) -> Iterator[tuple]:
-    """Yield (name, size of the picture, polygons, rle)."""
+    """Yield (name, size of the image, polygons, rle)."""
     annotation = specimen.annotation
     for number, item in enumerate(annotation.instances if annotation else ()):
         size = specimen.size_of(0) or annotation.size

@@ -1,4 +1,4 @@
-"""Whether pictures are there, whole, and as large as the file says."""
+"""Whether images are there, whole, and as large as the file says."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from dataset_doctor.specimen import Specimen, digest_of
 
 @rule
 class Pictures(Rule):
-    """Every picture decodes (in a fast walk: opens)."""
+    """Every image decodes (in a fast walk: opens)."""
 
     name = "pictures"
     order = 10
     claims = r"^image (path )?'"
 
     def check(self, specimen: Specimen) -> Iterable[str]:
-        """Yield why a picture cannot be used."""
+        """Yield why an image cannot be used."""
         for picture in specimen.pictures:
             if picture.reason is not None:
                 yield picture.reason
@@ -25,13 +25,13 @@ class Pictures(Rule):
 
 @rule
 class PictureSize(Rule):
-    """Boxes are given in the frame of the picture that lies on disk."""
+    """Boxes are given in the frame of the image that lies on disk."""
 
     name = "picture size"
     order = 12
 
     def check(self, specimen: Specimen) -> Iterable[str]:
-        """Yield where a region's frame is not its picture's."""
+        """Yield where a region's frame is not its image's."""
         claimed = {(r.image, tuple(r.boxes.size)) for r in specimen.regions}
         if specimen.annotation is not None and specimen.annotation.size is not None:
             claimed.add((0, tuple(specimen.annotation.size)))
@@ -46,7 +46,7 @@ class PictureSize(Rule):
 
 @rule
 class SamePicture(Rule):
-    """One picture under two names: it may be in training and test sets."""
+    """One image under two names: it may be in training and test sets."""
 
     name = "same picture"
     level = "warning"
@@ -54,7 +54,7 @@ class SamePicture(Rule):
     shared = "a picture, under another name,"
 
     def keys(self, specimen: Specimen) -> Iterable[tuple[int, int]]:
-        """Yield the content's hash, owned by the picture's path."""
+        """Yield the content's hash, owned by the image's path."""
         for picture in specimen.pictures:
             if picture.digest is not None:
                 yield picture.digest, digest_of(picture.name)

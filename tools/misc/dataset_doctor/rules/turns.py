@@ -11,7 +11,7 @@ from mmvlm.structures import Text
 
 @rule
 class Placeholders(Rule):
-    """Placeholders match pictures and other inputs."""
+    """Placeholders match images and other inputs."""
 
     name = "placeholders"
     order = 20

@@ -12,7 +12,7 @@ from mmengine.logging import print_log
 from mmvlm.config.work_dir import TOKENIZER
 
 
-def check_vocabulary(tokenizer: Any, checkpoint: str | os.PathLike) -> None:
+def check_token_ids(tokenizer: Any, checkpoint: str | os.PathLike) -> None:
     """Compare a run's tokenizer with the one that lies beside a checkpoint.
 
     Tables of the same size fit whatever their rows stand for, so that shapes do not

@@ -6,7 +6,7 @@ import pytest
 from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast
 
-from mmvlm.engine.runner import vocabulary
+from mmvlm.engine.runner import token_ids
 from mmvlm.engine.runner.checkpoint import load_parts, save_atomic
 from mmvlm.testing import tiny_vlm
 
@@ -66,7 +66,7 @@ def test_a_tower_alone_has_no_vocabulary(work_dir):
 
 def test_a_folder_that_cannot_be_read_is_told_of(work_dir, monkeypatch):
     logged = []
-    monkeypatch.setattr(vocabulary, "print_log", lambda text, **_: logged.append(text))
+    monkeypatch.setattr(token_ids, "print_log", lambda text, **_: logged.append(text))
     for file in (work_dir / "tokenizer").iterdir():
         file.write_text("{")
 
