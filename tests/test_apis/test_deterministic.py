@@ -8,6 +8,7 @@ import torch
 from letters import NUM_ITEMS, write_letters
 
 import mmvlm.engine.benchmarks.answering as answering
+import mmvlm.engine.benchmarks.choosing as choosing
 import mmvlm.engine.benchmarks.run as runs
 from mmvlm.apis.benchmarks import BenchmarkOptions, run_benchmarks
 from mmvlm.engine.benchmarks.float32_head import Float32Head
@@ -101,7 +102,40 @@ def test_nothing_is_said_of_answers_where_there_are_none(run, monkeypatch):
     assert not any("came out otherwise" in text for text in told)
 
 
-def test_the_head_computes_in_float32_for_a_while():
+@pytest.mark.parametrize("place", ["head", "batch"])
+def test_a_run_ends_although_nothing_can_be_asked_once_more(run, monkeypatch, place):
+    def full(*_):
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    caches, real = [], answering.ModelAnswers._batch
+
+    def batch(self, questions):
+        if self.cache is None and place == "batch":
+            full()
+        caches.append(self.cache)
+        return real(self, questions)
+
+    if place == "head":
+        monkeypatch.setattr(Float32Head, "__enter__", full)
+    monkeypatch.setattr(answering.ModelAnswers, "_batch", batch)
+    told = []
+    monkeypatch.setattr(choosing, "print_log", lambda text, **_: told.append(text))
+
+    row, texts = run("out")
+
+    assert len(texts) == NUM_ITEMS and "flips" not in row and "metrics" in row
+    assert len(told) == 1 and "how many do is not known" in told[0]
+    assert caches[0].num_bytes == 0
+
+    def broken(*_):
+        raise RuntimeError("shapes differ")
+
+    monkeypatch.setattr(answering.ModelAnswers, "_batch", broken)
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        run("out")
+
+
+def test_the_head_computes_in_float32_for_a_while(monkeypatch):
     torch.manual_seed(0)
     model = HFCausalLM.tiny().bfloat16().eval()
     states = torch.randn(3, 48, dtype=torch.bfloat16)
@@ -116,6 +150,11 @@ def test_the_head_computes_in_float32_for_a_while():
             (one.dtype, one.shape) == (torch.float32, weight.shape) for one in found
         )
 
+    made, deepcopy = [], torch.Tensor.__deepcopy__
+    monkeypatch.setattr(
+        *(torch.nn.Parameter, "__deepcopy__"),
+        lambda one, memo: made.append(one) or deepcopy(one, memo),
+    )
     others = copies()
     heads = [Float32Head(model.model) for _ in range(3)]  # of as many benchmarks
     assert copies() == others
@@ -123,7 +162,7 @@ def test_the_head_computes_in_float32_for_a_while():
         found = model.logits(states).detach()
         assert copies() == others + 1
 
-    assert copies() == others
+    assert copies() == others and made == []
     assert found.dtype == torch.float32 and before.dtype == torch.bfloat16
     torch.testing.assert_close(found, states.float() @ weight.float().T)
     assert not torch.equal(found, before.float())

@@ -209,7 +209,7 @@ def _answered(question: Question, sample: Any) -> dict[str, Any]:
     return plain(record, record["uid"])
 
 
-def is_out_of_memory(error: BaseException) -> bool:
+def is_out_of_memory(error: BaseException | None) -> bool:
     """Whether a device, or the machine itself, had no memory left."""
     return isinstance(error, torch.cuda.OutOfMemoryError) or (
         isinstance(error, RuntimeError) and "can't allocate memory" in str(error)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
 import torch
+from mmengine.logging import print_log
 
 from mmvlm.evaluation.functional.choices import lettered, likeliest
 
 from ..runner.checkpoint import unwrap
-from .answering import RULE, ModelAnswers, is_half
+from .answering import RULE, ModelAnswers, is_half, is_out_of_memory
 from .planner import BatchPolicy
 from .questions import Question, Questions
 from .run import BenchmarkRun
@@ -46,20 +48,35 @@ def flips_of(
     """Return what a row says of answers that depend on their batch, where they may.
 
     Args:
-        run (BenchmarkRun): whose questions are answered.
+        run (BenchmarkRun): whose questions a model has answered.
         model (VisionLanguageModel): that answered them; see :class:`ModelAnswers`, as
-            all others.
+            all others. What the answers kept of images is dropped.
         policy (BatchPolicy): what a batch may hold.
         dtype (torch.dtype | None): autocast.
         deterministic (bool): whether every question was asked by itself.
 
     Returns:
-        dict: ``flips``, see :meth:`BenchmarkRun.flips`; empty in float32.
+        dict: ``flips``, see :meth:`BenchmarkRun.flips`; empty in float32, and where
+        the memory does not suffice to ask again.
     """
     if deterministic or not is_half(unwrap(model), dtype):
         return {}
+    if run.answer.cache is not None:
+        run.answer.cache.clear()
     alone = model_answers(model, run.questions, policy, dtype, deterministic=True)
-    flips = run.flips(alone)
+    try:
+        flips = run.flips(alone)
+    except RuntimeError as error:
+        if not any(map(is_out_of_memory, (error, error.__cause__))):
+            raise
+        print_log(
+            f"{run.benchmark.name}: answers of half precision depend on the batch; how "
+            "many do is not known, as logits in float32 do not fit into the memory "
+            "beside the model.",
+            logger="current",
+            level=logging.WARNING,
+        )
+        return {}
     return dict(flips=flips) if flips else {}
 
 

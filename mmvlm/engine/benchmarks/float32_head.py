@@ -23,7 +23,13 @@ class Float32Head:
         self._wide: torch.nn.Module | None = None
 
     def __enter__(self) -> None:
-        self._wide = copy.deepcopy(self._head).float()
+        # Where memory is short, no copy in half precision may lie beside the wide one.
+        wide = {
+            id(one): torch.nn.Parameter(one.detach().float(), requires_grad=False)
+            for one in self._head.parameters()
+            if one.is_floating_point()
+        }
+        self._wide = copy.deepcopy(self._head, wide).float()
         self._head.forward = self._forward
 
     def __exit__(self, *_: Any) -> None:
