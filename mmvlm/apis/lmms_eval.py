@@ -65,7 +65,7 @@ class LMMSEvalRequests:
         max_batch_size (int | None): of lmms-eval; not used.
 
     Raises:
-        ValueError: in several processes, or for a batch size that is no number.
+        ValueError: in several processes, or for another batch size.
     """
 
     task_dict: Mapping[str, Mapping[str, Any]]
@@ -85,8 +85,8 @@ class LMMSEvalRequests:
                 "the model answers lmms-eval in one process; start lmms-eval without a "
                 "launcher, or run tools/test.py --benchmarks on several processes."
             )
-        if not str(batch_size).isdecimal():
-            raise ValueError(f"batch_size={batch_size!r}: expected a number.")
+        if not str(batch_size).isdecimal() or not int(batch_size):
+            raise ValueError(f"batch_size={batch_size!r}: expected 1 or more.")
         self.batch_size = int(batch_size)
         self.inferencer = VLMInferencer(config, checkpoint, device)
 
@@ -107,13 +107,16 @@ class LMMSEvalRequests:
             own = list(rows)
             generation, ignored = generation_of(settings)
             unknown.update(ignored)
-            texts = self.inferencer(
-                [list(self._pictures(one)) for one in own],
-                [one.args[0] for one in own],
-                self.batch_size,
-                **generation,
-            )
-            replies += [_until(text, settings.get("until")) for text in texts]
+            # Images of a whole task, decoded, would fill the memory.
+            for start in range(0, len(own), self.batch_size):
+                batch = own[start : start + self.batch_size]
+                texts = self.inferencer(
+                    [list(self._pictures(one)) for one in batch],
+                    [one.args[0] for one in batch],
+                    self.batch_size,
+                    **generation,
+                )
+                replies += [_until(text, settings.get("until")) for text in texts]
         if unknown:
             print_log(
                 f"settings of tasks without a meaning here: {sorted(unknown)}",

@@ -87,6 +87,23 @@ def test_replies_are_those_of_a_chat_in_the_order_of_requests(model):
     assert model.generate_until([request(0, "what", settings)]) == [reply.split(end)[0]]
 
 
+def test_images_are_decoded_batch_by_batch(model, monkeypatch):
+    events = []
+    monkeypatch.setattr(
+        model, "inferencer", lambda *args, **_: events.append("ask") or args[1]
+    )
+    model.task_dict = {"task": {"test": [dict(number=n) for n in range(7)]}}
+
+    def pictures(doc):
+        events.append(doc["number"])
+        return []
+
+    asked = [request(n, f"q{n}", {}, pictures) for n in range(7)]
+
+    assert model.generate_until(asked) == [f"q{n}" for n in range(7)]
+    assert events == [0, 1, 2, "ask", 3, 4, 5, "ask", 6, "ask"]
+
+
 def test_what_it_cannot_answer_is_refused(model, monkeypatch, config_file):
     model.task_dict = {"task": {"test": [dict(pictures=["film.mp4"])]}}
     with pytest.raises(ValueError, match="task 'task', document 0: expected pictures"):
@@ -95,8 +112,9 @@ def test_what_it_cannot_answer_is_refused(model, monkeypatch, config_file):
         model.loglikelihood([])
     with pytest.raises(NotImplementedError, match="several rounds"):
         model.generate_until_multi_round([])
-    with pytest.raises(ValueError, match="batch_size='auto'"):
-        type(model)(str(config_file), batch_size="auto")
+    for size in ("auto", 0):
+        with pytest.raises(ValueError, match=f"batch_size={size!r}: expected 1"):
+            type(model)(str(config_file), batch_size=size)
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(ValueError, match="in one process"):
         type(model)(str(config_file))
