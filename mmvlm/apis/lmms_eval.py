@@ -33,8 +33,9 @@ def manifest() -> Any:
 def generation_of(settings: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """Return decoding settings for settings of a task, and which have no meaning here.
 
-    A temperature of 0 is greedy decoding. ``until`` is cut behind generation, as
-    lmms-eval's own models do: see :meth:`LMMSEvalRequests.generate_until`.
+    A temperature of 0 is greedy decoding, whatever ``do_sample`` says; sampling without
+    a temperature has 1. ``until`` is cut behind generation, as lmms-eval's own models
+    do: see :meth:`LMMSEvalRequests.generate_until`.
 
     Args:
         settings (Mapping): ``generation_kwargs`` of a task.
@@ -43,10 +44,11 @@ def generation_of(settings: Mapping[str, Any]) -> tuple[dict[str, Any], list[str
     found = {key: left.pop(key) for key in list(left) if key in _SETTINGS}
     if "max_gen_toks" in left:
         found.setdefault("max_new_tokens", left.pop("max_gen_toks"))
-    temperature = float(left.pop("temperature", 0) or 0)
-    found.setdefault("do_sample", temperature > 0)
+    samples = found.get("do_sample")
+    temperature = float(left.pop("temperature", 1 if samples else 0))
+    found["do_sample"] = temperature > 0 and samples in (None, True)
     if found["do_sample"]:
-        found["temperature"] = temperature or 1.0
+        found["temperature"] = temperature
     else:  # what only sampling reads
         found = {k: v for k, v in found.items() if k not in ("top_p", "top_k")}
     return found, sorted(left)
