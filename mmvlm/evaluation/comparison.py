@@ -137,10 +137,10 @@ def _compared(first: Path, second: Path, draws: int, seed: int) -> Comparison:
     )
     scores = [np.array([float(v["score"]) for v in own]) for own in verdicts]
     # Of a headline that counts groups, such as MMBench's, groups are what is right.
-    whole = [
-        one.units[:, 0] if one.statistic is mean_percent else own
-        for one, own in zip(totals, scores, strict=True)
-    ]
+    groups = all(
+        one.statistic is mean_percent and (one.units[:, 1] == 1).all() for one in totals
+    )
+    whole = [one.units[:, 0] for one in totals] if groups else scores
     plain = np.isin(np.concatenate(whole), (0.0, 1.0)).all()
     before, after = (float(one.metrics[benchmark.headline]) for one in totals)
     return Comparison(

@@ -45,9 +45,7 @@ def written(run, benchmark, rows):
     rest = dict(finish="stop", reference="A")
     lines = [
         json.dumps(
-            dict(
-                row, uid=uid, index=n, cluster=str(row["meta"].get("group", n)), **rest
-            )
+            dict(rest, uid=uid, index=n, cluster=str(row["meta"].get("group", n))) | row
         )
         for n, (uid, row) in enumerate(zip(uids, rows, strict=True))
     ]
@@ -78,6 +76,47 @@ def test_where_groups_count_mcnemar_counts_groups(tmp_path):
 
     assert (one.before, one.after, len(one.flips)) == (0, 50, 7)
     assert one.mcnemar == 1  # one of two groups
+
+
+def test_records_of_several_phrases_are_not_right_or_wrong_by_their_counts(tmp_path):
+    """One phrase of three found, or none: no record is right."""
+    benchmark = replace(
+        BENCHMARK,
+        name="phrases",
+        scorer=dict(type="PhraseGroundingScorer"),
+        headline="recall@1",
+    )
+    target, other = [1, 1, 9, 9], [20, 20, 30, 30]
+    phrases = [dict(phrase=p, types=["other"], boxes=[target]) for p in "xyz"]
+
+    def write(name, found):
+        rows = [
+            dict(
+                text="",
+                reference=phrases[:count],
+                meta=dict(
+                    width=64,
+                    height=48,
+                    pred_regions=[
+                        dict(phrase=p, boxes=[target if n < hits else other])
+                        for n, p in enumerate("xyz"[:count])
+                    ],
+                ),
+            )
+            for count, hits in found
+        ]
+        written(tmp_path / name, benchmark, rows)
+
+    write("a", [(3, 0)] * 6)
+    write("b", [(3, 1)] * 6)
+    (one,) = compare_runs(tmp_path / "a", tmp_path / "b", draws=200)
+    assert (one.before, one.after) == pytest.approx((0, 100 / 3))
+    assert one.mcnemar is None
+
+    write("c", [(3, 0)] * 6)
+    write("d", [(3, 3)] * 6)
+    (one,) = compare_runs(tmp_path / "c", tmp_path / "d", draws=200)
+    assert one.mcnemar == pytest.approx(2 / 2**6)  # whole records
 
 
 def test_answers_without_a_judge_or_of_two_are_not_compared(run):
