@@ -106,8 +106,21 @@ def test_true_answers_show_what_a_syntax_can_say(workspace, monkeypatch):
         str(p) for p in sorted(folder.glob("*.py")) if p.stem.split("-")[1] in ways
     ]
 
-    tool("analysis/ceilings.py", *files, "--metrics", "rec/*", "--out", str(out))
+    answers = workspace / "answers.jsonl"
+    answers.write_text("of a model")
+    options = ["--cfg-options", f"test_evaluator.out_file={answers}"]
 
+    tool(
+        "analysis/ceilings.py",
+        *files,
+        "--metrics",
+        "rec/*",
+        "--out",
+        str(out),
+        *options,
+    )
+
+    assert answers.read_text() == "of a model"
     found = json.loads(out.read_text())
     cells, head, numerals = (found[name] for name in sorted(found))
     assert head["rec/miou"] == 1
