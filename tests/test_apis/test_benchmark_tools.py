@@ -128,16 +128,30 @@ def test_rescore_writes_and_reads_files_of_others(runs, capsys):
 
     tool("analysis/rescore.py", runs / "a", "--write", "llava", runs / "files")
     path = capsys.readouterr().out.split()[-1]
-    with pytest.raises(SystemExit, match="--write scores nothing: leave out --rule"):
-        tool(
-            *("analysis/rescore.py", runs / "a", "--rule", "x"),
-            *("--write", "llava", runs / "files"),
-        )
     with pytest.raises(ValueError, match="is the folder of a run, whose answers are"):
         tool("analysis/rescore.py", runs / "a", "--format", "llava")
     benchmark = ["--benchmark", runs / "data/letters.py", "--format", "llava"]
     tool("analysis/rescore.py", path, *benchmark, "--data-root", runs / "data")
     assert f"{own['score']:.2f}" in capsys.readouterr().out
+
+
+def test_writing_answers_refuses_every_option_of_scores(runs, tmp_path):
+    module = runpy.run_path(str(ROOT / "tools/analysis/rescore.py"))
+    values = dict(rule="x", format="llava", draws="7")
+    for name in vars(module["parse_args"](["RUN"])):
+        if name in ("answers", "write"):
+            continue
+        option = f"--{name.replace('_', '-')}"
+        words = [] if name == "allow_partial" else [values.get(name, "letters")]
+        asked = [option, *words, "--write", "llava", str(tmp_path / name)]
+
+        if name in ("benchmark", "allow_partial"):
+            assert module["main"]([str(runs / "a"), *asked]) == 0
+            assert (tmp_path / name).is_dir()
+        else:
+            with pytest.raises(SystemExit, match=f"scores nothing: leave out {option}"):
+                module["main"]([str(runs / "a"), *asked])
+            assert not (tmp_path / name).exists()
 
 
 def test_two_runs_are_compared_on_a_page_with_their_pictures(runs, capsys):

@@ -19,6 +19,9 @@ from mmvlm.evaluation.answer_files import READERS
 from mmvlm.evaluation.judging import judge_replies
 from mmvlm.evaluation.tables import text
 
+#: What ``--write`` reads; other options are of scores.
+_WRITING = {"answers", "benchmark", "allow_partial", "write"}
+
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
@@ -57,14 +60,7 @@ def main(argv: list[str] | None = None) -> int:
     if args.write:
         form, folder = args.write
         defaults = vars(parse_args(["RUN"]))
-        for name in (
-            "rule",
-            "format",
-            "data_root",
-            "judge_replies",
-            "published",
-            "out",
-        ):
+        for name in sorted({*defaults} - _WRITING):
             if getattr(args, name) != defaults[name]:
                 option = f"--{name.replace('_', '-')}"
                 sys.exit(f"error: --write scores nothing: leave out {option}.")
