@@ -121,6 +121,27 @@ def test_choices_are_guessed_among_the_options_of_each():
     assert found == pytest.approx(100 * (5 * mean - 0.5 + 1) / 6)
 
 
+def test_questions_that_failed_are_not_guessed():
+    """Nor are their empty texts dealt to others."""
+    failed = dict(finish="error", text="")
+    two = record(0, "Which?", "A", "none", options=["x", "y"], category="2")
+    pair = [two, {**two, **failed, "uid": "set/1", "index": 1}]
+    assert chance_of("ChoiceScorer", pair)[0] == pytest.approx(25)
+    assert chance_of("MMMUScorer", pair)[0] == pytest.approx(25)
+
+    free = [
+        record(n, "Why?", "red", "red", options=[], category="2") for n in range(2, 6)
+    ]
+    # Read, it has options; unread, nothing is known of it.
+    unread = [{**two, **failed, "uid": f"set/{n}", "meta": {}} for n in (6, 7, 8, 9)]
+    found = chance_of("MMMUScorer", [*free, *unread])
+    assert found[0] == found[1].metrics["acc"] == pytest.approx(50)
+    assert chance_of("MMMUScorer", [free[0], *unread])[0] == 0
+    short = [*free, *({**one, "question": None} for one in unread)]
+    assert chance_of("ExactScorer", short)[0] == pytest.approx(50)
+    assert chance_of("ExactScorer", [free[0], *unread])[0] is None
+
+
 def yes_no(answers, **meta):
     """Return a yes and a no question per picture, answered in turn."""
     return [

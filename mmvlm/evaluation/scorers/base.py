@@ -45,6 +45,11 @@ class Totals:
     notes: dict[str, str] = field(default_factory=dict)
 
 
+def has_failed(record: Record) -> bool:
+    """Whether a question could not be asked; its answer is wrong."""
+    return record.get("finish") == "error"
+
+
 class Scorer(ABC):
     """Score answer records (version 1) under one named rule.
 
@@ -112,7 +117,7 @@ class Scorer(ABC):
                 f"record {record.get('uid')!r} has no reference: its split hides the "
                 "answers. Write a submission instead of scoring it."
             )
-        failed = record.get("finish") == "error"
+        failed = has_failed(record)
         found = dict(score=0.0, parsed=False, prediction=None)
         try:
             found.update({} if failed else self.judge(record))
@@ -209,13 +214,20 @@ class MeanScorer(Scorer):
         return self.totals(records, expected).metrics[self.headline]
 
     def _dealt(self, records: Sequence[Record]) -> list[float]:
-        """Return the scores of two or more answers that are dealt out at random.
+        """Return the scores of answers that are dealt out at random, 0 of a single one.
 
         Every question gets the answer to another one of its kind
         (:func:`mmvlm.evaluation.functional.chance.question_kind`), as in the agreement
         by chance of Cohen's kappa: the answers keep their shares, and what a question
-        says without its image still counts.
+        says without its image still counts. Questions that failed get none, and 0.
         """
+        places = [place for place, one in enumerate(records) if not has_failed(one)]
+        scores = np.zeros(len(records))
+        if len(places) > 1:
+            scores[places] = self._dealt_among([records[place] for place in places])
+        return scores.tolist()
+
+    def _dealt_among(self, records: Sequence[Record]) -> list[float]:
         rounds = min(_MOST_ROUNDS, -(-_DEALT // len(records)))
         known: dict[tuple[int, str], float] = {}
 
@@ -225,8 +237,7 @@ class MeanScorer(Scorer):
                 known[place, text] = self.verdict(record)["score"]
             return known[place, text]
 
-        questions = [one["question"] or "" for one in records]  # none that is unread
-        dealt = others_of_a_kind(questions, rounds)
+        dealt = others_of_a_kind([one["question"] or "" for one in records], rounds)
         return [
             float(np.mean([score(place, records[other]["text"]) for other in others]))
             for place, others in enumerate(dealt.T.tolist())
@@ -240,7 +251,7 @@ class ShortAnswerScorer(MeanScorer):
         self, records: Sequence[Record], verdicts: Sequence[Verdict]
     ) -> float | None:
         """Return the headline of the same answers, dealt out at random."""
-        if len(records) < 2:
+        if len(records) - sum(map(has_failed, records)) < 2:
             return None
         return self._headline_of(records, verdicts, self._dealt(records))
 

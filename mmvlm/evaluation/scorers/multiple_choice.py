@@ -16,6 +16,7 @@ from mmvlm.evaluation.scorers.base import (
     Totals,
     Verdict,
     column,
+    has_failed,
     percent,
     rows_by,
     unread_note,
@@ -40,7 +41,12 @@ def _chosen(record: Record, rule: str) -> str | None:
 
 
 def _guess(record: Record) -> float:
-    """Return the probability that a guess among the options is right; 0 without any."""
+    """Return the probability that a guess among the options is right; 0 without any.
+
+    It is 0 of a question that failed, which is wrong whatever its answer.
+    """
+    if has_failed(record):
+        return 0.0
     options = choices.lettered(record["meta"].get("options") or ())
     return 1 / len(options) if options else 0.0
 
@@ -280,8 +286,7 @@ class MMMUScorer(MeanScorer):
         """Return the headline of guesses among options; open answers are dealt out."""
         scores = np.array([_guess(record) for record in records])
         free = [n for n, one in enumerate(records) if not one["meta"].get("options")]
-        if len(free) > 1:
-            scores[free] = self._dealt([records[n] for n in free])
+        scores[free] = self._dealt([records[n] for n in free])
         return self._headline_of(records, verdicts, scores.tolist())
 
     def totals(self, records: Sequence[Record], verdicts: Sequence[Verdict]) -> Totals:
