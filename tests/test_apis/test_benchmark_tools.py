@@ -186,6 +186,11 @@ def test_a_page_shows_pictures_that_lie_inside_tables(config_file, tmp_path):
     found = text()
     assert found.count('class="card"') and "acc (exact_matching)" in found
     assert found.count("<img") >= found.count('class="card"')
+    (table,) = (tmp_path / "data").rglob("BLINK*.tsv")
+    header, _, rows = table.read_bytes().partition(b"\n")
+    for damaged in (b"one\ttwo\n1\t2\n", header + b"\nx\n" + rows, b"\xff\x00"):
+        table.write_bytes(damaged)
+        assert text().count("<img") < found.count("<img")
     (tmp_path / "data").rename(tmp_path / "gone")
     assert "<img" not in text()
 

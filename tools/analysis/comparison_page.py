@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from mmvlm.datasets.bad_samples import DATA_ERRORS
 from mmvlm.engine.benchmarks.questions import Questions
 from mmvlm.evaluation.benchmark import Benchmark
 from mmvlm.evaluation.comparison import Comparison
@@ -156,13 +157,14 @@ class Pictures:
 
     @cached_property
     def _places(self) -> tuple[Questions | None, dict[str, int]]:
-        """The questions and the place of each uid; none where their files are gone."""
+        """The questions and the place of each uid; none that cannot be read now."""
+        if not self._has_data:
+            return None, {}
         try:
-            questions = Questions(self._benchmark) if self._has_data else None
-        except OSError:
-            questions = None
-        uids = [] if questions is None else questions.uids
-        return questions, {uid: place for place, uid in enumerate(uids)}
+            questions = Questions(self._benchmark)
+            return questions, {uid: place for place, uid in enumerate(questions.uids)}
+        except DATA_ERRORS:
+            return None, {}
 
     def of(self, record: dict[str, Any]) -> list[tuple[str, str]]:
         """Return name and address of each image; no address of one that is gone."""
@@ -175,7 +177,10 @@ class Pictures:
         questions, places = self._places
         if record["uid"] not in places:
             return {}
-        talk = questions.dataset.item_at(places[record["uid"]])["conversation"]
+        try:
+            talk = questions.dataset.item_at(places[record["uid"]])["conversation"]
+        except DATA_ERRORS:
+            return {}
         return {picture_name(one): one for one in talk.images}
 
     def _address(self, name: str, embedded: dict[str, Any]) -> str:
