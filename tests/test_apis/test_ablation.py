@@ -115,7 +115,14 @@ def test_first_seeds_are_tested_blind_too(family, tools, tmp_path):
     assert [run.status for run in ablation.runs.values() if run.tested] == [
         "interrupted", "interrupted", "finished", "finished",
     ]  # fmt: skip
+    # Killed between its blind test and what says that it is finished.
+    folder = tmp_path / "work/plain/seed_0"
+    (folder / "blind.json").write_text(json.dumps(dict(metrics={"t/accuracy": 0})))
+    ablation = make(family, tools, tmp_path, seeds=2, blind=True)
+    assert ablation.runs["plain", 0].status == "interrupted"
     assert ablation.run() == []
+    done = make(family, tools, tmp_path, seeds=2, blind=True).runs.values()
+    assert {run.status for run in done} == {"finished"}
 
     lines = collect(ablation)
     metrics = choose_metrics(lines, ["t/accuracy"])

@@ -24,6 +24,8 @@ from mmvlm.config.origin import ConfigTrace
 STARTED, METRICS, FINISHED = "started.json", "metrics.json", "finished.json"
 #: The metrics of a test with the images of other questions.
 BLIND = "blind.json"
+#: How its metrics are named among those of a run that is finished.
+_BLIND = " blind"
 #: Lines of a failed run's log that are shown.
 TAIL_LINES = 20
 
@@ -269,8 +271,10 @@ class Ablation:
                 f"{run.variant.path} or other --cfg-options. Give another --work-dir, "
                 "or remove that folder."
             )
-        done = (run.folder / FINISHED).is_file() and (
-            not self.is_blind(run) or (run.folder / BLIND).is_file()
+        finished = run.folder / FINISHED
+        done = finished.is_file() and (
+            not self.is_blind(run)
+            or any(name.endswith(_BLIND) for name in _metrics(finished))
         )
         run.status = "finished" if done else "interrupted"
 
@@ -354,7 +358,7 @@ class Ablation:
             content["metrics"] = _metrics(run.folder / METRICS)
         if self.is_blind(run):
             blind = _metrics(run.folder / BLIND)
-            content["metrics"] |= {f"{name} blind": blind[name] for name in blind}
+            content["metrics"] |= {name + _BLIND: blind[name] for name in blind}
         text = json.dumps(content, indent=2)
         write_atomic(run.folder / FINISHED, text)
         run.status = "finished"
