@@ -1,6 +1,7 @@
 """Options that a model scores, in place of a reply: rules of their own."""
 
 import json
+import math
 import runpy
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,8 @@ from mmvlm.engine.benchmarks.identity import OtherIdentity
 from mmvlm.engine.benchmarks.planner import BatchPolicy
 from mmvlm.engine.benchmarks.questions import Questions
 from mmvlm.evaluation.chat_client import Endpoint
+from mmvlm.models.vlms.base import VisionLanguageModel
+from mmvlm.registry import SCORERS
 from mmvlm.structures import IGNORE_INDEX, Text, Turn
 
 RULES = ["option_logits", "ppl"]
@@ -64,6 +67,30 @@ def test_answers_are_the_likeliest_options_however_they_are_batched(
     assert len({one["A"] for one in kept}) > 1
     right = sum(one["text"] == one["reference"] for one in together)
     assert row["score"] == pytest.approx(100 * right / len(together))
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_scores_that_are_no_numbers_choose_nothing(run, tmp_path, monkeypatch, rule):
+    real = VisionLanguageModel.score_replies
+
+    def scored(self, *args, **options):
+        logs = real(self, *args, **options)
+        logs[0][-1] = [math.nan] * len(logs[0][-1])
+        return logs
+
+    monkeypatch.setattr(VisionLanguageModel, "score_replies", scored)
+    (row,) = run(rule, limit=3, policy=BatchPolicy(rows=1))
+
+    found = records(tmp_path / "out/seed")
+    assert [(one["text"], one["finish"]) for one in found] == [("", "stop")] * 3
+    for one in found:
+        assert one["meta"]["problems"] == ["scores of options are not numbers"]
+    assert row["score"] == 0 and row["unparsed"] == 3
+    scorer = SCORERS.build(dict(type="ChoiceScorer", rule=rule))
+    scores = {rule: dict(A=-1.0, B=math.nan)}  # of a file
+    meta = {**found[0]["meta"], "option_scores": scores}
+    verdict = scorer.verdict({**found[0], "text": "A", "meta": meta})
+    assert verdict["prediction"] is None and not verdict["parsed"]
 
 
 def test_scores_are_those_of_whole_conversations(run, talk, tmp_path, data):

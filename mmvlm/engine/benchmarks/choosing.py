@@ -86,7 +86,8 @@ class ChoiceAnswers(ModelAnswers):
     ``option_logits`` scores the letters, by the log probability of their tokens;
     ``ppl`` the texts of the options, by the mean over their tokens (the logarithm of
     one over the perplexity), as the paper of SEED-Bench ranks them. Scores are kept in
-    ``meta["option_scores"]``. Questions without options are answered in words.
+    ``meta["option_scores"]``. Questions without options are answered in words; where a
+    score is not a number, the answer is empty and ``meta["problems"]`` says why.
 
     Paper: Li et al., "SEED-Bench", CVPR 2024, arXiv 2307.16125.
 
@@ -132,8 +133,11 @@ class ChoiceAnswers(ModelAnswers):
             values = (sum(one) / (len(one) if is_ppl else 1) for one in rows)
             rounded = (round(value, self.decimals) for value in values)
             scores = dict(zip(own, rounded, strict=True))
-            meta = {**question.record["meta"], "option_scores": {self.rule: scores}}
-            text = likeliest(scores)
+            meta, text = dict(question.record["meta"]), likeliest(scores)
+            if text is None:  # JSON has no such numbers
+                text, meta["problems"] = "", ["scores of options are not numbers"]
+            else:
+                meta["option_scores"] = {self.rule: scores}
             records.append(dict(question.record, meta=meta, text=text, finish="stop"))
         return records
 

@@ -11,6 +11,7 @@ where its rule decides nothing. ``Z`` is a refusal.
 
 from __future__ import annotations
 
+import math
 import re
 import string
 from collections.abc import Callable, Mapping, Sequence
@@ -135,8 +136,13 @@ READERS: dict[str, Callable[[str, Options], str | None]] = {
 LIKELIHOODS = ("option_logits", "ppl")
 
 
-def likeliest(scores: Mapping[str, float]) -> str:
-    """Return the letter of the highest score, the first of equal ones."""
+def likeliest(scores: Mapping[str, float]) -> str | None:
+    """Return the letter of the highest score, the first of equal ones.
+
+    None where a score is not a number.
+    """
+    if any(map(math.isnan, scores.values())):
+        return None
     return max(scores, key=scores.__getitem__)
 
 

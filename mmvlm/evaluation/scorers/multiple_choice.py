@@ -27,7 +27,10 @@ from mmvlm.registry import SCORERS
 
 
 def _chosen(record: Record, rule: str) -> str | None:
-    """Return the letter that a model found likeliest, None for an empty answer."""
+    """Return the letter that a model found likeliest.
+
+    None for an empty answer, and where a score is not a number.
+    """
     if not record["text"]:
         return None
     scores = record["meta"].get("option_scores") or {}
