@@ -2,6 +2,7 @@
 
 import importlib.util
 import math
+import os
 from pathlib import Path
 
 import numpy as np
@@ -116,12 +117,14 @@ def test_a_decoder_of_others_that_raises_is_a_problem(monkeypatch):
 
 
 def test_damaged_replies_raise_nothing():
+    """At length: MMVLM_FUZZ=100000."""
     path = Path(__file__).parents[2] / "tools" / "analysis" / "fuzz_decoders.py"
     spec = importlib.util.spec_from_file_location("fuzz_decoders", path)
     fuzzer = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(fuzzer)
 
-    outcomes, failures = fuzzer.fuzz(700, seed=1)
+    num = int(os.environ.get("MMVLM_FUZZ", 700))
+    outcomes, failures = fuzzer.fuzz(num, seed=1)
 
     assert failures == []
     verdicts = {verdict for _, verdict in outcomes}
