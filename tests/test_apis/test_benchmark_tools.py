@@ -2,7 +2,9 @@
 
 import json
 import runpy
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -193,6 +195,26 @@ def test_a_page_shows_pictures_that_lie_inside_tables(config_file, tmp_path):
         assert text().count("<img") < found.count("<img")
     (tmp_path / "data").rename(tmp_path / "gone")
     assert "<img" not in text()
+
+
+def test_kills_that_always_come_too_late_have_an_end(monkeypatch, tmp_path, capsys):
+    main = runpy.run_path(str(ROOT / "tools/misc/benchmark_kills.py"))["main"]
+    clock = SimpleNamespace(sleep=lambda _: None, monotonic=time.monotonic)
+    ended = SimpleNamespace(
+        poll=lambda: 0, kill=lambda: None, communicate=lambda: ("", ""), returncode=0
+    )
+    for name, stub in (
+        ("time", clock),
+        ("start", lambda _, out, size: [ended] * size),
+        ("num_answers", lambda out: 9),
+    ):
+        monkeypatch.setitem(main.__globals__, name, stub)
+    options = ["--benchmarks", "pope", "--out", str(tmp_path), "--kills", "2"]
+
+    with pytest.raises(SystemExit, match="0 of 2 kills in 20 starts"):
+        main(["config.py", "weights.pth", *options])
+
+    assert capsys.readouterr().out.count("kill 0:") == 20
 
 
 def test_a_run_against_itself_differs_nowhere(runs):

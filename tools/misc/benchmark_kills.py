@@ -25,6 +25,8 @@ if __name__ == "__main__":
 from mmvlm.evaluation.store import AnswerReader, benchmark_folders
 
 TEST = Path(__file__).resolve().parents[1] / "test.py"
+#: Starts per kill, at most.
+_TRIES = 10
 #: Files that must be alike, below the folder of a benchmark.
 _FILES = ("answers.jsonl", "scored.jsonl", "results.json")
 
@@ -92,8 +94,14 @@ def main(argv: list[str] | None = None) -> int:
     seconds = finish(start(args, whole, 1))
     print(f"undisturbed: {num_answers(whole)} answers in {seconds:.0f} s", flush=True)
     total = num_answers(whole)
-    number = 0
+    number = tries = 0
     while number < args.kills:
+        if tries == _TRIES * args.kills:
+            sys.exit(
+                f"{number} of {args.kills} kills in {tries} starts: runs end before "
+                "they can be killed. Choose a larger set, or fewer --kills."
+            )
+        tries += 1
         if num_answers(runs[-1]) == total:  # batches came faster than kills
             runs.append(Path(args.out, f"killed{len(runs) + 1}"))
         killed = runs[-1]
