@@ -5,6 +5,8 @@ from types import SimpleNamespace
 import pytest
 from dataset_helpers import EncodeStub, Llava, packed, record, turn
 
+from mmvlm.datasets.index.records import JSONRecords
+
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path_factory, monkeypatch):
@@ -37,3 +39,16 @@ def make():
     return SimpleNamespace(
         record=record, turn=turn, EncodeStub=EncodeStub, packed=packed
     )
+
+
+@pytest.fixture
+def builds(monkeypatch):
+    """Count how often a file is scanned."""
+    paths = []
+    build = JSONRecords._build
+    monkeypatch.setattr(
+        JSONRecords,
+        "_build",
+        lambda self, *given: (paths.append(self.path), build(self, *given))[1],
+    )
+    return paths

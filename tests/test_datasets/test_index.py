@@ -1,19 +1,12 @@
 """The index on disk: made once, shared, never trusted when it does not fit."""
 
 import json
-import multiprocessing
 import os
 import pickle
-import signal
-import subprocess
-import sys
-import time
 import types
 
 import numpy as np
 import pytest
-from dataset_helpers import identity
-from torch.utils.data import DataLoader
 
 from mmvlm.datasets.base import ConversationDataset
 from mmvlm.datasets.index import arrays, records
@@ -40,19 +33,6 @@ def logged(monkeypatch):
     lines = []
     monkeypatch.setattr(arrays, "print_log", lambda message, **_: lines.append(message))
     return lines
-
-
-@pytest.fixture
-def builds(monkeypatch):
-    """Count how often a file is scanned."""
-    paths = []
-    build = JSONRecords._build
-    monkeypatch.setattr(
-        JSONRecords,
-        "_build",
-        lambda self, *given: (paths.append(self.path), build(self, *given))[1],
-    )
-    return paths
 
 
 @pytest.fixture
@@ -226,68 +206,6 @@ def test_options_that_change_flags_have_indices_of_their_own(llava, builds):
     assert len(builds) == 3
 
 
-OPEN = """
-import sys, mmvlm
-from mmvlm.datasets.index import records, arrays
-from mmvlm.datasets.readers.llava import LLaVADataset
-import mmvlm.datasets.index.scanner as scanner
-import time
-records.SMALL_FILE = 0
-build = records.JSONRecords._build
-def slow(self, *given):
-    open(sys.argv[2] + "/" + str(time.time_ns()), "w").close()
-    time.sleep(float(sys.argv[3]))
-    return build(self, *given)
-records.JSONRecords._build = slow
-print("ready", flush=True)
-sys.stdin.readline()
-data = LLaVADataset("ann.json", data_root=sys.argv[1])
-print(len(data), int(data.lengths.sum()), data[49]["conversation"].id)
-"""
-
-
-def start(root, marks, pause):
-    command = [sys.executable, "-c", OPEN, str(root), str(marks), str(pause)]
-    process = subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout.readline() == "ready\n"
-    return process
-
-
-def test_processes_that_open_at_once_make_one_index(llava, data, tmp_path):
-    marks = tmp_path / "marks"
-    marks.mkdir()
-    processes = [start(llava.root, marks, 0.3) for _ in range(3)]
-
-    answers = {process.communicate("go\n", timeout=60)[0] for process in processes}
-
-    assert len(answers) == 1 and answers.pop().startswith("50 ")
-    assert len(list(marks.iterdir())) == 1
-
-
-def test_a_process_killed_while_building_leaves_no_trace(
-    llava, data, tmp_path, cache, builds
-):
-    marks = tmp_path / "marks"
-    marks.mkdir()
-    process = start(llava.root, marks, 60)
-    process.stdin.write("go\n")
-    process.stdin.flush()
-    while not list(marks.iterdir()):
-        time.sleep(0.01)
-    (folder,) = (p for p in cache.glob("index/*") if p.is_dir())
-    (folder / ".spans-1.npy.tmp").write_bytes(b"half")  # as a writer killed later
-    (folder / "spans-1.npy").write_bytes(b"half")
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-
-    dataset = LLaVADataset(**data)
-
-    assert len(builds) == 1 and dataset[49]["conversation"].id == "id49"
-    assert len(list(folder.iterdir())) == 5
-
-
 def test_a_cache_that_cannot_be_written_gives_way(
     data, builds, logged, tmp_path, monkeypatch
 ):
@@ -385,31 +303,6 @@ def test_no_object_is_kept_per_record(llava, make, blind):
         assert len(pickle.dumps(dataset)) < 8000 + (12 * size if blind else 4 * size)
 
     assert counts[0] == counts[1]
-
-
-@pytest.mark.parametrize("context", ["fork", "spawn"])
-def test_workers_map_the_same_index(llava, make, builds, context):
-    rows = [make.record(i, images=0, words=i + 1) for i in range(9)]
-    dataset = LLaVADataset(**llava.write(rows), pipeline=[Mapped()])
-    loader = DataLoader(
-        dataset,
-        batch_size=3,
-        num_workers=2 if context == "fork" else 1,
-        collate_fn=identity,
-        multiprocessing_context=multiprocessing.get_context(context),
-    )
-
-    items = [item for batch in loader for item in batch]
-
-    assert [item["words"] for item in items] == list(range(1, 10))
-    assert len(builds) == 1
-
-
-class Mapped:
-    """Keep of an item what can travel."""
-
-    def __call__(self, item):
-        return dict(words=len(item["conversation"].turns[1].text.split()))
 
 
 def test_readers_of_other_kinds_collect_their_facts_once(tmp_path):
