@@ -104,3 +104,7 @@ def write_mixed(root, num):
     text = text.replace("max_new_tokens=6", ends)
     (root / "mixed.py").write_text(text.replace('name="letters"', 'name="mixed"'))
     return root / "mixed.py"
+
+
+def read_lines(path):
+    return [json.loads(line) for line in path.read_text().split("\n") if line]

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from letters import BENCHMARK, NUM_ITEMS, write_letters
+from letters import BENCHMARK, NUM_ITEMS, read_lines, write_letters
 
 import mmvlm.apis.benchmarks as benchmarks
 import mmvlm.engine.benchmarks.answering as answering
@@ -21,8 +21,6 @@ from mmvlm.datasets.tiny_scenes.benchmarks import write_benchmarks
 from mmvlm.engine.benchmarks.identity import OtherIdentity
 from mmvlm.engine.benchmarks.planner import BatchPolicy
 from mmvlm.engine.benchmarks.questions import with_data_root
-from mmvlm.evaluation.answer_files import WRITERS
-from mmvlm.evaluation.judging import judge_replies
 from mmvlm.evaluation.store import IncompleteAnswers
 from mmvlm.models.utils.feature_cache import FeatureCache
 
@@ -44,10 +42,6 @@ def run(config_file, checkpoint, data, tmp_path):
         return run_benchmarks(config_file, weights, path, tmp_path / out, options)
 
     return run
-
-
-def read_lines(path):
-    return [json.loads(line) for line in path.read_text().split("\n") if line]
 
 
 def texts(folder):
@@ -439,94 +433,6 @@ def test_evaluation_leaves_the_random_states_alone(run):
     assert torch.equal(before[0], torch.get_rng_state())
     assert before[1] == np.random.get_state()[1].tolist()
     assert before[2] == random.getstate()
-
-
-# Scoring again ----------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("form", ["mmvlm", *WRITERS])
-def test_answers_of_every_format_give_the_score_of_the_run(run, data, tmp_path, form):
-    (row,) = run()
-    path = tmp_path / "out/letters/answers.jsonl"
-    if form != "mmvlm":
-        (path,) = write_answers(tmp_path / "out", form, tmp_path / "files", "model")
-
-    (scored,) = rescore(
-        [path], benchmark=str(data / "letters.py"), form=form, data_root=str(data)
-    )
-
-    for key in ("score", "interval", "strict", "answered", "metrics"):
-        assert scored.row[key] == row[key], key
-
-
-@pytest.mark.parametrize("form", WRITERS)
-def test_files_of_texts_hold_sets_with_repeated_ids_and_no_regions(
-    config_file, tmp_path, form
-):
-    names = ["pope", "ocrbench"]  # ids begin anew in each file
-    of_regions = ["reason_seg_val", "grefcoco_seg_val", "grand_f_val"]
-    formats = ["pope", "ocrbench", "reason_seg", "grefcoco", "grand_f"]
-    write_benchmarks(tmp_path / "data", num=14, seed=1, formats=formats)
-    root = str(tmp_path / "data")
-    options = BenchmarkOptions(data_root=root, answers="reference", num_workers=0)
-    names += of_regions
-    rows = run_benchmarks(config_file, None, names, tmp_path / "out", options)
-
-    paths = write_answers(tmp_path / "out", form, tmp_path / "files", "m")
-
-    assert [path.stem for path in paths] == ["m_ocrbench", "m_pope"]
-    for path, row in zip(paths, (rows[1], rows[0]), strict=True):
-        name = row["benchmark"]
-        (scored,) = rescore([path], benchmark=name, form=form, data_root=root)
-        assert scored.row["metrics"] == row["metrics"]
-    for name in of_regions:
-        with pytest.raises(ValueError, match=f"{name}: its scorer takes boxes or"):
-            rescore([paths[0]], benchmark=name, form=form, data_root=root)
-
-
-def test_a_run_is_scored_again_by_its_folder_alone(run, tmp_path):
-    (row,) = run()
-
-    (scored,) = rescore([tmp_path / "out"])
-
-    assert scored.row["score"] == row["score"]
-    path = tmp_path / "out/letters/answers.jsonl"
-    lines = path.read_text().splitlines(keepends=True)
-    path.write_text("".join(lines[1:]))
-    with pytest.raises(IncompleteAnswers, match="1 of 23 questions have no answer"):
-        rescore([tmp_path / "out"])
-    (scored,) = rescore([tmp_path / "out"], allow_partial=True)
-    assert "partial: 1 of 23" in scored.row["note"]
-    written = (tmp_path / "out", "llava", tmp_path / "files", "m")
-    with pytest.raises(IncompleteAnswers, match="1 of 23 questions have no answer"):
-        write_answers(*written)
-    (file,) = write_answers(*written, allow_partial=True)
-    assert len(read_lines(file)) == NUM_ITEMS - 1
-
-
-def test_judges_replies_are_scored_later_and_failures_never(
-    config_file, checkpoint, tmp_path
-):
-    write_benchmarks(tmp_path / "data", num=14, seed=1, formats=["mm_vet"])
-    options = BenchmarkOptions(
-        data_root=str(tmp_path / "data"), answers="empty", num_workers=0
-    )
-    out = tmp_path / "out"
-
-    (row,) = run_benchmarks(config_file, None, "mm_vet", out, options)
-
-    assert row["score"] is None and "not judged" in row["note"]
-    asked = read_lines(out / "mm_vet/judge_requests.jsonl")
-    assert len(asked) == row["answered"] and asked[0]["body"]["messages"]
-    path = tmp_path / "replies.jsonl"
-    rows = [dict(uid=one["custom_id"], reply="0.5") for one in asked]
-    rows[0]["reply"] = None
-    path.write_text("".join(json.dumps(one) + "\n" for one in rows))
-
-    (scored,) = rescore([out], replies=judge_replies(path))
-
-    assert scored.row["score"] == 50.0
-    assert scored.row["metrics"]["judge_failed"] == 1
 
 
 def test_a_dry_run_shows_counts_and_a_prompt(config_file, data):
