@@ -1,10 +1,12 @@
 """Questions that point at regions, as users write them."""
 
+import io
 import json
 import re
 import runpy
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from mmengine.logging import MMLogger
@@ -132,12 +134,31 @@ def test_wrong_regions_are_named(pointing, pictures, question, regions, message)
         pointing.chat(pictures[0], question, regions=regions)
 
 
+def with_transparency(mode):
+    """Return a PNG whose alpha is one colour that is not to be seen (tRNS)."""
+    picture = Image.fromarray((MASK * 255).astype(np.uint8)).convert(mode)
+    file = io.BytesIO()
+    colour = (0, 0, 0) if mode == "RGB" else 0
+    picture.save(file, "png", transparency=colour)
+    return file.getvalue()
+
+
+def wide_colours():
+    """Return a PNG of three equal channels of 16 bits."""
+    pixels = np.stack([MASK * 65535] * 3, -1).astype(np.uint16)
+    return cv2.imencode(".png", pixels)[1].tobytes()
+
+
 @pytest.mark.parametrize(
     ("pixels", "message"),
     [
         (np.arange(660, dtype=np.uint8).reshape(SIZE), "is not binary: it has 256"),
         (MASK.astype(np.uint16) * 65535, "has pixels of mode I;16"),
         (np.stack([MASK * 255] * 4, -1).astype(np.uint8), "has an alpha channel"),
+        (with_transparency("L"), "has an alpha channel"),
+        (with_transparency("P"), "has an alpha channel"),
+        (with_transparency("RGB"), "has an alpha channel"),
+        (wide_colours(), "has 16 bits per channel"),
         (np.stack([MASK * 255] * 2 + [MASK * 0], -1).astype(np.uint8), "has colours"),
         (None, "cannot be read"),
     ],
@@ -146,7 +167,10 @@ def test_wrong_mask_files_are_named_with_a_cure(
     pointing, pictures, tmp_path, pixels, message
 ):
     path = tmp_path / "mask.png"
-    path.write_text("no picture") if pixels is None else save(path, pixels)
+    if isinstance(pixels, bytes):
+        path.write_bytes(pixels)
+    else:
+        path.write_text("no picture") if pixels is None else save(path, pixels)
     with pytest.raises(ValueError, match=f"mask file '{path}' {message}"):
         pointing.chat(pictures[0], "<region1>?", regions=[{"mask": path}])
 
