@@ -100,6 +100,18 @@ def test_earlier_questions_keep_their_regions(pointing, pictures):
     assert "And [0.000,0.000,1.000,1.000]?" in text
 
 
+def test_boxes_are_pixels_of_the_file_as_it_is_stored(pointing, tmp_path):
+    tags = Image.Exif()
+    tags[0x0112] = 6  # viewers turn it: 20 x 33 pixels of the file are shown as 33 x 20
+    path = tmp_path / "phone.png"
+    Image.fromarray(np.zeros((*SIZE, 3), np.uint8)).save(path, exif=tags)
+    mask = save(tmp_path / "mask.png", MASK.astype(np.uint8) * 255)
+
+    for source in ({"box": (3, 4, 30, 16)}, {"mask": mask}):
+        text = shown(pointing, path, "What is <region1>?", regions=[source])
+        assert "What is [0.091,0.200,0.909,0.800]?" in text
+
+
 def test_without_regions_the_words_stay_text(pointing, pictures):
     assert "is <region1>?" in shown(pointing, pictures[0], "What is <region1>?")
 
