@@ -182,7 +182,7 @@ def test_the_mixtures_test_asks_without_a_target_and_scores_an_empty_mask(write)
         metric = MaskIoUMetric()
         for index, item in enumerate(data[n] for n in range(2)):
             wanted = item["marked_regions"]
-            assert item["conversation"].turns[1].parts[0].text == "[SEG]."
+            assert item["conversation"].turns[1].text.count("[SEG]") == 1
             assert len(wanted) == 1
             sample = dict(sample_id=str(index), index=index, gt_text="[SEG].")
             sample |= dict(pred_text="", gt_regions=wanted, pred_regions=reply)
