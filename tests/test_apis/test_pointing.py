@@ -303,16 +303,22 @@ def test_the_tool_refuses_half_a_box(capsys):
 
 
 @pytest.mark.usefixtures("keep_log_level")
-def test_a_dialogue_takes_regions(pointing_files, checkpoint, monkeypatch, capsys):
+def test_a_dialogue_takes_regions(
+    pointing_files, checkpoint, tmp_path, monkeypatch, capsys
+):
     config, picture = pointing_files
+    mask = save(tmp_path / "mask.png", MASK.astype(np.uint8) * 255)
     lines = ["/box 1,2,3", "/box 3,4,30,16", "What is <region1>?", "/point 99,99"]
-    lines += [f"/image {picture}", "/point 3,4", "/what", "Is <region1> red?", ""]
+    lines += [f"/image {picture}", "/point 3,4", "/what", "Is <region1> red?"]
+    lines += [f"/mask {mask}", f"/mask {picture}", "Is <region2> red?", ""]
     monkeypatch.setattr("builtins.input", lambda _: lines.pop(0))
 
     status = chat(config, checkpoint, "--device", "cpu", "--image", picture)
 
     said = capsys.readouterr().out
     assert status == 0 and said.count("<region1> stands for it in questions") == 2
+    assert said.count("<region2> stands for it in questions") == 1
+    assert f"error: mask file '{picture}' has colours" in said
     assert "error: box '1,2,3': expected 4 numbers" in said
     assert "error: region 2: point [99.0, 99.0] leaves its picture" in said
     assert "no command /what; there are /image FILE, /box X1,Y1,X2,Y2" in said
