@@ -7,8 +7,8 @@ anew, an empty line or "/quit" ends.
 
 Questions point with <region1>, <region2>, ...: the boxes, points and masks of --box,
 --point and --mask in their order, or of "/box X1,Y1,X2,Y2", "/point X,Y" and "/mask
-FILE" in a dialogue. Coordinates are pixels of the image in full size, turned as its
-EXIF orientation says.
+FILE" in a dialogue. Coordinates are pixels of the file as it is stored; its EXIF
+orientation turns it only where the config's LoadImages does (exif="apply").
 """
 
 import argparse

@@ -27,8 +27,8 @@ class VLMInferencer:
     """A loaded model that answers questions about images and other inputs.
 
     Questions go through the config's own processor (see :class:`VLMProcessor`), so
-    that a chat sees what the model was trained on. Images are turned as their EXIF
-    orientation says: the user asks about what a viewer shows.
+    that a chat sees what the model was trained on: an image's EXIF orientation turns
+    it only where the config's ``LoadImages`` says ``exif="apply"``.
 
     Args:
         config (str | PathLike | Config): a work dir or a checkpoint in one, a
@@ -97,7 +97,6 @@ class VLMInferencer:
         steps = self.processor.pipeline("generate").transforms
         load = next((s for s in steps if isinstance(s, LoadImages)), LoadImages())
         self._load_images = copy.copy(load)
-        self._load_images.exif = "apply"
         # Users point at pixels of the whole image.
         self._load_images.draft = None
         self._load_media = LoadMedia()
@@ -135,8 +134,8 @@ class VLMInferencer:
             regions (Sequence | Mapping[int, Any]): what ``<region1>``, ``<region2>``,
                 ... in the questions stand for: ``{"box": (x1, y1, x2, y2)}``,
                 ``{"point": (x, y)}``, ``{"mask": file or array}`` or a
-                :class:`Region`, in pixels of the image in full size, turned as its
-                EXIF orientation says.
+                :class:`Region`, in pixels of the file as it is stored (turned, where
+                the config turns images by EXIF).
             **generation: ``max_new_tokens``, ``do_sample``, ``temperature``, ...
         """
         given = dict(media=media, regions=regions)

@@ -191,10 +191,10 @@ class AnnotatedImageDataset(ConversationDataset):
         if "reference" not in meta:
             meta["reference"] = self.task.reference(annotation)
         turns, last = list(conversation.turns), conversation.turns[-1]
+        said = [part for part in last.parts if isinstance(part, Region)]
         unusable = any(item.meta.get("unusable") for item in annotation.instances)
-        has_regions = any(isinstance(part, Region) for part in last.parts)
-        if has_regions and last.role == "assistant":
-            if unusable or not self.pipeline.writes_regions:
+        if said and last.role == "assistant":
+            if unusable or any(map(_is_flat, said)) or not self.pipeline.writes_regions:
                 turns.pop()
         return replace(conversation, turns=turns, meta=meta)
 
@@ -223,6 +223,11 @@ class AnnotatedImageDataset(ConversationDataset):
                 return picture.height, picture.width
         except (OSError, ValueError, SyntaxError) as error:
             raise ValueError(f"image '{path}' cannot be opened: {error}") from error
+
+
+def _is_flat(region: Region) -> bool:
+    """Whether a mask has no pixel, so that its box says nothing."""
+    return region.kind == "mask" and not region.boxes.xyxy.any()
 
 
 def damaged(record_id: Any, reason: str) -> dict:

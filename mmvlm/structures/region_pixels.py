@@ -85,7 +85,8 @@ def region_pixels(region: Region) -> RegionPixels:
     if not kept.any():
         raise ValueError(
             f"the {region.kind} {shown.tolist()} has no pixel in its picture of "
-            f"{width} x {height} pixels."
+            f"{width} x {height} pixels; give its place in pixels of the picture in "
+            "full size, or leave the sample out (bad_samples)."
         )
     x1, y1 = first[kept].min(0)
     x2, y2 = end[kept].max(0)

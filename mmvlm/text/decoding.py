@@ -10,7 +10,7 @@ from typing import Any
 from mmvlm.structures import Region, ViewLayout
 
 from .codecs.base import Decoding, GroundingCodec
-from .replies import reply_text
+from .replies import reply_text, tokens_among
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,9 @@ def decode(
     """Return the text and the regions of a reply; never raises.
 
     Numbers are read in the middle of what they stand for (see
-    :meth:`GroundingCodec.centred`). Where several images were shown, regions lie in
-    the last one.
+    :meth:`GroundingCodec.centred`). A token that a head reads is a region where the
+    token itself stands, and text where other tokens spell it. Where several images
+    were shown, regions lie in the last one.
 
     Args:
         ids (Any): token ids, a list, array or tensor; what is no id of the tokenizer
@@ -62,11 +63,12 @@ def decode(
     keep = () if codec is None else codec.special_tokens
     try:
         text = reply_text(tokenizer, known, stops, ended=ended, keep=keep)
+        spelled = () if codec is None else _spelled(text, known, tokenizer, codec)
     except Exception as error:  # whatever a tokenizer of others thinks of its ids
         return Decoded("", (), (*problems, f"the tokenizer: {error!r:.200}"))
     if codec is None:
         return Decoded(text, (), tuple(problems))
-    found = _regions(text, codec, layouts)
+    found = _regions(text, codec, layouts, spelled)
     return Decoded(text, found.regions, (*problems, *found.problems), found.spans)
 
 
@@ -84,18 +86,56 @@ def _known(ids: Any, tokenizer: Any, problems: list[str]) -> Iterable[int]:
         problems.append(f"{others} ids that the tokenizer does not have")
 
 
-def _regions(text: str, codec: GroundingCodec, layouts: Sequence[Any]) -> Decoding:
-    """Return what a codec reads, in pixels of the last image."""
+def _spelled(
+    text: str, ids: Sequence[int], tokenizer: Any, codec: GroundingCodec
+) -> list[tuple[int, int]]:
+    """Return where a reply spells, in other tokens, a token that a head reads.
+
+    Heads find their tokens by id; a reply that quotes ``[SEG]`` says no mask.
+    """
+    answer, spans = codec.region_tokens.get("assistant"), codec.token_spans(text)
+    if answer is None or answer.use != "output" or not spans:
+        return []
+    tokens = {one.token for one in codec.region_tokens.values()}
+    own = tokens_among(tokenizer, ids, tokens)
+    said, count, between = set(), 0, []
+    for number in ids:
+        if number not in own:
+            between.append(number)
+            continue
+        words = reply_text(tokenizer, between, (), keep=codec.special_tokens)
+        count += len(codec.token_spans(words))
+        said.add(count)  # so many stand before it, said or spelled
+        count, between = count + 1, []
+    return [span for place, span in enumerate(spans) if place not in said]
+
+
+def _regions(
+    text: str,
+    codec: GroundingCodec,
+    layouts: Sequence[Any],
+    spelled: Sequence[tuple[int, int]],
+) -> Decoding:
+    """Return what a codec reads outside some spans, in pixels of the last image."""
     pictures = [
         number for number, one in enumerate(layouts) if isinstance(one, ViewLayout)
     ]
     size = layouts[pictures[-1]].original_size if pictures else (1, 1)
     codec = codec.shown_as([layouts[n].whole_size for n in pictures[-1:]])
-    found = codec.centred().decode(text, size)
+    hidden = text
+    for start, end in spelled:
+        hidden = hidden[:start] + "\0" * (end - start) + hidden[end:]
+    found = codec.centred().decode(hidden, size)
     if found.regions and not pictures:
         count = len(found.regions)
         return Decoding(
             problems=(*found.problems, f"{count} regions, but no picture was shown")
         )
-    regions = tuple(replace(one, image=pictures[-1]) for one in found.regions)
-    return replace(found, regions=regions)
+    regions = []
+    for one, (start, _) in zip(found.regions, found.spans, strict=True):
+        phrase = one.phrase
+        if phrase and "\0" in phrase:  # its words quote a token
+            at = hidden.index(phrase, start)
+            phrase = text[at : at + len(phrase)]
+        regions.append(replace(one, image=pictures[-1], phrase=phrase))
+    return replace(found, regions=tuple(regions))

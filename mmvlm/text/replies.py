@@ -61,7 +61,7 @@ def reply_text(
     """
     marks, words = split_stops(tokenizer, stops)
     ids = list(ids)
-    own = _own(tokenizer, ids, set(keep)) if keep else {}
+    own = tokens_among(tokenizer, ids, set(keep)) if keep else {}
     ends = (ids.index(mark) + (mark in own) for mark in marks if mark in ids)
     ids = ids[: min(ends, default=None)]
     special = set(tokenizer.all_special_tokens) - set(own.values())
@@ -83,11 +83,13 @@ def reply_text(
     return text.strip()
 
 
-def _own(tokenizer: Any, ids: Sequence[int], keep: set[str]) -> dict[int, str]:
-    """Return those of the ids whose tokens are kept, with their texts."""
+def tokens_among(
+    tokenizer: Any, ids: Sequence[int], tokens: set[str]
+) -> dict[int, str]:
+    """Return those of the ids that are one of some tokens, with their texts."""
     seen = list(dict.fromkeys(ids))
-    tokens = tokenizer.convert_ids_to_tokens(seen)
-    return {n: t for n, t in zip(seen, tokens, strict=True) if t in keep}
+    texts = tokenizer.convert_ids_to_tokens(seen)
+    return {n: t for n, t in zip(seen, texts, strict=True) if t in tokens}
 
 
 def _decoded(tokenizer: Any, ids: Sequence[int], own: Mapping[int, str]) -> str:

@@ -6,6 +6,7 @@ import torch
 from PIL import Image, ImageOps
 
 from mmvlm.apis import VLMInferencer
+from mmvlm.config import load_config
 from mmvlm.structures import SLOT_TOKEN_ID
 
 QUESTIONS = ["What is this?", "Which colour has the left one?", "Why?"]
@@ -208,16 +209,25 @@ def test_config_without_pipeline(config_file, checkpoint, tmp_path):
         VLMInferencer(tmp_path / "x.py", checkpoint)
 
 
-def test_photos_are_seen_as_viewers_show_them(talk, pictures, tmp_path):
-    exif = Image.Exif()
-    exif[0x0112] = 6
+@pytest.mark.parametrize("exif", ["ignore", "apply"])
+def test_a_photo_is_turned_where_the_pipeline_turns_it(
+    config_file, checkpoint, pictures, tmp_path, exif
+):
+    cfg = load_config(config_file)
+    cfg.test_dataloader.dataset.pipeline[0].exif = exif
+    talk = VLMInferencer(cfg, checkpoint, device="cpu")
+    tags = Image.Exif()
+    tags[0x0112] = 6
     path = tmp_path / "phone.png"
-    Image.fromarray(pictures[0][:20]).save(path, exif=exif)
+    Image.fromarray(pictures[0][:20]).save(path, exif=tags)
 
     seen = talk.read_image(path)
 
     with Image.open(path) as stored:
-        assert (seen == np.asarray(ImageOps.exif_transpose(stored))).all()
+        turned = np.asarray(ImageOps.exif_transpose(stored))
+        expected = turned if exif == "apply" else np.asarray(stored)
+    assert turned.shape != pictures[0][:20].shape
+    assert np.array_equal(seen, expected)
 
 
 def test_stop_strings_come_on_top_of_the_templates(talk, pictures):

@@ -1,10 +1,12 @@
 """Questions that point at regions, as users write them."""
 
+import io
 import json
 import re
 import runpy
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from mmengine.logging import MMLogger
@@ -98,6 +100,18 @@ def test_earlier_questions_keep_their_regions(pointing, pictures):
     assert "And [0.000,0.000,1.000,1.000]?" in text
 
 
+def test_boxes_are_pixels_of_the_file_as_it_is_stored(pointing, tmp_path):
+    tags = Image.Exif()
+    tags[0x0112] = 6  # viewers turn it: 20 x 33 pixels of the file are shown as 33 x 20
+    path = tmp_path / "phone.png"
+    Image.fromarray(np.zeros((*SIZE, 3), np.uint8)).save(path, exif=tags)
+    mask = save(tmp_path / "mask.png", MASK.astype(np.uint8) * 255)
+
+    for source in ({"box": (3, 4, 30, 16)}, {"mask": mask}):
+        text = shown(pointing, path, "What is <region1>?", regions=[source])
+        assert "What is [0.091,0.200,0.909,0.800]?" in text
+
+
 def test_without_regions_the_words_stay_text(pointing, pictures):
     assert "is <region1>?" in shown(pointing, pictures[0], "What is <region1>?")
 
@@ -132,12 +146,31 @@ def test_wrong_regions_are_named(pointing, pictures, question, regions, message)
         pointing.chat(pictures[0], question, regions=regions)
 
 
+def with_transparency(mode):
+    """Return a PNG whose alpha is one colour that is not to be seen (tRNS)."""
+    picture = Image.fromarray((MASK * 255).astype(np.uint8)).convert(mode)
+    file = io.BytesIO()
+    colour = (0, 0, 0) if mode == "RGB" else 0
+    picture.save(file, "png", transparency=colour)
+    return file.getvalue()
+
+
+def wide_colours():
+    """Return a PNG of three equal channels of 16 bits."""
+    pixels = np.stack([MASK * 65535] * 3, -1).astype(np.uint16)
+    return cv2.imencode(".png", pixels)[1].tobytes()
+
+
 @pytest.mark.parametrize(
     ("pixels", "message"),
     [
         (np.arange(660, dtype=np.uint8).reshape(SIZE), "is not binary: it has 256"),
         (MASK.astype(np.uint16) * 65535, "has pixels of mode I;16"),
         (np.stack([MASK * 255] * 4, -1).astype(np.uint8), "has an alpha channel"),
+        (with_transparency("L"), "has an alpha channel"),
+        (with_transparency("P"), "has an alpha channel"),
+        (with_transparency("RGB"), "has an alpha channel"),
+        (wide_colours(), "has 16 bits per channel"),
         (np.stack([MASK * 255] * 2 + [MASK * 0], -1).astype(np.uint8), "has colours"),
         (None, "cannot be read"),
     ],
@@ -146,7 +179,10 @@ def test_wrong_mask_files_are_named_with_a_cure(
     pointing, pictures, tmp_path, pixels, message
 ):
     path = tmp_path / "mask.png"
-    path.write_text("no picture") if pixels is None else save(path, pixels)
+    if isinstance(pixels, bytes):
+        path.write_bytes(pixels)
+    else:
+        path.write_text("no picture") if pixels is None else save(path, pixels)
     with pytest.raises(ValueError, match=f"mask file '{path}' {message}"):
         pointing.chat(pictures[0], "<region1>?", regions=[{"mask": path}])
 
@@ -267,16 +303,22 @@ def test_the_tool_refuses_half_a_box(capsys):
 
 
 @pytest.mark.usefixtures("keep_log_level")
-def test_a_dialogue_takes_regions(pointing_files, checkpoint, monkeypatch, capsys):
+def test_a_dialogue_takes_regions(
+    pointing_files, checkpoint, tmp_path, monkeypatch, capsys
+):
     config, picture = pointing_files
+    mask = save(tmp_path / "mask.png", MASK.astype(np.uint8) * 255)
     lines = ["/box 1,2,3", "/box 3,4,30,16", "What is <region1>?", "/point 99,99"]
-    lines += [f"/image {picture}", "/point 3,4", "/what", "Is <region1> red?", ""]
+    lines += [f"/image {picture}", "/point 3,4", "/what", "Is <region1> red?"]
+    lines += [f"/mask {mask}", f"/mask {picture}", "Is <region2> red?", ""]
     monkeypatch.setattr("builtins.input", lambda _: lines.pop(0))
 
     status = chat(config, checkpoint, "--device", "cpu", "--image", picture)
 
     said = capsys.readouterr().out
     assert status == 0 and said.count("<region1> stands for it in questions") == 2
+    assert said.count("<region2> stands for it in questions") == 1
+    assert f"error: mask file '{picture}' has colours" in said
     assert "error: box '1,2,3': expected 4 numbers" in said
     assert "error: region 2: point [99.0, 99.0] leaves its picture" in said
     assert "no command /what; there are /image FILE, /box X1,Y1,X2,Y2" in said

@@ -269,6 +269,10 @@ def test_masks_are_references_also_where_there_is_no_target(tmp_path):
     task = dict(type="ReasoningSegmentation", take="first", ask_empty=True)
 
     found = talks(config, task=task, evaluate=True)
+    assert all(len(talk.turns) == 1 for talk in found)
+    codec = dict(type="WriteRegions", codec=dict(type="ShikraCodec"))
+    written_as_boxes = talks(config, task=task, evaluate=True, pipeline=[codec])
+    assert [len(talk.turns) for talk in written_as_boxes][:2] == [1, 2]
 
     areas = [rle_area(talk.meta["reference"]["masks"][0]) for talk in found]
     assert areas[0] == 0 and np.all(np.array(areas[1:]) > 0)

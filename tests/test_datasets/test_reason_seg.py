@@ -1,11 +1,13 @@
 """ReasonSeg: LISA's masks to the pixel, encodings, explanations, damage."""
 
 import json
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 from grounding_helpers import annotations, build, picture, scenes, write_scenes
+from mmengine.config import Config
 
 from mmvlm.datasets.bad_samples import BadRecord, DataError
 from mmvlm.datasets.readers.reason_seg import ReasonSegDataset, draw_shapes
@@ -17,8 +19,9 @@ from mmvlm.datasets.tiny_scenes.writers.reason_seg import (
     target_of,
     texts_of,
 )
-from mmvlm.structures import Region
-from mmvlm.structures.masks import rle_to_mask
+from mmvlm.evaluation.metrics.mask_iou import MaskIoUMetric
+from mmvlm.structures import Boxes, Region
+from mmvlm.structures.masks import mask_to_rle, rle_to_mask
 
 SIZE = (30, 40)
 
@@ -163,6 +166,32 @@ def test_without_a_target_there_is_nothing_to_ask(write):
     data = ReasonSegDataset(**write(content(shapes=shapes), content(shapes=[])))
 
     assert [data[i].kind for i in range(2)] == ["nothing to ask"] * 2
+
+
+def test_the_mixtures_test_asks_without_a_target_and_scores_an_empty_mask(write):
+    path = Path(__file__).parents[2] / "configs/_base_/datasets/lisa_mix.py"
+    task = Config.fromfile(path).test_dataloader.dataset.task
+    write_regions = dict(type="WriteRegions", codec=dict(type="RegionTokenCodec"))
+    steps = dict(task=task, pipeline=[write_regions])
+    data = read(write(content(shapes=[]), content()), **steps)
+    drawn = mask_to_rle(np.eye(*SIZE, dtype=np.uint8))
+    said = Region(0, Boxes([[0, 0, 9, 9]], SIZE), kind="mask", rles=(drawn,))
+
+    found = {}
+    for name, reply in (("none", ()), ("some", (said,))):
+        metric = MaskIoUMetric()
+        for index, item in enumerate(data[n] for n in range(2)):
+            wanted = item["marked_regions"]
+            assert item["conversation"].turns[1].text.count("[SEG]") == 1
+            assert len(wanted) == 1
+            sample = dict(sample_id=str(index), index=index, gt_text="[SEG].")
+            sample |= dict(pred_text="", gt_regions=wanted, pred_regions=reply)
+            metric.process(None, [sample])
+        found[name] = metric.evaluate(2)
+
+    assert found["none"]["mask/num"] == 2
+    assert found["none"]["mask/giou"] == pytest.approx(0.5, abs=1e-4)
+    assert found["some"]["mask/giou"] < 0.4
 
 
 @pytest.mark.parametrize(

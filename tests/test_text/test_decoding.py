@@ -66,6 +66,49 @@ def test_without_a_codec_a_reply_is_its_text():
     assert decode(ids, tokenizer).regions == decode(ids, tokenizer).problems == ()
 
 
+QUOTED = 'You wrote "[SEG]"; it is <p> my "[SEG]" </p> [SEG], not "[SEG]".'
+MARKS = dict(phrase_marks=["<p>", "</p>"], question_token="<bbox>")
+
+
+def spelled(text, tokenizer):
+    """Return ids that say a text and hold none of the tokenizer's own tokens."""
+    return [n for character in text for n in ids_of(character, tokenizer)]
+
+
+@pytest.mark.parametrize("own", [(), (0,), (2,), (3,), (0, 2), (1, 3), (0, 1, 2, 3)])
+@pytest.mark.parametrize("stops", [(), ("</s>",)])
+def test_a_region_stands_where_its_token_does_not_where_words_spell_it(own, stops):
+    codec, tokenizer = pair("RegionTokenCodec", **MARKS)
+    parts = QUOTED.split("[SEG]")
+    ids = ids_of(parts[0], tokenizer)
+    for number, part in enumerate(parts[1:]):
+        say = ids_of if number in own else spelled
+        ids += [*say("[SEG]", tokenizer), *ids_of(part, tokenizer)]
+    if stops:
+        ids += [tokenizer.eos_token_id, *ids_of("[SEG]", tokenizer)]
+
+    found = decode(ids, tokenizer, codec, [LAYOUT], stops=stops)
+
+    assert found.text == QUOTED and not found.problems
+    assert len(found.regions) == len(found.spans) == len(own)
+    for number, (region, (_, end)) in zip(
+        own, zip(found.regions, found.spans, strict=True), strict=True
+    ):
+        assert end == len("[SEG]".join(parts[: number + 1])) + len("[SEG]")
+        assert region.kind == "mask"
+        phrase = 'my "[SEG]"' if number == 2 and 1 not in own else None
+        assert region.phrase == phrase
+
+
+def test_a_token_of_questions_that_is_only_spelled_is_text():
+    codec, tokenizer = pair("RegionTokenCodec", **MARKS)
+
+    found = decode(spelled("a <bbox>", tokenizer), tokenizer, codec, [LAYOUT])
+    assert found.text == "a <bbox>" and not found.regions and not found.problems
+    found = decode(ids_of("a <bbox>", tokenizer), tokenizer, codec, [LAYOUT])
+    assert "in questions alone" in found.problems[0]
+
+
 def test_regions_lie_in_the_last_picture_and_need_one():
     codec, tokenizer = pair("ShikraCodec", geometry="stretch")
     ids = ids_of("[0.500,0.500,1.000,1.000]", tokenizer)

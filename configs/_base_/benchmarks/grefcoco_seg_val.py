@@ -14,8 +14,9 @@ benchmark = dict(
         task=dict(
             type="GeneralizedSegmentation",
             max_questions=1,
+            # The official prompt, with its space behind the line break.
             questions=[
-                "What is <name> in this image? Please output segmentation mask."
+                " What is <name> in this image? Please output segmentation mask."
             ],
             answers=["<mask>."],
             refusals=["There is no <name> in this image."],

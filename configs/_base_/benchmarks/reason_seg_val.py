@@ -14,8 +14,9 @@ benchmark = dict(
             take="first",
             explain=False,
             ask_empty=True,
-            names=["What is <name> in this image? Please output segmentation mask."],
-            sentences=["<text> Please output segmentation mask."],
+            # The official prompts, with their space behind the line break.
+            names=[" What is <name> in this image? Please output segmentation mask."],
+            sentences=[" <text> Please output segmentation mask."],
             answers=["<mask>."],
         ),
         evaluate=True,

@@ -89,6 +89,7 @@ test_dataloader = dict(
             sentences=" <text> Please output segmentation mask.",
             take="first",
             explain=False,
+            ask_empty=True,
         ),
         pipeline=[
             *steps,

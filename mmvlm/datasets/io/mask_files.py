@@ -24,7 +24,9 @@ def read_mask(path: str | os.PathLike) -> np.ndarray:
     name = os.fspath(path)
     try:
         with PIL.Image.open(name) as picture:
-            mode = picture.mode
+            mode, has_alpha = picture.mode, "transparency" in picture.info
+            # PIL cuts 16-bit colours to 8 bits; only before it loads does it tell.
+            is_wide = any(";16" in str(tile[3]) for tile in picture.tile)
             pixels = np.asarray(picture.convert("L") if mode == "P" else picture)
     except (
         OSError,
@@ -34,10 +36,12 @@ def read_mask(path: str | os.PathLike) -> np.ndarray:
     ) as error:
         raise ValueError(f"mask file '{name}' cannot be read: {error}") from error
     cure = "save it as 8-bit grey with 0 outside and 255 inside"
-    if mode in ("LA", "RGBA", "PA", "La", "RGBa"):
+    if has_alpha or mode in ("LA", "RGBA", "PA", "La", "RGBa"):
         raise ValueError(f"mask file '{name}' has an alpha channel; {cure}.")
     if mode not in ("1", "L", "P", "RGB"):
         raise ValueError(f"mask file '{name}' has pixels of mode {mode}; {cure}.")
+    if is_wide:
+        raise ValueError(f"mask file '{name}' has 16 bits per channel; {cure}.")
     if pixels.ndim == 3:
         if (pixels != pixels[..., :1]).any():
             raise ValueError(f"mask file '{name}' has colours; {cure}.")

@@ -49,8 +49,8 @@ class ReasoningSegmentation(DataTask):
             score as LISA does.
         explain (bool): use rationales; to score, do not.
         text_only (float): probability, 0-1.
-        ask_empty (bool): ask also where the file marks no target, without an answer;
-            LISA's scores count such images, with an empty mask.
+        ask_empty (bool): ask also where the file marks no target, which an empty mask
+            answers; LISA's scores count such images.
 
     Raises:
         ValueError: for another ``take``, ``max_questions`` below 1, or a probability
@@ -97,11 +97,9 @@ class ReasoningSegmentation(DataTask):
         ]
         draws = draws_of(rng)
         if not questions:
-            if self.ask_empty and annotation.questions and not any(masked):
-                question = annotation.questions[0]
-                text = Text(question.question, _kind(question))
-                return [Turn("user", self._question(question, text, draws))]
-            raise NothingToAsk("no question whose answer is a mask.")
+            if not self.ask_empty or not annotation.questions or any(masked):
+                raise NothingToAsk("no question whose answer is a mask.")
+            return self._ask(annotation.questions[0], annotation, "mask", draws)
         if self.take == "random":
             questions = draws.sample(questions, self.max_questions)
         questions = questions[: self.max_questions]

@@ -340,6 +340,13 @@ class LoadImages:
         return np.asarray(picture)
 
 
+def named_image(item: dict, number: int) -> str:
+    """Return the path of an image of an item for messages; nothing if it has none."""
+    paths = item.get("image_paths") or ()
+    path = paths[number] if -len(paths) <= number < len(paths) else None
+    return f" ('{path}')" if path else ""
+
+
 def _sixteen_bit_colour(picture: PIL.Image.Image) -> np.ndarray | None:
     """Return the pixels of a 16-bit colour file that PIL would turn black.
 

@@ -11,6 +11,7 @@ from mmvlm.registry import TRANSFORMS
 from mmvlm.structures import Region, SampleInputs, ViewLayout
 from mmvlm.structures.masks import region_rle, rle_runs
 
+from .loading import named_image
 from .resizing import resize_exact
 
 
@@ -140,7 +141,8 @@ class MaskTargets:
         except ValueError as error:
             name = item.get("index", item["conversation"].id)
             where = item.get("dataset", "a conversation")
-            raise ValueError(f"sample {name} of {where}: {error}") from error
+            file = named_image(item, -1)
+            raise ValueError(f"sample {name} of {where}{file}: {error}") from error
         return {**item, "targets": {**item.get("targets", {}), self.head: targets}}
 
     def _targets(self, item: dict) -> list[np.ndarray]:
@@ -156,7 +158,9 @@ class MaskTargets:
             if tuple(region.boxes.size) != size:
                 raise ValueError(
                     f"a mask of {tuple(region.boxes.size)} (height, width) in a "
-                    f"picture of {size}."
+                    f"picture of {size}; resize the "
+                    "mask to the picture, without smoothing, or leave the sample out "
+                    "(bad_samples)."
                 )
         return [rle_runs(region_rle(region)) for region in regions]
 

@@ -26,6 +26,8 @@ from mmvlm.structures.regions import (
     join_regions,
 )
 
+from .loading import named_image
+
 
 @TRANSFORMS.register_module()
 class PrepareRegions:
@@ -92,8 +94,9 @@ class PrepareRegions:
             except ValueError as error:
                 where = item.get("index", item["conversation"].id)
                 name = item.get("dataset", "a conversation")
+                file = named_image(item, region.image)
                 raise ValueError(
-                    f"sample {where} of {name}: region {number}: {error}"
+                    f"sample {where} of {name}: region {number}{file}: {error}"
                 ) from error
             arrays.append(made)
             cells = int(covered_cells(made["masks"]).sum()) if needs.mask else 0

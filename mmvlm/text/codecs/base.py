@@ -224,8 +224,9 @@ class GroundingCodec(ABC):
             if isinstance(part, Region):
                 part = self._write_region(part, role, regions)
             elif isinstance(part, Text) and part.kind == "markup":
-                marks = (TextMark(*place, "markup") for place in self._places(part))
-                part = replace(part, marks=tuple(marks))
+                spans = self.token_spans(part.text)
+                marks = tuple(TextMark(*span, "markup") for span in spans)
+                part = replace(part, marks=marks)
             elif isinstance(part, Text) and part.kind:
                 part = Text(self.mark(part, role))
             if written and isinstance(part, Text) and isinstance(written[-1], Text):
@@ -286,6 +287,13 @@ class GroundingCodec(ABC):
         codec.decode_at = "centre"
         return codec
 
+    def token_spans(self, text: str) -> list[tuple[int, int]]:
+        """Return where a text spells any of the codec's ``region_tokens``."""
+        tokens = {one.token for one in self.region_tokens.values()}
+        longest_first = sorted(tokens, key=len, reverse=True)
+        pattern = "|".join(map(re.escape, longest_first)) or "(?!)"
+        return [match.span() for match in re.finditer(pattern, text)]
+
     # Geometry ---------------------------------------------------------------
 
     def shown_as(self, views: Sequence[Size]) -> GroundingCodec:
@@ -341,17 +349,11 @@ class GroundingCodec(ABC):
             regions[token.use].append(one)
         return Text(text, marks=tuple(marks))
 
-    def _places(self, text: Text) -> list[tuple[int, int]]:
-        """Return where a text spells any of the codec's region tokens."""
-        tokens = {one.token for one in self.region_tokens.values()}
-        longest_first = sorted(tokens, key=len, reverse=True)
-        pattern = "|".join(map(re.escape, longest_first)) or "(?!)"
-        return [match.span() for match in re.finditer(pattern, text.text)]
-
     def _literal(self, text: Text) -> Text:
         """Mark region tokens that the codec has not written as literal text."""
         known = {mark.start for mark in text.marks}
-        new = [TextMark(*p, "literal") for p in self._places(text) if p[0] not in known]
+        spans = self.token_spans(text.text)
+        new = [TextMark(*span, "literal") for span in spans if span[0] not in known]
         if not new:
             return text
         marks = sorted([*text.marks, *new], key=lambda mark: mark.start)

@@ -20,8 +20,9 @@ class RegionTokenCodec(GroundingCodec):
     is read by a head of boxes. The regions themselves are kept by
     :class:`WriteRegions`, one per token, in reading order. Read back, a token is a
     region without boxes, of the kind that the head makes: how many there are is all
-    that the text tells. The token of questions, where it is another one, is a problem
-    of the reply that says it.
+    that the text tells. In a reply only the token itself counts, as it does for the
+    head, not words that spell it. The token of questions, where it is another one, is
+    a problem of the reply that says it.
 
     Args:
         token (str): stands for one region.
@@ -97,12 +98,13 @@ class RegionTokenCodec(GroundingCodec):
         kind = answer.kind if answer.kind in self.kinds else "mask"
         tokens = {one.token for one in self.region_tokens.values()}
         pattern = "|".join(map(re.escape, sorted(tokens, key=len, reverse=True)))
-        pattern = f"(?P<token>{pattern})"
+        found = f"(?P<token>{pattern})"
         if self.phrase_marks:
             first, last = map(re.escape, self.phrase_marks)
-            inside = rf"(?:(?!{first}|{last}).)*"
-            pattern = rf"(?:{first}(?P<phrase>{inside}){last}\s*)?{pattern}"
-        for match in re.finditer(pattern, text, re.DOTALL):
+            # A head reads a token inside the marks as well, so no phrase holds one.
+            inside = rf"(?:(?!{first}|{last}|{pattern}).)*"
+            found = rf"(?:{first}(?P<phrase>{inside}){last}\s*)?{found}"
+        for match in re.finditer(found, text, re.DOTALL):
             if match["token"] != answer.token:  # no head reads it
                 reason = f"{match['token']} stands for a region in questions alone"
                 yield Problem(match.start("token"), reason, match.end())

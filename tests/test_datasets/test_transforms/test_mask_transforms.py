@@ -91,9 +91,9 @@ def filled(size):
     return region(size, rles=(mask_to_rle(np.ones(size)),))
 
 
-def targets(*regions, size=(4, 6), number=1):
-    layouts = [ViewLayout(size, (8, 8))] * number
-    found = MaskTargets()(item(marked_regions=regions, layouts=layouts, index=7))
+def targets(*regions, size=(4, 6), number=1, **keys):
+    keys |= dict(layouts=[ViewLayout(size, (8, 8))] * number, index=7)
+    found = MaskTargets()(item(marked_regions=regions, **keys))
     return found["targets"]["mask"]
 
 
@@ -118,7 +118,7 @@ def test_targets_are_run_lengths_down_the_columns():
         (
             region((5, 6), rles=(mask_to_rle(np.ones((5, 6))),)),
             1,
-            r"\(5, 6\).*\(4, 6\)",
+            r"\(5, 6\).*\(4, 6\); resize the mask to the picture",
         ),
         (region(rles=(mask_to_rle(np.zeros((4, 6))),)), 1, "empty"),
         (region(rles=(mask_to_rle(np.ones((4, 6))),)), 2, "picture 0, but masks are"),
@@ -127,6 +127,10 @@ def test_targets_are_run_lengths_down_the_columns():
 def test_masks_that_cannot_be_learnt_name_the_sample(one, number, message):
     with pytest.raises(ValueError, match=f"^sample 7 of a conversation: .*{message}"):
         targets(one, number=number)
+    paths = [f"set/{number}.png" for number in range(number)]
+    message = rf"conversation \('{paths[-1]}'\): .*{message}"
+    with pytest.raises(ValueError, match=message):
+        targets(one, number=number, image_paths=paths)
 
 
 def test_a_mask_of_the_whole_picture_is_taken():

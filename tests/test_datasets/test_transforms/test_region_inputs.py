@@ -177,14 +177,20 @@ def test_what_a_crop_cuts_away_is_an_error():
 @pytest.mark.parametrize(
     "one, message",
     [
-        (region([130, 10, 140, 20]), "region 0: the box .*has no pixel"),
-        (region([130, 100] * 2, kind="point"), "the point .*120 x 90 pixels"),
+        (region([130, 10, 140, 20]), "region 0{file}: the box .*has no pixel"),
+        (
+            region([130, 100] * 2, kind="point"),
+            "region 0{file}: the point .*120 x 90 pixels; give its place in pixels of",
+        ),
         (Region(1, Boxes(np.array([1, 1, 9, 9]), SIZE)), "picture 1, but .* shows 1"),
     ],
 )
 def test_regions_that_are_not_there(one, message):
-    with pytest.raises(ValueError, match=f"sample one of .*{message}"):
+    with pytest.raises(ValueError, match=f"sample one of .*{message.format(file='')}"):
         prepare(item_of(one), points=4)
+    message = message.format(file=r" \('set/a.png'\)")
+    with pytest.raises(ValueError, match=f"sample one of .*{message}"):
+        prepare(dict(item_of(one), image_paths=["set/a.png"]), points=4)
 
 
 def test_a_model_without_region_encoder_needs_nothing():

@@ -226,6 +226,27 @@ def test_replies_hold_boxes_in_pixels_of_the_original(bound, count):
         assert np.allclose(found, expected, atol=1e-3)
 
 
+@pytest.mark.parametrize("own", [(), (0,), (1,), (0, 1)])
+@torch.no_grad()
+def test_a_trigger_that_is_only_spelled_takes_no_box(bound, own):
+    model, tokenizer = bound[0], bound[1].tokenizer
+    token = tokenizer.convert_tokens_to_ids("<at>")
+    letters = [n for c in "<at>" for n in tokenizer(c)["input_ids"][1:]]
+    said = [n for place in (0, 1) for n in ([token] if place in own else letters)]
+
+    def on_step(step):
+        step.allow(0, [said[step.ids.shape[1]]])
+
+    batch = batch_of(bound, TALKS[:1], "generate")
+    options = dict(max_new_tokens=len(said), on_step=on_step)
+    (sample,) = model.predict(batch["inputs"], batch["data_samples"], **options)
+
+    assert sample.pred_text == "<at><at>" and not sample.problems
+    assert [one.kind for one in sample.pred_regions] == ["box"] * len(own)
+    assert all(len(one.boxes) == 1 for one in sample.pred_regions)
+    assert sample.pred_spans == tuple((4 * place, 4 * place + 4) for place in own)
+
+
 def test_what_is_not_finite_is_named():
     head = BoxRegressionHead.tiny()
     with torch.no_grad():

@@ -181,6 +181,26 @@ def test_masks_are_those_of_a_pass_over_prompt_and_reply(position):
     torch.testing.assert_close(logits, torch.cat(expected), atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("own", [(), (0,), (1,), (0, 1)])
+def test_a_token_that_is_only_spelled_takes_no_mask(own):
+    model = build("mask")
+    tokenizer = model.processor.tokenizer
+    token = tokenizer.convert_tokens_to_ids("[SEG]")
+    letters = [n for c in "[SEG]" for n in tokenizer(c)["input_ids"][1:]]
+    said = [n for place in (0, 1) for n in ([token] if place in own else letters)]
+
+    def on_step(step):
+        step.allow(0, [said[step.ids.shape[1]]])
+
+    batch, data = batch_of([one for one in samples() if one[2] is not None][:1])
+    options = dict(max_new_tokens=len(said), on_step=on_step)
+    (sample,) = model.predict(batch, data, **options)
+
+    assert sample.pred_text == "[SEG][SEG]" and not sample.problems
+    assert [len(one.rles) for one in sample.pred_regions] == [1] * len(own)
+    assert sample.pred_spans == tuple((5 * place, 5 * place + 5) for place in own)
+
+
 def test_a_picture_that_the_mask_encoder_did_not_get_stops_the_reply():
     model = build("mask")
     batch, data = batch_of([one for one in samples() if one[2] is not None][:1])
