@@ -115,11 +115,11 @@ def sample_tokens(
 ) -> Iterator[tuple[str, int, int]]:
     """Yield path, tokens of an image and limit for every ``max_length``."""
     spec = getattr(model, "vision_spec", None)
-    count = getattr(model, "token_count", None)
-    if spec is None or count is None:
+    if spec is None or getattr(model, "image_connector", None) is None:
         return
     for where, step, steps in length_limits(cfg, *loaders):
-        tokens, limit = count(sample_layout(steps, model)), step["max_length"]
+        tokens = model.token_count(sample_layout(steps, model))
+        limit = step["max_length"]
         if not step.get("count_pictures", True):
             limit += tokens - 1
         yield where, tokens, limit

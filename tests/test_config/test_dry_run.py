@@ -68,6 +68,24 @@ def test_text_only_models_have_no_token_budget(chain):
     assert "a picture" not in render(result)
 
 
+@pytest.mark.parametrize("layers", [[-2], [-1]])
+def test_parts_of_other_names_are_described_alike(layers):
+    cfg = load_config(TINY)
+    cfg.model.connector.select_layers = layers
+    known, model = dry_run(cfg), cfg.model
+    model.encoders = dict(tower=model.pop("vision_encoder"))
+    model.connectors = dict(bridge=model.pop("connector"))
+    model.pop("train_parts", None)
+    cfg.optim_wrapper.pop("paramwise_cfg", None)
+
+    result = dry_run(cfg)
+
+    assert [row.part for row in result.parts] == ["tower", "bridge", "language_model"]
+    assert result.select_layers == known.select_layers == layers
+    assert result.token_budget == known.token_budget
+    assert result.parameters == known.parameters
+
+
 def test_memory_follows_the_closed_form():
     parts = [PartSize(1000, 0, 2.0), PartSize(100, 100), PartSize(64, 0, 0.5)]
 

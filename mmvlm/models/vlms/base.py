@@ -176,7 +176,7 @@ class VisionLanguageModel(PartRouting, BaseModel):
     @property
     def vision_spec(self) -> VisionEncoderSpec | None:
         """Facts of the encoder of images; None for a model without one."""
-        encoder = self._image_encoder
+        encoder = self.image_encoder
         return None if encoder is None else encoder.spec
 
     @property
@@ -185,7 +185,8 @@ class VisionLanguageModel(PartRouting, BaseModel):
         return specs_of(self.encoders)
 
     @property
-    def _image_encoder(self) -> VisionEncoder | None:
+    def image_encoder(self) -> VisionEncoder | None:
+        """What the images' connector reads, else the first encoder; None without."""
         connector = self.image_connector
         if connector is None or not self.encoders:
             return next(iter(self.encoders.values()), None)
@@ -202,7 +203,7 @@ class VisionLanguageModel(PartRouting, BaseModel):
     @property
     def asked_views(self) -> ViewLayout | None:
         """Layout of an image as the connector wants it; None without one."""
-        connector, encoder = self.image_connector, self._image_encoder
+        connector, encoder = self.image_connector, self.image_encoder
         if connector is None or encoder is None:
             return None
         layout = connector.views_of((encoder.spec.image_size,) * 2)
