@@ -9,7 +9,12 @@ import pytest
 from mmvlm.config import load_config
 from mmvlm.config.dry_run import dry_run, render
 from mmvlm.config.memory import GIB, ActivationSize, PartSize, estimate
-from mmvlm.config.meta_model import build_on_meta, is_offline
+from mmvlm.config.meta_model import (
+    build_on_meta,
+    is_offline,
+    without_options,
+    without_quantization,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 STAGE_1 = "llava-clip-l14-336_mlp2x_vicuna-v15-13b_8xb32-1e-pt_llava-558k"
@@ -132,6 +137,21 @@ def test_checkpointing_keeps_less():
 )
 def test_is_offline(model, offline):
     assert is_offline(model) is offline
+
+
+def test_named_parts_lose_what_says_nothing_of_the_architecture(chain):
+    cfg = load_config(chain.base)
+    tower = dict(cfg.model.vision_encoder, gradient_checkpointing=True)
+    others = ("connector", "language_model", "type")
+    model = {key: cfg.model[key] for key in others}
+    model["encoders"] = dict(high=dict(tower, quantization=dict(bits=4)))
+    offline = dict(tower, name_or_path="nowhere/at/all")
+
+    plain, bits = without_quantization(model)
+    assert plain["encoders"] == dict(high=tower) and bits == dict(high=4)
+    few = without_options(plain, "gradient_checkpointing")
+    assert few["encoders"] == dict(high=dict(cfg.model.vision_encoder))
+    assert build_on_meta({**few, "encoders": dict(high=offline)}).high.spec.width == 32
 
 
 TINY = "llava-clip-tiny_mlp2x_llama-tiny_1xb96-2k-ft_tiny-scenes"
