@@ -19,11 +19,13 @@ import torch
 HERE = Path(__file__).parent / "plugins"
 sys.path.insert(0, str(HERE))
 
+from flops import count_flops  # noqa: E402
 from job import build, train, weights_of  # noqa: E402
 
 from mmvlm import registry  # noqa: E402
 from mmvlm.apis import VLMInferencer  # noqa: E402
 from mmvlm.config import ConfigError, load_config  # noqa: E402
+from mmvlm.config.dry_run import dry_run, render  # noqa: E402
 from mmvlm.config.signatures import accepted_keywords  # noqa: E402
 from mmvlm.datasets.collate import collate_flat  # noqa: E402
 from mmvlm.datasets.tiny_scenes.build import make_tiny_scenes  # noqa: E402
@@ -298,6 +300,26 @@ def test_a_misspelt_key_is_refused(name):
         part, _, keyword = path.rpartition(".")
         assert part in str(error.value) and key.rpartition(".")[2] in str(error.value)
         assert f"Did you mean '{keyword}'" in str(error.value)
+
+
+@each_plugin
+def test_a_dry_run_describes_it(name):
+    cfg = load_config(config(name))
+    result = dry_run(cfg)
+
+    connector = cfg.model.get("connector")
+    assert "language_model" in [row.part for row in result.parts]
+    assert bool(result.image_tokens) == (connector is not None)
+    assert ("a picture: " in render(result)) == (connector is not None)
+    if connector is not None:
+        layers = connector.get("select_layers") or result.select_layers
+        assert result.select_layers == list(layers) != []
+
+
+def test_flops_are_counted_of_a_system_that_is_asked_without_images():
+    report = count_flops(load_config(config("image_embeds")))
+
+    assert report.image_tokens == 0 and report.forward > 0
 
 
 # What single plug-ins show --------------------------------------------------------

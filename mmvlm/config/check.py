@@ -11,6 +11,7 @@ from mmengine.registry import Registry
 
 import mmvlm.config.positions as positions
 import mmvlm.config.rules as rules
+from mmvlm.registry import MODELS
 
 from .origin import COMMAND_LINE, ConfigTrace
 from .parts import kind_name, part_fields
@@ -208,7 +209,11 @@ class Doctor(Findings):
             )
         accepted = accepted_keywords(found)
         name = getattr(found, "__name__", str(found))
-        wired = {key for key in positions.WIRING if hasattr(found, key)}
+        wired = set()
+        if registry is MODELS:
+            from mmvlm.models.utils.assembly import WIRING
+
+            wired = {key for key in WIRING if hasattr(found, key)}
         self._keywords(path, value, accepted, name, registry, wired)
         if registry is not positions.BY_KEY["collate_fn"]:
             filled = positions.FILLED.get(registry.name, set())

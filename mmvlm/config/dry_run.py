@@ -50,7 +50,7 @@ class DryRun:
         config (str): file.
         parts (list[PartRow]): the part table.
         widths (dict[str, int]): channels of encoder and language model.
-        select_layers (list[int]): hidden states that the connector takes.
+        select_layers (list[int]): hidden states that the images' connector takes.
         image_tokens (int | None): LLM positions of a sample image.
         token_budget (str | None): from pixels to tokens, in words.
         batch (dict[str, int]): ``gpus``, ``per_gpu``, ``accumulation``, ``global``.
@@ -112,7 +112,7 @@ def dry_run(cfg: Any, gpus: int | None = None) -> DryRun:
         config=cfg.filename or "",
         parts=parts,
         widths=_widths(model),
-        select_layers=list(getattr(_part(model, "connector"), "select_layers", ())),
+        select_layers=list(getattr(_image_connector(model), "select_layers", ())),
         image_tokens=count,
         token_budget=budget,
         batch=_batch(cfg, gpus),
@@ -138,6 +138,10 @@ def _strategy(cfg: Any, gpus: int) -> str:
 
 def _part(model: Any, name: str) -> Any:
     return dict(getattr(model, "parts", {})).get(name)
+
+
+def _image_connector(model: Any) -> Any:
+    return getattr(model, "image_connector", None)
 
 
 def _part_rows(model: Any, cfg: Any) -> list[PartRow]:
@@ -197,16 +201,15 @@ def token_budget(cfg: Any, model: Any) -> tuple[int | None, str | None]:
     from mmvlm.structures.dual_perspective import DualPerspective
     from mmvlm.structures.vision import grids_of
 
-    spec = getattr(model, "vision_spec", None)
-    count = getattr(model, "token_count", None)
-    if spec is None or count is None:
+    spec, connector = getattr(model, "vision_spec", None), _image_connector(model)
+    if spec is None or connector is None:
         return None, None
     layout = sample_layout(training_steps(cfg), model)
     height, width = layout.view_size
     rows, cols = spec.grid(height, width)
     grids = grids_of((layout,), spec.patch_size) or [(rows, cols)] * layout.num_views
-    grid_options(model.vision_encoder, [model.connector], (layout,))
-    patches, tokens = sum(map(math.prod, grids)), count(layout)
+    grid_options(model.image_encoder, [connector], (layout,))
+    patches, tokens = sum(map(math.prod, grids)), model.token_count(layout)
     which = DualPerspective.of(layout)
     which = f" ({which})" if which else ""
     views = f"{layout.num_views} views{which} of " if layout.num_views > 1 else ""

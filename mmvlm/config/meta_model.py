@@ -8,6 +8,8 @@ from typing import Any
 
 from mmvlm.datasets.processor import VLMProcessor, pipelines, views_in
 
+from .parts import holds_parts
+
 #: Height and width in pixels of the image that the token budget is told for.
 _SAMPLE_PICTURE = (480, 640)
 
@@ -36,7 +38,7 @@ def without_options(model: dict, *names: str) -> dict:
     """
     result = {key: value for key, value in model.items() if key not in names}
     for key, part in result.items():
-        if isinstance(part, dict) and "type" in part:
+        if isinstance(part, dict) and ("type" in part or holds_parts(part)):
             result[key] = without_options(part, *names)
     return result
 
@@ -67,7 +69,10 @@ def without_quantization(model: dict) -> tuple[dict, dict[str, int]]:
     """
     result, bits = dict(model), {}
     for name, part in model.items():
-        if isinstance(part, dict) and part.get("quantization"):
+        if holds_parts(part):
+            result[name], inner = without_quantization(part)
+            bits.update(inner)
+        elif isinstance(part, dict) and part.get("quantization"):
             bits[name] = part["quantization"].get("bits", 4)
             result[name] = {k: v for k, v in part.items() if k != "quantization"}
     return result, bits
@@ -81,7 +86,7 @@ def _offline(model: dict) -> dict:
             continue
         if part.get("config") and part.get("name_or_path"):
             part = {k: v for k, v in part.items() if k != "name_or_path"}
-        result[name] = _offline(part) if "type" in part else part
+        result[name] = _offline(part) if "type" in part or holds_parts(part) else part
     return result
 
 
@@ -115,11 +120,11 @@ def sample_tokens(
 ) -> Iterator[tuple[str, int, int]]:
     """Yield path, tokens of an image and limit for every ``max_length``."""
     spec = getattr(model, "vision_spec", None)
-    count = getattr(model, "token_count", None)
-    if spec is None or count is None:
+    if spec is None or getattr(model, "image_connector", None) is None:
         return
     for where, step, steps in length_limits(cfg, *loaders):
-        tokens, limit = count(sample_layout(steps, model)), step["max_length"]
+        tokens = model.token_count(sample_layout(steps, model))
+        limit = step["max_length"]
         if not step.get("count_pictures", True):
             limit += tokens - 1
         yield where, tokens, limit

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+_EMU_HEAD = "VisualRegressionHead"
+
 
 def rename_old_keys(cfg: Any) -> list[str]:
     """Rewrite keys of older versions in place.
@@ -16,11 +18,8 @@ def rename_old_keys(cfg: Any) -> list[str]:
     """
     lines: list[str] = []
     model = cfg.get("model")
-    if isinstance(model, dict) and (
-        model.get("type") == "EmuVLM" or {"head", "regression_weight"} & set(model)
-    ):
-        _read_emu(model, lines)
     if isinstance(model, dict):
+        _read_emu(model, lines)
         lines += _new_tokens(model)
     return lines
 
@@ -45,14 +44,21 @@ def _new_tokens(model: dict) -> list[str]:
 
 def _read_emu(model: dict, lines: list[str]) -> None:
     """``EmuVLM`` was a class of its own; its head is one of the model's heads."""
+    heads = model.get("heads") or {}
+    own = [n for n, one in heads.items() if (one or {}).get("type") == _EMU_HEAD]
+    was_emu = model.get("type") == "EmuVLM"
+    # Of another system these keys are mistakes, which the check names.
+    if not was_emu and not (own and {"head", "regression_weight"} & set(model)):
+        return
     model["type"] = "VisionLanguageModel"
-    head = model.pop("head", {})
+    head = model.pop("head", None) or {}
     if "regression_weight" in model:
         head["weight"] = model.pop("regression_weight")
-    heads = model.setdefault("heads", {})
-    heads.setdefault("head", {"type": "VisualRegressionHead"}).update(head)
+    name = own[0] if own else "head"
+    head = {"type": _EMU_HEAD, **heads.get(name, {}), **head}
+    model["heads"] = type(model)({**heads, name: head})
     lines.append(
         "model.type='EmuVLM' with model.head and model.regression_weight is read as "
         "model.type='VisionLanguageModel' with "
-        "model.heads=dict(head=dict(type='VisualRegressionHead', weight=...))."
+        f"model.heads=dict({name}=dict(type='{_EMU_HEAD}', weight=...))."
     )

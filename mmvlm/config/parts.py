@@ -45,6 +45,15 @@ def part_fields(kind: Any) -> dict[str, tuple[type, bool]]:
     return {key: one for key, one in found.items() if one[0] is not None}
 
 
+def holds_parts(value: Any) -> bool:
+    """Whether a value of ``model`` holds parts by name, as ``encoders`` does."""
+    return (
+        isinstance(value, Mapping)
+        and "type" not in value
+        and any(isinstance(one, Mapping) and "type" in one for one in value.values())
+    )
+
+
 class PartConfig(NamedTuple):
     """One part of ``model`` in a config.
 

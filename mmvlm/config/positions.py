@@ -126,9 +126,6 @@ CONSUMED: dict[str, set[str]] = {
     "loop": {"by_epoch"},
 }
 
-#: Keys of a part that say where it stands between others; see :func:`build_part`.
-WIRING = ("reads", "source", "fills")
-
 #: Required keywords that the machinery fills in.
 FILLED: dict[str, set[str]] = {
     "model": {"vision_spec", "out_width", "in_width", "specs", "media_width", "width"},

@@ -17,6 +17,7 @@ from mmengine.config import Config
 
 from mmvlm.datasets.processor import pipelines, processor_config
 
+from .parts import holds_parts, part_configs
 from .toy_data import make_toy_llava
 
 _VISION = dict(
@@ -90,22 +91,13 @@ def tiny_model(model: dict, ids: dict[str, Any]) -> dict:
         ids (dict): ``vocab_size`` and special token ids of the tokenizer.
     """
     layers = _layers_needed(model)
-    several = {key: dict(value) for key, value in model.items() if _is_several(value)}
+    several = {key: dict(value) for key, value in model.items() if holds_parts(value)}
     named = {name: one for group in several.values() for name, one in group.items()}
     # Named parts are shrunk as if they stood beside the others.
     small = _tiny_parts({**model, **named}, ids, layers)
     for key, group in several.items():
         small[key] = {name: small.pop(name) for name in group}
     return {**small, "random_init": True}
-
-
-def _is_several(value: Any) -> bool:
-    """Whether a value of ``model`` holds parts by name."""
-    return (
-        isinstance(value, dict)
-        and "type" not in value
-        and any(isinstance(one, dict) and "type" in one for one in value.values())
-    )
 
 
 def _tiny_parts(model: dict, ids: dict[str, Any], layers: int) -> dict:
@@ -201,13 +193,19 @@ def _blocks_needed(part: dict) -> int:
 
 def _layers_needed(model: dict) -> int:
     """Return the fewest encoder blocks that selection and training rules allow."""
+    from mmvlm.models.connectors.base import Connector
+    from mmvlm.models.vision_encoders.base import VisionEncoder
+
     layers = [one for part in model.values() for one in _selected(part)]
     needed = [2, *(layer if layer >= 0 else -layer - 1 for layer in layers)]
-    needed.append((model.get("connector") or {}).get("every", 2))
-    rule = (model.get("train_parts") or {}).get("vision_encoder")
-    if isinstance(rule, dict):
-        # The layer before the last is often selected: the last block learns nothing.
-        needed += [rule.get("from_block", 0) + 2, rule.get("last_blocks", 0) + 1]
+    rules = model.get("train_parts") or {}
+    for name, part in part_configs(model).items():
+        rule = rules.get(name)
+        if issubclass(part.base, Connector) and isinstance(part.config, dict):
+            needed.append(part.config.get("every", 2))
+        elif issubclass(part.base, VisionEncoder) and isinstance(rule, dict):
+            # The layer before the last is often selected: the last learns nothing.
+            needed += [rule.get("from_block", 0) + 2, rule.get("last_blocks", 0) + 1]
     return max(needed)
 
 

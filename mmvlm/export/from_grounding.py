@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from mmengine.logging import print_log
 
 from .delta import add_delta
 from .importing import (
@@ -26,9 +27,9 @@ from .keys import official_layout, to_canonical
 from .region_keys import REGION_MODULES
 from .state import read_state
 
-#: The end of Osprey's ConvNeXt, which nothing reads.
+#: The end of Osprey's ConvNeXt behind its last stage, which nothing reads.
 _UNUSED = re.compile(
-    r"model\.vision_tower\.vision_tower\.visual\.(?!trunk\.(?:stem|stages)\.)"
+    r"model\.vision_tower\.vision_tower\.visual\.(?:trunk\.(?:norm_pre|head)|head)\."
 )
 
 
@@ -67,7 +68,14 @@ def fit_grounding(
     Raises:
         ValueError: missing or unexpected weights (listed), or other shapes.
     """
-    state = {key: value for key, value in state.items() if not _UNUSED.match(key)}
+    unused = [key for key in state if _UNUSED.match(key)]
+    if unused:
+        state = {key: value for key, value in state.items() if key not in unused}
+        print_log(
+            f"{source}: {len(unused)} unused weights of the vision tower's head left "
+            f"out: {', '.join(unused)}.",
+            "current",
+        )
     model_cfg = plain_model_cfg(model_cfg)
     encoders = {
         name: REGION_MODULES[part["type"]]

@@ -85,6 +85,21 @@ def test_maps_are_those_that_the_modules_saw(fused_talk, picture_file):
     assert maps.routing["connector.fuser"].shape == (16, 3)
 
 
+def test_parts_may_have_any_names(talk, picture_file):
+    model = copy.deepcopy(talk.model)
+    for old, new in (("vision_encoder", "tower"), ("connector", "bridge")):
+        model.add_module(new, model._modules.pop(old))
+    model._names = (("tower",), ("bridge",), ())
+    renamed = VLMInferencer.from_loaded(LoadedModel(talk.cfg, model, talk.processor))
+
+    maps, known = (look_inside(one, picture_file) for one in (renamed, talk))
+
+    assert list(maps.layers) == list(known.layers)
+    for layer, values in known.layers.items():
+        np.testing.assert_array_equal(maps.layers[layer], values)
+    np.testing.assert_array_equal(maps.output, known.output)
+
+
 def test_the_view_is_the_picture_that_the_encoder_sees(talk, pictures):
     square = pictures[1][:32, :32]
 

@@ -9,7 +9,12 @@ import pytest
 from mmvlm.config import load_config
 from mmvlm.config.dry_run import dry_run, render
 from mmvlm.config.memory import GIB, ActivationSize, PartSize, estimate
-from mmvlm.config.meta_model import build_on_meta, is_offline
+from mmvlm.config.meta_model import (
+    build_on_meta,
+    is_offline,
+    without_options,
+    without_quantization,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 STAGE_1 = "llava-clip-l14-336_mlp2x_vicuna-v15-13b_8xb32-1e-pt_llava-558k"
@@ -68,6 +73,24 @@ def test_text_only_models_have_no_token_budget(chain):
     assert "a picture" not in render(result)
 
 
+@pytest.mark.parametrize("layers", [[-2], [-1]])
+def test_parts_of_other_names_are_described_alike(layers):
+    cfg = load_config(TINY)
+    cfg.model.connector.select_layers = layers
+    known, model = dry_run(cfg), cfg.model
+    model.encoders = dict(tower=model.pop("vision_encoder"))
+    model.connectors = dict(bridge=model.pop("connector"))
+    model.pop("train_parts", None)
+    cfg.optim_wrapper.pop("paramwise_cfg", None)
+
+    result = dry_run(cfg)
+
+    assert [row.part for row in result.parts] == ["tower", "bridge", "language_model"]
+    assert result.select_layers == known.select_layers == layers
+    assert result.token_budget == known.token_budget
+    assert result.parameters == known.parameters
+
+
 def test_memory_follows_the_closed_form():
     parts = [PartSize(1000, 0, 2.0), PartSize(100, 100), PartSize(64, 0, 0.5)]
 
@@ -114,6 +137,21 @@ def test_checkpointing_keeps_less():
 )
 def test_is_offline(model, offline):
     assert is_offline(model) is offline
+
+
+def test_named_parts_lose_what_says_nothing_of_the_architecture(chain):
+    cfg = load_config(chain.base)
+    tower = dict(cfg.model.vision_encoder, gradient_checkpointing=True)
+    others = ("connector", "language_model", "type")
+    model = {key: cfg.model[key] for key in others}
+    model["encoders"] = dict(high=dict(tower, quantization=dict(bits=4)))
+    offline = dict(tower, name_or_path="nowhere/at/all")
+
+    plain, bits = without_quantization(model)
+    assert plain["encoders"] == dict(high=tower) and bits == dict(high=4)
+    few = without_options(plain, "gradient_checkpointing")
+    assert few["encoders"] == dict(high=dict(cfg.model.vision_encoder))
+    assert build_on_meta({**few, "encoders": dict(high=offline)}).high.spec.width == 32
 
 
 TINY = "llava-clip-tiny_mlp2x_llama-tiny_1xb96-2k-ft_tiny-scenes"

@@ -109,10 +109,33 @@ def test_the_tower_is_deep_enough_for_the_layers_selected():
     assert config["num_hidden_layers"] == 8
 
 
+@pytest.mark.parametrize(
+    ("change", "blocks"),
+    [
+        (dict(train_parts=dict(high=dict(last_blocks=6))), 7),
+        (dict(train_parts=dict(high=dict(from_block=6))), 8),
+        (
+            dict(connectors=dict(c=dict(type="LayerTokensConnector", every=5))),
+            5,
+        ),
+    ],
+)
+def test_named_towers_are_deep_enough_for_rules_and_connectors(change, blocks):
+    config = dict(model_type="clip_vision_model")
+    tower = dict(type="HFVisionEncoder", config=config)
+    connectors = dict(c=dict(type="MLPConnector", depth=2, source="high"))
+    model = dict(type="VisionLanguageModel", encoders=dict(high=tower))
+
+    tiny = tiny_model({**model, "connectors": connectors, **change}, {})
+
+    assert tiny["encoders"]["high"]["config"]["num_hidden_layers"] == blocks
+
+
 def test_a_wrapped_encoder_and_its_scales_shrink_together():
     clip = dict(model_type="clip_vision_model", num_hidden_layers=24)
     encoder = dict(type="HFVisionEncoder", name_or_path="clip", config=clip)
     model = dict(
+        type="VisionLanguageModel",
         vision_encoder=dict(
             type="S2VisionEncoder", encoder=encoder, scales=(336, 672, 1008)
         ),

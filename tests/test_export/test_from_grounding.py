@@ -91,7 +91,10 @@ def test_names_that_a_region_module_does_not_have_are_listed():
             REGION_MODULES[kind].to_ours({"odd": torch.empty(0)})
 
 
-def test_osprey_maps_completely():
+def test_osprey_maps_completely(monkeypatch):
+    told = []
+    where = "mmvlm.export.from_grounding.print_log"
+    monkeypatch.setattr(where, lambda text, *args: told.append(text))
     cfg = load_config(f"configs/osprey/{OSPREY}.py", check=False).model.to_dict()
     linears = {f"res{n}": (1024, 48 * 2**n) for n in range(2, 6)}
     linears |= {"feat_linear": (4096, 1024), "mask_linear.layers.0": (1024, 12544)}
@@ -114,6 +117,10 @@ def test_osprey_maps_completely():
     state |= {f"{tower}trunk.{key}": value for key, value in trunk.items()}
 
     imported = fit_grounding(state, cfg, "osprey")
+    assert len(told) == 1 and told[0].startswith("osprey: 2 unused weights")
+    odd = {f"{tower}positional_embedding": torch.empty(5, device="meta")}
+    with pytest.raises(ValueError, match=r"1 keys .*positional_embedding"):
+        fit_grounding(state | odd, cfg, "osprey")
 
     parts = {"vision_encoder", "connector", "language_model", "region_encoder"}
     assert set(imported.parts) == parts and not imported.omitted

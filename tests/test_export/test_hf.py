@@ -11,6 +11,7 @@ from export_helpers import build, make_question
 from mmvlm.export.from_hf import import_hf
 from mmvlm.export.hf import check_exportable, export_hf
 from mmvlm.export.verify import hf_inputs, verify_export
+from mmvlm.models.language_models.table_states import split_modules
 from mmvlm.testing.builders import tiny_vlm
 
 VIEW = dict(type="PadToSquare")
@@ -54,6 +55,31 @@ def test_export_gives_the_same_logits_in_plain_transformers(tie, context, tmp_pa
     assert theirs.shape[1] == 320 > ours.shape[1] == 294
     torch.testing.assert_close(theirs[:, :294], ours, atol=1e-5, rtol=0)
     assert ours.std() > 1e-3
+
+
+@pytest.mark.parametrize("tie", [False, True])
+@torch.no_grad()
+def test_new_rows_that_learn_apart_are_exported_in_one_table(tie, context, tmp_path):
+    from safetensors.torch import load_file
+    from transformers import LlavaForConditionalGeneration
+
+    new, sizes = dict(tokens=["<a>", "<b>"], train="rows"), dict(hidden_size=24)
+    lm = dict(sizes, vocab_size=292, tie_word_embeddings=tie, new_tokens=new)
+    model, batch, folder = tiny_vlm(3, lm=lm), make_question(), tmp_path / "out"
+    tables = dict(split_modules(model.language_model))
+    assert len(tables) == 2
+    for table in tables.values():
+        table.new_weight.normal_()  # no longer the mean of the old rows
+    export_hf(model, context, folder, view=VIEW)
+
+    assert not [k for k in load_file(folder / "model.safetensors") if "new_" in k]
+    found, state = import_hf(folder, vocab_size=294).state_dict, model.state_dict()
+    assert "language_model.model.model.embed_tokens.weight" in found
+    assert all(torch.equal(value, state[key]) for key, value in found.items())
+    llava = LlavaForConditionalGeneration.from_pretrained(folder).eval()
+    theirs = llava(**hf_inputs(batch, llava.config)).logits[0, :, :294]
+    ours = model(batch, None, mode="tensor")
+    torch.testing.assert_close(theirs, ours, atol=1e-5, rtol=0)
 
 
 def test_new_rows_never_win(folder, model):

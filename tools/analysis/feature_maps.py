@@ -63,17 +63,21 @@ def look_inside(
         prompt (str): for connectors that read the instruction.
 
     Raises:
-        ValueError: without a vision encoder, or for a view that does not exist.
+        ValueError: without encoder or connector of images, or for a view that does
+            not exist.
     """
     model = talk.model
-    if talk.processor.spec is None:
-        raise ValueError("the model has no vision encoder, so no maps to show.")
+    connector, encoder = model.image_connector, model.image_encoder
+    if connector is None or encoder is None:
+        raise ValueError(
+            "the model has no vision encoder and connector of images, so no maps to "
+            "show."
+        )
     batch = talk.encode([talk.conversation(image, prompt)])
     images = batch.inputs["image"]
     pixels = images.values
     if not 0 <= view < len(pixels):
         raise ValueError(f"view={view}: the picture has {len(pixels)} views.")
-    connector = model.connector
     fuser = getattr(connector, "fuser", None)
     giver = connector if fuser is None else fuser
     taken: list = []
@@ -92,7 +96,7 @@ def look_inside(
     chosen = selected if layers is None else tuple(layers)
     own = features.grids[view] if features.grids else features.grid
     options = dict(grids=[own]) if features.grids else {}
-    shown = model.vision_encoder(pixels[view : view + 1], chosen, **options)
+    shown = encoder(pixels[view : view + 1], chosen, **options)
     maps = {
         number: _as_map(shown.patches(place)[0], own)
         for place, number in enumerate(shown.layers)

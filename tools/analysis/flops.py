@@ -111,7 +111,7 @@ def count_flops(
     Raises:
         ValueError: for negative numbers or no answer, if a part cannot be built
             without its weights, or computes by the values of its input, or for a
-            model with neither a language model nor a ``vision_encoder``.
+            model with neither a language model nor an ``image_encoder``.
 
     """
     if prompt_tokens < 0 or answer_tokens < 1:
@@ -124,21 +124,22 @@ def count_flops(
     for module in model.modules():
         if hasattr(module, "layerdrop"):
             module.training = False  # it would draw whether a layer is left out
-    if not hasattr(model, "language_model") and not hasattr(model, "vision_encoder"):
+    has_text = hasattr(model, "language_model")
+    if not has_text and getattr(model, "image_encoder", None) is None:
         raise ValueError(
-            f"{type(model).__name__}: has neither a language_model nor a "
-            "vision_encoder, so there is no sample to count it on."
+            f"{type(model).__name__}: has neither a language_model nor an "
+            "image_encoder, so there is no sample to count it on."
         )
-    spec = getattr(model, "vision_spec", None)
+    takes_images = not has_text or getattr(model, "image_connector", None) is not None
     layout, image_tokens = None, 0
-    if spec is not None:
+    if takes_images and model.vision_spec is not None:
         layout = sample_layout(training_steps(cfg), model)
-    if getattr(model, "token_count", None) is not None:
+    if takes_images and has_text:
         image_tokens = model.token_count(layout)
     texts = (prompt_tokens, answer_tokens)
     with _fake_tensors(), _refusing_values(model):
         model.to_empty(device="cpu")
-        if hasattr(model, "language_model"):
+        if has_text:
             batch = _batch(model, layout, image_tokens, *texts)
             counts = _count_steps(model, batch, backward)
         else:
@@ -322,8 +323,9 @@ def _count_tower(model: Any, layout: Any) -> dict[str, tuple[int, None]]:
 
     pixels = torch.zeros(layout.num_views, 3, *layout.view_size)
     with FlopCounterMode(display=False) as counter:
-        model.vision_encoder(pixels, (getattr(model, "select_layer", -1),))
-    return {"vision_encoder": (counter.get_total_flops(), None)}
+        model.image_encoder(pixels, (getattr(model, "select_layer", -1),))
+    (name,) = (k for k, part in model.parts.items() if part is model.image_encoder)
+    return {name: (counter.get_total_flops(), None)}
 
 
 def _rows(model: Any, counts: dict, backward: bool) -> list[PartFlops]:

@@ -71,7 +71,7 @@ def main(argv: list[str] | None = None) -> int:
             cfg_options=args.cfg_options,
             tiny=args.tiny,
         )
-        encoder = loaded.model.vision_encoder
+        encoder = getattr(loaded.model, "image_encoder", None)
         if encoder is None:
             raise ValueError("the config has no vision encoder to probe.")
         train = training_samples(args.num, args.seed, style=FINE)

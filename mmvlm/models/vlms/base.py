@@ -76,6 +76,8 @@ class VisionLanguageModel(PartRouting, BaseModel):
         share_equal_views (bool | str): in inference, encode equal images of a batch
             once (several questions about one image); ``always``: in training, too,
             where the encoder is frozen, at the price of reading sums on the host.
+        text_weight (float): of the cross entropy of the text, as ``weight`` of a head
+            is of its losses; the ``loss`` returned has it.
         max_logits (int): logits held at once by the loss, elements.
         data_preprocessor (dict | torch.nn.Module | None): default
             ``VLMDataPreprocessor`` with the encoders' normalisation.
@@ -98,6 +100,7 @@ class VisionLanguageModel(PartRouting, BaseModel):
         train_parts: dict | None = None,
         generation: dict | None = None,
         share_equal_views: bool | str = True,
+        text_weight: float = 1.0,
         max_logits: int = 2**25,
         data_preprocessor: dict | torch.nn.Module | None = None,
         init_cfg: dict | None = None,
@@ -135,7 +138,7 @@ class VisionLanguageModel(PartRouting, BaseModel):
                 "'always'."
             )
         self.share_equal_views = share_equal_views
-        self.max_logits = max_logits
+        self.text_weight, self.max_logits = text_weight, max_logits
         self.processor: Any = None
         #: Ids of the tokens that each head reads.
         self.head_ids: dict[str, list[int]] = {}
@@ -176,7 +179,7 @@ class VisionLanguageModel(PartRouting, BaseModel):
     @property
     def vision_spec(self) -> VisionEncoderSpec | None:
         """Facts of the encoder of images; None for a model without one."""
-        encoder = self._image_encoder
+        encoder = self.image_encoder
         return None if encoder is None else encoder.spec
 
     @property
@@ -185,7 +188,8 @@ class VisionLanguageModel(PartRouting, BaseModel):
         return specs_of(self.encoders)
 
     @property
-    def _image_encoder(self) -> VisionEncoder | None:
+    def image_encoder(self) -> VisionEncoder | None:
+        """What the images' connector reads, else the first encoder; None without."""
         connector = self.image_connector
         if connector is None or not self.encoders:
             return next(iter(self.encoders.values()), None)
@@ -202,7 +206,7 @@ class VisionLanguageModel(PartRouting, BaseModel):
     @property
     def asked_views(self) -> ViewLayout | None:
         """Layout of an image as the connector wants it; None without one."""
-        connector, encoder = self.image_connector, self._image_encoder
+        connector, encoder = self.image_connector, self.image_encoder
         if connector is None or encoder is None:
             return None
         layout = connector.views_of((encoder.spec.image_size,) * 2)
@@ -399,7 +403,7 @@ class VisionLanguageModel(PartRouting, BaseModel):
         if not text.num_targets:
             read = hidden
         terms = {TEXT_TERM: LossTerm(self._token_loss(read, text), text.num_targets)}
-        weights, touched = {TEXT_TERM: 1.0}, 0
+        weights, touched = {TEXT_TERM: self.text_weight}, 0
         if not hidden.requires_grad:  # no part that learns was reached: no region, say
             touched = sum(map(untouched, self.connectors.values()))
         for number, (name, head) in enumerate(heads.items(), 1):
@@ -420,10 +424,11 @@ class VisionLanguageModel(PartRouting, BaseModel):
             if denominator is None:
                 denominator = max(term.count, 1)
             value = term.sum / denominator
+            value = value * weights[name]
             if name == TEXT_TERM:
                 losses["loss"] = value + touched
             else:
-                losses[f"loss_{name}"] = value * weights[name]
+                losses[f"loss_{name}"] = value
         return losses
 
     def _token_loss(self, hidden: torch.Tensor, text: TokenStream) -> torch.Tensor:

@@ -139,6 +139,11 @@ class ContrastiveModel(BaseModel):
         return dict(vision_encoder=self.vision_encoder)
 
     @property
+    def image_encoder(self) -> VisionEncoder:
+        """What its images go through."""
+        return self.vision_encoder
+
+    @property
     def vision_spec(self) -> VisionEncoderSpec:
         """The encoder's facts."""
         return self.vision_encoder.spec

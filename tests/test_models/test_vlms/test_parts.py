@@ -354,6 +354,17 @@ def test_losses_are_weighted_means_of_their_own_terms():
     torch.testing.assert_close(losses["loss_l2"], 2 * error.pow(2).sum() / len(error))
 
 
+def test_the_text_has_a_weight_as_heads_have():
+    batch = batch_of(samples())
+    whole, half = headed().eval(), headed(text_weight=0.5).eval()
+    half.load_state_dict(whole.state_dict())
+
+    losses, halved = whole.loss(batch), half.loss(batch)
+
+    assert torch.equal(halved.pop("loss"), losses.pop("loss") / 2)
+    assert losses and all(torch.equal(halved[name], losses[name]) for name in losses)
+
+
 @pytest.mark.parametrize("text", [3, 90])
 def test_heads_get_the_states_in_front_of_their_tokens(text):
     # Few rows of a long text are picked before the last block, many of a short not.
