@@ -12,6 +12,7 @@ from mmvlm.models.connectors.base import Connector, Filled
 from mmvlm.models.heads.base import Head
 from mmvlm.models.vision_encoders.base import VisionEncoder
 from mmvlm.structures import Inputs, ViewLayout, VisionEncoderSpec, VLMBatch
+from mmvlm.structures.vision import count_of_kind
 
 from .assembly import encoder_of, untouched
 from .feed import Feed, parse_source
@@ -187,7 +188,9 @@ class PartRouting:
                 (side, side), (side, side), encoder.views_together
             )
             views = torch.zeros(layout.num_views, 3, *layout.view_size, device=device)
-            length = self.token_count(layout) if kind in self.modalities else 0
+            length = 0
+            if kind in self.modalities:
+                length = count_of_kind(self.token_count, kind)(layout)
             inputs[kind] = Inputs(views, (0,), (layout,), slot_lens=(length,))
         return VLMBatch({}, inputs)
 
