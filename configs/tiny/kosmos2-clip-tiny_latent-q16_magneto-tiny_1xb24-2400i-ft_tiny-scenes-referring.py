@@ -42,7 +42,7 @@ model = dict(
     train_parts=dict(vision_encoder=True),
 )
 processor = dict(views=dict(type="ResizeSquare"), codec=dict(_delete_=True, **codec))
-comprehension = dict(_base_.comprehension, answer="<boxes>")
+comprehension = dict(_base_.comprehension, answer="<boxes>", repeat_phrase=True)
 train_dataloader = dict(
     batch_size=24, dataset=dict(task=dict(tasks=[comprehension, _base_.generation]))
 )

@@ -1,7 +1,7 @@
 """TinyScenes, fine style: small print, exact boxes, images of 96 pixels.
 
 Written by tools/dataset_converters/make_tiny_scenes.py --style fine --num 24000
---num-test 2000 --out data/tiny_scenes_fine.
+--num-test 2000 --prompted-share 0 --out data/tiny_scenes_fine.
 """
 
 train_dataloader = dict(

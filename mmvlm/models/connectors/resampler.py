@@ -27,8 +27,9 @@ class ResamplerConnector(Connector):
     residual and no feed-forward. The number of tokens is that of the queries, so
     the resolution of the image costs the language model nothing.
 
-    The same module serves Qwen-VL, Monkey, LLaVA-UHD (``grid=8``) and
-    DeepSpeed-VisualChat (``kv_bias=True, post_proj='linear'``).
+    The same module serves Qwen-VL, Monkey and LLaVA-UHD (``grid=8``). With
+    ``kv_bias=True, post_proj='linear'`` it is DeepSpeed-VisualChat's variant, which no
+    config uses.
 
     Paper: Bai et al., "Qwen-VL: A Versatile Vision-Language Model for
     Understanding, Localization, Text Reading, and Beyond", 2023, arXiv

@@ -39,6 +39,8 @@ class MaskedTokens(RegionEncoder):
 
     Args:
         connector (dict | Connector): of images, one token per cell of a square view.
+        view_size (int | None): side of the views in pixels, where the encoder
+            interpolates its positions to it; None takes the encoder's own.
         vision_spec, out_width, init_cfg: see :class:`Connector`.
 
     Trainable parameters: those of the connector inside.
@@ -55,13 +57,14 @@ class MaskedTokens(RegionEncoder):
         *,
         vision_spec: VisionEncoderSpec,
         out_width: int,
+        view_size: int | None = None,
         init_cfg: dict | list | None = None,
     ) -> None:
         known = dict(vision_spec=vision_spec, out_width=out_width)
         inner = build_part(connector, **known)
         super().__init__(**known, select_layers=inner.select_layers, init_cfg=init_cfg)
         self.inner = inner
-        view = (vision_spec.image_size,) * 2
+        view = (view_size or vision_spec.image_size,) * 2
         tokens = inner.num_output_tokens(ViewLayout(view, view))
         side = math.isqrt(tokens)
         if side * side != tokens:
@@ -101,7 +104,7 @@ class MaskedTokens(RegionEncoder):
         if tokens.shape[1] != side * side:
             raise ValueError(
                 f"MaskedTokens: a view has {tokens.shape[1]} tokens, its masks "
-                f"{side} x {side} cells; all views must have the encoder's size."
+                f"{side} x {side} cells; give it the side of the views as view_size."
             )
         rows = [
             tokens[view][covered_cells(mask).flatten()]

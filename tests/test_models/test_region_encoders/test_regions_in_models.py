@@ -23,8 +23,10 @@ SMALL = {
 SIZES = ((40, 60), (64, 48))
 
 
-def build(kind):
+def build(kind, size=None):
     encoder = dict(type=kind, **SMALL[kind])
+    if size:
+        encoder["view_size"] = size
     both = kind == "MaskedTokens"  # fills images, too
     parts = dict(connectors=dict(region_encoder=encoder))
     model = tiny_vlm(**parts, **(dict(connector=None) if both else {}))
@@ -37,7 +39,7 @@ def build(kind):
         tokenizer, "vicuna_v1", views=dict(type="PadToSquare"), codec=None
     )
     steps = [
-        dict(type="PadToSquare"),
+        dict(type="PadToSquare", size=size),
         dict(type="WriteRegions", codec=dict(CODEC, geometry="square_pad")),
         dict(type="PrepareRegions"),
         dict(type="EncodeConversation"),
@@ -188,3 +190,23 @@ def test_replies_come_batched_as_alone(bound):
         one = batch_of(model, processor, [talk])
         (alone,) = model.predict(one["inputs"], one["data_samples"], max_new_tokens=4)
         assert alone.pred_ids == sample.pred_ids
+
+
+def test_masks_have_the_cells_of_views_of_another_size():
+    own, _ = build("MaskedTokens")
+    model, processor = build("MaskedTokens", 64)
+
+    batch = batch_of(model, processor, talks())["inputs"]
+
+    assert model.region_needs.mask == 2 * own.region_needs.mask
+    assert torch.isfinite(model(batch)).all()
+
+
+def test_views_of_another_size_need_the_side_in_the_config():
+    model, processor = build("MaskedTokens")
+    processor.steps["generate"][0]["size"] = 64
+    processor.steps["train"][0]["size"] = 64
+    processor.bind(model)
+
+    with pytest.raises(ValueError, match="give it the side of the views as view_size"):
+        model(batch_of(model, processor, talks())["inputs"])

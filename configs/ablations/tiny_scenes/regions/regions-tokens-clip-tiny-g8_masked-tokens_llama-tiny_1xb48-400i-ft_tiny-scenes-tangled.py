@@ -12,6 +12,7 @@ model = dict(
     connector=dict(
         _delete_=True,
         type="MaskedTokens",
+        view_size=96,
         connector=dict(type="MLPConnector", depth=2, act="gelu", select_layers=[-2]),
     ),
     connectors=dict(_delete_=True),
