@@ -140,6 +140,32 @@ class TokenCount(Protocol):
 
 
 @dataclass(frozen=True)
+class TokenCounts:
+    """Positions of the inputs of a model with several connectors.
+
+    Args:
+        counts (dict[str, TokenCount]): by kind of input.
+    """
+
+    counts: dict[str, TokenCount]
+
+    def __call__(self, layout: ViewLayout | InputLayout) -> int:
+        """Return the count of the layout's own kind; views are those of images."""
+        return self.counts[getattr(layout, "modality", "image")](layout)
+
+
+def count_of_kind(token_count: TokenCount, kind: str) -> TokenCount:
+    """Return how a model counts the inputs of one kind.
+
+    Views of images look alike whatever kind of input they are, so their layout alone
+    does not tell which connector takes them.
+    """
+    while isinstance(token_count, TokenCounts):
+        token_count = token_count.counts[kind]
+    return token_count
+
+
+@dataclass(frozen=True)
 class PatchTokenCount:
     """One token per patch (times ``factor``), plus ``extra`` per view.
 

@@ -34,21 +34,27 @@ def narrow_dtype(tensor: torch.Tensor) -> torch.dtype | None:
 
 @contextmanager
 def exact_buffers(module: torch.nn.Module) -> Iterator[None]:
-    """Let what a module computes for itself outlive a change of its dtype.
+    """Let rotary frequencies outlive a change of a module's dtype.
 
-    Buffers that no checkpoint holds are tables such as rotary frequencies. Rounded to
-    bfloat16 they turn positions of some hundreds by a radian, and nothing loads them
-    again; ``from_pretrained`` of transformers never rounds them.
+    No checkpoint holds them, and rounded to bfloat16 they turn positions of some
+    hundreds by a radian; ``from_pretrained`` of transformers never rounds them. They
+    are the buffers that are not saved and whose name ends in ``inv_freq``. Sinusoids
+    that are added to embeddings it makes in the dtype of the weights, so such tables
+    are rounded here too, unless the module that holds them names them in its attribute
+    ``exact_buffers`` (a tuple).
     """
     kept = [
         (owner, name, owner._buffers[name])
         for owner in module.modules()
         for name in owner._non_persistent_buffers_set
         if owner._buffers.get(name) is not None
+        and (name.endswith("inv_freq") or name in getattr(owner, "exact_buffers", ()))
     ]
-    yield
-    for owner, name, exact in kept:
-        owner._buffers[name] = exact.to(owner._buffers[name].device)
+    try:
+        yield
+    finally:
+        for owner, name, exact in kept:
+            owner._buffers[name] = exact.to(owner._buffers[name].device)
 
 
 def cast_weights(
@@ -59,8 +65,9 @@ def cast_weights(
     """Change the dtype of a module's weights, and the device of all of it, in place.
 
     Args:
-        module (torch.nn.Module): its buffers that no checkpoint holds keep their dtype.
-        dtype (torch.dtype | None): of parameters and saved buffers; None keeps it.
+        module (torch.nn.Module): its rotary frequencies keep their dtype; see
+            :func:`exact_buffers`.
+        dtype (torch.dtype | None): of parameters and other buffers; None keeps it.
         device (torch.device | str | None): None keeps it.
     """
     with exact_buffers(module):

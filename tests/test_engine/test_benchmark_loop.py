@@ -1,6 +1,7 @@
 """Benchmarks in the midst of training: scores as ever, and the same training."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from mmvlm.config import ConfigError, load_config
 from mmvlm.datasets.tiny_scenes.benchmarks import write_benchmarks
 from mmvlm.engine.hooks.progress_hook import read_scalars
 from mmvlm.engine.runner import build_runner
+from mmvlm.engine.runner.benchmark_loop import BenchmarkValLoop
 
 pytestmark = pytest.mark.slow
 
@@ -79,6 +81,14 @@ def test_half_precision_is_warned_of_unless_each_is_asked_alone(
         assert row["deterministic"] is True and "flips" not in row
     else:
         assert row["flips"]["asked"] == 5 and "deterministic" not in row
+
+
+def test_weights_that_are_spread_are_refused():
+    loop = object.__new__(BenchmarkValLoop)
+    strategy = SimpleNamespace(shards_weights=True)
+    loop._runner = SimpleNamespace(strategy=strategy, model=torch.nn.Linear(1, 1))
+    with pytest.raises(ValueError, match=r"FSDP and ZeRO-3 spread them"):
+        loop.run()
 
 
 def test_the_doctor_knows_the_loop(tmp_path, data):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import count
 from typing import Any
@@ -19,6 +19,7 @@ from mmvlm.structures import (
     TextMark,
     Turn,
 )
+from mmvlm.structures.vision import count_of_kind
 from mmvlm.text.encoding import ConversationEncoder, SampleDropped
 
 from ..bad_samples import DATA_ERRORS
@@ -226,12 +227,20 @@ class EncodeConversation:
                 f"{where}: {expected} images but {len(layouts)} layouts; the pipeline "
                 "needs LoadImages and a view transform before EncodeConversation."
             )
-        if layouts and self.context.token_count is None:
+        known = self.context.modalities
+        if layouts and (self.context.token_count is None or "image" not in known):
             raise ValueError(
-                f"{where}: it has {expected} images, but the model takes none "
-                "(token_count is None)."
+                f"{where}: it has {expected} images, but the model takes none: no "
+                "connector fills their slots."
             )
-        return [self.context.token_count(layout) for layout in layouts]
+        return self._tokens("image", layouts)
+
+    def _tokens(self, kind: str, layouts: Sequence[Any]) -> list[int]:
+        """Return the tokens of each input of a kind."""
+        if not layouts:
+            return []
+        count = count_of_kind(self.context.token_count, kind)
+        return [count(layout) for layout in layouts]
 
     def _media_lengths(self, item: dict, where: str) -> dict[str, list[int]]:
         lengths = {}
@@ -249,7 +258,7 @@ class EncodeConversation:
                     "EncodeConversation."
                 )
             layouts = [InputLayout(name, tuple(array.shape)) for array in arrays]
-            lengths[name] = [self.context.token_count(layout) for layout in layouts]
+            lengths[name] = self._tokens(name, layouts)
         return lengths
 
     def _region_lengths(self, item: dict) -> dict[str, list[int]]:
@@ -268,7 +277,7 @@ class EncodeConversation:
                 InputLayout(kind, region.boxes.xyxy.shape)
                 for region in item.get("regions", ())
             ]
-            lengths[kind] = [self.context.token_count(layout) for layout in layouts]
+            lengths[kind] = self._tokens(kind, layouts)
         return lengths
 
     def limit(self, encoded: EncodedSample) -> int | None:

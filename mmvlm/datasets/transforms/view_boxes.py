@@ -28,7 +28,7 @@ class ViewBoxTargets:
 
         Raises:
             ValueError: naming the sample, for a point, or a region of an image that
-                is not shown.
+                is not shown, or not wholly.
         """
         try:
             layouts = item.get("layouts", ())
@@ -55,6 +55,12 @@ def _box(region: Region, layouts: tuple[ViewLayout, ...]) -> np.ndarray:
         )
     layout = layouts[region.image]
     whole_view(layout)  # a view must show all of the image
+    if layout.kind == "crop":
+        raise ValueError(
+            "a head learns boxes as fractions of the view, but the view is a crop, "
+            "which a box may lie outside of; take a view transform that shows the "
+            "whole picture (PadToSquare, ResizeSquare)."
+        )
     boxes = region.boxes.to("pixel").xyxy
     corners = np.stack([boxes[:, :2].min(0), boxes[:, 2:].max(0)])
     return to_view(corners, layout, region.boxes.size).reshape(4).astype(np.float32)

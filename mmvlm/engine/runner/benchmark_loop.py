@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from mmengine.runner.base_loop import BaseLoop
-from torch.distributed.fsdp import FSDPModule
 
 from mmvlm.config.benchmarks import find_benchmarks
 from mmvlm.evaluation.scoring import RESULTS
@@ -101,10 +100,11 @@ class BenchmarkValLoop(BaseLoop):
             Stopped: on every rank, when one noted a signal during training.
         """
         model = self.runner.model
-        if any(isinstance(one, FSDPModule) for one in model.modules()):
+        if self.runner.strategy.shards_weights:
             raise ValueError(
                 "BenchmarkValLoop: every rank answers by itself, so it needs whole "
-                "weights; FSDP spreads them. Use VLMValLoop, or tools/test.py later."
+                "weights; FSDP and ZeRO-3 spread them. Use VLMValLoop, or "
+                "tools/test.py later."
             )
         self.runner.call_hook("before_val")
         self.runner.call_hook("before_val_epoch")

@@ -55,6 +55,7 @@ class Kosmos2LM(HFCausalLM):
         self.decoder.register_forward_pre_hook(_placed, with_kwargs=True)
         positions = self.decoder.embed_positions
         positions.register_forward_hook(_as_embeddings, with_kwargs=True)
+        positions.exact_buffers = ("weights",)
 
     @staticmethod
     def tiny_config(part: dict, layers: int, ids: dict) -> dict:

@@ -67,11 +67,14 @@ class NarrowLoRA:
     def _is_plain(self) -> bool:
         layer = self.layer
         base, active = layer.base_layer, layer.active_adapters
+        # Up to peft 0.15 DoRA is marked here, by adapter, later as a variant.
+        dora = getattr(layer, "use_dora", {})
+        dora = dora.get("default", False) if isinstance(dora, dict) else dora
         # ZeRO-3 leaves flat, empty weights where it gathers them for each module.
         return (
             list(active) == ["default"]
             and not (layer.disable_adapters or layer.merged)
-            and not getattr(layer, "lora_variant", None)
+            and not (dora or getattr(layer, "lora_variant", None))
             and isinstance(layer.lora_dropout["default"], nn.Identity)
             and type(base) is nn.Linear
             and base.bias is None

@@ -10,7 +10,6 @@ import torch
 from mmvlm.models.connectors.base import Connector, Filled
 from mmvlm.models.utils.assembly import build_part
 from mmvlm.models.utils.feed import Feed
-from mmvlm.models.utils.merge import TokenCounts
 from mmvlm.registry import MODELS
 from mmvlm.structures import ViewLayout, VisionEncoderSpec, VisionFeatures
 from mmvlm.structures.regions import (
@@ -20,6 +19,7 @@ from mmvlm.structures.regions import (
     RegionNeeds,
     covered_cells,
 )
+from mmvlm.structures.vision import TokenCounts
 
 from .base import RegionEncoder, masks_of
 
@@ -77,8 +77,8 @@ class MaskedTokens(RegionEncoder):
     @property
     def token_count(self) -> TokenCounts:
         """The inner connector's for images; the covered tokens for regions."""
-        own = dict(image=self.inner.token_count, region=CoveredTokenCount())
-        return TokenCounts(own)
+        covered, own = CoveredTokenCount(), self.inner.token_count
+        return TokenCounts({k: covered if k == REGION else own for k in self.fills})
 
     def views_of(self, size: tuple[int, int]) -> ViewLayout:
         """Return the layout that the inner connector can take."""

@@ -37,6 +37,9 @@ class PromptableSegmenter(BaseModel):
         data_preprocessor (dict | nn.Module | None): moves batches to the device.
     """
 
+    #: Pixels are normalised in float32; see mmvlm.utils.precision.
+    exact_buffers = ("_mean", "_std")
+
     def __init__(
         self,
         sam: dict | VisionEncoder,

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
+from torch.distributed.tensor import DTensor
 
 from mmvlm.models.connectors.base import Connector
 from mmvlm.models.heads.base import Head
@@ -203,5 +204,10 @@ def check_read(encoders: Encoders, readers: Sequence[Any]) -> None:
 
 
 def untouched(part: torch.nn.Module) -> torch.Tensor | int:
-    """Return 0, attached to every trained weight of a part."""
-    return sum((w.sum() * 0 for w in part.parameters() if w.requires_grad), 0)
+    """Return 0, attached to every trained weight of a part.
+
+    But to no shard of a block that FSDP gathers by itself: it is whole only while the
+    block runs, which touches it.
+    """
+    whole = (w for w in part.parameters() if not isinstance(w, DTensor))
+    return sum((w.sum() * 0 for w in whole if w.requires_grad), 0)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import torch
 
 from mmvlm.structures import Inputs, TokenCount, VLMBatch
+from mmvlm.structures.vision import count_of_kind
 
 
 def check_inputs(
@@ -58,31 +57,17 @@ def check_inputs(
 def _check_lengths(
     batch: VLMBatch, kind: str, inputs: Inputs, token_count: TokenCount
 ) -> None:
+    count = count_of_kind(token_count, kind)
     for number, (layout, length) in enumerate(
         zip(inputs.layouts, inputs.slot_lens, strict=True)
     ):
-        expected = token_count(layout)
+        expected = count(layout)
         if expected != length:
             raise ValueError(
                 f"{batch.sample_of(kind, number)}: {kind} {number} of the batch gives "
                 f"{expected} tokens ({layout}), but its slot has {length} positions. "
                 "Were the samples encoded for another model?"
             )
-
-
-@dataclass(frozen=True)
-class TokenCounts:
-    """Positions of the inputs of a model with several connectors.
-
-    Args:
-        counts (dict[str, TokenCount]): by kind of input.
-    """
-
-    counts: dict[str, TokenCount]
-
-    def __call__(self, layout: Any) -> int:
-        """Return what the connector of the layout's kind says."""
-        return self.counts[getattr(layout, "modality", "image")](layout)
 
 
 def merge_embeddings(

@@ -26,7 +26,6 @@ from mmvlm.models.utils.feed import Feed
 from mmvlm.models.utils.freezing import freeze_part, num_elements, rest_frozen
 from mmvlm.models.utils.loss import summed_token_loss, union_of_rows
 from mmvlm.models.utils.media import check_media, with_media_width
-from mmvlm.models.utils.merge import TokenCounts
 from mmvlm.models.utils.routing import PartRouting
 from mmvlm.models.utils.token_context import use_tokens
 from mmvlm.models.vision_encoders.base import VisionEncoder
@@ -41,6 +40,7 @@ from mmvlm.structures import (
     VLMDataSample,
 )
 from mmvlm.structures.region_needs import RegionNeeds
+from mmvlm.structures.vision import TokenCounts
 
 #: Term of the token loss among the counts and denominators of a batch.
 TEXT_TERM = "text"

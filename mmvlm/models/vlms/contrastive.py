@@ -99,6 +99,9 @@ class ContrastiveModel(BaseModel):
         data_preprocessor (dict | nn.Module | None): moves batches to the device.
     """
 
+    #: Pixels are normalised in float32; see mmvlm.utils.precision.
+    exact_buffers = ("_mean", "_std")
+
     def __init__(
         self,
         vision_encoder: dict | VisionEncoder,

@@ -21,6 +21,7 @@ from mmvlm.structures import (
     ViewLayout,
 )
 from mmvlm.structures.regions import RegionNeeds
+from mmvlm.structures.vision import TokenCounts
 from mmvlm.text.encoding import SampleDropped, encode_conversation
 
 CODECS.import_from_location()
@@ -272,6 +273,26 @@ def test_regions_stand_in_the_order_of_slots_and_marks():
     assert marks == [("mask", 0), ("mask", 1), ("mask", 2)]
     assert corners(item["regions"]) == [DOG, CAT]
     assert corners(item["marked_regions"]) == [DOG, CAT, DOG]
+
+
+def test_inputs_that_look_like_images_take_the_tokens_of_their_kind():
+    counts = TokenCounts(dict(image=FixedTokenCount(4), region=FixedTokenCount(9)))
+    encode = encoder()
+    encode.context.token_count = counts
+    view = ViewLayout((4, 4), (4, 4))
+    views = SampleInputs.join([np.zeros((1, 3, 4, 4))] * 2, (view,) * 2)
+
+    item = encode(dict(marked_item(), inputs=dict(region=views)))
+
+    slots, _ = places(item["encoded"])
+    assert [length for *_, length in slots] == [4, 9, 9]
+
+
+def test_images_need_a_connector_of_theirs():
+    encode = encoder()
+    encode.context.modalities = ("region",)
+    with pytest.raises(ValueError, match=r"it has 1 images, but the model takes none"):
+        encode(marked_item())
 
 
 def test_model_without_regions_reads_their_tokens_as_text():

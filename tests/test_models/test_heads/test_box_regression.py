@@ -99,6 +99,24 @@ def test_targets_and_inputs_are_fractions_of_the_padded_square(bound):
     assert (batch.text.input_ids[learnt.rows] == token).all()
 
 
+@pytest.mark.parametrize("views", ["CenterCropSquare", "PadToSquare", "ResizeSquare"])
+def test_crops_are_refused_where_boxes_are_learnt(bound, views):
+    model, processor = bound
+    cut = VLMProcessor(
+        processor.tokenizer,
+        "vicuna_v1",
+        views=dict(type=views),
+        codec=CODEC,
+        targets=[dict(type="ViewBoxTargets")],
+    ).bind(model)
+    if views == "CenterCropSquare":
+        with pytest.raises(ValueError, match=r"sample 0 .*is a crop.*PadToSquare"):
+            cut(talk([], [0]), "train")
+        return
+    (box,) = cut(talk([], [0]), "train")["inputs"]["targets"]["box"]
+    assert box.min() >= 0 and box.max() <= 1
+
+
 def test_losses_are_the_official_ones(bound):
     head = bound[0].heads["box"]
     hidden = torch.randn(5, head.in_width, generator=torch.Generator().manual_seed(0))

@@ -83,6 +83,7 @@ def assert_left_to_peft(layer):
         lambda layer: layer.enable_adapters(False),
         lambda layer: layer.merge(),
         lambda layer: layer.base_layer.weight.requires_grad_(True),
+        lambda layer: setattr(layer, "use_dora", {"default": True}),  # peft 0.15
     ],
 )
 def test_other_adapters_are_left_to_peft(change, monkeypatch):

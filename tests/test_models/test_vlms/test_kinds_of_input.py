@@ -1,0 +1,170 @@
+"""Inputs of several kinds, each for an encoder and a connector of its own."""
+
+import numpy as np
+import pytest
+import torch
+
+from mmvlm.models.connectors.base import Connector, Filled
+from mmvlm.models.connectors.linear import LinearConnector
+from mmvlm.models.heads.base import Head
+from mmvlm.models.language_models.hf_causal_lm import HFCausalLM
+from mmvlm.models.vision_encoders.tiny import TinyVisionEncoder
+from mmvlm.models.vlms.base import VisionLanguageModel
+from mmvlm.structures import (
+    SLOT_TOKEN_ID,
+    EncodedSample,
+    FixedTokenCount,
+    Inputs,
+    TokenStream,
+    ViewLayout,
+    VLMBatch,
+)
+from mmvlm.testing import tiny_vlm
+
+HIGH = dict(type="TinyVisionEncoder", width=24, num_layers=2, image_size=48)
+
+
+class FourTokens(LinearConnector):
+    """Four tokens of a view, whatever its size."""
+
+    token_count = FixedTokenCount(4)
+
+    def forward(self, features):
+        return super().forward(features)[:, :4]
+
+
+class SoundProjector(Connector):
+    """Sounds as they are, one row each."""
+
+    source = None
+    fills = reads = ("audio",)
+    token_count = FixedTokenCount(1)
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.proj = torch.nn.Linear(6, self.out_width)
+
+    def forward(self, features):
+        raise AssertionError("there are no features")
+
+    def fill(self, kind, feed):
+        return Filled(self.proj(feed.inputs(kind).values))
+
+
+def batch_of(kinds, lengths, sides):
+    """Return a sample with one view of each kind, and text behind each."""
+    ids, inputs = [1], {}
+    for kind in kinds:
+        length, side = lengths[kind], sides.get(kind, 32)
+        generator = torch.Generator().manual_seed(0)
+        inputs[kind] = Inputs(
+            torch.randn(1, 3, side, side, generator=generator),
+            (0,),
+            (ViewLayout((side, side), (side, side)),),
+            torch.arange(len(ids), len(ids) + length),
+            (length,),
+        )
+        ids += [*[SLOT_TOKEN_ID] * length, 5]
+    ids = np.array([*ids, 6, 7])
+    labels = np.where(ids == SLOT_TOKEN_ID, -100, ids)
+    stream = TokenStream.join([EncodedSample(ids, labels)])
+    return VLMBatch(dict(text=stream), inputs, sample_ids=("s",))
+
+
+@pytest.mark.parametrize("with_images", [True, False])
+def test_slots_have_the_length_that_the_connector_of_their_kind_says(with_images):
+    parts = dict(
+        encoders=dict(high=dict(HIGH, reads=["image_hi"])),
+        connectors=dict(
+            detail=dict(type=FourTokens, source="high", fills=["image_hi"]),
+            sound=dict(type=SoundProjector),
+        ),
+    )
+    if with_images:
+        model = tiny_vlm(**parts)
+    else:
+        model = VisionLanguageModel(HFCausalLM.tiny(), **parts).eval()
+    batch = batch_of(["image_hi"], dict(image_hi=4), dict(image_hi=48))
+
+    rows = model.embed(batch)[1:5]
+
+    inputs = batch.inputs["image_hi"]
+    expected = model.detail(model.high(inputs.values, (-2,)))[0]
+    torch.testing.assert_close(rows, expected)
+    inputs.slot_lens = (3,)
+    with pytest.raises(ValueError, match="image_hi 0 of the batch gives 4 tokens"):
+        model.embed(batch)
+    model.touch_all_parts = True
+    model.loss(batch_of([], {}, {}))["loss"].backward()
+    assert all((w.grad == 0).all() for w in model.detail.parameters())
+
+
+class Again(LinearConnector):
+    """Slots of another kind than that of the features."""
+
+    fills = ("again",)
+
+
+class LookingHead(Head):
+    """Has no targets here; what matters is what it reads."""
+
+    terms, reads = ("look",), ("view:-1", "image_hi:-1")
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.proj = torch.nn.Linear(self.in_width, 1)
+
+    def loss(self, hidden, targets, feed):
+        raise AssertionError("there are no targets")
+
+
+@pytest.mark.parametrize("kinds", [(), ("image",), ("image_hi",), ("image", "again")])
+def test_ranks_that_gather_weights_run_every_encoder_once(kinds):
+    """Ranks with these inputs or without: all must make as many all-gathers."""
+    model = tiny_vlm(
+        encoders=dict(
+            high=dict(HIGH, reads=["image_hi"]), looked=dict(HIGH, reads=["view"])
+        ),
+        connector=None,
+        connectors=dict(
+            again=dict(type=Again),  # before that of images, which it reads too
+            detail=dict(type=FourTokens, source="high", fills=["image_hi"]),
+            connector=dict(type="MLPConnector"),
+        ),
+        heads=dict(look=dict(type=LookingHead)),
+    )
+    model.touch_all_parts = model.is_sharded = True
+    order = []
+    encoders = [model.vision_encoder, model.high, model.looked]
+    for number, encoder in enumerate(encoders):
+        encoder.register_forward_pre_hook(lambda *_, n=number: order.append(n))
+    lengths = dict(image=16, image_hi=4, again=16)
+    batch = batch_of(kinds, lengths, dict(image_hi=48))
+
+    model.loss(batch)["loss"].backward()
+
+    assert order == [0, 1, 2]
+    parts = {"image": model.connector, "image_hi": model.detail, "again": model.again}
+    for kind, part in parts.items():
+        assert any(w.grad.any() for w in part.parameters()) == (kind in kinds)
+
+
+class TwoKinds(TinyVisionEncoder):
+    """Images, and videos of one frame."""
+
+    reads = ("image", "video")
+
+    def forward(self, pixel_values, select_layers=(-2,), kind="image"):
+        return super().forward(pixel_values, select_layers)
+
+
+def test_kinds_of_one_encoder_are_not_mixed_where_weights_are_gathered():
+    model = tiny_vlm(
+        vision_encoder=TwoKinds(width=24, num_layers=2, image_size=32),
+        connectors=dict(frames=dict(type=FourTokens, source="video", fills=["video"])),
+    )
+    batch = batch_of(["image", "video"], dict(image=16, video=4), {})
+    model.embed(batch)
+    model.is_sharded = True
+    with pytest.raises(ValueError, match=r"'s'.*\['image', 'video'\] in one batch"):
+        model.embed(batch)
