@@ -22,7 +22,7 @@ from code_files import (
 )
 
 # Hard limits; what is normal is far below.
-MAX_PACKAGE_LINES = 85_000
+MAX_PACKAGE_LINES = 85_500
 MAX_FILE_LINES = 530
 # Files that are still longer; their limits may only go down.
 LONGER_FILES = {"tests/test_models/test_vlms/test_parts.py": 600}

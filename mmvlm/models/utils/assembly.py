@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch.distributed.tensor import DTensor
 
 from mmvlm.models.connectors.base import Connector
 from mmvlm.models.heads.base import Head
@@ -209,5 +208,6 @@ def untouched(part: torch.nn.Module) -> torch.Tensor | int:
     But to no shard of a block that FSDP gathers by itself: it is whole only while the
     block runs, which touches it.
     """
-    whole = (w for w in part.parameters() if not isinstance(w, DTensor))
+    # A shard of a weight (DTensor) has a local part.
+    whole = (w for w in part.parameters() if not hasattr(w, "to_local"))
     return sum((w.sum() * 0 for w in whole if w.requires_grad), 0)
