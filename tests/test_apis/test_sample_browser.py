@@ -67,9 +67,7 @@ def test_a_bad_sample_keeps_what_came_before(config, context):
 
     card = collect_card(dataset, 4, context)
 
-    assert (
-        card.reason.startswith("LoadImages: image") and "not a picture" in card.reason
-    )
+    assert card.reason.startswith("LoadImages: image") and "not an image" in card.reason
     assert card.conversation.turns[1].text == "a cup 4" and card.runs == []
 
 

@@ -16,9 +16,9 @@ SNIPPETS = dict(re.findall(r"<!-- scenes: (\w+) -->\n```python\n(.*?)```", TEXT,
 
 
 def test_every_format_of_the_page_has_a_snippet():
-    named = re.search(r"TinyScenes are written in each .*?\(([^)]*)\)", TEXT, re.S)
+    named = re.search(r"TinyScenes are written in the layouts (.*?);", TEXT, re.S)
 
-    assert sorted(re.findall(r"\w+", named[1])) == sorted(SNIPPETS)
+    assert sorted(re.findall(r"`(\w+)`", named[1])) == sorted(SNIPPETS)
 
 
 def test_the_table_says_the_default_tasks():

@@ -119,7 +119,7 @@ def test_osprey_maps_completely(monkeypatch):
     imported = fit_grounding(state, cfg, "osprey")
     assert len(told) == 1 and told[0].startswith("osprey: 2 unused weights")
     odd = {f"{tower}positional_embedding": torch.empty(5, device="meta")}
-    with pytest.raises(ValueError, match=r"1 keys .*positional_embedding"):
+    with pytest.raises(ValueError, match=r"1 unexpected: .*positional_embedding"):
         fit_grounding(state | odd, cfg, "osprey")
 
     parts = {"vision_encoder", "connector", "language_model", "region_encoder"}

@@ -1,4 +1,4 @@
-"""RefCOCO val, masks; cIoU."""
+"""RefCOCO val, masks; cIoU. The official prompt has a space behind the line break."""
 
 benchmark = dict(
     name="refcoco_seg_val",
@@ -14,7 +14,6 @@ benchmark = dict(
         task=dict(
             type="ReferringSegmentation",
             max_questions=1,
-            # The official prompt, with its space behind the line break.
             questions=[
                 " What is <name> in this image? Please output segmentation mask."
             ],
