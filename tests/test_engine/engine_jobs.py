@@ -226,14 +226,14 @@ def one_sided_config(kind, work_dir, batch_size=4, accumulation=1, resume=False)
     return set_launcher(cfg)
 
 
-def train_one_sided(root, kind, strategy=None):
+def train_one_sided(root, kind):
     """Train; two ranks see one half each. Then resume from the middle."""
     os.chdir(root)
-    folder = f"{root}/{kind}-{strategy}"
-    for name, resume in (("whole", False), ("again", f"{folder}/whole/iter_2.pth")):
-        cfg = one_sided_config(kind, f"{folder}/{name}", resume=resume)
-        if strategy is not None:
-            cfg.strategy = Config.fromfile(STRATEGIES.format(strategy)).strategy
+    for name, resume in (
+        ("whole", False),
+        ("again", f"{root}/{kind}/whole/iter_2.pth"),
+    ):
+        cfg = one_sided_config(kind, f"{root}/{kind}/{name}", resume=resume)
         cfg.default_hooks = dict(
             logger=dict(type="ProgressHook", interval=1),
             checkpoint=dict(type="VLMCheckpointHook", interval=2, max_keep=-1),

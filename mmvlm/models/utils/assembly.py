@@ -203,11 +203,5 @@ def check_read(encoders: Encoders, readers: Sequence[Any]) -> None:
 
 
 def untouched(part: torch.nn.Module) -> torch.Tensor | int:
-    """Return 0, attached to every trained weight of a part.
-
-    But to no shard of a block that FSDP gathers by itself: it is whole only while the
-    block runs, which touches it.
-    """
-    # A shard of a weight (DTensor) has a local part.
-    whole = (w for w in part.parameters() if not hasattr(w, "to_local"))
-    return sum((w.sum() * 0 for w in whole if w.requires_grad), 0)
+    """Return 0, attached to every trained weight of a part."""
+    return sum((w.sum() * 0 for w in part.parameters() if w.requires_grad), 0)

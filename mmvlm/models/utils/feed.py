@@ -60,8 +60,6 @@ class Feed:
         self.batch = batch
         #: (T, Dl), what the language model reads, slots filled; set once known.
         self.embeds: torch.Tensor | None = None
-        #: Inputs for what no input of the batch reaches; set when it is needed.
-        self.example: Feed | None = None
         self._encode, self._find = encode, find
         self._groups: dict[tuple[str, str], list[Group]] = {}
         self._alone: dict[tuple[str, str], dict[int, VisionFeatures]] = {}
@@ -73,13 +71,6 @@ class Feed:
     def has(self, kind: str) -> bool:
         """Whether features of a kind were computed."""
         return self._find(kind)[:2] in self._groups
-
-    @property
-    def encoded(self) -> set[str]:
-        """Names of the encoders that have run, for the batch or for its example."""
-        names = {name for name, _ in self._groups}
-        names |= {name for (name, _), done in self._alone.items() if done}
-        return names if self.example is None else names | self.example.encoded
 
     def groups(
         self,
@@ -129,9 +120,8 @@ class Feed:
     ) -> dict[int, VisionFeatures]:
         """Return the features of some images of one view by their numbers.
 
-        The others are not encoded, unless they were for another part, and of images
-        with equal pixels only the first: for parts that need few of a batch's images,
-        and whose encoder is large.
+        The others are not encoded, and of images with equal pixels only the first:
+        for parts that need few of a batch's images, and whose encoder is large.
 
         Args:
             kind (str): of the inputs, or an encoder's name.
@@ -139,9 +129,6 @@ class Feed:
             dtype (torch.dtype | None): see :meth:`groups`.
         """
         *source, _ = self._find(kind)
-        if tuple(source) in self._groups:
-            images = self.images(kind, None, dtype)
-            return {number: images[number] for number in set(numbers)}
         done = self._alone.setdefault(tuple(source), {})
         wanted = set(numbers) - set(done)
         for own, group in self.batch.inputs[source[1]].same_shapes():

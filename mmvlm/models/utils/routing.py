@@ -152,8 +152,6 @@ class PartRouting:
         }
         taken = reads - set(self.encoders) | kinds | set(self.modalities)
         check_inputs(batch, self.token_count, self.modalities, taken)
-        if self.is_sharded:
-            self._check_kinds(batch)
         embeds = self.language_model.embed(batch.prompt.input_ids.clamp(min=0))
         feed, memory, nothing = self.feed(batch), None, []
         for connector in self.connectors.values():
@@ -167,54 +165,12 @@ class PartRouting:
                 if filled.memory is not None:
                     memory = (kind, filled.memory)
             if self.touch_all_parts:
-                nothing.append(self._touch(connector, kinds, feed))
+                nothing.append(self._touch(connector, kinds))
         for part in nothing:
             if isinstance(part, torch.Tensor):
                 embeds = embeds + part.to(embeds.dtype) * 0
         feed.embeds = embeds
         return feed, flat_tokens(batch, memory)
-
-    def _check_kinds(self, batch: VLMBatch) -> None:
-        """Check that every encoder runs once for a batch.
-
-        Each kind of input is a run of its own, and ranks that gather weights must all
-        make as many.
-
-        Raises:
-            ValueError: naming the samples.
-        """
-        for name, encoder in self.encoders.items():
-            kinds = [kind for kind in encoder.reads if len(batch.inputs.get(kind, ()))]
-            kinds = [kind for kind in kinds if self._readers(name, kind)]
-            if len(kinds) > 1:
-                raise ValueError(
-                    f"samples {list(batch.sample_ids)}: {kinds} in one batch, which "
-                    f"model.{name} encodes one after the other; where weights are "
-                    "sharded (FSDP, ZeRO-3) a batch may have one of them. Take the "
-                    "sampler SingleModalitySampler, or train under DDP."
-                )
-
-    def _example_feed(self, feed: Feed, reads: Sequence[str]) -> Feed:
-        """Return the feed of the batch's example, with inputs for all of ``reads``.
-
-        It is one for all parts, so that no encoder runs for it twice. Nor does one,
-        under sharding, that the batch has inputs for: parts may read those later, so
-        they are encoded now and stand in for the example.
-        """
-        encode = partial(self._encode, graph=torch.is_grad_enabled())
-
-        def stand_in(batch: VLMBatch, name: str, kind: str) -> list:
-            if not (self.is_sharded and len(feed.batch.inputs.get(kind, ()))):
-                return encode(batch, name, kind)
-            own = name if kind == self.encoders[name].reads[0] else kind
-            _, features = feed.groups(own)[0]
-            return [([0], features.of_image(0))]
-
-        if feed.example is None:
-            feed.example = Feed(VLMBatch({}, {}), stand_in, self._find)
-        known = feed.example.batch.inputs
-        known.update({**self._example(reads).inputs, **known})
-        return feed.example
 
     def _example(self, reads: Sequence[str]) -> VLMBatch:
         """Return a batch of a black image for all that is read, and a question."""
@@ -238,32 +194,20 @@ class PartRouting:
             inputs[kind] = Inputs(views, (0,), (layout,), slot_lens=(length,))
         return VLMBatch({}, inputs)
 
-    def _touch(
-        self, connector: Connector, filled: Sequence[str], feed: Feed
-    ) -> torch.Tensor | int:
+    def _touch(self, connector: Connector, filled: Sequence[str]) -> torch.Tensor | int:
         """Run what no input of this batch reached; what it gives is not used.
 
         Ranks that exchange gradients of a part, or gather its weights, must all run
-        it; else the others wait for ever. Weights are gathered run by run, so there
-        every encoder runs once on each rank, in the order of the connectors.
+        it; else the others wait for ever.
         """
-        if set(filled) == set(connector.fills):
-            return 0
-        kind, source = connector.fills[0], connector.source
-        if not filled and source is not None and self._find(source)[1] == kind:
-            example = self._example_feed(feed, connector.reads)
+        kind, towers = connector.fills[0], self._towers(connector)
+        if not filled and kind == connector.source:
+            example = self.feed(self._example(connector.reads))
             rows, memory = self._fill(connector, kind, example)
             return rows.sum() + (0 if memory is None else memory.sum())
-        towers = dict.fromkeys(self._towers(connector))
-        total = sum(map(untouched, (connector, *towers)))
-        for source, layer in map(parse_source, connector.reads):
-            if layer is None or not self.is_sharded:
-                continue
-            if self._find(source)[0] not in feed.encoded:
-                example = self._example_feed(feed, connector.reads)
-                for _, features in example.groups(source):
-                    total = total + sum(s.sum() for s in features.hidden_states)
-        return total
+        if set(filled) == set(connector.fills):
+            return 0
+        return sum(map(untouched, (connector, *dict.fromkeys(towers))))
 
     def _touch_head(self, head: Head, feed: Feed) -> torch.Tensor | int:
         """Touch a head without targets; where ranks need it, what it reads too.
@@ -278,9 +222,7 @@ class PartRouting:
             encoder = self.encoders[encoder_of(self.encoders, kind)]
             if is_frozen(encoder) and not self.is_sharded:
                 continue
-            if self.is_sharded and self._find(kind)[0] in feed.encoded:
-                continue
-            example = self._example_feed(feed, [f"{kind}:{layer}"])
-            for _, features in example.groups(kind):
+            example = self._example([f"{kind}:{layer}"])
+            for _, features in self.feed(example).groups(kind):
                 total = total + sum(s.sum() * 0 for s in features.hidden_states)
         return total

@@ -6,9 +6,7 @@ import torch
 
 from mmvlm.models.connectors.base import Connector, Filled
 from mmvlm.models.connectors.linear import LinearConnector
-from mmvlm.models.heads.base import Head
 from mmvlm.models.language_models.hf_causal_lm import HFCausalLM
-from mmvlm.models.vision_encoders.tiny import TinyVisionEncoder
 from mmvlm.models.vlms.base import VisionLanguageModel
 from mmvlm.structures import (
     SLOT_TOKEN_ID,
@@ -97,74 +95,3 @@ def test_slots_have_the_length_that_the_connector_of_their_kind_says(with_images
     model.touch_all_parts = True
     model.loss(batch_of([], {}, {}))["loss"].backward()
     assert all((w.grad == 0).all() for w in model.detail.parameters())
-
-
-class Again(LinearConnector):
-    """Slots of another kind than that of the features."""
-
-    fills = ("again",)
-
-
-class LookingHead(Head):
-    """Has no targets here; what matters is what it reads."""
-
-    terms, reads = ("look",), ("view:-1", "image_hi:-1")
-
-    def __init__(self, **kwargs):
-        super().__init__(**kwargs)
-        self.proj = torch.nn.Linear(self.in_width, 1)
-
-    def loss(self, hidden, targets, feed):
-        raise AssertionError("there are no targets")
-
-
-@pytest.mark.parametrize("kinds", [(), ("image",), ("image_hi",), ("image", "again")])
-def test_ranks_that_gather_weights_run_every_encoder_once(kinds):
-    """Ranks with these inputs or without: all must make as many all-gathers."""
-    model = tiny_vlm(
-        encoders=dict(
-            high=dict(HIGH, reads=["image_hi"]), looked=dict(HIGH, reads=["view"])
-        ),
-        connector=None,
-        connectors=dict(
-            again=dict(type=Again),  # before that of images, which it reads too
-            detail=dict(type=FourTokens, source="high", fills=["image_hi"]),
-            connector=dict(type="MLPConnector"),
-        ),
-        heads=dict(look=dict(type=LookingHead)),
-    )
-    model.touch_all_parts = model.is_sharded = True
-    order = []
-    encoders = [model.vision_encoder, model.high, model.looked]
-    for number, encoder in enumerate(encoders):
-        encoder.register_forward_pre_hook(lambda *_, n=number: order.append(n))
-    lengths = dict(image=16, image_hi=4, again=16)
-    batch = batch_of(kinds, lengths, dict(image_hi=48))
-
-    model.loss(batch)["loss"].backward()
-
-    assert order == [0, 1, 2]
-    parts = {"image": model.connector, "image_hi": model.detail, "again": model.again}
-    for kind, part in parts.items():
-        assert any(w.grad.any() for w in part.parameters()) == (kind in kinds)
-
-
-class TwoKinds(TinyVisionEncoder):
-    """Images, and videos of one frame."""
-
-    reads = ("image", "video")
-
-    def forward(self, pixel_values, select_layers=(-2,), kind="image"):
-        return super().forward(pixel_values, select_layers)
-
-
-def test_kinds_of_one_encoder_are_not_mixed_where_weights_are_gathered():
-    model = tiny_vlm(
-        vision_encoder=TwoKinds(width=24, num_layers=2, image_size=32),
-        connectors=dict(frames=dict(type=FourTokens, source="video", fills=["video"])),
-    )
-    batch = batch_of(["image", "video"], dict(image=16, video=4), {})
-    model.embed(batch)
-    model.is_sharded = True
-    with pytest.raises(ValueError, match=r"'s'.*\['image', 'video'\] in one batch"):
-        model.embed(batch)
