@@ -3,7 +3,7 @@
 Reproduces: Shikra's variant of vocabulary.
 Command: tools/train.py configs/ablations/tiny_scenes/boxes/shikra-bins-clip-tiny_linear_llama-tiny_1xb48-400i-ft_tiny-scenes-referring.py
 Hardware: sized for 2 CPU cores.
-Expected: 98.2 ± 0.7 % at IoU 0.5, three seeds.
+Expected: 98.2 +- 0.7 % at IoU 0.5, three seeds.
 """
 
 _base_ = "./shikra-numerals-clip-tiny_linear_llama-tiny_1xb48-400i-ft_tiny-scenes-referring.py"

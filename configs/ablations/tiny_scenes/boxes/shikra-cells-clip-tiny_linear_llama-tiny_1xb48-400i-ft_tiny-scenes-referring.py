@@ -3,7 +3,7 @@
 Reproduces: Kosmos-2's syntax and vocabulary.
 Command: tools/train.py configs/ablations/tiny_scenes/boxes/shikra-cells-clip-tiny_linear_llama-tiny_1xb48-400i-ft_tiny-scenes-referring.py
 Hardware: sized for 2 CPU cores.
-Expected: 89.4 ± 8.2 % at IoU 0.5, three seeds.
+Expected: 89.4 +- 8.2 % at IoU 0.5, three seeds.
 """
 
 _base_ = "./shikra-numerals-clip-tiny_linear_llama-tiny_1xb48-400i-ft_tiny-scenes-referring.py"

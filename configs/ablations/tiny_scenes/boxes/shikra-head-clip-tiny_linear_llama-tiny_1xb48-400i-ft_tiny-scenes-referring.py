@@ -3,7 +3,7 @@
 Reproduces: NExT-Chat's layers, losses and weights; boxes of questions are embedded, too.
 Command: tools/train.py configs/ablations/tiny_scenes/boxes/shikra-head-clip-tiny_linear_llama-tiny_1xb48-400i-ft_tiny-scenes-referring.py
 Hardware: sized for 2 CPU cores.
-Expected: 95.8 ± 2.6 % at IoU 0.5, three seeds.
+Expected: 95.8 +- 2.6 % at IoU 0.5, three seeds.
 """
 
 _base_ = "./shikra-numerals-clip-tiny_linear_llama-tiny_1xb48-400i-ft_tiny-scenes-referring.py"

@@ -3,7 +3,7 @@
 Reproduces: Shikra's syntax; scored as the others are.
 Command: tools/train.py configs/ablations/tiny_scenes/boxes/shikra-numerals-clip-tiny_linear_llama-tiny_1xb48-400i-ft_tiny-scenes-referring.py
 Hardware: sized for 2 CPU cores.
-Expected: 88.3 ± 5.7 % at IoU 0.5, three seeds.
+Expected: 88.3 +- 5.7 % at IoU 0.5, three seeds.
 """
 
 _base_ = "../../../tiny/shikra-clip-tiny_linear_llama-tiny_1xb48-600i-ft_tiny-scenes-referring.py"

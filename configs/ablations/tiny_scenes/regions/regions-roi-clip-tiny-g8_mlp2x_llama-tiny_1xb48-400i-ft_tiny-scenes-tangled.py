@@ -3,8 +3,8 @@
 Reproduces: GPT4RoI's region encoder on two layers.
 Command: tools/train.py configs/ablations/tiny_scenes/regions/regions-roi-clip-tiny-g8_mlp2x_llama-tiny_1xb48-400i-ft_tiny-scenes-tangled.py
 Hardware: sized for 2 CPU cores.
-Expected: 40.0 ± 9.5 % of the colours of free forms,
-40.0 ± 9.5 of bare boxes, three seeds.
+Expected: 40.0 +- 9.5 % of the colours of free forms,
+40.0 +- 9.5 of bare boxes, three seeds.
 """
 
 _base_ = "./regions-sampler-clip-tiny-g8_mlp2x_llama-tiny_1xb48-400i-ft_tiny-scenes-tangled.py"

@@ -3,8 +3,8 @@
 Reproduces: Ferret's region encoder, without the coordinates beside it.
 Command: tools/train.py configs/ablations/tiny_scenes/regions/regions-sampler-clip-tiny-g8_mlp2x_llama-tiny_1xb48-400i-ft_tiny-scenes-tangled.py
 Hardware: sized for 2 CPU cores.
-Expected: 92.0 ± 4.4 % of the colours of free forms,
-49.8 ± 1.9 of bare boxes, three seeds.
+Expected: 92.0 +- 4.4 % of the colours of free forms,
+49.8 +- 1.9 of bare boxes, three seeds.
 """
 
 _base_ = [
