@@ -45,7 +45,10 @@ def generation_of(settings: Mapping[str, Any]) -> tuple[dict[str, Any], list[str
     if "max_gen_toks" in left:
         found.setdefault("max_new_tokens", left.pop("max_gen_toks"))
     samples = found.get("do_sample")
-    temperature = float(left.pop("temperature", 1 if samples else 0))
+    temperature = left.pop("temperature", None)
+    if temperature is None:
+        temperature = 1 if samples else 0
+    temperature = float(temperature)
     found["do_sample"] = temperature > 0 and samples in (None, True)
     if found["do_sample"]:
         found["temperature"] = temperature

@@ -45,7 +45,13 @@ def _new_tokens(model: dict) -> list[str]:
 def _read_emu(model: dict, lines: list[str]) -> None:
     """``EmuVLM`` was a class of its own; its head is one of the model's heads."""
     heads = model.get("heads") or {}
-    own = [n for n, one in heads.items() if (one or {}).get("type") == _EMU_HEAD]
+    if not isinstance(heads, dict):
+        return  # the check says what it should be
+    own = [
+        name
+        for name, one in heads.items()
+        if isinstance(one, dict) and one.get("type") == _EMU_HEAD
+    ]
     was_emu = model.get("type") == "EmuVLM"
     # Of another system these keys are mistakes, which the check names.
     if not was_emu and not (own and {"head", "regression_weight"} & set(model)):

@@ -143,6 +143,7 @@ def test_lmms_eval_finds_it_among_the_entry_points():
         (dict(do_sample=True), dict(do_sample=True, temperature=1.0), []),
         (dict(do_sample=True, temperature=0, top_k=5), dict(do_sample=False), []),
         (dict(do_sample=False, temperature=0.7), dict(do_sample=False), []),
+        (dict(temperature=None), dict(do_sample=False), []),
     ],
 )
 def test_settings_of_tasks(settings, expected, ignored):

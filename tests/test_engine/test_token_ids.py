@@ -58,6 +58,25 @@ def test_added_tokens_and_new_words_may_differ(work_dir, added):
     assert load_parts(model_with(own), work_dir / "iter_1.pth").is_clean
 
 
+def test_rows_of_added_tokens_that_stand_for_others_are_warned_of(
+    work_dir, monkeypatch
+):
+    logged = []
+    monkeypatch.setattr(token_ids, "print_log", lambda text, **_: logged.append(text))
+
+    load_parts(model_with(tokenizer(added=["[SEG]"])), work_dir / "iter_1.pth")
+
+    assert len(logged) == 1 and "1 rows of added tokens" in logged[0]
+    assert "'<bin_0>' is '[SEG]' here" in logged[0]
+
+
+def test_a_tokenizer_that_its_run_did_not_read_again_is_not_compared(work_dir):
+    (work_dir / "model.json").write_text('{"tokenizers": {}}')
+    other = tokenizer(["<unk>", "yes", "red", "no", "blue"])
+
+    assert load_parts(model_with(other), work_dir / "iter_1.pth").is_clean
+
+
 def test_a_tower_alone_has_no_vocabulary(work_dir):
     other = model_with(tokenizer(WORDS[::-1]))
 

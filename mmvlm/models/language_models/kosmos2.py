@@ -100,16 +100,16 @@ def _register() -> None:
 
 def _placed(decoder: Any, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
     """Give the decoder positions that begin behind the padding's."""
-    given = kwargs.get("input_ids")
-    given = kwargs["inputs_embeds"] if given is None else given
-    rows, length = given.shape[:2]
+    inputs = kwargs.get("input_ids")
+    inputs = kwargs["inputs_embeds"] if inputs is None else inputs
+    rows, length = inputs.shape[:2]
     positions = kwargs.get("position_ids")
     if positions is None:
         mask = kwargs.get("attention_mask")
         if mask is None:  # newer transformers leave out a mask of ones
             cache = kwargs.get("cache", kwargs.get("past_key_values"))
             past = 0 if cache is None else cache.get_seq_length()
-            mask = torch.ones(rows, past + length, device=given.device)
+            mask = torch.ones(rows, past + length, device=inputs.device)
         positions = (mask.long().cumsum(-1) - 1).clamp(min=0)[:, -length:]
     first = decoder.embed_positions.padding_idx + 1
     return args, {**kwargs, "position_ids": positions + first}

@@ -423,8 +423,7 @@ class VisionLanguageModel(PartRouting, BaseModel):
             denominator = inputs.denominators.get(name)
             if denominator is None:
                 denominator = max(term.count, 1)
-            value = term.sum / denominator
-            value = value * weights[name]
+            value = term.sum / denominator * weights[name]
             if name == TEXT_TERM:
                 losses["loss"] = value + touched
             else:
