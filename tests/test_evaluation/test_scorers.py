@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
+from scorer_records import record
 
 from mmvlm.evaluation import scorers
 from mmvlm.evaluation.functional.referring import PROTOCOLS
@@ -102,25 +103,6 @@ CASES = [
     ),
 ]
 IDS = [f"{config['type']}-{config.get('rule', '')}" for config, *_ in CASES]
-
-
-def record(index, text, reference, meta=None, **entries):
-    return (
-        dict(
-            uid=f"u{index}",
-            index=index,
-            question_id=f"a_b_c_{index % 3}_{index % 2}_{index}",
-            image=f"{index // 3}.jpg",
-            question="What is it?",
-            text=text,
-            finish="stop",
-            reference=reference,
-            meta=dict(meta or {}),
-            cluster=f"{index // 3}.jpg",
-            judge_replies=[text],
-        )
-        | entries
-    )
 
 
 def unread(index):

@@ -468,7 +468,6 @@ def test_generation_keeps_the_answer_and_its_boxes():
     encode = TRANSFORMS.build(dict(type="EncodeConversation", mode="generate"))
     encode.bind(context(codec))
     item = write(talk([Text("Where?")], region(DOG)), codec)
-
     item = encode(dict(item, layouts=[ViewLayout((4, 4), (4, 4))]))
 
     assert item["gt_text"] == "[0.100,0.200,0.500,0.500]"
@@ -476,7 +475,6 @@ def test_generation_keeps_the_answer_and_its_boxes():
     assert found.iou(item["gt_boxes"])[0, 0] > 0.98
 
 
-# ------------------------------------------------------------------ jitter
 def jitter(conversation, seed=0, **options):
     transform = TRANSFORMS.build(dict(type="JitterRegions", **options))
     item = dict(conversation=conversation, rng=np.random.default_rng(seed))
@@ -498,9 +496,8 @@ def test_jitter_moves_boxes_of_questions_within_the_bound_and_the_picture():
         assert moved.turns[1] is conversation.turns[1]
 
     assert 0.6 <= min(overlaps) < 0.75 and len(set(overlaps)) > 150
-    assert boxes_of(jitter(conversation, 5).turns[0]).xyxy.tolist() == (
-        boxes_of(jitter(conversation, 5).turns[0]).xyxy.tolist()
-    )
+    first, again = (boxes_of(jitter(conversation, 5).turns[0]) for _ in range(2))
+    assert first.xyxy.tolist() == again.xyxy.tolist()
 
 
 def test_jitter_follows_the_stated_distribution():
@@ -511,8 +508,7 @@ def test_jitter_follows_the_stated_distribution():
         boxes_of(jitter(conversation, seed, scale=0.05, min_iou=0).turns[0]).xyxy - row
         for seed in range(2000)
     ]
-    spread = np.std(np.concatenate(moves), axis=0)
-    np.testing.assert_allclose(spread, [5, 10, 5, 10], rtol=0.08)
+    np.testing.assert_allclose(np.concatenate(moves).std(0), [5, 10, 5, 10], rtol=0.08)
 
 
 def test_jitter_keeps_a_box_that_cannot_move_and_leaves_masks():

@@ -12,6 +12,7 @@ from mmvlm.structures import (
     SLOT_TOKEN_ID,
     EncodedSample,
     FixedTokenCount,
+    InputLayout,
     Inputs,
     TokenStream,
     ViewLayout,
@@ -49,6 +50,12 @@ class SoundProjector(Connector):
         return Filled(self.proj(feed.inputs(kind).values))
 
 
+def stream_of(ids):
+    ids = np.array(ids)
+    labels = np.where(ids == SLOT_TOKEN_ID, -100, ids)
+    return TokenStream.join([EncodedSample(ids, labels)])
+
+
 def batch_of(kinds, lengths, sides):
     """Return a sample with one view of each kind, and text behind each."""
     ids, inputs = [1], {}
@@ -63,9 +70,7 @@ def batch_of(kinds, lengths, sides):
             (length,),
         )
         ids += [*[SLOT_TOKEN_ID] * length, 5]
-    ids = np.array([*ids, 6, 7])
-    labels = np.where(ids == SLOT_TOKEN_ID, -100, ids)
-    stream = TokenStream.join([EncodedSample(ids, labels)])
+    stream = stream_of([*ids, 6, 7])
     return VLMBatch(dict(text=stream), inputs, sample_ids=("s",))
 
 
@@ -95,3 +100,24 @@ def test_slots_have_the_length_that_the_connector_of_their_kind_says(with_images
     model.touch_all_parts = True
     model.loss(batch_of([], {}, {}))["loss"].backward()
     assert all((w.grad == 0).all() for w in model.detail.parameters())
+
+
+@pytest.mark.parametrize("tower", [False, True])
+def test_a_connector_of_inputs_as_they_are_needs_no_encoder(tower):
+    sound = dict(sound=dict(type=SoundProjector))
+    if tower:
+        model = tiny_vlm(connectors=sound)
+    else:
+        model = VisionLanguageModel(HFCausalLM.tiny(), connectors=sound).eval()
+    values = torch.randn(1, 6)
+    layout = InputLayout("audio", (6,))
+    audio = Inputs(values, (0,), (layout,), torch.tensor([1]), (1,))
+    batch = VLMBatch(dict(text=stream_of([1, SLOT_TOKEN_ID, 5])), dict(audio=audio))
+
+    found = model.embed(batch)[1]
+
+    torch.testing.assert_close(found, model.sound.proj(values)[0])
+    model.touch_all_parts = True
+    text = VLMBatch(dict(text=stream_of([1, 4, 5])))
+    model.train()(text, mode="loss")["loss"].backward()
+    assert all(p.grad is not None for p in model.sound.parameters())

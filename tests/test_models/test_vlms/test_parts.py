@@ -1,25 +1,18 @@
 """Encoders, connectors and heads are wired by what they read."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import torch
 
-from mmvlm.datasets.processor import VLMProcessor
-from mmvlm.models.connectors.base import Connector, Filled
+from mmvlm.models.connectors.base import Filled
 from mmvlm.models.connectors.linear import LinearConnector
 from mmvlm.models.heads.base import Head, LossTerm
-from mmvlm.models.language_models.hf_causal_lm import HFCausalLM
 from mmvlm.models.utils.assembly import build_part
 from mmvlm.models.utils.feed import parse_source
 from mmvlm.models.vision_encoders.hf_vision import HFVisionEncoder
-from mmvlm.models.vlms.base import VisionLanguageModel
 from mmvlm.structures import (
     SLOT_TOKEN_ID,
     EncodedSample,
-    FixedTokenCount,
-    InputLayout,
     Inputs,
     Targets,
     TokenStream,
@@ -455,68 +448,6 @@ def test_counts_that_lie_and_wrong_weights_are_refused():
         BoxHead(in_width=4, weight=dict(l1=1.0))
 
 
-class SayHead(Head):
-    """Keeps the states of its token."""
-
-    tokens = ("seg",)
-
-    def predict(self, states, samples, feed):
-        for state, sample in zip(states, samples, strict=True):
-            sample.pred_state = state
-
-
-class Words:
-    eos_token_id, unk_token_id, all_special_tokens = None, 0, ()
-
-    def __len__(self):
-        return 128
-
-    def convert_tokens_to_ids(self, token):
-        return dict(seg=7).get(token, 0)
-
-    def decode(self, ids, skip_special_tokens=False):
-        return " ".join(map(str, ids))
-
-
-class SoundProjector(Connector):
-    """Sounds as they are, one row each."""
-
-    source = None
-    fills = reads = ("audio",)
-    token_count = FixedTokenCount(1)
-
-    def __init__(self, **kwargs):
-        super().__init__(**kwargs)
-        self.proj = torch.nn.Linear(6, self.out_width)
-
-    def forward(self, features):
-        raise AssertionError("there are no features")
-
-    def fill(self, kind, feed):
-        return Filled(self.proj(feed.inputs(kind).values))
-
-
-@pytest.mark.parametrize("tower", [False, True])
-def test_a_connector_of_inputs_as_they_are_needs_no_encoder(tower):
-    sound = dict(sound=dict(type=SoundProjector))
-    if tower:
-        model = tiny_vlm(connectors=sound)
-    else:
-        model = VisionLanguageModel(HFCausalLM.tiny(), connectors=sound).eval()
-    values = torch.randn(1, 6)
-    layout = InputLayout("audio", (6,))
-    audio = Inputs(values, (0,), (layout,), torch.tensor([1]), (1,))
-    batch = VLMBatch(dict(text=stream_of([1, P, 5])), dict(audio=audio))
-
-    found = model.embed(batch)[1]
-
-    torch.testing.assert_close(found, model.sound.proj(values)[0])
-    model.touch_all_parts = True
-    text = VLMBatch(dict(text=stream_of([1, 4, 5])))
-    model.train()(text, mode="loss")["loss"].backward()
-    assert all(p.grad is not None for p in model.sound.parameters())
-
-
 def test_equal_images_are_shared_in_inference_only():
     frozen = dict(vision_encoder=False, connector=False)
     model = tiny_vlm(train_parts=frozen)
@@ -533,69 +464,6 @@ def test_equal_images_are_shared_in_inference_only():
         model.eval()(batch)
 
     assert seen == [2, 1]
-
-
-def saying(position):
-    model = tiny_vlm(
-        lm=dict(initializer_range=0.3),
-        heads=dict(seg=dict(type=SayHead, position=position)),
-    )
-    template = SimpleNamespace(stop_strings=())
-    model.bind(VLMProcessor(Words(), template, steps={}))
-    return model, tiny_batch(text_lens=(5, 9, 7), num_images=(1, 0, 2))
-
-
-def check_states(model, batch, replies):
-    """Hold what a head got against a pass over prompt and reply of one sample."""
-    prompts = batch.text.input_ids.split(batch.text.seq_lens)
-    pixels = batch.inputs["image"].values.split([1, 0, 2])
-    shift = -1 if model.seg.position == "before" else 0
-    found = []
-    for number, reply in enumerate(replies):
-        ids = [*prompts[number].tolist(), *reply.pred_ids]
-        views = pixels[number] if len(pixels[number]) else None
-        hidden = model.hidden_states(make_batch([(ids, ids)], views))
-        places = [n for n, one in enumerate(reply.pred_ids) if one == 7]
-        rows = [len(prompts[number]) + place + shift for place in places]
-        expected = hidden[rows]
-        torch.testing.assert_close(reply.pred_state, expected, atol=1e-5, rtol=1e-5)
-        found.append(tuple(places))
-    return tuple(found)
-
-
-@pytest.mark.parametrize("position", ["before", "at"])
-def test_heads_predict_from_the_states_of_their_tokens(position):
-    model, batch = saying(position)
-    said = ((1, 4), (2,), ())  # the fifth token is the last that may be said
-
-    def speak(step):
-        for row, places in enumerate(said):
-            if step.ids.shape[1] in places:
-                step.allow(row, [7])
-            else:
-                step.forbid(row, [7])
-
-    replies = model.predict(batch, max_new_tokens=5, on_step=speak)
-
-    assert check_states(model, batch, replies) == said
-
-
-@pytest.mark.parametrize("position", ["before", "at"])
-def test_states_of_beams_are_those_of_the_reply_that_is_kept(position):
-    model, batch = saying(position)
-    with torch.no_grad():  # the token is likely, and beams part around it
-        model.language_model.model.lm_head.weight[7] *= 3
-
-    replies = model.predict(batch, max_new_tokens=6, num_beams=3)
-
-    assert any(check_states(model, batch, replies))
-
-
-def test_other_positions_of_states_are_refused():
-    with pytest.raises(
-        ValueError, match=r"SayHead: position='after'.*\['before', 'at'\]"
-    ):
-        SayHead(in_width=4, position="after")
 
 
 def test_encoders_given_as_modules_and_names_work_alike():
