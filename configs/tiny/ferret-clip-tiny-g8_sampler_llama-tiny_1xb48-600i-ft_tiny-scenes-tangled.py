@@ -9,36 +9,13 @@ Expected: 93.3 % of 400 names, blind 2.3 %, 7 CPU minutes.
 """
 
 _base_ = [
-    "../_base_/models/llava-clip-tiny_mlp2x_llama-tiny.py",
+    "../_base_/models/ferret-clip-tiny_sampler_llama-tiny.py",
     "../_base_/datasets/tiny_scenes_tangled.py",
     "../_base_/schedules/tiny.py",
-    "../_base_/default_runtime.py",
+    "../_base_/tiny_from_demo.py",
 ]
 
 tokenizer = dict(codec=dict(type="FerretCodec"))
-model = dict(
-    connectors=dict(
-        region_encoder=dict(
-            type="FerretSampler",
-            num_points=64,
-            num_sub_points=[16, 4],
-            num_neighbours=[8, 4],
-            coord_order="xy",  # nothing released asks for the mirrored places
-            select_layers=[-2],
-            random_init=True,
-        )
-    ),
-)
 base_batch_size = 48
 train_cfg = dict(max_iters=600)
 optim_wrapper = dict(optimizer=dict(lr=2e-3, weight_decay=0.1))
-load_from = [
-    dict(
-        path="work_dirs/clip-tiny_contrastive_none_1xb192-1600i-pt_tiny-scenes",
-        parts=["vision_encoder"],
-    ),
-    dict(
-        path="work_dirs/llava-clip-tiny_mlp2x_llama-tiny_1xb96-2k-ft_tiny-scenes",
-        parts=["connector", "language_model"],
-    ),
-]

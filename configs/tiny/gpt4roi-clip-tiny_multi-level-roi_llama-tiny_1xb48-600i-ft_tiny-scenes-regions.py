@@ -12,7 +12,7 @@ _base_ = [
     "../_base_/models/llava-clip-tiny_mlp2x_llama-tiny.py",
     "../_base_/datasets/tiny_scenes_regions.py",
     "../_base_/schedules/tiny.py",
-    "../_base_/default_runtime.py",
+    "../_base_/tiny_from_demo.py",
 ]
 
 tokenizer = dict(codec=dict(type="RegionTokenCodec", token="<bbox>"))
@@ -36,13 +36,3 @@ model = dict(
 base_batch_size = 48
 train_cfg = dict(max_iters=600)
 optim_wrapper = dict(optimizer=dict(lr=2e-3, weight_decay=0.1))
-load_from = [
-    dict(
-        path="work_dirs/clip-tiny_contrastive_none_1xb192-1600i-pt_tiny-scenes",
-        parts=["vision_encoder"],
-    ),
-    dict(
-        path="work_dirs/llava-clip-tiny_mlp2x_llama-tiny_1xb96-2k-ft_tiny-scenes",
-        parts=["connector", "language_model"],
-    ),
-]

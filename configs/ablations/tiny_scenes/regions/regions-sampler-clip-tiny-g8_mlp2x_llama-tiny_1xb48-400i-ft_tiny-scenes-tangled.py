@@ -8,10 +8,10 @@ Expected: 92.0 +- 4.4 % of the colours of free forms,
 """
 
 _base_ = [
-    "../../../_base_/models/llava-clip-tiny_mlp2x_llama-tiny.py",
+    "../../../_base_/models/ferret-clip-tiny_sampler_llama-tiny.py",
     "../../../_base_/datasets/tiny_scenes_region_kinds.py",
     "../../../_base_/schedules/tiny.py",
-    "../../../_base_/default_runtime.py",
+    "../../../_base_/tiny_from_demo.py",
 ]
 
 processor = dict(
@@ -19,29 +19,6 @@ processor = dict(
     codec=dict(type="RegionTokenCodec", token="<region_fea>"),
     max_length=512,
 )
-model = dict(
-    connectors=dict(
-        region_encoder=dict(
-            type="FerretSampler",
-            num_points=64,
-            num_sub_points=[16, 4],
-            num_neighbours=[8, 4],
-            coord_order="xy",  # nothing released asks for the mirrored places
-            select_layers=[-2],
-            random_init=True,
-        )
-    )
-)
 base_batch_size = 48
 train_cfg = dict(max_iters=400)
 optim_wrapper = dict(optimizer=dict(lr=2e-3, weight_decay=0.1))
-load_from = [
-    dict(
-        path="work_dirs/clip-tiny_contrastive_none_1xb192-1600i-pt_tiny-scenes",
-        parts=["vision_encoder"],
-    ),
-    dict(
-        path="work_dirs/llava-clip-tiny_mlp2x_llama-tiny_1xb96-2k-ft_tiny-scenes",
-        parts=["connector", "language_model"],
-    ),
-]
