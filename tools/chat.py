@@ -186,11 +186,11 @@ class Dialogue:
         said = " ".join([*(question for question, _ in self.history), prompt])
         meant = {n: one for n, one in self.regions.items() if f"<region{n}>" in said}
         turn = (self.image, prompt, self.history)
-        given = dict(media=self.media, regions=meant)
+        inputs = dict(media=self.media, regions=meant)
         if self.stream:
-            sample = self._streamed(self.talk.stream(*turn, **given))
+            sample = self._streamed(self.talk.stream(*turn, **inputs))
         else:
-            sample = self.talk.answer(*turn, **given)
+            sample = self.talk.answer(*turn, **inputs)
             print(sample.pred_text, flush=True)
         show_regions(sample)
         self._write(prompt, sample)
@@ -218,7 +218,7 @@ class Dialogue:
 
         numbers = dict.fromkeys(map(int, re.findall(r"<region(\d+)>", prompt)))
         # Drawn by the names that the question calls them.
-        asked = tuple(
+        prompted = tuple(
             replace(self.regions[n], phrase=f"region{n}")
             for n in numbers
             if n in self.regions
@@ -230,7 +230,7 @@ class Dialogue:
             regions=sample.pred_regions,
             spans=sample.pred_spans,
             problems=sample.problems,
-            asked=asked,
+            prompted=prompted,
         )
         self.views.append(view)
         if self.json is not None:

@@ -138,8 +138,8 @@ class VLMInferencer:
                 the config turns images by EXIF).
             **generation: ``max_new_tokens``, ``do_sample``, ``temperature``, ...
         """
-        given = dict(media=media, regions=regions)
-        return self.answer(image, prompt, history, **given, **generation).pred_text
+        inputs = dict(media=media, regions=regions)
+        return self.answer(image, prompt, history, **inputs, **generation).pred_text
 
     def answer(
         self,

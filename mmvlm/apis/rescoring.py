@@ -123,8 +123,8 @@ def _of_run(
         answers = match(records, read_expected(folder), num_torn(folder))
         replies, judge = own_replies(folder)
         add_replies(answers.records, replies or {})
-        asked, facts = read_benchmark(folder)
-        found.append((asked, answers, judge, facts.get("system")))
+        items, facts = read_benchmark(folder)
+        found.append((items, answers, judge, facts.get("system")))
     return found
 
 
@@ -138,9 +138,9 @@ def _of_file(
     if form == "mmvlm":
         records = read_records(path)
     else:
-        asked = [questions[number].record for number in range(len(questions))]
+        items = [questions[number].record for number in range(len(questions))]
         _check_text_does(questions.benchmark, form)
-        records = join(asked, READERS[form](path))
+        records = join(items, READERS[form](path))
     system = None if form == "mmvlm" else _REFERENCE
     return [(questions.benchmark, match(records, questions.uids), None, system)]
 

@@ -142,10 +142,10 @@ def sample_layout(steps: Sequence[Any], model: Any) -> Any:
     from mmvlm.registry import TRANSFORMS
     from mmvlm.structures import ViewLayout
 
-    spec, views = model.vision_spec, getattr(model, "asked_views", None)
+    spec, views = model.vision_spec, getattr(model, "requested_views", None)
     for step in views_in(steps):
         transform = TRANSFORMS.build(dict(step))
-        transform.bind(VLMProcessor(spec=spec, asked_views=views))
+        transform.bind(VLMProcessor(spec=spec, requested_views=views))
         picture = np.zeros((*_SAMPLE_PICTURE, 3), dtype=np.uint8)
         item = dict(images=[picture], rng=np.random.default_rng(0))
         return transform(item)["layouts"][0]

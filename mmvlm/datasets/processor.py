@@ -74,8 +74,8 @@ class VLMProcessor:
         targets (Sequence[dict]): steps behind it: what heads learn of the regions.
         steps (dict[str, Sequence[dict]] | None): whole pipelines by mode, in place of
             all steps above.
-        asked_views (ViewLayout | None): layout of an image as the connector asks for
-            it; view transforms that can follow the connector read it.
+        requested_views (ViewLayout | None): layout of an image that the connector
+            wants; view transforms that can follow it read this.
         modalities (Sequence[str]): what the model takes besides text.
         region_needs (RegionNeeds | None): what its region encoders read; None for a
             model without.
@@ -101,7 +101,7 @@ class VLMProcessor:
         encode_conversation: dict | None = None,
         targets: Sequence[dict] = (),
         steps: dict[str, Sequence[dict]] | None = None,
-        asked_views: ViewLayout | None = None,
+        requested_views: ViewLayout | None = None,
         modalities: Sequence[str] = ("image",),
         region_needs: RegionNeeds | None = None,
     ) -> None:
@@ -136,7 +136,7 @@ class VLMProcessor:
         self.spec, self.token_count = spec, token_count
         #: Facts of all encoders by kind of input; see :meth:`bind`.
         self.specs: dict[str, VisionEncoderSpec] = {}
-        self.asked_views, self.modalities = asked_views, tuple(modalities)
+        self.requested_views, self.modalities = requested_views, tuple(modalities)
         self.region_needs = region_needs
         #: Whether readers without a pipeline take the steps (see with_pipeline).
         self.gives_steps = False
@@ -186,7 +186,7 @@ class VLMProcessor:
 
         Args:
             model (torch.nn.Module): offers ``vision_spec``, ``token_count``,
-                ``asked_views`` (all None without images), ``specs`` (of all
+                ``requested_views`` (all None without images), ``specs`` (of all
                 encoders), ``modalities`` and ``region_needs``; its language model's
                 ``new_tokens`` are added to the tokenizer.
 
@@ -204,7 +204,7 @@ class VLMProcessor:
         self.spec = getattr(model, "vision_spec", None)
         self.specs = dict(getattr(model, "specs", {}))
         self.token_count = getattr(model, "token_count", None)
-        self.asked_views = getattr(model, "asked_views", None)
+        self.requested_views = getattr(model, "requested_views", None)
         self.modalities = tuple(getattr(model, "modalities", ("image",)))
         self.region_needs = getattr(model, "region_needs", None)
         self._pipelines = {}
@@ -276,15 +276,15 @@ class VLMProcessor:
             Seq2SeqEncoder if self.template.is_encoder_decoder else ConversationEncoder
         )
         encode = kind(self.template, self.tokenizer)
-        asked = Conversation.from_texts("question")
-        (prompt,) = encode([asked], [{}], add_generation_prompt=True)
+        prompt_talk = Conversation.from_texts("question")
+        (prompt,) = encode([prompt_talk], [{}], add_generation_prompt=True)
         ids = []
         for text in texts:
             # Marked at its end alone: what a mark begins with may be a special token.
             end = TextMark(max(0, len(text) - 1), len(text), "output", "reply")
-            said = Text(text, marks=(end,))
-            turns = [*asked.turns, Turn("assistant", (said,))]
-            (whole,) = encode([replace(asked, turns=turns)], [{}])
+            reply = Text(text, marks=(end,))
+            turns = [*prompt_talk.turns, Turn("assistant", (reply,))]
+            (whole,) = encode([replace(prompt_talk, turns=turns)], [{}])
             places = [mark.stop for mark in whole.text.marks]
             found = whole.text.input_ids[len(prompt.text) : max(places, default=0)]
             if not len(found):

@@ -147,8 +147,8 @@ def _among(same: list[Record], answer: Record, before: int) -> Record | None:
     """Return the question of an answer among those that share its id."""
     if len(same) == 1:
         return same[0]
-    asked = _bare(answer.get("question", ""))
-    alike = [one for one in same if asked and _bare(one["question"]) == asked]
+    question = _bare(answer.get("question", ""))
+    alike = [one for one in same if question and _bare(one["question"]) == question]
     if len(alike) == 1:
         return alike[0]
     return same[before] if before < len(same) else None

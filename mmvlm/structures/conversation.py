@@ -232,9 +232,9 @@ class Conversation:
                         f"{len(self.images)} images."
                     )
         shown = sorted((part.modality, part.index) for part in self.media_parts)
-        given = sorted((m, i) for m in self.media for i in range(len(self.media[m])))
-        if shown != given:
+        inputs = sorted((m, i) for m in self.media for i in range(len(self.media[m])))
+        if shown != inputs:
             raise ValueError(
                 f"sample '{self.id}': placeholders {shown} (modality, index) but "
-                f"inputs {given}."
+                f"inputs {inputs}."
             )

@@ -72,10 +72,10 @@ def check_rle(rle: object, size: Size) -> dict:
     """
     if not isinstance(rle, dict) or not {"size", "counts"} <= set(rle):
         raise ValueError(f"RLE: expected {{'size', 'counts'}}, got {rle!r:.80}.")
-    given = rle["size"]
-    if not isinstance(given, list | tuple) or list(given) != list(size):
+    found = rle["size"]
+    if not isinstance(found, list | tuple) or list(found) != list(size):
         raise ValueError(
-            f"RLE: size {given!r:.40} (height, width), but the picture is {list(size)}."
+            f"RLE: size {found!r:.40} (height, width), but the picture is {list(size)}."
         )
     counts = rle["counts"]
     if isinstance(counts, bytes):

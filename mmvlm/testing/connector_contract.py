@@ -135,11 +135,11 @@ def _only(features: VisionFeatures, picture: int) -> VisionFeatures:
     views = len(features.hidden_states[0]) // 3
     span = slice(picture * views, (picture + 1) * views)
     row = slice(picture, picture + 1)
-    asked = features.instructions
-    if asked is not None:
-        asked = Instructions(asked.input_ids[row], asked.attention_mask[row])
+    texts = features.instructions
+    if texts is not None:
+        texts = Instructions(texts.input_ids[row], texts.attention_mask[row])
     one = features.map(lambda tensor: tensor[span])
-    return replace(one, layouts=features.layouts[row], instructions=asked)
+    return replace(one, layouts=features.layouts[row], instructions=texts)
 
 
 def _layout(connector: Connector, grid: tuple[int, int]) -> ViewLayout:

@@ -72,12 +72,12 @@ def parse_llava_conversation(
             f"{where}: 'conversations' must be a list of turns, got {raw!r:.80}."
         )
     turns: list[Turn] = []
-    given = {"image": images} if images else {}
-    given.update({name: items for name, items in (media or {}).items() if items})
-    counts = dict.fromkeys(["image", *given], 0)
+    inputs = {"image": images} if images else {}
+    inputs.update({name: items for name, items in (media or {}).items() if items})
+    counts = dict.fromkeys(["image", *inputs], 0)
     entries = [_entry(entry, number, where) for number, entry in enumerate(raw)]
     patterns: list[list[str]] = [[] for _ in entries]
-    for name, items in given.items():
+    for name, items in inputs.items():
         places = _places(entries, name, len(items), collapse_image_tags)
         for own, pattern in zip(patterns, places, strict=True):
             own += [pattern] if pattern else []
@@ -90,7 +90,7 @@ def parse_llava_conversation(
     meta = {
         key: value
         for key, value in record.items()
-        if key not in ("id", "image", "conversations") and not _is_of(key, given)
+        if key not in ("id", "image", "conversations") and not _is_of(key, inputs)
     }
     if drop_leading_answer and _without_leading_answer(turns, where):
         meta["dropped_turns"] = 1
@@ -137,9 +137,9 @@ def _without_leading_answer(turns: list[Turn], where: str) -> bool:
     return True
 
 
-def _is_of(key: str, given: Mapping[str, Any]) -> bool:
+def _is_of(key: str, inputs: Mapping[str, Any]) -> bool:
     """Whether a field holds inputs of the record: ``image``, ``images``, ..."""
-    return key in given or (key.endswith("s") and key[:-1] in given)
+    return key in inputs or (key.endswith("s") and key[:-1] in inputs)
 
 
 def _places(
@@ -153,8 +153,8 @@ def _places(
     """
     tag = f"<{name}>"
     line = rf"(?m:^[ \t]*{tag}[ \t]*$)"
-    for asked, said in ((tag, line), (tag, tag), (line, line)):
-        own = [asked if role == "user" else said for role, *_ in entries]
+    for user_tag, reply_tag in ((tag, line), (tag, tag), (line, line)):
+        own = [user_tag if role == "user" else reply_tag for role, *_ in entries]
         found = [
             len(re.findall(pattern, value)) if tag in value else 0
             for pattern, (_, value, _) in zip(own, entries, strict=True)
@@ -201,8 +201,8 @@ def read_weight(entry: Mapping[str, Any], role: str, where: str) -> bool | None:
     """
     if _WEIGHTED.isdisjoint(entry):
         return None
-    said = {key: entry[key] for key in WEIGHT_KEYS if entry.get(key) is not None}
-    for key, value in said.items():
+    weights = {key: entry[key] for key in WEIGHT_KEYS if entry.get(key) is not None}
+    for key, value in weights.items():
         if not isinstance(value, bool | int | float) or value not in (0, 1):
             raise ValueError(
                 f"{where} has {key}={value!r:.40}; a turn is trained (1, true) or not "
@@ -213,9 +213,9 @@ def read_weight(entry: Mapping[str, Any], role: str, where: str) -> bool | None:
                 f"{where} has {key}={value!r}, but only answers are trained. Leave "
                 f"'{key}' out of questions, or set it to 0."
             )
-    if not said:
+    if not weights:
         return None
-    return None if all(said.values()) else False
+    return None if all(weights.values()) else False
 
 
 def _parts(

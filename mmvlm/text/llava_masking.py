@@ -67,8 +67,8 @@ def official_mask(
         if not said or len(parts) != 2:
             break
         shift = step if number else 0
-        asked = count(parts[0] + separator) - lost + shift
-        trained[at : at + asked] = False
+        prompt_length = count(parts[0] + separator) - lost + shift
+        trained[at : at + prompt_length] = False
         at += count(said) + shift
     trained[at:] = False
     padding = tokenizer.pad_token_id

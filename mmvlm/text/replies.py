@@ -12,10 +12,10 @@ def stop_strings(options: Mapping[str, Any]) -> tuple[str, ...]:
     Raises:
         ValueError: for something else than texts.
     """
-    given = options.get("stop_strings") or ()
-    stops = (given,) if isinstance(given, str) else tuple(given)
+    strings = options.get("stop_strings") or ()
+    stops = (strings,) if isinstance(strings, str) else tuple(strings)
     if not all(isinstance(stop, str) and stop for stop in stops):
-        raise ValueError(f"stop_strings={given!r}: expected texts, none empty.")
+        raise ValueError(f"stop_strings={strings!r}: expected texts, none empty.")
     return stops
 
 
@@ -76,8 +76,8 @@ def reply_text(
     if found:
         text = text[: min(found)]
     elif not ended:
-        held = max((_overlap(text, word) for word in words), default=0)
-        text = text[: len(text) - held]
+        pending = max((_overlap(text, word) for word in words), default=0)
+        text = text[: len(text) - pending]
     if not ended:  # an incomplete character decodes to the replacement character
         text = text.rstrip("\ufffd")
     return text.strip()

@@ -267,8 +267,8 @@ def _locate(
     reached = np.concatenate([[0], ends])[index]
     if wanted.dtype.kind == "i":
         return index, bool((reached <= wanted).all())
-    held = wanted % 1 > 0
-    return index - held, bool((held | (reached <= wanted)).all())
+    fractional = wanted % 1 > 0
+    return index - fractional, bool((fractional | (reached <= wanted)).all())
 
 
 def _lay_along(

@@ -64,14 +64,14 @@ class ReplyView:
     regions: tuple[Region, ...] = ()
     spans: tuple[tuple[int, int], ...] = ()
     problems: tuple[str, ...] = ()
-    asked: tuple[Region, ...] = ()
+    prompted: tuple[Region, ...] = ()
     truth: tuple[Region, ...] = ()
     truth_text: str = ""
 
     def groups(self) -> list[RegionGroup]:
         """Return the regions as they are drawn: dashed what the model did not say."""
         groups = [
-            RegionGroup(self.asked, dashed=True, prefix="asked: "),
+            RegionGroup(self.prompted, dashed=True, prefix="asked: "),
             RegionGroup(self.truth, dashed=True, prefix="truth: "),
             RegionGroup(self.regions),
         ]

@@ -53,7 +53,7 @@ STEPS = [
 class Model:
     """What a processor must know of a model."""
 
-    vision_spec, token_count, asked_views = SPEC, PatchTokenCount(8), None
+    vision_spec, token_count, requested_views = SPEC, PatchTokenCount(8), None
     modalities = ("image",)
 
 

@@ -185,16 +185,16 @@ def download(
     journal = Journal(f"{json_out_file}.results.jsonl")
     summary = Summary(len(lines))
     work = _Work(json_file, output_path, fetcher or Fetcher(), retry_refused)
-    told = time.monotonic()
+    reported_at = time.monotonic()
     outcomes = _run(work, lines, journal.results, num_workers)
     with closing(journal), closing(outcomes):
         for result, is_new in outcomes:
             if is_new:
                 journal.add(result)
             summary.add(result, is_new)
-            if time.monotonic() - told > 0.5:
+            if time.monotonic() - reported_at > 0.5:
                 progress(summary)
-                told = time.monotonic()
+                reported_at = time.monotonic()
     progress(summary)
     _write_rows(lines, journal.results, json_out_file, image_prefix)
     return summary
@@ -318,9 +318,9 @@ def _write_rows(
         for row in range(len(lines)):
             result = results[row]
             if result.status != OK:
-                told = dict(line=lines[row].number, image_id=result.image_id)
-                told |= dict(url=result.url, status=result.status, reason=result.reason)
-                file.write(f"{json.dumps(told)}\n".encode())
+                new = dict(line=lines[row].number, image_id=result.image_id)
+                new |= dict(url=result.url, status=result.status, reason=result.reason)
+                file.write(f"{json.dumps(new)}\n".encode())
 
     write_atomic(json_out_file, good)
     write_atomic(f"{json_out_file}.quarantine.jsonl", bad)

@@ -164,8 +164,8 @@ class OspreyDataset(LLaVADataset):
             found = _DESCRIBED.match(text) if isinstance(text, str) else None
             if found is None:
                 raise ValueError(f"'description': no '<region>: ...' in {text!r:.80}.")
-            asked = self.templates.draw(draws, region=Text(f"<region{number}>"))
-            question = "".join(part.text for part in asked)
+            template = self.templates.draw(draws, region=Text(f"<region{number}>"))
+            question = "".join(part.text for part in template)
             turns.append({"from": "human", "value": question})
             turns.append({"from": "gpt", "value": found[1].strip()})
         return turns

@@ -60,13 +60,13 @@ def prompted(
         return turns
     kind = pick(("options", "options", "yes-no", "short"), rng)
     if kind == "yes-no":
-        asked = draw_balanced(list(TASKS["existence"](sample.scene, rng)), rng)
-        return [replace(asked, text=f"{asked.text}{pick(YES_NO_ENDINGS, rng)}")]
-    asked = pick(short, rng)
+        question = draw_balanced(list(TASKS["existence"](sample.scene, rng)), rng)
+        return [replace(question, text=f"{question.text}{pick(YES_NO_ENDINGS, rng)}")]
+    question = pick(short, rng)
     if kind == "options":
-        return [_with_options(sample, asked, pick(OPTION_LAYOUTS, rng))]
-    first = replace(asked, text=f"{asked.text}\n{SHORT_ANSWER}")
-    return [first, *(turn for turn in turns if turn is not asked)]
+        return [_with_options(sample, question, pick(OPTION_LAYOUTS, rng))]
+    first = replace(question, text=f"{question.text}\n{SHORT_ANSWER}")
+    return [first, *(turn for turn in turns if turn is not question)]
 
 
 def _with_options(sample: SceneSample, question: Question, layout: str) -> Question:

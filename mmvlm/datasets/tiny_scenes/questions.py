@@ -72,8 +72,8 @@ def yes_no_pair(sample: SceneSample) -> list[Question]:
     there more often than a shape, which would be guessed without the image.
     """
     rng = np.random.default_rng([picture_number(sample), 7])
-    asked = TASKS["existence"](sample.scene, rng)
-    return [question for question in asked if question.text.endswith(" object?")]
+    questions = TASKS["existence"](sample.scene, rng)
+    return [question for question in questions if question.text.endswith(" object?")]
 
 
 def reason_of(sample: SceneSample) -> str:

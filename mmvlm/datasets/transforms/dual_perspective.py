@@ -142,7 +142,7 @@ class DualPerspectiveViews(ViewTransform):
         super().bind(context)
         if context.spec is not None and self.std is None:
             self.std = tuple(context.spec.std)
-        expected = DualPerspective.of(context.asked_views)
+        expected = DualPerspective.of(context.requested_views)
         if expected is not None:
             self.grid = expected.grid if self.grid is None else self.grid
             self.kinds = expected.kinds if self.kinds is None else self.kinds

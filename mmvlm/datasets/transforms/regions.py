@@ -141,12 +141,12 @@ class WriteRegions:
                 )
         return replace(part, boxes=boxes)
 
-    def _check_filled(self, asked: int, said: int) -> None:
+    def _check_filled(self, prompted: int, answered: int) -> None:
         """Check that the model can fill the tokens that stand for regions.
 
         Args:
-            asked (int): tokens of questions that inputs fill.
-            said (int): tokens of answers that a head reads.
+            prompted (int): tokens of questions that inputs fill.
+            answered (int): tokens of answers that a head reads.
         """
         question, answer = (
             self.codec.region_tokens.get(role) for role in ("user", "assistant")
@@ -154,17 +154,17 @@ class WriteRegions:
         if self._taken is None or question is None or question.use != "input":
             return
         fills = question.kind in self._taken
-        if asked and not fills and not self.codec.writes_coordinates:
+        if prompted and not fills and not self.codec.writes_coordinates:
             raise ValueError(
-                f"{asked} region(s) are shown as '{question.token}' alone, but the "
+                f"{prompted} region(s) are shown as '{question.token}' alone, but the "
                 f"model takes {list(self._taken)} and cannot see them. Add a region "
                 "encoder (model.connectors), or take a codec that writes coordinates."
             )
-        if said and fills and answer is not None and answer.token == question.token:
+        if answered and fills and answer is not None and answer.token == question.token:
             raise ValueError(
-                f"{said} '{answer.token}' in answers, which the model fills in "
-                f"questions ({asked} there) and nobody can fill where it speaks. Leave "
-                "regions out of answers, or give the codec another question_token."
+                f"{answered} '{answer.token}' in answers, which the model fills in "
+                f"questions ({prompted} there) and nobody can fill where it speaks. "
+                "Leave regions out of answers, or give its codec a question_token."
             )
 
     def _opened(self, parts: list, turns: list[Turn], number: int) -> list:

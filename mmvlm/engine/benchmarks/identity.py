@@ -112,8 +112,8 @@ def check_identity(folder: str | os.PathLike, facts: dict[str, Any]) -> None:
         return
     changes = identity_changes(json.loads(path.read_text(encoding="utf-8")), facts)
     if changes:
-        told = "; ".join(f"{key}: {text}" for key, text in sorted(changes.items()))
+        texts = "; ".join(f"{key}: {text}" for key, text in sorted(changes.items()))
         raise OtherIdentity(
-            f"'{folder}' holds answers of another run: {told}. Name another --out, or "
+            f"'{folder}' holds answers of another run: {texts}. Name another --out, or "
             "drop those answers with --fresh."
         )

@@ -39,7 +39,7 @@ class Ranks:
 
     def __init__(self, folder: str | os.PathLike, rank: int, world_size: int) -> None:
         self.folder, self.rank, self.world_size = Path(folder), rank, world_size
-        self._held: list[int] = []
+        self._locks: list[int] = []
         self._seen: set[int] = set()
 
     @classmethod
@@ -68,7 +68,7 @@ class Ranks:
             prepare()
             run = os.urandom(8).hex()
         else:
-            self.wait_until(lambda: self._is_held(0), "rank 0 to prepare the run")
+            self.wait_until(lambda: self._is_locked(0), "rank 0 to prepare the run")
             run = self._run_of(0)
         # A lock that is held so always names its run.
         write_atomic(self._path(self.rank).with_suffix(".run"), run)
@@ -104,9 +104,9 @@ class Ranks:
                     f"{path.name}). Wait for it, end it, or name another --out."
                 )
             time.sleep(_LOOK / 4)
-        self._held.append(handle)
+        self._locks.append(handle)
 
-    def _is_held(self, rank: int) -> bool:
+    def _is_locked(self, rank: int) -> bool:
         """Whether a rank is alive and at work."""
         try:
             handle = os.open(self._path(rank), os.O_RDONLY)
@@ -130,7 +130,7 @@ class Ranks:
         for rank in others:
             if rank == self.rank:
                 continue
-            if self._is_held(rank):
+            if self._is_locked(rank):
                 self._seen.add(rank)
             elif rank in self._seen and not is_done(rank):
                 raise RankLost(
@@ -167,21 +167,21 @@ class Ranks:
         Raises:
             RankLost: when another rank is gone.
         """
-        told = time.monotonic()
+        reported_at = time.monotonic()
         while not is_over():
             if self.rank:
                 # Rank 0 may end just after it has done what is waited for.
                 self.check(lambda rank: is_over())
             time.sleep(_LOOK)
-            if time.monotonic() - told > _WORD:
-                told = time.monotonic()
+            if time.monotonic() - reported_at > _WORD:
+                reported_at = time.monotonic()
                 print_log(f"rank {self.rank} waits for {what}.", logger="current")
 
     def end(self) -> None:
         """Let go of the locks."""
-        for handle in self._held:
+        for handle in self._locks:
             os.close(handle)
-        self._held = []
+        self._locks = []
 
 
 def _locks(handle: int, kind: int) -> bool:

@@ -123,7 +123,7 @@ def shown_prompt(item: dict[str, Any]) -> str:
     """Return what a server is asked, images as ``<image>``, turns as lines."""
     return "\n".join(
         "".join(_shown(part) for part in turn.parts)
-        for turn in asked_turns(item["conversation"])
+        for turn in prompt_turns(item["conversation"])
     )
 
 
@@ -131,7 +131,7 @@ def _shown(part: Any) -> str:
     return part.text if isinstance(part, Text) else "<image>"
 
 
-def asked_turns(talk: Conversation) -> list[Turn]:
+def prompt_turns(talk: Conversation) -> list[Turn]:
     """Return the turns of a conversation up to its last question."""
     return talk.turns[:-1] if talk.turns[-1].role == "assistant" else talk.turns
 
@@ -147,7 +147,7 @@ def messages_of(item: dict[str, Any]) -> list[dict[str, Any]]:
     """
     talk: Conversation = item["conversation"]
     messages = []
-    for turn in asked_turns(talk):
+    for turn in prompt_turns(talk):
         content: list[dict[str, Any]] = []
         for part in turn.parts:
             if isinstance(part, Image):

@@ -276,13 +276,13 @@ def load_parts(
     if grow:
         state = _grown(model, state, wanted, omitted)
     report = LoadReport(str(path))
-    given = {key for key in state if part_of(key) in chosen}
+    found = {key for key in state if part_of(key) in chosen}
     expected = {key for key in own if part_of(key) in chosen}
-    report.skipped = dict(Counter(map(part_of, state.keys() - given)))
-    report.missing = _by_part(expected - given - omitted - _fresh_lora(own, given))
-    report.kept = dict(Counter(map(part_of, sorted(omitted & own.keys() - given))))
-    report.unexpected = _by_part(given - expected)
-    fitting, bad = _fitting(state, own, given & expected)
+    report.skipped = dict(Counter(map(part_of, state.keys() - found)))
+    report.missing = _by_part(expected - found - omitted - _fresh_lora(own, found))
+    report.kept = dict(Counter(map(part_of, sorted(omitted & own.keys() - found))))
+    report.unexpected = _by_part(found - expected)
+    fitting, bad = _fitting(state, own, found & expected)
     report.mismatched = _by_part(bad)
     report.loaded = dict(Counter(map(part_of, sorted(fitting))))
 
@@ -318,8 +318,8 @@ def _accept(model: nn.Module, report: LoadReport) -> None:
 def _complete(model: nn.Module, state: dict, parts: set, path: str) -> None:
     """Let modules start what a checkpoint was made without (adapters, new rows)."""
     for name, module in model.named_modules():
-        asked = part_of(f"{name}.") in parts
-        complete = getattr(module, "complete_state", None) if asked else None
+        is_chosen = part_of(f"{name}.") in parts
+        complete = getattr(module, "complete_state", None) if is_chosen else None
         added = complete(state, f"{name}.") if complete else None
         if added:
             print_log(
@@ -329,10 +329,10 @@ def _complete(model: nn.Module, state: dict, parts: set, path: str) -> None:
             )
 
 
-def _fresh_lora(own: Iterable[str], given: set[str]) -> set[str]:
+def _fresh_lora(own: Iterable[str], found: set[str]) -> set[str]:
     """Return the LoRA weights of parts that a file holds without any: they are new."""
-    known = {part_of(key) for key in given if is_lora_parameter(key)}
-    parts = {part_of(key) for key in given} - known
+    known = {part_of(key) for key in found if is_lora_parameter(key)}
+    parts = {part_of(key) for key in found} - known
     fresh = {key for key in own if is_lora_parameter(key) and part_of(key) in parts}
     if fresh:
         names = sorted(set(map(part_of, fresh)))

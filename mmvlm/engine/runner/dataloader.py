@@ -143,15 +143,15 @@ def build_dataloader(
         return RowLoader(dataset=dataset, **loader_args, **cfg)
     default = "RandomBatchSampler" if training else "SequentialBatchSampler"
     sampler_cfg = dict(sampler_cfg or dict(type=default))
-    given = dict(
+    defaults = dict(
         dataset=dataset,
         seed=seed if seed is not None else 0,
         batch_size=cfg.get("batch_size", 1),
         accumulation=accumulation,
     )
-    accepted = _accepted(sampler_cfg["type"], given)
+    accepted = _accepted(sampler_cfg["type"], defaults)
     sampler = DATA_SAMPLERS.build(
-        sampler_cfg, default_args={k: given[k] for k in accepted}
+        sampler_cfg, default_args={k: defaults[k] for k in accepted}
     )
     if "batch_size" in accepted:
         cfg.pop("batch_size", None)
@@ -182,7 +182,7 @@ def _check_rows(dataset: Any, cfg: dict, sampler: Any, training: bool) -> None:
         )
 
 
-def _accepted(kind: Any, given: dict) -> set[str]:
+def _accepted(kind: Any, defaults: dict) -> set[str]:
     """Return which of the arguments a sampler's constructor takes."""
     cls = DATA_SAMPLERS.get(kind) if isinstance(kind, str) else kind
     if cls is None:
@@ -192,8 +192,8 @@ def _accepted(kind: Any, given: dict) -> set[str]:
         )
     parameters = inspect.signature(cls).parameters
     if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-        return set(given)
-    return set(given) & set(parameters)
+        return set(defaults)
+    return set(defaults) & set(parameters)
 
 
 def _collate(cfg: Any) -> Any:

@@ -107,16 +107,16 @@ def _check_changes(runner: Any, content: dict, path: str) -> bool:
     changed |= runner.train_loop.changes_since(content["loop"])
     if not changed:
         return False
-    told = "; ".join(f"{key}: {text}" for key, text in changed.items())
+    texts = "; ".join(f"{key}: {text}" for key, text in changed.items())
     if not runner.cfg.get("resume_with_changes") and not set(changed) <= set(LENGTH):
         raise ValueError(
             f"cannot resume '{path}' exactly, what training depends on has changed: "
-            f"{told}. Restore it, or take the changes over with --resume-with-changes "
+            f"{texts}. Restore it, or take the changes over with --resume-with-changes "
             "(resume_with_changes=True in the config), or start a new run with "
             "load_from."
         )
     print_log(
-        f"Resuming '{path}' with changes; taken over, schedules included: {told}.",
+        f"Resuming '{path}' with changes; taken over, schedules included: {texts}.",
         "current",
         logging.WARNING,
     )

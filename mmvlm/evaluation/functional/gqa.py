@@ -60,7 +60,7 @@ def gqa_scores(
         name: defaultdict(list) for name in ("structural", "semantic", "steps", "words")
     }
     gold: dict[str, Counter] = defaultdict(Counter)
-    given: dict[str, Counter] = defaultdict(Counter)
+    predicted: dict[str, Counter] = defaultdict(Counter)
     for key, question in questions.items():
         if not question.get("isBalanced", True):
             continue
@@ -82,7 +82,7 @@ def gqa_scores(
             scores[name].append(answer in allowed)
         if (group := question["groups"]["global"]) is not None:
             gold[group][question["answer"]] += 1
-            given[group][answer] += 1
+            predicted[group][answer] += 1
         others = [other for other in question.get("entailed", ()) if other != key]
         if consistency and right and others:
             hits = [predictions[o] == questions[o]["answer"] for o in others]
@@ -91,7 +91,7 @@ def gqa_scores(
     result: dict[str, Any] = {
         name: _percent(scores[name]) for name in names + ["consistency"] * consistency
     }
-    result["distribution"] = _chi_square(gold, given) / 100
+    result["distribution"] = _chi_square(gold, predicted) / 100
     for name, table in tables.items():
         result[name] = {
             value: (_percent(rows), len(rows)) for value, rows in sorted(table.items())
@@ -103,11 +103,11 @@ def _percent(scores: Sequence[float]) -> float:
     return 100.0 * sum(scores) / len(scores) if scores else 0.0
 
 
-def _chi_square(gold: Mapping[str, Counter], given: Mapping[str, Counter]) -> float:
+def _chi_square(gold: Mapping[str, Counter], predicted: Mapping[str, Counter]) -> float:
     """Return the distance of two answer distributions, groups weighted by size."""
     total = weight = 0.0
     for group, counts in gold.items():
         size = sum(counts.values())
-        score = sum((given[group][a] - n) ** 2 / n for a, n in counts.items())
+        score = sum((predicted[group][a] - n) ** 2 / n for a, n in counts.items())
         total, weight = total + score * size, weight + size
     return total / weight if weight else 0.0

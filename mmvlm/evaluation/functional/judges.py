@@ -215,8 +215,8 @@ def matching_messages(
     examples = ((animals, "a cute teddy bear", "A"), (animals, "Spider", "Z"))
     blocks = [
         f"Question: What is the main object in the image?\nOptions:\n{listed}\n"
-        f"Answer: {given}\nLetter: {letter}"
-        for listed, given, letter in examples
+        f"Answer: {reply}\nLetter: {letter}"
+        for listed, reply, letter in examples
     ]
     listed = "\n".join(f"{letter}. {text}" for letter, text in options.items())
     blocks.append(

@@ -92,7 +92,7 @@ _EXAMPLES = (
 def extraction_messages(question: str, reply: str) -> list[dict[str, str]]:
     """Return the chat message that lets a judge find the answer in a reply."""
     blocks = [
-        f"{asked}\n\nReply: {said}\n\nExtracted answer: {found}"
-        for asked, said, found in (*_EXAMPLES, (question, reply, ""))
+        f"{query}\n\nReply: {said}\n\nExtracted answer: {found}"
+        for query, said, found in (*_EXAMPLES, (question, reply, ""))
     ]
     return [dict(role="user", content="\n\n".join([_EXTRACTION, *blocks]))]

@@ -204,8 +204,8 @@ def _mme_from_records(records: Records) -> dict[str, str]:
         stem = stem.removesuffix(_YES_OR_NO).strip()
         label = str(record["reference"]).capitalize()
         labels.setdefault((task, name), {})[f"{stem} {_YES_OR_NO}"] = label
-    asked = [{**r, "prompt": r["question"].strip()} for r in records]
-    return mme_files(asked, labels)
+    prompted = [{**r, "prompt": r["question"].strip()} for r in records]
+    return mme_files(prompted, labels)
 
 
 #: Format of a server to its writer: records and options to file name and content.

@@ -139,11 +139,11 @@ class QFormerConnector(Connector):
                 raise ValueError(
                     "QFormerConnector(instruction_aware=True) got no instructions."
                 )
-            asked = features.instructions.per_view(features.layouts, views)
-            seen = asked.attention_mask
+            texts = features.instructions.per_view(features.layouts, views)
+            seen = texts.attention_mask
             ones = torch.ones(queries.shape[:2], dtype=seen.dtype, device=seen.device)
             extra = dict(
-                input_ids=asked.input_ids, attention_mask=torch.cat([ones, seen], 1)
+                input_ids=texts.input_ids, attention_mask=torch.cat([ones, seen], 1)
             )
         out = self.qformer(query_embeds=queries, encoder_hidden_states=image, **extra)
         return self.proj(out[0][:, : self.num_queries])

@@ -222,13 +222,13 @@ def _own_stops(model: torch.nn.Module) -> list[int]:
     return [] if eos is None else [eos] if isinstance(eos, int) else list(eos)
 
 
-def _check_fields(given: dict[str, Any], known: Any) -> None:
+def _check_fields(fields: dict[str, Any], known: Any) -> None:
     """Refuse fields by name; those that say nothing are taken out."""
-    unknown = [name for name in given if not hasattr(known, name)]
+    unknown = [name for name in fields if not hasattr(known, name)]
     if unknown:
         raise ValueError(f"generation: unknown fields {unknown}.")
-    for name in [name for name in given if name in _REFUSED]:
-        value = given.pop(name)
+    for name in [name for name in fields if name in _REFUSED]:
+        value = fields.pop(name)
         nothing = 1 if name == "num_return_sequences" else False
         if value is not None and value != nothing:
             raise ValueError(f"generation: {name} is not taken: {_REFUSED[name]}.")

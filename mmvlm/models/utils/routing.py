@@ -27,7 +27,7 @@ class PartRouting:
     """Base of models of named parts: inputs to features to rows of the text.
 
     Subclasses have ``encoders``, ``connectors`` and ``heads`` (name to module), a
-    ``language_model``, ``token_count``, ``asked_views`` and ``modalities``.
+    ``language_model``, ``token_count``, ``requested_views`` and ``modalities``.
     """
 
     #: Whether every rank must run every part in every step; set by the engine.
@@ -183,7 +183,7 @@ class PartRouting:
             encoder = self.encoders[encoder_of(self.encoders, source)]
             kind = source if source in encoder.reads else encoder.reads[0]
             side = encoder.spec.image_size
-            layout = self.asked_views if kind == "image" else None
+            layout = self.requested_views if kind == "image" else None
             layout = layout or ViewLayout(
                 (side, side), (side, side), encoder.views_together
             )

@@ -204,7 +204,7 @@ class VisionLanguageModel(PartRouting, BaseModel):
         return TokenCounts(counts) if counts else None
 
     @property
-    def asked_views(self) -> ViewLayout | None:
+    def requested_views(self) -> ViewLayout | None:
         """Layout of an image as the connector wants it; None without one."""
         connector, encoder = self.image_connector, self.image_encoder
         if connector is None or encoder is None:

@@ -63,8 +63,8 @@ class ASMv2Codec(GroundingCodec):
     def mark(self, text: Text, role: str) -> str:
         """Return words with the tags of their kind."""
         tag = _TAGS.get(text.kind)
-        is_asked = role == "user" or tag == "pred"
-        return f"<{tag}>{text.text}</{tag}>" if tag and is_asked else text.text
+        is_tagged = role == "user" or tag == "pred"
+        return f"<{tag}>{text.text}</{tag}>" if tag and is_tagged else text.text
 
     def _write(self, region: Region, role: str) -> str:
         unit = np.clip(self.to_frame(region.boxes), 0.0, 1.0)

@@ -62,17 +62,17 @@ class RegionTokenCodec(GroundingCodec):
         self.separator = separator
         self.before_phrase = before_phrase
         self.write_phrases = write_phrases
-        asked = question_token or token
+        user_token = question_token or token
         self.phrase_marks = tuple(phrase_marks or ())
         if self.phrase_marks and (len(self.phrase_marks) != 2 or before_phrase):
             raise ValueError(
                 f"RegionTokenCodec: phrase_marks={phrase_marks}, expected two tokens "
                 "around words that stand before the region's."
             )
-        names = (token, asked, *self.phrase_marks)
+        names = (token, user_token, *self.phrase_marks)
         self.special_tokens = tuple(dict.fromkeys(names))
         self.region_tokens = {
-            "user": RegionToken(asked, "input", fills),
+            "user": RegionToken(user_token, "input", fills),
             "assistant": RegionToken(token, "output", reads),
         }
 

@@ -163,10 +163,10 @@ class TokenizerChatTemplate(ChatTemplate):
             opened += len(before[number])
             lead = ""
             if role == "assistant":
-                asked = self._jinja(texts[:number], True) if number else ""
+                prompt = self._jinja(texts[:number], True) if number else ""
                 so_far = text[:opened]
-                if asked and so_far.startswith(asked):
-                    lead = so_far[len(asked) :]
+                if prompt and so_far.startswith(prompt):
+                    lead = so_far[len(prompt) :]
             leads.append(lead)
             opened += len(texts[number][1])
         for number, role in enumerate(roles):

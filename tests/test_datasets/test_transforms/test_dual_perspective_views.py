@@ -26,7 +26,7 @@ def bound(views=None, **options):
     spec = VisionEncoderSpec(8, 2, 4, SIZE, mean=MEAN, std=STD)
     asked = views and views.layout((SIZE, SIZE), (SIZE, SIZE))
     step = DualPerspectiveViews(**options)
-    step.bind(SimpleNamespace(spec=spec, asked_views=asked))
+    step.bind(SimpleNamespace(spec=spec, requested_views=asked))
     return step
 
 
@@ -165,7 +165,7 @@ def test_what_is_not_known_is_named():
 def test_another_layout_asks_for_nothing():
     spec = VisionEncoderSpec(8, 2, 4, SIZE)
     step = DualPerspectiveViews()
-    step.bind(SimpleNamespace(spec=spec, asked_views=ViewLayout((8, 8), (8, 8))))
+    step.bind(SimpleNamespace(spec=spec, requested_views=ViewLayout((8, 8), (8, 8))))
 
     assert step.grid is None
 

@@ -27,7 +27,7 @@ def region(box, size=SIZE, **kwargs):
 
 
 def layout_of(view, size=SIZE):
-    view.bind(types.SimpleNamespace(spec=SPEC, asked_views=None))
+    view.bind(types.SimpleNamespace(spec=SPEC, requested_views=None))
     return view.layout(*size)
 
 

@@ -91,7 +91,7 @@ def system(request):
         CHAT_TEMPLATES.build(dict(type=template)),
         model.vision_spec,
         model.token_count,
-        asked_views=model.asked_views,
+        requested_views=model.requested_views,
     )
     model.bind(context)
     generator = np.random.default_rng(0)

@@ -52,8 +52,8 @@ def llava_rule(tokenizer: Any, system: str, max_length: int = 2048) -> Encode:
             if not turn or len(parts) != 2:
                 break
             length = len(tokens(turn))
-            asked = len(tokens(parts[0] + separator)) - 2
-            target[at : at + asked] = IGNORE_INDEX
+            length = len(tokens(parts[0] + separator)) - 2
+            target[at : at + length] = IGNORE_INDEX
             at += length
         target[at:] = IGNORE_INDEX
         if at < max_length and at != total:
@@ -81,12 +81,12 @@ def xtuner_rule(tokenizer: Any, instruction: str, separator: str = "") -> Encode
         labels: list[int] = []
         turns = record["conversations"]
         for number in range(0, len(turns), 2):
-            asked = turns[number]["value"]
-            if _TAG in asked:
-                asked = f"{_TAG}\n{asked.replace(_TAG, '').strip()}".strip()
-            asked = instruction.format(input=asked, round=number // 2 + 1)
+            prompt = turns[number]["value"]
+            if _TAG in prompt:
+                prompt = f"{_TAG}\n{prompt.replace(_TAG, '').strip()}".strip()
+            prompt = instruction.format(input=prompt, round=number // 2 + 1)
             ids = [bos]
-            for index, chunk in enumerate(asked.split(_TAG)):
+            for index, chunk in enumerate(prompt.split(_TAG)):
                 ids += [SLOT_TOKEN_ID] * bool(index) + ids_of(chunk)
             answer_ids = [*ids_of(turns[number + 1]["value"]), eos]
             behind = ids_of(separator) if separator else []

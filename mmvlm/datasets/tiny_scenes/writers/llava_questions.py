@@ -62,12 +62,12 @@ class LLaVABenchWriter(BenchmarkWriter):
     ) -> list[str]:
         """Write questions, answers and contexts."""
         home = self.home_of(split)
-        asked, answered = [], []
+        questions, answers = [], []
         for sample in samples:
             for number, question in enumerate(questions_of(sample)):
                 key = question_number(sample, number)
-                category = self.categories[len(asked) % len(self.categories)]
-                asked.append(
+                category = self.categories[len(questions) % len(self.categories)]
+                questions.append(
                     dict(
                         question_id=key,
                         image=self.image_name(sample),
@@ -75,7 +75,7 @@ class LLaVABenchWriter(BenchmarkWriter):
                         text=question.text,
                     )
                 )
-                answered.append(
+                answers.append(
                     dict(question_id=key, text=question.answer, category=category)
                 )
         contexts = [
@@ -83,8 +83,8 @@ class LLaVABenchWriter(BenchmarkWriter):
             for number, sample in enumerate(samples)
         ]
         return [
-            self.dump_lines(f"{home}/{self.questions}", asked),
-            self.dump_lines(f"{home}/{self.answers}", answered),
+            self.dump_lines(f"{home}/{self.questions}", questions),
+            self.dump_lines(f"{home}/{self.answers}", answers),
             self.dump_lines(f"{home}/{self.contexts}", contexts),
         ]
 
