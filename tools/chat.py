@@ -150,7 +150,8 @@ def show_regions(sample):
         for row in region.boxes.xyxy:
             place = row[:2] if region.kind == "point" else row
             numbers = " ".join(f"{value:.1f}" for value in place)
-            print(f"  {region.phrase or region.kind}: {numbers}")
+            score = "" if region.score is None else f" (score {region.score:.2f})"
+            print(f"  {region.phrase or region.kind}: {numbers}{score}")
     for problem in sample.problems:
         print(f"  not read: {problem}")
 

@@ -38,6 +38,7 @@ mask = dict(
     random_init=True,
     position="at",
     num_points=256,
+    with_scores=False,  # nothing has taught its decoder to tell
     mask_decoder=dict(mlp_dim=128, num_attention_heads=4, iou_head_hidden_dim=32),
     weight=dict(mask_bce=2.0, mask_dice=0.5),
 )

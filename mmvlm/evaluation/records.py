@@ -129,6 +129,7 @@ def region_values(regions: Sequence[Region]) -> list[dict[str, Any]]:
             boxes=one.boxes.to("pixel").xyxy.tolist(),
             size=list(one.boxes.size),
             rles=[rle for rle in one.rles if rle is not None],
+            score=one.score,
         )
         for one in regions
     ]

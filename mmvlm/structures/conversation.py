@@ -99,6 +99,8 @@ class Region:
         polygons (tuple): per box a tuple of flat ``x, y, x, y, ...`` rings.
         rles (tuple): per box its mask as COCO's run lengths ``{"size", "counts"}``
             or None; stands in for ``polygons``.
+        score (float | None): of a region that a model says: the IoU that it expects
+            with what was meant; None where nothing tells.
     """
 
     image: int
@@ -107,6 +109,7 @@ class Region:
     phrase: str | None = None
     polygons: tuple = ()
     rles: tuple = ()
+    score: float | None = None
 
 
 @dataclass(frozen=True)

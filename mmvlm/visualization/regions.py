@@ -52,6 +52,12 @@ def name_of(region: Region, number: int) -> str:
     return (region.phrase or "").strip() or f"{region.kind} {number + 1}"
 
 
+def label_of(region: Region, number: int) -> str:
+    """Return what is written at a region: its name, and its score if it has one."""
+    name = name_of(region, number)
+    return name if region.score is None else f"{name} {region.score:.2f}"
+
+
 def colours_of(groups: Iterable[RegionGroup]) -> dict[str, str]:
     """Return a colour for every name (case apart), the same in all groups."""
     colours: dict[str, str] = {}
@@ -86,8 +92,8 @@ def draw_regions(image: np.ndarray, groups: Sequence[RegionGroup]) -> np.ndarray
     anchors, labels = [], []
     for group in groups:
         for number, region in enumerate(group.regions):
-            name = name_of(region, number)
-            colour = colours[name.lower()]
+            name = label_of(region, number)
+            colour = colours[name_of(region, number).lower()]
             pixels = _with_masks(pixels, region, colour, group.dashed)
             # What a reply says may lie anywhere.
             rows = np.clip(

@@ -16,7 +16,7 @@ from mmvlm.structures import Region
 from mmvlm.utils.files import write_atomic
 
 from .page import render, write_page
-from .regions import RegionGroup, colours_of, draw_regions, name_of
+from .regions import RegionGroup, colours_of, draw_regions, label_of, name_of
 
 _STYLE = """
 article { background: var(--card); border: 1px solid var(--rule); border-radius: 10px;
@@ -92,7 +92,8 @@ def region_entries(
     Returns:
         list[dict]: ``phrase``, ``span`` (characters of the text), ``box`` (x1, y1,
         x2, y2) or ``point`` (x, y) in pixels of the image, ``mask`` (COCO's run
-        lengths) and ``score``; what a region does not have is None.
+        lengths) and ``score`` (the IoU that the model expects of a mask); what a
+        region does not have is None.
     """
     entries = []
     for number, region in enumerate(regions):
@@ -109,7 +110,7 @@ def region_entries(
                     box=None if is_point else row,
                     point=row[:2] if is_point and row else None,
                     mask=region.rles[place] if place < len(region.rles) else None,
-                    score=getattr(region, "score", None),
+                    score=region.score,
                 )
             )
     return entries
@@ -185,16 +186,16 @@ def _turn(view: ReplyView) -> dict[str, Any]:
 
 
 def _pieces(view: ReplyView) -> list[tuple[str, str, str]]:
-    """Cut the reply at its regions: text, colour (or nothing) and name of each."""
+    """Cut the reply at its regions: text, colour (or nothing) and label of each."""
     colours = colours_of(view.groups())
     pieces, at = [], 0
     pairs = zip(view.spans, view.regions, strict=False)
     for number, ((start, end), region) in enumerate(pairs):
         if start < at:
             continue
-        name = name_of(region, number)
+        colour = colours[name_of(region, number).lower()]
         pieces.append((view.text[at:start], "", ""))
-        pieces.append((view.text[start:end], colours[name.lower()], name))
+        pieces.append((view.text[start:end], colour, label_of(region, number)))
         at = end
     pieces.append((view.text[at:], "", ""))
     return [piece for piece in pieces if piece[0]]

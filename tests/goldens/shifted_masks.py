@@ -136,13 +136,15 @@ def lisa_mask_decoder(arrays, width=24, grid=5, side=80, heads=3):
         image = torch.randn(1, width, grid, grid)
         prompts = torch.randn(count, width)
         given = (image.expand(count, -1, -1, -1), prompts[:, None, None])
-        low, several = decoder(*given), decoder(*given, multimask=True)
+        (low, iou), (several, ious) = decoder(*given), decoder(*given, multimask=True)
         layout = ViewLayout(original, resized)
         found = dict(
             image_embedding=image,
             text_embeds=prompts,
             low_res_masks=low,
             low_res_multimask=several,
+            iou=iou,
+            iou_multimask=ious,
             resize_hw=resized,
             original_hw=original,
             mask_logits_full=restore_masks(low[:, 0], layout, side),

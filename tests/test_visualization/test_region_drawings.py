@@ -123,7 +123,7 @@ def test_entries_of_all_kinds():
     regions = (
         two,
         box(3, 4, 3, 4, kind="point"),
-        box(0, 0, 80, 60, kind="mask", rles=(rle,)),
+        box(0, 0, 80, 60, kind="mask", rles=(rle,), score=0.75),
         Region(0, Boxes(np.zeros((0, 4)), SIZE), "mask"),
     )
     entries = json.loads(json.dumps(region_entries(regions, [(0, 9)])))
@@ -134,6 +134,7 @@ def test_entries_of_all_kinds():
     assert entries[0]["span"] == [0, 9] and entries[2]["span"] is None
     assert entries[2]["point"] == [3, 4] and entries[2]["box"] is None
     assert entries[3]["mask"] == rle and entries[4]["mask"] is None
+    assert [entry["score"] for entry in entries] == [None, None, None, 0.75, None]
 
 
 def test_a_page_shows_words_in_the_colour_of_their_box(tmp_path):
@@ -141,7 +142,7 @@ def test_a_page_shows_words_in_the_colour_of_their_box(tmp_path):
         "Where is <it>?",
         "a dog [1,2] & more",
         GREY,
-        regions=(box(5, 5, 25, 20, phrase="a dog"),),
+        regions=(box(5, 5, 25, 20, phrase="a dog", score=0.875),),
         spans=((6, 11),),
         problems=("character 3: <bad>",),
         truth=(box(6, 6, 25, 20, phrase="a dog"),),
@@ -153,7 +154,8 @@ def test_a_page_shows_words_in_the_colour_of_their_box(tmp_path):
 
     page = path.read_text()
     assert "Where is &lt;it&gt;?" in page and "not read: character 3: &lt;bad" in page
-    assert f'border-color: {COLOURS[0]}" title="a dog">[1,2]</mark> &amp; more' in page
+    marked = f'border-color: {COLOURS[0]}" title="a dog 0.88">[1,2]</mark> &amp; more'
+    assert marked in page
     assert page.count("<img") == 1 and not re.search(r"(src|href)=.http", page)
     write_drawing(tmp_path / "a.png", [view])
     assert PIL.Image.open(tmp_path / "a.png").size == (640, 480)

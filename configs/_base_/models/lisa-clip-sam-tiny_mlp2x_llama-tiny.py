@@ -34,6 +34,7 @@ model = dict(
             type="SAMMaskHead",
             random_init=True,
             mask_decoder=mask_decoder,
+            with_scores=False,  # the tiny SAM has not learnt to tell
             weight=dict(mask_bce=2.0, mask_dice=0.5),
         )
     ),

@@ -51,7 +51,7 @@ class MaskIoUMetric(AnswersMetric):
         self.overlap = overlap
 
     def read_meta(self, sample: dict) -> dict[str, Any]:
-        """Return the run lengths of references, predictions and ignored pixels."""
+        """Return run lengths of references, masks (and scores) and ignored pixels."""
         wanted = [one for one in sample.get("gt_regions") or () if one.kind == "mask"]
         said = [one for one in sample.get("pred_regions") or () if one.kind == "mask"]
         if not wanted:
@@ -64,6 +64,7 @@ class MaskIoUMetric(AnswersMetric):
         return dict(
             references=[self._reference(region) for region in wanted],
             masks=[region.rles[0] if region.rles else None for region in said],
+            scores=[region.score for region in said],
             ignore=(sample.get("meta") or {}).get("ignore"),
         )
 

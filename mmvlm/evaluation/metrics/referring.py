@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from mmvlm.evaluation.functional.boxes import iou_curve
+from mmvlm.evaluation.records import region_values
 from mmvlm.evaluation.scorers.referring import ReferringScorer
 from mmvlm.registry import METRICS
 
@@ -49,21 +50,12 @@ class ReferringMetric(AnswersMetric):
         meta = sample.get("meta") or {}
         height, width = truth.size
         expression = meta.get("expression")
-        facts = dict(width=width, height=height, pred_regions=[])
+        said = region_values(sample.get("pred_regions", ()))
+        facts = dict(width=width, height=height, pred_regions=said)
         if "pred_ids" in sample:
             facts["tokens"] = len(sample["pred_ids"])
         if expression is not None:
             facts["expression"] = expression
-        for region in sample.get("pred_regions", ()):
-            boxes = region.boxes.to("pixel").xyxy.tolist()
-            facts["pred_regions"].append(
-                dict(
-                    kind=region.kind,
-                    phrase=region.phrase,
-                    boxes=boxes,
-                    rles=[rle for rle in region.rles if rle is not None],
-                )
-            )
         reference = truth.to("pixel").xyxy[0].tolist()
         problems = list(sample.get("problems", ()))
         return dict(reference=reference, meta=facts, problems=problems)

@@ -88,19 +88,20 @@ class SAM2Decoder(SAMDecoder):
 
     def forward(
         self, images: Sequence[torch.Tensor], sparse: torch.Tensor
-    ) -> torch.Tensor:
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Decode masks, all in one call; each has maps of its own.
 
         Shape:
             - ``images``: fine, middle and neck: (M, C, 4G, 4G), (M, C, 2G, 2G) and
               (M, C, G, G)
             - ``sparse``: (M, 1, P, C), P prompts of each mask
-            - output: (M, 1, 4G, 4G), logits
+            - output: (M, 1, 4G, 4G), logits, and (M, 1), the IoU that the decoder
+              expects of each
         """
         fine, middle, neck = images
         neck = neck + self.no_memory_embedding.view(1, -1, 1, 1)
         nothing = self.prompt_encoder.no_mask_embed.weight
-        masks = self.mask_decoder(
+        masks, scores = self.mask_decoder(
             image_embeddings=neck,
             image_positional_embeddings=self.positions().expand_as(neck),
             sparse_prompt_embeddings=sparse,
@@ -110,8 +111,8 @@ class SAM2Decoder(SAMDecoder):
                 self.mask_decoder.conv_s0(fine),
                 self.mask_decoder.conv_s1(middle),
             ],
-        )[0]
-        return masks[:, 0]
+        )[:2]
+        return masks[:, 0], scores[:, 0]
 
 
 @MODELS.register_module()
@@ -137,7 +138,8 @@ class SAM2MaskHead(SAMMaskHead):
         num_points (int): of which the losses of a mask are means.
         max_masks (int): made of one reply; what it says beyond is named in
             ``problems``.
-        **kwargs: see :class:`Head`; losses are ``mask_bce`` and ``mask_dice``, with
+        **kwargs: ``with_scores`` of :class:`SAMMaskHead`, and those of :class:`Head`;
+            losses are ``mask_bce`` and ``mask_dice``, with
             weights of 2.0 and 0.5 in Sa2VA.
 
     Raises:
@@ -204,7 +206,7 @@ class SAM2MaskHead(SAMMaskHead):
             ValueError: naming a sample that has masks and no image to make them of.
         """
         numbers, layouts = self.images_of(targets.owner, feed)
-        low_res = self.decode(hidden, numbers, feed)
+        low_res, _ = self.decode(hidden, numbers, feed)
         goal = []
         for runs, layout in zip(targets.values.entries(), layouts, strict=True):
             mask = runs_to_mask(runs, layout.original_size)

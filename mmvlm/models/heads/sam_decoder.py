@@ -96,7 +96,7 @@ class SAMDecoder(nn.Module):
         dense: torch.Tensor | None = None,
         *,
         multimask: bool = False,
-    ) -> torch.Tensor:
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Decode masks, all in one call; each has an image embedding of its own.
 
         Args:
@@ -108,16 +108,17 @@ class SAMDecoder(nn.Module):
         Shape:
             - ``images``, ``dense``: (M, C, G, G)
             - ``sparse``: (M, 1, P, C), P prompts of each mask
-            - output: (M, 1 or 3, 4G, 4G), logits
+            - output: (M, 1 or 3, 4G, 4G), logits, and (M, 1 or 3), the IoU that the
+              decoder expects of each
         """
         if dense is None:
             nothing = self.prompt_encoder.no_mask_embed.weight
             dense = nothing.view(1, -1, 1, 1).expand_as(images)
-        masks = self.mask_decoder(
+        masks, scores = self.mask_decoder(
             image_embeddings=images,
             image_positional_embeddings=self.positions().expand_as(images),
             sparse_prompt_embeddings=sparse,
             dense_prompt_embeddings=dense,
             multimask_output=multimask,
-        )[0]
-        return masks[:, 0]
+        )[:2]
+        return masks[:, 0], scores[:, 0]

@@ -51,6 +51,9 @@ class SAMMaskHead(Head):
         mask_decoder (dict | None): likewise of ``SamMaskDecoderConfig``.
         max_masks (int): made of one reply; what it says beyond is named in
             ``problems``.
+        with_scores (bool): a mask's ``score`` is the IoU that the decoder expects.
+            False leaves it out: where no training has taught the decoder to tell, as
+            after :class:`PromptableSegmenter`.
         **kwargs: see :class:`Head`; losses are ``mask_bce`` and ``mask_dice``, with
             weights of 2.0 and 0.5 in LISA.
 
@@ -70,10 +73,12 @@ class SAMMaskHead(Head):
         prompt_encoder: dict | None = None,
         mask_decoder: dict | None = None,
         max_masks: int = 64,
+        with_scores: bool = True,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.tokens, self.max_masks = (token,), max_masks
+        self.with_scores = with_scores
         spec = specs[self.kind]
         self.side = spec.image_size
         width = neck_width(spec)
@@ -124,17 +129,20 @@ class SAMMaskHead(Head):
         """Return the head's state from that of SAM alone: the projection is new."""
         return {**self.state_dict(), **state}
 
-    def forward(self, hidden: torch.Tensor, images: Any) -> torch.Tensor:
+    def forward(
+        self, hidden: torch.Tensor, images: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Decode a mask of every state, all in one call.
 
         Shape:
             - ``hidden``: (M, Dl)
             - ``images``: (M, C, G, G), the image embedding of each mask, or what
               :meth:`gather` gives
-            - output: (M, 4G, 4G), logits
+            - output: (M, 4G, 4G), logits, and (M,), the IoU that the decoder expects
         """
         prompts = self.projection(hidden)
-        return self.decoder(images, prompts[:, None, None])[:, 0]
+        masks, scores = self.decoder(images, prompts[:, None, None])
+        return masks[:, 0], scores[:, 0]
 
     def images_of(
         self, owners: Sequence[int], feed: Feed
@@ -146,8 +154,8 @@ class SAMMaskHead(Head):
 
     def decode(
         self, hidden: torch.Tensor, numbers: Sequence[int], feed: Feed
-    ) -> torch.Tensor:
-        """Return logits (M, 4G, 4G) of states and the images that they belong to."""
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return what :meth:`forward` does of states and the images they belong to."""
         dtype = self.projection[0].weight.dtype
         found = feed.some_images(self.kind, numbers, dtype)
         return self(hidden.to(dtype), self.gather(found, numbers))
@@ -164,7 +172,7 @@ class SAMMaskHead(Head):
             ValueError: naming a sample that has masks and no image to make them of.
         """
         numbers, layouts = self.images_of(targets.owner, feed)
-        low_res = self.decode(hidden, numbers, feed)
+        low_res, _ = self.decode(hidden, numbers, feed)
         sums = summed_mask_losses(low_res, targets.values.entries(), layouts, self.side)
         # Ranks wait for the decoder's other masks and scores, which nothing reads.
         sums = sums + untouched(self.decoder)
@@ -179,7 +187,7 @@ class SAMMaskHead(Head):
         samples: Sequence[VLMDataSample],
         feed: Feed,
     ) -> None:
-        """Give the regions of replies their masks, in pixels of the image.
+        """Give the regions of replies masks, in pixels of the image, and scores.
 
         Raises:
             ValueError: naming a sample whose image the encoder did not get.
@@ -196,13 +204,15 @@ class SAMMaskHead(Head):
         if not owner:
             return
         numbers, layouts = self.images_of(owner, feed)
-        low_res = self.decode(torch.cat(kept), numbers, feed)
+        low_res, ious = self.decode(torch.cat(kept), numbers, feed)
         masks: dict[int, list] = {}
-        for row, layout, one in zip(owner, layouts, low_res, strict=True):
+        rows = zip(owner, layouts, low_res, ious.tolist(), strict=True)
+        for row, layout, one, iou in rows:
             logits = self.restore(one[None], layout)[0]
             whole = bool(logits.isfinite().all())
             mask = (logits > 0).cpu().numpy()
-            masks.setdefault(row, []).append(mask_to_rle(mask) if whole else None)
+            made = (mask_to_rle(mask), iou if self.with_scores else None)
+            masks.setdefault(row, []).append(made if whole else None)
         for row, own in masks.items():
             _fill(samples[row], own, len(states[row]))
 
@@ -212,7 +222,8 @@ class SAMMaskHead(Head):
     @classmethod
     def tiny_config(cls, part: dict, layers: int, ids: dict) -> dict:
         """Return what ``--tiny`` makes of a config."""
-        kept = {k: part[k] for k in ("token", "weight", "max_masks") if k in part}
+        names = ("token", "weight", "max_masks", "with_scores")
+        kept = {name: part[name] for name in names if name in part}
         return dict(kept, mask_decoder=dict(cls.tiny_decoder))
 
     @classmethod
@@ -238,8 +249,10 @@ def _image_of(inputs: Any, sample: int, batch: VLMBatch) -> int:
     return len(owners) - 1 - owners[::-1].index(sample)
 
 
-def _fill(sample: VLMDataSample, masks: list[dict | None], said: int) -> None:
-    """Put masks into the regions of a reply that are masks, in order.
+def _fill(
+    sample: VLMDataSample, masks: list[tuple[dict, float | None] | None], said: int
+) -> None:
+    """Put masks and scores into the regions of a reply that are masks, in order.
 
     Regions beyond the masks go, and so do their spans; ``problems`` counts them.
     """
@@ -259,8 +272,9 @@ def _fill(sample: VLMDataSample, masks: list[dict | None], said: int) -> None:
     sample.problems = tuple(problems)
 
 
-def _with_mask(region: Region, rle: dict | None) -> Region:
-    if rle is None:
+def _with_mask(region: Region, made: tuple[dict, float | None] | None) -> Region:
+    if made is None:
         return region
+    rle, score = made
     boxes = Boxes([rle_box(rle)], tuple(rle["size"]))
-    return replace(region, boxes=boxes, rles=(rle,))
+    return replace(region, boxes=boxes, rles=(rle,), score=score)

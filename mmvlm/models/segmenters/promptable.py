@@ -149,15 +149,15 @@ class PromptableSegmenter(BaseModel):
         masks = inputs["masks"].float()
         if mode == "tensor":
             prompt = self.embed_boxes(boxes_of(masks))
-            return self._full(self.decoder(images, prompt), masks)[1]
+            return self._full(self.decoder(images, prompt)[0], masks)[1]
         prompt = self._first_prompt(masks)
-        low, first = self._full(self.decoder(images, prompt), masks)
+        low, first = self._full(self.decoder(images, prompt)[0], masks)
         wrong = (first.detach() > 0) != (masks > 0)
         points = draw_points(torch.where(wrong.flatten(1).any(1)[:, None, None],
                                          wrong.float(), masks))  # fmt: skip
         prompt = torch.cat([prompt, self._point(points, masks)], dim=2)
         dense = self.embed_masks(low.detach())
-        _, second = self._full(self.decoder(images, prompt, dense), masks)
+        _, second = self._full(self.decoder(images, prompt, dense)[0], masks)
         losses = dict(loss=0.0)
         for logits in (first, second):
             for term in (mask_bce(logits, masks), mask_dice(logits, masks)):

@@ -116,7 +116,7 @@ def answer(model, kind, size):
     """Answer all samples in batches of a size; return them and the masks' logits."""
     logits, done, chosen = [], [], samples()
     if kind == "mask":
-        hook = model.mask.register_forward_hook(lambda *call: logits.append(call[2]))
+        hook = model.mask.register_forward_hook(lambda *call: logits.append(call[2][0]))
     for first in range(0, COUNT, size):
         batch, data = batch_of(chosen[first : first + size], masks=kind == "mask")
         said = Said(first, kind, model)
@@ -148,6 +148,7 @@ def test_replies_of_a_batch_are_those_of_its_samples(kind, position):
             if kind == "box":
                 assert np.array_equal(region.boxes.xyxy, expected.boxes.xyxy)
                 continue
+            assert region.score == pytest.approx(expected.score, abs=1e-5)
             (rle,), (want,) = region.rles, expected.rles
             other += np.count_nonzero(rle_to_mask(rle) != rle_to_mask(want))
     assert held > COUNT / 4 and other <= 2  # pixels, where a logit is all but zero
@@ -174,7 +175,7 @@ def test_masks_are_those_of_a_pass_over_prompt_and_reply(position):
         states = model.hidden_states(batch)[[shift + place for place in places]]
         large = batch.inputs["image_hi"].values
         neck = model.sam(large).maps["neck"].expand(len(places), -1, -1, -1)
-        expected.append(model.mask(states, neck) if places else logits[:0])
+        expected.append(model.mask(states, neck)[0] if places else logits[:0])
         last += STEPS - 1 in places
 
     assert last > COUNT / 4

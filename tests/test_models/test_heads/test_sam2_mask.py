@@ -65,7 +65,7 @@ def test_weights_and_masks_are_those_of_transformers(tmp_path):
 
     features = encoder(pixels, (-1,))
     found = {n: features.map(lambda one, n=n: one[n : n + 1]) for n in range(2)}
-    masks = head.decoder(head.gather(found, [1, 0, 1]), prompts)
+    made = head.decoder(head.gather(found, [1, 0, 1]), prompts)
 
     maps = model.get_image_embeddings(pixels)
     fine, middle, neck = (one[[1, 0, 1]] for one in maps)
@@ -78,8 +78,9 @@ def test_weights_and_masks_are_those_of_transformers(tmp_path):
         dense_prompt_embeddings=nothing.expand_as(neck),
         multimask_output=False,
         high_resolution_features=[fine, middle],
-    )[0][:, 0]
-    torch.testing.assert_close(masks, expected, atol=1e-5, rtol=1e-5)
+    )
+    for one, theirs in zip(made, expected, strict=False):
+        torch.testing.assert_close(one, theirs[:, 0], atol=1e-5, rtol=1e-5)
 
 
 @needs_sam2
@@ -203,7 +204,9 @@ def test_masks_fill_the_stretched_picture():
     model.mask.predict(states, sample, model.feed(batch))
 
     feed = model.feed(batch)
-    low = model.mask.decode(torch.cat([states[0], states[2]]), [0, 2], feed)
-    for one, logits in zip((sample[0], sample[2]), low, strict=True):
+    made = model.mask.decode(torch.cat([states[0], states[2]]), [0, 2], feed)
+    for one, logits, iou in zip((sample[0], sample[2]), *made, strict=True):
         full = interpolate(logits[None, None], (10, 8), mode="bilinear")[0, 0]
-        assert one.pred_regions[0].rles == (mask_to_rle((full > 0).numpy()),)
+        (region,) = one.pred_regions
+        assert region.rles == (mask_to_rle((full > 0).numpy()),)
+        assert region.score == pytest.approx(iou.item(), abs=1e-6)

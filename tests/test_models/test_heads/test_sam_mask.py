@@ -92,13 +92,15 @@ def test_golden_mask_decoder(goldens):
 
     # All masks of all images at once.
     whole = (torch.cat(images), torch.cat(prompts)[:, None, None])
-    single = decoder(*whole).split(sizes)
-    several = decoder(*whole, multimask=True).split(sizes)
+    single, several = decoder(*whole), decoder(*whole, multimask=True)
+    found = [one.split(sizes) for one in (*single, *several)]
 
-    for name, one, three in zip(names, single, several, strict=True):
+    keys = ("low_res_masks", "iou", "low_res_multimask", "iou_multimask")
+    for name, *made in zip(names, *found, strict=True):
         own = below(data, f"{name}/")
-        torch.testing.assert_close(one, own["low_res_masks"], **EXACT)
-        torch.testing.assert_close(three, own["low_res_multimask"], **EXACT)
+        for key, value in zip(keys, made, strict=True):
+            torch.testing.assert_close(value, own[key], **EXACT)
+        one = made[0]
         layout = ViewLayout(
             tuple(own["original_hw"].tolist()), tuple(own["resize_hw"].tolist())
         )
@@ -188,7 +190,8 @@ def test_one_call_is_the_loop_over_images(model):
 
     for row, image in enumerate(number):
         alone = head(prompts[row : row + 1], maps[image][None])
-        torch.testing.assert_close(alone[0], together[row], atol=1e-11, rtol=0)
+        for one, whole in zip(alone, together, strict=True):
+            torch.testing.assert_close(one[0], whole[row], atol=1e-11, rtol=0)
 
 
 # Losses ---------------------------------------------------------------------------
@@ -312,7 +315,8 @@ def test_losses_are_means_over_the_masks_of_a_batch(model):
     runs = whole.targets["mask"].values.entries()
     rows = model.mask.rows(whole)
     hidden = model.hidden_states(whole)[rows]
-    low = model.mask(hidden, model.sam(torch.stack(seen)).maps["neck"][[0, 0, 2]])
+    necks = model.sam(torch.stack(seen)).maps["neck"][[0, 0, 2]]
+    low, _ = model.mask(hidden, necks)
     sums = summed_mask_losses(low, runs, [ViewLayout((10, 8), (32, 24))] * 3, 32)
 
     torch.testing.assert_close(losses["loss_mask_bce"], sums[0] / 3)
@@ -392,7 +396,7 @@ def reply(model, counts, seen):
     return samples, states
 
 
-def test_replies_get_their_masks_in_order(model):
+def test_replies_get_their_masks_and_scores_in_order(model):
     calls = []
     counting(model.sam, calls)
     samples, states = reply(model, [2, 0, 1], images(0, 1, 2))
@@ -401,11 +405,19 @@ def test_replies_get_their_masks_in_order(model):
     for sample, own, seen in zip(samples, states, images(0, 1, 2), strict=True):
         for region, state in zip(sample.pred_regions, own, strict=True):
             neck = model.sam(seen[None]).maps["neck"]
-            low = model.mask(state[None], neck)
+            low, iou = model.mask(state[None], neck)
             layout = ViewLayout((10, 8), (32, 24))
             mask = restore_masks(low, layout, 32)[0] > 0
             assert region.rles == (mask_to_rle(mask.numpy()),)
             assert region.boxes.size == (10, 8) and len(region.boxes) == 1
+            assert region.score == pytest.approx(iou.item(), abs=1e-6)
+
+
+def test_a_decoder_that_has_not_learnt_to_tell_gives_no_scores(model):
+    model.mask.with_scores = False
+    (sample,), _ = reply(model, [2], images(0))
+
+    assert [(len(r.rles), r.score) for r in sample.pred_regions] == [(1, None)] * 2
 
 
 def test_ten_masks_are_made_and_none_that_is_not_said(model):
@@ -445,4 +457,4 @@ def test_masks_that_are_not_finite_are_a_problem_not_an_empty_mask(model):
     (sample,), _ = reply(model, [2], images(0))
 
     assert sample.problems == ("masks [0, 1]: their logits are not finite",)
-    assert [region.rles for region in sample.pred_regions] == [(), ()]
+    assert [(r.rles, r.score) for r in sample.pred_regions] == [((), None)] * 2

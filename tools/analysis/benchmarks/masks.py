@@ -72,13 +72,13 @@ def decoder_row(args: argparse.Namespace) -> tuple[float, float]:
     @torch.no_grad()
     def plain() -> Result:
         pairs = zip(images, prompts, strict=True)
-        masks = [decoder(i[None].expand(3, -1, -1, -1), own) for i, own in pairs]
+        masks = [decoder(i[None].expand(3, -1, -1, -1), own)[0] for i, own in pairs]
         return [torch.cat(masks)]
 
     @torch.no_grad()
     def ours() -> Result:
         number = torch.arange(8).repeat_interleave(3)
-        return [decoder(images[number], prompts.flatten(0, 1))]
+        return [decoder(images[number], prompts.flatten(0, 1))[0]]
 
     return in_turns_equal("mask decoding", (plain, ours), args.repeats)
 
@@ -273,14 +273,14 @@ def uncached_replies(model: Any, batch: Any, length: int) -> Result:
             hidden = torch.cat([hidden, row])
         ids.append(torch.tensor(said, dtype=torch.float32))
         neck = model.sam(one.inputs["image_hi"].values).maps["neck"]
-        masks.append(model.mask(state, neck))
+        masks.append(model.mask(state, neck)[0])
     return [torch.stack(ids), torch.cat(masks)]
 
 
 def replies(model: Any, batch: Any, length: int) -> Result:
     """Return ids and mask logits of our replies, all in one batch."""
     logits: list[torch.Tensor] = []
-    hook = model.mask.register_forward_hook(lambda *call: logits.append(call[2]))
+    hook = model.mask.register_forward_hook(lambda *call: logits.append(call[2][0]))
     done = model.predict(batch, max_new_tokens=length, stop_ids=[], on_step=say)
     hook.remove()
     ids = [one.pred_ids for one in done]
