@@ -195,7 +195,8 @@ class Dialogue:
             print(sample.pred_text, flush=True)
         show_regions(sample)
         self._write(prompt, sample)
-        self.history.append((prompt, sample.pred_text))
+        # The sample tells its own tokens from words that spell them.
+        self.history.append((prompt, sample))
 
     def _streamed(self, pieces):
         """Print pieces as they come; give the sample that stands at their end."""
@@ -238,7 +239,7 @@ class Dialogue:
             content = dict(
                 image=self.name,
                 prompt=prompt,
-                history=self.history,
+                history=[(question, one.pred_text) for question, one in self.history],
                 text=view.text,
                 regions=region_entries(view.regions, view.spans),
                 problems=list(view.problems),

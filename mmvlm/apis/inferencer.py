@@ -16,10 +16,8 @@ from mmvlm.apis.loading import LoadedModel, load_model
 from mmvlm.apis.streaming import predict_alone, stream_reply
 from mmvlm.registry import INFERENCERS
 from mmvlm.structures import Conversation, Region, VLMBatch, VLMDataSample
-from mmvlm.text.prompts import Prompt, ask
+from mmvlm.text.prompts import History, Prompt, ask
 from mmvlm.text.region_prompts import region_of
-
-History = Sequence[tuple[str, str]]
 
 
 @INFERENCERS.register_module()
@@ -128,7 +126,9 @@ class VLMInferencer:
                 order such as ``[{"audio": "a.wav"}, "Who speaks in", {"box":
                 (9, 9, 80, 60)}, "?"]`` (see :func:`mmvlm.text.prompts.ask`), or a
                 whole conversation, which goes without the other arguments.
-            history (Sequence[tuple[str, str]]): questions and answers so far.
+            history (Sequence[tuple[str, str | VLMDataSample]]): questions and replies
+                so far. Give what :meth:`answer` returned: a ``[SEG]`` that a reply
+                only quotes then stays text; in a text all that it spells are tokens.
             media (Mapping[str, Sequence] | None): other inputs by modality
                 (``{"audio": ["a.wav"]}``), placed as images are.
             regions (Sequence | Mapping[int, Any]): what ``<region1>``, ``<region2>``,
@@ -155,8 +155,8 @@ class VLMInferencer:
 
         Returns:
             VLMDataSample: ``pred_text``, ``pred_regions`` (in pixels of the image),
-            ``pred_spans`` (where they stand in the text), ``problems``, ``pred_ids``
-            and ``finish``.
+            ``pred_spans`` (where they stand in the text), ``pred_quoted`` (tokens
+            that it only spells), ``problems``, ``pred_ids`` and ``finish``.
         """
         talk = self.conversation(image, prompt, history, media=media, regions=regions)
         return self._predict([talk], generation)[0]

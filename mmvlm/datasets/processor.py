@@ -322,14 +322,15 @@ class VLMProcessor:
 
         Args:
             sample (VLMDataSample): gets ``pred_text``, ``pred_regions``,
-                ``pred_spans`` and ``problems``; its ``layouts`` say where regions lie.
+                ``pred_spans``, ``pred_quoted`` and ``problems``; its ``layouts`` say
+                where regions lie.
             stops (Sequence[str]): see :meth:`decode`.
         """
         layouts = getattr(sample, "layouts", ())
         found = self.decode(sample.pred_ids, layouts, stops=stops)
         sample.pred_text = found.text
         sample.pred_regions, sample.pred_spans = found.regions, found.spans
-        sample.problems = found.problems
+        sample.pred_quoted, sample.problems = found.quoted, found.problems
 
 
 def steps_for(steps: Sequence[Any], mode: str) -> list[Any]:

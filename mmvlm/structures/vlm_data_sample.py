@@ -16,7 +16,8 @@ class VLMDataSample(BaseDataElement):
     ``pred_ids`` (list[int]), ``finish`` (why the reply ended), ``pred_states`` ((C, Dl)
     of tokens that were asked for, see :class:`Generation`), ``pred_regions`` (tuple of
     :class:`Region`, in pixels of the original image), ``pred_spans`` (first and last
-    (exclusive) character of each in ``pred_text``) and ``problems`` (tuple of str:
+    (exclusive) character of each in ``pred_text``), ``pred_quoted`` (likewise of
+    tokens of the codec that the reply only spells) and ``problems`` (tuple of str:
     what of the reply could not be read),
     ``gt_boxes`` / ``pred_boxes`` (:class:`Boxes`).
     """

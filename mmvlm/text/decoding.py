@@ -24,12 +24,15 @@ class Decoded:
             image, as the text says them: corners may be swapped or lie outside.
         problems (tuple[str, ...]): what could not be read, and why.
         spans (tuple[tuple[int, int], ...]): where in the text each region stands.
+        quoted (tuple[tuple[int, int], ...]): where other tokens spell one of the
+            codec's that stand for regions.
     """
 
     text: str
     regions: tuple[Region, ...] = ()
     problems: tuple[str, ...] = ()
     spans: tuple[tuple[int, int], ...] = ()
+    quoted: tuple[tuple[int, int], ...] = ()
 
 
 def decode(
@@ -63,13 +66,14 @@ def decode(
     keep = () if codec is None else codec.special_tokens
     try:
         text = reply_text(tokenizer, known, stops, ended=ended, keep=keep)
-        spelled = () if codec is None else _spelled(text, known, tokenizer, codec)
+        quoted = () if codec is None else _quoted(text, known, tokenizer, codec)
     except Exception as error:  # whatever a tokenizer of others thinks of its ids
         return Decoded("", (), (*problems, f"the tokenizer: {error!r:.200}"))
     if codec is None:
         return Decoded(text, (), tuple(problems))
-    found = _regions(text, codec, layouts, spelled)
-    return Decoded(text, found.regions, (*problems, *found.problems), found.spans)
+    found = _regions(text, codec, layouts, quoted)
+    problems += found.problems
+    return Decoded(text, found.regions, tuple(problems), found.spans, quoted)
 
 
 def _known(ids: Any, tokenizer: Any, problems: list[str]) -> Iterable[int]:
@@ -86,16 +90,16 @@ def _known(ids: Any, tokenizer: Any, problems: list[str]) -> Iterable[int]:
         problems.append(f"{others} ids that the tokenizer does not have")
 
 
-def _spelled(
+def _quoted(
     text: str, ids: Sequence[int], tokenizer: Any, codec: GroundingCodec
-) -> list[tuple[int, int]]:
-    """Return where a reply spells, in other tokens, a token that a head reads.
+) -> tuple[tuple[int, int], ...]:
+    """Return where a reply spells, in other tokens, one that stands for a region.
 
     Heads find their tokens by id; a reply that quotes ``[SEG]`` says no mask.
     """
-    answer, spans = codec.region_tokens.get("assistant"), codec.token_spans(text)
-    if answer is None or answer.use != "output" or not spans:
-        return []
+    spans = codec.token_spans(text)
+    if not spans:
+        return ()
     tokens = {one.token for one in codec.region_tokens.values()}
     own = tokens_among(tokenizer, ids, tokens)
     said, count, between = set(), 0, []
@@ -107,14 +111,14 @@ def _spelled(
         count += len(codec.token_spans(words))
         said.add(count)  # so many stand before it, said or spelled
         count, between = count + 1, []
-    return [span for place, span in enumerate(spans) if place not in said]
+    return tuple(span for place, span in enumerate(spans) if place not in said)
 
 
 def _regions(
     text: str,
     codec: GroundingCodec,
     layouts: Sequence[Any],
-    spelled: Sequence[tuple[int, int]],
+    quoted: Sequence[tuple[int, int]],
 ) -> Decoding:
     """Return what a codec reads outside some spans, in pixels of the last image."""
     pictures = [
@@ -123,7 +127,7 @@ def _regions(
     size = layouts[pictures[-1]].original_size if pictures else (1, 1)
     codec = codec.shown_as([layouts[n].whole_size for n in pictures[-1:]])
     hidden = text
-    for start, end in spelled:
+    for start, end in quoted:
         hidden = hidden[:start] + "\0" * (end - start) + hidden[end:]
     found = codec.centred().decode(hidden, size)
     if found.regions and not pictures:

@@ -9,20 +9,31 @@ from typing import Any
 
 import numpy as np
 
-from mmvlm.structures import Conversation, Image, Media, Region, Text, Turn
+from mmvlm.structures import (
+    Conversation,
+    Image,
+    Media,
+    Region,
+    Text,
+    TextMark,
+    Turn,
+    VLMDataSample,
+)
 
 from .llava_format import parse_llava_conversation
 from .region_prompts import KINDS, region_of, with_regions
 
 #: A question: a text, or parts of it in order.
 Prompt = str | Sequence[Any]
+#: Questions and replies of a dialogue so far.
+History = Sequence[tuple[str, str | VLMDataSample]]
 Read = Callable[[str, Any], Any]
 
 
 def ask(
     prompt: Prompt,
     inputs: Mapping[str, Sequence[Any]] = MappingProxyType({}),
-    history: Sequence[tuple[str, str]] = (),
+    history: History = (),
     *,
     regions: Sequence[Any] | Mapping[int, Any] = (),
     system: str | None = None,
@@ -42,7 +53,10 @@ def ask(
         inputs (Mapping[str, Sequence]): sources by modality (``image``, ...).
             They stand in front of the first question, or where the texts say
             ``<image>``, ``<audio>``, ...
-        history (Sequence[tuple[str, str]]): questions and answers before.
+        history (Sequence[tuple[str, str | VLMDataSample]]): questions and replies
+            before. Tokens of the codec in a reply are the model's own, but what an
+            answered sample says by other tokens (``pred_quoted``) stays text; in a
+            reply that is a text nothing tells, and all it spells are tokens.
         regions (Sequence | Mapping[int, Any]): what ``<region1>``, ... in questions
             stand for; see :func:`with_regions`.
         system (str | None): system text in place of the template's own.
@@ -57,33 +71,27 @@ def ask(
     inputs = {
         name: [read(name, s) for s in sources] for name, sources in inputs.items()
     }
-    texts = [text for turn in history for text in turn]
+    replies = [_reply(said) for _, said in history]
+    texts = [question for question, _ in history]
     texts.append(prompt if isinstance(prompt, str) else "")
     for text in texts:
         if not isinstance(text, str):
             raise TypeError(f"a turn is a {type(text).__name__}, expected text.")
     for name in reversed(inputs):
         tag = f"<{name}>"
-        if inputs[name] and not any(tag in text for text in texts[::2]):
+        if inputs[name] and not any(tag in text for text in texts):
             texts[0] = f"{tag}\n" * len(inputs[name]) + texts[0]
-    entries = [
-        {"from": ("human", "gpt")[place % 2], "value": text}
-        for place, text in enumerate(texts)
-    ]
+    entries = [{"from": "human", "value": text} for text in texts]
     if system is not None:
         entries.insert(0, {"from": "system", "value": system})
     record = dict(id=sample_id, conversations=entries)
     talk = parse_llava_conversation(
         record, images=inputs.pop("image", ()), media=inputs
     )
-    # Tokens of a codec that the model wrote are its own, not words that spell them.
-    turns = [
-        replace(turn, parts=tuple(map(_as_markup, turn.parts)))
-        if turn.role == "assistant"
-        else turn
-        for turn in talk.turns
-    ]
-    talk = replace(talk, turns=turns)
+    # No reply shows an input, whatever it says: they come in behind the parser.
+    first = len(talk.turns) - len(texts)
+    for number, reply in enumerate(replies):
+        talk.turns.insert(first + 2 * number + 1, Turn("assistant", (reply,)))
     if not isinstance(prompt, str):
         talk = _with_parts(talk, prompt, read)
     return with_regions(talk, regions, read)
@@ -116,8 +124,17 @@ def _with_parts(talk: Conversation, prompt: Sequence, read: Read) -> Conversatio
     return replace(talk, turns=turns, images=images, media=media)
 
 
-def _as_markup(part: Any) -> Any:
-    return replace(part, kind="markup") if isinstance(part, Text) else part
+def _reply(said: str | VLMDataSample) -> Text:
+    """Return a reply of the history, the tokens that it only quotes as words."""
+    if isinstance(said, str):
+        return Text(said, "markup")
+    if not isinstance(said, VLMDataSample):
+        raise TypeError(
+            f"a reply of the history is a {type(said).__name__}, expected a text or "
+            "what answer() gave."
+        )
+    quoted = tuple(TextMark(*span, "literal") for span in said.get("pred_quoted", ()))
+    return Text(said.pred_text, "markup", quoted)
 
 
 def _named(part: Any) -> tuple[str, Any]:

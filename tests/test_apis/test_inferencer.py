@@ -243,10 +243,9 @@ def test_stop_strings_come_on_top_of_the_templates(talk, pictures):
 
 
 def test_a_reply_in_the_history_shows_no_picture(talk, pictures):
-    history = [("q", "write <image> and </s>")]
-
     # A picture read out of the reply would be one too many, which is refused.
-    assert isinstance(talk.chat(pictures[0], "and?", history), str)
+    for said in ("write <image> and </s>", "write\n<image>\nalone"):
+        assert isinstance(talk.chat(pictures[0], "and?", [("q", said)]), str)
 
 
 def test_prompts_do_without_what_only_training_needs(config_file):

@@ -91,6 +91,8 @@ def test_a_region_stands_where_its_token_does_not_where_words_spell_it(own, stop
 
     assert found.text == QUOTED and not found.problems
     assert len(found.regions) == len(found.spans) == len(own)
+    starts = [len("[SEG]".join(parts[: n + 1])) for n in range(4) if n not in own]
+    assert found.quoted == tuple((start, start + 5) for start in starts)
     for number, (region, (_, end)) in zip(
         own, zip(found.regions, found.spans, strict=True), strict=True
     ):

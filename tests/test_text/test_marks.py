@@ -240,15 +240,16 @@ def test_replies_of_the_model_keep_their_tokens(goldens):
     codec = CODECS.build(dict(type="RegionTokenCodec"))
     tokenizer, chat = build("bytes", codec, "vicuna_v1", goldens)
     seg = tokenizer.convert_tokens_to_ids("[SEG]")
-    counts = []
-    for kind in ("markup", ""):
-        talk, _ = write(codec, [Text("q")], [Text("It is [SEG].", kind)], [Text("r")])
+    counts, said = [], "It is [SEG]."
+    quoted = (TextMark(6, 11, "literal"),)
+    for reply in (Text(said, "markup"), Text(said), Text(said, "markup", quoted)):
+        talk, _ = write(codec, [Text("q")], [reply], [Text("r")])
         sample = encode_conversation(
             talk, chat, tokenizer, [], add_generation_prompt=True
         )
         assert sample.marks == []
         counts.append((sample.input_ids == seg).sum())
-    assert counts == [1, 0]
+    assert counts == [1, 0, 0]
 
 
 def test_codec_may_write_a_token_that_looks_like_a_frame(goldens):

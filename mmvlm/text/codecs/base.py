@@ -224,9 +224,7 @@ class GroundingCodec(ABC):
             if isinstance(part, Region):
                 part = self._write_region(part, role, regions)
             elif isinstance(part, Text) and part.kind == "markup":
-                spans = self.token_spans(part.text)
-                marks = tuple(TextMark(*span, "markup") for span in spans)
-                part = replace(part, marks=marks)
+                part = self._marked(part, "markup")
             elif isinstance(part, Text) and part.kind:
                 part = Text(self.mark(part, role))
             if written and isinstance(part, Text) and isinstance(written[-1], Text):
@@ -236,7 +234,10 @@ class GroundingCodec(ABC):
                 moved = (mark.moved(shift) for mark in part.marks)
                 part = Text(text, marks=(*left.marks, *moved))
             written.append(part)
-        return [self._literal(p) if isinstance(p, Text) else p for p in written]
+        return [
+            self._marked(part, "literal") if isinstance(part, Text) else part
+            for part in written
+        ]
 
     def opens_question(self, answer_is_grounded: bool) -> str:
         """Return what stands before the words of a question; most say nothing."""
@@ -349,11 +350,11 @@ class GroundingCodec(ABC):
             regions[token.use].append(one)
         return Text(text, marks=tuple(marks))
 
-    def _literal(self, text: Text) -> Text:
-        """Mark region tokens that the codec has not written as literal text."""
+    def _marked(self, text: Text, use: Literal["markup", "literal"]) -> Text:
+        """Mark the region tokens of a text that have no mark yet."""
         known = {mark.start for mark in text.marks}
         spans = self.token_spans(text.text)
-        new = [TextMark(*span, "literal") for span in spans if span[0] not in known]
+        new = [TextMark(*span, use) for span in spans if span[0] not in known]
         if not new:
             return text
         marks = sorted([*text.marks, *new], key=lambda mark: mark.start)
