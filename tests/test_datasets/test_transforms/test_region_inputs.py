@@ -4,19 +4,30 @@ import json
 import types
 
 import numpy as np
+import PIL.Image
 import pytest
 
+from mmvlm.datasets.readers.ferret_grit import FerretGRITDataset
 from mmvlm.datasets.transforms.anyres_tiles import AnyResTiles
 from mmvlm.datasets.transforms.center_crop import CenterCropSquare
 from mmvlm.datasets.transforms.compose import Compose
 from mmvlm.datasets.transforms.conversation import EncodeConversation
 from mmvlm.datasets.transforms.image import PadToSquare
+from mmvlm.datasets.transforms.loading import LoadImages
 from mmvlm.datasets.transforms.region_inputs import PrepareRegions
+from mmvlm.datasets.transforms.regions import WriteRegions
 from mmvlm.datasets.transforms.resize_square import ResizeSquare
 from mmvlm.structures import Boxes, Conversation, Region, VisionEncoderSpec
 from mmvlm.structures.masks import mask_to_rle
-from mmvlm.structures.region_pixels import region_pixels, to_view, view_mask, whole_view
+from mmvlm.structures.region_pixels import (
+    from_view,
+    region_pixels,
+    to_view,
+    view_mask,
+    whole_view,
+)
 from mmvlm.structures.regions import RegionNeeds, covered_cells
+from mmvlm.text.codecs.ferret import FerretCodec
 
 SPEC = VisionEncoderSpec(32, 3, 8, 64)
 SIZE = (90, 120)  # height, width
@@ -155,6 +166,45 @@ def test_a_point_is_a_window_of_eleven_pixels():
 
     assert made.extra["num_points"].tolist() == [121]
     np.testing.assert_allclose(made.values[0] * np.tile([120, 90], 2), [25, 15, 36, 26])
+
+
+@pytest.mark.parametrize("kind", [ResizeSquare, PadToSquare])
+@pytest.mark.parametrize("size", [(403, 610), (610, 403)])
+def test_a_jpeg_decoded_at_a_quarter_keeps_a_point_in_its_own_pixels(
+    kind, size, tmp_path
+):
+    """11 x 11 pixels of the file: of the smaller array they would be 44 x 44."""
+    noise = np.random.default_rng(0).integers(0, 255, (*size, 3), np.uint8)
+    PIL.Image.fromarray(noise).save(tmp_path / "a.jpg")
+    turns = [
+        {"from": "human", "value": "<image>\nWhat is <bbox_location0>?"},
+        {"from": "gpt", "value": "A dog."},
+    ]
+    record = dict(id="one", image="a.jpg", image_h=size[0], image_w=size[1])
+    record.update(conversations=turns, box_x1y1x2y2=[[[190, 201, 210, 221]], []])
+    (tmp_path / "vg_object.json").write_text(json.dumps([record]))
+    items = []
+    for draft in (None, 96):
+        steps = [
+            LoadImages(draft=draft),
+            kind(96, (0.5, 0.5, 0.5), "bicubic"),
+            WriteRegions(FerretCodec(), require_tokens=False),
+            PrepareRegions(dict(points=121), mode="generate"),
+        ]
+        options = dict(data_root=str(tmp_path), point_share=1.0, use_masks=False)
+        items.append(FerretGRITDataset("vg_object.json", pipeline=steps, **options)[0])
+
+    shapes = [item["images"][0].shape[:2] for item in items]
+    assert shapes == [size, (-(-size[0] // 4), -(-size[1] // 4))]
+    whole, reduced = (item["inputs"]["region"] for item in items)
+    # The last block, which is cut, takes as much of the view as a whole one.
+    np.testing.assert_allclose(reduced.values, whole.values, atol=3 / min(size))
+    for item in items:
+        places = item["inputs"]["region"].extra["points"][0].numpy()
+        places = from_view(places, item["layouts"][0], size)
+        np.testing.assert_allclose(places, np.rint(places), atol=1e-3)
+        found = {tuple(place) for place in np.rint(places).astype(int).tolist()}
+        assert found == {(x, y) for x in range(195, 206) for y in range(206, 217)}
 
 
 def test_points_of_a_box_that_others_annotated_at_another_size():
