@@ -18,8 +18,9 @@ from .base import RegionEncoder, points_of
 from .sampling import COORD_ORDERS, farthest_points, nearest_points, sample_features
 
 _POOLERS = ("max", "mean")
-#: Pairs of a point and an anchor that are made at once, so that they stay in the cache.
-_MAX_PAIRS = 2048
+#: Numbers of pairs (anchors x neighbours x channels) that are made at once: they stay
+#: in the cache.
+_MAX_NUMBERS = 2**18
 
 
 @MODELS.register_module()
@@ -115,8 +116,45 @@ class FerretSampler(RegionEncoder):
         draws = regions.draws
         if draws is None:
             raise ValueError("FerretSampler reads draws of regions; see its `needs`.")
+        chosen = self.choose(points, draws)
+        return self.encode(features, points, regions.views, chosen)
+
+    def choose(
+        self, points: torch.Tensor, draws: torch.Tensor
+    ) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Choose every stage's anchors, and of each its neighbours, by places alone.
+
+        Shape:
+            - ``points``: (R, P, 2), float32; ``draws``: (R, S)
+            - output, per stage: indices (R, A) and (R, A, K) of the stage's points
+        """
+        chosen = []
+        for stage, count in enumerate(self.num_sub_points):
+            size = points.shape[1]
+            starts = (draws[:, stage].float() * size).long().clamp(max=size - 1)
+            anchors = farthest_points(points, count, starts)
+            places = _at(points, anchors)
+            near = nearest_points(places, points, self.num_neighbours[stage])
+            chosen.append((anchors, near))
+            points = places
+        return chosen
+
+    def encode(
+        self,
+        features: VisionFeatures,
+        points: torch.Tensor,
+        views: torch.Tensor,
+        chosen: Sequence[tuple[torch.Tensor, torch.Tensor]],
+    ) -> torch.Tensor:
+        """Encode regions whose anchors and neighbours are chosen; see :meth:`choose`.
+
+        Shape:
+            - ``features.hidden_states[0]``: (V, P + N, Dv)
+            - ``points``: (R, P, 2), float32; ``views``: (R,)
+            - output: (R, Dl)
+        """
         # Regions of one image share what a layer makes of its patches.
-        used, views = regions.views.unique(return_inverse=True)
+        used, views = views.unique(return_inverse=True)
         patches = features.patches()[used]
 
         def read(layers: Callable, places: torch.Tensor, _: Any) -> torch.Tensor:
@@ -125,16 +163,10 @@ class FerretSampler(RegionEncoder):
             )
             return found.to(patches.dtype)
 
-        for stage, count in enumerate(self.num_sub_points):
-            size = points.shape[1]
-            starts = (draws[:, stage].float() * size).long().clamp(max=size - 1)
-            chosen = farthest_points(points, count, starts)
-            near = nearest_points(
-                _at(points, chosen), points, self.num_neighbours[stage]
-            )
-            moved, fixed = self._per_point(stage, read, points, chosen)
+        for stage, (anchors, near) in enumerate(chosen):
+            moved, fixed = self._per_point(stage, read, points, anchors)
             pooled = self._pooled(stage, moved, fixed, near)
-            points, read = _at(points, chosen), partial(_read_at, pooled)
+            points, read = _at(points, anchors), partial(_read_at, pooled)
         return self.out_proj(self.flatten_proj(pooled.flatten(1)))
 
     def _per_point(
@@ -178,16 +210,22 @@ class FerretSampler(RegionEncoder):
         neighbours: torch.Tensor,
     ) -> torch.Tensor:
         """Pool over the neighbours of every anchor: (R, A, Dv)."""
-        at_once = max(1, _MAX_PAIRS // neighbours.shape[-1])
+        width = moved.shape[-1]
+        at_once = max(1, _MAX_NUMBERS // (width * neighbours.shape[-1]))
         pooled = []
         for one, own, near in zip(moved, fixed, neighbours, strict=True):
             for base, index in zip(
                 own.split(at_once), near.split(at_once), strict=True
             ):
-                pairs = one.index_select(0, index.flatten()).view(*index.shape, -1)
-                pairs = self.norm[stage](F.relu(pairs + base[:, None]))
-                by_max = self.pooler == "max"
-                pooled.append(pairs.max(1).values if by_max else pairs.mean(1))
+                # In place: new memory costs more here than the arithmetic.
+                pairs = one.index_select(0, index.flatten()).view(*index.shape, width)
+                pairs = self.norm[stage](pairs.add_(base[:, None]).relu_())
+                if self.pooler == "mean":
+                    pooled.append(pairs.mean(1))
+                elif torch.is_grad_enabled():  # the gradient goes to one pair
+                    pooled.append(pairs.max(1).values)
+                else:
+                    pooled.append(pairs.amax(1))
         return torch.cat(pooled).view_as(fixed) if pooled else fixed
 
     @classmethod

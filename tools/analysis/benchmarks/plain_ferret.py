@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -12,6 +14,7 @@ def plain_sampler(
     feature_map: torch.Tensor,
     points: torch.Tensor,
     starts: torch.Tensor,
+    chosen: Sequence[tuple[torch.Tensor, torch.Tensor]] | None = None,
 ) -> torch.Tensor:
     """Run the sampler's weights over pairs of a point and an anchor.
 
@@ -20,6 +23,8 @@ def plain_sampler(
         feature_map (torch.Tensor): of the one image.
         points (torch.Tensor): of its regions.
         starts (torch.Tensor): first point of every stage.
+        chosen (Sequence[tuple] | None): indices of every stage's anchors, (R, A), and
+            of their neighbours, (R, A, K); None looks for them.
 
     Shape:
         - ``feature_map``: (1, C, H, W); ``points``: (R, P, 2); ``starts``: (R, S)
@@ -31,9 +36,12 @@ def plain_sampler(
     features = sampled[:, :, 0].transpose(1, 2)
     lines = torch.arange(len(points))[:, None]
     for stage, count in enumerate(sampler.num_sub_points):
-        chosen = _farthest(points, count, starts[:, stage])
-        anchors, anchor_features = points[lines, chosen], features[lines, chosen]
-        near = _nearest(anchors, points, sampler.num_neighbours[stage])
+        if chosen is None:
+            own = _farthest(points, count, starts[:, stage])
+            near = _nearest(points[lines, own], points, sampler.num_neighbours[stage])
+        else:
+            own, near = chosen[stage]
+        anchors, anchor_features = points[lines, own], features[lines, own]
         local = torch.cat([_grouped(features, near), _grouped(points, near)], -1)
         anchor = torch.cat([anchor_features, anchors], -1)[:, :, None]
         difference = sampler.difference[stage](local - anchor)
