@@ -7,8 +7,10 @@ command, ``<!-- run: error -->`` a command that fails with the text block after 
 module that is added to the package.
 """
 
+import ast
 import doctest
 import importlib
+import json
 import os
 import re
 import shutil
@@ -18,6 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from mmvlm.datasets.tiny_scenes.build import make_tiny_scenes
+from mmvlm.registry import SCENE_WRITERS
 
 ROOT = Path(__file__).parents[1]
 PAGES = [
@@ -214,6 +219,7 @@ def test_annotations_are_read(block, workspace):
 
 
 ADDED = [block for block in ALL_BLOCKS if block.page.stem.startswith("add_")]
+REGIONS, HEAD = "add_a_region_encoder", "add_a_head"
 
 
 @pytest.mark.slow
@@ -226,6 +232,96 @@ def test_added_part_trains(path, workspace):
     tokens = "576 tokens -> 144 tokens" if "_pooled_" in path else "576 tokens"
     assert tokens in check.stdout, check.stderr[-2000:]
     assert train.returncode == 0, train.stdout[-2000:] + train.stderr[-2000:]
+
+
+@pytest.fixture(scope="module")
+def scenes(workspace):
+    """Referring expressions beside the pages' files."""
+    SCENE_WRITERS.import_from_location()
+    formats = ("llava", "refcoco")
+    make_tiny_scenes(workspace / "scenes", num_train=8, num_test=1, formats=formats)
+    return workspace
+
+
+#: Trains the config of a page, with its own task, on scenes; says what was seen.
+WITH_REGIONS = """
+import json, sys
+import mmvlm
+from mmvlm.config import load_config
+from mmvlm.engine.runner import build_runner
+from mmvlm.engine.runner.checkpoint import unwrap
+from mmvlm.structures import VLMBatch
+
+path, name = sys.argv[1:]
+task = load_config(path, check=False).train_dataloader.dataset.get("task")
+cfg = load_config(path, tiny=True)
+cfg.train_dataloader.dataset = dict(
+    type="RefCOCODataset", data_root="scenes", ann_file="refcoco/refs(unc).p",
+    image_prefix="images", indices=16, **(dict(task=task.to_dict()) if task else {}),
+)
+cfg.work_dir, cfg.launcher = f"out_{name}", "none"
+runner = build_runner(cfg)
+model = unwrap(runner.model)
+part = getattr(model, name)
+seen = dict(steps=0, slots=0, rows=0, targets=0)
+
+def count(_, args, kwargs):
+    (batch,) = (v for v in (*args, *kwargs.values()) if isinstance(v, VLMBatch))
+    seen["steps"] += 1
+    if "region" in batch.inputs:
+        seen["slots"] += len(batch.inputs["region"].slot_index)
+    seen["targets"] += len(batch.targets.get(name, ()))
+
+def filled(_, args, rows):
+    seen["rows"] += rows.shape[0] if rows.abs().sum() > 0 else 0
+
+model.register_forward_pre_hook(count, with_kwargs=True)
+if name == "region_encoder":
+    part.register_forward_hook(filled)
+before = {key: one.detach().clone() for key, one in part.named_parameters()}
+runner.train()
+seen["still"] = [k for k, one in part.named_parameters() if one.equal(before[k])]
+seen["weights"] = len(before)
+print("SEEN", json.dumps(seen))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("stem", "name"), [(REGIONS, "region_encoder"), (HEAD, "box")])
+def test_added_part_learns_from_regions(stem, name, scenes):
+    (path,) = (b.path for b in ADDED if b.page.stem == stem and b.kind == "config")
+    (scenes / "with_regions.py").write_text(WITH_REGIONS)
+
+    done = run(scenes, f"python with_regions.py {path} {name}")
+
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    seen = json.loads(done.stdout.rpartition("SEEN ")[2])
+    assert seen["steps"] == 2 and seen["weights"] and seen["still"] == []
+    if name == "region_encoder":  # a region, one slot, per sample of each step
+        assert seen["slots"] == seen["rows"] == 4
+    else:
+        assert seen["targets"] == 4
+
+
+def lines_of_code(text):
+    """Count lines, but for blank ones, docstrings and imports."""
+    left = set()
+    for node in ast.walk(ast.parse(text)):
+        string = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+        if string or isinstance(node, ast.Import | ast.ImportFrom):
+            left |= set(range(node.lineno, node.end_lineno + 1))
+    lines = enumerate(text.splitlines(), 1)
+    return sum(bool(line.strip()) and number not in left for number, line in lines)
+
+
+@pytest.mark.parametrize("stem", [REGIONS, HEAD])
+def test_a_part_for_regions_is_a_short_file_and_a_short_config(stem):
+    own = [b for b in ADDED if b.page.stem == stem]
+
+    parts = [b for b in own if b.kind == "python" and "/models/" in b.path]
+    configs = [b for b in own if b.kind == "config"]
+    assert len(parts) == len(configs) == 1
+    assert [lines_of_code(b.text) <= 20 for b in (*parts, *configs)] == [True, True]
 
 
 def has_contract(block):
