@@ -13,6 +13,7 @@ import traceback
 
 import torch
 from engine_toys import FirstWeights, GradientRecorder, RecordingMixture, toy_config
+from even_gathers_job import gradients_of_shards  # noqa: F401
 from mmengine.config import Config
 
 from mmvlm.config import load_config
@@ -226,14 +227,14 @@ def one_sided_config(kind, work_dir, batch_size=4, accumulation=1, resume=False)
     return set_launcher(cfg)
 
 
-def train_one_sided(root, kind):
+def train_one_sided(root, kind, strategy=None):
     """Train; two ranks see one half each. Then resume from the middle."""
     os.chdir(root)
-    for name, resume in (
-        ("whole", False),
-        ("again", f"{root}/{kind}/whole/iter_2.pth"),
-    ):
-        cfg = one_sided_config(kind, f"{root}/{kind}/{name}", resume=resume)
+    folder = f"{root}/{kind}-{strategy}"
+    for name, resume in (("whole", False), ("again", f"{folder}/whole/iter_2.pth")):
+        cfg = one_sided_config(kind, f"{folder}/{name}", resume=resume)
+        if strategy is not None:
+            cfg.strategy = Config.fromfile(STRATEGIES.format(strategy)).strategy
         cfg.default_hooks = dict(
             logger=dict(type="ProgressHook", interval=1),
             checkpoint=dict(type="VLMCheckpointHook", interval=2, max_keep=-1),

@@ -28,10 +28,15 @@ def rows(path):
 
 
 @kinds
-def test_a_run_ends_and_its_checkpoint_resumes_exactly(jobs, workspace, tmp_path, kind):
-    jobs.check(tmp_path, "train_one_sided", str(workspace), kind, world=2)
+@pytest.mark.parametrize("strategy", [None, "fsdp"])
+def test_a_run_ends_and_its_checkpoint_resumes_exactly(
+    jobs, workspace, tmp_path, kind, strategy
+):
+    job = (tmp_path, "train_one_sided", str(workspace), kind, strategy)
+    jobs.check(*job, world=2)
 
-    whole, again = (workspace / kind / name for name in ("whole", "again"))
+    folder = workspace / f"{kind}-{strategy}"
+    whole, again = (folder / name for name in ("whole", "again"))
     seen = [
         {name.split("/")[0] for row in rows(whole / f"samples-rank{rank}.jsonl")
          for batch in row["samples"] for name in batch}

@@ -110,7 +110,10 @@ class VLMFSDPStrategy(VLMStrategy, DDPStrategy):
         model = self.convert_model(model)
         for block in tower_blocks(model):
             fully_shard(block, **options)
-        return fully_shard(model, **options)
+        model = fully_shard(model, **options)
+        # Ranks whose batches reach other weights must reduce the same ones.
+        model.set_reduce_scatter_unused_params(True)
+        return model
 
     def build_optim_wrapper(
         self, optim_wrapper: Any, model: nn.Module | None = None

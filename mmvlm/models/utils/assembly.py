@@ -203,5 +203,15 @@ def check_read(encoders: Encoders, readers: Sequence[Any]) -> None:
 
 
 def untouched(part: torch.nn.Module) -> torch.Tensor | int:
-    """Return 0, attached to every trained weight of a part."""
-    return sum((w.sum() * 0 for w in part.parameters() if w.requires_grad), 0)
+    """Return 0, attached to every trained weight of a part.
+
+    Raises:
+        ValueError: for shards of ZeRO-3, which only a run gathers.
+    """
+    weights = [w for w in part.parameters() if w.requires_grad]
+    if any(getattr(w, "ds_numel", w.numel()) != w.numel() for w in weights):
+        raise ValueError(
+            f"a batch that does not run all of {type(part).__name__} keeps ranks that "
+            "do waiting under ZeRO-3. Take configs/_base_/strategies/fsdp.py."
+        )
+    return sum((w.sum() * 0 for w in weights), 0)

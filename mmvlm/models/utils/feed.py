@@ -61,7 +61,9 @@ class Feed:
         #: (T, Dl), what the language model reads, slots filled; set once known.
         self.embeds: torch.Tensor | None = None
         self._encode, self._find = encode, find
-        self._groups: dict[tuple[str, str], list[Group]] = {}
+        #: Features by encoder and kind; of one image of each where all have to run.
+        self.known: dict[tuple[str, str], list[Group]] = {}
+        self.lent: dict[tuple[str, str], list[Group]] = {}
         self._alone: dict[tuple[str, str], dict[int, VisionFeatures]] = {}
 
     def inputs(self, kind: str) -> Inputs | None:
@@ -70,7 +72,7 @@ class Feed:
 
     def has(self, kind: str) -> bool:
         """Whether features of a kind were computed."""
-        return self._find(kind)[:2] in self._groups
+        return self._find(kind)[:2] in self.known
 
     def groups(
         self,
@@ -92,9 +94,9 @@ class Feed:
         """
         *source, spec = self._find(kind)
         key = tuple(source)
-        if key not in self._groups:
-            self._groups[key] = self._encode(self.batch, *key)
-        groups = self._groups[key]
+        if key not in self.known:
+            self.known[key] = self._encode(self.batch, *key)
+        groups = self.known[key]
         if layers is not None:
             index = tuple(map(spec.layer_index, layers))
             groups = [
@@ -120,8 +122,8 @@ class Feed:
     ) -> dict[int, VisionFeatures]:
         """Return the features of some images of one view by their numbers.
 
-        The others are not encoded, and of images with equal pixels only the first:
-        for parts that need few of a batch's images, and whose encoder is large.
+        The others are not encoded, unless all have been, and of images with equal
+        pixels only the first: for parts that need few, and whose encoder is large.
 
         Args:
             kind (str): of the inputs, or an encoder's name.
@@ -129,6 +131,9 @@ class Feed:
             dtype (torch.dtype | None): see :meth:`groups`.
         """
         *source, _ = self._find(kind)
+        if tuple(source) in self.known:
+            whole = self.images(kind, None, dtype)
+            return {number: whole[number] for number in numbers}
         done = self._alone.setdefault(tuple(source), {})
         wanted = set(numbers) - set(done)
         for own, group in self.batch.inputs[source[1]].same_shapes():

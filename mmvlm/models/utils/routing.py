@@ -50,9 +50,12 @@ class PartRouting:
     def _readers(self, name: str, kind: str) -> dict[Any, list]:
         """Return who reads an encoder's features of a kind, and which layers."""
         found: dict[Any, list] = {}
+        # Where ranks gather weights, runs for all kinds must be as deep.
+        kinds = self.encoders[name].reads if self.is_sharded else (kind,)
+        keys = [(name, one) for one in kinds]
         for part in (*self.connectors.values(), *self.heads.values()):
             for source, layer in map(parse_source, part.reads):
-                if layer is not None and self._find(source)[:2] == (name, kind):
+                if layer is not None and self._find(source)[:2] in keys:
                     found.setdefault(part, []).append(layer)
         return found
 
@@ -129,10 +132,14 @@ class PartRouting:
         encode = partial(self._encode, graph=torch.is_grad_enabled())
         return Feed(batch, encode, self._find)
 
+    def _sources(self, part: Connector) -> list[tuple[str, str]]:
+        """Return the encoders whose features a part reads, and of which kinds."""
+        sources = map(parse_source, part.reads)
+        return [self._find(one)[:2] for one, layer in sources if layer is not None]
+
     def _towers(self, part: Connector) -> list[VisionEncoder]:
         """Return the encoders whose features a part reads."""
-        sources = [s for s, layer in map(parse_source, part.reads) if layer is not None]
-        return [self.encoders[encoder_of(self.encoders, one)] for one in sources]
+        return [self.encoders[name] for name, _ in self._sources(part)]
 
     def _fill(self, connector: Connector, kind: str, feed: Feed) -> Filled:
         """Let a connector fill; without graph when all that it runs is frozen."""
@@ -154,10 +161,12 @@ class PartRouting:
         check_inputs(batch, self.token_count, self.modalities, taken)
         embeds = self.language_model.embed(batch.prompt.input_ids.clamp(min=0))
         feed, memory, nothing = self.feed(batch), None, []
+        if self.is_sharded:
+            from .even_gathers import run_encoders
+
+            nothing.append(run_encoders(self, feed))
         for connector in self.connectors.values():
-            kinds = [
-                kind for kind in connector.fills if len(batch.inputs.get(kind, ()))
-            ]
+            kinds = [k for k in connector.fills if len(batch.inputs.get(k, ()))]
             for kind in kinds:
                 filled = self._fill(connector, kind, feed)
                 index = batch.inputs[kind].slot_index
@@ -165,14 +174,14 @@ class PartRouting:
                 if filled.memory is not None:
                     memory = (kind, filled.memory)
             if self.touch_all_parts:
-                nothing.append(self._touch(connector, kinds))
+                nothing.append(self._touch(connector, kinds, feed))
         for part in nothing:
             if isinstance(part, torch.Tensor):
                 embeds = embeds + part.to(embeds.dtype) * 0
         feed.embeds = embeds
         return feed, flat_tokens(batch, memory)
 
-    def _example(self, reads: Sequence[str]) -> VLMBatch:
+    def example(self, reads: Sequence[str]) -> VLMBatch:
         """Return a batch of a black image for all that is read, and a question."""
         device = next(self.language_model.parameters()).device
         word = torch.ones(1, 1, dtype=torch.int64, device=device)
@@ -180,13 +189,10 @@ class PartRouting:
         for source, layer in map(parse_source, reads):
             if layer is None:
                 continue
-            encoder = self.encoders[encoder_of(self.encoders, source)]
-            kind = source if source in encoder.reads else encoder.reads[0]
-            side = encoder.spec.image_size
+            name, kind, spec = self._find(source)
+            size, together = (spec.image_size,) * 2, self.encoders[name].views_together
             layout = self.requested_views if kind == "image" else None
-            layout = layout or ViewLayout(
-                (side, side), (side, side), encoder.views_together
-            )
+            layout = layout or ViewLayout(size, size, together)
             views = torch.zeros(layout.num_views, 3, *layout.view_size, device=device)
             length = 0
             if kind in self.modalities:
@@ -194,35 +200,39 @@ class PartRouting:
             inputs[kind] = Inputs(views, (0,), (layout,), slot_lens=(length,))
         return VLMBatch({}, inputs)
 
-    def _touch(self, connector: Connector, filled: Sequence[str]) -> torch.Tensor | int:
+    def _touch(
+        self, connector: Connector, filled: Sequence[str], feed: Feed
+    ) -> torch.Tensor | int:
         """Run what no input of this batch reached; what it gives is not used.
 
         Ranks that exchange gradients of a part, or gather its weights, must all run
         it; else the others wait for ever.
         """
-        kind, towers = connector.fills[0], self._towers(connector)
-        if not filled and kind == connector.source:
-            example = self.feed(self._example(connector.reads))
+        kind, sources = connector.fills[0], set(self._sources(connector))
+        runs = not self.is_sharded or sources <= feed.lent.keys()
+        if runs and not filled and kind in [own for _, own in sources]:
+            example = self.feed(self.example(connector.reads))
+            example.known.update(feed.lent)
             rows, memory = self._fill(connector, kind, example)
             return rows.sum() + (0 if memory is None else memory.sum())
         if set(filled) == set(connector.fills):
             return 0
+        towers = () if self.is_sharded else self._towers(connector)
         return sum(map(untouched, (connector, *dict.fromkeys(towers))))
 
     def _touch_head(self, head: Head, feed: Feed) -> torch.Tensor | int:
         """Touch a head without targets; where ranks need it, what it reads too.
 
-        Nobody waits for an encoder that learns nothing and lies whole on every rank.
+        Nobody waits for encoders that learn nothing; those in shards have all run.
         """
         total = untouched(head)
-        reads = head.reads if self.touch_all_parts else ()
+        reads = head.reads if self.touch_all_parts and not self.is_sharded else ()
         for kind, layer in map(parse_source, reads):
             if layer is None or feed.has(kind):
                 continue
-            encoder = self.encoders[encoder_of(self.encoders, kind)]
-            if is_frozen(encoder) and not self.is_sharded:
+            if is_frozen(self.encoders[encoder_of(self.encoders, kind)]):
                 continue
-            example = self._example([f"{kind}:{layer}"])
+            example = self.example([f"{kind}:{layer}"])
             for _, features in self.feed(example).groups(kind):
                 total = total + sum(s.sum() * 0 for s in features.hidden_states)
         return total
