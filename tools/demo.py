@@ -460,15 +460,9 @@ def num_processes():
 
 def precision_options():
     """Take bfloat16 off where the processor would emulate it."""
-    import torch
+    from mmvlm.utils.precision import emulates_bfloat16
 
-    if torch.cuda.is_available():
-        return []
-    fast = [
-        getattr(torch.cpu, f"_is_{name}_supported", bool)()
-        for name in ("avx512_bf16", "amx_tile")
-    ]
-    if any(fast):
+    if not emulates_bfloat16():
         return []
     return ["optim_wrapper.dtype=None", "model.language_model.attention=segment"]
 

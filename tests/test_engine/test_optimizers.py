@@ -6,7 +6,7 @@ import transformers
 from engine_toys import ToyVLM
 from torch import nn
 
-from mmvlm.engine.optimizers import part_constructor
+from mmvlm.engine.optimizers import optim_wrapper, part_constructor
 from mmvlm.engine.optimizers.optim_wrapper import VLMOptimWrapper
 from mmvlm.engine.optimizers.part_constructor import (
     PartOptimWrapperConstructor,
@@ -310,6 +310,20 @@ def test_bfloat16_computes_in_half_precision_on_the_cpu():
 
     assert output.dtype == torch.bfloat16
     assert layer(torch.ones(1, 4)).dtype == torch.float32
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", None])
+@pytest.mark.parametrize("emulated", [True, False])
+def test_emulated_bfloat16_is_said(dtype, emulated, monkeypatch):
+    said = []
+    monkeypatch.setattr(optim_wrapper, "emulates_bfloat16", lambda: emulated)
+    monkeypatch.setattr(optim_wrapper, "print_log", lambda text, *_: said.append(text))
+
+    wrapper_and_weight(dtype=dtype)
+
+    assert ["emulates bfloat16" in text for text in said] == [True] * (
+        emulated and dtype == "bfloat16"
+    )
 
 
 @pytest.mark.parametrize(

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
 from mmengine.device import get_device
+from mmengine.logging import print_log
 from mmengine.optim import OptimWrapper
 
 from mmvlm.registry import OPTIM_WRAPPERS
+from mmvlm.utils.precision import emulates_bfloat16
 
 #: Names that a config may give; None trains in the parameters' own precision.
 PRECISIONS = {
@@ -105,6 +108,13 @@ class VLMOptimWrapper(OptimWrapper):
             raise ValueError(
                 "optim_wrapper.dtype='float16' needs a GPU for its gradient scaler; "
                 "use 'bfloat16' or None on a CPU."
+            )
+        if self.dtype is torch.bfloat16 and emulates_bfloat16():
+            print_log(
+                "this processor emulates bfloat16, which takes several times as long "
+                "as float32; train with --cfg-options optim_wrapper.dtype=None.",
+                "current",
+                logging.WARNING,
             )
         self.scaler = None
         if self.dtype is torch.float16:
