@@ -15,6 +15,7 @@ import mmvlm  # noqa: F401  isort: skip
 
 import pytest
 import torch
+from transformers import AutoTokenizer
 
 HERE = Path(__file__).parent / "plugins"
 sys.path.insert(0, str(HERE))
@@ -243,31 +244,62 @@ def test_a_rank_that_never_sees_the_kind_keeps_step(name, workspace, monkeypatch
         assert torch.equal(weight, other[key]), key
 
 
+def write_other_kinds(data):
+    """Write questions without images, and questions about two images, as files."""
+    rows = [row for row in json.loads((data / "train.json").read_text())][:80]
+    texts, pairs = [], []
+    for row, other in zip(rows[::2], rows[1::2], strict=True):
+        turns = row["conversations"]
+        first = dict(turns[0], value=turns[0]["value"].replace("<image>", "").strip())
+        texts.append(dict(id=row["id"], conversations=[first, *turns[1:]]))
+        first = dict(turns[0], value=f"<image>\n{turns[0]['value']}")
+        shown = [row["image"], other["image"]]
+        pairs.append(dict(row, image=shown, conversations=[first, *turns[1:]]))
+    (data / "texts.json").write_text(json.dumps(texts))
+    (data / "pairs.json").write_text(json.dumps(pairs))
+
+
 @pytest.mark.slow
 @pytest.mark.multiproc
-def test_gradients_do_not_depend_on_how_samples_are_dealt(workspace, monkeypatch):
+@pytest.mark.parametrize(("name", "size"), [("one_step", 8), ("mixed_step", 200)])
+def test_gradients_do_not_depend_on_how_samples_are_dealt(
+    name, size, workspace, monkeypatch
+):
     monkeypatch.chdir(workspace)
     torch.set_num_threads(1)
-    one_step, found = str(HERE / "one_step.py"), workspace / "step"
-    before = weights_of(build(one_step, found))
-    steps = {"8 x 1": weights_of(train(one_step, found))}
-    options = dict.fromkeys(["train_dataloader.batch_size"], 4)
+    write_other_kinds(workspace / "data")
+    config, found, options = str(HERE / f"{name}.py"), workspace / name, {}
+    if name == "mixed_step":  # the place of its new row, behind what is written here
+        rows = len(AutoTokenizer.from_pretrained(workspace / "data" / "tokenizer"))
+        options["model.language_model.new_tokens.first_id"] = rows
+    before = weights_of(build(config, found, **options))
+    steps = {f"{size} x 1": weights_of(train(config, found, **options))}
+    options["train_dataloader.batch_size"] = size // 2
     options["optim_wrapper.accumulative_counts"] = 2
-    steps["4 x 2"] = weights_of(train(one_step, found, **options))
-    options["train_dataloader.batch_size"] = 2
-    two_ranks("job.py", one_step, found, "", json.dumps(options))
+    steps[f"{size // 2} x 2"] = weights_of(train(config, found, **options))
+    options["train_dataloader.batch_size"] = size // 4
+    two_ranks("job.py", config, found, "", json.dumps(options))
     for rank in (0, 1):
-        steps[f"rank {rank} of 2, 2 x 2"] = torch.load(found / f"rank{rank}.pth")
+        steps[f"rank {rank} of 2"] = torch.load(found / f"rank{rank}.pth")
 
-    expected = steps.pop("8 x 1")
+    expected = steps.pop(f"{size} x 1")
     losses = read_scalars(found)[0]
     assert all(losses[f"loss_{name}"] > 0 for name in ("text", "mask_bce", "mask_dice"))
-    for name, weight in expected.items():
-        if name.startswith(("mask.", "connector.", "language_model.lm_head")):
-            assert not torch.equal(weight, before[name]), name
+    learns = ("mask.", "connector.", "language_model.")
+    frozen = {
+        key for key, weight in expected.items() if torch.equal(weight, before[key])
+    }
+    old_rows = {
+        f"language_model.model.{table}.weight"
+        for table in ("model.embed_tokens", "lm_head")
+    }
+    assert {key for key in frozen if key.startswith(learns)} == (
+        old_rows if name == "mixed_step" else set()
+    )
+    for key, weight in expected.items():
         for way, weights in steps.items():
             torch.testing.assert_close(
-                weights[name], weight, atol=1e-5, rtol=1e-5, msg=f"{way}: {name}"
+                weights[key], weight, atol=1e-5, rtol=1e-5, msg=f"{way}: {key}"
             )
 
 
