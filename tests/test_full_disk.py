@@ -161,7 +161,7 @@ def test_pages_name_the_file(tmp_path):
 def test_figures_name_the_file(tmp_path):
     from demo_report.loss_curves import draw_loss_curves
 
-    from mmvlm.engine.hooks.loss_plot_hook import draw_scalars
+    from mmvlm.visualization.curves import draw_scalars
 
     rows = [dict(step=step, loss=1 / step) for step in range(1, 50)]
     lines = "".join(f"{json.dumps(row)}\n" for row in rows)

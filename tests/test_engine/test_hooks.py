@@ -13,11 +13,11 @@ from mmvlm.datasets.bad_samples import BadRecord, DataError
 from mmvlm.datasets.processor import VLMProcessor, steps_for, steps_of
 from mmvlm.engine.hooks.bad_samples_hook import BadSamplesHook
 from mmvlm.engine.hooks.checkpoint_hook import VLMCheckpointHook
-from mmvlm.engine.hooks.loss_plot_hook import draw_scalars
 from mmvlm.engine.hooks.progress_hook import read_scalars
 from mmvlm.engine.hooks.provenance_hook import git_state
 from mmvlm.engine.hooks.sample_replies_hook import SampleRepliesHook
 from mmvlm.engine.runner import build_runner
+from mmvlm.visualization.curves import draw_scalars
 
 CONFIG = "llava/llava-clip-l14-336_mlp2x_vicuna-v15-7b_8xb16-1e-ft_llava-665k.py"
 
