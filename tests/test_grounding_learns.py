@@ -17,10 +17,12 @@ import numpy as np
 import pytest
 
 from mmvlm.datasets.tiny_scenes.build import make_tiny_scenes
+from mmvlm.utils.precision import emulates_bfloat16
 
 ROOT = Path(__file__).parents[1]
 FORMATS = ("llava", "refcoco", "ferret_grit", "ade20k", "reason_seg")
 NUM_TRAIN, NUM_TEST = 1500, 200
+DTYPE = None if emulates_bfloat16() else "bfloat16"
 pytestmark = pytest.mark.slow
 
 CONFIG = """
@@ -28,6 +30,7 @@ _base_ = ["{base}"]
 load_from = None
 train_cfg = dict(max_iters={steps})
 base_batch_size = {batch}
+optim_wrapper = dict(dtype={dtype!r})
 train_dataloader = dict(
     batch_size={batch}, num_workers=0, persistent_workers=False, dataset=dict()
 )
@@ -130,7 +133,8 @@ def train(name, workspace, seed=0):
     """Train a system and return its work dir."""
     one, work = SYSTEMS[name], workspace / f"{name}-{seed}"
     (base,) = (ROOT / "configs" / "tiny").glob(f"{one.base}.py")
-    text = CONFIG.format(base=base, steps=one.steps, batch=one.batch) + one.extra
+    options = dict(base=base, steps=one.steps, batch=one.batch, dtype=DTYPE)
+    text = CONFIG.format(**options) + one.extra
     path = workspace / f"{name}.py"
     path.write_text(text)
     tool("train.py", path, "--work-dir", work, "--seed", seed)
