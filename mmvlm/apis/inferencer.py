@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import copy
 import os
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import PIL.Image
 import torch
 from mmengine.config import Config
 
@@ -274,6 +276,9 @@ class VLMInferencer:
     def read_image(self, source: Any) -> np.ndarray:
         """Decode an image as the config's pipeline does.
 
+        A warning names a file whose EXIF orientation that pipeline ignores: a viewer
+        shows it turned, the model as it is stored.
+
         Shape:
             - output: (H, W, 3), uint8, RGB
 
@@ -285,7 +290,16 @@ class VLMInferencer:
         root, source = _located(source)
         talk = Conversation.from_texts("", images=[source])
         item = dict(conversation=talk, image_root=root, data_root=root)
-        return self._load_images(item)["images"][0]
+        image = self._load_images(item)["images"][0]
+        path = os.path.join(root, source) if isinstance(source, str) else ""
+        if self._load_images.exif == "ignore" and _is_turned(path):
+            warnings.warn(
+                f"'{path}': its EXIF orientation is ignored, as in training; a viewer "
+                "shows it turned. Store it upright, or give the config's LoadImages "
+                "exif='apply' if the model was trained so.",
+                stacklevel=2,
+            )
+        return image
 
     def read_region(
         self, image: np.ndarray | None, source: Any, what: str = "region"
@@ -337,6 +351,14 @@ class VLMInferencer:
     ) -> list[VLMDataSample]:
         options = {**self.generation, **generation}
         return predict_alone(self.model, **self._collate(conversations), **options)
+
+
+def _is_turned(path: str) -> bool:
+    """Whether a file's EXIF orientation is another than as it is stored."""
+    if not os.path.isfile(path):
+        return False
+    with PIL.Image.open(path) as picture:
+        return picture.getexif().get(0x0112, 1) not in (0, 1)
 
 
 def _located(source: Any) -> tuple[str, Any]:

@@ -1,5 +1,7 @@
 """The inferencer: same inputs as training, same replies alone and in batches."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -221,8 +223,12 @@ def test_a_photo_is_turned_where_the_pipeline_turns_it(
     path = tmp_path / "phone.png"
     Image.fromarray(pictures[0][:20]).save(path, exif=tags)
 
-    seen = talk.read_image(path)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        seen = talk.read_image(path)
 
+    said = [str(one.message) for one in said if "orientation" in str(one.message)]
+    assert [str(path) in text for text in said] == [True] * (exif == "ignore")
     with Image.open(path) as stored:
         turned = np.asarray(ImageOps.exif_transpose(stored))
         expected = turned if exif == "apply" else np.asarray(stored)
