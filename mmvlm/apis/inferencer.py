@@ -21,6 +21,9 @@ from mmvlm.structures import Conversation, Region, VLMBatch, VLMDataSample
 from mmvlm.text.prompts import History, Prompt, ask
 from mmvlm.text.region_prompts import region_of
 
+#: EXIF tag.
+_ORIENTATION = 0x0112
+
 
 @INFERENCERS.register_module()
 class VLMInferencer:
@@ -355,10 +358,11 @@ class VLMInferencer:
 
 def _is_turned(path: str) -> bool:
     """Whether a file's EXIF orientation is another than as it is stored."""
-    if not os.path.isfile(path):
+    try:
+        with PIL.Image.open(path) as picture:
+            return picture.getexif().get(_ORIENTATION, 1) not in (0, 1)
+    except Exception:  # no file; what is wrong with its EXIF does not concern a chat
         return False
-    with PIL.Image.open(path) as picture:
-        return picture.getexif().get(0x0112, 1) not in (0, 1)
 
 
 def _located(source: Any) -> tuple[str, Any]:
