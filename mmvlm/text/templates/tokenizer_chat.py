@@ -163,10 +163,10 @@ class TokenizerChatTemplate(ChatTemplate):
             opened += len(before[number])
             lead = ""
             if role == "assistant":
-                prompt = self._jinja(texts[:number], True) if number else ""
+                turns = self._jinja(texts[:number], True) if number else ""
                 so_far = text[:opened]
-                if prompt and so_far.startswith(prompt):
-                    lead = so_far[len(prompt) :]
+                if turns and so_far.startswith(turns):
+                    lead = so_far[len(turns) :]
             leads.append(lead)
             opened += len(texts[number][1])
         for number, role in enumerate(roles):

@@ -52,8 +52,8 @@ def llava_rule(tokenizer: Any, system: str, max_length: int = 2048) -> Encode:
             if not turn or len(parts) != 2:
                 break
             length = len(tokens(turn))
-            length = len(tokens(parts[0] + separator)) - 2
-            target[at : at + length] = IGNORE_INDEX
+            question = len(tokens(parts[0] + separator)) - 2
+            target[at : at + question] = IGNORE_INDEX
             at += length
         target[at:] = IGNORE_INDEX
         if at < max_length and at != total:
