@@ -17,12 +17,10 @@ import numpy as np
 import pytest
 
 from mmvlm.datasets.tiny_scenes.build import make_tiny_scenes
-from mmvlm.utils.precision import emulates_bfloat16
 
 ROOT = Path(__file__).parents[1]
 FORMATS = ("llava", "refcoco", "ferret_grit", "ade20k", "reason_seg")
 NUM_TRAIN, NUM_TEST = 1500, 200
-DTYPE = None if emulates_bfloat16() else "bfloat16"
 pytestmark = pytest.mark.slow
 
 CONFIG = """
@@ -30,7 +28,6 @@ _base_ = ["{base}"]
 load_from = None
 train_cfg = dict(max_iters={steps})
 base_batch_size = {batch}
-optim_wrapper = dict(dtype={dtype!r})
 train_dataloader = dict(
     batch_size={batch}, num_workers=0, persistent_workers=False, dataset=dict()
 )
@@ -133,7 +130,7 @@ def train(name, workspace, seed=0):
     """Train a system and return its work dir."""
     one, work = SYSTEMS[name], workspace / f"{name}-{seed}"
     (base,) = (ROOT / "configs" / "tiny").glob(f"{one.base}.py")
-    options = dict(base=base, steps=one.steps, batch=one.batch, dtype=DTYPE)
+    options = dict(base=base, steps=one.steps, batch=one.batch)
     text = CONFIG.format(**options) + one.extra
     path = workspace / f"{name}.py"
     path.write_text(text)

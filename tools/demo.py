@@ -100,7 +100,6 @@ class Demo:
         if args.fresh:
             shutil.rmtree(self.work, ignore_errors=True)
         self.marks.mkdir(parents=True, exist_ok=True)
-        self.precision = precision_options()
 
     def run(self):
         """Run what is not finished yet."""
@@ -179,7 +178,6 @@ class Demo:
             options.append(f"test_dataloader.dataset.data_root={self.data}")
         for number, part in enumerate(LOADS.get(stage, ())):
             options.append(f"load_from.{number}.path={self.checkpoint(part)}")
-        options += [o for o in self.precision if stage != "vision" or "optim" in o]
         return ["--cfg-options", *options]
 
     def call(self, tool, *arguments, log=None, out=None, processes=1, done=None):
@@ -456,15 +454,6 @@ def num_processes():
     import torch
 
     return 1 if torch.cuda.is_available() or os.cpu_count() < 2 else 2
-
-
-def precision_options():
-    """Take bfloat16 off where the processor would emulate it."""
-    from mmvlm.utils.precision import emulates_bfloat16
-
-    if not emulates_bfloat16():
-        return []
-    return ["optim_wrapper.dtype=None", "model.language_model.attention=segment"]
 
 
 def main(argv=None):

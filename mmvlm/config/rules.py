@@ -362,12 +362,13 @@ def _check_precision(doctor: Findings, model: Any) -> None:
         half_precision_weights,
         without_autocast,
     )
+    from mmvlm.engine.optimizers.optim_wrapper import wrapper_dtype
 
     wrapper = doctor.cfg.get("optim_wrapper")
     strategy = str(_at(doctor.cfg, "strategy.type"))
     if not isinstance(wrapper, dict) or "DeepSpeed" in strategy:  # has its own copies
         return
-    if wrapper.get("dtype") in (None, "float32"):
+    if wrapper_dtype(wrapper) is None:
         found = half_precision_weights(model)
         if found:
             doctor.report(

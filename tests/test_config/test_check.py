@@ -29,8 +29,8 @@ def test_misspelt_option_names_the_nearest_key(chain):
 @pytest.mark.parametrize(
     ("path", "allowed"),
     [
-        ("optim_wrapper.dtype", r"\[None, 'float32', 'bfloat16', 'float16'\]"),
-        ("test_cfg.dtype", r"\[None, 'float32', 'bfloat16', 'float16'\]"),
+        ("optim_wrapper.dtype", r"\[None, 'float32', 'bfloat16', 'float16', 'auto'\]"),
+        ("test_cfg.dtype", r"\[None, 'float32', 'bfloat16', 'float16', 'auto'\]"),
         ("model.vision_encoder.torch_dtype", "'float32', 'bfloat16' or 'float16'"),
         ("model.language_model.torch_dtype", "'float32', 'bfloat16' or 'float16'"),
     ],

@@ -326,6 +326,21 @@ def test_emulated_bfloat16_is_said(dtype, emulated, monkeypatch):
     )
 
 
+@pytest.mark.parametrize("emulated", [True, False])
+def test_auto_is_bfloat16_where_it_is_not_emulated(emulated, monkeypatch):
+    said = []
+    monkeypatch.setattr(optim_wrapper, "emulates_bfloat16", lambda: emulated)
+    monkeypatch.setattr(optim_wrapper, "print_log", lambda text, *_: said.append(text))
+
+    wrapper, _ = wrapper_and_weight(dtype="auto")
+
+    assert wrapper.dtype is (None if emulated else torch.bfloat16)
+    assert optim_wrapper.wrapper_dtype(dict(dtype="auto")) is wrapper.dtype
+    assert said == [
+        f"optim_wrapper.dtype='auto': {'float32' if emulated else 'bfloat16'} here."
+    ]
+
+
 @pytest.mark.parametrize(
     ("dtype", "message"), [("half", "expected one of"), ("float16", "needs a GPU")]
 )

@@ -22,17 +22,22 @@ PRECISIONS = {
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
 }
+AUTO = "auto"
 
 
 def precision(name: str | None) -> torch.dtype | None:
     """Return the autocast dtype of a precision's name.
 
+    ``auto`` is bfloat16, and none on a processor that would emulate it.
+
     Raises:
         ValueError: for an unknown name.
     """
+    if name == AUTO:
+        return None if emulates_bfloat16() else torch.bfloat16
     if name not in list(PRECISIONS):
         raise ValueError(
-            f"optim_wrapper.dtype={name!r}: expected one of {list(PRECISIONS)}."
+            f"optim_wrapper.dtype={name!r}: expected one of {[*PRECISIONS, AUTO]}."
         )
     return PRECISIONS[name]
 
@@ -83,8 +88,9 @@ class VLMOptimWrapper(OptimWrapper):
         optimizer (torch.optim.Optimizer): over trainable parameters.
         accumulative_counts (int): micro-batches per optimizer step.
         clip_grad (dict | None): arguments of ``torch.nn.utils.clip_grad_norm_``.
-        dtype (str | None): ``bfloat16`` or ``float16`` autocast; None for none.
-            A gradient scaler serves ``float16``, which needs a GPU.
+        dtype (str | None): ``bfloat16`` or ``float16`` autocast; None for none;
+            ``auto`` for bfloat16 where the device has instructions for it. A gradient
+            scaler serves ``float16``, which needs a GPU.
 
     Raises:
         ValueError: for an unknown dtype, or ``float16`` without a GPU.
@@ -109,10 +115,13 @@ class VLMOptimWrapper(OptimWrapper):
                 "optim_wrapper.dtype='float16' needs a GPU for its gradient scaler; "
                 "use 'bfloat16' or None on a CPU."
             )
-        if self.dtype is torch.bfloat16 and emulates_bfloat16():
+        if dtype == AUTO:
+            chosen = "float32" if self.dtype is None else "bfloat16"
+            print_log(f"optim_wrapper.dtype='auto': {chosen} here.", "current")
+        elif self.dtype is torch.bfloat16 and emulates_bfloat16():
             print_log(
                 "this processor emulates bfloat16, which takes several times as long "
-                "as float32; train with --cfg-options optim_wrapper.dtype=None.",
+                "as float32; train with --cfg-options optim_wrapper.dtype=auto.",
                 "current",
                 logging.WARNING,
             )
