@@ -437,14 +437,14 @@ def moving_config(work_dir, recipe, strategy, resume=False):
     cfg.train_dataloader.sampler = dict(type="RandomBatchSampler")
     # The same samples in every step, however many processes there are.
     cfg.train_dataloader.batch_size = 2 if cfg.launcher == "none" else 1
-    cfg.train_cfg = dict(type="VLMTrainLoop", max_iters=40)
+    cfg.train_cfg = dict(type="VLMTrainLoop", max_iters=12)
     cfg.param_scheduler = None
     cfg.optim_wrapper.paramwise_cfg = None
     cfg.optim_wrapper.optimizer = dict(type="AdamW", lr=2e-5, weight_decay=0.0)
     if cfg.model.language_model.get("lora"):
         cfg.model.language_model.lora.dropout = 0.0  # drawn per process
     cfg.default_hooks.checkpoint = dict(
-        type="VLMCheckpointHook", interval=36, max_keep=-1
+        type="VLMCheckpointHook", interval=10, max_keep=-1
     )
     cfg.custom_hooks = [dict(type="FirstWeights")]
     cfg.resume = resume
@@ -455,7 +455,7 @@ def train_moving(root, cases):
     for recipe, strategy in cases:
         work_dir = os.path.join(root, f"{recipe}-{strategy}")
         build_runner(moving_config(work_dir, recipe, strategy)).train()
-        middle = os.path.join(work_dir, "iter_36.pth")
+        middle = os.path.join(work_dir, "iter_10.pth")
         work_dir = f"{work_dir}-resumed"
         build_runner(moving_config(work_dir, recipe, strategy, resume=middle)).train()
 
