@@ -179,14 +179,18 @@ def _repair_checkpoint_loader(module: types.ModuleType) -> None:
 
 # ---------------------------------------- packages that are slow and noisy to import
 @contextlib.contextmanager
-def _without(package: str, importer: str) -> Iterator[None]:
-    """Let the import of a package fail in one module, and in no other."""
+def _without(
+    package: str, importer: str, stand_in: object | None = None
+) -> Iterator[None]:
+    """Let the import of a package fail in one module, or give it a stand-in there."""
     found = builtins.__import__
 
     def import_others(
         name: str, scope: dict | None = None, *args: object, **kwargs: object
     ) -> types.ModuleType:
         if name == package and scope and scope.get("__name__") == importer:
+            if stand_in is not None:
+                return stand_in
             raise ImportError(f"{package} is imported when it is needed")
         return found(name, scope, *args, **kwargs)
 
@@ -212,6 +216,17 @@ def _delay_deepspeed(execute: Callable[[], None], module: types.ModuleType) -> N
         execute()
     if importlib.util.find_spec("deepspeed") is not None:
         module.deepspeed = _ImportedAtUse("deepspeed")
+
+
+def _delay_sklearn(execute: Callable[[], None], module: types.ModuleType) -> None:
+    """Import scikit-learn, SciPy and pandas when assisted generation draws a curve."""
+
+    def roc_curve(*args: object, **kwargs: object) -> object:
+        return importlib.import_module("sklearn.metrics").roc_curve(*args, **kwargs)
+
+    stand_in = types.SimpleNamespace(roc_curve=roc_curve)
+    with _without("sklearn.metrics", module.__name__, stand_in):
+        execute()
 
 
 def _delay_bitsandbytes(execute: Callable[[], None], module: types.ModuleType) -> None:
@@ -285,6 +300,11 @@ _SHIMS: dict[str, tuple[str, str, Callable[..., None]]] = {
     "torchvision": ("torchvision", "run", _run_torchvision),
     "checkpoint": ("mmengine.runner.checkpoint", "after", _repair_checkpoint_loader),
     "deepspeed": ("mmengine._strategy.deepspeed", "run", _delay_deepspeed),
+    "sklearn": (
+        "transformers.generation.candidate_generator",
+        "run",
+        _delay_sklearn,
+    ),
     "bitsandbytes": ("mmengine.optim.optimizer.builder", "run", _delay_bitsandbytes),
     "transformers_names": (
         "mmpretrain.models.multimodal",

@@ -353,14 +353,19 @@ import sys, mmvlm
 from mmvlm.engine.runner import build_runner
 from mmengine.registry import OPTIMIZERS
 def loaded():
-    return [p for p in ("bitsandbytes", "deepspeed") if p in sys.modules]
+    return [p for p in ("bitsandbytes", "deepspeed", "sklearn") if p in sys.modules]
+from transformers import LlamaForCausalLM
+from transformers.generation import candidate_generator
 first, none = loaded(), OPTIMIZERS.get("NoSuchOptimizer")
 print(first, none, loaded())
+if hasattr(candidate_generator, "roc_curve"):  # before transformers 5
+    hits = candidate_generator.roc_curve([0, 1], [0.2, 0.8])[1]
+    assert hits.tolist() == [0, 1, 1], hits
 """
 
 
 def test_slow_packages_are_imported_when_they_are_used():
-    """DeepSpeed's lines go to stdout, and it and bitsandbytes take seconds."""
+    """DeepSpeed's lines go to stdout, all three take seconds."""
     env = dict(os.environ, PYTHONPATH=str(ROOT))
     done = subprocess.run(
         [sys.executable, "-c", LATE], env=env, capture_output=True, text=True
