@@ -6,7 +6,7 @@ INSTALL := VENV=$(VENV) bash requirements/install.sh
 PYTEST_ARGS ?=
 # Tests run side by side, a file at a time in one process, with a thread each.
 WORKERS ?= 2
-SIDE_BY_SIDE := -n $(WORKERS) --dist loadfile
+SIDE_BY_SIDE := -n $(WORKERS) --dist loadfile --durations 40 --durations-min 10
 DEMO_ARGS ?=
 
 .DEFAULT_GOAL := help
