@@ -11,9 +11,10 @@ from typing import Any
 from mmvlm.evaluation.functional.tiny_scenes import aggregate, score_rows
 from mmvlm.utils.text_table import text_table
 
-#: Least accuracy of the whole and of every task (fractions 0-1).
-MIN_OVERALL = 0.95
-MIN_TASK = 0.85
+#: Least accuracy of the whole and of every task (fractions 0-1): runs that learn pass,
+#: whatever their seed and precision; what learns nothing stays near chance.
+MIN_OVERALL = 0.9
+MIN_TASK = 0.7
 #: How far from chance a blind run may be (fraction 0-1).
 MAX_BLIND_GAP = 0.05
 
