@@ -179,9 +179,7 @@ def _repair_checkpoint_loader(module: types.ModuleType) -> None:
 
 # ---------------------------------------- packages that are slow and noisy to import
 @contextlib.contextmanager
-def _without(
-    package: str, importer: str, stand_in: object | None = None
-) -> Iterator[None]:
+def _without(package: str, importer: str, stand_in: object = None) -> Iterator[None]:
     """Let the import of a package fail in one module, or give it a stand-in there."""
     found = builtins.__import__
 
@@ -300,11 +298,7 @@ _SHIMS: dict[str, tuple[str, str, Callable[..., None]]] = {
     "torchvision": ("torchvision", "run", _run_torchvision),
     "checkpoint": ("mmengine.runner.checkpoint", "after", _repair_checkpoint_loader),
     "deepspeed": ("mmengine._strategy.deepspeed", "run", _delay_deepspeed),
-    "sklearn": (
-        "transformers.generation.candidate_generator",
-        "run",
-        _delay_sklearn,
-    ),
+    "sklearn": ("transformers.generation.candidate_generator", "run", _delay_sklearn),
     "bitsandbytes": ("mmengine.optim.optimizer.builder", "run", _delay_bitsandbytes),
     "transformers_names": (
         "mmpretrain.models.multimodal",
