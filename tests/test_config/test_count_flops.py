@@ -120,7 +120,7 @@ def test_numbers_are_written_in_g_and_t():
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_every_shipped_config_is_counted(path, monkeypatch):
     monkeypatch.chdir(ROOT)
-    cfg = load_config(path)
+    cfg = load_config(path, check=False)
     if path.stem.startswith(BY_VALUE):
         with pytest.raises(ValueError, match="cannot be counted without values"):
             count_flops(cfg)
