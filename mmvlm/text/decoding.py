@@ -136,10 +136,11 @@ def _regions(
             problems=(*found.problems, f"{count} regions, but no picture was shown")
         )
     regions = []
-    for one, (start, _) in zip(found.regions, found.spans, strict=True):
+    for one, (_, end) in zip(found.regions, found.spans, strict=True):
         phrase = one.phrase
-        if phrase and "\0" in phrase:  # its words quote a token
-            at = hidden.index(phrase, start)
+        # Its words may quote a token, and stand in the span or before it.
+        at = hidden.rfind(phrase, 0, end) if phrase and quoted else -1
+        if at >= 0:
             phrase = text[at : at + len(phrase)]
         regions.append(replace(one, image=pictures[-1], phrase=phrase))
     return replace(found, regions=tuple(regions))

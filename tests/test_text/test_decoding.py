@@ -111,6 +111,19 @@ def test_a_token_of_questions_that_is_only_spelled_is_text():
     assert "in questions alone" in found.problems[0]
 
 
+@pytest.mark.parametrize("odd", ["", "\0"])
+def test_a_phrase_before_its_box_may_quote_a_token(odd):
+    codec, tokenizer = pair("FerretCodec", geometry="stretch")
+    text = f'my "<region_fea>" dog{odd} [100, 100, 500, 500]'
+
+    found = decode(spelled(text, tokenizer), tokenizer, codec, [LAYOUT])
+
+    assert found.quoted == ((4, 16),) and not found.problems
+    (region,) = found.regions
+    assert region.phrase == found.text[: found.text.index(" [")]
+    assert '"<region_fea>" dog' in region.phrase
+
+
 def test_regions_lie_in_the_last_picture_and_need_one():
     codec, tokenizer = pair("ShikraCodec", geometry="stretch")
     ids = ids_of("[0.500,0.500,1.000,1.000]", tokenizer)

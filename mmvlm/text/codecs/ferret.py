@@ -13,7 +13,7 @@ from mmvlm.structures import Boxes, Region
 from .base import Found, GroundingCodec, Problem, RegionToken, points_or_boxes
 
 _STRICT = r"\[(\d+), (\d+), (\d+), (\d+)\]"
-_INTEGER = re.compile(r"\s*[+-]?\d{1,9}\s*")
+_INTEGER = re.compile(r"\s*([+-]?\d{1,9})\s*")
 _STOPS = re.compile(r"[.,;!?]")
 
 
@@ -122,8 +122,8 @@ class FerretCodec(GroundingCodec):
 
 
 def _integers(content: str) -> list[int] | None:
-    pieces = content.split(",")
-    return [int(p) for p in pieces] if all(map(_INTEGER.fullmatch, pieces)) else None
+    found = [_INTEGER.fullmatch(piece) for piece in content.split(",")]
+    return [int(one[1]) for one in found] if all(found) else None
 
 
 def _entity(before: str, is_first: bool) -> str:

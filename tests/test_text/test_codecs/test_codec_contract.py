@@ -154,6 +154,17 @@ def test_decoding_never_raises_and_reports(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("odd", ["\0", "\x1f", "\x85", "\u2007", "\u2028", "\u0663"])
+def test_no_character_at_any_place_makes_reading_raise(name, odd):
+    """Python's patterns take spaces and digits that its numbers do not, and others."""
+    region = Region(0, Boxes([[3, 4, 30, 40]], (48, 64)), phrase="a dog")
+    for codec in variants(name):
+        text = codec.encode(region, "assistant")
+        for at in range(len(text) + 1):
+            codec._decode(text[:at] + odd + text[at:], (48, 64))
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_codecs_are_picklable_and_documented(name):
     codec = build(name)
     assert isinstance(codec, GroundingCodec)
