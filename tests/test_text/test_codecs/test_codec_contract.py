@@ -161,7 +161,9 @@ def test_no_character_at_any_place_makes_reading_raise(name, odd):
     for codec in variants(name):
         text = codec.encode(region, "assistant")
         for at in range(len(text) + 1):
-            codec._decode(text[:at] + odd + text[at:], (48, 64))
+            found = codec._decode(text[:at] + odd + text[at:], (48, 64))
+            assert len(found.regions) == len(found.spans)
+            assert all(np.isfinite(one.boxes.xyxy).all() for one in found.regions)
 
 
 @pytest.mark.parametrize("name", NAMES)
