@@ -11,6 +11,7 @@ from engine_toys import toy_config
 
 from mmvlm.datasets.mixture import MixtureDataset
 from mmvlm.engine.hooks.progress_hook import read_scalars
+from mmvlm.engine.optimizers import optim_wrapper
 from mmvlm.engine.optimizers.schedulers import warmup_cosine
 from mmvlm.engine.runner import build_runner
 from mmvlm.engine.runner.checkpoint import load_file
@@ -83,6 +84,16 @@ def test_changed_setting_is_refused_by_name(tmp_path, saved, said):
 
     with pytest.raises(ValueError, match=f"(?s)cannot resume .*{said}.*--resume-with"):
         train(cfg)
+
+
+@pytest.mark.parametrize("emulated", [True, False])
+def test_auto_is_the_precision_that_it_stands_for(emulated, monkeypatch):
+    """A run is not resumed on a machine that would compute it otherwise."""
+    monkeypatch.setattr(optim_wrapper, "emulates_bfloat16", lambda: emulated)
+
+    settings = run_settings(dict(optim_wrapper=dict(dtype="auto")))
+
+    assert settings == ({} if emulated else {"optim_wrapper.dtype": "bfloat16"})
 
 
 @pytest.mark.parametrize("said", [one for one in CHANGES if "dtype" not in one])

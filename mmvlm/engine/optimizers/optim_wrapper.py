@@ -25,21 +25,22 @@ PRECISIONS = {
 AUTO = "auto"
 
 
+def precision_here(name: str | None) -> str | None:
+    """Name what ``auto`` stands for: bfloat16, and none where it would be emulated."""
+    return (None if emulates_bfloat16() else "bfloat16") if name == AUTO else name
+
+
 def precision(name: str | None) -> torch.dtype | None:
     """Return the autocast dtype of a precision's name.
-
-    ``auto`` is bfloat16, and none on a processor that would emulate it.
 
     Raises:
         ValueError: for an unknown name.
     """
-    if name == AUTO:
-        return None if emulates_bfloat16() else torch.bfloat16
-    if name not in list(PRECISIONS):
+    if (known := precision_here(name)) not in list(PRECISIONS):
         raise ValueError(
             f"optim_wrapper.dtype={name!r}: expected one of {[*PRECISIONS, AUTO]}."
         )
-    return PRECISIONS[name]
+    return PRECISIONS[known]
 
 
 def wrapper_dtype(optim_wrapper: Any) -> torch.dtype | None:
@@ -116,7 +117,7 @@ class VLMOptimWrapper(OptimWrapper):
                 "use 'bfloat16' or None on a CPU."
             )
         if dtype == AUTO:
-            chosen = "float32" if self.dtype is None else "bfloat16"
+            chosen = precision_here(dtype) or "float32"
             print_log(f"optim_wrapper.dtype='auto': {chosen} here.", "current")
         elif self.dtype is torch.bfloat16 and emulates_bfloat16():
             print_log(

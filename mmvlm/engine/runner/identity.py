@@ -21,6 +21,8 @@ from mmvlm.datasets.index.fingerprint import (
 )
 from mmvlm.utils.dist import broadcast_object
 
+from ..optimizers.optim_wrapper import precision_here
+
 #: Fields of a config that decide the steps of a run.
 _FIELDS = (
     "model",
@@ -32,6 +34,7 @@ _FIELDS = (
     "train_dataloader",
     "randomness",
 )
+_DTYPE = "optim_wrapper.dtype"
 #: Keys below them that change no step, besides those that say where files lie (their
 #: content is compared): how fast they are read, what is only shown or generated, how
 #: kernels compute.
@@ -48,12 +51,9 @@ def run_settings(cfg: Any) -> dict[str, Any]:
 
     ``train_parts`` is not among them: a resumed optimizer compares what it trains.
     """
-    return {
-        path: value
-        for name in _FIELDS
-        for path, value in leaves(cfg.get(name), name)
-        if value is not None
-    }
+    found = {path: x for name in _FIELDS for path, x in leaves(cfg.get(name), name)}
+    found[_DTYPE] = precision_here(found.get(_DTYPE))  # another on another machine
+    return {path: value for path, value in found.items() if value is not None}
 
 
 def leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
