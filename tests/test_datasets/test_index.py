@@ -1,5 +1,6 @@
 """The index on disk: made once, shared, never trusted when it does not fit."""
 
+import importlib
 import json
 import os
 import pickle
@@ -431,3 +432,27 @@ def test_an_index_that_cannot_be_read_or_mapped_is_made_anew(data, builds, cache
     table.unlink()
     table.mkdir()
     assert LLaVADataset(**data)[3]["conversation"].id == "id3" and len(builds) == 3
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        ("index.records", "JSONRecords"),
+        ("io.tar_shards", "ShardFiles"),
+        ("readers.coco_detection", "_SourceFile"),
+    ],
+)
+def test_files_are_closed_at_the_end_of_the_interpreter(module, name, monkeypatch):
+    """Modules have lost their names then; an error there follows the user's own."""
+    module = importlib.import_module(f"mmvlm.datasets.{module}")
+    one = object.__new__(getattr(module, name))
+    one._handle = os.open(os.devnull, os.O_RDONLY)
+    one._open = {"shard": one._handle}
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "os", None)
+        one.__del__()
+
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(one._handle)
+    one._handle, one._open = None, {}

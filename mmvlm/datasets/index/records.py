@@ -248,6 +248,6 @@ class JSONRecords:
     def __getstate__(self) -> dict:
         return {**self.__dict__, "_handle": None}
 
-    def __del__(self) -> None:
+    def __del__(self, close: Callable = os.close) -> None:  # `os` may be gone by then
         if self.__dict__.get("_handle") is not None:
-            os.close(self._handle)
+            close(self._handle)

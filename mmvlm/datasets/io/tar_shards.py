@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 _BLOCK = 512
@@ -115,6 +115,6 @@ class ShardFiles:
     def __getstate__(self) -> dict:
         return {"paths": self.paths, "_open": {}}
 
-    def __del__(self) -> None:
+    def __del__(self, close: Callable = os.close) -> None:  # `os` may be gone by then
         for handle in self.__dict__.get("_open", {}).values():
-            os.close(handle)
+            close(handle)

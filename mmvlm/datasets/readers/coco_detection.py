@@ -334,9 +334,9 @@ class _SourceFile:
     def __getstate__(self) -> dict:
         return {**self.__dict__, "_handle": None}
 
-    def __del__(self) -> None:
+    def __del__(self, close: Callable = os.close) -> None:  # `os` may be gone by then
         if self.__dict__.get("_handle") is not None:
-            os.close(self._handle)
+            close(self._handle)
 
 
 def _key(record: Any, field: str) -> int | str | None:
