@@ -117,7 +117,8 @@ class FerretSampler(RegionEncoder):
         if draws is None:
             raise ValueError("FerretSampler reads draws of regions; see its `needs`.")
         chosen = self.choose(points, draws)
-        return self.encode(features, points, regions.views, chosen)
+        pooled = self.pool(features, points, regions.views, chosen)
+        return self.out_proj(self.flatten_proj(pooled.flatten(1)))
 
     def choose(
         self, points: torch.Tensor, draws: torch.Tensor
@@ -139,19 +140,25 @@ class FerretSampler(RegionEncoder):
             points = places
         return chosen
 
-    def encode(
+    def pool(
         self,
         features: VisionFeatures,
         points: torch.Tensor,
         views: torch.Tensor,
         chosen: Sequence[tuple[torch.Tensor, torch.Tensor]],
     ) -> torch.Tensor:
-        """Encode regions whose anchors and neighbours are chosen; see :meth:`choose`.
+        """Return the features of the points that the last stage leaves.
+
+        Args:
+            features (VisionFeatures): of the images.
+            points (torch.Tensor): of the regions.
+            views (torch.Tensor): image of each region.
+            chosen (Sequence[tuple]): anchors and neighbours; see :meth:`choose`.
 
         Shape:
             - ``features.hidden_states[0]``: (V, P + N, Dv)
             - ``points``: (R, P, 2), float32; ``views``: (R,)
-            - output: (R, Dl)
+            - output: (R, A, Dv), A anchors of the last stage
         """
         # Regions of one image share what a layer makes of its patches.
         used, views = views.unique(return_inverse=True)
@@ -167,7 +174,7 @@ class FerretSampler(RegionEncoder):
             moved, fixed = self._per_point(stage, read, points, anchors)
             pooled = self._pooled(stage, moved, fixed, near)
             points, read = _at(points, anchors), partial(_read_at, pooled)
-        return self.out_proj(self.flatten_proj(pooled.flatten(1)))
+        return pooled
 
     def _per_point(
         self, stage: int, read: Callable, points: torch.Tensor, chosen: torch.Tensor

@@ -1,4 +1,8 @@
-"""Ferret's visual sampler as its paper writes it down: every pair by itself."""
+"""Ferret's visual sampler in the official order: every pair by itself.
+
+Regions copy the feature map of their image; the second layer is a convolution over the
+neighbours, channels before them, with norm and maximum after turning them back.
+"""
 
 from __future__ import annotations
 
@@ -24,16 +28,17 @@ def plain_sampler(
         points (torch.Tensor): of its regions.
         starts (torch.Tensor): first point of every stage.
         chosen (Sequence[tuple] | None): indices of every stage's anchors, (R, A), and
-            of their neighbours, (R, A, K); None looks for them.
+            of their neighbours, (R, A, K). None looks for them, and projects what the
+            last stage leaves.
 
     Shape:
         - ``feature_map``: (1, C, H, W); ``points``: (R, P, 2); ``starts``: (R, S)
-        - output: (R, Dl)
+        - output: (R, Dl); (R, A, C) where anchors are given
     """
     grid = 2 * points.flip(-1) - 1
-    maps = feature_map.expand(len(points), -1, -1, -1)
-    sampled = F.grid_sample(maps, grid[:, None], mode="bilinear", align_corners=True)
-    features = sampled[:, :, 0].transpose(1, 2)
+    maps = feature_map.repeat(len(points), 1, 1, 1)
+    sampled = F.grid_sample(maps, grid[:, :, None], align_corners=True)
+    features = sampled.squeeze(3).transpose(1, 2)
     lines = torch.arange(len(points))[:, None]
     for stage, count in enumerate(sampler.num_sub_points):
         if chosen is None:
@@ -46,8 +51,14 @@ def plain_sampler(
         anchor = torch.cat([anchor_features, anchors], -1)[:, :, None]
         difference = sampler.difference[stage](local - anchor)
         pairs = torch.cat([difference, anchor.expand_as(difference)], -1)
-        pairs = sampler.norm[stage](F.relu(sampler.pair[stage](pairs)))
-        features, points = pairs.max(2).values, anchors
+        pairs = pairs.transpose(2, 3).flatten(0, 1)  # (R * A, channels, K)
+        layer = sampler.pair[stage]
+        pairs = F.relu_(F.conv1d(pairs, layer.weight[..., None], layer.bias))
+        pairs = sampler.norm[stage](pairs.transpose(1, 2)).transpose(1, 2)
+        features = F.adaptive_max_pool1d(pairs, 1).view(*own.shape, -1)
+        points = anchors
+    if chosen is not None:
+        return features
     return sampler.out_proj(sampler.flatten_proj(features.flatten(1)))
 
 
@@ -60,9 +71,7 @@ def _farthest(points: torch.Tensor, count: int, start: torch.Tensor) -> torch.Te
     for number in range(count):
         chosen[:, number] = farthest
         centre = points[lines, farthest][:, None]
-        to_centre = ((points - centre) ** 2).sum(-1)
-        closer = to_centre < distance
-        distance[closer] = to_centre[closer]
+        distance = distance.minimum(((points - centre) ** 2).sum(-1))
         farthest = distance.max(-1)[1]
     return chosen
 

@@ -2,8 +2,9 @@
 
 The sampler runs at its released size (C = 1024, 512 points, 128 and 32 left, 24
 neighbours) against the plain algorithm of :mod:`.plain_ferret`, farthest points and
-neighbours included. Its layers are measured once more by themselves: C = 512, four
-regions, anchors and neighbours given. Time is CPU time of one thread, medians over
+neighbours included. The layers of its stages are measured once more by themselves:
+C = 512, four regions, anchors and neighbours given, without the last projection, which
+is one and the same. Time is CPU time of one thread, medians over
 interleaved repeats; results and gradients are compared first. Bytes are those of a
 region of an image of 640 x 480 pixels: its box, points and draws against the mask that
 the official worker sends (float64). Rows about masks are made in :mod:`.masks`.
@@ -19,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from . import masks
 
@@ -106,7 +108,8 @@ def variants(
 ) -> dict[str, Callable]:
     """Return the plain algorithm and ours, on the same case.
 
-    Where anchors and neighbours are ``given``, both take the same.
+    Where anchors and neighbours are ``given``, both take the same, and stop before the
+    last projection.
     """
     from .plain_ferret import plain_sampler
 
@@ -120,7 +123,7 @@ def variants(
 
     def ours() -> torch.Tensor:
         if given:
-            return sampler.encode(features, points, views, chosen)
+            return sampler.pool(features, points, views, chosen)
         return sampler(features, regions)
 
     return {"plain": plain, "ours": ours}
@@ -160,7 +163,9 @@ def sampler_rows(
         size = (args.layer_regions, args.layer_width)
     sampler, features, regions = make_case(args, *size)
     ways = variants(sampler, features, regions, given=layers)
-    leaves = [features.hidden_states[0], *sampler.parameters()]
+    stages = nn.ModuleList((sampler.difference, sampler.pair, sampler.norm))
+    trained = stages if layers else sampler
+    leaves = [features.hidden_states[0], *trained.parameters()]
     check_equal(ways, leaves)
     seconds: dict[tuple, list[float]] = {}
     for repeat in range(args.repeats + 1):
