@@ -143,13 +143,13 @@ def test_the_demo_and_its_data_name_the_file(tmp_path):
 def test_pages_name_the_file(tmp_path):
     from feature_page import write_feature_page
 
-    picture = np.random.default_rng(0).integers(0, 256, (256, 256, 3), np.uint8)
+    image = np.random.default_rng(0).integers(0, 256, (256, 256, 3), np.uint8)
     with pytest.raises(OSError, match=r"File too large.*features\.html"):
         write_feature_page(
             tmp_path / "features.html",
             title="maps " * 50_000,
             figures=[],
-            picture=picture,
+            image=image,
             grid=(1, 1),
             sampling={},
             query=(0, 0),

@@ -1,4 +1,4 @@
-"""Tiny grounding systems learn to look: their own pictures serve them, others do not.
+"""Tiny grounding systems learn to look: their own images serve them, others do not.
 
 Each trains some steps of its own config on TinyScenes with one shape per image and
 answers about held-out scenes twice, with the right image and with that of another

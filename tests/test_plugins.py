@@ -342,7 +342,7 @@ def test_a_dry_run_describes_it(name):
     connector = cfg.model.get("connector")
     assert "language_model" in [row.part for row in result.parts]
     assert bool(result.image_tokens) == (connector is not None)
-    assert ("a picture: " in render(result)) == (connector is not None)
+    assert ("an image: " in render(result)) == (connector is not None)
     if connector is not None:
         layers = connector.get("select_layers") or result.select_layers
         assert result.select_layers == list(layers) != []
@@ -401,7 +401,7 @@ def test_embeddings_that_are_fed_back_are_read(trained, name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["sound"])
-def test_a_sound_and_a_picture_are_asked_about(trained, name, workspace):
+def test_a_sound_and_an_image_are_asked_about(trained, name, workspace):
     talk = VLMInferencer(trained.work_dir, device="cpu")
     image, sound = (
         str(workspace / "data" / path)

@@ -93,17 +93,17 @@ def test_commands_after_the_demo(clone):
 
 
 def test_a_work_dir_answers_from_anywhere_after_it_was_moved(clone, tmp_path):
-    picture = clone / "data" / "tiny_scenes" / "images" / "test" / "000" / "000000.png"
+    image = clone / "data" / "tiny_scenes" / "images" / "test" / "000" / "000000.png"
     shutil.copytree(clone / "work_dirs" / STAGE2, tmp_path / "moved")
-    shutil.copy(picture, tmp_path / "picture.png")
+    shutil.copy(image, tmp_path / "image.png")
     question, options = "How many objects are there?", dict(min_new_tokens=6)
     code = (
         "from mmvlm.apis import VLMInferencer\n"
         f"talk = VLMInferencer('moved', device='cpu', generation={options})\n"
-        f"print('answer:', talk.chat('picture.png', {question!r}))\n"
+        f"print('answer:', talk.chat('image.png', {question!r}))\n"
     )
     said = run(["python", "-c", code], tmp_path, clone).partition("answer:")[2]
-    tool = ["python", clone / "tools" / "chat.py", "moved", "--image", "picture.png"]
+    tool = ["python", clone / "tools" / "chat.py", "moved", "--image", "image.png"]
     options = [
         "--cfg-options",
         *(f"+model.generation.{k}={v}" for k, v in options.items()),

@@ -66,7 +66,7 @@ def parse_args(argv=None):
         nargs="?",
         help="of mmvlm; none: the work dir's newest, or pretrained parts",
     )
-    parser.add_argument("--image", help="picture file; none: text only")
+    parser.add_argument("--image", help="image file; none: text only")
     parser.add_argument(
         "--input",
         action="append",

@@ -30,12 +30,12 @@ CONFIGS = {
     "stage2": "llava-clip-tiny_mlp2x_llama-tiny_1xb96-2k-ft_tiny-scenes",
 }
 TITLES = {
-    "data": "TinyScenes: pictures, questions, tokenizer",
+    "data": "TinyScenes: images, questions, tokenizer",
     "towers": "Vision tower (image-phrase contrast), language model (next token)",
     "stage1": "Stage 1: connector, towers frozen",
     "stage2": "Stage 2: connector and language model",
     "test": "Test: held-out questions, each asked alone",
-    "blind": "Blind test: every question with another picture",
+    "blind": "Blind test: every question with another image",
     "chat": "Chat",
     "export": "Export to transformers, verified by reloading",
     "report": "Report",
@@ -329,20 +329,20 @@ class Demo:
 
     def do_chat(self):
         """Talk about one held-out image."""
-        picture = self.first_picture()
+        image = self.first_image()
         out = self.work / "chat.txt"
         self.call(
             "chat.py",
             self.config("stage2"),
             self.checkpoint("stage2"),
-            *("--image", picture, "--no-stream", "--prompt", *PROMPTS),
+            *("--image", image, "--no-stream", "--prompt", *PROMPTS),
             *self.options("stage2", train=False),
             log=self.work / "chat.log",
             out=out,
         )
-        say(f"    {picture}\n{out.read_text(encoding='utf-8').strip()}")
+        say(f"    {image}\n{out.read_text(encoding='utf-8').strip()}")
 
-    def first_picture(self):
+    def first_image(self):
         """Return the path of a test image with many objects, one at the top left."""
         records = json.loads((self.data / "test.json").read_text(encoding="utf-8"))
         captions = [r for r in records if r["task"] == "caption"]
@@ -358,7 +358,7 @@ class Demo:
         text = (self.work / "chat.txt").read_text(encoding="utf-8")
         pairs = [turn.partition("\n") for turn in text.split("> ")[1:]]
         talk = [dict(question=q, answer=answer.strip()) for q, _, answer in pairs]
-        talk[0]["image"] = self.first_picture()
+        talk[0]["image"] = self.first_image()
         return talk
 
     def do_export(self):

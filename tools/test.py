@@ -74,7 +74,7 @@ def add_benchmark_options(parser):
     group.add_argument(
         "--blind",
         choices=["shuffle", "text"],
-        help="without the right picture: another question's, or none",
+        help="without the right image: another question's, or none",
     )
     group.add_argument(
         "--server",
@@ -95,7 +95,7 @@ def add_benchmark_options(parser):
     group.add_argument(
         "--stop-on-error",
         action="store_true",
-        help="end at a picture that cannot be read, instead of counting it as wrong",
+        help="end at an image that cannot be read, instead of counting it as wrong",
     )
     group.add_argument("--batch-tokens", type=int, help="tokens of a batch")
     group.add_argument(
@@ -104,7 +104,7 @@ def add_benchmark_options(parser):
         help="each question by itself, logits in float32: answers of half precision "
         "then depend on no batch",
     )
-    group.add_argument("--num-workers", type=int, default=2, help="that read pictures")
+    group.add_argument("--num-workers", type=int, default=2, help="that read images")
     group.add_argument(
         "--dry-run", action="store_true", help="check files and prompts, no weights"
     )

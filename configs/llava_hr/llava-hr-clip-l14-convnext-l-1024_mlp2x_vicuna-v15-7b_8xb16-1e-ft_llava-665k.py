@@ -44,7 +44,7 @@ train_dataloader = dict(
                 type="EncodeConversation",
                 max_length=2496,
                 overflow="truncate_text",
-                count_pictures=False,
+                count_images=False,
             ),
             dict(type="PackVLMInputs"),
         ]

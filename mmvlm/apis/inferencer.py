@@ -251,7 +251,7 @@ class VLMInferencer:
         """
         if isinstance(prompt, Conversation):
             if image is not None or history or media or regions:
-                raise ValueError("a Conversation holds its pictures and turns itself.")
+                raise ValueError("a Conversation holds its images and turns itself.")
             images = [self.read_image(source) for source in prompt.images]
             others = {
                 name: [self._read(name, source) for source in sources]
@@ -271,9 +271,7 @@ class VLMInferencer:
                 read=self._read,
             )
         if talk.images and self.processor.spec is None:
-            raise ValueError(
-                "a picture was given, but the model has no vision_encoder."
-            )
+            raise ValueError("an image was given, but the model has no vision_encoder.")
         return talk
 
     def read_image(self, source: Any) -> np.ndarray:
@@ -359,8 +357,8 @@ class VLMInferencer:
 def _is_turned(path: str) -> bool:
     """Whether a file's EXIF orientation is another than as it is stored."""
     try:
-        with PIL.Image.open(path) as picture:
-            return picture.getexif().get(_ORIENTATION, 1) not in (0, 1)
+        with PIL.Image.open(path) as image:
+            return image.getexif().get(_ORIENTATION, 1) not in (0, 1)
     except Exception:  # no file; what is wrong with its EXIF does not concern a chat
         return False
 

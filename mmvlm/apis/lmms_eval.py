@@ -116,7 +116,7 @@ class LMMSEvalRequests:
             for start in range(0, len(own), self.batch_size):
                 batch = own[start : start + self.batch_size]
                 texts = self.inferencer(
-                    [list(self._pictures(one)) for one in batch],
+                    [list(self._images(one)) for one in batch],
                     [one.args[0] for one in batch],
                     self.batch_size,
                     **generation,
@@ -130,15 +130,15 @@ class LMMSEvalRequests:
             )
         return replies
 
-    def _pictures(self, request: Any) -> Iterator[Any]:
+    def _images(self, request: Any) -> Iterator[Any]:
         from PIL import Image
 
-        _, _, pictures_of, number, task, split = request.args
-        for one in pictures_of(self.task_dict[task][split][number]) or ():
+        _, _, images_of, number, task, split = request.args
+        for one in images_of(self.task_dict[task][split][number]) or ():
             if not isinstance(one, Image.Image):
                 raise ValueError(
-                    f"task '{task}', document {number}: expected pictures, got "
-                    f"{type(one).__name__}; choose tasks about pictures."
+                    f"task '{task}', document {number}: expected images, got "
+                    f"{type(one).__name__}; choose tasks about images."
                 )
             yield one.convert("RGB")
 

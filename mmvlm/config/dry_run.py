@@ -286,7 +286,7 @@ def render(result: DryRun, width: int = 100) -> str:
     console.print("widths: " + ", ".join(f"{k} {v}" for k, v in result.widths.items()))
     if result.token_budget:
         layers = ", ".join(str(layer) for layer in result.select_layers)
-        console.print(f"a picture: {result.token_budget} (select_layers {layers})")
+        console.print(f"an image: {result.token_budget} (select_layers {layers})")
     batch = result.batch
     console.print(
         f"batch: {batch['gpus']} GPU x {batch['per_gpu']} x {batch['accumulation']} "

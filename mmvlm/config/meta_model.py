@@ -11,7 +11,7 @@ from mmvlm.datasets.processor import VLMProcessor, pipelines, views_in
 from .parts import holds_parts
 
 #: Height and width in pixels of the image that the token budget is told for.
-_SAMPLE_PICTURE = (480, 640)
+_SAMPLE_IMAGE = (480, 640)
 
 
 def build_on_meta(model: dict) -> Any:
@@ -125,7 +125,7 @@ def sample_tokens(
     for where, step, steps in length_limits(cfg, *loaders):
         tokens = model.token_count(sample_layout(steps, model))
         limit = step["max_length"]
-        if not step.get("count_pictures", True):
+        if not step.get("count_images", True):
             limit += tokens - 1
         yield where, tokens, limit
 
@@ -146,7 +146,7 @@ def sample_layout(steps: Sequence[Any], model: Any) -> Any:
     for step in views_in(steps):
         transform = TRANSFORMS.build(dict(step))
         transform.bind(VLMProcessor(spec=spec, requested_views=views))
-        picture = np.zeros((*_SAMPLE_PICTURE, 3), dtype=np.uint8)
-        item = dict(images=[picture], rng=np.random.default_rng(0))
+        image = np.zeros((*_SAMPLE_IMAGE, 3), dtype=np.uint8)
+        item = dict(images=[image], rng=np.random.default_rng(0))
         return transform(item)["layouts"][0]
-    return views or ViewLayout(_SAMPLE_PICTURE, (spec.image_size, spec.image_size))
+    return views or ViewLayout(_SAMPLE_IMAGE, (spec.image_size, spec.image_size))

@@ -5,6 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 _EMU_HEAD = "VisualRegressionHead"
+#: (type that has it, key, value) as before -> key and value now; None: any.
+_RENAMED = {
+    ("EncodeConversation", "count_pictures", None): ("count_images", None),
+    ("VLMProcessor", "count_pictures", None): ("count_images", None),
+    ("MMMUDataset", "pictures", None): ("images", None),
+    ("Kosmos2GRITDataset", "size_from", "picture"): ("size_from", "image"),
+}
 
 
 def rename_old_keys(cfg: Any) -> list[str]:
@@ -21,7 +28,24 @@ def rename_old_keys(cfg: Any) -> list[str]:
     if isinstance(model, dict):
         _read_emu(model, lines)
         lines += _new_tokens(model)
+    _read_renamed(cfg, "", lines)
     return lines
+
+
+def _read_renamed(value: Any, path: str, lines: list[str]) -> None:
+    """Rename the keys of parts whose argument has another name now."""
+    if isinstance(value, dict):
+        for (kind, key, old), (name, new) in _RENAMED.items():
+            if value.get("type") == kind and key in value and old in (None, value[key]):
+                given = value.pop(key)
+                value[name] = given if new is None else new
+                shown = name if new is None else f"{name}={new!r}"
+                lines.append(f"{path}{key}={given!r} is read as {shown}.")
+        for key in value:
+            _read_renamed(dict.__getitem__(value, key), f"{path}{key}.", lines)
+    elif isinstance(value, (list, tuple)):
+        for number, item in enumerate(value):
+            _read_renamed(item, f"{path}{number}.", lines)
 
 
 def _new_tokens(model: dict) -> list[str]:

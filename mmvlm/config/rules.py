@@ -350,7 +350,7 @@ def check_build(doctor: Findings) -> None:
         if tokens >= limit:
             doctor.report(
                 path,
-                f"a picture alone takes {tokens} tokens, so no text would fit. Raise "
+                f"an image alone takes {tokens} tokens, so no text would fit. Raise "
                 "it, or use fewer views.",
                 limit,
             )

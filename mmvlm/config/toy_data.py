@@ -44,7 +44,7 @@ def make_toy_llava(folder: str | os.PathLike, num_samples: int = 12) -> str:
         else:
             record["image"] = f"{number:02d}.png"
             question = f"<image>\n{question}"
-            _write_picture(images / record["image"], number, _COLOURS[colour])
+            _write_image(images / record["image"], number, _COLOURS[colour])
         record["conversations"] = [
             {"from": "human", "value": question},
             {"from": "gpt", "value": answer},
@@ -55,7 +55,7 @@ def make_toy_llava(folder: str | os.PathLike, num_samples: int = 12) -> str:
     return str(path)
 
 
-def _write_picture(path: Path, number: int, colour: tuple[int, int, int]) -> None:
+def _write_image(path: Path, number: int, colour: tuple[int, int, int]) -> None:
     import io
 
     from PIL import Image

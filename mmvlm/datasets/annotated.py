@@ -175,7 +175,7 @@ class AnnotatedImageDataset(ConversationDataset):
         if self.split_turns:
             raise ValueError(
                 f"dataset '{self.name}': max_images cannot be held with "
-                "split_turns=True, where every question shows the picture again; use "
+                "split_turns=True, where every question shows the image again; use "
                 "max_tokens."
             )
         return super().num_images_at(epoch)
@@ -219,8 +219,8 @@ class AnnotatedImageDataset(ConversationDataset):
         if not os.path.isfile(path):
             raise ValueError(f"image '{path}' does not exist.")
         try:
-            with PIL.Image.open(path) as picture:
-                return picture.height, picture.width
+            with PIL.Image.open(path) as opened:
+                return opened.height, opened.width
         except (OSError, ValueError, SyntaxError) as error:
             raise ValueError(f"image '{path}' cannot be opened: {error}") from error
 

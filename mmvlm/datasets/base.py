@@ -17,7 +17,7 @@ from mmvlm.structures import AnnotatedImage, Conversation
 from .bad_samples import BadSamplePolicy
 from .fetching import FetchingDataset
 from .index.fingerprint import reader_options
-from .index.records import MEDIA, PICTURE, PICTURES, TURNS, RecordFacts, collect_facts
+from .index.records import IMAGE, IMAGES, MEDIA, TURNS, RecordFacts, collect_facts
 from .sample_rng import SampleGenerator
 from .transforms.compose import Compose, attempt
 
@@ -244,7 +244,7 @@ class ConversationDataset(FetchingDataset):
 
     def _describe_record(self, record: Any) -> tuple[int, str, int]:
         keys, media = self._safe_image_keys(record), self._media_pairs(record)
-        flags = PICTURE * bool(keys) | PICTURES * (len(keys) > 1) | MEDIA * bool(media)
+        flags = IMAGE * bool(keys) | IMAGES * (len(keys) > 1) | MEDIA * bool(media)
         flags |= TURNS * (self._num_questions(record) > 1)
         names = {name for name, _ in media} | ({"image"} if keys else set())
         kind = "+".join(sorted(names)) or "text"
@@ -301,8 +301,8 @@ class ConversationDataset(FetchingDataset):
         """
         if self._num_images is None:
             flags = self._facts.flags[self._rows]
-            counts = ((flags & PICTURE) > 0).astype(np.int32)
-            for position in np.flatnonzero(flags & PICTURES):
+            counts = ((flags & IMAGE) > 0).astype(np.int32)
+            for position in np.flatnonzero(flags & IMAGES):
                 record = self._record(int(self._rows[position]))
                 counts[position] = len(self._safe_image_keys(record))
             self._num_images = counts

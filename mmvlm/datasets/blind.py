@@ -65,4 +65,4 @@ def _kind_of(keys: tuple) -> tuple[tuple[str, int], ...]:
     """Name and number of inputs: sets of one kind may take each other's place."""
     if isinstance(keys[0], tuple):
         return tuple((name, len(items)) for name, items in keys)
-    return (("picture(s)", len(keys)),)
+    return (("image(s)", len(keys)),)

@@ -227,7 +227,7 @@ class VLMProcessor:
                 raise ValueError(
                     f"no steps for mode '{mode}': the config has no processor with "
                     f"views, and no pipeline in any of {list(_LOADERS)} that encodes "
-                    "conversations; it must say how pictures become views (for example "
+                    "conversations; it must say how images become views (for example "
                     "processor=dict(views=dict(type='PadToSquare')))."
                 )
             self._pipelines[mode] = Compose(steps_for(self.steps[mode], mode))

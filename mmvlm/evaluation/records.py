@@ -72,7 +72,7 @@ def question_record(
     if conversation is None:
         return record
     said = dict(conversation.meta)
-    images = [picture_name(one) for one in conversation.images]
+    images = [image_name(one) for one in conversation.images]
     meta = {key: value for key, value in said.items() if key not in _OWN_FIELDS}
     if "choices" in meta:
         meta.setdefault("options", meta["choices"])
@@ -104,7 +104,7 @@ def _reference(conversation: Conversation) -> Any:
     return last.text.strip() if last.role == "assistant" else None
 
 
-def picture_name(source: Any) -> str:
+def image_name(source: Any) -> str:
     """Return what tells an image from others: its path, or a digest of its bytes."""
     if isinstance(source, str):
         return source
@@ -115,7 +115,7 @@ def picture_name(source: Any) -> str:
 
 
 def is_embedded(name: str) -> bool:
-    """Tell whether a name of :func:`picture_name` is of an image without a file."""
+    """Tell whether a name of :func:`image_name` is of an image without a file."""
     return name.startswith(_DIGEST)
 
 

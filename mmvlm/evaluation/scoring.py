@@ -137,7 +137,7 @@ def score(
         interval = _interval(totals, draws, seed)
         row.update(interval)
         if not interval:
-            row["note"] = _noted(row, "no interval: too few pictures or groups")
+            row["note"] = _noted(row, "no interval: too few images or groups")
         if (chance := scorer.chance(records, verdicts)) is not None:
             row["chance"] = chance
     uids = [dict(uid=record["uid"]) for record in records]

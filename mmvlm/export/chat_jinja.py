@@ -73,10 +73,10 @@ def to_jinja(template: ChatTemplate, tokenizer: Any = None) -> str:
         )
     opened = write(marks[:1], prompt=True)
     head, tail = _system(write, template)
-    shown = _split(write(marks[:1], prompt=True, picture=True), marks[:1], template)[0]
+    shown = _split(write(marks[:1], prompt=True, image=True), marks[:1], template)[0]
     if not (shown.startswith(first) and IMAGE_TOKEN in shown):
         raise ValueError(
-            f"{type(template).__name__}: does not show a picture in front of the "
+            f"{type(template).__name__}: does not show an image in front of the "
             "question; it has no Jinja counterpart."
         )
     # A template that leaves BOS to the tokenizer writes none of its own: what opens
@@ -138,14 +138,14 @@ def rendered(
     *,
     prompt: bool = False,
     system: str | None = None,
-    picture: bool = False,
+    image: bool = False,
 ) -> str:
     """Render alternating texts to one string, images as ``<image>``."""
     talk = Conversation.from_texts(*texts, system=system)
-    if picture:
+    if image:
         turn = talk.turns[-1]
         talk.turns[-1] = replace(turn, parts=(Image(0), Text("\n"), *turn.parts))
-        talk.images.append("picture")
+        talk.images.append("image")
     return as_text(template.render(talk, add_generation_prompt=prompt), tokenizer)
 
 

@@ -113,7 +113,7 @@ def import_llava(
     else:
         print_log(
             f"{config}: not there, so nothing says which layers and which view of a "
-            "picture these weights belong to; the config is taken at its word.",
+            "image these weights belong to; the config is taken at its word.",
             logger="current",
             level=30,
         )

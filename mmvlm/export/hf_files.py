@@ -83,7 +83,7 @@ def image_processor(view: dict, spec: VisionEncoderSpec) -> Any:
         print_log(
             f"transformers {transformers.__version__} has no LlavaImageProcessor: the "
             "exported processor crops where ours pads to a square. Export with "
-            "transformers >= 4.49, or pad the pictures yourself.",
+            "transformers >= 4.49, or pad the images yourself.",
             logger="current",
             level=30,
         )

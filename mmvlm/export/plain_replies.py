@@ -55,14 +55,14 @@ def main():
 
     replies = []
     for messages in request["questions"]:
-        pictures = []
+        images = []
         for message in messages:
             for part in message["content"]:
                 if part["type"] == "image":
                     part["image"] = Image.open(part.pop("path")).convert("RGB")
-                    pictures.append(part["image"])
+                    images.append(part["image"])
         text = processor.apply_chat_template(messages, add_generation_prompt=True)
-        processed = processor(images=pictures or None, text=text, return_tensors="pt")
+        processed = processor(images=images or None, text=text, return_tensors="pt")
         template = processor.apply_chat_template(
             messages,
             add_generation_prompt=True,

@@ -127,8 +127,8 @@ def verify_export(
         report.max_logit = max(report.max_logit, ours.abs().max().item())
         report.num_prompts += 1
         report.num_tokens += len(ours)
-    for batch, (text, picture) in zip(batches, processed or [], strict=False):
-        report.notes += _try_processor(folder, batch, text, picture, llava.config)
+    for batch, (text, image) in zip(batches, processed or [], strict=False):
+        report.notes += _try_processor(folder, batch, text, image, llava.config)
     return report
 
 
@@ -155,9 +155,9 @@ def compare_replies(
         max_new_tokens (int): limit of a reply.
         stop_strings (Sequence[str]): texts that end a reply.
     """
-    with tempfile.TemporaryDirectory() as pictures:
+    with tempfile.TemporaryDirectory() as images:
         questions = [
-            _as_messages(turn, Path(pictures) / f"{number}.png")
+            _as_messages(turn, Path(images) / f"{number}.png")
             for number, turn in enumerate(turns)
         ]
         request = dict(
@@ -172,7 +172,7 @@ def compare_replies(
             input=json.dumps(request),
             capture_output=True,
             text=True,
-            cwd=pictures,
+            cwd=images,
         )
     if done.returncode:
         errors = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
@@ -192,14 +192,14 @@ def _as_messages(turn: tuple[Any, str, Any], file: Path) -> list[dict]:
     """Write a question as chat messages; its image goes to a file."""
     from PIL import Image
 
-    picture, question, history = turn
+    image, question, history = turn
     texts = [text for pair in history for text in pair] + [question]
     messages = []
     for place, text in enumerate(texts):
         role = ("user", "assistant")[place % 2]
         messages.append(dict(role=role, content=[dict(type="text", text=text)]))
-    if picture is not None:
-        Image.fromarray(picture).save(file)
+    if image is not None:
+        Image.fromarray(image).save(file)
         messages[0]["content"].insert(0, dict(type="image", path=str(file)))
     return messages
 
@@ -241,13 +241,13 @@ def _compare_weights(model: Any, llava: Any) -> list[str]:
 
 
 def _try_processor(
-    folder: str | Path, batch: VLMBatch, text: str, picture: Any, config: Any
+    folder: str | Path, batch: VLMBatch, text: str, image: Any, config: Any
 ) -> list[str]:
     """Return in which respects the exported processor differs from ours."""
     from transformers import AutoProcessor
 
     processor = AutoProcessor.from_pretrained(str(folder))
-    images = [picture] if picture is not None else None
+    images = [image] if image is not None else None
     theirs = processor(images=images, text=text, return_tensors="pt")
     mine, notes = hf_inputs(batch, config), []
     ids, other = mine["input_ids"][0].tolist(), theirs["input_ids"][0].tolist()

@@ -231,7 +231,7 @@ class Conversation:
             for part in turn.parts:
                 if isinstance(part, Region) and not 0 <= part.image < len(self.images):
                     raise ValueError(
-                        f"sample '{self.id}': a region of picture {part.image}, but "
+                        f"sample '{self.id}': a region of image {part.image}, but "
                         f"{len(self.images)} images."
                     )
         shown = sorted((part.modality, part.index) for part in self.media_parts)

@@ -54,7 +54,7 @@ def check_polygons(polygons: object, size: Size) -> tuple[tuple[float, ...], ...
         if min(ring) < -longest or max(ring) > 2 * longest:
             raise ValueError(
                 f"polygon {number}: coordinates from {min(ring):g} to {max(ring):g} "
-                f"lie far outside the picture of {size[1]} x {size[0]} pixels."
+                f"lie far outside the image of {size[1]} x {size[0]} pixels."
             )
         rings.append(tuple(map(float, ring)))
     return tuple(rings)
@@ -75,7 +75,7 @@ def check_rle(rle: object, size: Size) -> dict:
     found = rle["size"]
     if not isinstance(found, list | tuple) or list(found) != list(size):
         raise ValueError(
-            f"RLE: size {found!r:.40} (height, width), but the picture is {list(size)}."
+            f"RLE: size {found!r:.40} (height, width), but the image is {list(size)}."
         )
     counts = rle["counts"]
     if isinstance(counts, bytes):
@@ -88,7 +88,7 @@ def check_rle(rle: object, size: Size) -> dict:
         raise ValueError(f"RLE: damaged counts {counts!r:.60}.")
     if sum(runs) != size[0] * size[1]:
         raise ValueError(
-            f"RLE: the runs cover {sum(runs)} pixels, but the picture has "
+            f"RLE: the runs cover {sum(runs)} pixels, but the image has "
             f"{size[0] * size[1]}."
         )
     if isinstance(counts, str):
@@ -215,7 +215,7 @@ def instance_rle(
     except ValueError as error:
         raise ValueError(f"{what}: {error}") from error
     if not rle_area(rle) and not (may_be_empty and instance.rle is not None):
-        raise ValueError(f"{what}: empty, no pixel of the picture belongs to it.")
+        raise ValueError(f"{what}: empty, no pixel of the image belongs to it.")
     return rle
 
 

@@ -31,7 +31,7 @@ def whole_view(layout: ViewLayout) -> int:
     if dual is None or "resized" not in dual.kinds:
         raise LayoutError(
             f"none of the {layout.num_views} views of the layout '{layout.kind}' shows "
-            "the whole picture, so regions have no place in them; take a view "
+            "the whole image, so regions have no place in them; take a view "
             "transform with such a view (ResizeSquare, PadToSquare, AnyResTiles)."
         )
     return dual.span("resized").start
@@ -84,8 +84,8 @@ def region_pixels(region: Region) -> RegionPixels:
     kept = (end > first).all(1)
     if not kept.any():
         raise ValueError(
-            f"the {region.kind} {shown.tolist()} has no pixel in its picture of "
-            f"{width} x {height} pixels; give its place in pixels of the picture in "
+            f"the {region.kind} {shown.tolist()} has no pixel in its image of "
+            f"{width} x {height} pixels; give its place in pixels of the image in "
             "full size, or leave the sample out (bad_samples)."
         )
     x1, y1 = first[kept].min(0)
@@ -138,8 +138,8 @@ def visible_part(
     if not inside.any():
         raise ValueError(
             f"the view ('{layout.kind}') cuts away the pixels {pixels.box} of a "
-            f"picture of {size[1]} x {size[0]} pixels; take a view transform that "
-            "shows the whole picture (ResizeSquare, PadToSquare)."
+            f"image of {size[1]} x {size[0]} pixels; take a view transform that "
+            "shows the whole image (ResizeSquare, PadToSquare)."
         )
     return RegionPixels(pixels.x + left, pixels.y + top, inside)
 

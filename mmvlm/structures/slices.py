@@ -115,7 +115,7 @@ def slices_of(layout: ViewLayout) -> Size:
     if layout.num_views == 1:
         return 0, 0
     raise ValueError(
-        f"a picture of {layout.num_views} views of the layout '{layout.kind}', "
+        f"an image of {layout.num_views} views of the layout '{layout.kind}', "
         "expected one view or those of SliceViews."
     )
 

@@ -59,7 +59,7 @@ def tiles_of(layout: ViewLayout) -> Size:
     if layout.num_views == 1:
         return 0, 0
     raise ValueError(
-        f"a picture of {layout.num_views} views of the layout '{layout.kind}'; "
+        f"an image of {layout.num_views} views of the layout '{layout.kind}'; "
         "tiles are joined of one view, or of the views of AnyResTiles."
     )
 

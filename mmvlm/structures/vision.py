@@ -229,7 +229,7 @@ class Instructions:
         counts = [layout.num_views for layout in layouts] or [1] * num_views
         if len(counts) != len(self.input_ids) or sum(counts) != num_views:
             raise ValueError(
-                f"{len(self.input_ids)} instructions for {len(counts)} pictures of "
+                f"{len(self.input_ids)} instructions for {len(counts)} images of "
                 f"{sum(counts)} views; the encoder saw {num_views} views."
             )
         if set(counts) <= {1}:

@@ -122,7 +122,7 @@ def check_is_found_by_name(cls: type[LanguageModelAdapter]) -> None:
     _expect(cls.__name__.endswith("Adapter"), cls, "name must end in 'Adapter'")
 
 
-def check_pictures_matter(cls: type[LanguageModelAdapter]) -> None:
+def check_images_matter(cls: type[LanguageModelAdapter]) -> None:
     """The adapter changes what the model says of samples with images."""
     model, (tokens, ids) = build(cls), make_tokens(cls)
     plain = HFCausalLM.tiny()

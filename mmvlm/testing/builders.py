@@ -118,10 +118,10 @@ def tiny_batch(
     """
     generator = torch.Generator().manual_seed(seed)
     samples = []
-    for length, pictures in zip(text_lens, num_images, strict=True):
+    for length, images in zip(text_lens, num_images, strict=True):
         text = torch.randint(3, vocab_size, (length,), generator=generator).tolist()
         ids = text[:2]
-        for _ in range(pictures):
+        for _ in range(images):
             ids += [SLOT_TOKEN_ID] * tokens_per_image + text[2:3]
         ids += text[2:]
         trained = length // 2

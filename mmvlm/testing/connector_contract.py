@@ -90,7 +90,7 @@ def build(cls: type[Connector] | FuserCase, seed: int = 0) -> Connector:
 def make_features(
     connector: Connector,
     grid: tuple[int, int] = GRIDS[0],
-    pictures: int = 3,
+    images: int = 3,
     dtype: torch.dtype = torch.float32,
     requires_grad: bool = False,
 ) -> VisionFeatures:
@@ -100,7 +100,7 @@ def make_features(
     tokens = spec.num_prefix_tokens + grid[0] * grid[1]
     layers = tuple(spec.layer_index(layer) for layer in connector.select_layers)
     layout = _layout(connector, grid)
-    shape = (pictures * layout.num_views, tokens, spec.width)
+    shape = (images * layout.num_views, tokens, spec.width)
     states = tuple(
         torch.randn(shape, generator=generator).to(dtype).requires_grad_(requires_grad)
         for _ in layers
@@ -115,26 +115,26 @@ def make_features(
         layers,
         grid,
         spec.num_prefix_tokens,
-        (layout,) * pictures,
-        instructions=_questions(pictures, generator)
+        (layout,) * images,
+        instructions=_questions(images, generator)
         if "question" in connector.reads
         else None,
         maps=maps,
     )
 
 
-def _questions(pictures: int, generator: torch.Generator) -> Instructions:
+def _questions(images: int, generator: torch.Generator) -> Instructions:
     """Random questions of 5 words and fewer, padded."""
-    ids = torch.randint(4, 32, (pictures, 5), generator=generator)
-    mask = (torch.arange(5) < 5 - torch.arange(pictures)[:, None] % 3).long()
+    ids = torch.randint(4, 32, (images, 5), generator=generator)
+    mask = (torch.arange(5) < 5 - torch.arange(images)[:, None] % 3).long()
     return Instructions(ids * mask, mask)
 
 
-def _only(features: VisionFeatures, picture: int) -> VisionFeatures:
+def _only(features: VisionFeatures, image: int) -> VisionFeatures:
     """Keep one image of three."""
     views = len(features.hidden_states[0]) // 3
-    span = slice(picture * views, (picture + 1) * views)
-    row = slice(picture, picture + 1)
+    span = slice(image * views, (image + 1) * views)
+    row = slice(image, image + 1)
     texts = features.instructions
     if texts is not None:
         texts = Instructions(texts.input_ids[row], texts.attention_mask[row])
@@ -174,7 +174,7 @@ def check_shapes_on_three_grids(cls: type[Connector]) -> None:
             out.ndim == 3 and tuple(rows.shape) == (3 * promised, _WIDTH),
             cls,
             f"grid {grid} gives {tuple(out.shape)}, merged {tuple(rows.shape)}; "
-            f"token_count promises {promised} per picture",
+            f"token_count promises {promised} per image",
         )
 
 
@@ -190,7 +190,7 @@ def check_rows_of_merged_views(cls: type[Connector]) -> None:
 def check_zero_views(cls: type[Connector]) -> None:
     """No view gives no token, and no error."""
     connector = build(cls)
-    out = connector(make_features(connector, pictures=0))
+    out = connector(make_features(connector, images=0))
     width = connector.memory_width or _WIDTH
     _expect(out.shape[0] == 0 and out.shape[-1] == width, cls, f"{tuple(out.shape)}")
     rows = connector.merge_views(out, ())
@@ -202,9 +202,9 @@ def check_views_are_independent(cls: type[Connector]) -> None:
     connector = build(cls)
     features = make_features(connector)
     together = connector(features).chunk(3)
-    for picture in range(3):
-        alone = connector(_only(features, picture))
-        torch.testing.assert_close(alone, together[picture], atol=1e-5, rtol=1e-5)
+    for image in range(3):
+        alone = connector(_only(features, image))
+        torch.testing.assert_close(alone, together[image], atol=1e-5, rtol=1e-5)
 
 
 def check_gradients(cls: type[Connector]) -> None:

@@ -75,7 +75,7 @@ def build(cls: type[RegionEncoder], seed: int = 0) -> RegionEncoder:
 
 def make_features(
     encoder: RegionEncoder,
-    pictures: int = 3,
+    images: int = 3,
     dtype: torch.dtype = torch.float32,
     requires_grad: bool = False,
 ) -> VisionFeatures:
@@ -83,7 +83,7 @@ def make_features(
     spec = encoder.vision_spec
     generator = torch.Generator().manual_seed(7)
     side = spec.image_size // spec.patch_size
-    shape = (pictures, spec.num_prefix_tokens + side**2, spec.width)
+    shape = (images, spec.num_prefix_tokens + side**2, spec.width)
     layers = tuple(spec.layer_index(layer) for layer in encoder.select_layers)
     states = tuple(
         torch.randn(shape, generator=generator).to(dtype).requires_grad_(requires_grad)
@@ -91,7 +91,7 @@ def make_features(
     )
     layout = _layout(spec)
     return VisionFeatures(
-        states, layers, (side, side), spec.num_prefix_tokens, (layout,) * pictures
+        states, layers, (side, side), spec.num_prefix_tokens, (layout,) * images
     )
 
 
@@ -192,7 +192,7 @@ def check_regions_are_independent(cls: type[RegionEncoder]) -> None:
             torch.testing.assert_close(other, together[row], atol=1e-5, rtol=1e-5)
 
 
-def check_pictures_are_told_apart(cls: type[RegionEncoder]) -> None:
+def check_images_are_told_apart(cls: type[RegionEncoder]) -> None:
     """Rows come from the region's own image, and from what lies in the region."""
     encoder = build(cls)
     features, regions = make_features(encoder), make_regions(encoder)
@@ -202,9 +202,9 @@ def check_pictures_are_told_apart(cls: type[RegionEncoder]) -> None:
     after = _pieces(encoder, encoder(features, regions), range(5))
     for parent, one, other in zip(_PARENTS, before, after, strict=True):
         same = torch.equal(one, other)
-        _expect(same == (parent != 2), cls, f"picture {parent}: same is {same}")
+        _expect(same == (parent != 2), cls, f"image {parent}: same is {same}")
     alike = torch.allclose(before[1].mean(0), before[4].mean(0))
-    _expect(not alike, cls, "two regions of a picture look alike")
+    _expect(not alike, cls, "two regions of an image look alike")
 
 
 def check_fill_reads_the_batch(cls: type[RegionEncoder]) -> None:
@@ -223,9 +223,9 @@ def check_fill_reads_the_batch(cls: type[RegionEncoder]) -> None:
     torch.testing.assert_close(rows, _run(encoder, order), atol=1e-5, rtol=1e-5)
 
 
-def _only(features: VisionFeatures, pictures: list[int]) -> VisionFeatures:
-    one = features.map(lambda state: state[pictures])
-    one.layouts = tuple(features.layouts[n] for n in pictures)
+def _only(features: VisionFeatures, images: list[int]) -> VisionFeatures:
+    one = features.map(lambda state: state[images])
+    one.layouts = tuple(features.layouts[n] for n in images)
     return one
 
 

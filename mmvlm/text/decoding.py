@@ -121,19 +121,19 @@ def _regions(
     quoted: Sequence[tuple[int, int]],
 ) -> Decoding:
     """Return what a codec reads outside some spans, in pixels of the last image."""
-    pictures = [
+    images = [
         number for number, one in enumerate(layouts) if isinstance(one, ViewLayout)
     ]
-    size = layouts[pictures[-1]].original_size if pictures else (1, 1)
-    codec = codec.shown_as([layouts[n].whole_size for n in pictures[-1:]])
+    size = layouts[images[-1]].original_size if images else (1, 1)
+    codec = codec.shown_as([layouts[n].whole_size for n in images[-1:]])
     hidden = text
     for start, end in quoted:
         hidden = hidden[:start] + "\0" * (end - start) + hidden[end:]
     found = codec.centred().decode(hidden, size)
-    if found.regions and not pictures:
+    if found.regions and not images:
         count = len(found.regions)
         return Decoding(
-            problems=(*found.problems, f"{count} regions, but no picture was shown")
+            problems=(*found.problems, f"{count} regions, but no image was shown")
         )
     regions = []
     for one, (_, end) in zip(found.regions, found.spans, strict=True):
@@ -142,5 +142,5 @@ def _regions(
         at = hidden.rfind(phrase, 0, end) if phrase and quoted else -1
         if at >= 0:
             phrase = text[at : at + len(phrase)]
-        regions.append(replace(one, image=pictures[-1], phrase=phrase))
+        regions.append(replace(one, image=images[-1], phrase=phrase))
     return replace(found, regions=tuple(regions))

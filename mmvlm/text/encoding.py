@@ -369,7 +369,7 @@ def _check_inputs(plan: list, lengths: Mapping, sample: str) -> None:
     least = min((min(counts, default=1) for counts in lengths.values()), default=1)
     if not known.issuperset(shown) or least < 1:
         raise ValueError(
-            f"sample '{sample}': the template shows pictures or other inputs {shown} "
+            f"sample '{sample}': the template shows images or other inputs {shown} "
             f"(kind, index), but token counts are given for {dict(lengths)} (each "
             "must be at least 1)."
         )

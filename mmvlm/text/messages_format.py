@@ -10,7 +10,7 @@ from mmvlm.structures import Conversation, Image, Text, Turn
 from .llava_format import IMAGE_TAG, read_weight
 
 _ROLES = ("system", "user", "assistant")
-_PICTURES = ("image", "image_url", "input_image")
+_IMAGES = ("image", "image_url", "input_image")
 _TEXTS = ("text", "input_text", "output_text")
 
 
@@ -61,7 +61,7 @@ def parse_messages(
         trained = read_weight(message, role, f"message {number}")
         turns.append(Turn(role, tuple(parts) or (Text(""),), trained))
     if shown != len(images):
-        raise ValueError(f"{shown} pictures in the messages but {len(images)} given.")
+        raise ValueError(f"{shown} images in the messages but {len(images)} given.")
     return Conversation(turns, list(images), sample_id, dict(meta or {}))
 
 
@@ -82,13 +82,13 @@ def _pieces(content: Any, number: int, has_images: bool) -> list[str | None]:
     out = []
     for part in content:
         kind = part.get("type") if isinstance(part, dict) else None
-        if kind in _PICTURES:
+        if kind in _IMAGES:
             out.append(None)
         elif kind in _TEXTS and isinstance(part.get("text"), str):
             out.append(part["text"])
         else:
             raise ValueError(
                 f"message {number}: expected a part of type {_TEXTS[0]!r} or "
-                f"{_PICTURES[0]!r}, got {part!r:.80}."
+                f"{_IMAGES[0]!r}, got {part!r:.80}."
             )
     return out

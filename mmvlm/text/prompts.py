@@ -148,6 +148,6 @@ def _named(part: Any) -> tuple[str, Any]:
     if isinstance(part, np.ndarray) or hasattr(part, "convert"):
         return "image", part
     raise TypeError(
-        f"a part of a question is {part!r:.80}; expected a text, a picture, a Region, "
+        f"a part of a question is {part!r:.80}; expected a text, an image, a Region, "
         "or a dict as {'image': 'a.png'}, {'audio': 'a.wav'} or {'box': (1, 2, 8, 9)}."
     )

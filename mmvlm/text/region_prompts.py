@@ -96,12 +96,12 @@ def region_of(
     """
     image = source.image if isinstance(source, Region) else image
     if not 0 <= image < len(images) or not isinstance(images[image], np.ndarray):
-        raise ValueError(f"{what}: no picture stands before it.")
+        raise ValueError(f"{what}: no image stands before it.")
     size = images[image].shape[:2]
     if isinstance(source, Region):
         if source.boxes.size != tuple(size):
             raise ValueError(
-                f"{what} lies in a picture of {_shape(source.boxes.size)}, but picture "
+                f"{what} lies in an image of {_shape(source.boxes.size)}, but image "
                 f"{image} has {_shape(size)}."
             )
         return source
@@ -111,8 +111,8 @@ def region_of(
         mask = np.asarray(read("mask", value))
         if mask.shape != tuple(size):
             raise ValueError(
-                f"{what}: the mask has shape {mask.shape}, its picture {_shape(size)}; "
-                "resize the mask to the picture, without smoothing."
+                f"{what}: the mask has shape {mask.shape}, its image {_shape(size)}; "
+                "resize the mask to the image, without smoothing."
             )
         if not mask.any():
             raise ValueError(f"{what}: the mask is empty; paint what it means.")
@@ -129,8 +129,8 @@ def region_of(
     limits = np.array([size[1], size[0]] * 2)
     if (row < 0).any() or (row > limits).any():
         raise ValueError(
-            f"{what}: {kind} {row[: KINDS[kind]].tolist()} leaves its picture of "
-            f"{_shape(size)}; coordinates are pixels of the picture in full size."
+            f"{what}: {kind} {row[: KINDS[kind]].tolist()} leaves its image of "
+            f"{_shape(size)}; coordinates are pixels of the image in full size."
         )
     if kind == "box" and not (row[2:] > row[:2]).all():
         raise ValueError(

@@ -29,7 +29,7 @@ ul.problems { color: var(--bad); margin: 0; }
 """
 _BODY = """
 {% for turn in turns %}<article>
-{% if turn.picture %}<img src="{{ data_uri(turn.picture) }}" alt="">{% endif %}
+{% if turn.image %}<img src="{{ data_uri(turn.image) }}" alt="">{% endif %}
 <p class="said"><b>asked</b>{{ turn.prompt }}</p>
 {% if turn.truth %}<p class="said"><b>truth</b>{{ turn.truth }}</p>{% endif %}
 <p class="said"><b>said</b>{% for text, colour, name in turn.pieces %}{% if colour %}\
@@ -135,7 +135,7 @@ def write_drawing(path: str | os.PathLike, views: Sequence[ReplyView]) -> str:
         raise ValueError(f"'{path}': expected a file .png or .html.")
     drawn = views[-1].drawn()
     if drawn is None:
-        raise ValueError(f"'{path}': the last reply has no picture to draw into.")
+        raise ValueError(f"'{path}': the last reply has no image to draw into.")
     write_atomic(path, _png(drawn))
     return str(path)
 
@@ -153,7 +153,7 @@ def view_of_sample(sample: Any) -> ReplyView:
     return ReplyView(
         prompt=questions[-1].strip() if questions else "",
         text=sample.pred_text,
-        image=_picture(sample),
+        image=_image(sample),
         regions=tuple(sample.get("pred_regions", ())),
         spans=tuple(sample.get("pred_spans", ())),
         problems=tuple(sample.get("problems", ())),
@@ -162,22 +162,22 @@ def view_of_sample(sample: Any) -> ReplyView:
     )
 
 
-def _picture(sample: Any) -> np.ndarray | None:
+def _image(sample: Any) -> np.ndarray | None:
     """Return the last image of a sample, turned as its layout says."""
     paths = sample.get("image_paths", ())
     if not paths or not os.path.isfile(paths[-1]):
         return None
-    with PIL.Image.open(paths[-1]) as picture:
+    with PIL.Image.open(paths[-1]) as image:
         layouts = sample.get("layouts", ())
-        if layouts and layouts[-1].original_size != (picture.height, picture.width):
-            picture = PIL.ImageOps.exif_transpose(picture)
-        return np.asarray(picture.convert("RGB"))
+        if layouts and layouts[-1].original_size != (image.height, image.width):
+            image = PIL.ImageOps.exif_transpose(image)
+        return np.asarray(image.convert("RGB"))
 
 
 def _turn(view: ReplyView) -> dict[str, Any]:
     drawn = view.drawn()
     return dict(
-        picture=None if drawn is None else _png(drawn),
+        image=None if drawn is None else _png(drawn),
         prompt=view.prompt,
         truth=view.truth_text,
         pieces=_pieces(view),

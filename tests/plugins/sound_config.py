@@ -1,4 +1,4 @@
-"""Questions about a sound and a picture that stand in one conversation."""
+"""Questions about a sound and an image that stand in one conversation."""
 
 _base_ = "base.py"
 custom_imports = dict(imports="sound")

@@ -1,4 +1,4 @@
-"""A tiny config on disk, a checkpoint of it, and pictures."""
+"""A tiny config on disk, a checkpoint of it, and images."""
 
 import numpy as np
 import pytest
@@ -105,7 +105,7 @@ def checkpoint(trained, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def pictures():
+def images():
     draw = np.random.default_rng(0)
     return [
         draw.integers(0, 256, (height, width, 3), dtype=np.uint8)
@@ -114,11 +114,11 @@ def pictures():
 
 
 @pytest.fixture(scope="session")
-def picture_file(pictures, tmp_path_factory):
+def image_file(images, tmp_path_factory):
     from PIL import Image
 
-    path = tmp_path_factory.mktemp("pictures") / "noise.png"
-    Image.fromarray(pictures[0]).save(path)
+    path = tmp_path_factory.mktemp("images") / "noise.png"
+    Image.fromarray(images[0]).save(path)
     return path
 
 

@@ -1,4 +1,4 @@
-"""Benchmarks for tests: 23 questions about seven pictures and about none; 512 more."""
+"""Benchmarks for tests: 23 questions about seven images and about none; 512 more."""
 
 import json
 import random
@@ -46,7 +46,7 @@ class LettersScorer(MeanScorer):
 
 
 def write_letters(root):
-    """Write the questions, their pictures and the config; returns the folder."""
+    """Write the questions, their images and the config; returns the folder."""
     images = root / "letters" / "images"
     images.mkdir(parents=True)
     draw, rows = random.Random(0), []
@@ -55,10 +55,10 @@ def write_letters(root):
         Image.fromarray(noise.astype(np.uint8)).save(images / f"{number}.png")
     for number in range(NUM_ITEMS):
         words = " ".join(draw.choices(["what", "is", "there", "red"], k=1 + number % 9))
-        picture = draw.randrange(8)
-        row = dict(id=f"q{number // 2}", image=f"{picture}.png")
-        mark = "<image>\n" if picture < 7 else ""
-        if picture == 7:
+        image = draw.randrange(8)
+        row = dict(id=f"q{number // 2}", image=f"{image}.png")
+        mark = "<image>\n" if image < 7 else ""
+        if image == 7:
             del row["image"]
         asked = {"from": "human", "value": f"{mark}{words}?"}
         answer = {"from": "gpt", "value": draw.choice(["abc", "xyz", "e", "rst"])}
@@ -69,7 +69,7 @@ def write_letters(root):
 
 
 def write_mixed(root, num):
-    """Write questions of one to three turns about none to two pictures, and a config.
+    """Write questions of one to three turns about none to two images, and a config.
 
     Returns the config's path.
     """

@@ -133,7 +133,7 @@ def test_first_seeds_are_tested_blind_too(family, tools, tmp_path):
     assert "blind: the first seed" in markdown(lines, metrics)
 
 
-def test_every_member_of_a_mixture_gets_other_pictures():
+def test_every_member_of_a_mixture_gets_other_images():
     members = [dict(type="A"), dict(datasets=[dict(type="B")])]
 
     options = blind_options(dict(datasets=members), "data")

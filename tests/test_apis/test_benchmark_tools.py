@@ -156,7 +156,7 @@ def test_writing_answers_refuses_every_option_of_scores(runs, tmp_path):
             assert not (tmp_path / name).exists()
 
 
-def test_two_runs_are_compared_on_a_page_with_their_pictures(runs, capsys):
+def test_two_runs_are_compared_on_a_page_with_their_images(runs, capsys):
     tool("analysis/compare.py", runs / "a", runs / "b", "--out", runs / "page.html")
 
     assert "letters" in capsys.readouterr().out
@@ -172,7 +172,7 @@ def test_two_runs_are_compared_on_a_page_with_their_pictures(runs, capsys):
     assert f"<td>{one.items}</td>" in page
 
 
-def test_a_page_shows_pictures_that_lie_inside_tables(config_file, tmp_path):
+def test_a_page_shows_images_that_lie_inside_tables(config_file, tmp_path):
     write_benchmarks(tmp_path / "data", num=14, formats=["option_tsv"])
     for answers in ("empty", "reference"):
         options = ["--benchmarks", "blink", "--data-root", tmp_path / "data"]

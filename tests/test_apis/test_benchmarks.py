@@ -90,7 +90,7 @@ def test_answers_do_not_depend_on_budget_order_or_shared_prefixes(
         assert list(texts(tmp_path / f"out{number}/letters").values()) == alone
 
 
-def test_answers_are_equal_with_and_without_kept_pictures(run, tmp_path, monkeypatch):
+def test_answers_are_equal_with_and_without_kept_images(run, tmp_path, monkeypatch):
     caches = []
     for name, size in (("kept", 2**30), ("not", 0)):
         caches.append(FeatureCache(size))
@@ -176,13 +176,13 @@ def test_a_blind_run_stands_beside_the_run_it_belongs_to(run, tmp_path):
     assert "blind_shuffle" not in row and "blind_text" not in row
 
 
-def test_a_picture_that_cannot_be_read_is_a_wrong_answer(run, data, tmp_path):
+def test_an_image_that_cannot_be_read_is_a_wrong_answer(run, data, tmp_path):
     broken = tmp_path / "data"
     (broken / "letters/images").mkdir(parents=True)
     for path in (data / "letters").rglob("*.*"):
         target = broken / path.relative_to(data)
         target.write_bytes(path.read_bytes())
-    (broken / "letters/images/3.png").write_bytes(b"no picture")
+    (broken / "letters/images/3.png").write_bytes(b"no image")
     rows = json.loads((data / "letters/test.json").read_text())
     lost = [n for n, row in enumerate(rows) if row.get("image") == "3.png"]
 

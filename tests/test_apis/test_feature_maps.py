@@ -65,11 +65,11 @@ def fused_talk(talk):
     return VLMInferencer.from_loaded(LoadedModel(talk.cfg, model, processor))
 
 
-def test_maps_are_those_that_the_modules_saw(fused_talk, picture_file):
-    maps = look_inside(fused_talk, picture_file)
+def test_maps_are_those_that_the_modules_saw(fused_talk, image_file):
+    maps = look_inside(fused_talk, image_file)
 
     model = fused_talk.model
-    batch = fused_talk.encode([fused_talk.conversation(picture_file, "")])
+    batch = fused_talk.encode([fused_talk.conversation(image_file, "")])
     features = model.vision_encoder(batch.inputs["image"].values, (1, -2))
     for place, layer in enumerate((1, 2)):
         want = features.patches(place)[0].reshape(4, 4, -1)
@@ -77,7 +77,7 @@ def test_maps_are_those_that_the_modules_saw(fused_talk, picture_file):
     np.testing.assert_allclose(maps.output, 2 * maps.layers[2], rtol=1e-5)
     np.testing.assert_allclose(maps.difference, maps.layers[2], rtol=1e-4, atol=1e-5)
     assert maps.output_name == "LookRight: 16 tokens, 32 wide"
-    assert maps.picture.shape == (32, 32, 3) and maps.picture.dtype == np.uint8
+    assert maps.image.shape == (32, 32, 3) and maps.image.dtype == np.uint8
     assert list(maps.sampling) == list(maps.routing) == ["connector.fuser"]
     places, weights = maps.sampling["connector.fuser"]
     assert places.shape == (16, 2, 2, 2, 2) and weights.shape == (16, 2, 2, 2)
@@ -85,14 +85,14 @@ def test_maps_are_those_that_the_modules_saw(fused_talk, picture_file):
     assert maps.routing["connector.fuser"].shape == (16, 3)
 
 
-def test_parts_may_have_any_names(talk, picture_file):
+def test_parts_may_have_any_names(talk, image_file):
     model = copy.deepcopy(talk.model)
     for old, new in (("vision_encoder", "tower"), ("connector", "bridge")):
         model.add_module(new, model._modules.pop(old))
     model._names = (("tower",), ("bridge",), ())
     renamed = VLMInferencer.from_loaded(LoadedModel(talk.cfg, model, talk.processor))
 
-    maps, known = (look_inside(one, picture_file) for one in (renamed, talk))
+    maps, known = (look_inside(one, image_file) for one in (renamed, talk))
 
     assert list(maps.layers) == list(known.layers)
     for layer, values in known.layers.items():
@@ -100,16 +100,16 @@ def test_parts_may_have_any_names(talk, picture_file):
     np.testing.assert_array_equal(maps.output, known.output)
 
 
-def test_the_view_is_the_picture_that_the_encoder_sees(talk, pictures):
-    square = pictures[1][:32, :32]
+def test_the_view_is_the_image_that_the_encoder_sees(talk, images):
+    square = images[1][:32, :32]
 
     maps = look_inside(talk, square, layers=[0, 3])
 
-    assert np.abs(maps.picture.astype(int) - square).max() <= 1
+    assert np.abs(maps.image.astype(int) - square).max() <= 1
     assert list(maps.layers) == [0, 3]
     assert maps.output_name == "MLPConnector: 16 tokens, 24 wide"
     assert maps.output.shape == (4, 4, 24) and maps.difference is None
-    with pytest.raises(ValueError, match="view=1: the picture has 1 views"):
+    with pytest.raises(ValueError, match="view=1: the image has 1 views"):
         look_inside(talk, square, view=1)
 
 
@@ -160,12 +160,12 @@ def _with_connector(talk, connector):
     return VLMInferencer.from_loaded(LoadedModel(talk.cfg, model, processor))
 
 
-def test_mmfuser_shows_where_its_attentions_looked(talk, picture_file):
+def test_mmfuser_shows_where_its_attentions_looked(talk, image_file):
     fused_talk = _with_connector(
         talk, lambda spec, width: FusedConnector.around(MMFuser.tiny(spec), width)
     )
 
-    maps = look_inside(fused_talk, picture_file)
+    maps = look_inside(fused_talk, image_file)
 
     names = ["connector.fuser.cross_attn", "connector.fuser.self_attn"]
     assert list(maps.sampling) == names and not maps.routing
@@ -181,13 +181,13 @@ def test_mmfuser_shows_where_its_attentions_looked(talk, picture_file):
     np.testing.assert_allclose(maps.difference, 0, atol=1e-6)  # the gammas are zero
 
 
-def test_onellm_shows_how_it_weighs_its_experts(talk, picture_file):
+def test_onellm_shows_how_it_weighs_its_experts(talk, image_file):
     routed = _with_connector(talk, UniversalProjectionConnector.tiny)
     router = routed.model.connector.routers["image"]
     torch.nn.init.zeros_(router.fc2.weight)
     router.fc2.bias.data = torch.tensor([0.0, 0.0, -50.0])
 
-    maps = look_inside(routed, picture_file)
+    maps = look_inside(routed, image_file)
 
     assert list(maps.routing) == ["connector"] and not maps.sampling
     weights = maps.routing["connector"]
@@ -195,12 +195,12 @@ def test_onellm_shows_how_it_weighs_its_experts(talk, picture_file):
     assert maps.output is None
 
 
-def test_the_tool_writes_pictures_and_a_page(
-    fused_talk, config_file, checkpoint, picture_file, tmp_path, monkeypatch, capsys
+def test_the_tool_writes_images_and_a_page(
+    fused_talk, config_file, checkpoint, image_file, tmp_path, monkeypatch, capsys
 ):
     path = str(ROOT / "tools" / "analysis" / "visualize_features.py")
     tool = runpy.run_path(path)["main"]
-    arguments = [str(config_file), str(checkpoint), "--image", str(picture_file)]
+    arguments = [str(config_file), str(checkpoint), "--image", str(image_file)]
     arguments += ["--device", "cpu", "--out", str(tmp_path)]
 
     assert tool([*arguments, "--query", "9,0"]) == 1
@@ -213,8 +213,8 @@ def test_the_tool_writes_pictures_and_a_page(
 
     names = ("maps", "sampling-connector.fuser", "routing-connector.fuser")
     for name in names:
-        with PIL.Image.open(tmp_path / f"{name}.png") as picture:
-            assert min(picture.size) > 100
+        with PIL.Image.open(tmp_path / f"{name}.png") as image:
+            assert min(image.size) > 100
     page = (tmp_path / "features.html").read_text()
     assert not re.search(r'(src|href)="(?!data:)', page)
     data = json.loads(re.search(r'json">(.*?)</script>', page).group(1))
@@ -256,5 +256,5 @@ def test_a_packed_view_is_shown_in_its_own_shape(talk, tmp_path):
     rows, cols = slicer.layout(*pixels.shape[:2]).grids[1]
     assert maps.grid == (rows, cols)
     patch = spec.patch_size
-    assert maps.picture.shape == (rows * patch, cols * patch, 3)
+    assert maps.image.shape == (rows * patch, cols * patch, 3)
     assert all(one.shape[:2] == (rows, cols) for one in maps.layers.values())

@@ -71,7 +71,7 @@ def talk(folder, run):
 
 
 @pytest.fixture(scope="module")
-def picture():
+def image():
     return np.random.default_rng(5).integers(0, 256, (60, 90, 3), dtype=np.uint8)
 
 
@@ -88,9 +88,9 @@ def test_it_learns_and_frozen_weights_stay(run):
 
 
 @torch.no_grad()
-def test_training_and_inference_see_the_same_features(run, talk, picture):
+def test_training_and_inference_see_the_same_features(run, talk, image):
     dataset = run[0].train_dataloader.dataset
-    conversation = talk.conversation(picture, "What is this?")
+    conversation = talk.conversation(image, "What is this?")
     item = dict(
         conversation=conversation, dataset="x", index=0, image_root="", data_root=""
     )
@@ -112,29 +112,29 @@ def test_training_and_inference_see_the_same_features(run, talk, picture):
     assert len(at_inference) == images.slot_lens[0] == 16
 
 
-def test_the_released_loader_gives_other_pictures(folder, talk, picture):
+def test_the_released_loader_gives_other_images(folder, talk, image):
     cfg = load_config(folder / "child.py", tiny=True)
     cfg.train_dataloader.dataset.pipeline[1]["legacy_infer"] = True
     legacy = VLMInferencer(cfg, device="cpu")
 
     def views(who):
-        return who.encode([who.conversation(picture, "What?")]).inputs["image"].values
+        return who.encode([who.conversation(image, "What?")]).inputs["image"].values
 
     assert views(legacy).shape == views(talk).shape
     assert not torch.equal(views(legacy), views(talk))
-    small = PadToSquare(28, talk.processor.spec.mean, "bicubic").view(picture)[0]
+    small = PadToSquare(28, talk.processor.spec.mean, "bicubic").view(image)[0]
     normalize = talk.model.data_preprocessor.normalize
     assert torch.equal(views(legacy)[-1:], normalize(torch.from_numpy(small)))
 
 
-def test_float_views_go_through_and_lose_nothing_at_three(folder, talk, picture):
+def test_float_views_go_through_and_lose_nothing_at_three(folder, talk, image):
     cfg = load_config(folder / "child.py", tiny=True)
     cfg.train_dataloader.dataset.pipeline[1]["pixels"] = "float"
     exact = VLMInferencer(cfg, device="cpu")
 
-    found = exact.encode([exact.conversation(picture, "What?")]).inputs["image"].values
+    found = exact.encode([exact.conversation(image, "What?")]).inputs["image"].values
 
-    expected = talk.encode([talk.conversation(picture, "What?")]).inputs["image"].values
+    expected = talk.encode([talk.conversation(image, "What?")]).inputs["image"].values
     torch.testing.assert_close(found, expected, atol=2e-6, rtol=0)
 
 
@@ -150,19 +150,19 @@ def test_text_reaches_every_connector_weight_where_ranks_must_agree(talk):
     assert not any(p.grad.any() for p in model.connector.parameters())
 
 
-def test_chat_answers_and_looks(talk, picture):
-    other = 255 - picture
-    replies = talk([picture, other, None], "What is this?", batch_size=3)
+def test_chat_answers_and_looks(talk, image):
+    other = 255 - image
+    replies = talk([image, other, None], "What is this?", batch_size=3)
 
     assert replies == [
-        talk.chat(image, "What is this?") for image in (picture, other, None)
+        talk.chat(shown, "What is this?") for shown in (image, other, None)
     ]
-    assert talk.chat([picture, other], "<image> and <image>?") is not None
-    images = talk.encode([talk.conversation([picture, other], "Both?")]).inputs["image"]
+    assert talk.chat([image, other], "<image> and <image>?") is not None
+    images = talk.encode([talk.conversation([image, other], "Both?")]).inputs["image"]
     assert len(images.values) == 2 * 19 and images.slot_lens == (16, 16)
 
 
-def test_merged_adapters_answer_the_same(folder, talk, picture):
+def test_merged_adapters_answer_the_same(folder, talk, image):
     out = folder / "merged.pth"
     config = str(folder / "child.py")
 
@@ -170,7 +170,7 @@ def test_merged_adapters_answer_the_same(folder, talk, picture):
 
     plain = load_config(ROOT / "configs" / "inf_llava" / NAME, tiny=True)
     merged = VLMInferencer(plain, out, device="cpu")
-    batch = talk.encode([talk.conversation(picture, "What is this?")])
+    batch = talk.encode([talk.conversation(image, "What is this?")])
     with torch.no_grad():
         expected = talk.model(batch, mode="tensor")
         torch.testing.assert_close(
@@ -178,13 +178,13 @@ def test_merged_adapters_answer_the_same(folder, talk, picture):
         )
 
 
-def test_pretrain_and_finetune_prepare_as_their_recipes(picture):
+def test_pretrain_and_finetune_prepare_as_their_recipes(image):
     """Stage 1 cuts the middle out, stage 2 pads; on the same encoder."""
     layouts = []
     for path in (NAME.replace("8xb8-1e-ft_llava-665k", "8xb16-1e-pt_llava-558k"), NAME):
         cfg = load_config(ROOT / "configs" / "inf_llava" / path, tiny=True)
         who = VLMInferencer(cfg, device="cpu")
-        batch = who.encode([who.conversation(picture, "What?")])
+        batch = who.encode([who.conversation(image, "What?")])
         layouts += batch.inputs["image"].layouts
 
     cut, padded = layouts

@@ -14,35 +14,35 @@ from mmvlm.structures import SLOT_TOKEN_ID
 QUESTIONS = ["What is this?", "Which colour has the left one?", "Why?"]
 
 
-def test_batch_equals_one_by_one(talk, pictures):
-    images = [pictures[0], None, pictures[2]]
+def test_batch_equals_one_by_one(talk, images):
+    shown = [images[0], None, images[2]]
 
-    alone = talk(images, QUESTIONS, batch_size=1)
-    together = talk(images, QUESTIONS, batch_size=3)
-    uneven = talk(images, QUESTIONS, batch_size=2)
+    alone = talk(shown, QUESTIONS, batch_size=1)
+    together = talk(shown, QUESTIONS, batch_size=3)
+    uneven = talk(shown, QUESTIONS, batch_size=2)
 
     assert alone == together == uneven
-    assert alone == [talk.chat(i, q) for i, q in zip(images, QUESTIONS, strict=True)]
+    assert alone == [talk.chat(i, q) for i, q in zip(shown, QUESTIONS, strict=True)]
     assert len(set(alone)) > 1, "a model that always says the same proves nothing"
 
 
-def test_reply_depends_on_the_picture(talk, pictures):
-    replies = talk([*pictures, None], "What is this?")
+def test_reply_depends_on_the_image(talk, images):
+    replies = talk([*images, None], "What is this?")
     assert len(set(replies)) > 1
 
 
-def test_path_pil_and_array_are_the_same(talk, pictures, picture_file):
+def test_path_pil_and_array_are_the_same(talk, images, image_file):
     sources = [
-        picture_file,
-        str(picture_file),
-        Image.fromarray(pictures[0]),
-        pictures[0],
+        image_file,
+        str(image_file),
+        Image.fromarray(images[0]),
+        images[0],
     ]
     replies = [talk.chat(source, "What is this?") for source in sources]
     assert len(set(replies)) == 1
 
 
-def test_prompt_is_encoded_as_in_training(talk, pictures):
+def test_prompt_is_encoded_as_in_training(talk, images):
     from mmvlm.datasets.collate import collate_flat
     from mmvlm.datasets.transforms.compose import Compose
     from mmvlm.text.llava_format import parse_llava_conversation
@@ -55,7 +55,7 @@ def test_prompt_is_encoded_as_in_training(talk, pictures):
     ]
     record = dict(id="1", conversations=[{"from": f, "value": v} for f, v in turns])
     item = dict(
-        conversation=parse_llava_conversation(record, images=[pictures[0]]),
+        conversation=parse_llava_conversation(record, images=[images[0]]),
         dataset="x",
         index=0,
         rng=np.random.default_rng(0),
@@ -70,7 +70,7 @@ def test_prompt_is_encoded_as_in_training(talk, pictures):
     training.bind(talk.processor)
     expected = collate_flat([training(item)])["inputs"]
 
-    batch = talk.encode([talk.conversation(pictures[0], "Sure?", [("What?", "A.")])])
+    batch = talk.encode([talk.conversation(images[0], "Sure?", [("What?", "A.")])])
 
     length = len(batch.text.input_ids)
     assert torch.equal(batch.text.input_ids, expected.text.input_ids[:length])
@@ -80,49 +80,49 @@ def test_prompt_is_encoded_as_in_training(talk, pictures):
     assert torch.equal(batch.inputs["image"].values, normal)
 
 
-def test_history_takes_the_place_of_turns(talk, pictures):
-    batch = talk.encode([talk.conversation(pictures[0], "B?", [("A?", "one")])])
+def test_history_takes_the_place_of_turns(talk, images):
+    batch = talk.encode([talk.conversation(images[0], "B?", [("A?", "one")])])
     kept = batch.text.input_ids[batch.text.input_ids != SLOT_TOKEN_ID]
     text = talk.processor.tokenizer.decode(kept)
     assert text.endswith("\nA? ASSISTANT: one</s>USER: B? ASSISTANT:")
     assert (batch.text.input_ids == SLOT_TOKEN_ID).sum() == 16
 
 
-def test_pictures_stand_where_the_prompt_shows_them(talk, pictures):
+def test_images_stand_where_the_prompt_shows_them(talk, images):
     prompt = "First <image> then <image>, which is larger?"
-    images = talk.encode([talk.conversation(pictures[:2], prompt)]).inputs["image"]
-    assert images.slot_lens == (16, 16) and len(images.values) == 2
-    assert images.slot_index[16] - images.slot_index[15] > 1
+    encoded = talk.encode([talk.conversation(images[:2], prompt)]).inputs["image"]
+    assert encoded.slot_lens == (16, 16) and len(encoded.values) == 2
+    assert encoded.slot_index[16] - encoded.slot_index[15] > 1
 
 
-def test_stream_joins_to_the_reply(talk, pictures):
-    pieces = list(talk.stream(pictures[1], "Go on.", max_new_tokens=40))
-    assert "".join(pieces) == talk.chat(pictures[1], "Go on.", max_new_tokens=40)
+def test_stream_joins_to_the_reply(talk, images):
+    pieces = list(talk.stream(images[1], "Go on.", max_new_tokens=40))
+    assert "".join(pieces) == talk.chat(images[1], "Go on.", max_new_tokens=40)
     assert len(pieces) > 3
 
 
-def test_stream_that_is_left_ends(talk, pictures):
+def test_stream_that_is_left_ends(talk, images):
     import threading
 
-    stream = talk.stream(pictures[1], "Go on.", max_new_tokens=200)
+    stream = talk.stream(images[1], "Go on.", max_new_tokens=200)
     next(stream)
     stream.close()
     names = [thread.name for thread in threading.enumerate()]
     assert "mmvlm-generate" not in names
 
 
-def test_replies_of_two_threads_hold_nothing_of_each_other(talk, pictures):
+def test_replies_of_two_threads_hold_nothing_of_each_other(talk, images):
     """Each asks for the states of all its tokens, which hooks catch."""
     from concurrent.futures import ThreadPoolExecutor
 
     options = dict(catch=range(len(talk.processor.tokenizer)), max_new_tokens=12)
-    cases = [(picture, q) for picture in pictures[:2] for q in QUESTIONS[:2]]
+    cases = [(image, q) for image in images[:2] for q in QUESTIONS[:2]]
 
     def ask(case):
         return talk.answer(*case, **options)
 
     alone = [ask(case) for case in cases]
-    stream = talk.stream(pictures[0], "Go on.", max_new_tokens=200)
+    stream = talk.stream(images[0], "Go on.", max_new_tokens=200)
     next(stream)
     with ThreadPoolExecutor(4) as pool:
         together = pool.map(ask, cases)
@@ -134,14 +134,14 @@ def test_replies_of_two_threads_hold_nothing_of_each_other(talk, pictures):
         torch.testing.assert_close(one.pred_states, other.pred_states)
 
 
-def test_stream_raises_what_generation_raised(talk, pictures):
+def test_stream_raises_what_generation_raised(talk, images):
     with pytest.raises(ValueError, match="unknown fields"):
-        list(talk.stream(pictures[0], "x", no_such_option=1))
+        list(talk.stream(images[0], "x", no_such_option=1))
 
 
-def test_generation_options(talk, pictures):
-    short = talk.chat(pictures[0], "What?", max_new_tokens=2)
-    long = talk.caption(pictures[0], "What?", max_new_tokens=30)
+def test_generation_options(talk, images):
+    short = talk.chat(images[0], "What?", max_new_tokens=2)
+    long = talk.caption(images[0], "What?", max_new_tokens=30)
     assert long.startswith(short) and len(long) > len(short)
 
 
@@ -164,14 +164,14 @@ def test_missing_image_is_named(talk, tmp_path):
         talk.chat(tmp_path / "gone.png", "What is this?")
 
 
-def test_more_tags_than_pictures(talk, pictures):
+def test_more_tags_than_images(talk, images):
     with pytest.raises(ValueError, match="2 <image> placeholders but 1 image"):
-        talk.chat(pictures[0], "<image> and <image>?")
+        talk.chat(images[0], "<image> and <image>?")
 
 
-def test_lists_of_different_length(talk, pictures):
+def test_lists_of_different_length(talk, images):
     with pytest.raises(ValueError, match="3 images but 2 prompts"):
-        talk(pictures, ["a", "b"])
+        talk(images, ["a", "b"])
 
 
 def test_checkpoint_with_nothing_to_load(config_file, trained, tmp_path):
@@ -213,7 +213,7 @@ def test_config_without_pipeline(config_file, checkpoint, tmp_path):
 
 @pytest.mark.parametrize("exif", ["ignore", "apply"])
 def test_a_photo_is_turned_where_the_pipeline_turns_it(
-    config_file, checkpoint, pictures, tmp_path, exif
+    config_file, checkpoint, images, tmp_path, exif
 ):
     cfg = load_config(config_file)
     cfg.test_dataloader.dataset.pipeline[0].exif = exif
@@ -221,7 +221,7 @@ def test_a_photo_is_turned_where_the_pipeline_turns_it(
     tags = Image.Exif()
     tags[0x0112] = 6
     path = tmp_path / "phone.png"
-    Image.fromarray(pictures[0][:20]).save(path, exif=tags)
+    Image.fromarray(images[0][:20]).save(path, exif=tags)
 
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
@@ -232,26 +232,26 @@ def test_a_photo_is_turned_where_the_pipeline_turns_it(
     with Image.open(path) as stored:
         turned = np.asarray(ImageOps.exif_transpose(stored))
         expected = turned if exif == "apply" else np.asarray(stored)
-    assert turned.shape != pictures[0][:20].shape
+    assert turned.shape != images[0][:20].shape
     assert np.array_equal(seen, expected)
 
 
-def test_stop_strings_come_on_top_of_the_templates(talk, pictures):
-    free = talk.chat(pictures[0], "q")
+def test_stop_strings_come_on_top_of_the_templates(talk, images):
+    free = talk.chat(images[0], "q")
     stop = free[2:4]
 
     for given in (stop, [stop]):
-        cut = talk.chat(pictures[0], "q", stop_strings=given)
+        cut = talk.chat(images[0], "q", stop_strings=given)
         assert cut == free[: free.index(stop)].strip()
-        assert "".join(talk.stream(pictures[0], "q", stop_strings=given)) == cut
+        assert "".join(talk.stream(images[0], "q", stop_strings=given)) == cut
     with pytest.raises(ValueError, match="expected texts, none empty"):
-        talk.chat(pictures[0], "q", stop_strings=[""])
+        talk.chat(images[0], "q", stop_strings=[""])
 
 
-def test_a_reply_in_the_history_shows_no_picture(talk, pictures):
-    # A picture read out of the reply would be one too many, which is refused.
+def test_a_reply_in_the_history_shows_no_image(talk, images):
+    # An image read out of the reply would be one too many, which is refused.
     for said in ("write <image> and </s>", "write\n<image>\nalone"):
-        assert isinstance(talk.chat(pictures[0], "and?", [("q", said)]), str)
+        assert isinstance(talk.chat(images[0], "and?", [("q", said)]), str)
 
 
 def test_prompts_do_without_what_only_training_needs(config_file):
@@ -259,13 +259,13 @@ def test_prompts_do_without_what_only_training_needs(config_file):
     from mmvlm.datasets.processor import VLMProcessor
 
     cfg = load_config(config_file)
-    encode = dict(type="EncodeConversation", max_length=9, count_pictures=False)
+    encode = dict(type="EncodeConversation", max_length=9, count_images=False)
     steps = [dict(type="PadToSquare"), encode, dict(type="PackVLMInputs")]
     cfg.test_dataloader = dict(dataset=dict(pipeline=steps))
 
     _, found, _ = VLMProcessor.from_config(cfg, None).pipeline("generate").transforms
 
-    assert (found.mode, found.max_length, found.count_pictures) == ("generate", None, 1)
+    assert (found.mode, found.max_length, found.count_images) == ("generate", None, 1)
 
 
 def test_random_parts_are_told_also_inside_others(trained):

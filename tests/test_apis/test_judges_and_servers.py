@@ -191,8 +191,8 @@ def test_a_served_model_is_asked_the_same_questions(served, stub, data, tmp_path
     for body in stub.bodies:
         (message,) = body["messages"]
         if isinstance(message["content"], list):
-            picture, text = message["content"]
-            asked[text["text"]] = picture["image_url"]["url"]
+            image, text = message["content"]
+            asked[text["text"]] = image["image_url"]["url"]
     shown = asked[first["question"]].removeprefix("data:image/png;base64,")
     pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(shown))))
     same = [one for one in records if one["question"] == first["question"]]

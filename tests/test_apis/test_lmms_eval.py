@@ -56,17 +56,17 @@ def model(monkeypatch, config_file, checkpoint):
     adapter._model_class.cache_clear()
 
 
-def request(number, text, settings, pictures=lambda doc: doc["pictures"]):
-    args = (text, settings, pictures, number, "task", "test")
+def request(number, text, settings, images=lambda doc: doc["images"]):
+    args = (text, settings, images, number, "task", "test")
     return types.SimpleNamespace(args=args)
 
 
 def test_replies_are_those_of_a_chat_in_the_order_of_requests(model):
     noise = np.random.default_rng(0)
     docs = [
-        dict(pictures=[Image.fromarray(noise.integers(0, 255, (20, 30, 3), np.uint8))])
+        dict(images=[Image.fromarray(noise.integers(0, 255, (20, 30, 3), np.uint8))])
         for _ in range(4)
-    ] + [dict(pictures=[])]
+    ] + [dict(images=[])]
     model.task_dict = {"task": {"test": docs}}
     short, long = dict(max_new_tokens=4), dict(max_new_tokens=9, temperature=0.0)
     asked = [(0, "what", short), (1, "is it", short), (2, "this", long), (4, "", long)]
@@ -76,7 +76,7 @@ def test_replies_are_those_of_a_chat_in_the_order_of_requests(model):
 
     assert replies == [
         model.inferencer.chat(
-            *(docs[n]["pictures"] or None, t or "so"),
+            *(docs[n]["images"] or None, t or "so"),
             max_new_tokens=s["max_new_tokens"],
         )
         for n, t, s in asked
@@ -94,19 +94,19 @@ def test_images_are_decoded_batch_by_batch(model, monkeypatch):
     )
     model.task_dict = {"task": {"test": [dict(number=n) for n in range(7)]}}
 
-    def pictures(doc):
+    def images(doc):
         events.append(doc["number"])
         return []
 
-    asked = [request(n, f"q{n}", {}, pictures) for n in range(7)]
+    asked = [request(n, f"q{n}", {}, images) for n in range(7)]
 
     assert model.generate_until(asked) == [f"q{n}" for n in range(7)]
     assert events == [0, 1, 2, "ask", 3, 4, 5, "ask", 6, "ask"]
 
 
 def test_what_it_cannot_answer_is_refused(model, monkeypatch, config_file):
-    model.task_dict = {"task": {"test": [dict(pictures=["film.mp4"])]}}
-    with pytest.raises(ValueError, match="task 'task', document 0: expected pictures"):
+    model.task_dict = {"task": {"test": [dict(images=["film.mp4"])]}}
+    with pytest.raises(ValueError, match="task 'task', document 0: expected images"):
         model.generate_until([request(0, "what", {})])
     with pytest.raises(NotImplementedError, match="generates"):
         model.loglikelihood([])

@@ -137,14 +137,14 @@ def same(one, other):
     assert None not in scores
 
 
-def test_a_reply_streams_and_its_masks_come_at_the_end(lisa, pictures):
+def test_a_reply_streams_and_its_masks_come_at_the_end(lisa, images):
     made, heard = [], threading.Event()
     hook = lisa.model.mask.register_forward_hook(lambda *_: made.append(1))
 
     def wait(place):
         assert place < 8 or heard.wait(30)  # the reply goes on once it was heard
 
-    stream = lisa.stream(pictures[0], "Where?", on_step=says(MASKS, wait))
+    stream = lisa.stream(images[0], "Where?", on_step=says(MASKS, wait))
     first = next(stream)
     assert first and not made
     heard.set()
@@ -153,14 +153,14 @@ def test_a_reply_streams_and_its_masks_come_at_the_end(lisa, pictures):
 
     assert "".join([first, *rest]) == sample.pred_text and len(rest) > 2
     assert [sample.pred_text[slice(*s)] for s in sample.pred_spans] == ["[SEG]"] * 2
-    assert masks_of(sample).shape == (2, *pictures[0].shape[:2])
+    assert masks_of(sample).shape == (2, *images[0].shape[:2])
     assert len(made) == 1  # both masks in one call
-    same(sample, lisa.answer(pictures[0], "Where?", on_step=says(MASKS)))
+    same(sample, lisa.answer(images[0], "Where?", on_step=says(MASKS)))
 
 
-def test_threads_and_a_reply_that_is_stopped_leave_no_masks_to_others(lisa, pictures):
+def test_threads_and_a_reply_that_is_stopped_leave_no_masks_to_others(lisa, images):
     places = ({0: "[SEG]"}, {}, MASKS, {2: "[SEG]", 3: "[SEG]", 9: "[SEG]"})
-    cases = [(picture, own) for picture in pictures[:2] for own in places]
+    cases = [(image, own) for image in images[:2] for own in places]
 
     def ask(case):
         return lisa.answer(case[0], "Where?", on_step=says(case[1]))
@@ -172,7 +172,7 @@ def test_threads_and_a_reply_that_is_stopped_leave_no_masks_to_others(lisa, pict
     tables = lisa.model.language_model.model.lm_head
     hook = tables.register_forward_hook(lambda *_: time.sleep(0.005))
     options = dict(on_step=says(dict.fromkeys(range(3), "[SEG]")), max_new_tokens=200)
-    stream = lisa.stream(pictures[2], "Go on.", **options)
+    stream = lisa.stream(images[2], "Go on.", **options)
     assert "[SEG]" in next(stream)
     with ThreadPoolExecutor(4) as pool:
         together = pool.map(ask, cases)
@@ -188,15 +188,15 @@ def test_threads_and_a_reply_that_is_stopped_leave_no_masks_to_others(lisa, pict
 # A second turn ---------------------------------------------------------------------
 
 
-def test_what_a_turn_quotes_stays_text_in_the_next(lisa, pictures):
+def test_what_a_turn_quotes_stays_text_in_the_next(lisa, images):
     tokenizer = lisa.processor.tokenizer
     seg = tokenizer.convert_tokens_to_ids("[SEG]")
     question = "What does [SEG] mean?"
-    sample = lisa.answer(pictures[0], question, on_step=says(QUOTED))
+    sample = lisa.answer(images[0], question, on_step=says(QUOTED))
     assert sample.pred_text.startswith("[SEG]") and sample.pred_quoted == ((0, 5),)
     assert len(sample.pred_regions) == 1
 
-    talk = lisa.conversation(pictures[0], "And <bbox>?", [(question, sample)])
+    talk = lisa.conversation(images[0], "And <bbox>?", [(question, sample)])
     ids = lisa.encode([talk]).prompt.input_ids
 
     text = tokenizer.decode(ids[ids >= 0])
@@ -207,7 +207,7 @@ def test_what_a_turn_quotes_stays_text_in_the_next(lisa, pictures):
     reply = tokenizer.decode(ids[at - 6 : at + 1])
     assert reply == f"[SEG]{sample.pred_text[5]}[SEG]"
     # Of a text nothing is known but its words.
-    talk = lisa.conversation(pictures[0], "And?", [(question, sample.pred_text)])
+    talk = lisa.conversation(images[0], "And?", [(question, sample.pred_text)])
     assert (lisa.encode([talk]).prompt.input_ids == seg).sum() == 2
 
 
@@ -225,16 +225,16 @@ def chat(*args):
 
 
 @pytest.fixture
-def chat_files(files, pictures, tmp_path):
-    """Config, checkpoint, and files of a picture and a mask of it."""
+def chat_files(files, images, tmp_path):
+    """Config, checkpoint, and files of an image and a mask of it."""
     logger = MMLogger.get_current_instance()
     level = logger.level
-    picture, mask = tmp_path / "picture.png", tmp_path / "mask.png"
-    Image.fromarray(pictures[0]).save(picture)
-    painted = np.zeros(pictures[0].shape[:2], np.uint8)
+    image, mask = tmp_path / "image.png", tmp_path / "mask.png"
+    Image.fromarray(images[0]).save(image)
+    painted = np.zeros(images[0].shape[:2], np.uint8)
     painted[4:16, 3:30] = 255
     Image.fromarray(painted).save(mask)
-    yield *files, picture, mask
+    yield *files, image, mask
     logger.setLevel(level)  # chat.py quietens the logger of its process
 
 
@@ -255,7 +255,7 @@ def prompts(monkeypatch):
 def test_a_dialogue_points_and_gets_masks(
     chat_files, tmp_path, saying, prompts, monkeypatch, capsys
 ):
-    config, checkpoint, picture, mask = chat_files
+    config, checkpoint, image, mask = chat_files
     drawn, reply = tmp_path / "reply.html", tmp_path / "reply.json"
     saying({**QUOTED, 8: "[SEG]"})
     lines = [f"/mask {mask}", "/box 3,4,30,16", "/point 9,9", "What is <region1>?"]
@@ -263,7 +263,7 @@ def test_a_dialogue_points_and_gets_masks(
     monkeypatch.setattr("builtins.input", lambda _: lines.pop(0))
 
     status = chat(
-        *(config, checkpoint, "--device", "cpu", "--image", picture),
+        *(config, checkpoint, "--device", "cpu", "--image", image),
         *("--json", reply, "--draw", drawn),
     )
 
@@ -292,12 +292,12 @@ def test_a_dialogue_points_and_gets_masks(
 
 
 def test_turns_of_the_command_line_are_drawn(chat_files, tmp_path, saying, capsys):
-    config, checkpoint, picture, mask = chat_files
+    config, checkpoint, image, mask = chat_files
     drawn, reply = tmp_path / "reply.png", tmp_path / "reply.json"
     saying(MASKS)
 
     status = chat(
-        *(config, checkpoint, "--device", "cpu", "--image", picture, "--no-stream"),
+        *(config, checkpoint, "--device", "cpu", "--image", image, "--no-stream"),
         *("--mask", mask, "--box", "3,4,30,16", "--point", "9,9"),
         *("--prompt", "<region1>?", "Is <region2> like <region3>?"),
         *("--json", reply, "--draw", drawn),
@@ -305,8 +305,8 @@ def test_turns_of_the_command_line_are_drawn(chat_files, tmp_path, saying, capsy
 
     assert status == 0, capsys.readouterr()
     assert len(json.loads(reply.read_text())["regions"]) == len(MASKS)
-    with Image.open(drawn) as image:
-        seen = {colour for _, colour in image.getcolors(image.width * image.height)}
+    with Image.open(drawn) as opened:
+        seen = {colour for _, colour in opened.getcolors(opened.width * opened.height)}
     # The box and the point of the last question, the masks of its reply.
     names = [ImageColor.getrgb(colour) for colour in COLOURS[:5]]
     assert seen.issuperset(names[:4]) and names[4] not in seen

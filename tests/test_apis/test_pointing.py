@@ -37,9 +37,9 @@ def pointing(config_file, checkpoint):
     return VLMInferencer(cfg, checkpoint, device="cpu")
 
 
-def shown(talk, picture, question, *history, **given):
+def shown(talk, image, question, *history, **given):
     """The prompt as the model reads it."""
-    conversation = talk.conversation(picture, question, history, **given)
+    conversation = talk.conversation(image, question, history, **given)
     ids = talk.encode([conversation]).prompt.input_ids
     return talk.processor.tokenizer.decode(ids[ids >= 0])
 
@@ -50,7 +50,7 @@ def save(path, pixels):
 
 
 def test_every_kind_of_region_stands_where_the_question_says(
-    pointing, pictures, tmp_path
+    pointing, images, tmp_path
 ):
     file = save(tmp_path / "mask.png", MASK.astype(np.uint8) * 255)
     box = "[0.091,0.200,0.909,0.800]"
@@ -63,35 +63,35 @@ def test_every_kind_of_region_stands_where_the_question_says(
         MASK,
     ]
     for source in sources:
-        text = shown(pointing, pictures[0], "What is <region1>?", regions=[source])
+        text = shown(pointing, images[0], "What is <region1>?", regions=[source])
         assert f"\nWhat is {box}?" in text, source
     two = [{"point": (33, 10)}, sources[0]]
-    text = shown(pointing, pictures[0], "Is <region2> near <region1>?", regions=two)
+    text = shown(pointing, images[0], "Is <region2> near <region1>?", regions=two)
     assert f"Is {box} near [1.000,0.500]?" in text
-    by_number = shown(pointing, pictures[0], "At <region7>?", regions={7: sources[1]})
+    by_number = shown(pointing, images[0], "At <region7>?", regions={7: sources[1]})
     assert f"At {box}?" in by_number
-    reply = pointing.chat(pictures[0], "What is <region1>?", regions=[sources[0]])
+    reply = pointing.chat(images[0], "What is <region1>?", regions=[sources[0]])
     assert reply == "".join(
-        pointing.stream(pictures[0], "What is <region1>?", regions=[sources[0]])
+        pointing.stream(images[0], "What is <region1>?", regions=[sources[0]])
     )
 
 
-def test_a_mask_keeps_its_pixels(pointing, pictures):
-    talk = pointing.conversation(pictures[0], "<region1>?", regions=[MASK])
+def test_a_mask_keeps_its_pixels(pointing, images):
+    talk = pointing.conversation(images[0], "<region1>?", regions=[MASK])
     region = next(p for p in talk.turns[-1].parts if isinstance(p, Region))
 
     assert region.kind == "mask" and region.boxes.xyxy.tolist() == [[3, 4, 30, 16]]
     assert (rle_to_mask(region.rles[0]) == MASK).all()
-    whole = pointing.conversation(pictures[0], "<region1>?", regions=[~MASK | MASK])
+    whole = pointing.conversation(images[0], "<region1>?", regions=[~MASK | MASK])
     region = next(p for p in whole.turns[-1].parts if isinstance(p, Region))
     assert region.boxes.xyxy.tolist() == [[0, 0, 33, 20]]
 
 
-def test_earlier_questions_keep_their_regions(pointing, pictures):
+def test_earlier_questions_keep_their_regions(pointing, images):
     history = ("What is <region1>?", "a dog [0.000,0.000,1.000,1.000]")
     text = shown(
         pointing,
-        pictures[0],
+        images[0],
         "And <region2>?",
         history,
         regions=[(3, 4, 30, 16), (0, 0, 33, 20)],
@@ -112,8 +112,8 @@ def test_boxes_are_pixels_of_the_file_as_it_is_stored(pointing, tmp_path):
         assert "What is [0.091,0.200,0.909,0.800]?" in text
 
 
-def test_without_regions_the_words_stay_text(pointing, pictures):
-    assert "is <region1>?" in shown(pointing, pictures[0], "What is <region1>?")
+def test_without_regions_the_words_stay_text(pointing, images):
+    assert "is <region1>?" in shown(pointing, images[0], "What is <region1>?")
 
 
 @pytest.mark.parametrize(
@@ -130,28 +130,28 @@ def test_without_regions_the_words_stay_text(pointing, pictures):
         (
             "<region1>?",
             [(5, -1)],
-            r"region 1: point \[5.0, -1.0\] leaves its picture of",
+            r"region 1: point \[5.0, -1.0\] leaves its image of",
         ),
         ("<region1>?", [{"box": (1, 2)}], r"region 1: \(1, 2\): expected 4 numbers"),
         ("<region1>?", [(1, 2, np.nan, 4)], "region 1: .*: expected 4 numbers"),
-        ("<region1>?", [MASK[:5]], r"mask has shape \(5, 33\), its picture 33 x 20"),
+        ("<region1>?", [MASK[:5]], r"mask has shape \(5, 33\), its image 33 x 20"),
         ("<region1>?", [MASK & False], "region 1: the mask is empty"),
         ("<region1>?", ["a.png"], "region 1 is 'a.png'; expected a Region"),
-        ("<region1>?", [Region(0, Boxes([0, 0, 1, 1], (5, 5)))], "picture of 5 x 5"),
-        ("<region1>?", [Region(1, Boxes([0, 0, 1, 1], (5, 5)))], "no picture stands"),
+        ("<region1>?", [Region(0, Boxes([0, 0, 1, 1], (5, 5)))], "image of 5 x 5"),
+        ("<region1>?", [Region(1, Boxes([0, 0, 1, 1], (5, 5)))], "no image stands"),
     ],
 )
-def test_wrong_regions_are_named(pointing, pictures, question, regions, message):
+def test_wrong_regions_are_named(pointing, images, question, regions, message):
     with pytest.raises((ValueError, TypeError), match=message):
-        pointing.chat(pictures[0], question, regions=regions)
+        pointing.chat(images[0], question, regions=regions)
 
 
 def with_transparency(mode):
     """Return a PNG whose alpha is one colour that is not to be seen (tRNS)."""
-    picture = Image.fromarray((MASK * 255).astype(np.uint8)).convert(mode)
+    image = Image.fromarray((MASK * 255).astype(np.uint8)).convert(mode)
     file = io.BytesIO()
     colour = (0, 0, 0) if mode == "RGB" else 0
-    picture.save(file, "png", transparency=colour)
+    image.save(file, "png", transparency=colour)
     return file.getvalue()
 
 
@@ -176,15 +176,15 @@ def wide_colours():
     ],
 )
 def test_wrong_mask_files_are_named_with_a_cure(
-    pointing, pictures, tmp_path, pixels, message
+    pointing, images, tmp_path, pixels, message
 ):
     path = tmp_path / "mask.png"
     if isinstance(pixels, bytes):
         path.write_bytes(pixels)
     else:
-        path.write_text("no picture") if pixels is None else save(path, pixels)
+        path.write_text("no image") if pixels is None else save(path, pixels)
     with pytest.raises(ValueError, match=f"mask file '{path}' {message}"):
-        pointing.chat(pictures[0], "<region1>?", regions=[{"mask": path}])
+        pointing.chat(images[0], "<region1>?", regions=[{"mask": path}])
 
 
 @pytest.mark.parametrize(
@@ -195,31 +195,31 @@ def test_wrong_mask_files_are_named_with_a_cure(
     ],
 )
 def test_a_mask_that_does_not_fit_names_its_file(
-    pointing, pictures, tmp_path, pixels, message
+    pointing, images, tmp_path, pixels, message
 ):
     path = save(tmp_path / "mask.png", pixels)
     with pytest.raises(ValueError, match=rf"\('.*mask.png'\): {message}"):
-        pointing.chat(pictures[0], "<region1>?", regions=[{"mask": path}])
+        pointing.chat(images[0], "<region1>?", regions=[{"mask": path}])
 
 
 @pytest.mark.parametrize("value", [1, 255])
-def test_a_mask_of_the_whole_picture_is_taken(pointing, pictures, tmp_path, value):
+def test_a_mask_of_the_whole_image_is_taken(pointing, images, tmp_path, value):
     path = save(tmp_path / "mask.png", np.full(SIZE, value, np.uint8))
-    talk = pointing.conversation(pictures[0], "<region1>?", regions=[{"mask": path}])
+    talk = pointing.conversation(images[0], "<region1>?", regions=[{"mask": path}])
 
     (region,) = (part for part in talk.turns[0].parts if isinstance(part, Region))
     assert rle_to_mask(region.rles[0]).all()
     assert region.boxes.xyxy.tolist() == [[0, 0, SIZE[1], SIZE[0]]]
 
 
-def test_a_model_without_regions_says_what_it_takes(talk, pictures):
+def test_a_model_without_regions_says_what_it_takes(talk, images):
     with pytest.raises(ValueError, match="put WriteRegions"):
-        talk.chat(pictures[0], "<region1>?", regions=[(1, 2, 3, 4)])
+        talk.chat(images[0], "<region1>?", regions=[(1, 2, 3, 4)])
 
 
 @pytest.fixture
-def pointing_files(config_file, tmp_path, pictures):
-    """Return a config on disk that writes boxes, and a picture."""
+def pointing_files(config_file, tmp_path, images):
+    """Return a config on disk that writes boxes, and an image."""
     text = config_file.read_text().replace(
         'dict(type="PadToSquare"),',
         'dict(type="ResizeSquare"), dict(type="WriteRegions", codec=dict('
@@ -227,7 +227,7 @@ def pointing_files(config_file, tmp_path, pictures):
     )
     config = tmp_path / "pointing.py"
     config.write_text(text)
-    return config, save(tmp_path / "picture.png", pictures[0])
+    return config, save(tmp_path / "image.png", images[0])
 
 
 def chat(*args):
@@ -248,7 +248,7 @@ def keep_log_level():
 def test_the_tool_points_writes_and_draws(
     pointing_files, checkpoint, tmp_path, monkeypatch, capsys
 ):
-    config, picture = pointing_files
+    config, image = pointing_files
     mask = save(tmp_path / "mask.png", MASK.astype(np.uint8) * 255)
     json_file, page = tmp_path / "reply.json", tmp_path / "reply.html"
     from mmvlm.text import decoding
@@ -257,7 +257,7 @@ def test_the_tool_points_writes_and_draws(
     monkeypatch.setattr(decoding, "reply_text", lambda *a, **k: reply)
 
     status = chat(
-        *(config, checkpoint, "--device", "cpu", "--image", picture, "--no-stream"),
+        *(config, checkpoint, "--device", "cpu", "--image", image, "--no-stream"),
         *("--point", "3,4", "--mask", mask, "--box", "3,4,30,16"),
         *("--prompt", "Is <region3> on <region1>?", "And <region2>?"),
         *("--json", json_file, "--draw", page),
@@ -289,8 +289,8 @@ def test_the_tool_points_writes_and_draws(
     ],
 )
 def test_the_tool_names_what_is_wrong(pointing_files, checkpoint, args, message):
-    config, picture = pointing_files
-    common = (config, checkpoint, "--device", "cpu", "--image", picture)
+    config, image = pointing_files
+    common = (config, checkpoint, "--device", "cpu", "--image", image)
     assert re.search(message, chat(*common, *args))
 
 
@@ -306,19 +306,19 @@ def test_the_tool_refuses_half_a_box(capsys):
 def test_a_dialogue_takes_regions(
     pointing_files, checkpoint, tmp_path, monkeypatch, capsys
 ):
-    config, picture = pointing_files
+    config, image = pointing_files
     mask = save(tmp_path / "mask.png", MASK.astype(np.uint8) * 255)
     lines = ["/box 1,2,3", "/box 3,4,30,16", "What is <region1>?", "/point 99,99"]
-    lines += [f"/image {picture}", "/point 3,4", "/what", "Is <region1> red?"]
-    lines += [f"/mask {mask}", f"/mask {picture}", "Is <region2> red?", ""]
+    lines += [f"/image {image}", "/point 3,4", "/what", "Is <region1> red?"]
+    lines += [f"/mask {mask}", f"/mask {image}", "Is <region2> red?", ""]
     monkeypatch.setattr("builtins.input", lambda _: lines.pop(0))
 
-    status = chat(config, checkpoint, "--device", "cpu", "--image", picture)
+    status = chat(config, checkpoint, "--device", "cpu", "--image", image)
 
     said = capsys.readouterr().out
     assert status == 0 and said.count("<region1> stands for it in questions") == 2
     assert said.count("<region2> stands for it in questions") == 1
-    assert f"error: mask file '{picture}' has colours" in said
+    assert f"error: mask file '{image}' has colours" in said
     assert "error: box '1,2,3': expected 4 numbers" in said
-    assert "error: region 2: point [99.0, 99.0] leaves its picture" in said
+    assert "error: region 2: point [99.0, 99.0] leaves its image" in said
     assert "no command /what; there are /image FILE, /box X1,Y1,X2,Y2" in said

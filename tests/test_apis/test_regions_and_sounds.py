@@ -49,35 +49,35 @@ def shown(talk, conversation):
     return talk.processor.tokenizer.decode(ids[ids >= 0])
 
 
-def test_both_forms_of_a_config_reply_alike(finder, talk, pictures):
+def test_both_forms_of_a_config_reply_alike(finder, talk, images):
     for question in ("What is this?", "Why?"):
-        assert finder.chat(pictures[0], question) == talk.chat(pictures[0], question)
+        assert finder.chat(images[0], question) == talk.chat(images[0], question)
 
 
 @pytest.mark.parametrize(
     "part",
     [{"box": (3, 4, 30, 16)}, Region(0, Boxes(np.array([3.0, 4, 30, 16]), (20, 33)))],
 )
-def test_a_region_may_stand_in_a_question(finder, pictures, part):
+def test_a_region_may_stand_in_a_question(finder, images, part):
     question = ["What is at ", part, "?"]
 
-    text = shown(finder, finder.conversation(pictures[0], question))
+    text = shown(finder, finder.conversation(images[0], question))
 
     assert "\nWhat is at [0.091,0.303,0.909,0.667]?" in text
-    alone = shown(finder, finder.conversation(None, [pictures[0], *question]))
+    alone = shown(finder, finder.conversation(None, [images[0], *question]))
     assert "What is at [0.091,0.303,0.909,0.667]?" in alone
-    assert isinstance(finder.chat(pictures[0], question), str)
+    assert isinstance(finder.chat(images[0], question), str)
 
 
-def test_regions_of_a_reply_lie_in_the_picture(finder, pictures, monkeypatch):
+def test_regions_of_a_reply_lie_in_the_image(finder, images, monkeypatch):
     says(finder, "a dog [0.091,0.303,0.909,0.667] and [0.1,", monkeypatch)
 
-    sample = finder.answer(pictures[0], "Where?")
+    sample = finder.answer(images[0], "Where?")
 
     (region,) = sample.pred_regions
     assert np.abs(region.boxes.xyxy - [3, 4, 30, 16]).max() < 0.5
     assert len(sample.problems) == 1 and sample.finish == "length"
-    stream = finder.stream(pictures[0], "Where?")
+    stream = finder.stream(images[0], "Where?")
     pieces = []
     with pytest.raises(StopIteration) as end:
         while True:
@@ -89,7 +89,7 @@ def test_regions_of_a_reply_lie_in_the_picture(finder, pictures, monkeypatch):
 @pytest.mark.parametrize(
     ("prompt", "message"),
     [
-        ([{"box": (1, 2, 3, 4)}], "no picture stands before it"),
+        ([{"box": (1, 2, 3, 4)}], "no image stands before it"),
         ([{"audio": "gone.wav"}], r"gone\.wav' does not exist"),
         ([{"audio": 1, "x": 2}], "a part of a question is"),
         ([7], "a part of a question is 7"),
@@ -118,16 +118,16 @@ def sound(tmp_path_factory):
     return path
 
 
-def test_a_sound_and_a_picture_in_one_conversation(listener, sound, pictures):
-    picture, question = pictures[0], "What do you hear?"
+def test_a_sound_and_an_image_in_one_conversation(listener, sound, images):
+    image, question = images[0], "What do you hear?"
     turn = Turn(
         "user", (Image(0), Text("\n"), Media("audio", 0), Text(f"\n{question}"))
     )
-    whole = Conversation([turn], [picture], "x", media={"audio": [str(sound)]})
+    whole = Conversation([turn], [image], "x", media={"audio": [str(sound)]})
     ways = [
-        listener.conversation(picture, question, media={"audio": [sound]}),
+        listener.conversation(image, question, media={"audio": [sound]}),
         listener.conversation(None, whole),
-        listener.conversation(picture, [Text(""), {"audio": sound}, f"\n{question}"]),
+        listener.conversation(image, [Text(""), {"audio": sound}, f"\n{question}"]),
     ]
 
     batches = [listener.encode([way]) for way in ways]
@@ -139,9 +139,9 @@ def test_a_sound_and_a_picture_in_one_conversation(listener, sound, pictures):
         assert torch.equal(*values)
     reply = listener.chat(None, whole, max_new_tokens=4)
     assert reply == listener.chat(
-        picture, question, media={"audio": [sound]}, max_new_tokens=4
+        image, question, media={"audio": [sound]}, max_new_tokens=4
     )
-    deaf = listener.chat(picture, question, max_new_tokens=4)
+    deaf = listener.chat(image, question, max_new_tokens=4)
     assert isinstance(deaf, str)
 
 

@@ -58,7 +58,7 @@ def test_a_card_keeps_what_every_step_made(config, context):
     assert card.views[0].shape == (1, 3, 32, 32) and card.layouts[0].kind == "pad"
     trained = [run for run in card.runs if run.kind == "trained"]
     assert "a cup 2" in "".join(trained[0].pieces)
-    assert card.counts["picture_tokens"] == 16
+    assert card.counts["image_tokens"] == 16
 
 
 def test_a_bad_sample_keeps_what_came_before(config, context):
@@ -71,7 +71,7 @@ def test_a_bad_sample_keeps_what_came_before(config, context):
     assert card.conversation.turns[1].text == "a cup 4" and card.runs == []
 
 
-def test_without_a_context_pictures_are_shown(config):
+def test_without_a_context_images_are_shown(config):
     card = collect_card(LLaVADataset(**config), 1)
 
     assert len(card.images) == 1 and card.views == [] and card.reason is None

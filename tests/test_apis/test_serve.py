@@ -59,10 +59,10 @@ def server():
         process.wait()
 
 
-def ask(process, url, folder, picture, question, seconds=240):
+def ask(process, url, folder, image, question, seconds=240):
     """Ask once the server listens; returns the words of its stream."""
     buffer = BytesIO()
-    picture.save(buffer, "PNG")
+    image.save(buffer, "PNG")
     uri = f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
     content = [
         dict(type="image_url", image_url=dict(url=uri)),
@@ -108,7 +108,7 @@ def test_a_served_folder_answers_in_our_words(
     ours = VLMInferencer(config_file, checkpoint, "cpu").chat(noise, question, **greedy)
 
     process, url = server(tmp_path / "hf", tmp_path / "serve.log")
-    picture = Image.fromarray(noise)
-    served = ask(process, url, tmp_path / "hf", picture, question)
+    image = Image.fromarray(noise)
+    served = ask(process, url, tmp_path / "hf", image, question)
 
     assert served.strip() == ours.strip() != ""

@@ -45,18 +45,16 @@ def keep_log_level():
 
 
 @pytest.mark.usefixtures("keep_log_level")
-def test_chat_with_given_prompts(config_file, checkpoint, picture_file, talk, capsys):
+def test_chat_with_given_prompts(config_file, checkpoint, image_file, talk, capsys):
     prompts = ["What is this?", "And why?"]
-    first = talk.chat(picture_file, prompts[0], max_new_tokens=6)
-    second = talk.chat(
-        picture_file, prompts[1], [(prompts[0], first)], max_new_tokens=6
-    )
+    first = talk.chat(image_file, prompts[0], max_new_tokens=6)
+    second = talk.chat(image_file, prompts[1], [(prompts[0], first)], max_new_tokens=6)
 
     capsys.readouterr()
 
     status = call(
         "chat.py",
-        *(config_file, checkpoint, "--device", "cpu", "--image", picture_file),
+        *(config_file, checkpoint, "--device", "cpu", "--image", image_file),
         *("--max-new-tokens", 6, "--temperature", 0, "--prompt", *prompts),
     )
 
@@ -68,11 +66,11 @@ def test_chat_with_given_prompts(config_file, checkpoint, picture_file, talk, ca
 
 
 @pytest.mark.slow
-def test_chat_from_the_terminal(config_file, checkpoint, picture_file, talk, tmp_path):
+def test_chat_from_the_terminal(config_file, checkpoint, image_file, talk, tmp_path):
     notes = tmp_path / "notes.png"
-    notes.write_text("no picture")
-    lines = ["Hello?", f"/image {picture_file}", "Hello?", f"/image {notes}", "/what"]
-    alone, seen = talk.chat(None, "Hello?"), talk.chat(picture_file, "Hello?")
+    notes.write_text("no image")
+    lines = ["Hello?", f"/image {image_file}", "Hello?", f"/image {notes}", "/what"]
+    alone, seen = talk.chat(None, "Hello?"), talk.chat(image_file, "Hello?")
 
     got = run(
         "chat.py", config_file, checkpoint, "--device", "cpu", stdin="\n".join(lines)
@@ -141,7 +139,7 @@ def test_from_hf_undoes_to_hf(config_file, checkpoint, tmp_path):
 
 
 def test_from_hf_prints_a_config_that_chats(
-    config_file, checkpoint, picture_file, talk, tmp_path, capsys
+    config_file, checkpoint, image_file, talk, tmp_path, capsys
 ):
     from mmvlm.apis import VLMInferencer
 
@@ -155,8 +153,8 @@ def test_from_hf_prints_a_config_that_chats(
 
     other = VLMInferencer(tmp_path / "printed.py", tmp_path / "x.pth", "cpu")
 
-    got = other.chat(picture_file, "What?", max_new_tokens=12)
-    assert got == talk.chat(picture_file, "What?")
+    got = other.chat(image_file, "What?", max_new_tokens=12)
+    assert got == talk.chat(image_file, "What?")
 
 
 @pytest.fixture
@@ -190,7 +188,7 @@ def lora_checkpoint(config_file, checkpoint, tmp_path):
 
 
 def test_merge_lora_keeps_replies_and_connector(
-    lora_checkpoint, config_file, picture_file, tmp_path
+    lora_checkpoint, config_file, image_file, tmp_path
 ):
     from mmvlm.apis import VLMInferencer
 
@@ -200,7 +198,7 @@ def test_merge_lora_keeps_replies_and_connector(
 
     before = VLMInferencer(config, whole, "cpu")
     after = VLMInferencer(config_file, out, "cpu")
-    batch = before.encode([before.conversation(picture_file, "What?")])
+    batch = before.encode([before.conversation(image_file, "What?")])
     with torch.no_grad():
         one, two = (talk.model(batch, None, mode="tensor") for talk in (before, after))
     torch.testing.assert_close(one, two, atol=1e-5, rtol=1e-5)

@@ -113,8 +113,8 @@ CHAT = """
 import sys, numpy
 from mmvlm.apis import VLMInferencer
 talk = VLMInferencer(*sys.argv[1:], device="cpu")
-picture = numpy.full((20, 30, 3), 90, "uint8")
-print("reply:", talk.chat(picture, "What?"), "|", talk.processor.tokenizer.pad_token)
+image = numpy.full((20, 30, 3), 90, "uint8")
+print("reply:", talk.chat(image, "What?"), "|", talk.processor.tokenizer.pad_token)
 """
 
 
@@ -181,18 +181,18 @@ def test_relative_paths_are_those_of_the_start(tmp_path):
     from mmvlm.config.own_files import use_own_files
     from mmvlm.config.work_dir import MODEL
 
-    for name in ("data", "a.json", "pictures"):
+    for name in ("data", "a.json", "images"):
         (tmp_path / name).mkdir()
     (tmp_path / MODEL).write_text(json.dumps(dict(folder=str(tmp_path))))
-    rooted = dict(data_root="data", ann_file="a.json", image_prefix="pictures")
-    free = dict(data_root="", ann_file="a.json", image_prefix="pictures", name="data")
+    rooted = dict(data_root="data", ann_file="a.json", image_prefix="images")
+    free = dict(data_root="", ann_file="a.json", image_prefix="images", name="data")
     cfg = Config(dict(sets=[rooted, free]))
 
     use_own_files(cfg, tmp_path)
 
     at = str(tmp_path) + os.sep
     assert cfg.sets[0] == {**rooted, "data_root": at + "data"}
-    paths = dict(ann_file=at + "a.json", image_prefix=at + "pictures")
+    paths = dict(ann_file=at + "a.json", image_prefix=at + "images")
     assert cfg.sets[1] == {**free, **paths}
 
 

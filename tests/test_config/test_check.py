@@ -246,7 +246,7 @@ def test_parts_must_exist(chain):
         ({"model.train_parts.language_model": "lora"}, "lora is not given"),
         (
             {"train_dataloader.dataset.pipeline.2.max_length": 16},
-            r"pipeline\.2\.max_length=16 \(--cfg-options\): a picture alone takes 16",
+            r"pipeline\.2\.max_length=16 \(--cfg-options\): an image alone takes 16",
         ),
     ],
 )
@@ -276,7 +276,7 @@ def test_missing_data_files(chain):
     (chain.folder / "a.json").write_text("[]")
     root = {"train_dataloader.dataset.data_root": str(chain.folder)}
     load_config(chain.base, root, check_files=True)
-    prefix = {"+train_dataloader.dataset.image_prefix": "pictures"}
+    prefix = {"+train_dataloader.dataset.image_prefix": "images"}
     with pytest.raises(ConfigError, match="no such folder"):
         load_config(chain.base, {**root, **prefix}, check_files=True)
     with pytest.raises(

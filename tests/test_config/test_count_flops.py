@@ -153,6 +153,6 @@ def test_the_tool_prints_a_table_and_json(chain, capsys):
     values = json.loads(capsys.readouterr().out)
     assert tool([chain.base, "--answer", "0"]) == 1
 
-    assert "1 x 28x28 pixels -> 16 picture tokens + 3 prompt + 64 answer" in table
+    assert "1 x 28x28 pixels -> 16 image tokens + 3 prompt + 64 answer" in table
     assert values["tokens"] == 83
     assert human(values["forward"]) in table.splitlines()[-2]

@@ -80,7 +80,7 @@ def test_recipe_is_that_of_the_scripts_or_of_table_6(path):
     assert cfg.base_batch_size == 16 * batch * steps
     assert [step.type for step in pipeline][1] == view
     assert pipeline[2].max_length == tokens
-    assert pipeline[2].count_pictures is False
+    assert pipeline[2].count_images is False
     assert cfg.chat_template == template
     assert cfg.strategy.zero_optimization.stage == 3
     assert cfg.model.language_model.gradient_checkpointing == "all"

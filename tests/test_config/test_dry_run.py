@@ -70,7 +70,7 @@ def test_text_only_models_have_no_token_budget(chain):
 
     assert result.token_budget is None
     assert [row.part for row in result.parts] == ["language_model"]
-    assert "a picture" not in render(result)
+    assert "an image" not in render(result)
 
 
 @pytest.mark.parametrize("layers", [[-2], [-1]])

@@ -10,7 +10,7 @@ from mmvlm.config.dry_run import dry_run
 ROOT = Path(__file__).resolve().parents[2] / "configs"
 CLIP, LINEAR, LLAMA = 303_179_776, 4_198_400, 6_738_415_616
 ROW = 2 * 4096
-#: pattern of files: parameters and trained ones of each part, positions of a picture.
+#: pattern of files: parameters and trained ones of each part, positions of an image.
 SIZES = {
     "shikra/shikra-clip*": (
         (CLIP, LINEAR, LLAMA + 3 * ROW),

@@ -11,7 +11,7 @@ from mmvlm.config.names import parse_name
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted((ROOT / "configs" / "llava_next").glob("*.py"))
 TOWER, LANGUAGE = 303_507_456, 6_738_415_616
-#: Weights of the connector, tokens of a 640 x 480 picture in stages 1 and 2.
+#: Weights of the connector, tokens of a 640 x 480 image in stages 1 and 2.
 CONNECTOR = {
     "anyres-mlp2x": (20_979_712 + 4096, 577, 2340),
     "anyres-pixel-shuffle": (33_570_816 + 4096, 145, 594),

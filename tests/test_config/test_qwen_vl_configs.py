@@ -1,4 +1,4 @@
-"""Qwen-VL: sizes, trained sets, picture sizes and rates of its stages."""
+"""Qwen-VL: sizes, trained sets, image sizes and rates of its stages."""
 
 from pathlib import Path
 

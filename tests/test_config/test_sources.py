@@ -164,7 +164,7 @@ def test_cogvlm_stage_two_loads_its_tower():
     assert not refused(cfg)
 
 
-def test_tower_of_another_picture_size_gets_resampled_positions(tmp_path):
+def test_tower_of_another_image_size_gets_resampled_positions(tmp_path):
     import torch
 
     from mmvlm.engine.runner.checkpoint import load_parts

@@ -40,5 +40,5 @@ def test_other_views_are_a_problem(cfg, step, found):
     (problem,) = check_config(cfg).problems
 
     assert problem.startswith("model.connector (")
-    assert f"a picture has {found}" in problem
+    assert f"an image has {found}" in problem
     assert "DualPerspectiveFuser takes 19" in problem

@@ -52,25 +52,25 @@ class Llava:
         self.root = root
         (root / "pics" / "nested").mkdir(parents=True)
 
-    def picture(self, path, size=(9, 7), color=None):
+    def image(self, path, size=(9, 7), color=None):
         rng = np.random.default_rng(abs(hash(path)) % 2**32)
         color = tuple(rng.integers(0, 255, 3).tolist()) if color is None else color
         PIL.Image.new("RGB", size, color).save(self.root / "pics" / path)
 
-    def write(self, rows, name="ann.json", pictures=True):
+    def write(self, rows, name="ann.json", images=True):
         text = json.dumps(rows)
         if name.endswith("l"):
             text = "\n".join(json.dumps(row) for row in rows) + "\n"
         (self.root / name).write_text(text)
-        for row in rows if pictures else []:
-            images = row.get("image", []) if isinstance(row, dict) else []
-            for path in [images] if isinstance(images, str) else images:
-                self.picture(path)
+        for row in rows if images else []:
+            paths = row.get("image", []) if isinstance(row, dict) else []
+            for path in [paths] if isinstance(paths, str) else paths:
+                self.image(path)
         return dict(data_root=str(self.root), ann_file=name, image_prefix="pics")
 
 
 class EncodeStub:
-    """Two tokens per picture, then one per answer word; stands for the encoder."""
+    """Two tokens per image, then one per answer word; stands for the encoder."""
 
     def __init__(self, tokens=2):
         self.tokens, self.context = tokens, None

@@ -56,7 +56,7 @@ def tiny_context(texts, **template):
 
 
 def pipeline(codec="ShikraCodec", **encode):
-    """Pictures, views, regions as text, tokens."""
+    """Images, views, regions as text, tokens."""
     steps = [dict(type="LoadImages"), dict(type="ResizeSquare")]
     if TRANSFORMS.get("WriteRegions") is not None:
         options = dict(geometry="stretch") if codec == "ShikraCodec" else {}

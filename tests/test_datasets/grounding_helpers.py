@@ -45,15 +45,15 @@ class ShowAll:
 
 
 def annotations(dataset):
-    """What a data set says of each of its pictures."""
+    """What a data set says of each of its images."""
     return [
         dataset[position]["conversation"].meta["annotation"]
         for position in range(len(dataset))
     ]
 
 
-def picture(path, size=(40, 30)):
-    """Write a picture of (width, height)."""
+def make_image(path, size=(40, 30)):
+    """Write an image of (width, height)."""
     import PIL.Image
 
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -43,8 +43,8 @@ def said(talk):
     return [turn.text.strip() for turn in talk.turns]
 
 
-def pictures(config):
-    """All pictures of a data set, decoded by the pipeline."""
+def make_images(config):
+    """All images of a data set, decoded by the pipeline."""
     dataset = DATASETS.build({**config, "pipeline": [dict(type="LoadImages")]})
     return [dataset[i]["images"] for i in range(len(dataset))]
 

@@ -94,8 +94,8 @@ def talk_of(item):
 def said(item):
     """Everything of a conversation that can be compared."""
     talk = talk_of(item)
-    pictures = [p if isinstance(p, str) else repr(p)[:200] for p in talk.images]
-    return repr((talk.turns, pictures, talk.id, sorted(talk.meta), sorted(talk.media)))
+    images = [p if isinstance(p, str) else repr(p)[:200] for p in talk.images]
+    return repr((talk.turns, images, talk.id, sorted(talk.meta), sorted(talk.media)))
 
 
 def collate(items):
@@ -139,8 +139,8 @@ def test_every_item_is_encoded(readers, contexts, name, split):
         dataset, context, mode = bound(config, contexts, split)
         for position in range(len(dataset) if context is not None else 0):
             item = dataset[position]
-            encoded, pictures = item["encoded"], len(item["conversation"].images)
-            assert [slot.length for slot in encoded.slots] == [36] * pictures
+            encoded, images = item["encoded"], len(item["conversation"].images)
+            assert [slot.length for slot in encoded.slots] == [36] * images
             assert (encoded.labels >= 0).any() == (mode == "train")
 
 
@@ -225,14 +225,14 @@ def _inside_a_line(data):
 
 @over_cases
 @pytest.mark.parametrize("damage", ["missing", "cut"])
-def test_a_damaged_picture_is_counted_and_no_other(readers, damage, name, split):
+def test_a_damaged_image_is_counted_and_no_other(readers, damage, name, split):
     for config in readers:
         steps = [dict(type="LoadImages")]
         dataset = build(config, pipeline=steps, bad_samples=dict(policy="skip"))
         own = [dataset.facts_at(i)["path"] for i in range(len(dataset))]
         files = [p for p in own if os.path.isfile(p) and p != dataset.ann_file]
         if not files:
-            continue  # pictures inside of the source, or none
+            continue  # images inside of the source, or none
         content = Path(files[0]).read_bytes()
         try:
             with watchdog():

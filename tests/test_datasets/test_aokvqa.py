@@ -6,8 +6,8 @@ from qa_helpers import (
     SHORT,
     SKIP,
     dump,
+    make_images,
     own_cache,  # noqa: F401
-    pictures,
     reasons,
     said,
     talks,
@@ -56,7 +56,7 @@ def test_scenes_come_back(tmp_path, split):
             "\n".join([question.text, *options, LETTER]),
             "ABCD"[place],
         ]
-    assert len(pictures(config)) == len(wanted)
+    assert len(make_images(config)) == len(wanted)
 
 
 def test_choices_are_turned_once_each(config):

@@ -14,7 +14,7 @@ from mmvlm.datasets.readers.llava import LLaVADataset
 
 @pytest.fixture
 def broken(llava, make):
-    """Six samples, of which 1 has no picture and 4 a text file as picture."""
+    """Six samples, of which 1 has no image and 4 a text file as image."""
     config = llava.write([make.record(i) for i in range(6)])
     (llava.root / "pics/nested/1.png").unlink()
     (llava.root / "pics/nested/4.png").write_text("text")
@@ -122,7 +122,7 @@ def test_quarantine_lists_once_and_is_not_tried_again(broken, pipeline, llava):
     for _ in range(2):
         run(dataset, BadSampleCounter(1.0), workers=2)
     rows = [json.loads(line) for line in file.read_text().splitlines()]
-    llava.picture("nested/1.png")  # repaired, but listed: stays out until unlisted
+    llava.image("nested/1.png")  # repaired, but listed: stays out until unlisted
     again = LLaVADataset(**broken, pipeline=pipeline, bad_samples=policy)
     counter = BadSampleCounter.from_dataset(again)
     ids = run(again, counter)

@@ -23,7 +23,7 @@ FAMILIES = {
         "JudgedChoiceScorer",
     ],
     "yes_no": ["YesNoScorer", "MMEScorer", "HallusionBenchScorer"],
-    "text_in_pictures": ["OCRBenchScorer", "ANLSScorer", "RelaxedAccuracyScorer"],
+    "text_in_images": ["OCRBenchScorer", "ANLSScorer", "RelaxedAccuracyScorer"],
     "captions": ["CaptionScorer"],
     "grounding": ["ReferringScorer", "PhraseGroundingScorer", "RegionNamingScorer"],
     "masks": ["MaskScorer", "GeneralizedMaskScorer", "GroundedConversationScorer"],

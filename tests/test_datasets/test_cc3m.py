@@ -1,11 +1,11 @@
-"""LLaVA's 595 thousand pictures of CC3M: conversations and captions."""
+"""LLaVA's 595 thousand images of CC3M: conversations and captions."""
 
 import pytest
 from qa_helpers import (
     SKIP,
     dump,
+    make_images,
     own_cache,  # noqa: F401
-    pictures,
     reasons,
     said,
     talks,
@@ -46,7 +46,7 @@ def test_scenes_come_back(tmp_path):
     blip = talks(metadata, field="blip_caption")
     assert [said(t)[1] for t in blip] == [long for _, long in wanted]
     assert [p.images for p in talks(chat)] == [p.images for p in talks(metadata)]
-    assert len(pictures(chat)) == len(pictures(metadata)) == len(samples)
+    assert len(make_images(chat)) == len(make_images(metadata)) == len(samples)
 
 
 def test_both_captions(config):

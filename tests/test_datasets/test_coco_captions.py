@@ -1,11 +1,11 @@
-"""COCO captions: two tables, several captions per picture."""
+"""COCO captions: two tables, several captions per image."""
 
 import pytest
 from qa_helpers import (
     SKIP,
     dump,
+    make_images,
     own_cache,  # noqa: F401
-    pictures,
     reasons,
     said,
     talks,
@@ -16,7 +16,7 @@ from mmvlm.datasets.readers.captions import ONE_SENTENCE
 from mmvlm.datasets.tiny_scenes.writers.coco_captions import captions_of
 
 
-def picture(number, **change):
+def coco_image(number, **change):
     row = dict(id=number, file_name=f"{number:012d}.jpg", height=480, width=640)
     return {**row, **change}
 
@@ -50,11 +50,11 @@ def test_scenes_come_back(tmp_path, split):
     assert drawn == set(wanted)
     first = talks(config)[0]
     assert first.meta["captions"] == captions_of(samples[0])
-    assert len(pictures(config)) == len(samples)
+    assert len(make_images(config)) == len(samples)
 
 
 def test_epochs_draw_other_captions(config):
-    cfg = config([picture(1)], [caption(n, 1, f"c{n}") for n in range(6)])
+    cfg = config([coco_image(1)], [caption(n, 1, f"c{n}") for n in range(6)])
     from mmvlm.registry import DATASETS
 
     dataset = DATASETS.build(cfg)
@@ -67,7 +67,7 @@ def test_epochs_draw_other_captions(config):
 
 
 def test_line_breaks_are_cut_and_facts_kept(config):
-    cfg = config([picture(1, coco_url="u")], [caption(1, 1, " A cat. \n")])
+    cfg = config([coco_image(1, coco_url="u")], [caption(1, 1, " A cat. \n")])
 
     (talk,) = talks(cfg, task=dict(type="ImageCaption"))
 
@@ -75,8 +75,8 @@ def test_line_breaks_are_cut_and_facts_kept(config):
     assert talk.meta["image_id"] == 1 and talk.meta["coco_url"] == "u"
 
 
-def test_pictures_without_captions_can_be_asked_about(config):
-    cfg = config([picture(1), picture(2)], None)
+def test_images_without_captions_can_be_asked_about(config):
+    cfg = config([coco_image(1), coco_image(2)], None)
     task = dict(type="ImageCaption", prompts=["Describe."], ask_only=True)
 
     assert [said(talk) for talk in talks(cfg, task=task)] == [["Describe."]] * 2
@@ -87,17 +87,21 @@ def test_pictures_without_captions_can_be_asked_about(config):
 @pytest.mark.parametrize(
     ("images", "annotations", "reason"),
     [
-        ([picture(1), picture(2)], [caption(1, 1)], "picture 2 has no caption"),
-        ([picture(1), picture(1)], [caption(1, 1)], "or is listed twice"),
-        ([picture(1)], [caption(1, 1), caption(2, 9)], "caption of picture 9, which"),
-        ([picture(1), "x"], [caption(1, 1)], "expected a record"),
-        ([picture(1), picture(2)], [caption(1, 1), caption(2, 2, "")], "empty text"),
+        ([coco_image(1), coco_image(2)], [caption(1, 1)], "image 2 has no caption"),
+        ([coco_image(1), coco_image(1)], [caption(1, 1)], "or is listed twice"),
+        ([coco_image(1)], [caption(1, 1), caption(2, 9)], "caption of image 9, which"),
+        ([coco_image(1), "x"], [caption(1, 1)], "expected a record"),
         (
-            [picture(1), picture(2, file_name=3)],
+            [coco_image(1), coco_image(2)],
+            [caption(1, 1), caption(2, 2, "")],
+            "empty text",
+        ),
+        (
+            [coco_image(1), coco_image(2, file_name=3)],
             [caption(1, 1), caption(2, 2)],
             "must be",
         ),
-        ([picture(1)], [caption(1, 1), "x"], "caption of picture None"),
+        ([coco_image(1)], [caption(1, 1), "x"], "caption of image None"),
     ],
 )
 def test_a_damaged_record_is_counted(config, images, annotations, reason):
@@ -116,7 +120,7 @@ def test_a_damaged_record_is_counted(config, images, annotations, reason):
     ],
 )
 def test_a_file_that_cannot_be_read_is_named(config, tmp_path, content, message):
-    cfg = config([picture(1)], None)
+    cfg = config([coco_image(1)], None)
     (tmp_path / "captions.json").write_bytes(content)
 
     with pytest.raises(ValueError, match=rf"captions\.json'.*{message}"):

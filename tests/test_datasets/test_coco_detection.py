@@ -5,7 +5,7 @@ import pickle
 
 import numpy as np
 import pytest
-from grounding_helpers import annotations, build, picture, scenes, write_scenes
+from grounding_helpers import annotations, build, make_image, scenes, write_scenes
 
 from mmvlm.datasets.bad_samples import BadRecord, DataError
 from mmvlm.datasets.readers.coco_detection import CocoDetectionDataset
@@ -25,7 +25,7 @@ def cache(tmp_path, monkeypatch):
 
 
 def tables(**changes):
-    """Two pictures of 40 x 30; the second one comes first among the annotations."""
+    """Two images of 40 x 30; the second one comes first among the annotations."""
     ring = [10.0, 5.0, 20.0, 5.0, 20.0, 15.0, 10.0, 15.0]
     crowd = {"counts": [0, 30, 1170], "size": [30, 40]}
     value = dict(
@@ -56,13 +56,13 @@ def tables(**changes):
 
 @pytest.fixture
 def write(tmp_path):
-    """Write tables and pictures; gives the reader's arguments."""
+    """Write tables and images; gives the reader's arguments."""
 
     def function(value, name="instances.json"):
         text = value if isinstance(value, bytes) else json.dumps(value).encode()
         (tmp_path / name).write_bytes(text)
         for number in (4, 9):
-            picture(tmp_path / "train2017" / f"{number:012d}.jpg")
+            make_image(tmp_path / "train2017" / f"{number:012d}.jpg")
         root = str(tmp_path)
         return dict(data_root=root, ann_file=name, image_prefix="train2017")
 
@@ -73,7 +73,7 @@ def read(arguments, kind=CocoDetectionDataset, **options):
     return build(dict(type=kind.__name__, **arguments), **options)
 
 
-def test_pictures_are_joined_with_what_lies_on_them(write):
+def test_images_are_joined_with_what_lies_on_them(write):
     first, second = annotations(read(write(tables())))
 
     assert (first.id, first.image, first.size) == ("9", "000000000009.jpg", (30, 40))
@@ -90,7 +90,7 @@ def test_pictures_are_joined_with_what_lies_on_them(write):
     assert second.instances[0].rle is None and second.instances[0].polygons == ()
 
 
-def test_pictures_without_annotations_are_kept_and_counted_by_the_task(write):
+def test_images_without_annotations_are_kept_and_counted_by_the_task(write):
     value = tables(annotations=[])
 
     data = CocoDetectionDataset(**write(value))
@@ -149,7 +149,7 @@ def test_ids_may_be_texts_and_texts_any_language(write):
     assert len(second.instances) == 1
 
 
-def test_what_belongs_to_no_picture_is_a_damaged_record_of_its_own(write):
+def test_what_belongs_to_no_image_is_a_damaged_record_of_its_own(write):
     value = tables()
     value["images"].append(dict(value["images"][0]))
     value["images"].append(dict(id=5))
@@ -181,7 +181,7 @@ def test_what_belongs_to_no_picture_is_a_damaged_record_of_its_own(write):
         (dict(bbox=[10, 5, 0, 10]), "'bbox' has no extent"),
         (dict(bbox=[10, 5, -3, 10]), "'bbox' has no extent"),
         (dict(bbox=[10, 5, float("nan"), 10]), "'bbox' holds no finite number"),
-        (dict(bbox=[50, 5, 10, 10]), "'bbox' .* lies outside of its picture"),
+        (dict(bbox=[50, 5, 10, 10]), "'bbox' .* lies outside of its image"),
         (dict(bbox="10 5 10 10"), "'bbox' must be a list"),
         (dict(category_id=3), "'category_id' 3 is not among the categories"),
         (dict(segmentation=[[1, 2, 3]]), "'segmentation': polygon 0: 3 coordinates"),
@@ -299,7 +299,7 @@ def test_lvis_takes_paths_from_addresses_and_names_what_is_absent(write):
     [
         (dict(neg_category_ids=[1000]), r"'neg_category_ids': \[1000\] are not among"),
         (dict(neg_category_ids=[[90]]), r"'neg_category_ids': \[\[90\]\] are not"),
-        (dict(coco_url="picture"), "'coco_url' 'picture' names no picture"),
+        (dict(coco_url="image"), "'coco_url' 'image' names no image"),
         (dict(coco_url=None), "'coco_url' must be a str"),
     ],
 )
@@ -413,7 +413,7 @@ def test_parts_survive_exactly(tmp_path, name, split):
             assert np.array_equal(rle_to_mask(item.rle), mask)
 
 
-def test_pictures_of_the_true_layout_load(tmp_path):
+def test_images_of_the_true_layout_load(tmp_path):
     for name in ("coco_detection", "lvis", "objects365", "paco_lvis", "pascal_part"):
         (config,) = write_scenes(name, tmp_path, ["train"]).readers("train")
         item = build(config, pipeline=[dict(type="mmvlm.LoadImages")])[0]

@@ -26,7 +26,7 @@ def views(count, size=4, value=0):
 
 @pytest.fixture
 def items(make):
-    two = [Slot(1, 0, 2), Slot(0, 3, 3)]  # the second picture stands first
+    two = [Slot(1, 0, 2), Slot(0, 3, 3)]  # the second image stands first
     return [
         make.packed("text", [5, 6, 7], [5, X, 7]),
         make.packed(
@@ -53,7 +53,7 @@ def test_flat_batch_by_hand(items):
     assert stream.seq_lens == (3, 7, 4) and stream.cu_seqlens.tolist() == [0, 3, 10, 14]
     assert stream.cu_seqlens.dtype == torch.int32
     assert stream.position_ids.tolist() == [0, 1, 2, *range(7), 0, 1, 2, 3]
-    # Pictures in the order of their index, not of their place in the text.
+    # Images in the order of their index, not of their place in the text.
     assert images.slot_index.tolist() == [6, 7, 8, 3, 4, 11]
     assert images.slot_lens == (3, 2, 1) and images.owner == (1, 1, 2)
     assert images.values[:, 0, 0, 0].tolist() == [1, 2, 2, 0]

@@ -24,27 +24,27 @@ def row(number, **changes):
         image_id=f"id{number}",
         image_path=f"nested/{number}.png",
         caption=f"A wall, {number} windows.\nBelow it a street.",
-        url=f"https://pictures.invalid/{number}.jpg",
+        url=f"https://images.invalid/{number}.jpg",
     )
     return {**fields, **changes}
 
 
 @pytest.fixture
 def write(llava):
-    """Write rows (or raw lines) and their pictures; gives the reader's arguments."""
+    """Write rows (or raw lines) and their images; gives the reader's arguments."""
 
     def function(rows, end="\n", **options):
         lines = [r if isinstance(r, str) else json.dumps(r) for r in rows]
         (llava.root / "rows.jsonl").write_text("\n".join(lines) + end)
         for number in range(len(rows)):
-            llava.picture(f"nested/{number}.png")
+            llava.image(f"nested/{number}.png")
         places = dict(data_root=str(llava.root), ann_file="rows.jsonl")
         return dict(places, image_prefix="pics", **options)
 
     return function
 
 
-def test_a_row_is_a_picture_and_its_caption(write, pipeline):
+def test_a_row_is_an_image_and_its_caption(write, pipeline):
     data = DenseFusionDataset(**write([row(0), row(1)]))
 
     talk = data[1]["conversation"]
@@ -77,7 +77,7 @@ def test_downloaded_files_come_first_unless_told_otherwise(write):
         paths(image_field="path")
 
 
-def test_a_prompt_stands_behind_the_picture(write):
+def test_a_prompt_stands_behind_the_image(write):
     data = DenseFusionDataset(**write([row(0)]), prompt="Describe it.")
 
     parts = data[0]["conversation"].turns[0].parts
@@ -179,7 +179,7 @@ def test_the_conversion_refuses_or_counts_damaged_rows(write, llava):
 
     assert counts == (2, 2)
     assert [r["id"] for r in json.loads(out.read_text())] == ["id0", "id3"]
-    assert "line 2" in told[0] and "'<image>', which means a picture" in told[1]
+    assert "line 2" in told[0] and "'<image>', which means an image" in told[1]
 
 
 def test_the_conversion_tool(write, llava, capsys):

@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 TOOL = ROOT / "tools" / "dataset_converters" / "download_densefusion.py"
 
 
-def picture(number, kind="JPEG"):
+def make_image(number, kind="JPEG"):
     rng = np.random.default_rng(number)
     pixels = rng.integers(0, 255, (40, 30, 3), dtype=np.uint8)
     buffer = io.BytesIO()
@@ -54,7 +54,7 @@ class Handler(BaseHTTPRequestHandler):
         server.requests[path] += 1
         time.sleep(server.pause)
         kind, _, number = path.partition("/")
-        body = picture(int(number or 0), "PNG" if number == "1" else "JPEG")
+        body = make_image(int(number or 0), "PNG" if number == "1" else "JPEG")
         status, length = 200, None
         if kind == "missing" or (kind == "flaky" and server.requests[path] < 3):
             status, body = (404 if kind == "missing" else 503), b"sorry"
@@ -62,7 +62,7 @@ class Handler(BaseHTTPRequestHandler):
             body = b"<html>nothing here</html>"
         elif kind == "cut":  # fewer bytes than promised
             body, length = body[:200], len(body)
-        elif kind == "half":  # a whole answer with half a picture
+        elif kind == "half":  # a whole answer with half an image
             body = body[: len(body) // 2]
         self.send_response(status)
         self.send_header("Content-Length", str(length or len(body)))
@@ -100,7 +100,7 @@ def rows_of(server, kinds):
 
 def places(folder, rows):
     (folder / "rows.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
-    names = ("rows.jsonl", "pictures", "out.jsonl")
+    names = ("rows.jsonl", "images", "out.jsonl")
     return [str(folder / name) for name in names]
 
 
@@ -123,15 +123,15 @@ def test_good_rows_come_in_order_and_the_others_with_reasons(tmp_path, server, f
     assert all(r["caption"] == rows[int(r["image_id"][2:])]["caption"] for r in kept)
     for r in kept:
         number = int(r["image_id"][2:])
-        body = (tmp_path / "pictures" / r["image"]).read_bytes()
-        assert body == picture(number, "PNG" if number == 1 else "JPEG")
+        body = (tmp_path / "images" / r["image"]).read_bytes()
+        assert body == make_image(number, "PNG" if number == 1 else "JPEG")
     bad = {
         r["line"]: (r["status"], r["reason"])
         for r in read(args[2] + ".quarantine.jsonl")
     }
     assert sorted(bad) == [3, 5, 6, 7, 9, 10, 11]
     assert bad[3] == ("refused", "answer 404 Not Found")
-    assert bad[5][0] == "refused" and "no picture: it starts with b'<html>" in bad[5][1]
+    assert bad[5][0] == "refused" and "no image: it starts with b'<html>" in bad[5][1]
     assert bad[6][0] == "failed" and bad[6][1].startswith("cut: 200 of")
     assert bad[7][0] == "failed" and "cannot be decoded" in bad[7][1]
     assert "image_id='../up' is no name of a file" in bad[9][1]
@@ -141,14 +141,14 @@ def test_good_rows_come_in_order_and_the_others_with_reasons(tmp_path, server, f
     counts = server.requests
     assert counts["flaky/3"] == counts["cut/5"] == counts["half/6"] == 3
     assert counts["missing/2"] == counts["page/4"] == counts["good/0"] == 1
-    assert sorted(os.listdir(tmp_path / "pictures")) == [r["image"] for r in kept]
+    assert sorted(os.listdir(tmp_path / "images")) == [r["image"] for r in kept]
 
 
 def test_a_second_run_asks_only_for_what_may_have_changed(tmp_path, server, fetcher):
     args = places(tmp_path, rows_of(server, ["good", "missing", "cut", "good"]))
     download(*args, fetcher=fetcher)
     first = Path(args[2]).read_bytes()
-    os.unlink(tmp_path / "pictures" / "id3.png")
+    os.unlink(tmp_path / "images" / "id3.png")
     server.requests.clear()
 
     summary = download(*args, fetcher=Fetcher(2, backoff=0.001))
@@ -163,15 +163,15 @@ def test_a_second_run_asks_only_for_what_may_have_changed(tmp_path, server, fetc
 
 def test_good_files_are_kept_and_bad_ones_replaced(tmp_path, server, fetcher):
     args = places(tmp_path, rows_of(server, ["good", "good"]))
-    folder = tmp_path / "pictures"
+    folder = tmp_path / "images"
     folder.mkdir()
-    (folder / "id0.png").write_bytes(picture(77))
-    (folder / "id1.png").write_bytes(picture(1)[:300])
+    (folder / "id0.png").write_bytes(make_image(77))
+    (folder / "id1.png").write_bytes(make_image(1)[:300])
 
     download(*args, fetcher=fetcher, image_prefix="some/where")
 
-    assert (folder / "id0.png").read_bytes() == picture(77)
-    assert (folder / "id1.png").read_bytes() == picture(1, "PNG")
+    assert (folder / "id0.png").read_bytes() == make_image(77)
+    assert (folder / "id1.png").read_bytes() == make_image(1, "PNG")
     assert server.requests == {"good/1": 1}
     assert read(args[2])[0]["image"] == "some/where/id0.png"
 
@@ -183,7 +183,7 @@ def test_the_reader_takes_what_was_fetched(tmp_path, server, fetcher):
     data = DenseFusionDataset(
         "out.jsonl",
         data_root=str(tmp_path),
-        image_prefix="pictures",
+        image_prefix="images",
         pipeline=[dict(type="mmvlm.LoadImages")],
     )
 
@@ -244,7 +244,7 @@ def test_the_tool_is_killed_and_goes_on(tmp_path, server, capsys):
     known = {r["url"].rpartition("/")[2] for r in read(results)}
     assert not Path(args[2]).exists()
     for path in Path(args[1]).glob("*.png"):
-        assert path.read_bytes() == picture(
+        assert path.read_bytes() == make_image(
             int(path.stem[2:]), "PNG" if path.stem == "id1" else "JPEG"
         )
     server.pause = 0.0
@@ -257,7 +257,7 @@ def test_the_tool_is_killed_and_goes_on(tmp_path, server, capsys):
     assert again.isdisjoint(known)
     assert [r["image_id"] for r in read(args[2])] == [f"id{i}" for i in range(14)]
     shown = capsys.readouterr()
-    assert "14 rows with a picture" in shown.out
+    assert "14 rows with an image" in shown.out
     assert "14 of 14 rows: 14 ok" in shown.err
 
 

@@ -45,7 +45,7 @@ def test_whole_data_are_clean(llava):
     report = check(llava, rows_of(5))
 
     assert report.findings == [] and report.is_clean(strict=True)
-    assert report.num_seen == 5 and report.members[0].num_pictures == 5
+    assert report.num_seen == 5 and report.members[0].num_images == 5
 
 
 def change(row, text=None, **fields):
@@ -78,8 +78,8 @@ def talk(*roles):
         ("encoding", "a control character", dict(text="ring \x07")),
         ("encoding", "a replacement mark", dict(text="na\ufffdve")),
         ("encoding", "half a character", dict(text="smile \ud83d")),
-        ("pictures", "does not exist", dict(image="nested/none.png")),
-        ("pictures", "leaves the folder", dict(image="../../secret.png")),
+        ("images", "does not exist", dict(image="nested/none.png")),
+        ("images", "leaves the folder", dict(image="../../secret.png")),
         ("readable", "must be a list of turns", dict(conversations=None)),
     ],
 )
@@ -87,7 +87,7 @@ def test_every_rule_finds_its_damage_and_no_other(llava, rule_name, words, field
     rows = rows_of(3)
     llava.write(rows)
     rows[1] = change(rows[1], **fields)
-    dataset = LLaVADataset(**llava.write(rows, pictures=False))
+    dataset = LLaVADataset(**llava.write(rows, images=False))
 
     report = check_data(dataset)
 
@@ -109,7 +109,7 @@ def test_texts_in_other_alphabets_are_no_mojibake(llava):
     assert check(llava, rows).findings == []
 
 
-def test_pictures_that_are_cut_or_empty(llava):
+def test_images_that_are_cut_or_empty(llava):
     dataset = LLaVADataset(**llava.write(rows_of(3)))
     files = [llava.root / f"pics/nested/{number}.png" for number in range(3)]
     PIL.Image.effect_noise((64, 64), 60).save(files[0])
@@ -118,8 +118,8 @@ def test_pictures_that_are_cut_or_empty(llava):
 
     full, fast = check_data(dataset), check_data(dataset, full=False)
 
-    assert found(full) == [("pictures", 0), ("pictures", 1)]
-    assert found(fast) == [("pictures", 1)]  # the head of a cut picture is whole
+    assert found(full) == [("images", 0), ("images", 1)]
+    assert found(fast) == [("images", 1)]  # the head of a cut image is whole
 
 
 def test_copies_and_shared_ids(llava):
@@ -132,7 +132,7 @@ def test_copies_and_shared_ids(llava):
 
     report = check_data(dataset)
 
-    expected = [("same record", 2), ("same id", 4), ("same picture", 4)]
+    expected = [("same record", 2), ("same id", 4), ("same image", 4)]
     assert sorted(found(report)) == sorted(expected)
     assert [f.index for f in report.bad_samples()] == [2]
     assert "of sample 1 of 'ann'" in report.of_rule("same record")[0].reason
@@ -224,11 +224,11 @@ def test_boxes_lie_in_their_frame(tmp_path):
     assert found(report) == [("boxes", n) for n in range(1, 6)]
     reasons = [finding.reason for finding in report.findings]
     assert "instance 'b': box [5, 5, 5, 9] has no extent" in reasons[0]
-    assert "leaves its picture of 40 x 30 pixels" in reasons[3]
+    assert "leaves its image of 40 x 30 pixels" in reasons[3]
     assert "NaN" in reasons[4]
 
 
-def test_masks_hold_pixels_of_their_picture(tmp_path):
+def test_masks_hold_pixels_of_their_image(tmp_path):
     box = [0, 0, 4, 4]
     masks = [
         dict(polygons=[[0, 0, 4, 0, 4, 4]]),
@@ -246,17 +246,17 @@ def test_masks_hold_pixels_of_their_picture(tmp_path):
 
     assert found(report) == [("masks", n) for n in range(1, 7)]
     reasons = " ".join(finding.reason for finding in report.findings)
-    for words in ("three or more", "leaves its picture", "empty", "size"):
+    for words in ("three or more", "leaves its image", "empty", "size"):
         assert words in reasons
 
 
-def test_sizes_are_held_against_the_picture(tmp_path):
+def test_sizes_are_held_against_the_image(tmp_path):
     dataset = annotated(tmp_path, [dict(box=[0, 0, 9, 9])] * 2)
     PIL.Image.new("RGB", (20, 30)).save(tmp_path / "0.png")
 
     report = check_data(dataset)
 
-    assert found(report) == [("picture size", 0)]
+    assert found(report) == [("image size", 0)]
     assert "annotated as 40 x 30 pixels, but '0.png' has 20 x 30" in (
         report.findings[0].reason
     )
@@ -291,7 +291,7 @@ def test_processes_find_what_one_finds(broken):
 
 
 def test_mixtures_are_walked_into(broken, llava):
-    whole = llava.write(rows_of(6), name="whole.json", pictures=False)
+    whole = llava.write(rows_of(6), name="whole.json", images=False)
     members = [
         LLaVADataset(**broken, name="a"),
         LLaVADataset(**whole, name="b", indices=[0, 1]),
@@ -355,12 +355,12 @@ def test_report_files_say_what_the_table_says(broken, tmp_path):
         *("report.json", "quarantine.jsonl", "lengths.png", "mixture.png")
     ]
     told = json.loads((tmp_path / "report.json").read_text())
-    assert told["samples_bad"] == 4 and told["rules"]["pictures"]["findings"] == 2
+    assert told["samples_bad"] == 4 and told["rules"]["images"]["findings"] == 2
     assert told["datasets"][0]["words"]["p100"] >= 3
     for name in ("lengths.png", "mixture.png"):
         assert PIL.Image.open(tmp_path / name).size[0] > 400
     text = console.export_text()
-    assert "4 of 150 samples have a problem." in text and "pictures" in text
+    assert "4 of 150 samples have a problem." in text and "images" in text
 
 
 def test_interrupt_gives_what_was_found(broken, monkeypatch):

@@ -21,7 +21,7 @@ from mmvlm.registry import DATASETS
 from mmvlm.structures import Region
 from mmvlm.structures.masks import rle_area
 
-PICTURE = base64.b64encode(b"x" * 60).decode()
+IMAGE = base64.b64encode(b"x" * 60).decode()
 HEAD = "index\tquestion\tA\tB\tC\tanswer\tcategory\thint\timage\n"
 
 
@@ -34,7 +34,7 @@ def table(folder, *rows, head=HEAD, **options):
     )
 
 
-def row(index, image=PICTURE, **cells):
+def row(index, image=IMAGE, **cells):
     base = dict(question="What?", A="a", B="b", C="", answer="B", category="x", hint="")
     return "\t".join([str(index), *map(str, {**base, **cells}.values()), image])
 
@@ -55,13 +55,13 @@ def test_a_table_gives_letters_hints_and_everything_else(tmp_path):
     assert first.images == [b"x" * 60]
 
 
-def test_a_picture_may_lie_in_another_row_or_be_several(tmp_path):
+def test_an_image_may_lie_in_another_row_or_be_several(tmp_path):
     other = base64.b64encode(b"y" * 60).decode()
     config = table(
         tmp_path,
         row(1),
         row(1000001, "1"),
-        row(3, PICTURE),
+        row(3, IMAGE),
         row(4, f"['{other}', '1']"),
         row(5, ""),
     )
@@ -77,7 +77,7 @@ def test_a_picture_may_lie_in_another_row_or_be_several(tmp_path):
     paths = [data.facts_at(n)["path"] for n in range(4)]
     assert len(set(paths[:3])) == 1 and paths[3] != paths[0]
     assert len(DATASETS.build({**config, "with_image": True})) == 4
-    with pytest.raises(ValueError, match="needs two different sets of 1 picture"):
+    with pytest.raises(ValueError, match="needs two different sets of 1 image"):
         talks(config, shuffle_images=True, indices=[0, 1, 2])
 
 
@@ -109,7 +109,7 @@ def test_items_are_grouped_by_their_index(tmp_path, kind, indices, groups):
         (row(2, answer="C"), "'answer' must be one of ['A', 'B'], got 'C'"),
         (row(2, answer="AB"), "'answer' must be one of"),
         (row(2, question=""), "'question' is an empty text"),
-        (row(2, "99"), "'image' is '99': no row of it has a picture"),
+        (row(2, "99"), "'image' is '99': no row of it has an image"),
         (row(2, "['a"), "is no list of texts"),
         (row(2, "*" * 80), "is no base64"),
         ("2\twhat", "row 2 has 2 cells of 9"),
@@ -156,9 +156,9 @@ def test_mme_reads_both_layouts_and_leaves_the_request_out(tmp_path):
     assert {t.meta["reference"] for t in found} == {"Yes", "No"}
     folders = {talk.images[0].count("/images/") for talk in found}
     assert folders == {0, 1}
-    # Without its picture a question keeps its task.
-    (picture,) = tmp_path.rglob(first.images[0].rpartition("/")[2])
-    picture.rename(tmp_path / "gone")
+    # Without its image a question keeps its task.
+    (image,) = tmp_path.rglob(first.images[0].rpartition("/")[2])
+    image.rename(tmp_path / "gone")
     again = talks(config, evaluate=True)
     assert [one.meta["category"] for one in again] == [
         one.meta["category"] for one in found
@@ -202,11 +202,11 @@ def test_a_question_without_its_answer_is_damaged(tmp_path):
     assert reasons(found) == ["'answers_gpt4.jsonl' has nothing of it."]
 
 
-def test_mmmu_asks_with_one_picture_or_all(tmp_path):
+def test_mmmu_asks_with_one_image_or_all(tmp_path):
     _, (config,) = written("mmmu", tmp_path, "test", num=6)
 
     first = talks(config, evaluate=True)
-    every = talks(config, pictures="all")
+    every = talks(config, images="all")
 
     assert {len(talk.images) for talk in first} == {1}
     assert {len(talk.images) for talk in every} == {1, 2}
@@ -221,7 +221,7 @@ def test_mmmu_asks_with_one_picture_or_all(tmp_path):
 
 @pytest.fixture
 def flat_box(tmp_path):
-    """RefCOCO with one box of no extent and one outside of its picture."""
+    """RefCOCO with one box of no extent and one outside of its image."""
     _, (config,) = written("refcoco", tmp_path, "test", num=4, image_format="png")
     path = tmp_path / "refcoco/instances.json"
     tables = json.loads(path.read_text())

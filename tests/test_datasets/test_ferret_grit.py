@@ -207,7 +207,7 @@ def test_an_answer_can_repeat_the_point_of_its_question(read):
         ),
         (
             dict(box_x1y1x2y2=[[[6, 4, 24, 14], [30, 0, 33, 3]], [[1, 1, 2, 2]]]),
-            "lies outside of its picture",
+            "lies outside of its image",
         ),
         (
             dict(box_x1y1x2y2=[[[6, 4, 24], [0, 0, 3, 3]], [[1, 1, 2, 2]]]),
@@ -248,8 +248,8 @@ def test_options_are_checked_and_files_that_are_cut_fail_at_once(read, tmp_path)
         FerretGRITDataset("cut.json", data_root=str(tmp_path))
 
 
-def per_picture(dataset):
-    """The turns about each picture, in order."""
+def per_image(dataset):
+    """The turns about each image, in order."""
     found = {}
     for index in range(len(dataset)):
         talk = dataset[index]["conversation"]
@@ -261,7 +261,7 @@ def per_picture(dataset):
 def test_scenes_come_back_from_the_files(tmp_path, split):
     writer = write_scenes("ferret_grit", tmp_path / "scenes")
     datasets = [DATASETS.build(config) for config in writer.readers(split)]
-    parts = [per_picture(dataset) for dataset in datasets]
+    parts = [per_image(dataset) for dataset in datasets]
 
     for sample in scenes(split):
         items = sample.scene.objects

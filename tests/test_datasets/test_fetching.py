@@ -19,7 +19,7 @@ def facts(item):
 
 @pytest.fixture
 def broken(llava, make):
-    """Twenty samples, of which 3 has no picture and 12 a text file as picture."""
+    """Twenty samples, of which 3 has no image and 12 a text file as image."""
     config = llava.write([make.record(i) for i in range(20)])
     (llava.root / "pics/nested/3.png").unlink()
     (llava.root / "pics/nested/12.png").write_text("text")

@@ -1,4 +1,4 @@
-"""RefCOCO in the flat files of four projects; pictures inside a table; damage."""
+"""RefCOCO in the flat files of four projects; images inside a table; damage."""
 
 import base64
 import io
@@ -7,7 +7,7 @@ import json
 import numpy as np
 import PIL.Image
 import pytest
-from grounding_helpers import annotations, build, picture, scenes, write_scenes
+from grounding_helpers import annotations, build, make_image, scenes, write_scenes
 
 from mmvlm.datasets.bad_samples import BadRecord, DataError
 from mmvlm.datasets.tiny_scenes.ground_truth import expressions
@@ -23,7 +23,7 @@ RECORDS = dict(
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("MMVLM_CACHE", str(tmp_path / "cache"))
-    picture(tmp_path / "pictures/a/1.png", (40, 30))
+    make_image(tmp_path / "images/a/1.png", (40, 30))
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def files(tmp_path):
             type="FlatReferringDataset",
             data_root=str(tmp_path),
             ann_file=name,
-            image_prefix="pictures",
+            image_prefix="images",
             dialect=dialect,
         )
 
@@ -85,7 +85,7 @@ def test_every_dialect_says_the_same(files, dialect, layout):
 @pytest.mark.parametrize(
     "encode", [base64.urlsafe_b64encode, base64.b64encode], ids=["ofa", "plain"]
 )
-def test_pictures_of_a_table_are_read_from_it(files, encode):
+def test_images_of_a_table_are_read_from_it(files, encode):
     text, pixels = png((33, 21), encode)
     assert b"-" in text or b"_" in text or b"+" in text or b"/" in text
     lines = b"5\t581857\tthe dog\t1.5,2.0,30.0,20.25\t" + text + b"\n"
@@ -120,7 +120,7 @@ def test_a_dialect_of_ones_own(files):
     [
         (dict(bbox=[1, 2, 3]), "'bbox' must be four numbers"),
         (dict(bbox=[5, 5, 5, 9]), "'bbox' has no extent"),
-        (dict(bbox=[50, 5, 60, 9]), "lies outside of its picture of 40 x 30"),
+        (dict(bbox=[50, 5, 60, 9]), "lies outside of its image of 40 x 30"),
         (dict(bbox="1,2,3,4"), "'bbox' must be a list"),
         (dict(expression=""), "'expression' is an empty text"),
         (dict(img_path=None), "'img_path' must be a str"),
@@ -149,7 +149,7 @@ def test_a_damaged_record_follows_the_policy(files, changes, message):
         ((3, b"1,2,3"), "'box' must be four numbers"),
         ((2, b"\xff\xfe"), "line 2 of .* is not UTF-8 text"),
         ((4, b"$$$$"), "is no base64"),
-        ((4, base64.b64encode(b"no picture")), "cannot identify image"),
+        ((4, base64.b64encode(b"no image")), "cannot identify image"),
         ((4, b"aaaa\tbbbb"), "line 2 of .*: 6 columns, expected 5"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Flickr30k Entities: equal to the goldens, safe XML, damage per picture."""
+"""Flickr30k Entities: equal to the goldens, safe XML, damage per image."""
 
 import json
 import re
@@ -15,7 +15,7 @@ from mmvlm.datasets.readers.flickr30k_entities import (
     read_annotation,
     read_sentences,
 )
-from mmvlm.datasets.tiny_scenes.ground_truth import grounded_caption, picture_number
+from mmvlm.datasets.tiny_scenes.ground_truth import grounded_caption, image_number
 
 XML = """<annotation>
   <filename>7.jpg</filename>
@@ -41,7 +41,7 @@ def cache(tmp_path, monkeypatch):
 
 @pytest.fixture
 def files(tmp_path):
-    """Two pictures in the true layout."""
+    """Two images in the true layout."""
 
     def write(xml=XML, text=TEXT, ids="7\n8\n"):
         for name, own_xml, own_text in (("7", xml, text), ("8", XML, TEXT)):
@@ -157,7 +157,7 @@ def test_rows_are_made_again_when_a_file_changes(files):
         ),
     ],
 )
-def test_a_damaged_picture_is_counted_and_the_others_are_read(files, changes, message):
+def test_a_damaged_image_is_counted_and_the_others_are_read(files, changes, message):
     config = files(**changes)
 
     with pytest.raises(DataError, match=message):
@@ -174,7 +174,7 @@ def test_a_damaged_picture_is_counted_and_the_others_are_read(files, changes, me
     [
         ("", "it holds 'nothing'"),
         ("7\n../../secret\n", "'../../secret'"),
-        ("\x93\x94", "is no list of picture ids"),
+        ("\x93\x94", "is no list of image ids"),
     ],
 )
 def test_a_split_file_that_is_none_fails_at_once(files, ids, message):
@@ -222,9 +222,9 @@ def test_files_are_parsed_as_the_evaluator_parses_them(goldens, tmp_path):
                 assert sentence["sentence"][start:].startswith(phrase["phrase"])
         assert found == facts["parsed"]["sentences"][name]
 
-        picture = read_annotation(str(tmp_path / "a.xml"))
-        boxes = boxes_by_entity(picture.pop("objects"))
-        assert {**picture, "boxes": boxes} == facts["parsed"]["annotations"][name]
+        image = read_annotation(str(tmp_path / "a.xml"))
+        boxes = boxes_by_entity(image.pop("objects"))
+        assert {**image, "boxes": boxes} == facts["parsed"]["annotations"][name]
 
 
 @pytest.mark.golden
@@ -280,7 +280,7 @@ def test_scenes_come_back_from_the_files(tmp_path, split):
 
     found = annotations(build(config, per="image"))
 
-    samples = {str(10**9 + picture_number(s)): s for s in scenes(split)}
+    samples = {str(10**9 + image_number(s)): s for s in scenes(split)}
     assert {a.id for a in found} == set(samples)
     for annotation in found:
         sample = samples[annotation.id]

@@ -7,8 +7,8 @@ from qa_helpers import (
     SHORT,
     SKIP,
     dump,
+    make_images,
     own_cache,  # noqa: F401
-    pictures,
     reasons,
     said,
     talks,
@@ -37,7 +37,7 @@ def test_scenes_come_back(tmp_path, split):
     assert {"types", "groups", "semantic", "entailed", "isBalanced"} <= set(
         found[0].meta
     )
-    assert len(pictures(config)) == len(wanted)
+    assert len(make_images(config)) == len(wanted)
     assert sum(t.meta["isBalanced"] for t in found) == len(
         talks(config, subset="balanced")
     )

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from grounding_helpers import annotations, build, picture, write_scenes
+from grounding_helpers import annotations, build, make_image, write_scenes
 
 from mmvlm.datasets.bad_samples import DataError
 from mmvlm.registry import CODECS, DATA_TASKS, DATASETS
@@ -67,7 +67,7 @@ def layouts():
 
 
 def write(folder, value):
-    picture(folder / "images" / "a.jpg", SIZE[::-1])
+    make_image(folder / "images" / "a.jpg", SIZE[::-1])
     config = dict(type="GranDfDataset", data_root=str(folder), image_prefix="images")
     if isinstance(value, tuple):
         value, masks = value

@@ -5,7 +5,7 @@ import pickle
 
 import numpy as np
 import pytest
-from grounding_helpers import annotations, build, picture, write_scenes
+from grounding_helpers import annotations, build, make_image, write_scenes
 
 from mmvlm.datasets.bad_samples import BadRecord, DataError
 from mmvlm.datasets.tasks.generalized_segmentation import GeneralizedSegmentation
@@ -19,7 +19,7 @@ SIZE = (30, 40)
 
 @pytest.fixture
 def files(tmp_path, monkeypatch):
-    """Refs with two targets, one and none, in two pictures; gives a writer."""
+    """Refs with two targets, one and none, in two images; gives a writer."""
     monkeypatch.setenv("MMVLM_CACHE", str(tmp_path / "cache"))
 
     def ref(ref_id, image_id, ann_id, *texts, split="train"):
@@ -56,7 +56,7 @@ def files(tmp_path, monkeypatch):
         categories=[dict(id=1, name="dog")],
     )
     for name in ("a.jpg", "b.jpg"):
-        picture(tmp_path / "train2014" / name, SIZE[::-1])
+        make_image(tmp_path / "train2014" / name, SIZE[::-1])
 
     def write(edit=None, suffix="json"):
         folder = tmp_path / "grefcoco"
@@ -95,7 +95,7 @@ def test_a_sample_is_a_sentence_with_all_that_it_means(files, suffix):
     )
 
 
-def test_a_picture_joins_what_is_said_of_it(files):
+def test_an_image_joins_what_is_said_of_it(files):
     (whole,) = annotations(build(files(), per="image"))
     per_ref = annotations(build(files(), per="ref"))
 

@@ -34,7 +34,7 @@ def test_a_snippet_reads_generated_data(tmp_path, monkeypatch, name):
     snippet = eval(SNIPPETS[name], {"dict": dict})
     configs = write_scenes(name, tmp_path / "scenes", ["train"]).readers("train")
     (config, *_) = [c for c in configs if c.get("dialect") == snippet.get("dialect")]
-    # The public files have other names in places, and pictures are JPEG.
+    # The public files have other names in places, and images are JPEG.
     places = ("data_root", "ann_file", "image_prefix", "image_suffix", "image_pattern")
     changes = {key: config[key] for key in places if key in config}
 

@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 from qa_helpers import (
     SKIP,
+    make_images,
     own_cache,  # noqa: F401
-    pictures,
     reasons,
     said,
     scenes,
@@ -20,10 +20,10 @@ from qa_helpers import (
 )
 
 from mmvlm.datasets.tiny_scenes.questions import questions_of
-from mmvlm.datasets.tiny_scenes.writers.web_shards import encoded_picture, talk_of
+from mmvlm.datasets.tiny_scenes.writers.web_shards import encoded_image, talk_of
 from mmvlm.registry import DATASETS
 
-PICTURE = encoded_picture(scenes(num=1)[0], "png")
+IMAGE = encoded_image(scenes(num=1)[0], "png")
 MESSAGES = [
     dict(role="user", content="<image>\nWho?"),
     dict(role="assistant", content="A man."),
@@ -46,15 +46,15 @@ def test_scenes_come_back(tmp_path, split):
 
     assert [said(t) for t in found] == [[q.text, q.answer] for _, q in wanted]
     assert [t.meta["task"] for t in found] == [q.task for _, q in wanted]
-    for (picture,), (sample, _) in zip(pictures(questions), wanted, strict=True):
-        assert np.array_equal(picture, sample.image())
+    for (image,), (sample, _) in zip(make_images(questions), wanted, strict=True):
+        assert np.array_equal(image, sample.image())
     told = [s for s in samples if questions_of(s)]
     assert [said(t)[1] for t in talks(captions)] == [s.caption for s in told]
     for talk, sample in zip(talks(messages), told, strict=True):
         assert said(talk) == [
             t["value"].removeprefix("<image>\n") for t in talk_of(sample)
         ]
-        assert talk.images == [encoded_picture(sample, "png")]
+        assert talk.images == [encoded_image(sample, "png")]
 
 
 def test_what_another_process_gets(tmp_path):
@@ -78,7 +78,7 @@ def test_a_dictionary_of_splits(tmp_path):
     found = talks({**config, "columns": columns}, split="val")
 
     assert len(found) == len(talks({**config, "columns": columns}, split="train"))
-    assert found[0].images == []  # no picture column was named
+    assert found[0].images == []  # no image column was named
     with pytest.raises(
         ValueError, match=r"split='dev', expected one of \['train', 'val"
     ):
@@ -102,7 +102,7 @@ def test_splits_of_parquet_files(tmp_path):
     assert len(talks(one)) < len(talks(both)) == len(talks(messages))
 
 
-def test_messages_keep_pictures_where_they_stand(tmp_path):
+def test_messages_keep_images_where_they_stand(tmp_path):
     content = [
         dict(type="text", text="First:"),
         dict(type="image", text=None),
@@ -136,19 +136,19 @@ def test_llava_turns_as_lists_and_as_json(tmp_path):
     ]
     columns = dict(conversations="talk", image="image", id="name", meta=["source"])
     for number, talk in enumerate((turns, json.dumps(turns), json.dumps(MESSAGES))):
-        picture = dict(bytes=PICTURE, path="x.png")
-        rows = [dict(talk=talk, image=picture, name=7, source="vg")]
+        image = dict(bytes=IMAGE, path="x.png")
+        rows = [dict(talk=talk, image=image, name=7, source="vg")]
         config = parquet(tmp_path / str(number), rows)
 
         (found,) = talks(config, columns=columns)
 
-        assert said(found) == ["Who?", "A man."] and found.images == [PICTURE]
+        assert said(found) == ["Who?", "A man."] and found.images == [IMAGE]
         assert found.id == "7" and found.meta == {"source": "vg"}
 
 
-def test_null_pictures_are_text_alone(tmp_path):
+def test_null_images_are_text_alone(tmp_path):
     rows = [
-        dict(q="Who?", a=["x", "y", "y"], image=dict(bytes=PICTURE, path=None)),
+        dict(q="Who?", a=["x", "y", "y"], image=dict(bytes=IMAGE, path=None)),
         dict(q="Why?", a=["z"], image=None),
     ]
     config = {**parquet(tmp_path, rows), "columns": dict(question="q", answer="a")}
@@ -180,12 +180,12 @@ def test_multiple_choice_columns(tmp_path):
     [
         (dict(messages=[]), "must be a list of turns, got []"),
         (dict(messages=[dict(role="tool", content="x")]), "must have a role of"),
-        (dict(image=None), "1 pictures in the messages|expected|<image>"),
+        (dict(image=None), "1 images in the messages|expected|<image>"),
         (dict(image=dict(bytes=None, path=None)), "holds None, expected bytes"),
     ],
 )
 def test_a_damaged_row_is_counted(tmp_path, change, reason):
-    row = dict(messages=MESSAGES, image=dict(bytes=PICTURE, path=None))
+    row = dict(messages=MESSAGES, image=dict(bytes=IMAGE, path=None))
     config = parquet(tmp_path, [row, {**row, **change}, row])
     columns = dict(conversations="messages", image="image")
 
@@ -242,12 +242,12 @@ def test_columns_that_are_missing_are_named(tmp_path):
         talks({**config, "ann_file": "gone"}, columns=dict(question="q"))
 
 
-def test_the_blind_run_never_gives_a_picture_back(tmp_path):
+def test_the_blind_run_never_gives_an_image_back(tmp_path):
     samples, (questions, *_) = written("hf_folder", tmp_path)
 
     plain, blind = talks(questions), talks(questions, shuffle_images=True)
 
-    # Every picture stands in the file once per question.
+    # Every image stands in the file once per question.
     assert len(plain) > len(samples) == len({t.images[0] for t in plain})
     assert all(a.images != b.images for a, b in zip(plain, blind, strict=True))
     assert {t.images[0] for t in blind} == {t.images[0] for t in plain}

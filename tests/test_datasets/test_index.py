@@ -13,9 +13,9 @@ from mmvlm.datasets.base import ConversationDataset
 from mmvlm.datasets.index import arrays, records
 from mmvlm.datasets.index.records import (
     DAMAGED,
+    IMAGE,
+    IMAGES,
     MEDIA,
-    PICTURE,
-    PICTURES,
     TURNS,
     JSONRecords,
 )
@@ -40,7 +40,7 @@ def logged(monkeypatch):
 def data(llava, make):
     """A set of 50 records; gives the reader's arguments."""
     rows = [make.record(i, images=i % 3, words=i + 1) for i in range(50)]
-    return llava.write(rows, pictures=False)
+    return llava.write(rows, images=False)
 
 
 def table_of(cache):
@@ -79,7 +79,7 @@ def test_flags_tell_what_a_record_holds(llava, make):
     rows = [make.record(i, images=i) for i in range(3)]
     rows.append({**make.record(3, images=0), "audio": "a.wav"})
     rows[2]["conversations"] = rows[2]["conversations"] * 2
-    config = llava.write(rows, "ann.jsonl", pictures=False)
+    config = llava.write(rows, "ann.jsonl", images=False)
     with open(llava.root / "ann.jsonl", "a") as file:
         file.write('{"broken\n')
 
@@ -87,8 +87,8 @@ def test_flags_tell_what_a_record_holds(llava, make):
 
     assert facts.flags.tolist() == [
         0,
-        PICTURE,
-        PICTURE | PICTURES | TURNS,
+        IMAGE,
+        IMAGE | IMAGES | TURNS,
         MEDIA,
         DAMAGED,
     ]
@@ -293,7 +293,7 @@ def test_no_object_is_kept_per_record(llava, make, blind):
     counts = []
     for size in (20, 400):
         rows = [make.record(i, images=1 + i % 2) for i in range(size)]
-        config = llava.write(rows, f"of_{size}.json", pictures=False)
+        config = llava.write(rows, f"of_{size}.json", images=False)
         dataset = LLaVADataset(**config, shuffle_images=blind)
         assert len(dataset.lengths) == len(dataset.modalities) == size
         for position in range(size):

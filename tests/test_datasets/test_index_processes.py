@@ -23,7 +23,7 @@ def small_files_count(monkeypatch):
 def data(llava, make):
     """A set of 50 records; gives the reader's arguments."""
     rows = [make.record(i, images=i % 3, words=i + 1) for i in range(50)]
-    return llava.write(rows, pictures=False)
+    return llava.write(rows, images=False)
 
 
 OPEN = """

@@ -1,4 +1,4 @@
-"""Documents of texts and pictures: MMC4 and OBELICS."""
+"""Documents of texts and images: MMC4 and OBELICS."""
 
 import json
 import re
@@ -8,8 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 from qa_helpers import (
     SKIP,
+    make_images,
     own_cache,  # noqa: F401
-    pictures,
     reasons,
     talks,
     written,
@@ -20,7 +20,7 @@ from mmvlm.registry import CHAT_TEMPLATES
 
 
 def parts(talk):
-    """Texts and numbers of pictures, without the line breaks between them."""
+    """Texts and numbers of images, without the line breaks between them."""
     (turn,) = talk.turns
     found = [getattr(p, "text", None) or p.index for p in turn.parts]
     return [x for x in found if x != "\n"]
@@ -59,7 +59,7 @@ def test_scenes_come_back(tmp_path, name, split):
             assert parts(talk) == wanted and talk.turns[0].role == "assistant"
             assert len(talk.images) == len(scenes) and "left_out" not in talk.meta
             assert talk.id.endswith(scenes[0].id)
-        shown = pictures(config)
+        shown = make_images(config)
         assert [len(x) for x in shown] == [len(s) for s in documents(samples)]
 
 
@@ -75,7 +75,7 @@ def test_the_plain_template_trains_the_texts_only(tmp_path):
     assert sum(p.image is not None for p in pieces) == 1
 
 
-def test_pictures_stand_before_or_behind_their_text(tmp_path):
+def test_images_stand_before_or_behind_their_text(tmp_path):
     rows = [mmc4(info(1, name="b.png"), info(0, name="a.png"), info(1, name="c.png"))]
     config = lines(tmp_path, rows)
 
@@ -93,7 +93,7 @@ def test_pictures_stand_before_or_behind_their_text(tmp_path):
     ]
 
 
-def test_pictures_that_are_left_out_are_counted(tmp_path):
+def test_images_that_are_left_out_are_counted(tmp_path):
     images = [info(0, 0.9), info(0, 0.2, "b"), info(1, 0.5, "c"), info(1, 0.8, "d")]
     config = lines(tmp_path, [mmc4(*images), mmc4()])
 
@@ -103,7 +103,7 @@ def test_pictures_that_are_left_out_are_counted(tmp_path):
     assert first.meta["left_out"] == dict(similarity=1, max_images=1)
     assert parts(second) == ["one", "two"] and "left_out" not in second.meta
     alone = talks(config, min_images=1, **SKIP)[1]
-    assert alone.kind == "too few images" and "0 pictures, min_images=1" in alone.reason
+    assert alone.kind == "too few images" and "0 images, min_images=1" in alone.reason
 
 
 def test_missing_files_are_damage_or_left_out(tmp_path):
@@ -115,7 +115,7 @@ def test_missing_files_are_damage_or_left_out(tmp_path):
     assert talk.images == ["here.png"] and talk.meta["left_out"] == {"no file": 1}
     assert talks(config)[0].images == ["gone.png", "here.png"]
     with pytest.raises(ValueError, match=r"gone\.png' does not exist"):
-        pictures(config)
+        make_images(config)
     outside = lines(tmp_path, [mmc4(info(0, name="../../x.png"))])
     with pytest.raises(ValueError, match="leaves the folder"):
         talks(outside, missing_images="drop")

@@ -7,10 +7,10 @@ import PIL.Image
 import pyarrow
 import pyarrow.parquet
 import pytest
-from grounding_helpers import annotations, build, picture, scenes, write_scenes
+from grounding_helpers import annotations, build, make_image, scenes, write_scenes
 
 from mmvlm.datasets.bad_samples import BadRecord, DataError
-from mmvlm.datasets.tiny_scenes.ground_truth import grounded_caption, picture_number
+from mmvlm.datasets.tiny_scenes.ground_truth import grounded_caption, image_number
 
 CAPTION = "a wire hanger with a paper cover"
 
@@ -113,15 +113,15 @@ def test_filters_and_phrases_that_fit_nothing_are_counted(files):
     }
 
 
-def test_options_name_pictures_and_take_their_size(files, tmp_path):
+def test_options_name_images_and_take_their_size(files, tmp_path):
     config = files([row()])
-    picture(tmp_path / "1795296605919.png", (200, 100))
+    make_image(tmp_path / "1795296605919.png", (200, 100))
 
-    (found,) = annotations(build(config, image_pattern="{id}.png", size_from="picture"))
+    (found,) = annotations(build(config, image_pattern="{id}.png", size_from="image"))
 
     assert (found.image, found.size) == ("1795296605919.png", (100, 200))
     assert found.instances[0].box == pytest.approx((4, 30, 194, 60))
-    for pattern in ("{name}.jpg", "picture.jpg", "{0}.jpg"):
+    for pattern in ("{name}.jpg", "image.jpg", "{0}.jpg"):
         with pytest.raises(ValueError, match="expected a path with some of"):
             build(config, image_pattern=pattern)
     with pytest.raises(ValueError, match="phrases='words', size_from='record': expec"):
@@ -179,7 +179,7 @@ def test_files_that_cannot_be_read_fail_at_once(files, tmp_path):
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_scenes_come_back_from_the_files(tmp_path, split):
     writer = write_scenes("kosmos2_grit", tmp_path / "scenes")
-    samples = {f"{picture_number(s):09d}": s for s in scenes(split)}
+    samples = {f"{image_number(s):09d}": s for s in scenes(split)}
 
     for config in writer.readers(split):
         for choice, tail in (("noun_chunks", False), ("ref_exps", True)):

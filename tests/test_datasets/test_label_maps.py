@@ -5,7 +5,7 @@ import json
 import numpy as np
 import PIL.Image
 import pytest
-from grounding_helpers import annotations, build, picture, scenes, write_scenes
+from grounding_helpers import annotations, build, make_image, scenes, write_scenes
 
 from mmvlm.datasets.bad_samples import BadRecord, DataError
 from mmvlm.datasets.readers.ade20k import ADE20KDataset
@@ -51,7 +51,7 @@ def write(tmp_path):
         (tmp_path / "classes").write_bytes(data)
         (tmp_path / "labels").mkdir(exist_ok=True)
         for number, values in enumerate(maps):
-            picture(tmp_path / "pics" / f"p{number}.jpg", SIZE[::-1])
+            make_image(tmp_path / "pics" / f"p{number}.jpg", SIZE[::-1])
             path = tmp_path / "labels" / f"p{number}.png"
             if isinstance(values, bytes):
                 path.write_bytes(values)
@@ -132,7 +132,7 @@ def test_mapillary_names_are_lower_case_and_what_is_not_evaluated_is_a_choice(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_pictures_and_label_maps_without_each_other_are_damaged_records(
+def test_images_and_label_maps_without_each_other_are_damaged_records(
     write, kind, tmp_path
 ):
     config = write(kind, numbers(1), numbers(1), numbers(1))
@@ -144,16 +144,16 @@ def test_pictures_and_label_maps_without_each_other_are_damaged_records(
 
     items = [data[i] for i in range(len(data))]
     assert [isinstance(item, BadRecord) for item in items] == [True, False, True]
-    assert "label map 'p0.png' has no picture" in items[0].reason
-    assert "picture 'p2.jpg' has no label map" in items[2].reason
+    assert "label map 'p0.png' has no image" in items[0].reason
+    assert "image 'p2.jpg' has no label map" in items[2].reason
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
     "label_map, message",
     [
-        (np.zeros((*SIZE, 3), np.uint8), r"is a colour picture \(RGB\)"),
-        (np.zeros((30, 41), np.uint8), "has 41 x 30 pixels, its picture 40 x 30"),
+        (np.zeros((*SIZE, 3), np.uint8), r"is a colour image \(RGB\)"),
+        (np.zeros((30, 41), np.uint8), "has 41 x 30 pixels, its image 40 x 30"),
         (np.full(SIZE, 77, np.uint8), r"classes \[7[67]\], but '.*classes' names 3"),
         (b"\x89PNG\r\n\x1a\nbroken", "cannot be decoded"),
         (b"", "cannot be decoded"),

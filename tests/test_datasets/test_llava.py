@@ -272,7 +272,7 @@ def test_items_do_not_depend_on_workers_and_epoch_reaches_them(
 def test_error_can_be_rebuilt_from_its_message(llava, make, pipeline):
     # DataLoader does so to pass a worker's error on to the main process.
     dataset = LLaVADataset(
-        **llava.write([make.record(0)], pictures=False), pipeline=pipeline
+        **llava.write([make.record(0)], images=False), pipeline=pipeline
     )
     with pytest.raises(DataError, match=r"0\.png' does not exist") as info:
         dataset[0]
@@ -280,29 +280,29 @@ def test_error_can_be_rebuilt_from_its_message(llava, make, pipeline):
     assert str(type(info.value)(str(info.value))) == str(info.value)
 
 
-def test_blind_run_gives_every_sample_other_pictures(llava, make):
+def test_blind_run_gives_every_sample_other_images(llava, make):
     rows = [make.record(i) for i in range(7)]
     rows += [make.record(i, images=2) for i in range(7, 10)]
     rows += [make.record(10, images=0)]
-    rows.append({**make.record(11), "image": "nested/0.png"})  # shares a picture
+    rows.append({**make.record(11), "image": "nested/0.png"})  # shares an image
     config = llava.write(rows)
 
-    def pictures(**extra):
+    def images(**extra):
         dataset = LLaVADataset(**config, **extra)
         return [dataset[i]["conversation"].images for i in range(len(rows))]
 
-    plain = pictures()
-    blind = pictures(shuffle_images=True)
+    plain = images()
+    blind = images(shuffle_images=True)
 
     assert all(a != b for a, b in zip(plain, blind, strict=True) if a)
     assert [len(b) for b in blind] == [len(a) for a in plain]
     assert sorted({tuple(b) for b in blind}) == sorted({tuple(a) for a in plain})
     assert blind[11] == blind[0]
-    assert blind == pictures(shuffle_images=True)
-    assert blind != pictures(shuffle_images=True, seed=1)
+    assert blind == images(shuffle_images=True)
+    assert blind != images(shuffle_images=True, seed=1)
 
 
-def test_blind_run_needs_two_pictures(llava, make):
+def test_blind_run_needs_two_images(llava, make):
     config = llava.write([make.record(0), make.record(1, images=0)])
 
     with pytest.raises(ValueError, match="shuffle_images needs two different"):
@@ -312,7 +312,7 @@ def test_blind_run_needs_two_pictures(llava, make):
 def test_signed_lengths_survive_damaged_records(llava, make):
     rows = [make.record(0), "oops", {"id": 1}, {**make.record(3), "image": 5}]
 
-    dataset = LLaVADataset(**llava.write(rows, pictures=False))
+    dataset = LLaVADataset(**llava.write(rows, images=False))
 
     assert dataset.lengths.tolist() == [5, -1, -1, -5]
     assert np.all(dataset.lengths_at(7) == dataset.lengths)

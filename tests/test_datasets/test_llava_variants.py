@@ -4,8 +4,8 @@ import pytest
 from qa_helpers import (
     SKIP,
     dump,
+    make_images,
     own_cache,  # noqa: F401
-    pictures,
     reasons,
     said,
     talks,
@@ -33,9 +33,9 @@ def test_the_mixture_of_665k(tmp_path):
 
     found = talks(mix)
 
-    with_picture = [t for t in found if t.images]
+    with_image = [t for t in found if t.images]
     text = [t for t in found if not t.images]
-    for talk, sample in zip(with_picture, samples, strict=True):
+    for talk, sample in zip(with_image, samples, strict=True):
         first, *rest = questions_of(sample)
         wanted = [f"{first.text}\n{SHORT}", first.answer]
         wanted += [x for q in rest for x in (q.text, q.answer)]
@@ -43,10 +43,10 @@ def test_the_mixture_of_665k(tmp_path):
     assert [t.meta["model"] for t in text] == ["", "gpt-4", ""]
     ids = [t.id for t in found]
     assert len(set(ids)) == 9 < len(ids)  # numbers and texts, and some again
-    assert len([p for p in pictures(mix) if p]) == 9
+    assert len([p for p in make_images(mix) if p]) == 9
 
 
-def test_several_pictures_stay_where_they_stand(tmp_path):
+def test_several_images_stay_where_they_stand(tmp_path):
     samples, (_, several) = written("llava_mix", tmp_path, num=4)
 
     found = talks(several)
@@ -56,7 +56,7 @@ def test_several_pictures_stay_where_they_stand(tmp_path):
         assert kinds == ["Text", "Image"] * 2 + ["Text"]
         assert [t.text for t in talk.turns[1::2]] == [a.caption, b.caption]
         assert talk.meta == {"data_source": "tiny_scenes"}
-    assert [len(p) for p in pictures(several)] == [2, 2]
+    assert [len(p) for p in make_images(several)] == [2, 2]
 
 
 def test_sharegpt4v_and_its_folders(tmp_path):
@@ -68,7 +68,7 @@ def test_sharegpt4v_and_its_folders(tmp_path):
     assert all(type(t.turns[0].parts[0]).__name__ == "Image" for t in found)
     folders = {t.images[0].split("/")[0] for t in found}
     assert folders == {"coco", "sam", "llava", "share_textvqa"}
-    assert len(pictures(config)) == 8
+    assert len(make_images(config)) == 8
 
 
 def test_pretraining_file_of_558k(tmp_path):
@@ -96,7 +96,7 @@ def test_scienceqa_in_llavas_form(tmp_path):
     assert said(second)[0] == ask and second.images == []
 
 
-def test_pictures_of_later_turns(tmp_path):
+def test_images_of_later_turns(tmp_path):
     turns = [
         {"from": "human", "value": "<image>\nWhat?"},
         {"from": "gpt", "value": "A cat."},
@@ -128,7 +128,7 @@ def test_odd_records(tmp_path, change, reason):
 
     found = talks(config, **SKIP)
 
-    if reason is None:  # no picture: the tag is plain text, as LLaVA has it
+    if reason is None:  # no image: the tag is plain text, as LLaVA has it
         assert found[1].images == [] and "<image>" in said(found[1])[0]
     else:
         assert len(reasons(found)) == 1 and reason in found[1].reason

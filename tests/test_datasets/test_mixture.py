@@ -236,7 +236,7 @@ def test_limits_bound_the_samples_of_an_epoch_and_all_come_in_time():
     assert set(seen.values()) == {1} and len(seen) == 600
 
 
-def test_token_lengths_and_pictures_follow_the_samples_of_the_epoch():
+def test_token_lengths_and_images_follow_the_samples_of_the_epoch():
     mixture = MixtureDataset(members(), [0.5, 1.5])
     mixture.bind("model")
 

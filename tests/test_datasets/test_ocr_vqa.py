@@ -5,8 +5,8 @@ from qa_helpers import (
     SHORT,
     SKIP,
     dump,
+    make_images,
     own_cache,  # noqa: F401
-    pictures,
     reasons,
     said,
     talks,
@@ -48,7 +48,7 @@ def test_scenes_of_both_splits_come_back_from_one_file(tmp_path):
             [f"{q.text}\n{SHORT}", q.answer] for s in samples for q in questions_of(s)
         ]
         assert [said(talk) for talk in talks(config)] == wanted
-        assert len(pictures(config)) == len(wanted)
+        assert len(make_images(config)) == len(wanted)
     merged = talks(first, group="image")
     assert [len(t.turns) for t in merged] == [2 * len(questions_of(s)) for s in train]
     assert len(talks(first, split=None)) == len(talks(first)) + len(talks(second))

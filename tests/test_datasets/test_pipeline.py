@@ -1,4 +1,4 @@
-"""The whole road: file, pictures, template, tokens, batch."""
+"""The whole road: file, images, template, tokens, batch."""
 
 import pytest
 from torch.utils.data import DataLoader

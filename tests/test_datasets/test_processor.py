@@ -72,11 +72,11 @@ def built(cfg):
 
 
 def talk(*answer):
-    picture = np.random.default_rng(0).integers(0, 255, (48, 64, 3), dtype=np.uint8)
+    image = np.random.default_rng(0).integers(0, 255, (48, 64, 3), dtype=np.uint8)
     region = Region(0, Boxes(np.array([[10.0, 12, 40, 44]]), (48, 64)))
     question = (Image(0), Text("\nWhat is at "), region, Text("?"))
     turns = [Turn("user", question), *([Turn("assistant", answer)] if answer else [])]
-    return Conversation(turns, [picture], "one")
+    return Conversation(turns, [image], "one")
 
 
 def inputs(item):
@@ -180,7 +180,7 @@ def test_the_models_new_tokens_keep_their_order_before_a_codec():
 
 
 @pytest.mark.parametrize("view", ["ResizeSquare", "GridWindows"])
-def test_padded_numbers_behind_pictures_without_padding_are_refused(view):
+def test_padded_numbers_behind_images_without_padding_are_refused(view):
     codec = dict(type="ShikraCodec")
     cfg = new_form(codec=codec, views=dict(type=view))
     message = (

@@ -37,7 +37,7 @@ def opened(config, template="vicuna_v1", mode="train"):
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_samples_are_encoded_with_their_pictures(tmp_path, name):
+def test_samples_are_encoded_with_their_images(tmp_path, name):
     _, configs = written(name, tmp_path, num=4)
     template = "plain" if name in ("mmc4", "obelics") else "vicuna_v1"
 

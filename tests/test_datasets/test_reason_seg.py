@@ -6,12 +6,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from grounding_helpers import annotations, build, picture, scenes, write_scenes
+from grounding_helpers import annotations, build, make_image, scenes, write_scenes
 from mmengine.config import Config
 
 from mmvlm.datasets.bad_samples import BadRecord, DataError
 from mmvlm.datasets.readers.reason_seg import ReasonSegDataset, draw_shapes
-from mmvlm.datasets.tiny_scenes.ground_truth import picture_number
+from mmvlm.datasets.tiny_scenes.ground_truth import image_number
 from mmvlm.datasets.tiny_scenes.scene_masks import object_mask
 from mmvlm.datasets.tiny_scenes.writers.reason_seg import (
     explanation_of,
@@ -53,12 +53,12 @@ def content(**changes):
 
 @pytest.fixture
 def write(tmp_path):
-    """Write files of a split with their pictures; gives the reader's arguments."""
+    """Write files of a split with their images; gives the reader's arguments."""
 
     def function(*files, explanations=None):
         for number, value in enumerate(files):
             raw = value if isinstance(value, bytes) else json.dumps(value).encode()
-            picture(tmp_path / "train" / f"{number}.jpg")
+            make_image(tmp_path / "train" / f"{number}.jpg")
             (tmp_path / "train" / f"{number}.json").write_bytes(raw)
         arguments = dict(data_root=str(tmp_path), ann_file="train")
         if explanations is not None:
@@ -140,7 +140,7 @@ def test_old_encodings_are_read_and_counted(write, monkeypatch):
     assert told == ["dataset 'train': 2 files, 1 of them in cp1252."]
 
 
-def test_explanations_belong_to_their_picture(write):
+def test_explanations_belong_to_their_image(write):
     items = [dict(image="1.jpg", query="What is tall?", outputs="The tree is.")]
     arguments = write(content(), content(), explanations=items)
 
@@ -223,7 +223,7 @@ def test_damaged_files_are_named_and_follow_the_policy(write, value, message):
     assert lenient[1]["conversation"].id == "1"
 
 
-def test_missing_pictures_folders_and_explanations_are_named(write, tmp_path):
+def test_missing_images_folders_and_explanations_are_named(write, tmp_path):
     arguments = write(content())
     (tmp_path / "train" / "0.jpg").unlink()
 
@@ -253,7 +253,7 @@ def test_scenes_survive_to_the_pixel(tmp_path, split):
     assert len(read_back) == len(scenes(split))
     explained = 0
     for sample in scenes(split):
-        seen = read_back[f"{picture_number(sample):07d}"]
+        seen = read_back[f"{image_number(sample):07d}"]
         assert [q.question for q in seen.questions] == texts_of(sample)
         assert seen.meta["is_sentence"] == is_sentence(sample)
         target, reason = target_of(sample), seen.questions[0].rationale

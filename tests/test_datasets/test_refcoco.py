@@ -10,13 +10,13 @@ from grounding_helpers import annotations, build, scenes, write_scenes
 
 from mmvlm.datasets.bad_samples import BadRecord, DataError
 from mmvlm.datasets.readers.refcoco import in_split
-from mmvlm.datasets.tiny_scenes.ground_truth import expressions, picture_number
+from mmvlm.datasets.tiny_scenes.ground_truth import expressions, image_number
 from mmvlm.structures.masks import instance_rle, rle_to_mask
 
 
 @pytest.fixture
 def files(tmp_path, monkeypatch):
-    """Three refs over two pictures in the true layout; gives a writer."""
+    """Three refs over two images in the true layout; gives a writer."""
     monkeypatch.setenv("MMVLM_CACHE", str(tmp_path / "cache"))
 
     def sentence(sent_id, raw):
@@ -348,7 +348,7 @@ def test_scenes_come_back_from_the_files(tmp_path, monkeypatch, split):
     (config,) = writer.readers(split)
     data = build(config, per="image")
 
-    samples = {str(picture_number(s)): s for s in scenes(split)}
+    samples = {str(image_number(s)): s for s in scenes(split)}
     found = annotations(data)
     assert {a.id for a in found} == set(samples)
     for annotation in found:

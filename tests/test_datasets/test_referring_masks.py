@@ -5,12 +5,12 @@ import pickle
 
 import numpy as np
 import pytest
-from grounding_helpers import annotations, build, picture, scenes, write_scenes
+from grounding_helpers import annotations, build, make_image, scenes, write_scenes
 from pycocotools import mask as coco_mask
 
 from mmvlm.datasets.bad_samples import DataError
 from mmvlm.datasets.readers.refcoco import RefCOCODataset
-from mmvlm.datasets.tiny_scenes.ground_truth import picture_number
+from mmvlm.datasets.tiny_scenes.ground_truth import image_number
 from mmvlm.datasets.tiny_scenes.scene_masks import object_mask
 from mmvlm.structures import Region
 from mmvlm.structures.masks import instance_rle, region_rle, rle_to_mask
@@ -50,7 +50,7 @@ def write(folder, segmentation):
     (folder / "refcoco").mkdir(exist_ok=True)
     (folder / "refcoco" / "refs(unc).p").write_bytes(pickle.dumps([ref], protocol=2))
     (folder / "refcoco" / "instances.json").write_text(json.dumps(tables))
-    picture(folder / "images" / "a.jpg", SIZE[::-1])
+    make_image(folder / "images" / "a.jpg", SIZE[::-1])
     return dict(
         **dict(data_root=str(folder), ann_file="refcoco/refs(unc).p"),
         **dict(image_prefix="images", task=TASK),
@@ -103,7 +103,7 @@ def test_masks_of_scenes_come_back(tmp_path, split):
     found = {a.id: a for a in annotations(build(config, per="image"))}
 
     for sample in scenes(split):
-        seen = found[str(picture_number(sample))]
+        seen = found[str(image_number(sample))]
         assert len(seen.instances) == len(sample.scene.objects)
         for item, thing in zip(seen.instances, sample.scene.objects, strict=True):
             mask = object_mask(sample.scene, thing)

@@ -1,4 +1,4 @@
-"""Boxes from a file through task, codec and ids, back to pixels of the picture."""
+"""Boxes from a file through task, codec and ids, back to pixels of the image."""
 
 import numpy as np
 import pytest

@@ -4,8 +4,8 @@ import pytest
 from qa_helpers import (
     SKIP,
     dump,
+    make_images,
     own_cache,  # noqa: F401
-    pictures,
     reasons,
     said,
     talks,
@@ -18,7 +18,7 @@ PROBLEM = dict(
     question="Which is a fish?",
     choices=["a cat", "a pike", "a bee"],
     answer=1,
-    hint="Look at  the picture.",
+    hint="Look at  the image.",
     image="image.png",
     task="closed choice",
     grade="grade2",
@@ -68,7 +68,7 @@ def test_scenes_come_back(tmp_path, split):
         assert choices[place] == questions_of(sample)[number].answer
         assert len(talk.images) == (number == 0)
         assert (context == "Context: N/A") == (number == 0)
-    assert len([p for p in pictures(config) if p]) == len(
+    assert len([p for p in make_images(config) if p]) == len(
         talks(config, with_image=True)
     )
 
@@ -78,29 +78,29 @@ def test_scenes_come_back(tmp_path, split):
     [
         (
             "CQM-A",
-            f"Context: Look at the picture.\nQuestion: Which is a fish?\n{OPTIONS}",
+            f"Context: Look at the image.\nQuestion: Which is a fish?\n{OPTIONS}",
             "The answer is B.",
         ),
         (
             "QCM-LEA",
-            f"Which is a fish?\nContext: Look at the picture.\n{OPTIONS}",
+            f"Which is a fish?\nContext: Look at the image.\n{OPTIONS}",
             "Fish swim. A pike swims. The answer is B.",
         ),
         (
             "QCMLE-AL",
-            f"Which is a fish?\nContext: Look at the picture.\n{OPTIONS}\n"
+            f"Which is a fish?\nContext: Look at the image.\n{OPTIONS}\n"
             "BECAUSE: Fish swim. A pike swims.",
             "The answer is B. BECAUSE: A pike swims.",
         ),
         (
             "QCLM-AE",
-            "Which is a fish?\nContext: Look at the picture.\nBECAUSE: Fish swim.\n"
+            "Which is a fish?\nContext: Look at the image.\nBECAUSE: Fish swim.\n"
             f"{OPTIONS}",
             "The answer is B. BECAUSE: Fish swim.",
         ),
         (
             "QCM-LEPA",
-            f"Which is a fish?\nContext: Look at the picture.\n{OPTIONS}",
+            f"Which is a fish?\nContext: Look at the image.\n{OPTIONS}",
             "LECTURE: Fish swim.\nSOLUTION: A pike swims.\n###\nANSWER: B.",
         ),
     ],
@@ -144,14 +144,13 @@ def test_rationale_as_chain_of_thought(problems):
     first, second = talks(problems({}, dict(solution="")), task=task)
 
     assert said(first) == [
-        "Context: Look at  the picture.\nWhich is a fish?\n"
-        "A. a cat\nB. a pike\nC. a bee",
+        "Context: Look at  the image.\nWhich is a fish?\nA. a cat\nB. a pike\nC. a bee",
         "A pike swims. So the answer is B.",
     ]
     assert second.kind == "nothing to ask" and "no rationale" in second.reason
 
 
-def test_pictures_and_splits(problems):
+def test_images_and_splits(problems):
     splits = dict(train=["0"], minitrain=["1", "0"])
     config = problems({}, dict(image=None), splits=splits)
 

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from grounding_helpers import annotations, build, picture, write_scenes
+from grounding_helpers import annotations, build, make_image, write_scenes
 
 from mmvlm.datasets.bad_samples import BadRecord, DataError
 
@@ -24,7 +24,7 @@ def cache(tmp_path, monkeypatch):
 
 @pytest.fixture
 def files(tmp_path):
-    picture(tmp_path / "7.jpg", (40, 30))
+    make_image(tmp_path / "7.jpg", (40, 30))
 
     def write(records):
         texts = [r if isinstance(r, str) else json.dumps(r) for r in records]
@@ -111,7 +111,7 @@ def test_records_give_the_samples_of_the_sets_own_files(goldens, tmp_path):
     (tmp_path / "CWB.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
     for name in facts["split_file"]:
         size = facts["parsed"]["annotations"][name]
-        picture(tmp_path / f"{name}.jpg", (size["width"], size["height"]))
+        make_image(tmp_path / f"{name}.jpg", (size["width"], size["height"]))
     own = dict(
         type="Flickr30kEntitiesDataset", data_root=str(tmp_path), ann_file="val.txt"
     )

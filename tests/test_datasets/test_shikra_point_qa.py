@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from grounding_helpers import picture
+from grounding_helpers import make_image
 
 from mmvlm.datasets.bad_samples import DataError
 from mmvlm.registry import DATASETS
@@ -29,7 +29,7 @@ TWICE = dict(
 @pytest.fixture
 def read(tmp_path, monkeypatch):
     monkeypatch.setenv("MMVLM_CACHE", str(tmp_path / "cache"))
-    picture(tmp_path / "7.jpg", (40, 30))
+    make_image(tmp_path / "7.jpg", (40, 30))
 
     def function(record, **options):
         (tmp_path / "qa.jsonl").write_text(json.dumps(record) + "\n")

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from grounding_helpers import annotations, build, picture
+from grounding_helpers import annotations, build, make_image
 
 from mmvlm.datasets.bad_samples import DataError
 from mmvlm.registry import DATASETS
@@ -27,7 +27,7 @@ def cache(tmp_path, monkeypatch):
 
 @pytest.fixture
 def files(tmp_path):
-    picture(tmp_path / "7.jpg", (40, 30))
+    make_image(tmp_path / "7.jpg", (40, 30))
 
     def write(*records, **task):
         text = "\n".join(json.dumps(record) for record in records)

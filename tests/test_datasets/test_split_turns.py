@@ -1,4 +1,4 @@
-"""Questions about a picture as conversations of their own that share it."""
+"""Questions about an image as conversations of their own that share it."""
 
 import mmvlm  # noqa: F401  isort: skip
 
@@ -18,7 +18,7 @@ CONFIG = "tiny/lisa-clip-sam-tiny_mlp2x_llama-tiny_1xb24-1k-ft_tiny-scenes.py"
 
 @pytest.fixture(scope="module")
 def runner(tmp_path_factory):
-    """A tiny LISA that trains on expressions, several of a picture in a sample."""
+    """A tiny LISA that trains on expressions, several of an image in a sample."""
     folder = tmp_path_factory.mktemp("split")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -82,7 +82,7 @@ def test_a_batch_holds_them_all_and_their_lengths_are_known(runner):
     assert len(batch["data_samples"]) == sum(map(len, lists)) > 4
 
 
-def test_a_limit_of_pictures_is_refused(runner):
+def test_a_limit_of_images_is_refused(runner):
     whole, apart = together_and_apart(runner)
 
     assert whole.num_images_at(0).tolist() == [1] * 4
@@ -91,7 +91,7 @@ def test_a_limit_of_pictures_is_refused(runner):
         sampler.plan(0)
 
 
-def test_pictures_are_encoded_once(runner):
+def test_images_are_encoded_once(runner):
     batch = next(iter(runner.train_dataloader))
     model, seen = runner.model, {}
     for name in ("vision_encoder", "sam"):

@@ -4,8 +4,8 @@ import pytest
 from qa_helpers import (
     SKIP,
     dump,
+    make_images,
     own_cache,  # noqa: F401
-    pictures,
     reasons,
     said,
     talks,
@@ -39,10 +39,10 @@ def test_scenes_come_back(tmp_path, split):
 
     wanted = [[ONE_SENTENCE, text] for s in samples for text in captions_of(s)]
     assert [said(talk) for talk in found] == wanted
-    assert len(pictures(config)) == len(samples)
+    assert len(make_images(config)) == len(samples)
 
 
-def test_rows_of_a_picture_are_one_sample(config):
+def test_rows_of_an_image_are_one_sample(config):
     cfg = config(row("a", "one"), row("b", "two"), row("a", "three"))
 
     first, second = talks(cfg)

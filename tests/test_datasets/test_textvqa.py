@@ -5,8 +5,8 @@ from qa_helpers import (
     SHORT,
     SKIP,
     dump,
+    make_images,
     own_cache,  # noqa: F401
-    pictures,
     reasons,
     said,
     talks,
@@ -62,7 +62,7 @@ def test_scenes_come_back(tmp_path, split):
         line = [f"Reference OCR token: {', '.join(tokens)}"] if tokens else []
         assert ask.split("\n") == [question.text, *line, SHORT]
         assert answer == question.answer
-    assert len(pictures(plain)) == len(wanted)
+    assert len(make_images(plain)) == len(wanted)
 
 
 def test_tokens_stand_before_the_last_line(config):
@@ -87,7 +87,7 @@ def test_hidden_answers_leave_the_question(config):
         ("q.json", lambda d: d[1].pop("question"), "no field 'question'"),
         ("q.json", lambda d: d[1].update(answers=["a", 3]), "'answers' must be a list"),
         ("q.json", lambda d: d[1].update(image_id=""), "'image_id' is an empty text"),
-        ("ocr.json", lambda d: d.pop(), "has no tokens of picture"),
+        ("ocr.json", lambda d: d.pop(), "has no tokens of image"),
         ("ocr.json", lambda d: d[1].update(ocr_tokens="a"), "'ocr_tokens' must be"),
     ],
 )

@@ -54,13 +54,13 @@ def pipeline(view="PadToSquare", load=None, **encode):
 
 @pytest.fixture
 def rows(llava, make):
-    """Twelve records with none to two pictures of all shapes."""
+    """Twelve records with none to two images of all shapes."""
     records = [make.record(i, images=i % 3, words=3 + 5 * i) for i in range(12)]
     llava.write(records)
     for number, row in enumerate(records):
         images = row.get("image", [])
         for path in [images] if isinstance(images, str) else images:
-            llava.picture(path, size=(5 + 9 * number, 40 - 3 * number))
+            llava.image(path, size=(5 + 9 * number, 40 - 3 * number))
     return records
 
 
@@ -92,7 +92,7 @@ def real_lengths(dataset):
 def test_lengths_are_those_of_the_samples(llava, rows, monkeypatch, view, count):
     dataset = opened(llava, bound=context(count), pipeline=pipeline(view))
     expected = real_lengths(dataset)
-    monkeypatch.setattr(PIL.Image.Image, "load", None)  # no picture is decoded
+    monkeypatch.setattr(PIL.Image.Image, "load", None)  # no image is decoded
 
     lengths = dataset.token_lengths_at(0)
 
@@ -136,7 +136,7 @@ def test_samples_that_fail_count_one(llava, rows):
     rows[4]["conversations"][0]["value"] = "no tag"
     rows[6]["conversations"][1]["value"] = ""  # untrained, not failed
     (llava.root / "ann.json").write_text(json.dumps(rows))
-    (llava.root / "pics/nested/7.png").write_text("no picture")
+    (llava.root / "pics/nested/7.png").write_text("no image")
     dataset = opened(llava, pipeline=pipeline(), **SKIP)
 
     lengths = dataset.token_lengths_at(0)
@@ -146,13 +146,13 @@ def test_samples_that_fail_count_one(llava, rows):
 
 
 @pytest.mark.parametrize("exif", ["ignore", "apply"])
-def test_turned_pictures_count_as_they_are_shown(llava, make, exif):
-    llava.write([make.record(0)], pictures=False)
-    picture = PIL.Image.new("RGB", (90, 12))
-    tags = picture.getexif()
+def test_turned_images_count_as_they_are_shown(llava, make, exif):
+    llava.write([make.record(0)], images=False)
+    image = PIL.Image.new("RGB", (90, 12))
+    tags = image.getexif()
     tags[0x0112] = 6
     path = llava.root / "pics/nested/0.png"
-    picture.save(path, format="JPEG", exif=tags)
+    image.save(path, format="JPEG", exif=tags)
     lines = pipeline("AnyResTiles", dict(exif=exif))
 
     dataset = opened(llava, bound=context(TileTokenCount(PATCHES)), pipeline=lines)
@@ -268,7 +268,7 @@ def test_a_draw_among_one_is_no_draw(llava):
 
 
 class Boxed(Captions):
-    """One box in every picture."""
+    """One box in every image."""
 
     default_task = dict(type="ReferringComprehension")
 
@@ -285,7 +285,7 @@ class Boxed(Captions):
 def test_written_and_moved_regions_count(llava, monkeypatch):
     (llava.root / "any.json").write_text("[]")
     for number in range(6):
-        llava.picture(f"nested/{number}.png", size=(30 + 90 * number, 400))
+        llava.image(f"nested/{number}.png", size=(30 + 90 * number, 400))
     lines = pipeline("ResizeSquare")
     codec = dict(type="QwenVLCodec")
     write = dict(type="WriteRegions", codec=codec, require_tokens=False)
@@ -328,7 +328,7 @@ class Draw:
 def test_questions_draw_for_themselves(llava):
     (llava.root / "any.json").write_text("[]")
     for number in range(6):
-        llava.picture(f"nested/{number}.png", size=(30 + 90 * number, 400))
+        llava.image(f"nested/{number}.png", size=(30 + 90 * number, 400))
     jitter = dict(type="JitterRegions", role="all", scale=0.1)
     write = dict(type="WriteRegions", codec=dict(type="QwenVLCodec"))
     lines = pipeline("ResizeSquare")

@@ -5,13 +5,13 @@ import json
 import numpy as np
 import PIL.Image
 import pytest
-from grounding_helpers import annotations, build, picture, scenes, write_scenes
+from grounding_helpers import annotations, build, make_image, scenes, write_scenes
 
 from mmvlm.datasets.bad_samples import BadRecord, DataError
 from mmvlm.datasets.io.annotation_files import stream_json_array
 from mmvlm.datasets.tiny_scenes.ground_truth import (
     expressions,
-    picture_number,
+    image_number,
     relations,
 )
 from mmvlm.structures import Relation
@@ -27,7 +27,7 @@ def cache(tmp_path, monkeypatch):
 
 @pytest.fixture
 def files(tmp_path):
-    """Two pictures; ``edit`` changes the tables before they are written."""
+    """Two images; ``edit`` changes the tables before they are written."""
     region = dict(region_id=7, image_id=1, x=0, y=1, width=40, height=9)
     tables = dict(
         region_descriptions=[
@@ -86,14 +86,14 @@ def files(tmp_path):
             ann_file="region_descriptions.json",
             also=["objects.json", "relationships.json", "attributes.json"],
             image_data="image_data.json",
-            image_prefix="pictures",
+            image_prefix="images",
             **options,
         )
 
     return write
 
 
-def test_a_picture_has_objects_regions_and_relations(files):
+def test_an_image_has_objects_regions_and_relations(files):
     first, second = annotations(build(files()))
 
     assert (first.id, first.image, first.size) == ("1", "1.jpg", (30, 40))
@@ -147,8 +147,8 @@ def test_options_choose_samples_folders_and_files(files, tmp_path):
     (first, _) = annotations(build(config, with_folder=True))
     assert first.image == "VG_100K_2/1.jpg"
     objects = {**config, "ann_file": "objects.json", "also": (), "image_data": None}
-    picture(tmp_path / "pictures/1.jpg", (40, 30))
-    picture(tmp_path / "pictures/2.jpg", (8, 9))
+    make_image(tmp_path / "images/1.jpg", (40, 30))
+    make_image(tmp_path / "images/2.jpg", (8, 9))
     found = annotations(build(objects))
     assert [a.size for a in found] == [(30, 40), (9, 8)]
     assert [i.name for i in found[0].instances] == ["man", "dog"]
@@ -158,7 +158,7 @@ def test_options_choose_samples_folders_and_files(files, tmp_path):
         build(objects, with_folder=True)
 
 
-def test_what_cannot_be_used_in_a_picture_is_counted(files):
+def test_what_cannot_be_used_in_an_image_is_counted(files):
     def edit(tables):
         objects = tables["objects"][0]["objects"]
         objects += [
@@ -193,7 +193,7 @@ def test_what_cannot_be_used_in_a_picture_is_counted(files):
 def test_files_of_different_releases_are_refused(files):
     with pytest.raises(
         ValueError,
-        match=r"item 0 is about different pictures: 1 in 'region_descriptions.json', "
+        match=r"item 0 is about different images: 1 in 'region_descriptions.json', "
         r"2 in 'objects.json'",
     ):
         build(files(lambda t: t["objects"].reverse()))
@@ -214,7 +214,7 @@ def test_a_damaged_item_follows_the_policy(files):
         DataError, match=r"id '2'.*'objects' must be a list, got 'none'"
     ):
         data[1]
-    with pytest.raises(DataError, match="item 2 names no picture"):
+    with pytest.raises(DataError, match="item 2 names no image"):
         data[2]
     lenient = build(config, bad_samples=dict(policy="skip"))
     bad = [isinstance(lenient[i], BadRecord) for i in range(3)]
@@ -260,7 +260,7 @@ def test_scenes_come_back_from_the_files(tmp_path, split):
 
     found = annotations(build(config))
 
-    samples = {str(picture_number(s)): s for s in scenes(split)}
+    samples = {str(image_number(s)): s for s in scenes(split)}
     assert {a.id for a in found} == set(samples)
     for annotation in found:
         sample = samples[annotation.id]

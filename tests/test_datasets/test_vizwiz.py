@@ -5,8 +5,8 @@ from qa_helpers import (
     SHORT,
     SKIP,
     dump,
+    make_images,
     own_cache,  # noqa: F401
-    pictures,
     reasons,
     said,
     talks,
@@ -14,7 +14,7 @@ from qa_helpers import (
 )
 
 from mmvlm.datasets.readers.vizwiz import UNANSWERABLE
-from mmvlm.datasets.tiny_scenes.ground_truth import picture_number
+from mmvlm.datasets.tiny_scenes.ground_truth import image_number
 from mmvlm.datasets.tiny_scenes.questions import questions_of
 
 
@@ -51,12 +51,12 @@ def test_scenes_come_back(tmp_path, split):
         text, *suffix = said(talk)[0].split("\n")
         assert suffix == [UNANSWERABLE, SHORT]
         short = [q for q in questions_of(sample) if q.task != "finding"]
-        if picture_number(sample) % 4 and short:
+        if image_number(sample) % 4 and short:
             question = short[0]
             assert [text, said(talk)[1]] == [question.text, question.answer]
         else:
             unanswerable += said(talk)[1] == "unanswerable"
-    assert unanswerable >= 2 and len(pictures(config)) == len(samples)
+    assert unanswerable >= 2 and len(make_images(config)) == len(samples)
 
 
 def test_votes_decide(config):

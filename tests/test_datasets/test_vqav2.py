@@ -7,8 +7,8 @@ from qa_helpers import (
     SHORT,
     SKIP,
     dump,
+    make_images,
     own_cache,  # noqa: F401
-    pictures,
     reasons,
     said,
     talks,
@@ -76,18 +76,18 @@ def test_scenes_come_back(tmp_path, name, split):
     ]
     assert all(len(t.images) == 1 for t in found)
     size = samples[0].scene.size
-    assert {p.shape for (p,) in pictures(config)} == {(size, size, 3)}
+    assert {p.shape for (p,) in make_images(config)} == {(size, size, 3)}
     assert {"question_id", "answers", "answer_type", "question_type"} <= set(
         found[0].meta
     )
     assert found[0].meta["answers"].count("maybe") == 1
 
 
-def test_pictures_are_named_as_coco_does(files):
+def test_images_are_named_as_coco_does(files):
     assert talks(files())[0].images == ["COCO_train2014_000000000009.jpg"]
 
 
-def test_test_dev_takes_the_pictures_of_test(files):
+def test_test_dev_takes_the_images_of_test(files):
     config = {**files(subtype="test-dev2015"), "answer_file": None}
 
     first = talks(config)[0]
@@ -136,7 +136,7 @@ def test_a_blank_answer_counts_and_is_not_trained(files):
     assert scored.turns == first.turns
 
 
-def test_questions_of_a_picture_become_one_dialogue(files):
+def test_questions_of_an_image_become_one_dialogue(files):
     rows = [question(1, 7, "Who?"), question(2, 8, "Where?"), question(3, 7, "Why?")]
     notes = [
         annotation(1, "a", image=7),
@@ -159,7 +159,7 @@ def test_questions_of_a_picture_become_one_dialogue(files):
     [
         ([question(90), "no"], None, "expected a record .* got str 'no'"),
         ([question(90), question(91, text=" ")], None, "'question' is an empty text"),
-        ([question(90), question(91, image=5)], None, "about picture 5, its .* 9"),
+        ([question(90), question(91, image=5)], None, "about image 5, its .* 9"),
         ([question(90), question(91, image="x")], None, "does not fit .* id 'x'"),
         (None, [annotation(90, "a")], "question 91 has no annotation"),
         (None, [annotation(90, "a"), *[annotation(91, "b")] * 2], "has several annot"),

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from qa_helpers import (
     SKIP,
+    make_images,
     own_cache,  # noqa: F401
-    pictures,
     reasons,
     said,
     scenes,
@@ -20,10 +20,10 @@ from qa_helpers import (
 )
 
 from mmvlm.datasets.readers.web_dataset import WebShardDataset
-from mmvlm.datasets.tiny_scenes.writers.web_shards import encoded_picture, talk_of
+from mmvlm.datasets.tiny_scenes.writers.web_shards import encoded_image, talk_of
 from mmvlm.registry import DATASETS
 
-PICTURE = encoded_picture(scenes(num=1)[0], "png")
+IMAGE = encoded_image(scenes(num=1)[0], "png")
 
 
 def shard(path, members):
@@ -46,7 +46,7 @@ def config(root, pattern="s/*.tar", **options):
 
 
 def two(*keys):
-    return [m for k in keys for m in ((f"{k}.png", PICTURE), (f"{k}.txt", f"c {k}\n"))]
+    return [m for k in keys for m in ((f"{k}.png", IMAGE), (f"{k}.txt", f"c {k}\n"))]
 
 
 def test_scenes_come_back(tmp_path):
@@ -59,7 +59,7 @@ def test_scenes_come_back(tmp_path):
         wanted = [t["value"].removeprefix("<image>\n") for t in talk_of(sample)]
         assert said(talk) == wanted and talk.meta == {"json.sample": sample.id}
         assert talk.turns[0].parts[0].index == 0
-    shown = [picture for (picture,) in pictures(captions)]
+    shown = [image for (image,) in make_images(captions)]
     assert all(
         np.array_equal(a, s.image()) for a, s in zip(shown, samples, strict=True)
     )
@@ -69,11 +69,11 @@ def test_scenes_come_back(tmp_path):
 def test_keys_end_at_the_first_dot_and_folders_are_passed_over(tmp_path):
     members = [
         ("a", None),
-        ("a/1.PNG", PICTURE),
+        ("a/1.PNG", IMAGE),
         ("a/1.seg.png", b""),
         ("a/1.txt", "x"),
     ]
-    shard(tmp_path / "s/0.tar", [*members, ("b/1.png", PICTURE), ("b/1.txt", "y")])
+    shard(tmp_path / "s/0.tar", [*members, ("b/1.png", IMAGE), ("b/1.txt", "y")])
 
     found = talks(config(tmp_path))
 
@@ -105,12 +105,12 @@ def test_reading_in_any_order_and_after_pickling(tmp_path):
     for place in order:
         talk = copy[place]["conversation"]
         assert said(talk)[1] == samples[place].caption
-        assert talk.images == [encoded_picture(samples[place], "png")]
+        assert talk.images == [encoded_image(samples[place], "png")]
 
 
 def test_columns_of_json_members(tmp_path):
     facts = dict(q=dict(text="Colour?", answers=["red", "red", "blue"]), n=3)
-    members = [("1.jpg", PICTURE), ("1.json", json.dumps(facts))]
+    members = [("1.jpg", IMAGE), ("1.json", json.dumps(facts))]
     shard(tmp_path / "s/0.tar", members)
     columns = dict(image="png;jpg", question="json.q.text", answer="json.q.answers")
 
@@ -130,10 +130,10 @@ def test_optional_members(tmp_path):
 @pytest.mark.parametrize(
     ("members", "reason"),
     [
-        ([("b.png", PICTURE)], "sample 'b' of .* no member 'txt'; it has .'png'."),
+        ([("b.png", IMAGE)], "sample 'b' of .* no member 'txt'; it has .'png'."),
         ([("b.txt", "x")], "no member 'jpg;jpeg;png"),
-        ([("b.png", PICTURE), ("b.txt", b"\xff\xfe")], "'txt' cannot be read: 'utf-8'"),
-        ([("b.png", PICTURE), ("b.txt", "x"), ("b.txt", "y")], "b.txt' .* comes twice"),
+        ([("b.png", IMAGE), ("b.txt", b"\xff\xfe")], "'txt' cannot be read: 'utf-8'"),
+        ([("b.png", IMAGE), ("b.txt", "x"), ("b.txt", "y")], "b.txt' .* comes twice"),
         ([("b", "x")], "member 'b' of .* has no extension"),
         ([*two("b")[:1], ("b.txt", "  ")], "'caption' must be a text"),
     ],
@@ -157,13 +157,13 @@ def test_a_key_that_comes_again_is_counted(tmp_path):
     assert "key 'a' comes again" in reasons(found)[0]
 
 
-def test_a_picture_that_is_cut_names_itself(tmp_path):
-    shard(tmp_path / "s/0.tar", [("a.png", PICTURE[:40]), ("a.txt", "x")])
+def test_an_image_that_is_cut_names_itself(tmp_path):
+    shard(tmp_path / "s/0.tar", [("a.png", IMAGE[:40]), ("a.txt", "x")])
 
     with pytest.raises(
-        ValueError, match=r"sample 0 of '\*' .*id 'a'\): image 'picture 0"
+        ValueError, match=r"sample 0 of '\*' .*id 'a'\): image 'number 0"
     ):
-        pictures(config(tmp_path))
+        make_images(config(tmp_path))
 
 
 @pytest.mark.parametrize("cut", [-600, -1024, 700, 100])
@@ -206,7 +206,7 @@ def test_a_shard_that_shrinks_later_is_noticed(tmp_path):
     [
         (dict(image="jpg"), "exactly one of"),
         (dict(caption="txt", question="q"), "exactly one of"),
-        (dict(caption="txt", picture="jpg"), "expected keys of"),
+        (dict(caption="txt", photo="jpg"), "expected keys of"),
     ],
 )
 def test_wrong_columns_are_named(tmp_path, columns, message):

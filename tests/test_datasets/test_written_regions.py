@@ -39,7 +39,7 @@ def test_regions_of_a_format_are_written_in_every_syntax(name, tmp_path):
         if issubclass(DATASETS.get(config["type"]), AnnotatedImageDataset)
     ]
     if not configs:
-        pytest.skip(f"{name} annotates no pictures, or gives no readers")
+        pytest.skip(f"{name} annotates no images, or gives no readers")
     for config in configs:
         plain = DATASETS.build(config)
         for codec in CHOSEN:
@@ -111,7 +111,7 @@ def test_boxes_come_through_from_files_to_trained_tokens(tmp_path):
 
 
 @pytest.mark.parametrize("codec", ["OFACodec", "LLaVACodec"])
-def test_token_lengths_are_known_without_pictures(codec, tmp_path):
+def test_token_lengths_are_known_without_images(codec, tmp_path):
     jitter = dict(type="JitterRegions", scale=0.2, min_iou=0.3)
     codec = dict(type=codec, geometry="stretch")
     data = bound_refcoco(tmp_path, codec, dict(type="MultiTurn"), jitter)

@@ -258,7 +258,7 @@ def one_sided_gradients(root, kind, cases):
 
 
 def strategy_config(work_dir, name, steps=4, resume=False, **changes):
-    """The tiny LLaVA on samples that leave one rank without a picture."""
+    """The tiny LLaVA on samples that leave one rank without an image."""
     cfg = load_config(FULL, tiny=True)
     cfg.train_dataloader.dataset.indices = uneven_samples(cfg)
     cfg.train_dataloader.sampler = dict(type="SequentialBatchSampler", shuffle=False)
@@ -286,13 +286,13 @@ def strategy_config(work_dir, name, steps=4, resume=False, **changes):
 
 
 def uneven_samples(cfg):
-    """Order the toy records so that of two ranks only one has pictures."""
+    """Order the toy records so that of two ranks only one has images."""
     from mmvlm.registry import DATASETS
 
     lengths = DATASETS.build(cfg.train_dataloader.dataset.to_dict()).lengths
-    pictures = [i for i, length in enumerate(lengths) if length > 0]
+    images = [i for i, length in enumerate(lengths) if length > 0]
     texts = [i for i, length in enumerate(lengths) if length < 0]
-    return [i for pair in zip(pictures, texts, strict=False) for i in pair]
+    return [i for pair in zip(images, texts, strict=False) for i in pair]
 
 
 def train_strategies(root, names):

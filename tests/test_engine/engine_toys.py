@@ -86,7 +86,7 @@ class ToyVLM(BaseModel):
 
 @DATASETS.register_module(force=True)
 class ToyDataset(torch.utils.data.Dataset):
-    """Samples of very different answer lengths, every third without a picture."""
+    """Samples of very different answer lengths, every third without an image."""
 
     metainfo = {"name": "toy"}
 
@@ -126,7 +126,7 @@ def toy_collate(items):
     owner = tuple(n for n, item in enumerate(items) if item["pixels"] is not None)
     if owner:
         pixels = np.concatenate([items[number]["pixels"] for number in owner])
-        # The picture is added to the first token of its sample.
+        # The image is added to the first token of its sample.
         slots = stream.cu_seqlens[list(owner)].long()
         inputs["image"] = Inputs(
             torch.from_numpy(pixels), owner, (), slots, (1,) * len(owner)

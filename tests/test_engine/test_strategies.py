@@ -1,4 +1,4 @@
-"""DDP, FSDP, ZeRO 2 and ZeRO 3 on two gloo processes, one without pictures."""
+"""DDP, FSDP, ZeRO 2 and ZeRO 3 on two gloo processes, one without images."""
 
 import json
 

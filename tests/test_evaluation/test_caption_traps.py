@@ -18,7 +18,7 @@ ODD = "A cat\u2028sits\x85on\ra\vmat."
 
 @pytest.mark.parametrize("rule", ["ptb_python", "ptb"])
 def test_a_line_end_inside_a_caption_moves_no_other_caption(rule):
-    """pycocoevalcap's tokenizer gives all later captions to the wrong picture."""
+    """pycocoevalcap's tokenizer gives all later captions to the wrong image."""
     texts = [
         ODD,
         *(f"a {animal} runs fast" for animal in "dog cow fox pig hen".split()),

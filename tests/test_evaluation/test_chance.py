@@ -1,4 +1,4 @@
-"""What answers that ignore the picture score, and that intervals hold it."""
+"""What answers that ignore the image score, and that intervals hold it."""
 
 import numpy as np
 import pytest
@@ -143,7 +143,7 @@ def test_questions_that_failed_are_not_guessed():
 
 
 def yes_no(answers, **meta):
-    """Return a yes and a no question per picture, answered in turn."""
+    """Return a yes and a no question per image, answered in turn."""
     return [
         record(n, "Is there a cup?", ("yes", "no")[n % 2], text, **meta)
         for n, text in enumerate(answers)
@@ -162,7 +162,7 @@ def test_yes_falls_on_any_question_as_often_as_it_was_said(share):
     ]
     assert chance_of("HallusionBenchScorer", hallusion)[0] == pytest.approx(50)
     seen = yes_no(answers, category="count")
-    both = 100 * (0.5 + share * (1 - share))  # accuracy, and both of a picture
+    both = 100 * (0.5 + share * (1 - share))  # accuracy, and both of an image
     assert chance_of("MMEScorer", seen)[0] == pytest.approx(both)
     other = yes_no(answers, category="code_reasoning")
     assert chance_of("MMEScorer", seen + other)[0] == pytest.approx(both)

@@ -34,7 +34,7 @@ def tasks(goldens):
 
 
 def targets_of(folder, annotations, sentences):
-    """Phrases that have boxes, by picture and sentence, read from files."""
+    """Phrases that have boxes, by image and sentence, read from files."""
     targets = {}
     for name, xml in annotations.items():
         path = folder / f"{name}.xml"

@@ -232,7 +232,7 @@ def test_scienceqa(golden):
         assert metrics[name] == pytest.approx(value, abs=0.0051), key
 
 
-def test_scienceqa_pictures_as_the_official_script_counts_them(golden):
+def test_scienceqa_images_as_the_official_script_counts_them(golden):
     """It leaves an item without a prediction out; mmvlm counts it as wrong."""
     data = golden("scienceqa")
     problems = data["inputs"]["problems"]
@@ -429,7 +429,7 @@ def test_mme(golden):
         for task, rows in data["inputs"]["tasks"].items()
         for i, (image, _, label, text) in enumerate(rows)
     ]
-    # Pictures are paired by name, so that the order does not matter.
+    # Images are paired by name, so that the order does not matter.
     records = records[1::2] + records[::2]
     _, metrics = score(dict(type="MMEScorer"), records)
     for key, value in official["per_task"].items():
@@ -438,7 +438,7 @@ def test_mme(golden):
         assert metrics[key] == pytest.approx(official[key], abs=1e-6)
 
 
-# --------------------------------------------------------------- text in pictures
+# --------------------------------------------------------------- text in images
 def test_ocrbench(golden):
     data = golden("ocrbench")
     inputs, official = data["inputs"], data["official_score"]

@@ -86,7 +86,7 @@ def rle(mask):
     return mask_to_rle(mask) if isinstance(mask, np.ndarray) else mask
 
 
-def test_records_are_scored_by_picture_and_by_phrase():
+def test_records_are_scored_by_image_and_by_phrase():
     left, right, half = box(0, 0, 10, 10), box(12, 4, 20, 18), box(0, 0, 10, 5)
     damaged = dict(size=[3, 3], counts="09")
     records = [

@@ -14,7 +14,7 @@ from mmvlm.evaluation.store import Answers
 
 
 def simulated(generator, clusters=150, spread=1.0, shift=0.0):
-    """Draw right and wrong answers, pictures of 1 to 9 questions, unlike in ease."""
+    """Draw right and wrong answers, images of 1 to 9 questions, unlike in ease."""
     sizes = generator.integers(1, 10, clusters)
     ease = np.repeat(generator.normal(0.5, spread, clusters), sizes)
     codes = np.repeat(np.arange(clusters), sizes)
@@ -162,7 +162,7 @@ GROUPED = [
 ]
 
 
-def row_of(config, headline, texts, metas, pictures):
+def row_of(config, headline, texts, metas, images):
     """Score answers, each right one being the first text."""
     fields = dict(title="x", split="x", source="x", dataset={}, scorer=config)
     records = [
@@ -171,21 +171,21 @@ def row_of(config, headline, texts, metas, pictures):
             index=number,
             question_id=number,
             question="What is it?",
-            image=f"{picture}.jpg",
-            cluster=f"{picture}.jpg",
+            image=f"{image}.jpg",
+            cluster=f"{image}.jpg",
             text=texts[number % 3 == 0],
             finish="stop",
             reference=texts[0],
             meta=meta,
         )
-        for number, (meta, picture) in enumerate(zip(metas, pictures, strict=True))
+        for number, (meta, image) in enumerate(zip(metas, images, strict=True))
     ]
     benchmark = Benchmark(name="x", headline=headline, **fields)
     return score(benchmark, Answers(records, len(records)), draws=2000).row
 
 
 @pytest.mark.parametrize(("config", "headline", "groups"), GROUPED)
-def test_a_group_of_one_picture_leaves_no_interval(config, headline, groups):
+def test_a_group_of_one_image_leaves_no_interval(config, headline, groups):
     """A resample without it has no total; taking it for 0 would shift the interval."""
     texts = ("A", "B") if config["type"] == "ChoiceScorer" else ("yes", "no")
     few, many = (
@@ -202,12 +202,12 @@ def test_a_group_of_one_picture_leaves_no_interval(config, headline, groups):
     )
 
     assert few["interval"] is few["standard_error"] is None and few["score"] is not None
-    assert "no interval: too few pictures or groups" in few["note"]
+    assert "no interval: too few images or groups" in few["note"]
     low, high = many["interval"]
     assert low < many["score"] < high and "no interval" not in many["note"]
 
 
-def test_one_picture_leaves_no_interval():
+def test_one_image_leaves_no_interval():
     row = row_of(dict(type="ExactScorer"), "acc", ("cat", "dog"), [{}] * 4, [0] * 4)
 
     assert (row["clusters"], row["score"], row["interval"]) == (1, 50, None)

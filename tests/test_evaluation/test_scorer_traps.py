@@ -186,7 +186,7 @@ def test_mmmu_fallbacks_are_counted_and_do_not_depend_on_the_order():
     assert scorer.totals(records, verdicts).metrics["fallbacks"] == 40
 
 
-# ---------------------------------------------------------------- text in pictures
+# ---------------------------------------------------------------- text in images
 @pytest.mark.parametrize(
     ("text", "answer", "value"),
     [

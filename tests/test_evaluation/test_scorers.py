@@ -219,7 +219,7 @@ def test_a_question_that_could_not_be_read_is_wrong(config, reference, meta):
         for some in (right, counted)
     )
 
-    if config["type"] != "CaptionScorer":  # of which equal pictures have none
+    if config["type"] != "CaptionScorer":  # of which equal images have none
         assert before[scorer.headline] > 0
     if config["type"] == "OCRBenchScorer":  # a count
         assert after[scorer.headline] == before[scorer.headline] == 3

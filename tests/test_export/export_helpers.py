@@ -80,7 +80,7 @@ class PlainTalk(ChatTemplate):
 
 
 def make_question(positions=16, seed=1, tail=(5, 40, 41, 66)):
-    """A flat batch of one sample: text, a picture's positions, text."""
+    """A flat batch of one sample: text, an image's positions, text."""
     generator = torch.Generator().manual_seed(seed)
     ids = [1, 7, 12, *[SLOT_TOKEN_ID] * positions, *tail]
     pixels = torch.randn(1, 3, 32, 32, generator=generator)
@@ -102,7 +102,7 @@ def hf_logits(llava, batch):
 
 
 def hf_ids(context, texts, processor):
-    """Our prompt of a dialogue, pictures as the processor's image token."""
+    """Our prompt of a dialogue, images as the processor's image token."""
     import numpy as np
 
     from mmvlm.datasets.collate import collate_flat

@@ -31,7 +31,7 @@ def apply(jinja, messages, **kwargs):
     return Environment().from_string(jinja).render(messages=messages, **kwargs)
 
 
-def test_jinja_shows_pictures_first_and_opens_the_answer():
+def test_jinja_shows_images_first_and_opens_the_answer():
     content = [dict(type="text", text="What?"), dict(type="image")]
     text = apply(
         to_jinja(PlainTalk()),

@@ -37,7 +37,7 @@ Be good.<|im_end|>
 {%- if add_generation_prompt -%}<|im_start|>assistant
 {% endif -%}"""
 TALKS = {
-    "a picture": ([f"{IMAGE_TAG}\nWhat colour?"], True),
+    "an image": ([f"{IMAGE_TAG}\nWhat colour?"], True),
     "text only": (["How  many?"], False),
     "three turns": ([f"{IMAGE_TAG}\nA?", "b.", "C?", "d e.", "F?"], True),
 }
@@ -69,10 +69,10 @@ def test_processor_and_template_give_our_ids(name, add_bos, tmp_path):
     from transformers import AutoProcessor
 
     processor = AutoProcessor.from_pretrained(tmp_path)
-    for texts, picture in TALKS.values():
+    for texts, image in TALKS.values():
         ours = hf_ids(context, texts, processor)
-        assert ours == told(processor, texts, picture, tokenize=False)
-        assert ours == told(processor, texts, picture, tokenize=True)
+        assert ours == told(processor, texts, image, tokenize=False)
+        assert ours == told(processor, texts, image, tokenize=True)
 
 
 @pytest.mark.parametrize("add_bos", [True, False])
@@ -88,16 +88,16 @@ def test_a_literal_bos_stays(add_bos, tmp_path, monkeypatch):
     save_processor(tmp_path, context, exported, dict(type="PadToSquare"), "default")
     processor = AutoProcessor.from_pretrained(tmp_path)
 
-    for texts, picture in TALKS.values():
+    for texts, image in TALKS.values():
         ours = hf_ids(context, texts, processor)
         assert ours.count(tokenizer.bos_token_id) == 1 + add_bos
-        assert ours == told(processor, texts, picture, tokenize=False)
-        by_ids = told(processor, texts, picture, tokenize=True)
+        assert ours == told(processor, texts, image, tokenize=False)
+        by_ids = told(processor, texts, image, tokenize=True)
         assert by_ids == ours or (said and by_ids == ours[1:])
     assert ["render the text" in text for text in said] == [True] * add_bos
 
 
-def told(processor, texts, picture, tokenize):
+def told(processor, texts, shown, tokenize):
     """Ids of the exported processor, one way or the other."""
     import numpy as np
 
@@ -113,5 +113,5 @@ def told(processor, texts, picture, tokenize):
             messages, add_generation_prompt=True, tokenize=True, return_dict=True
         )["input_ids"][0]
     text = processor.apply_chat_template(messages, add_generation_prompt=True)
-    images = image if picture else None
+    images = image if shown else None
     return processor(images=images, text=text)["input_ids"][0]

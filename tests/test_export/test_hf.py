@@ -128,7 +128,7 @@ def test_exported_processor_gives_our_pixels_and_ids(folder, context):
     from PIL import Image
     from transformers import AutoProcessor
 
-    picture = Image.fromarray(
+    image = Image.fromarray(
         np.random.default_rng(0).integers(0, 255, (20, 44, 3), dtype=np.uint8)
     )
     processor = AutoProcessor.from_pretrained(folder)
@@ -139,7 +139,7 @@ def test_exported_processor_gives_our_pixels_and_ids(folder, context):
         )
     ]
     text = processor.apply_chat_template(talk, add_generation_prompt=True)
-    inputs = processor(images=picture, text=text, return_tensors="pt")
+    inputs = processor(images=image, text=text, return_tensors="pt")
 
     assert text == "USER: <image>\nWhat colour? ASSISTANT:"
     token = processor.tokenizer.convert_tokens_to_ids("<image>")

@@ -135,7 +135,7 @@ def test_an_outlined_polygon_loses_fractions_and_keeps_its_border():
         ([[1, 2, 3, 4, 5, True]], "polygon 0: expected a flat list of finite"),
         ([[1, 2, 3, 4, 5, "6"]], "polygon 0: expected a flat list of finite"),
         ([[[1, 2], [3, 4], [5, 6]]], "polygon 0: expected a flat list of finite"),
-        ([[1, 2, 3, 4, 5, 1e6]], "far outside the picture of 31 x 23 pixels"),
+        ([[1, 2, 3, 4, 5, 1e6]], "far outside the image of 31 x 23 pixels"),
     ],
 )
 def test_damaged_polygons_are_named(polygons, message):
@@ -153,7 +153,7 @@ def test_damaged_polygons_are_named(polygons, message):
         (dict(counts=None), "damaged counts"),
         (dict(counts=[-1, 714]), "damaged counts"),
         (dict(counts=[True, 712]), "damaged counts"),
-        (dict(counts=[1, 2]), "the runs cover 3 pixels, but the picture has 713"),
+        (dict(counts=[1, 2]), "the runs cover 3 pixels, but the image has 713"),
         (dict(counts=""), "the runs cover 0 pixels"),
         (dict(counts="oooooooooooooooooo"), "damaged counts"),
     ],

@@ -124,7 +124,7 @@ def test_a_phrase_before_its_box_may_quote_a_token(odd):
     assert '"<region_fea>" dog' in region.phrase
 
 
-def test_regions_lie_in_the_last_picture_and_need_one():
+def test_regions_lie_in_the_last_image_and_need_one():
     codec, tokenizer = pair("ShikraCodec", geometry="stretch")
     ids = ids_of("[0.500,0.500,1.000,1.000]", tokenizer)
     layouts = [LAYOUT, ViewLayout((100, 200), (48, 48))]
@@ -135,7 +135,7 @@ def test_regions_lie_in_the_last_picture_and_need_one():
 
     none = decode(ids, tokenizer, codec, [])
     assert none.regions == ()
-    assert none.problems == ("1 regions, but no picture was shown",)
+    assert none.problems == ("1 regions, but no image was shown",)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -78,7 +78,7 @@ def test_adapter_follows_added_tokens():
     assert index.tolist() == [1, 2]
 
 
-def test_constant_text_before_a_picture_is_encoded_once(monkeypatch):
+def test_constant_text_before_an_image_is_encoded_once(monkeypatch):
     tokenizer = tiny()
     encoder = ConversationEncoder(template(), tokenizer)
     talks = [Conversation.from_texts(f"q{n}", "a", images=["a.png"]) for n in range(3)]
@@ -148,11 +148,11 @@ def test_empty_answers_are_not_trained_and_the_others_are():
     assert tiny().decode(sample.labels[sample.labels >= 0]) == " a</s>"
 
 
-def test_pictures_without_token_count_are_refused():
+def test_images_without_token_count_are_refused():
     talk = Conversation([Turn("user", (Image(0), Text("q")))], ["a"], id="s")
 
     for lengths in ([], [0]):
-        with pytest.raises(ValueError, match=r"sample 's': the template shows pict"):
+        with pytest.raises(ValueError, match=r"sample 's': the template shows imag"):
             encode_conversation(
                 talk, template(), tiny(), lengths, add_generation_prompt=True
             )

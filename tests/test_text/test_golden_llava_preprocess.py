@@ -58,7 +58,7 @@ def _load(goldens, record, fast):
 
 
 def _conversation(record):
-    """Parse what the record says, one picture per text that holds the tag."""
+    """Parse what the record says, one image per text that holds the tag."""
     tagged = sum(IMAGE_TAG in turn["value"] for turn in record["conversations"])
     return parse_llava_conversation(
         record,
@@ -77,7 +77,7 @@ def _template(record):
 
 
 def _encode(record, tokenizer, **kwargs):
-    """Return LLaVA's form: ids and labels with one place per picture."""
+    """Return LLaVA's form: ids and labels with one place per image."""
     template, conversation = _template(record), _conversation(record)
     limit = record["model_max_length"]
     encoder = ConversationEncoder(template, tokenizer, model_max_length=limit, **kwargs)
@@ -88,7 +88,7 @@ def _encode(record, tokenizer, **kwargs):
         assert (sample.labels[slot.start : slot.start + slot.length] < 0).all()
         keep[slot.start + 1 : slot.start + slot.length] = False
     ids, labels = sample.input_ids[keep], sample.labels[keep]
-    # LLaVA cuts the text of samples without picture when it encodes them.
+    # LLaVA cuts the text of samples without image when it encodes them.
     return (ids, labels) if record["has_image"] else (ids[:limit], labels[:limit])
 
 

@@ -16,7 +16,7 @@ SYSTEM = "A chat between a user and an assistant."
 HEADERS = ["<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"]
 BOS = {"llava_tokenizer": "<s>", "bytelevel_tokenizer": "<|begin_of_text|>"}
 TALKS = {
-    "picture": ["<image>\nWhat is this?", "A cat."],
+    "image": ["<image>\nWhat is this?", "A cat."],
     "rounds": ["<image>\nWhat is this?", "A cat.", "Sure?", "Yes."],
     "text": ["Which colour?", "Red, of course.", "And 12 + 7?", "19"],
 }
@@ -46,7 +46,7 @@ def build(kind, goldens):
 def official(values, tokenizer, bos):
     """Return ids and what is trained, as INF-LLaVA's scripts make them.
 
-    One string, cut at pictures, every chunk encoded with BOS, which all chunks but
+    One string, cut at images, every chunk encoded with BOS, which all chunks but
     the first lose; a round's question ends with the header of the answer.
     """
 

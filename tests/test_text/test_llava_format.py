@@ -51,7 +51,7 @@ def test_single_tag_moves_to_the_front():
     talk.check()
 
 
-def test_several_tags_stay_and_number_the_pictures():
+def test_several_tags_stay_and_number_the_images():
     talk = parse_llava_conversation(
         record("<image>\n<image>\nCompare.", "Same.", "And <image>?", "No."),
         images=["a.png", "b.png", "c.png"],
@@ -62,7 +62,7 @@ def test_several_tags_stay_and_number_the_pictures():
     talk.check()
 
 
-def test_tag_without_picture_is_text():
+def test_tag_without_image_is_text():
     raw = record("What does <image> mean?", "A tag.")
 
     talk = parse_llava_conversation(raw, images=[])
@@ -130,7 +130,7 @@ def test_record_id_names_the_sample_without_place():
         parse_llava_conversation(record("q", "a"), images=["a.png"])
 
 
-def test_tags_inside_sentences_are_text_where_the_pictures_are_shown_already():
+def test_tags_inside_sentences_are_text_where_the_images_are_shown_already():
     def talk(asked, said, again="And?"):
         turns = zip(
             ("human", "gpt", "human", "gpt"), (asked, said, again, None), strict=True

@@ -34,7 +34,7 @@ def test_minigpt4_dialogues_and_systems_share_their_marks():
     )
 
 
-def test_minigpt_v2_wraps_picture_and_task():
+def test_minigpt_v2_wraps_image_and_task():
     text, said = shown("minigpt_v2", " [vqa] What is it?", "dog", "And?", "cat")
 
     assert text == (

@@ -105,7 +105,7 @@ def test_end_mark_can_be_that_of_another_language_model():
     assert template.stop_strings == ("<|endoftext|>",)
 
 
-def test_plain_wants_a_picture_and_one_answer():
+def test_plain_wants_an_image_and_one_answer():
     question, answer = Turn("user", (Text("q"),)), Turn("assistant", (Text("a"),))
 
     with pytest.raises(ValueError, match=r"sample 's': .*'plain' needs an <image>"):

@@ -89,7 +89,7 @@ def random_answers(count, seed):
 
 
 def talk(name, answers):
-    """A conversation with two pictures, as many rounds as the template takes."""
+    """A conversation with two images, as many rounds as the template takes."""
     if name == "plain":
         question = Turn("user", (Image(0), Image(1), Text("\nDescribe.")))
         turns = [question, Turn("assistant", (Text(answers[0]),))]
@@ -164,7 +164,7 @@ def test_prompt_is_the_start_of_the_training_sample(name, kind, make_tokenizer):
 
 @KINDS
 @ALL
-def test_slots_hold_the_pictures_and_are_never_trained(name, kind, make_tokenizer):
+def test_slots_hold_the_images_and_are_never_trained(name, kind, make_tokenizer):
     template, tokenizer = setup(name, kind, make_tokenizer)
     conversation = talk(name, ["one", "two", "three"])
 

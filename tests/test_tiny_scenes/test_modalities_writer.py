@@ -71,7 +71,7 @@ def test_grey_levels_say_how_far_objects_are(samples):
             assert nearest == asked.answer
 
 
-def test_the_picture_says_nothing_of_the_distance(samples):
+def test_the_image_says_nothing_of_the_distance(samples):
     """Distances are drawn apart from the scene, all equally often."""
     drawn = [distance for sample in samples for distance in distances(sample)]
     counts = [drawn.count(name) / len(drawn) for name in DISTANCES]
@@ -96,8 +96,8 @@ def test_files_are_read_back_by_the_normal_reader(folder, split, scenes):
     assert kinds == ["image", "rgbd", "audio"] * scenes
     for kind, item in zip(kinds, items, strict=True):
         if kind == "rgbd":
-            ((picture, depth),) = item["media"]["rgbd"]
-            assert picture.shape == depth.shape == (48, 48, 3)
+            ((image, depth),) = item["media"]["rgbd"]
+            assert image.shape == depth.shape == (48, 48, 3)
         if kind == "audio":
             (waveform,) = item["media"]["audio"]
             assert waveform.sample_rate == SAMPLE_RATE

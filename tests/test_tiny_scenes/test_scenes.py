@@ -38,24 +38,24 @@ def test_objects_lie_in_the_quarter_that_they_name():
 
 def test_a_drawing_shows_its_colour_inside_the_box_only():
     for scene in scenes(60):
-        picture = render(scene).astype(float)
-        outside = np.ones(picture.shape[:2], bool)
+        image = render(scene).astype(float)
+        outside = np.ones(image.shape[:2], bool)
         for item in scene.objects:
             x1, y1, x2, y2 = item.box
             outside[y1:y2, x1:x2] = False
-            area = picture[y1:y2, x1:x2].reshape(-1, 3)
+            area = image[y1:y2, x1:x2].reshape(-1, 3)
             near = np.abs(area - np.array(COLOURS[item.colour]) * 0.92).max(1) < 60
             assert near.mean() > 0.08, item
-        spread = np.abs(picture[outside] - np.array(scene.background)).max()
+        spread = np.abs(image[outside] - np.array(scene.background)).max()
         assert spread < 40
 
 
 def test_boxes_are_tight():
     for scene in scenes(60):
-        picture = render(scene).astype(float)
+        image = render(scene).astype(float)
         for item in scene.objects:
             x1, y1, x2, y2 = item.box
-            ink = np.abs(picture - np.array(scene.background)).max(-1) > 45
+            ink = np.abs(image - np.array(scene.background)).max(-1) > 45
             ink = ink[y1:y2, x1:x2]
             assert ink[:, :2].any() and ink[:, -2:].any(), item
             assert ink[:2].any() and ink[-2:].any(), item

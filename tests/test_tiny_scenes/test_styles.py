@@ -1,4 +1,4 @@
-"""The fine style: larger pictures, small print, grouped tasks."""
+"""The fine style: larger images, small print, grouped tasks."""
 
 import copy
 import hashlib

@@ -50,7 +50,7 @@ def test_masks_part_the_box_and_fill_it_each(scenes):
             assert total.max() <= 1 + 1e-5
 
 
-def test_pictures_show_both(scenes):
+def test_images_show_both(scenes):
     for scene in scenes[:20]:
         image = render(scene).astype(int)
         for item in scene.objects:

@@ -1,4 +1,4 @@
-"""One small model trains on TinyScenes in every format that asks about pictures."""
+"""One small model trains on TinyScenes in every format that asks about images."""
 
 import json
 import math
@@ -13,7 +13,7 @@ from mmvlm.engine.runner import build_runner
 from mmvlm.registry import SCENE_WRITERS
 
 SCENE_WRITERS.import_from_location()
-#: What a chat about pictures cannot train on, and why.
+#: What a chat about images cannot train on, and why.
 REFUSED = {"mmc4": "documents", "obelics": "documents", "modalities": "holds"}
 FORMATS = sorted(set(SCENE_WRITERS.module_dict) - set(REFUSED))
 CONFIG = "configs/tiny/llava-clip-tiny_mlp2x_llama-tiny_1xb96-2k-ft_tiny-scenes.py"
@@ -59,7 +59,7 @@ def test_a_model_trains_on_all_formats_at_once(data, tmp_path):
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_a_chat_about_pictures_cannot_use_is_refused(data, name):
+def test_what_a_chat_about_images_cannot_use_is_refused(data, name):
     with pytest.raises(ValueError, match=f"'{name}' .*{REFUSED[name]}"):
         mixture(data, [name])
 

@@ -47,12 +47,12 @@ def test_everything_is_written_once_per_scene(folder):
     assert records(folder, "tiny_scenes.json")["seed"] == 3
 
 
-def test_pictures_are_the_rendered_scenes(folder):
+def test_images_are_the_rendered_scenes(folder):
     for sample, record in zip(
         training_samples(5, 3), records(folder, "pretrain.json"), strict=False
     ):
-        picture = np.asarray(PIL.Image.open(folder / record["image"]))
-        assert np.array_equal(picture, sample.image())
+        image = np.asarray(PIL.Image.open(folder / record["image"]))
+        assert np.array_equal(image, sample.image())
 
 
 def test_the_normal_reader_reads_conversations_back(folder):
@@ -99,7 +99,7 @@ def test_the_same_seed_gives_the_same_files(folder, tmp_path):
             ), path
 
 
-def test_the_text_set_tells_what_the_picture_shows(folder):
+def test_the_text_set_tells_what_the_image_shows(folder):
     samples = {sample.id: sample for sample in training_samples(40, 3)}
 
     for record in records(folder, "text.json"):
@@ -173,7 +173,7 @@ def test_phrases_are_collated_once_each(folder, tokenizer):
     assert batch["pixel_values"].dtype == torch.uint8
 
 
-def test_larger_pictures_are_made_as_small_as_the_encoder_takes(folder, tokenizer):
+def test_larger_images_are_made_as_small_as_the_encoder_takes(folder, tokenizer):
     data = phrase_data(folder, tokenizer, 32)
 
     with PIL.Image.open(f"{data.image_root}/{data.records[0]['image']}") as image:

@@ -16,16 +16,14 @@ def _args(*options):
 
 @pytest.mark.parametrize("mean", [714, 944])
 def test_mixture_has_the_wanted_mean_and_cap(mean):
-    data = bench_batching.SyntheticMixture(20_000, mean, picture=576, cap=2048)
+    data = bench_batching.SyntheticMixture(20_000, mean, image=576, cap=2048)
 
     assert data.tokens.mean() == pytest.approx(mean, abs=3)
     assert data.tokens.max() == 2048
-    assert data.tokens[data.with_picture].min() > 576
-    assert 0.05 < 1 - data.with_picture.mean() < 0.07
-    assert ((data.words < 0) == ~data.with_picture).all()
-    assert (
-        np.corrcoef(abs(data.words), data.tokens - 576 * data.with_picture)[0, 1] > 0.8
-    )
+    assert data.tokens[data.with_image].min() > 576
+    assert 0.05 < 1 - data.with_image.mean() < 0.07
+    assert ((data.words < 0) == ~data.with_image).all()
+    assert np.corrcoef(abs(data.words), data.tokens - 576 * data.with_image)[0, 1] > 0.8
 
 
 def test_cost_is_the_slowest_ranks_tokens_over_real_tokens():

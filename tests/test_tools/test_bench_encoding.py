@@ -31,8 +31,8 @@ def test_records_are_llavas_and_seeded(records):
 
     assert bench_encoding.make_records(24, words) == records
     assert len(set(words)) == 300
-    with_picture = [record for record in records if "image" in record]
-    assert 0 < len(with_picture) < len(records)
+    with_image = [record for record in records if "image" in record]
+    assert 0 < len(with_image) < len(records)
     for record in records:
         texts = [turn["value"] for turn in record["conversations"]]
         assert len(texts) % 2 == 0

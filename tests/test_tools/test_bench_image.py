@@ -11,13 +11,13 @@ from benchmarks import image as bench_image
 def _args(*options):
     parser = argparse.ArgumentParser()
     bench_image.add_arguments(parser)
-    small = ["--pictures", "2", "--repeats", "1", "--size", "64", "48"]
+    small = ["--images", "2", "--repeats", "1", "--size", "64", "48"]
     return parser.parse_args([*small, "--decoder", "opencv", *options])
 
 
 def test_exact_is_llavas_pixels_and_values(tmp_path):
     args = _args("--size", "640", "480")
-    names = bench_image.write_pictures(args, str(tmp_path))
+    names = bench_image.write_images(args, str(tmp_path))
     made = bench_image.variants(args, str(tmp_path))
 
     for name in names:
@@ -44,7 +44,7 @@ def test_rows_hold_ratios_and_the_table_shows_the_musts():
 @pytest.mark.parametrize("variant", ["exact", "fast"])
 def test_pixels_too_far_from_llavas_are_an_error(variant, monkeypatch, tmp_path):
     args = _args()
-    names = bench_image.write_pictures(args, str(tmp_path))
+    names = bench_image.write_images(args, str(tmp_path))
     made = bench_image.variants(args, str(tmp_path))
     made[variant] = made["opencv CUBIC"]
 

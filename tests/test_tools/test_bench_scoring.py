@@ -8,7 +8,7 @@ from benchmarks import scoring
 
 from mmvlm.evaluation.functional import vqa
 
-ARGS = argparse.Namespace(items=300, pictures=60, draws=50)
+ARGS = argparse.Namespace(items=300, images=60, draws=50)
 
 
 def test_rows_and_their_table():
@@ -19,7 +19,7 @@ def test_rows_and_their_table():
     json.dumps(rows)
 
     lines = scoring.table(rows)
-    assert lines[0].startswith("300 items of ten answers in 60 pictures, 50 draws: ")
+    assert lines[0].startswith("300 items of ten answers in 60 images, 50 draws: ")
     assert [line.split()[0] for line in lines[2:]] == ["scores", "interval"]
 
 

@@ -18,7 +18,7 @@ def answer(number, task, gt, pred, form=None, **more):
     return dict(
         sample_id=f"test-{number}",
         index=number,
-        image="pictures/black.png",
+        image="images/black.png",
         task=task,
         form=form or task,
         question=f"What about <{task}>?",
@@ -56,8 +56,8 @@ def blind_run():
 
 @pytest.fixture
 def root(tmp_path):
-    (tmp_path / "pictures").mkdir()
-    cv2.imwrite(str(tmp_path / "pictures/black.png"), np.zeros((20, 40, 3), np.uint8))
+    (tmp_path / "images").mkdir()
+    cv2.imwrite(str(tmp_path / "images/black.png"), np.zeros((20, 40, 3), np.uint8))
     lines = [json.dumps(dict(step=s, loss=9 / s, lr=1)) for s in range(1, 60)]
     lines.insert(3, json.dumps({"step": 3, "val/accuracy": 0.5}))
     text = "\n".join(lines) + '\n{"step": 60, "lo'
@@ -162,7 +162,7 @@ def test_grid_draws_both_boxes(root):
     assert has_colour(root / "plain.png", BLACK)
 
 
-def test_grid_takes_questions_without_picture(root):
+def test_grid_takes_questions_without_image(root):
     row = {**load_answers(run())[0], "image": None}
 
     draw_grid([row], root / "text.png")
@@ -170,12 +170,12 @@ def test_grid_takes_questions_without_picture(root):
     assert not has_colour(root / "text.png", TRUE_BGR)
 
 
-def test_missing_or_broken_picture_is_named(root):
+def test_missing_or_broken_image_is_named(root):
     row = load_answers(run())[0]
 
-    with pytest.raises(FileNotFoundError, match=r"'test-0': no picture.*image_root"):
+    with pytest.raises(FileNotFoundError, match=r"'test-0': no image.*image_root"):
         draw_grid([row], root / "grid.png")
-    (root / "pictures/black.png").write_text("text")
+    (root / "images/black.png").write_text("text")
     with pytest.raises(ValueError, match="is not an image"):
         draw_grid([row], root / "grid.png", image_root=root)
 
@@ -224,9 +224,9 @@ def test_report_is_one_file_that_holds_everything(root):
         answers=run(0.9),
         blind_answers=blind_run(),
         image_root=root,
-        chat=[dict(image="pictures/black.png", question="Hi?", answer="<b>Hello")],
+        chat=[dict(image="images/black.png", question="Hi?", answer="<b>Hello")],
         export={"folder": "hf", "difference": 1e-7},
-        num_pictures=6,
+        num_images=6,
     )
 
     page = open(path, encoding="utf-8").read()
@@ -237,7 +237,7 @@ def test_report_is_one_file_that_holds_everything(root):
     sources = re.findall(r'src="([^"]*)"', page)
     assert len(sources) == 6 + 1 + 1
     assert all(s.startswith("data:image/png;base64,") for s in sources)
-    black = (root / "pictures/black.png").read_bytes()
+    black = (root / "images/black.png").read_bytes()
     assert base64.b64encode(black).decode() in page
     assert not re.search(r"https?://|<script|<link", page)
     assert "What about &lt;side&gt;?" in page
@@ -250,13 +250,13 @@ def test_report_is_one_file_that_holds_everything(root):
 
 def test_report_without_extras_leaves_their_sections_out(root):
     path = write_report(
-        root / "out", stages=[], answers=run(), image_root=root, num_pictures=3
+        root / "out", stages=[], answers=run(), image_root=root, num_images=3
     )
 
     page = open(path, encoding="utf-8").read()
-    assert re.findall("<h2>(.*?)</h2>", page) == ["Results", "Held-out pictures"]
+    assert re.findall("<h2>(.*?)</h2>", page) == ["Results", "Held-out images"]
     assert not (root / "out/loss_curves.png").exists()
-    assert "blind: pictures" not in page
+    assert "blind: images" not in page
 
 
 def test_report_shows_a_chat_given_as_text(root):
@@ -265,7 +265,7 @@ def test_report_shows_a_chat_given_as_text(root):
         stages=[],
         answers=run(),
         image_root=root,
-        num_pictures=3,
+        num_images=3,
         chat="USER: <x>",
     )
 

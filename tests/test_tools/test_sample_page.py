@@ -71,9 +71,9 @@ def card(*regions, text="Where?", **fields):
         Turn("assistant", (Text("At "), *regions)),
     ]
     talk = Conversation(turns, ["a.png"], "7", {"note": text})
-    picture = np.zeros((20, 30, 3), np.uint8)
+    image = np.zeros((20, 30, 3), np.uint8)
     return SampleCard(
-        "set", 3, "7", "root/a.png", {"x": text}, talk, images=[picture], **fields
+        "set", 3, "7", "root/a.png", {"x": text}, talk, images=[image], **fields
     )
 
 
@@ -149,7 +149,7 @@ def test_annotations_are_drawn_below_the_regions(tmp_path):
 
 
 def test_outline_of_a_mask_follows_its_pixels():
-    # Column 2, rows 5 to 9 of a picture of 20 rows.
+    # Column 2, rows 5 to 9 of an image of 20 rows.
     (ring,) = mask_outlines((), dict(size=[20, 30], counts=[45, 5, 550]), (20, 30))
 
     low, high = ring.min(0), ring.max(0)
@@ -183,7 +183,7 @@ def test_tokens_are_cut_into_runs_that_spell_the_text(tokenizer):
     assert "".join(runs[4].pieces) == " a \u00e9\U0001f600 cup</s>"
     shown = SampleCard("d", 0, "", "", runs=runs)
     assert shown.counts == dict(
-        tokens=len(all_ids), trained=trained, picture_tokens=7, pictures=0, views=0
+        tokens=len(all_ids), trained=trained, image_tokens=7, images=0, views=0
     )
 
 
@@ -221,7 +221,7 @@ def test_terminal_shows_conversation_tokens_and_counts(tokenizer):
 
     text = console.export_text()
     assert "[1 cup: box 2 3 8 9]" in text and "[image 1 x 4]" in text
-    assert f"{4 + len(ids)} ids, {len(ids)} labels, 4 positions of 1 picture" in text
+    assert f"{4 + len(ids)} ids, {len(ids)} labels, 4 positions of 1 image" in text
     assert "<script>alert(1)" in text and "\x1b[31m" not in text
 
 

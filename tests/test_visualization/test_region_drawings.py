@@ -1,4 +1,4 @@
-"""Pictures and pages of replies that name regions."""
+"""Images and pages of replies that name regions."""
 
 import json
 import re
@@ -108,7 +108,7 @@ def test_masks_and_points_that_were_asked_look_unlike_those_of_a_reply():
     assert tuple(drawn[120, 487]) == rgb(COLOURS[1])
 
 
-def test_regions_anywhere_and_pictures_of_any_size_are_drawn():
+def test_regions_anywhere_and_images_of_any_size_are_drawn():
     wild = [box(-1e7, 5, 1e8, 9), box(50, 50, 5, 5), box(1e8, 1e8, 1e8, 1e8)]
     many = [box(n % 80, 1, n % 80 + 1, 40, phrase=f"thing {n}") for n in range(300)]
     for shape in ((1, 1), (3, 2000), (60, 80)):
@@ -150,7 +150,7 @@ def test_a_page_shows_words_in_the_colour_of_their_box(tmp_path):
     )
     path = tmp_path / "reply.html"
 
-    write_drawing(path, [view, ReplyView("no picture", "text")])
+    write_drawing(path, [view, ReplyView("no image", "text")])
 
     page = path.read_text()
     assert "Where is &lt;it&gt;?" in page and "not read: character 3: &lt;bad" in page
@@ -159,7 +159,7 @@ def test_a_page_shows_words_in_the_colour_of_their_box(tmp_path):
     assert page.count("<img") == 1 and not re.search(r"(src|href)=.http", page)
     write_drawing(tmp_path / "a.png", [view])
     assert PIL.Image.open(tmp_path / "a.png").size == (640, 480)
-    with pytest.raises(ValueError, match="the last reply has no picture"):
-        write_drawing(tmp_path / "b.png", [ReplyView("no picture", "text")])
+    with pytest.raises(ValueError, match="the last reply has no image"):
+        write_drawing(tmp_path / "b.png", [ReplyView("no image", "text")])
     with pytest.raises(ValueError, match=r"expected a file .png or .html"):
         write_drawing(tmp_path / "b.gif", [view])

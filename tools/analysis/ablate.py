@@ -49,7 +49,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--blind",
         action="store_true",
-        help="test first seeds also with the pictures of other questions",
+        help="test first seeds also with the images of other questions",
     )
     parser.add_argument("--dry-run", action="store_true", help="print the plan only")
     parser.add_argument(

@@ -203,7 +203,7 @@ def markdown(lines: Sequence[Line], metrics: Sequence[str], missing: int = 0) ->
         "parent, mean over seeds. FLOP of one sample, multiply-add as 2."
     ]
     if any(metric.endswith(" blind") for metric in metrics):
-        notes.append("blind: the first seed, with the pictures of other questions.")
+        notes.append("blind: the first seed, with the images of other questions.")
     if missing:
         notes.append(f"{missing} runs are not finished and not in the table.")
     changes = []

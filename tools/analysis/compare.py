@@ -29,7 +29,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run_a", help="folder that tools/test.py --benchmarks wrote")
     parser.add_argument("run_b", help="another one")
-    parser.add_argument("--out", metavar="REPORT.html", help="page with the pictures")
+    parser.add_argument("--out", metavar="REPORT.html", help="page with the images")
     parser.add_argument("--draws", type=int, default=10_000, help="of the bootstrap")
     return parser.parse_args(argv)
 

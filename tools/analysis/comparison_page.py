@@ -14,7 +14,7 @@ from mmvlm.datasets.bad_samples import DATA_ERRORS
 from mmvlm.engine.benchmarks.questions import Questions
 from mmvlm.evaluation.benchmark import Benchmark
 from mmvlm.evaluation.comparison import Comparison
-from mmvlm.evaluation.records import is_embedded, picture_name
+from mmvlm.evaluation.records import image_name, is_embedded
 from mmvlm.evaluation.scoring import rule_of
 from mmvlm.visualization.page import data_uri, render, write_page
 
@@ -50,7 +50,7 @@ _BODY = """
 <td>{{ one.detectable }}</td></tr>
 {% endfor %}
 </table>
-<p class="note">The interval and p come from resampling pictures or groups of questions,
+<p class="note">The interval and p come from resampling images or groups of questions,
 the same for both runs. A difference below the last column would show in fewer than four
 of five such sets.</p>
 {% for one in comparisons %}
@@ -63,10 +63,10 @@ of five such sets.</p>
 <div class="cards">
 {% for card in cards %}
 <div class="card">
-{% for name, picture in card.pictures %}
-{% if picture %}<img src="{{ picture }}" alt="{{ name }}" loading="lazy">
+{% for name, image in card.images %}
+{% if image %}<img src="{{ image }}" alt="{{ name }}" loading="lazy">
 {% else %}<small>{{ name }}</small>{% endif %}
-{% else %}<small>no picture</small>
+{% else %}<small>no image</small>
 {% endfor %}
 <p>{{ card.question }}</p>
 <p><small>right:</small> {{ card.reference }}</p>
@@ -98,7 +98,7 @@ def write_comparison(
 
 
 def _shown(one: Any) -> dict[str, Any]:
-    pictures = Pictures(one.benchmark, one.image_root, one.data_root)
+    images = Images(one.benchmark, one.image_root, one.data_root)
     gains = [flip for flip in one.flips if flip.after > flip.before]
     losses = [flip for flip in reversed(one.flips) if flip.after < flip.before]
     sides = [("better in B", "up", gains), ("worse in B", "down", losses)]
@@ -121,7 +121,7 @@ def _shown(one: Any) -> dict[str, Any]:
                 label,
                 mark,
                 len(flips),
-                [_card(f, pictures) for f in flips[:_SHOWN]],
+                [_card(f, images) for f in flips[:_SHOWN]],
             )
             for label, mark, flips in sides
         ],
@@ -141,7 +141,7 @@ def interval(one: Comparison) -> str:
     return "too few items" if few else f"{one.low:+.2f} to {one.high:+.2f}"
 
 
-class Pictures:
+class Images:
     """The images of questions: files, or what lies inside a benchmark's own files.
 
     Args:
@@ -181,7 +181,7 @@ class Pictures:
             talk = questions.dataset.item_at(places[record["uid"]])["conversation"]
         except DATA_ERRORS:
             return {}
-        return {picture_name(one): one for one in talk.images}
+        return {image_name(one): one for one in talk.images}
 
     def _address(self, name: str, embedded: dict[str, Any]) -> str:
         content = embedded.get(name)
@@ -191,13 +191,13 @@ class Pictures:
         return data_uri(path) if path.is_file() else ""
 
 
-def _card(flip: Any, pictures: Pictures) -> dict[str, Any]:
+def _card(flip: Any, images: Images) -> dict[str, Any]:
     marks = [
         "up" if score > other else "down"
         for score, other in ((flip.before, flip.after), (flip.after, flip.before))
     ]
     return dict(
-        pictures=pictures.of(flip.first),
+        images=images.of(flip.first),
         question=flip.first["question"],
         reference=_words(flip.first["reference"]),
         texts=[flip.first["text"], flip.second["text"]],

@@ -33,7 +33,7 @@ class FeatureMaps:
         routing (dict[str, np.ndarray]): module to weights (N, K).
     """
 
-    picture: np.ndarray
+    image: np.ndarray
     grid: tuple[int, int]
     layers: dict[int, np.ndarray]
     output: np.ndarray | None
@@ -77,7 +77,7 @@ def look_inside(
     images = batch.inputs["image"]
     pixels = images.values
     if not 0 <= view < len(pixels):
-        raise ValueError(f"view={view}: the picture has {len(pixels)} views.")
+        raise ValueError(f"view={view}: the image has {len(pixels)} views.")
     fuser = getattr(connector, "fuser", None)
     giver = connector if fuser is None else fuser
     taken: list = []
@@ -106,9 +106,9 @@ def look_inside(
     if fused is not None:
         last = _as_map(features.patches(len(selected) - 1)[view], own)
         difference = fused - last if fused.shape == last.shape else None
-    picture = _as_picture(pixels[view], talk.processor.spec).transpose(2, 0, 1)
+    viewed = _as_image(pixels[view], talk.processor.spec).transpose(2, 0, 1)
     result = FeatureMaps(
-        picture=unpacked(picture, images.layouts[0], view).transpose(1, 2, 0),
+        image=unpacked(viewed, images.layouts[0], view).transpose(1, 2, 0),
         grid=own,
         layers=maps,
         output=fused,
@@ -124,7 +124,7 @@ def _as_map(patches: torch.Tensor, grid: tuple[int, int]) -> np.ndarray:
     return patches[: rows * cols].float().reshape(rows, cols, -1).cpu().numpy()
 
 
-def _as_picture(pixels: torch.Tensor, spec: Any) -> np.ndarray:
+def _as_image(pixels: torch.Tensor, spec: Any) -> np.ndarray:
     """Take the normalisation off again."""
     mean, std = (np.asarray(x)[:, None, None] for x in (spec.mean, spec.std))
     unit = pixels.float().cpu().numpy() * std + mean

@@ -50,14 +50,14 @@ def mean_range(maps: Sequence[np.ndarray]) -> float:
     return max(float(np.abs(m.mean(-1)).max()) for m in maps) or 1.0
 
 
-def draw_maps(maps: Sequence[tuple[str, np.ndarray]], picture: np.ndarray) -> Any:
+def draw_maps(maps: Sequence[tuple[str, np.ndarray]], image: np.ndarray) -> Any:
     """Draw components above and channel means below, one column per map.
 
     Components are shared by maps of one width, the scale of means by all.
 
     Args:
         maps (Sequence[tuple[str, np.ndarray]]): title and (H, W, D).
-        picture (np.ndarray): (H, W, 3) uint8.
+        image (np.ndarray): (H, W, 3) uint8.
 
     Returns:
         matplotlib.figure.Figure: to be saved.
@@ -65,8 +65,8 @@ def draw_maps(maps: Sequence[tuple[str, np.ndarray]], picture: np.ndarray) -> An
     figure = new_figure(_SIDE * (len(maps) + 1) + 0.6, 2 * _SIDE + 0.9)
     grid = figure.add_gridspec(2, len(maps) + 1)
     axes = figure.add_subplot(grid[0, 0])
-    axes.imshow(picture)
-    axes.set_title("picture", fontsize=8)
+    axes.imshow(image)
+    axes.set_title("image", fontsize=8)
     _bare(axes)
     colours: dict[int, np.ndarray] = {}
     for width in {m.shape[-1] for _, m in maps}:
@@ -80,16 +80,16 @@ def draw_maps(maps: Sequence[tuple[str, np.ndarray]], picture: np.ndarray) -> An
         axes.set_title(title, fontsize=8)
         _bare(axes)
         axes = figure.add_subplot(grid[1, number + 1])
-        image = axes.imshow(values.mean(-1), cmap="RdBu_r", vmin=-top, vmax=top)
+        drawn = axes.imshow(values.mean(-1), cmap="RdBu_r", vmin=-top, vmax=top)
         _bare(axes)
         means.append(axes)
-    figure.colorbar(image, ax=means, shrink=0.8).ax.tick_params(labelsize=7)
+    figure.colorbar(drawn, ax=means, shrink=0.8).ax.tick_params(labelsize=7)
     figure.text(0.01, 0.3, "channel mean\n(below), first 3\ncomponents (above)", size=8)
     return figure
 
 
 def draw_sampling(
-    picture: np.ndarray,
+    image: np.ndarray,
     grid: tuple[int, int],
     query: tuple[int, int],
     sampling: tuple[np.ndarray, np.ndarray],
@@ -98,7 +98,7 @@ def draw_sampling(
     """Draw where one query looked, a panel per level; dots grow with their weight.
 
     Args:
-        picture (np.ndarray): (H, W, 3) uint8.
+        image (np.ndarray): (H, W, 3) uint8.
         grid (tuple[int, int]): rows and columns of queries.
         query (tuple[int, int]): row and column.
         sampling (tuple[np.ndarray, np.ndarray]): locations (Q, M, L, K, 2) in 0-1
@@ -110,7 +110,7 @@ def draw_sampling(
     """
     check_query(query, grid)
     places, weights = (x[query[0] * grid[1] + query[1]] for x in sampling)
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     levels = places.shape[1]
     figure = new_figure(levels * 2.4 + 0.2, 2.9)
     gap = ", " if levels > 1 else "\n"  # one panel is too narrow for one line
@@ -119,7 +119,7 @@ def draw_sampling(
     cell = (width / grid[1], height / grid[0])
     for level in range(levels):
         axes = figure.add_subplot(1, levels, level + 1)
-        axes.imshow(picture, extent=(0, width, height, 0))
+        axes.imshow(image, extent=(0, width, height, 0))
         left, top = query[1] * cell[0], query[0] * cell[1]
         box = np.array([[0, 0], [1, 0], [1, 1], [0, 1], [0, 0]]) * cell + (left, top)
         axes.plot(*box.T, color="white", lw=1.5)
@@ -222,7 +222,7 @@ _BODY = """
 {% if data is number %}
 <p>{{ "{:,}".format(data) }} numbers are too many for a page.</p>
 {% else %}
-<div class="click"><img src="{{ data_uri(picture) }}"><svg viewBox="0 0 1000 1000"
+<div class="click"><img src="{{ data_uri(image) }}"><svg viewBox="0 0 1000 1000"
   preserveAspectRatio="none"></svg><script type="application/json">
 {{- data | tojson }}</script></div>
 {% endif %}
@@ -236,7 +236,7 @@ def write_feature_page(
     *,
     title: str,
     figures: Sequence[tuple[str, str]],
-    picture: np.ndarray,
+    image: np.ndarray,
     grid: tuple[int, int],
     sampling: dict[str, tuple[np.ndarray, np.ndarray]],
     query: tuple[int, int],
@@ -250,7 +250,7 @@ def write_feature_page(
         path (str | PathLike): of the HTML.
         title (str): of the page.
         figures (Sequence[tuple[str, str]]): heading and path of a PNG.
-        picture (np.ndarray): (H, W, 3) uint8.
+        image (np.ndarray): (H, W, 3) uint8.
         grid (tuple[int, int]): rows and columns of queries.
         sampling (dict): module to locations (Q, M, L, K, 2) and weights.
         query (tuple[int, int]): row and column that is shown first.
@@ -262,7 +262,7 @@ def write_feature_page(
         for name, (places, weights) in sampling.items()
     }
     body = render(
-        _BODY, figures=figures, clickable=clickable, picture=_png(picture), code=_SCRIPT
+        _BODY, figures=figures, clickable=clickable, image=_png(image), code=_SCRIPT
     )
     write_page(path, title=title, body=body, style=_STYLE)
 
@@ -283,9 +283,9 @@ def _click_data(places: Any, weights: Any, grid: Any, query: Any) -> dict:
     )
 
 
-def _png(picture: np.ndarray) -> bytes:
+def _png(image: np.ndarray) -> bytes:
     import PIL.Image
 
     stream = BytesIO()
-    PIL.Image.fromarray(picture).save(stream, "PNG")
+    PIL.Image.fromarray(image).save(stream, "PNG")
     return stream.getvalue()

@@ -383,7 +383,7 @@ def render_flops(report: FlopsReport) -> str:
     height, width = report.view_size
     views = f"{report.num_views} x {width}x{height} pixels -> " * bool(report.num_views)
     positions = (
-        f"{report.image_tokens} picture tokens + {report.prompt_tokens} prompt + "
+        f"{report.image_tokens} image tokens + {report.prompt_tokens} prompt + "
         f"{report.answer_tokens} answer = {report.tokens} positions"
     )
     sample = positions if report.tokens else "encoder only"

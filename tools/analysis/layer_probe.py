@@ -106,8 +106,8 @@ def _read(encoder: Any, samples: Iterable[SceneSample], layers: list[int]) -> di
 def _read_chunk(
     encoder: Any, samples: list[SceneSample], layers: list[int], found: dict
 ) -> None:
-    pictures = [sample.image() for sample in samples]
-    whole = _encode(encoder, pictures, layers)  # (V, L, H, W, D)
+    images = [sample.image() for sample in samples]
+    whole = _encode(encoder, images, layers)  # (V, L, H, W, D)
     rows, columns = whole.shape[2] // 2, whole.shape[3] // 2
     if whole.shape[2] % 2 or whole.shape[3] % 2:
         raise ValueError(
@@ -121,7 +121,7 @@ def _read_chunk(
         if (thing.kind, thing.small) in found
     ]
     views = [
-        _quarter(pictures[number], row, column) for number, row, column, _ in objects
+        _quarter(images[number], row, column) for number, row, column, _ in objects
     ]
     close = _encode(encoder, views, layers[-1:]) if views else None
     for index, (number, row, column, thing) in enumerate(objects):
@@ -142,21 +142,19 @@ def _cell(sample: SceneSample, thing: Any) -> tuple[int, int]:
     return style.rows.index(thing.row), style.columns.index(thing.column)
 
 
-def _quarter(picture: np.ndarray, row: int, column: int) -> np.ndarray:
-    side = len(picture) // 2
-    return picture[row * side : (row + 1) * side, column * side : (column + 1) * side]
+def _quarter(image: np.ndarray, row: int, column: int) -> np.ndarray:
+    side = len(image) // 2
+    return image[row * side : (row + 1) * side, column * side : (column + 1) * side]
 
 
-def _encode(
-    encoder: Any, pictures: list[np.ndarray], layers: list[int]
-) -> torch.Tensor:
+def _encode(encoder: Any, images: list[np.ndarray], layers: list[int]) -> torch.Tensor:
     """Return hidden states (V, L, H, W, D) of images at the encoder's size."""
     spec = encoder.spec
     size = (spec.image_size, spec.image_size)
     views = np.stack(
         [
             np.asarray(PIL.Image.fromarray(p).resize(size, PIL.Image.BICUBIC))
-            for p in pictures
+            for p in images
         ]
     )
     device = next(encoder.parameters()).device

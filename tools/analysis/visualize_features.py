@@ -49,12 +49,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("config", help="config file, or the name of a shipped one")
     parser.add_argument("checkpoint", nargs="?", help="none: the config's own weights")
-    parser.add_argument("--image", required=True, help="picture file")
+    parser.add_argument("--image", required=True, help="image file")
     parser.add_argument("--out", default="work_dirs/features", help="folder to write")
     parser.add_argument(
         "--layers", type=int, nargs="+", help="default: the connector's"
     )
-    parser.add_argument("--view", type=int, default=0, help="of a picture with many")
+    parser.add_argument("--view", type=int, default=0, help="of an image with many")
     parser.add_argument("--prompt", default="", help="for connectors that read it")
     place = parser.add_mutually_exclusive_group()
     place.add_argument("--query", type=pair, metavar="ROW,COL", help="cell of the grid")
@@ -70,7 +70,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def find_query(args: argparse.Namespace, maps) -> tuple[int, int]:
     """Return row and column of the cell that was asked for."""
     rows, columns = maps.grid
-    height, width = maps.picture.shape[:2]
+    height, width = maps.image.shape[:2]
     if args.query is not None:
         query = tuple(int(value) for value in args.query)
     else:
@@ -87,9 +87,9 @@ def draw(maps, query: tuple[int, int], folder: Path) -> list[tuple[str, str]]:
         panels.append(("output", maps.output))
     if maps.difference is not None:
         panels.append(("output - last layer", maps.difference))
-    figures = [("Maps", "maps", draw_maps(panels, maps.picture))]
+    figures = [("Maps", "maps", draw_maps(panels, maps.image))]
     for name, sampling in maps.sampling.items():
-        figure = draw_sampling(maps.picture, maps.grid, query, sampling, name)
+        figure = draw_sampling(maps.image, maps.grid, query, sampling, name)
         figures.append((f"Sampling points of {name}", f"sampling-{name}", figure))
     for name, weights in maps.routing.items():
         figure = draw_routing(weights, name)
@@ -128,7 +128,7 @@ def main(argv: list[str] | None = None) -> int:
         page,
         title=f"{Path(args.config).stem}: {maps.output_name}",
         figures=figures,
-        picture=maps.picture,
+        image=maps.image,
         grid=maps.grid,
         sampling=maps.sampling,
         query=query,

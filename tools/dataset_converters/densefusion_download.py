@@ -122,7 +122,7 @@ class Journal:
         self._file.close()
 
 
-def check_picture(data: bytes) -> None:
+def check_image(data: bytes) -> None:
     """Decode an image as the readers do.
 
     Raises:
@@ -132,7 +132,7 @@ def check_picture(data: bytes) -> None:
     try:
         PIL.Image.open(io.BytesIO(data)).close()
     except (OSError, ValueError, SyntaxError, PIL.Image.DecompressionBombError) as e:
-        raise Refused(f"no picture: it starts with {data[:16]!r}") from e
+        raise Refused(f"no image: it starts with {data[:16]!r}") from e
     try:
         LoadImages()(dict(conversation=SimpleNamespace(images=[data])))
     except ValueError as error:
@@ -261,12 +261,12 @@ class _Work:
             with open(path, "rb") as file:
                 data = file.read()
             try:
-                check_picture(data)
+                check_image(data)
                 return Result(row, OK, name, url, len(data))
             except (Refused, Unreachable):
                 pass  # what an other tool left half is fetched again
         try:
-            data, tries = self.fetcher.fetch(url, check_picture)
+            data, tries = self.fetcher.fetch(url, check_image)
         except Refused as error:
             return Result(row, REFUSED, name, url, tries=1, reason=str(error))
         except Unreachable as error:

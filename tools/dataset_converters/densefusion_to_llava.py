@@ -14,10 +14,10 @@ def parse_args(argv=None):
         "--image-field",
         choices=["auto", "image", "image_path"],
         default="auto",
-        help="field with the picture's path (default: image if there, else image_path)",
+        help="field with the image's path (default: image if there, else image_path)",
     )
     parser.add_argument(
-        "--prompt", default="", help="question behind the picture (default: none)"
+        "--prompt", default="", help="question behind the image (default: none)"
     )
     parser.add_argument(
         "--skip-bad", action="store_true", help="leave damaged rows out, with a line"

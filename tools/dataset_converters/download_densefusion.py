@@ -16,11 +16,11 @@ def parse_args(argv=None):
     )
     add = parser.add_argument
     add("--json-file", "--json_file", required=True, help="DenseFusion-1M.jsonl")
-    add("--output-path", "--output_path", required=True, help="folder of pictures")
+    add("--output-path", "--output_path", required=True, help="folder of images")
     add("--json-out-file", "--json_out_file", required=True, metavar="OUT")
     add("--num-processes", "--num_processes", type=int, default=2, metavar="N")
     add("--timeout", type=float, default=60.0, help="seconds a server may be silent")
-    add("--tries", type=int, default=4, help="requests for one picture")
+    add("--tries", type=int, default=4, help="requests for one image")
     add("--backoff", type=float, default=1.0, help="seconds before the second try")
     add(
         "--image-prefix",
@@ -55,7 +55,7 @@ def main(argv=None):
         return "\nstopped; run the same command to go on."
     except user_errors() as error:
         return f"error: {error}"
-    print(f"\n{args.json_out_file}: {summary.ok} rows with a picture.")
+    print(f"\n{args.json_out_file}: {summary.ok} rows with an image.")
     if summary.refused or summary.failed:
         print(f"The others: {args.json_out_file}.quarantine.jsonl")
     if summary.failed:

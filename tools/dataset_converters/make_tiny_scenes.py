@@ -23,7 +23,7 @@ def parse_args(argv=None):
         "--style",
         default="plain",
         help="plain: large print; fine: half of it small; tangled: two things in "
-        "every box; single: one shape per picture (default: plain)",
+        "every box; single: one shape per image (default: plain)",
     )
     parser.add_argument(
         "--prompted-share",

@@ -22,7 +22,7 @@ def parse_args(argv=None):
     parser.add_argument("config", help="work dir, config file, or name of a config")
     parser.add_argument("checkpoint", nargs="?", help="of mmvlm")
     parser.add_argument("--annotations", required=True, help="COCO-like JSON file")
-    parser.add_argument("--images", required=True, help="folder of its pictures")
+    parser.add_argument("--images", required=True, help="folder of its images")
     parser.add_argument("--out", required=True, help="JSON lines to write")
     parser.add_argument("--num", type=int, help="boxes to look at; default: all")
     parser.add_argument("--min-iou", type=float, default=0.5)

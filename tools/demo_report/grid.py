@@ -73,7 +73,7 @@ def image_path(row: dict[str, Any], image_root: str | os.PathLike = "") -> str:
     path = os.path.join(image_root, row["image"])
     if not os.path.isfile(path):
         raise FileNotFoundError(
-            f"sample '{row.get('sample_id', '')}': no picture '{path}'; give the "
+            f"sample '{row.get('sample_id', '')}': no image '{path}'; give the "
             "folder that paths in the answers are relative to as image_root."
         )
     return path
@@ -118,20 +118,20 @@ def draw_grid(
         x = (number % columns) * _CELL_W + _MARGIN
         y = height - (number // columns + 1) * _CELL_H
         area = (x / width, y / height, side / width, side / height)
-        _draw_picture(figure.add_axes(area), row, image_root)
+        _draw_image(figure.add_axes(area), row, image_root)
         area = ((x + side) / width, area[1], 0.01, area[3])
         _write_texts(figure.add_axes(area), row, side)
     with writing(path):
         figure.savefig(path, dpi=120)
 
 
-def _draw_picture(axes: Any, row: dict, image_root: str | os.PathLike) -> None:
+def _draw_image(axes: Any, row: dict, image_root: str | os.PathLike) -> None:
     axes.set_xticks([])
     axes.set_yticks([])
     for spine in axes.spines.values():
         spine.set(color=_RIGHT if row["strict"] else _WRONG, linewidth=2)
     if row.get("image") is None:
-        axes.text(0.5, 0.5, "no picture", ha="center", va="center", fontsize=8)
+        axes.text(0.5, 0.5, "no image", ha="center", va="center", fontsize=8)
         return
     pixels = read_rgb(image_path(row, image_root))
     height, width = pixels.shape[:2]

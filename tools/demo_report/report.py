@@ -32,7 +32,7 @@ p.note { margin: 8px 0; font-size: 13px; }
   font-size: 26px; line-height: 1.2; } .tile span { color: var(--dim); }
 .panel { padding: 6px 16px; overflow-x: auto; }
 .panel img { width: 100%; display: block; border-radius: 6px; background: #fff; }
-.panel.picture { padding: 10px; }
+.panel.image { padding: 10px; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 th, td { padding: 7px 10px; text-align: right; border-bottom: 1px solid var(--rule); }
 th { color: var(--dim); font-weight: 500; font-size: 13px; }
@@ -51,10 +51,10 @@ td.wide { width: 26%; } .good { color: var(--good); } .bad { color: var(--bad); 
 .card.wrong { border-top-color: var(--bad); } .card.plain { border-top: 1px solid
   var(--rule); }
 .card small { color: var(--dim); } .card .says { font-size: 14px; }
-.picture-frame { position: relative; } .picture-frame img { width: 100%;
+.image-frame { position: relative; } .image-frame img { width: 100%;
   display: block; image-rendering: pixelated; border-radius: 6px; }
-.picture-frame div { position: absolute; border: 3px solid; }
-.picture-frame div.predicted { border-style: dashed; }
+.image-frame div { position: absolute; border: 3px solid; }
+.image-frame div.predicted { border-style: dashed; }
 pre { white-space: pre-wrap; font-size: 13px; }
 """
 
@@ -65,7 +65,7 @@ _BODY = """
   {%- if mark is not none %}<u style="left:{{ percent(mark, 2) }}"></u>{% endif %}</div>
 {%- endmacro %}
 {% macro frame(row) -%}
-{% if row.get("image") %}<div class="picture-frame"><img alt="" src="{{ uri_of(row) }}">
+{% if row.get("image") %}<div class="image-frame"><img alt="" src="{{ uri_of(row) }}">
   {%- for name, colour, area in boxes_of(row) %}
   <div class="{{ name }}" style="border-color:{{ colour }};{{ area }}"></div>
   {%- endfor %}</div>{% endif %}
@@ -91,7 +91,7 @@ _BODY = """
 </table></div>
 <p class="note">{{ marks }} The upright line in a bar is chance. Lenient reads answers
   with good will; unparsed answers lack the form of one.</p>
-<h2>Held-out pictures</h2>
+<h2>Held-out images</h2>
 <p class="note">Chosen so that every task appears, with {{ chosen | rejectattr("strict")
   | list | length }} of the {{ rows | rejectattr("strict") | list | length }} wrong
   answers among {{ rows | length }}. Boxes: true green, predicted orange and dashed.</p>
@@ -107,7 +107,7 @@ _BODY = """
 </div>
 {% if curves %}
 <h2>Loss</h2>
-<div class="panel picture"><img alt="loss curves" src="{{ data_uri(curves) }}"></div>
+<div class="panel image"><img alt="loss curves" src="{{ data_uri(curves) }}"></div>
 {% endif %}
 {% if timed %}
 <h2>Time</h2>
@@ -151,7 +151,7 @@ def write_report(
     chat: str | Sequence[dict[str, str]] = (),
     export: dict[str, Any] | None = None,
     title: str = "TinyScenes: from nothing to a talking model",
-    num_pictures: int = 24,
+    num_images: int = 24,
 ) -> str:
     """Write ``report.html``, ``loss_curves.png``, ``grid.png`` and ``results.txt``.
 
@@ -170,7 +170,7 @@ def write_report(
             ``image``; a text is shown as it is.
         export (dict | None): name to value, shown as they are.
         title (str): of the page.
-        num_pictures (int): in the grid.
+        num_images (int): in the grid.
 
     Returns:
         str: path of ``report.html``.
@@ -185,7 +185,7 @@ def write_report(
     lines = result_lines(rows, blind_answers)
     table = format_table(rows, blind_answers)
     write_atomic(folder / "results.txt", f"{table}\n")
-    chosen = select_rows(rows, num_pictures)
+    chosen = select_rows(rows, num_images)
     draw_grid(chosen, folder / "grid.png", image_root=image_root)
     trained = [stage for stage in stages if stage.get("scalars")]
     curves = folder / "loss_curves.png" if trained else None
@@ -220,7 +220,7 @@ def _percent(share: float | None, digits: int = 1) -> str:
 def _tiles(total: ResultLine, timed: Sequence[tuple]) -> list[tuple[str, str]]:
     tiles = [(_percent(total.accuracy), f"of {total.num} held-out questions right")]
     if total.blind is not None:
-        tiles.append((_percent(total.blind), "blind: pictures shuffled"))
+        tiles.append((_percent(total.blind), "blind: images shuffled"))
     tiles.append((_percent(total.chance), "chance: the best constant answer"))
     if timed:
         tiles.append((_duration(timed[-1][1]), "for the whole"))

@@ -34,9 +34,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--workers", type=int, default=min(8, os.cpu_count() or 1), help="processes"
     )
     depth = parser.add_mutually_exclusive_group()
-    depth.add_argument(
-        "--fast", action="store_true", help="read heads of pictures only"
-    )
+    depth.add_argument("--fast", action="store_true", help="read heads of images only")
     depth.add_argument("--full", action="store_true", help="decode all (the default)")
     parser.add_argument("--out", default="work_dirs/check_dataset", help="folder")
     parser.add_argument("--num", type=int, help="samples per data set, evenly spread")

@@ -86,14 +86,14 @@ def render_report(report: DataReport, console: Any, examples: int = 3) -> None:
         "data set",
         "samples",
         "seen",
-        "pictures",
+        "images",
         "tokens: median",
         "longest",
     ):
         table.add_column(head, justify="left" if head == "data set" else "right")
     for member in report.members:
         numbers = member.to_dict()["tokens"] or {}
-        cells = [member.num_samples, member.num_seen, member.num_pictures]
+        cells = [member.num_samples, member.num_seen, member.num_images]
         cells += [f"{numbers[k]:.0f}" if numbers else "-" for k in ("p50", "p100")]
         table.add_row(Text(member.name), *map(str, cells))
     console.print(table)

@@ -89,8 +89,8 @@ class SampleCard:
         return dict(
             tokens=sum(count.values()),
             trained=count["trained"],
-            picture_tokens=count["slot"],
-            pictures=len(self.images),
+            image_tokens=count["slot"],
+            images=len(self.images),
             views=sum(len(views) for views in self.views),
         )
 

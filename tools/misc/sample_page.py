@@ -42,11 +42,11 @@ header { display: flex; flex-wrap: wrap; gap: 4px 14px; align-items: baseline;
 .columns { display: grid; grid-template-columns: minmax(200px, 340px) 1fr; gap: 18px; }
 @media (max-width: 720px) { .columns { grid-template-columns: 1fr; } }
 figure { margin: 0 0 12px; } figcaption { color: var(--dim); font-size: 12.5px; }
-.picture { position: relative; line-height: 0; } .picture img { width: 100%;
+.image { position: relative; line-height: 0; } .image img { width: 100%;
   border-radius: 6px; } img.small { image-rendering: pixelated; }
 .known { fill: #fff; fill-opacity: 0.07; stroke: #fff; stroke-opacity: 0.75;
   stroke-dasharray: 3 3; vector-effect: non-scaling-stroke; }
-.picture svg { position: absolute; inset: 0; width: 100%; height: 100%; }
+.image svg { position: absolute; inset: 0; width: 100%; height: 100%; }
 .views { display: flex; flex-wrap: wrap; gap: 6px; } .views img { height: 112px;
   border: 1px solid var(--rule); border-radius: 4px; }
 .turn { margin: 0 0 8px; display: flex; gap: 10px; } .turn b { flex: 0 0 76px;
@@ -94,7 +94,7 @@ def write_sample_page(
     counts = ", ".join(f"{count} of {name}" for name, count in names.items())
     key = (
         '<p class="note key">Tokens: <span class="text">read</span> '
-        '<span class="trained">trained</span> <span class="slot">picture</span>. '
+        '<span class="trained">trained</span> <span class="slot">image</span>. '
         "Boxes in colour stand in the conversation, dashed ones in the annotation.</p>"
     )
     summary = [
@@ -118,13 +118,13 @@ def _article(card: SampleCard) -> str:
     if card.runs:
         facts.append(
             f"{counts['tokens']} tokens: {counts['trained']} trained, "
-            f"{counts['picture_tokens']} of pictures"
+            f"{counts['image_tokens']} of images"
         )
     heads = "".join(f"<span>{_text(fact)}</span>" for fact in facts)
     reason = ""
     if card.reason is not None:
         reason = f'<p class="reason">{_text(card.reason)}</p>'
-    left = "".join(_picture(card, number) for number in range(len(card.images)))
+    left = "".join(_image(card, number) for number in range(len(card.images)))
     left += "".join(_views(card, number) for number in range(len(card.views)))
     right = _conversation(card) + _tokens(card)
     return (
@@ -136,7 +136,7 @@ def _article(card: SampleCard) -> str:
 
 
 # ------------------------------------------------------------------ images
-def _picture(card: SampleCard, number: int) -> str:
+def _image(card: SampleCard, number: int) -> str:
     """Return an original image with its regions drawn over it."""
     pixels = card.images[number]
     height, width = pixels.shape[:2]
@@ -147,10 +147,10 @@ def _picture(card: SampleCard, number: int) -> str:
         if region.image == number
     ]
     name = card.conversation.images[number] if card.conversation else ""
-    name = name if isinstance(name, str) else f"picture {number + 1}"
+    name = name if isinstance(name, str) else f"image {number + 1}"
     small = ' class="small"' if max(height, width) < 200 else ""
     return (
-        f'<figure><div class="picture"><img{small} alt="" src="{picture_uri(pixels)}">'
+        f'<figure><div class="image"><img{small} alt="" src="{image_uri(pixels)}">'
         f'<svg viewBox="0 0 {width} {height}" preserveAspectRatio="none">'
         f"{''.join(shapes)}</svg></div><figcaption>{_text(name)}, {width} x {height}"
         "</figcaption></figure>"
@@ -219,7 +219,7 @@ def _views(card: SampleCard, number: int) -> str:
     height, width = views.shape[-2:]
     small = ' class="small"' if max(height, width) < 200 else ""
     shown = "".join(
-        f'<img{small} alt="" src="{picture_uri(own.transpose(1, 2, 0))}">'
+        f'<img{small} alt="" src="{image_uri(own.transpose(1, 2, 0))}">'
         for own in (unpacked(v, layout, n) for n, v in enumerate(views[:16]))
     )
     words = f"{len(views)} view(s) of {width} x {height}, {layout.kind}"
@@ -231,7 +231,7 @@ def _views(card: SampleCard, number: int) -> str:
     )
 
 
-def picture_uri(pixels: np.ndarray) -> str:
+def image_uri(pixels: np.ndarray) -> str:
     """Return an RGB image as a data URI, large ones made smaller."""
     height, width = pixels.shape[:2]
     scale = _LARGEST / max(height, width)

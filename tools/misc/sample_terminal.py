@@ -43,7 +43,7 @@ def render_card(card: SampleCard) -> Any:
     lines.append(
         Text(
             f"{counts['tokens']} ids, {counts['trained']} labels, "
-            f"{counts['picture_tokens']} positions of {counts['pictures']} picture(s)"
+            f"{counts['image_tokens']} positions of {counts['images']} image(s)"
             + (f", views {', '.join(shapes)}" if shapes else ""),
             style="dim",
         )

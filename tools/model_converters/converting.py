@@ -133,7 +133,7 @@ def verify_folder(
         report,
         folder,
         prompts,
-        [talk.chat(picture, text, history) for picture, text, history in prompts],
+        [talk.chat(shown, text, history) for shown, text, history in prompts],
         max_new_tokens=_REPLY,
         stop_strings=several_tokens(loaded.processor),
     )
@@ -151,9 +151,9 @@ def questions(talk: VLMInferencer, image: Any, prompt: str) -> list[tuple]:
         side = talk.processor.spec.image_size
         shape = (side, side * 3 // 2, 3)
         image = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-    picture = talk.read_image(image)
+    shown = talk.read_image(image)
     before = [(prompt, "Yes."), ("Are you sure?", "I am.")]
-    return [(picture, prompt, ()), (picture, prompt, before), (None, prompt, ())]
+    return [(shown, prompt, ()), (shown, prompt, before), (None, prompt, ())]
 
 
 def probes(talk: VLMInferencer, prompts: list[tuple]) -> tuple[list, list]:

@@ -22,7 +22,7 @@ def parse_args(argv=None):
     )
     parser.add_argument("out", help="folder to write")
     parser.add_argument("--verify", action="store_true", help="reload and compare")
-    parser.add_argument("--image", help="picture of the comparison; default: noise")
+    parser.add_argument("--image", help="image of the comparison; default: noise")
     parser.add_argument("--prompt", default="What is shown in this image?")
     parser.add_argument("--tolerance", type=float, default=1e-5, help="of logits")
     parser.add_argument(

@@ -20,7 +20,7 @@ INDEX_VERSION = 1
 SMALL_FILE = 1 << 20
 
 #: Bits of ``flags``.
-DAMAGED, PICTURE, PICTURES, MEDIA, TURNS = 1, 2, 4, 8, 16
+DAMAGED, IMAGE, IMAGES, MEDIA, TURNS = 1, 2, 4, 8, 16
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,8 @@ class RecordFacts(NamedTuple):
     """What the index knows of all records without reading them.
 
     Args:
-        flags (np.ndarray): (N,) uint8: ``DAMAGED`` (no JSON), ``PICTURE``,
-            ``PICTURES`` (several), ``MEDIA`` (other inputs), ``TURNS`` (more than
+        flags (np.ndarray): (N,) uint8: ``DAMAGED`` (no JSON), ``IMAGE``,
+            ``IMAGES`` (several), ``MEDIA`` (other inputs), ``TURNS`` (more than
             one question).
         words (np.ndarray): (N,) int32.
         kinds (np.ndarray): (N,) uint16, indices into ``names``.

@@ -156,7 +156,7 @@ class TokenLengths:
         if hindrance is not None:
             say(
                 f"dataset '{dataset.name}': token lengths need the whole pipeline, "
-                f"pictures included: {hindrance}.",
+                f"images included: {hindrance}.",
                 logging.WARNING,
             )
         progress = Progress(

@@ -147,7 +147,7 @@ def pixel_box(
     elif cut[2] <= cut[0] or cut[3] <= cut[1]:
         raise BoxError(
             "outside",
-            f"'{what}' {value!r:.80} ({form}) lies outside of its picture of "
+            f"'{what}' {value!r:.80} ({form}) lies outside of its image of "
             f"{width} x {height} pixels.",
         )
     if cut == (x1, y1, x2, y2):

@@ -23,11 +23,11 @@ def read_mask(path: str | os.PathLike) -> np.ndarray:
     """
     name = os.fspath(path)
     try:
-        with PIL.Image.open(name) as picture:
-            mode, has_alpha = picture.mode, "transparency" in picture.info
+        with PIL.Image.open(name) as image:
+            mode, has_alpha = image.mode, "transparency" in image.info
             # PIL cuts 16-bit colours to 8 bits; only before it loads does it tell.
-            is_wide = any(";16" in str(tile[3]) for tile in picture.tile)
-            pixels = np.asarray(picture.convert("L") if mode == "P" else picture)
+            is_wide = any(";16" in str(tile[3]) for tile in image.tile)
+            pixels = np.asarray(image.convert("L") if mode == "P" else image)
     except (
         OSError,
         ValueError,

@@ -50,7 +50,7 @@ class AOKVQADataset(QuestionDataset):
         raw = record_of(raw)
         entry = dict(
             id=key_of(raw, "question_id"),
-            image=self._picture(key_of(raw, "image_id")),
+            image=self._image(key_of(raw, "image_id")),
             question=need_text(raw, "question"),
         )
         choices = texts_of(raw, "choices")

@@ -53,7 +53,7 @@ class COCOCaptionsDataset(CaptionDataset):
                 continue
             captions = by_image.pop(key, [])
             if annotations and not captions:
-                raw = ValueError(f"picture {key} has no caption, or is listed twice.")
+                raw = ValueError(f"image {key} has no caption, or is listed twice.")
                 yield key, raw
             else:
                 yield key, {**raw, "_captions": captions}
@@ -62,7 +62,7 @@ class COCOCaptionsDataset(CaptionDataset):
                 name = raw.get("id", key) if isinstance(raw, dict) else key
                 yield (
                     name,
-                    ValueError(f"caption of picture {key!r}, which is not listed."),
+                    ValueError(f"caption of image {key!r}, which is not listed."),
                 )
 
     def _entry(self, raw: Any) -> dict:

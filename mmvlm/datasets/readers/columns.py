@@ -58,13 +58,13 @@ class ColumnMapper:
         self.task = DATA_TASKS.build(task) if isinstance(task, dict) else task
 
     def conversation(
-        self, cells: dict, pictures: list, sample: str, rng: np.random.Generator
+        self, cells: dict, images: list, sample: str, rng: np.random.Generator
     ) -> Conversation:
         """Return the conversation of a row.
 
         Args:
             cells (dict): values by the names of ``columns``; ``meta`` is a dict.
-            pictures (list): what is shown.
+            images (list): what is shown.
             sample (str): id.
             rng (np.random.Generator): for the task.
 
@@ -76,16 +76,16 @@ class ColumnMapper:
             turns = _unpacked(cells.get("conversations"))
             if _is_llava(turns):
                 raw = {**meta, "id": sample, "conversations": turns}
-                return parse_llava_conversation(raw, images=pictures, where="record")
-            return parse_messages(turns, images=pictures, sample_id=sample, meta=meta)
+                return parse_llava_conversation(raw, images=images, where="record")
+            return parse_messages(turns, images=images, sample_id=sample, meta=meta)
         annotation = AnnotatedImage(
-            pictures[0] if pictures else None,
+            images[0] if images else None,
             captions=tuple(map(Caption, _texts(cells, "caption"))),
             questions=tuple(_questions(cells, sample)),
             id=sample,
             meta=meta,
         )
-        return self.task(annotation, pictures, rng)
+        return self.task(annotation, images, rng)
 
 
 class ColumnDataset(ConversationDataset):
@@ -104,7 +104,7 @@ class ColumnDataset(ConversationDataset):
 
     Subclasses give records: ``row`` (int), ``cells`` (values by the names of
     ``columns``, without the images), ``images`` (references) and ``reason`` (why
-    the record cannot be read, or None); and :meth:`_picture`.
+    the record cannot be read, or None); and :meth:`_image`.
 
     Args:
         ann_file (str): the table.
@@ -131,7 +131,7 @@ class ColumnDataset(ConversationDataset):
         super().__init__(ann_file, **kwargs)
 
     @abstractmethod
-    def _picture(self, key: Any) -> Any:
+    def _image(self, key: Any) -> Any:
         """Return an image of a record: a path below ``image_prefix``, or bytes.
 
         Raises:
@@ -145,7 +145,7 @@ class ColumnDataset(ConversationDataset):
         return str(record["row"] if own_id is None else own_id)
 
     def _image_keys(self, record: dict) -> tuple:
-        keys = tuple(record["pictures"])
+        keys = tuple(record["images"])
         return tuple(map(self._first_of, keys)) if self._is_blind else keys
 
     def _first_of(self, key: str) -> str:
@@ -155,7 +155,7 @@ class ColumnDataset(ConversationDataset):
         apart by their references, and must not give one back to its own question.
         """
         try:
-            content = self._picture(key)
+            content = self._image(key)
         except ValueError:
             return key
         if not isinstance(content, bytes):
@@ -171,7 +171,7 @@ class ColumnDataset(ConversationDataset):
     ) -> Conversation:
         if record.get("reason"):
             raise ValueError(record["reason"])
-        shown = [self._picture(key) for key in images]
+        shown = [self._image(key) for key in images]
         sample = self._record_id(record)
         return self.mapper.conversation(record["cells"], shown, sample, rng)
 

@@ -36,7 +36,7 @@ def row_of(line: JSONLine, path: str) -> dict:
     return line.value
 
 
-def picture_of(row: dict, field: str, where: str) -> str:
+def image_of(row: dict, field: str, where: str) -> str:
     """Return the image's path in a row.
 
     Args:
@@ -124,7 +124,7 @@ class DenseFusionDataset(ConversationDataset):
 
     def _image_keys(self, record: JSONLine) -> tuple:
         row = row_of(record, self.ann_file)
-        return (picture_of(row, self.image_field, self._where(record)),)
+        return (image_of(row, self.image_field, self._where(record)),)
 
     def _conversation(
         self, record: JSONLine, images: list, rng: np.random.Generator
@@ -163,14 +163,14 @@ def to_llava(
     caption = _text(row, "caption", where)
     if IMAGE_TAG in caption:
         raise ValueError(
-            f"{where}: the caption holds '{IMAGE_TAG}', which means a picture in "
+            f"{where}: the caption holds '{IMAGE_TAG}', which means an image in "
             "LLaVA's format. Read the rows with DenseFusionDataset instead."
         )
     if "image_id" not in row:
         raise ValueError(f"{where}: no field 'image_id'; it has {sorted(row)}.")
     return {
         "id": str(row["image_id"]),
-        "image": picture_of(row, image_field, where),
+        "image": image_of(row, image_field, where),
         "conversations": [
             {"from": "human", "value": f"{IMAGE_TAG}\n{prompt}".rstrip()},
             {"from": "gpt", "value": caption},

@@ -228,7 +228,7 @@ def _regulated(value: Any, size: tuple[int, int]) -> Box:
     x1, y1, x2, y2 = map(float, value)
     outside = x1 >= width or y1 >= height or x2 < 0 or y2 < 0
     if x2 < x1 or y2 < y1 or outside:
-        reason = "lies outside of its picture" if outside else "ends before it begins"
+        reason = "lies outside of its image" if outside else "ends before it begins"
         raise ValueError(f"box {value} {reason} of {width} x {height} pixels.")
     x1, x2 = (min(max(x, 0.0), width - 1.0) for x in (x1, x2))
     y1, y2 = (min(max(y, 0.0), height - 1.0) for y in (y1, y2))

@@ -154,17 +154,17 @@ class FlatReferringDataset(AnnotatedImageDataset):
         self, record: dict, images: list, rng: np.random.Generator
     ) -> Conversation:
         if self.dialect.columns:
-            images = [_picture(self.ann_file, place) for place in images]
+            images = [_image(self.ann_file, place) for place in images]
         return super()._conversation(record, images, rng)
 
     def _size(self, record: dict, image: str) -> tuple[int, int]:
         if not self.dialect.columns:
             return super()._size(record, image)
         try:
-            with PIL.Image.open(io.BytesIO(_picture(self.ann_file, image))) as picture:
-                return picture.height, picture.width
+            with PIL.Image.open(io.BytesIO(_image(self.ann_file, image))) as opened:
+                return opened.height, opened.width
         except (OSError, ValueError, SyntaxError) as error:
-            raise ValueError(f"picture at {image}: {error}") from error
+            raise ValueError(f"image at {image}: {error}") from error
 
 
 def _fields(names: Dialect) -> set[str]:
@@ -174,12 +174,12 @@ def _fields(names: Dialect) -> set[str]:
 def _table(path: str, dialect: Dialect) -> Iterator[Any]:
     """Yield the rows of a table; in the place of an image, where it stands."""
     columns = dialect.columns
-    picture = columns.index(dialect.image)
+    image = columns.index(dialect.image)
     start = 0
     with open(path, "rb") as file:
         for number, line in enumerate(file, 1):
             cells = line.rstrip(b"\r\n").split(b"\t")
-            begin = start + sum(len(cell) + 1 for cell in cells[:picture])
+            begin = start + sum(len(cell) + 1 for cell in cells[:image])
             start += len(line)
             if not line.strip():
                 continue
@@ -193,7 +193,7 @@ def _table(path: str, dialect: Dialect) -> Iterator[Any]:
                     )
                 yield f"{reason}."
                 continue
-            place = f"{os.path.basename(path)}#{begin}:{begin + len(cells[picture])}"
+            place = f"{os.path.basename(path)}#{begin}:{begin + len(cells[image])}"
             if not line.endswith(b"\n"):
                 _check_whole(path, place, where)
             yield _row(cells, dialect, place, where)
@@ -204,8 +204,8 @@ def _table(path: str, dialect: Dialect) -> Iterator[Any]:
 def _check_whole(path: str, place: str, where: str) -> None:
     """Raise ValueError when the file was cut inside its last image."""
     try:
-        with PIL.Image.open(io.BytesIO(_picture(path, place))) as picture:
-            picture.load()
+        with PIL.Image.open(io.BytesIO(_image(path, place))) as image:
+            image.load()
     except (OSError, ValueError, SyntaxError) as error:
         raise ValueError(
             f"annotation file: {where} ends too early: {error}. It was cut; fetch it "
@@ -233,7 +233,7 @@ def _row(
     return {**record, dialect.image: place}
 
 
-def _picture(path: str, place: str) -> bytes:
+def _image(path: str, place: str) -> bytes:
     """Return the bytes of an image that stands in a table."""
     start, end = map(int, place.rsplit("#", 1)[1].split(":"))
     with open(path, "rb") as file:
@@ -243,7 +243,7 @@ def _picture(path: str, place: str) -> bytes:
         # OFA writes the alphabet that is safe in addresses; both are read.
         return base64.b64decode(text.translate(_PLAIN_ALPHABET), validate=True)
     except binascii.Error as error:
-        raise ValueError(f"the picture at {place} is no base64: {error}.") from error
+        raise ValueError(f"the image at {place} is no base64: {error}.") from error
 
 
 _PLAIN_ALPHABET = bytes.maketrans(b"-_", b"+/")

@@ -119,7 +119,7 @@ class Flickr30kEntitiesDataset(AnnotatedImageDataset):
         wrong = [name for name in ids if not _ID.fullmatch(name)]
         if wrong or not ids:
             raise ValueError(
-                f"split file '{self.ann_file}' is no list of picture ids, one per "
+                f"split file '{self.ann_file}' is no list of image ids, one per "
                 f"line; it holds {wrong[:1] or 'nothing'!r:.60}."
             )
         folder = os.path.dirname(self.ann_file)

@@ -99,7 +99,7 @@ class GQADataset(QuestionDataset):
         raw = record_of(raw)
         entry = dict(
             id=raw["id"],
-            image=self._picture(key_of(raw, "imageId")),
+            image=self._image(key_of(raw, "imageId")),
             question=need_text(raw, "question"),
         )
         if raw.get("answer") is not None:

@@ -83,7 +83,7 @@ class GRefCOCODataset(RefCOCODataset):
             raise ValueError("'sentences' is empty.")
         row = dict(
             id=ref_id,
-            **tables.picture(image_id),
+            **tables.image(image_id),
             image_id=image_id,
             split=ref["split"],
             ref_id=need(ref, "ref_id", (int, str)),

@@ -98,14 +98,14 @@ class HFFolderDataset(ColumnDataset):
         return "image" in self.columns
 
     def _made(self, row: int) -> dict:
-        record: dict[str, Any] = dict(row=row, cells={}, pictures=(), reason=None)
+        record: dict[str, Any] = dict(row=row, cells={}, images=(), reason=None)
         needed = [*self._texts, self._leaf] if self._has_image else self._texts
         try:
             scalars = self._records.rows.cells(row, needed)
             values = {name: self._value(name, scalars[name]) for name in self._texts}
             if self._has_image:
                 shown = scalars[self.columns["image"]]
-                record["pictures"] = _references(row, shown)
+                record["images"] = _references(row, shown)
         except ValueError as error:
             record["reason"] = str(error)
             return record
@@ -125,7 +125,7 @@ class HFFolderDataset(ColumnDataset):
             raise ValueError(f"'{name}' is {value!r}, but has {len(labels)} classes.")
         return labels[value]
 
-    def _picture(self, key: Any) -> Any:
+    def _image(self, key: Any) -> Any:
         if self._has_paths:
             return key
         row, number = map(int, key.split("#"))

@@ -155,7 +155,7 @@ class InterleavedDataset(ConversationDataset):
         if not isinstance(record, Document):
             raise record
         if len(images) < self.min_images:
-            raise TooFewImages(f"{len(images)} pictures, min_images={self.min_images}.")
+            raise TooFewImages(f"{len(images)} images, min_images={self.min_images}.")
         parts: list[Text | Image] = []
         shown = 0
         for kind, value in record.items:

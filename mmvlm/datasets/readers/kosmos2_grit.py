@@ -19,7 +19,7 @@ from mmvlm.registry import DATASETS
 from mmvlm.structures import AnnotatedImage, Caption, Span
 
 PHRASES = ("ref_exps", "noun_chunks")
-SIZES = ("record", "picture")
+SIZES = ("record", "image")
 _NAMES = ("key", "shard", "id")
 #: img2dataset puts ten thousand images in a folder named by five digits.
 _SHARD_DIGITS = 5
@@ -120,7 +120,7 @@ class Kosmos2GRITDataset(AnnotatedImageDataset):
             need(record, name, list)
         names = dict(key=key, shard=key[:_SHARD_DIGITS], id=record.get("id", ""))
         row = {name: value for name, value in record.items() if _is_plain(value)}
-        if self.size_from == "picture":
+        if self.size_from == "image":
             row.pop("width", None)
             row.pop("height", None)
         return {**row, "id": key, "image": self.image_pattern.format(**names)}

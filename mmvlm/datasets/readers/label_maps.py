@@ -102,16 +102,16 @@ class LabelMapDataset(AnnotatedImageDataset):
         return dict(image_suffix=self.image_suffix)
 
     def _flatten(self) -> Iterable[dict]:
-        pictures = _stems(self.image_root, self.image_suffix)
+        images = _stems(self.image_root, self.image_suffix)
         labels = _stems(self.label_root, ".png")
-        for stem in sorted(pictures | labels):
+        for stem in sorted(images | labels):
             image, label = f"{stem}{self.image_suffix}", f"{stem}.png"
             if stem not in labels:
                 missing = os.path.join(self.label_root, label)
-                yield damaged(stem, f"picture '{image}' has no label map '{missing}'.")
-            elif stem not in pictures:
+                yield damaged(stem, f"image '{image}' has no label map '{missing}'.")
+            elif stem not in images:
                 missing = os.path.join(self.image_root, image)
-                yield damaged(stem, f"label map '{label}' has no picture '{missing}'.")
+                yield damaged(stem, f"label map '{label}' has no image '{missing}'.")
             else:
                 yield dict(id=stem, image=image, label=label)
 
@@ -157,18 +157,18 @@ def read_label_map(path: str, size: tuple[int, int]) -> np.ndarray:
             or has another size.
     """
     try:
-        with PIL.Image.open(path) as picture:
-            if picture.mode not in ("L", "P", "I", "I;16"):
+        with PIL.Image.open(path) as image:
+            if image.mode not in ("L", "P", "I", "I;16"):
                 raise ValueError(
-                    f"label map '{path}' is a colour picture ({picture.mode}); "
+                    f"label map '{path}' is a colour image ({image.mode}); "
                     "expected a number per pixel."
                 )
-            if (picture.height, picture.width) != tuple(size):
+            if (image.height, image.width) != tuple(size):
                 raise ValueError(
-                    f"label map '{path}' has {picture.width} x {picture.height} "
-                    f"pixels, its picture {size[1]} x {size[0]}."
+                    f"label map '{path}' has {image.width} x {image.height} "
+                    f"pixels, its image {size[1]} x {size[0]}."
                 )
-            return np.array(picture)
+            return np.array(image)
     except (
         *(OSError, SyntaxError, EOFError),
         PIL.Image.DecompressionBombError,

@@ -34,7 +34,7 @@ class LVISDataset(CocoDetectionDataset):
             return need(image, "file_name", str)
         parts = need(image, "coco_url", str).rstrip("/").split("/")[-2:]
         if len(parts) < 2 or not all(parts):
-            raise ValueError(f"'coco_url' {image['coco_url']!r:.80} names no picture.")
+            raise ValueError(f"'coco_url' {image['coco_url']!r:.80} names no image.")
         return "/".join(parts)
 
     def _name(self, category: dict) -> tuple[str, dict]:

@@ -59,11 +59,11 @@ class MMEDataset(QuestionDataset):
             texts = os.path.join(folder, _TEXTS) if apart else folder
             for name in sorted(os.listdir(texts)):
                 if name.endswith(".txt"):
-                    pictures = f"{task}/{_IMAGES}" if apart else task
-                    yield task, pictures, os.path.join(texts, name)
+                    images = f"{task}/{_IMAGES}" if apart else task
+                    yield task, images, os.path.join(texts, name)
 
     def _records_of_file(self) -> Iterator[tuple[Any, Any]]:
-        for task, pictures, path in self._texts():
+        for task, images, path in self._texts():
             stem = os.path.splitext(os.path.basename(path))[0]
             try:
                 with open(path, encoding="utf-8-sig") as file:
@@ -75,12 +75,12 @@ class MMEDataset(QuestionDataset):
             if not lines:
                 yield f"{task}/{stem}", ValueError(f"'{path}' holds no question.")
             for number, line in enumerate(lines):
-                yield f"{task}/{stem}#{number}", (task, pictures, path, number, line)
+                yield f"{task}/{stem}#{number}", (task, images, path, number, line)
 
     def _entries(self, raw: Any) -> list[dict]:
         if isinstance(raw, ValueError):
             raise raw
-        task, pictures, path, number, line = raw
+        task, images, path, number, line = raw
         question, tab, label = line.rpartition("\t")
         label = label.strip()
         if not tab or label not in _LABELS or not question.strip():
@@ -88,7 +88,7 @@ class MMEDataset(QuestionDataset):
                 f"'{path}', line {number + 1}: expected a question, a tab and one of "
                 f"{_LABELS}, got {line!r:.80}."
             )
-        image = self._picture_of(pictures, os.path.basename(path))
+        image = self._image_of(images, os.path.basename(path))
         key = f"{task}/{os.path.basename(image)}"
         return [
             dict(
@@ -101,7 +101,7 @@ class MMEDataset(QuestionDataset):
             )
         ]
 
-    def _picture_of(self, folder: str, text: str) -> str:
+    def _image_of(self, folder: str, text: str) -> str:
         """Return the image of a text file, below the folder of tasks.
 
         One that is missing is named all the same: its questions then keep their task,

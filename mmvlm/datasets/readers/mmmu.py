@@ -15,7 +15,7 @@ from mmvlm.structures import Conversation
 
 from .questions import QuestionDataset
 
-_PICTURES = tuple(f"image_{number}" for number in range(1, 8))
+_IMAGES = tuple(f"image_{number}" for number in range(1, 8))
 _TAKES = ("first", "all")
 
 
@@ -58,12 +58,10 @@ class MMMUDataset(QuestionDataset):
         ),
     )
 
-    def __init__(
-        self, ann_file: str, *, pictures: str = "first", **kwargs: Any
-    ) -> None:
-        if pictures not in _TAKES:
-            raise ValueError(f"pictures={pictures!r}: expected one of {_TAKES}.")
-        self.pictures = pictures
+    def __init__(self, ann_file: str, *, images: str = "first", **kwargs: Any) -> None:
+        if images not in _TAKES:
+            raise ValueError(f"images={images!r}: expected one of {_TAKES}.")
+        self.images = images
         root = kwargs.get("data_root") or ""
         names = expand_files(root, ann_file, (".parquet",))
         self.files = [os.path.join(root, name) for name in names]
@@ -76,7 +74,7 @@ class MMMUDataset(QuestionDataset):
         return self.files
 
     def _row_options(self) -> dict:
-        return {**super()._row_options(), "pictures": self.pictures}
+        return {**super()._row_options(), "images": self.images}
 
     @property
     def _rows_of_files(self) -> ArrowRows:
@@ -86,15 +84,15 @@ class MMMUDataset(QuestionDataset):
 
     def _records_of_file(self) -> Iterator[tuple[Any, Any]]:
         rows = self._rows_of_files
-        pictures = [name for name in _PICTURES if name in rows.schema.names]
+        images = [name for name in _IMAGES if name in rows.schema.names]
         missing = {"id", "question", "options", "answer"} - set(rows.schema.names)
         if missing:
             raise ValueError(
                 f"'{self.files[0]}': no columns {sorted(missing)}; it has "
                 f"{rows.schema.names}."
             )
-        texts = [name for name in rows.schema.names if name not in _PICTURES]
-        columns = [*texts, *map(rows.leaf_of, pictures)]
+        texts = [name for name in rows.schema.names if name not in _IMAGES]
+        columns = [*texts, *map(rows.leaf_of, images)]
         for number in range(len(rows)):
             try:
                 cells = rows.cells(number, columns)
@@ -102,14 +100,14 @@ class MMMUDataset(QuestionDataset):
             except ValueError as error:
                 yield number, error
                 continue
-            shown = [name for name in pictures if cells[name].is_valid]
+            shown = [name for name in images if cells[name].is_valid]
             raw["_images"] = [f"{number}#{name}" for name in shown]
             yield raw["id"], raw
 
     def _entries(self, raw: Any) -> list[dict]:
         if isinstance(raw, ValueError):
             raise raw
-        images = raw["_images"][: 1 if self.pictures == "first" else None]
+        images = raw["_images"][: 1 if self.images == "first" else None]
         key, answer = need_text(raw, "id"), need(raw, "answer", str)
         choices = _texts(need(raw, "options", str), "options") or []
         parts = key.split("_")

@@ -93,7 +93,7 @@ class OBELICSDataset(InterleavedDataset):
             content = [x for x in (image, text) if x is not None]
             if len(content) != 1 or not isinstance(content[0], str):
                 raise ValueError(
-                    f"place {place} must hold either a picture or a text, got "
+                    f"place {place} must hold either an image or a text, got "
                     f"{image!r:.60} and {text!r:.60}."
                 )
             if text is not None:

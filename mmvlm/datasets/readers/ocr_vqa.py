@@ -86,7 +86,7 @@ class OCRVQADataset(QuestionDataset):
         ]
         if blank:
             raise ValueError(f"questions {blank} or their answers are empty.")
-        image = self._picture(raw["id"])
+        image = self._image(raw["id"])
         meta = others_of(raw, "id", "questions", "answers")
         return [
             dict(

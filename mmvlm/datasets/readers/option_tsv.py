@@ -127,7 +127,7 @@ class OptionTSVDataset(QuestionDataset):
             )
 
     def _records_of_table(self, file: int) -> Iterator[tuple[Any, Any]]:
-        header, pictures = self._pictures_of_rows(file)
+        header, images = self._images_of_rows(file)
         for number, (place, cells) in enumerate(_rows_of_table(self.files[file])):
             if number == 0:
                 continue
@@ -139,13 +139,13 @@ class OptionTSVDataset(QuestionDataset):
             row = dict(zip(header, cells, strict=True))
             try:
                 inside = f"{_INSIDE}{file}:{place[0]}:{place[1]}"
-                row["_images"] = _references(row, inside, header, pictures)
+                row["_images"] = _references(row, inside, header, images)
             except ValueError as error:
                 yield name or f"row {number}", error
                 continue
             yield name or f"row {number}", row
 
-    def _pictures_of_rows(self, file: int) -> tuple[list[str], dict[str, str]]:
+    def _images_of_rows(self, file: int) -> tuple[list[str], dict[str, str]]:
         """Return the header, and for each row with one image its reference."""
         path = self.files[file]
         rows = _rows_of_table(path)
@@ -157,7 +157,7 @@ class OptionTSVDataset(QuestionDataset):
                 f"annotation file '{path}': expected columns 'index' and "
                 f"'question', each once, it has {header!r:.200}."
             )
-        pictures: dict[str, str] = {}
+        images: dict[str, str] = {}
         if "image" in header:
             column, index = header.index("image"), header.index("index")
             first: dict[bytes, str] = {}
@@ -166,8 +166,8 @@ class OptionTSVDataset(QuestionDataset):
                 if len(content) > _LONGEST_INDEX and not content.startswith("["):
                     digest = hashlib.blake2b(content.encode(), digest_size=16).digest()
                     place = f"{_INSIDE}{file}:{start}:{end}:{column}"
-                    pictures[cells[index]] = first.setdefault(digest, place)
-        return header, pictures
+                    images[cells[index]] = first.setdefault(digest, place)
+        return header, images
 
     def _content(self, reference: str) -> Any:
         """Return an image: its bytes, or a path for a file beside the table.
@@ -271,7 +271,7 @@ def _rows_of_table(path: str) -> Iterator[tuple[tuple[int, int], list[str]]]:
 
 
 def _references(
-    row: dict, inside: str, header: list[str], pictures: dict[str, str]
+    row: dict, inside: str, header: list[str], images: dict[str, str]
 ) -> list[str]:
     """Return references of a row's images.
 
@@ -279,7 +279,7 @@ def _references(
         row (dict): cells by column.
         inside (str): where the row lies.
         header (list[str]): columns.
-        pictures (dict[str, str]): reference of the image of each row.
+        images (dict[str, str]): reference of the image of each row.
 
     Raises:
         ValueError: for an index of a row without an image, or a damaged list.
@@ -290,14 +290,14 @@ def _references(
         return [] if _is_missing(path) else _items(path)
     if not content.startswith("["):
         if len(content) > _LONGEST_INDEX:
-            return [pictures[row["index"]]]
-        if content not in pictures:
-            raise ValueError(f"'image' is {content!r}: no row of it has a picture.")
-        return [pictures[content]]
+            return [images[row["index"]]]
+        if content not in images:
+            raise ValueError(f"'image' is {content!r}: no row of it has an image.")
+        return [images[content]]
     column, found = header.index("image"), []
     for number, item in enumerate(_items(content)):
-        is_index = len(item) <= _LONGEST_INDEX and item in pictures
-        found.append(pictures[item] if is_index else f"{inside}:{column}:{number}")
+        is_index = len(item) <= _LONGEST_INDEX and item in images
+        found.append(images[item] if is_index else f"{inside}:{column}:{number}")
     return found
 
 

@@ -182,7 +182,7 @@ def _region(annotation: Any, size: tuple[int, int]) -> Region:
     rings, rle = masks_of(need(annotation, "segmentation", (list, dict)), size)
     whole = polygons_to_rle(rings, size) if rings else rle
     if not whole or not rle_area(whole):
-        raise ValueError("'segmentation' has no pixel in the picture.")
+        raise ValueError("'segmentation' has no pixel in the image.")
     box = Boxes(np.array(rle_box(whole)), size)
     return Region(0, box, "mask", polygons=(rings,), rles=(rle,))
 

@@ -77,7 +77,7 @@ class QuestionDataset(AnnotatedImageDataset):
         self.rotate_choices = bool(rotate_choices)
         self.image_name = image_name or self.default_image_name
         if self.image_name is not None:
-            picture_name(self.image_name, 1)
+            fill_image_name(self.image_name, 1)
         super().__init__(ann_file, **kwargs)
 
     # What a format defines ------------------------------------------------
@@ -136,9 +136,9 @@ class QuestionDataset(AnnotatedImageDataset):
                 for one in turned:
                     yield _row(one)
 
-    def _picture(self, image_id: int | str) -> str:
+    def _image(self, image_id: int | str) -> str:
         """Return the name of an image; see ``image_name``."""
-        return picture_name(str(self.image_name), image_id)
+        return fill_image_name(str(self.image_name), image_id)
 
     def _num_words(self, record: dict) -> int:
         count = 0
@@ -172,7 +172,7 @@ class QuestionDataset(AnnotatedImageDataset):
         )
 
 
-def picture_name(pattern: str, image_id: int | str) -> str:
+def fill_image_name(pattern: str, image_id: int | str) -> str:
     """Return the name of an image.
 
     Args:

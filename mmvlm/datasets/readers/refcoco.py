@@ -92,7 +92,7 @@ class RefCOCODataset(AnnotatedImageDataset):
         refs = read_refs(self.ann_file)
         requested = {key for ref in refs for key in self._ann_ids(ref) if is_id(key)}
         tables = RefTables(self._sources()[1], requested)
-        pictures: dict[Any, dict] = {}
+        images: dict[Any, dict] = {}
         for number, ref in enumerate(refs):
             ref_id = str(ref.get("ref_id", number)) if isinstance(ref, dict) else ""
             try:
@@ -106,10 +106,10 @@ class RefCOCODataset(AnnotatedImageDataset):
                 yield from rows
                 continue
             for row in rows:
-                first = pictures.setdefault(row["image"], row)
+                first = images.setdefault(row["image"], row)
                 if first is not row:
                     self._join(first, row)
-        for row in pictures.values():
+        for row in images.values():
             yield {**row, "id": str(self._image_id(row))}
 
     def _ann_ids(self, ref: Any) -> list:
@@ -133,7 +133,7 @@ class RefCOCODataset(AnnotatedImageDataset):
 
     def _rows(self, ref: dict, ref_id: str, tables: RefTables) -> list[dict]:
         """Return the rows of one ref: one, or one per sentence."""
-        picture, thing = tables.join(ref)
+        image, thing = tables.join(ref)
         sentences = need(ref, "sentences", list)
         texts = [sentence_text(sentence, self.text_field) for sentence in sentences]
         if not texts:
@@ -142,12 +142,12 @@ class RefCOCODataset(AnnotatedImageDataset):
         if self.per != "sentence":
             ids = [need(sentence, "sent_id", (int, str)) for sentence in sentences]
             thing |= dict(phrases=texts, sent_ids=ids)
-            return [{"id": ref_id, **picture, "objects": [thing]}]
+            return [{"id": ref_id, **image, "objects": [thing]}]
         rows = []
         for sentence, text in zip(sentences, texts, strict=True):
             sent_id = need(sentence, "sent_id", (int, str))
             one = {**thing, "phrases": [text], "sent_ids": [sent_id]}
-            rows.append({"id": str(sent_id), **picture, "objects": [one]})
+            rows.append({"id": str(sent_id), **image, "objects": [one]})
         return rows
 
     def _annotation(self, row: dict, size: tuple[int, int] | None) -> AnnotatedImage:
@@ -187,7 +187,7 @@ class RefTables:
     def join(self, ref: dict) -> tuple[dict, dict]:
         """Return what rows say of a ref's image and of its object."""
         thing = self.thing(need(ref, "ann_id", (int, str)), ref.get("image_id"))
-        return self.picture(thing["image_id"]), thing
+        return self.image(thing["image_id"]), thing
 
     def thing(self, ann_id: int | str, image_id: int | str | None = None) -> dict:
         """Return what rows say of an object.
@@ -214,7 +214,7 @@ class RefTables:
             iscrowd=bool(annotation.get("iscrowd")),
         )
 
-    def picture(self, image_id: int | str) -> dict:
+    def image(self, image_id: int | str) -> dict:
         """Return what rows say of an image; ValueError when it is not there."""
         image = self.images.get(image_id)
         if image is None:

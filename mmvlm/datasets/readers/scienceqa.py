@@ -67,14 +67,14 @@ class ScienceQADataset(QuestionDataset):
             raise ValueError(f"image_name={image_name!r}: {error!r}.") from error
         self.split, self.split_file = split, split_file
         self.with_image = with_image
-        self.pictures = image_name
+        self.images = image_name
         super().__init__(ann_file, **kwargs)
 
     def _sources(self) -> list[str]:
         return [self.ann_file, self._beside(self.split_file)]
 
     def _row_options(self) -> dict:
-        own = dict(split=self.split, image=self.with_image, names=self.pictures)
+        own = dict(split=self.split, image=self.with_image, names=self.images)
         return {**super()._row_options(), **own}
 
     def _records_of_file(self) -> Iterator[tuple[Any, Any]]:
@@ -120,7 +120,7 @@ class ScienceQADataset(QuestionDataset):
         if raw.get("answer") is not None:
             entry["choice"] = index_of(raw, "answer", len(choices))
         if raw.get("image"):
-            entry["image"] = self.pictures.format(
+            entry["image"] = self.images.format(
                 split=raw.get("split", self.split),
                 image_id=raw["id"],
                 file=need_text(raw, "image"),

@@ -92,7 +92,7 @@ class SEEDBenchDataset(QuestionDataset):
         if answer not in "ABCD" or len(answer) != 1:
             raise ValueError(f"'answer' must be A, B, C or D, got {answer!r:.40}.")
         if kind == "image":
-            image = self._picture(key_of(raw, "data_id"))
+            image = self._image(key_of(raw, "data_id"))
         else:
             image = self.frame_name.format(image_id=key)
         return [

@@ -212,9 +212,9 @@ class StreamingDataset(IterableDataset):
             cells = self._cells(row)
             if cells.get("id") is not None:
                 sample = str(cells["id"])
-            pictures = _pictures(cells.pop("image", None))
+            images = _images(cells.pop("image", None))
             rng = np.random.default_rng((self.seed, epoch, number, 0))
-            talk = self.mapper.conversation(cells, pictures, sample, rng)
+            talk = self.mapper.conversation(cells, images, sample, rng)
             talk.check()
             item = dict(
                 conversation=talk,
@@ -250,7 +250,7 @@ class StreamingDataset(IterableDataset):
         return cells
 
 
-def _pictures(value: Any) -> list:
+def _images(value: Any) -> list:
     """Return images as paths, bytes, or what is decoded already."""
     items = value if isinstance(value, list | tuple) else [value]
     found = []
@@ -258,7 +258,7 @@ def _pictures(value: Any) -> list:
         if isinstance(item, Mapping):
             item = item.get("bytes") or item.get("path")
             if item is None:
-                raise ValueError("a picture without bytes and path.")
+                raise ValueError("an image without bytes and path.")
         if item is not None:
             found.append(item)
     return found

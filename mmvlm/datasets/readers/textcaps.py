@@ -16,7 +16,7 @@ from mmvlm.datasets.io.json_tables import (
 from mmvlm.registry import DATASETS
 
 from .captions import CaptionDataset
-from .questions import picture_name
+from .questions import fill_image_name
 
 
 @DATASETS.register_module()
@@ -43,7 +43,7 @@ class TextCapsDataset(CaptionDataset):
     def __init__(
         self, ann_file: str, *, image_name: str = "{image_id}.jpg", **kwargs: Any
     ) -> None:
-        picture_name(image_name, "a")
+        fill_image_name(image_name, "a")
         self.image_name = image_name
         super().__init__(ann_file, **kwargs)
 
@@ -73,7 +73,7 @@ class TextCapsDataset(CaptionDataset):
         used = ("caption_str", "caption_id", "caption_tokens")
         return dict(
             id=key,
-            image=picture_name(self.image_name, key),
+            image=fill_image_name(self.image_name, key),
             captions=captions,
             height=first.get("image_height"),
             width=first.get("image_width"),

@@ -68,7 +68,7 @@ class TextVQADataset(QuestionDataset):
             name = raw["question_id"] if known else number
             if tokens is not None and isinstance(raw, dict):
                 image = raw.get("image_id")
-                raw = {**raw, "_ocr": tokens.get(str(image), f"of picture {image!r}")}
+                raw = {**raw, "_ocr": tokens.get(str(image), f"of image {image!r}")}
             yield name, raw
 
     def _tokens(self) -> dict[str, Any] | None:
@@ -83,7 +83,7 @@ class TextVQADataset(QuestionDataset):
         raw = record_of(raw)
         entry = dict(
             id=key_of(raw, "question_id"),
-            image=self._picture(key_of(raw, "image_id")),
+            image=self._image(key_of(raw, "image_id")),
             question=need_text(raw, "question"),
             width=raw.get("image_width"),
             height=raw.get("image_height"),

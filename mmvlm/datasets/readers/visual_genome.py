@@ -105,22 +105,22 @@ class VisualGenomeDataset(AnnotatedImageDataset):
         )
 
     def _flatten(self) -> Iterator[dict]:
-        paths, pictures = self._sources(), {}
+        paths, images = self._sources(), {}
         if self.image_data is not None:
-            pictures = _pictures(paths.pop())
+            images = _images(paths.pop())
         streams = [stream_json_array(path) for path in paths]
         for number, items in enumerate(zip_longest(*streams)):
-            image_id = _same_picture(items, number, paths)
+            image_id = _same_image(items, number, paths)
             if image_id is None:
-                yield damaged(f"item {number}", f"item {number} names no picture.")
+                yield damaged(f"item {number}", f"item {number} names no image.")
                 continue
             try:
-                rows = self._rows(image_id, items, pictures.get(image_id, {}))
+                rows = self._rows(image_id, items, images.get(image_id, {}))
             except ValueError as error:
                 rows = [damaged(image_id, str(error))]
             yield from rows
 
-    def _rows(self, image_id: int, items: tuple, picture: dict) -> list[dict]:
+    def _rows(self, image_id: int, items: tuple, image: dict) -> list[dict]:
         """Return the row of an image, or those of its regions."""
         parts: dict[str, list] = {}
         for item in items:
@@ -129,9 +129,9 @@ class VisualGenomeDataset(AnnotatedImageDataset):
                     parts[name] = need(item, name, list)
         row = dict(
             id=str(image_id),
-            image=self._path(image_id, picture),
-            width=picture.get("width"),
-            height=picture.get("height"),
+            image=self._path(image_id, image),
+            width=image.get("width"),
+            height=image.get("height"),
             image_id=image_id,
         )
         regions = [_region(value) for value in parts.get("regions", ())]
@@ -145,10 +145,10 @@ class VisualGenomeDataset(AnnotatedImageDataset):
         relations = [_relation(value) for value in parts.get("relationships", ())]
         return [{**row, "regions": regions, "objects": objects, "relations": relations}]
 
-    def _path(self, image_id: int, picture: dict) -> str:
+    def _path(self, image_id: int, image: dict) -> str:
         name = f"{image_id}{self.image_suffix}"
         if self.with_folder:
-            folder = str(picture.get("url", "")).rstrip("/").split("/")[-2:-1]
+            folder = str(image.get("url", "")).rstrip("/").split("/")[-2:-1]
             name = "/".join([*folder, name])
         return name
 
@@ -202,18 +202,18 @@ def _add_object(instances: InstanceList, places: dict, thing: dict) -> int | Non
     return index
 
 
-def _pictures(path: str) -> dict[int, dict]:
+def _images(path: str) -> dict[int, dict]:
     """Return size and url of every image by its id."""
     found = {}
     for number, item in enumerate(stream_json_array(path)):
-        image_id = _picture_of(item)
+        image_id = _image_of(item)
         if image_id is None:
             raise ValueError(f"'{path}': item {number} has no 'image_id'.")
         found[image_id] = {key: item.get(key) for key in ("width", "height", "url")}
     return found
 
 
-def _picture_of(item: Any) -> int | None:
+def _image_of(item: Any) -> int | None:
     """Return the number of the image that an item of any file is about."""
     if not isinstance(item, dict):
         return None
@@ -226,17 +226,17 @@ def _picture_of(item: Any) -> int | None:
     return None
 
 
-def _same_picture(items: tuple, number: int, paths: Sequence[str]) -> int | None:
+def _same_image(items: tuple, number: int, paths: Sequence[str]) -> int | None:
     """Return the image that all files speak of in their ``number``-th items."""
-    found = [_picture_of(item) for item in items]
+    found = [_image_of(item) for item in items]
     if len(set(found)) > 1:
         listing = ", ".join(
             f"{'nothing' if one is None else one} in '{os.path.basename(path)}'"
             for one, path in zip(found, paths, strict=True)
         )
         raise ValueError(
-            f"item {number} is about different pictures: {listing}. The files must "
-            "have the same pictures in the same order; take them from one release."
+            f"item {number} is about different images: {listing}. The files must "
+            "have the same images in the same order; take them from one release."
         )
     return found[0]
 

@@ -11,7 +11,7 @@ from mmvlm.registry import DATASETS
 
 from .questions import QuestionDataset, by_trust
 
-_PICTURES = "COCO_{}_{{image_id:012d}}.jpg"
+_IMAGES = "COCO_{}_{{image_id:012d}}.jpg"
 #: test-dev asks about a part of the images of test.
 _FOLDERS = {"test-dev2015": "test2015"}
 
@@ -73,7 +73,7 @@ class VQAv2Dataset(QuestionDataset):
                     f"annotation file '{self.ann_file}' has no 'data_subtype'; say "
                     "image_name='COCO_<split>_{image_id:012d}.jpg'."
                 )
-            self.image_name = _PICTURES.format(_FOLDERS.get(split, split))
+            self.image_name = _IMAGES.format(_FOLDERS.get(split, split))
         answers, twice = self._answers()
         for number, raw in enumerate(table["questions"]):
             key = raw.get("question_id") if isinstance(raw, dict) else None
@@ -113,7 +113,7 @@ class VQAv2Dataset(QuestionDataset):
         raw = record_of(raw)
         entry = dict(
             id=key_of(raw, "question_id"),
-            image=self._picture(key_of(raw, "image_id")),
+            image=self._image(key_of(raw, "image_id")),
             question=need_text(raw, "question"),
         )
         used = ("question_id", "image_id", "question", "annotation")
@@ -122,7 +122,7 @@ class VQAv2Dataset(QuestionDataset):
             annotation = record_of(raw["annotation"])
             if annotation.get("image_id") != raw["image_id"]:
                 raise ValueError(
-                    f"question {entry['id']} is about picture {raw['image_id']!r}, its "
+                    f"question {entry['id']} is about image {raw['image_id']!r}, its "
                     f"annotation about {annotation.get('image_id')!r}."
                 )
             best = annotation.get("multiple_choice_answer")

@@ -98,13 +98,13 @@ class WebShardDataset(ColumnDataset):
     def _made(self, row: int) -> dict:
         line = self._records.rows[row]
         found = dict(key=f"{row}", shard=0, members={}) | (line.value or {})
-        record: dict[str, Any] = dict(row=row, cells={"id": found["key"]}, pictures=())
+        record: dict[str, Any] = dict(row=row, cells={"id": found["key"]}, images=())
         record["reason"] = line.reason or found.get(DAMAGED)
         if record["reason"]:
             return record
         opened: dict[str, Any] = {}
         try:
-            record["pictures"] = self._places(found)
+            record["images"] = self._places(found)
             for name, column in self.columns.items():
                 if name != "image":
                     record["cells"][name] = self._cell(found, name, column, opened)
@@ -155,7 +155,7 @@ class WebShardDataset(ColumnDataset):
             value = value[step]
         return value
 
-    def _picture(self, key: Any) -> bytes:
+    def _image(self, key: Any) -> bytes:
         number, start, size = map(int, key.split("#"))
         return self.shards.read(number, start, size)
 

@@ -116,7 +116,7 @@ def modality_length_grouped_indices(
     if (signed == 0).any():
         raise ValueError(
             f"lengths[{int(np.flatnonzero(signed == 0)[0])}] is 0; expected above 0 "
-            "with picture, below 0 without."
+            "with image, below 0 without."
         )
     if (signed > 0).all() or (signed < 0).all():
         return length_grouped_indices(

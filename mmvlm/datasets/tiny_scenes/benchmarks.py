@@ -145,7 +145,7 @@ def _hide_vqav2(folder: Path) -> None:
 def _copy_captions(root: Path, captions: Path) -> None:
     """Make NoCaps, Flickr30k and Karpathy's test of COCO of the captions of val."""
     table = json.loads(captions.read_text(encoding="utf-8"))
-    pictures = captions.parents[1] / "val2017"
+    images = captions.parents[1] / "val2017"
     for number, image in enumerate(table["images"]):
         image["domain"] = ("in-domain", "near-domain", "out-domain")[number % 3]
     for home, name, prefix in (
@@ -154,7 +154,7 @@ def _copy_captions(root: Path, captions: Path) -> None:
         ("flickr30k", "flickr30k_test_karpathy.json", "flickr30k-images"),
     ):
         _dump(root / home / name, table)
-        shutil.copytree(pictures, root / home / prefix, dirs_exist_ok=True)
+        shutil.copytree(images, root / home / prefix, dirs_exist_ok=True)
 
 
 def _dump(path: Path, value: object) -> None:

@@ -12,7 +12,7 @@ from mmvlm.text.tiny_tokenizer import train_tiny_tokenizer
 
 from .samples import test_samples, training_samples
 from .styles import PLAIN, STYLES, SceneStyle
-from .writers.base import PictureDrawing
+from .writers.base import ImageDrawing
 from .writers.llava_json import LLaVAJSONWriter
 
 #: Ids of the tokenizer; every word of TinyScenes becomes one token.
@@ -108,7 +108,7 @@ def _write(
         # Images that most formats name are drawn once, and as soon as may be.
         shared = [one for one in writers.values() if not one.has_own_images]
         if shared:
-            drawing = PictureDrawing(shared[0], num_train + num_test)
+            drawing = ImageDrawing(shared[0], num_train + num_test)
             train = stack.enter_context(drawing).passing(train)
         train = list(train)
         taken = {sample.scene.key for sample in train}

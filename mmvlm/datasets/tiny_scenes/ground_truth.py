@@ -16,7 +16,7 @@ from .tasks import caption
 _FIRST_TEST_NUMBER = 500_000
 
 
-def picture_number(sample: SceneSample) -> int:
+def image_number(sample: SceneSample) -> int:
     """Return the number that formats without texts as ids know an image by, from 1."""
     split, number = sample.id.split("-")
     return int(number) + 1 + (_FIRST_TEST_NUMBER if split == "test" else 0)

@@ -52,8 +52,8 @@ class ImageMaskDataset(Dataset):
             raise RuntimeError("ImageMaskDataset: call bind(context) first.")
         annotation = self.source.annotation_at(index)
         path = os.path.join(self.source.image_root, annotation.image)
-        with PIL.Image.open(path) as picture:
-            image = np.asarray(picture.convert("RGB"))
+        with PIL.Image.open(path) as opened:
+            image = np.asarray(opened.convert("RGB"))
         layout = self._views.layout(*image.shape[:2])
         rles = [instance_rle(one, image.shape[:2]) for one in annotation.instances]
         rles = [rle for rle in rles if rle is not None][: self.max_masks]

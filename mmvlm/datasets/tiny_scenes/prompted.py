@@ -9,7 +9,7 @@ import numpy as np
 
 from mmvlm.datasets.readers.questions import OPTION_LETTER, SHORT_ANSWER
 
-from .ground_truth import picture_number
+from .ground_truth import image_number
 from .questions import choices_of, letter_of, questions_of
 from .samples import SceneSample
 from .scene import pick
@@ -53,7 +53,7 @@ def prompted(
     Returns:
         Sequence[Question]: turns to write.
     """
-    rng = np.random.default_rng([picture_number(sample), part, 3])
+    rng = np.random.default_rng([image_number(sample), part, 3])
     forms = STYLE_FORMS[sample.scene.style.name]
     short = [q for q in turns if forms.get(q.task, {}).get(q.form) is not None]
     if rng.random() >= share or not short:

@@ -6,7 +6,7 @@ import string
 
 import numpy as np
 
-from .ground_truth import picture_number
+from .ground_truth import image_number
 from .samples import SceneSample
 from .scene import DIGITS, SHAPES, WORDS
 from .styles import COLOURS
@@ -22,7 +22,7 @@ def questions_of(sample: SceneSample) -> list[Question]:
 
 def question_number(sample: SceneSample, number: int) -> int:
     """Return a number that no other question has, in either split."""
-    return picture_number(sample) * 1000 + number
+    return image_number(sample) * 1000 + number
 
 
 def answer_type(question: Question) -> str:
@@ -47,7 +47,7 @@ def choices_of(sample: SceneSample, number: int) -> tuple[list[str], int]:
     known = forms.get(question.task, {}).get(question.form)
     pools = (known or (), SHAPES, DIGITS, tuple(COLOURS), (question.answer, *WORDS))
     pool = next(pool for pool in pools if question.answer in pool)
-    rng = np.random.default_rng([picture_number(sample), number])
+    rng = np.random.default_rng([image_number(sample), number])
     wrong = [answer for answer in pool if answer != question.answer]
     wrong = [wrong[i] for i in rng.permutation(len(wrong))[: _MOST_CHOICES - 1]]
     place = int(rng.integers(len(wrong) + 1))
@@ -71,7 +71,7 @@ def yes_no_pair(sample: SceneSample) -> list[Question]:
     They are about colours, all of which are there as often: a digit or a word is
     there more often than a shape, which would be guessed without the image.
     """
-    rng = np.random.default_rng([picture_number(sample), 7])
+    rng = np.random.default_rng([image_number(sample), 7])
     questions = TASKS["existence"](sample.scene, rng)
     return [question for question in questions if question.text.endswith(" object?")]
 

@@ -11,16 +11,16 @@ from mmvlm.registry import TRANSFORMS
 #: By geometry of codecs: what they write fractions of, and a view that shows it.
 _WHOLES = {
     "square_pad": ("the padded square", "PadToSquare"),
-    "stretch": ("the picture's own sides", "ResizeSquare"),
-    "view": ("the picture as it is seen whole", "NativeResolution"),
+    "stretch": ("the image's own sides", "ResizeSquare"),
+    "view": ("the image as it is seen whole", "NativeResolution"),
 }
 #: Geometries that need the frame of another.
 _FRAMES = {"view": "stretch"}
 #: By frame of views: what they do to images.
 _SHOWN = {
-    "square_pad": "pads pictures",
-    "stretch": "shows pictures without padding",
-    "crop": "cuts parts of pictures off",
+    "square_pad": "pads images",
+    "stretch": "shows images without padding",
+    "crop": "cuts parts of images off",
 }
 
 

@@ -54,7 +54,7 @@ class EncodeConversation:
             the tokens of an image or other media. A region or a mark in what is cut
             goes whole, with what a head would learn there; a sample that is left
             without any of its marks is left out. Both are counted.
-        count_pictures (bool): False lets an image or other input count as one
+        count_images (bool): False lets an image or other input count as one
             token of ``max_length``, as official codes do that cut ids before
             images come in (DenseFusion, LLaVA-HR).
         mode (str): ``train``, or ``generate``: the conversation up to its last
@@ -66,7 +66,7 @@ class EncodeConversation:
     takes_mode = True
     #: Options that prompts without an answer do without.
     only_training = (
-        *("max_length", "overflow", "count_pictures"),
+        *("max_length", "overflow", "count_images"),
         *("drop_on_mismatch", "labels"),
     )
 
@@ -77,7 +77,7 @@ class EncodeConversation:
         mode: str = "train",
         drop_on_mismatch: bool = False,
         labels: str = "exact",
-        count_pictures: bool = True,
+        count_images: bool = True,
     ) -> None:
         if overflow not in _OVERFLOW:
             raise ValueError(
@@ -94,7 +94,7 @@ class EncodeConversation:
             )
         self.max_length = max_length
         self.overflow = overflow
-        self.count_pictures = count_pictures
+        self.count_images = count_images
         self.mode = mode
         self.drop_on_mismatch = drop_on_mismatch
         self.labels = labels
@@ -282,7 +282,7 @@ class EncodeConversation:
 
     def limit(self, encoded: EncodedSample) -> int | None:
         """Return the most tokens that a sample may have; None for any number."""
-        if self.max_length is None or self.count_pictures:
+        if self.max_length is None or self.count_images:
             return self.max_length
         return self.max_length + sum(slot.length - 1 for slot in encoded.slots)
 

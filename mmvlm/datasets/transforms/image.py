@@ -120,8 +120,8 @@ class ViewTransform(ABC):
         height, width = layout.original_size
         if self.counts_by_size:
             raise ValueError(
-                f"{type(self).__name__} chooses views by the picture's size, but a "
-                f"picture of {size} (height, width) was decoded at {height, width}; "
+                f"{type(self).__name__} chooses views by the image's size, but a "
+                f"image of {size} (height, width) was decoded at {height, width}; "
                 "leave LoadImages.draft out."
             )
         # Decoders shrink by whole factors; the last block may be cut.

@@ -78,8 +78,8 @@ class TokenizeInstructions:
         missing = sorted(set(range(len(conversation.images))) - set(texts))
         if missing:
             raise ValueError(
-                f"sample '{conversation.id}': no question shows pictures {missing}; "
-                "the connector reads the question about each picture."
+                f"sample '{conversation.id}': no question shows images {missing}; "
+                "the connector reads the question about each image."
             )
         order = [texts[index] for index in sorted(texts)]
         return {**item, "instructions": [self._ids(text) for text in order]}
@@ -93,7 +93,7 @@ class TokenizeInstructions:
         text = " ".join(one.text.strip() for one in used).strip()
         if not text:
             raise ValueError(
-                f"sample '{sample}': a picture without a question, but the connector "
+                f"sample '{sample}': an image without a question, but the connector "
                 "reads the question. Give the turn words, leave the sample out "
                 "(bad_samples), or use a connector with instruction_aware=False."
             )

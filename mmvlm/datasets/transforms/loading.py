@@ -22,8 +22,6 @@ _DECODE_ERRORS = (OSError, ValueError, SyntaxError, EOFError, IndexError, TypeEr
 #: EXIF tag, and its values that swap height and width.
 _ORIENTATION, _TURNED = 0x0112, (5, 6, 7, 8)
 _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N", "I")
-#: Depths of cameras and scanners whose values are kept in 16 bits.
-_DEPTHS = (8, 10, 12, 14, 16)
 #: Endings that downloaders give to the same image.
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".webp", ".bmp", ".tif", ".tiff")
 #: Of a file of more bytes PIL reads what it needs, any other is read at once.
@@ -183,7 +181,7 @@ class LoadImages:
                 )
                 if self.any_suffix and not os.path.exists(path):
                     path = _other_suffix(path)
-            named.append((source, path, path or f"picture {number}"))
+            named.append((source, path, path or f"number {number}"))
         return named
 
     def _load(
@@ -208,8 +206,8 @@ class LoadImages:
                 f"image '{label}': expected a path, bytes, a PIL image or an array, "
                 f"got {type(source).__name__}."
             )
-        with self._open(source, path, label, whole) as picture:
-            return decode(picture, label)
+        with self._open(source, path, label, whole) as image:
+            return decode(image, label)
 
     @staticmethod
     def _open(
@@ -230,8 +228,8 @@ class LoadImages:
         except _DECODE_ERRORS as error:
             raise ValueError(f"image '{label}' cannot be opened: {error}") from error
 
-    def _check_pixels(self, picture: PIL.Image.Image, label: str) -> tuple[int, int]:
-        width, height = picture.size
+    def _check_pixels(self, image: PIL.Image.Image, label: str) -> tuple[int, int]:
+        width, height = image.size
         if width * height > self.max_pixels:
             raise ValueError(
                 f"image '{label}' is too large: {width} x {height} pixels, more than "
@@ -240,79 +238,71 @@ class LoadImages:
         return width, height
 
     def _measure(
-        self, picture: PIL.Image.Image, label: str
+        self, image: PIL.Image.Image, label: str
     ) -> tuple[None, tuple[int, int]]:
         """Return the (height, width) that :meth:`_decode` tells."""
-        width, height = self._check_pixels(picture, label)
-        turned = self.exif == "apply" and picture.getexif().get(_ORIENTATION) in _TURNED
+        width, height = self._check_pixels(image, label)
+        turned = self.exif == "apply" and image.getexif().get(_ORIENTATION) in _TURNED
         return None, (width, height) if turned else (height, width)
 
     def _decode(
-        self, picture: PIL.Image.Image, label: str
+        self, opened: PIL.Image.Image, label: str
     ) -> tuple[np.ndarray, tuple[int, int]]:
-        width, height = self._check_pixels(picture, label)
-        reduce = self._reduction(picture)
+        width, height = self._check_pixels(opened, label)
+        reduce = self._reduction(opened)
         try:
             orientation = 1
             if self.exif == "apply":
-                orientation = picture.getexif().get(_ORIENTATION, 1)
-            image = self._decode_jpeg(picture, reduce) if orientation == 1 else None
+                orientation = opened.getexif().get(_ORIENTATION, 1)
+            image = self._decode_jpeg(opened, reduce) if orientation == 1 else None
             if image is None:
-                image = self._decode_by_pil(picture, reduce, label)
+                image = self._decode_by_pil(opened, reduce, label)
         except _DECODE_ERRORS as error:
             raise ValueError(
-                f"image '{label}' ({picture.format}, {width} x {height}, mode "
-                f"{picture.mode}) cannot be decoded: {error}"
+                f"image '{label}' ({opened.format}, {width} x {height}, mode "
+                f"{opened.mode}) cannot be decoded: {error}"
             ) from error
         if reduce == 1:
             return image, image.shape[:2]
         return image, (width, height) if orientation > 4 else (height, width)
 
-    def _reduction(self, picture: PIL.Image.Image) -> int:
+    def _reduction(self, image: PIL.Image.Image) -> int:
         """Return by how much an image may shrink: 1, 2, 4 or 8."""
-        if picture.format != "JPEG" or self.draft is None:
+        if image.format != "JPEG" or self.draft is None:
             return 1
-        fits = [n for n in (8, 4, 2) if min(picture.size) // n >= self.draft]
+        fits = [n for n in (8, 4, 2) if min(image.size) // n >= self.draft]
         return max(fits, default=1)
 
     def _decode_by_pil(
-        self, picture: PIL.Image.Image, reduce: int, label: str
+        self, image: PIL.Image.Image, reduce: int, label: str
     ) -> np.ndarray:
         if reduce > 1:
-            width, height = picture.size
-            picture.draft(None, (width // reduce, height // reduce))
-        wide = _sixteen_bit_colour(picture)
-        picture.load()
+            width, height = image.size
+            image.draft(None, (width // reduce, height // reduce))
+        wide = _sixteen_bit_colour(image)
+        image.load()
         if wide is not None:
-            exif = picture.getexif().tobytes()
-            picture = self._narrowed(wide, label)
-            picture.info["exif"] = exif
+            exif = image.getexif().tobytes()
+            image = self._narrowed(wide, label)
+            image.info["exif"] = exif
         if self.exif == "apply":
-            picture = PIL.ImageOps.exif_transpose(picture)
-        return self._to_rgb(picture, label)
+            image = PIL.ImageOps.exif_transpose(image)
+        return self._to_rgb(image, label)
 
     def _narrowed(self, wide: np.ndarray, label: str) -> PIL.Image.Image:
         """Return a 16-bit image (H, W) or (H, W, C) with 8 bits per channel."""
-        most, depth = int(wide.max()), self.depth
-        if depth is None:
-            depth = next(bits for bits in _DEPTHS if most < 1 << bits)
-            if depth < 16:
-                _log_once(
-                    f"{depth} bits",
-                    f"image '{label}' has 16 bits, its brightest value is {most}: read "
-                    f"as {depth} bits; further ones are not told. "
-                    "LoadImages(depth=16) takes all as they are stored.",
-                )
-        if most >= 1 << depth:
-            raise ValueError(f"its brightest value {most} needs more than {depth} bits")
-        scaled = wide.astype(np.uint32) * 255 // ((1 << depth) - 1)
-        return PIL.Image.fromarray(scaled.astype(np.uint8))
+        from .sixteen_bits import narrow
 
-    def _decode_jpeg(self, picture: Any, reduce: int) -> np.ndarray | None:
+        image, told = narrow(wide, self.depth, label)
+        if told is not None:
+            _log_once(*told)
+        return image
+
+    def _decode_jpeg(self, image: Any, reduce: int) -> np.ndarray | None:
         """Decode by what ``decoder`` names; None leaves it to PIL."""
         decode = jpeg_decoder(self.decoder)
-        file = getattr(picture, "fp", None)
-        is_plain = picture.format == "JPEG" and picture.mode in ("RGB", "L")
+        file = getattr(image, "fp", None)
+        is_plain = image.format == "JPEG" and image.mode in ("RGB", "L")
         if decode is None or file is None or not is_plain:
             return None
         scan = file.tell()  # PIL has read the header, up to here
@@ -320,24 +310,21 @@ class LoadImages:
         data = file.read()
         return decode(data, reduce) if is_whole_jpeg(data, scan) else None
 
-    def _to_rgb(self, picture: PIL.Image.Image, label: str) -> np.ndarray:
-        if picture.mode in _SIXTEEN_BIT:
-            wide = np.asarray(picture)
-            if wide.min() < 0 or wide.max() > 65535:
-                raise ValueError("values lie outside 0..65535")
-            picture = self._narrowed(wide, label)
-        if picture.mode == "F":
+    def _to_rgb(self, image: PIL.Image.Image, label: str) -> np.ndarray:
+        if image.mode in _SIXTEEN_BIT:
+            image = self._narrowed(np.asarray(image), label)
+        if image.mode == "F":
             raise ValueError(
-                "a float picture has no defined range; write it with 8 or 16 bits"
+                "a float image has no defined range; write it with 8 or 16 bits"
             )
-        if "A" in picture.mode.upper() or "transparency" in picture.info:
-            picture = picture.convert("RGBA")
+        if "A" in image.mode.upper() or "transparency" in image.info:
+            image = image.convert("RGBA")
             if self.background is not None:
-                base = PIL.Image.new("RGBA", picture.size, (*self.background, 255))
-                picture = PIL.Image.alpha_composite(base, picture)
-        if picture.mode != "RGB":
-            picture = picture.convert("RGB")
-        return np.asarray(picture)
+                base = PIL.Image.new("RGBA", image.size, (*self.background, 255))
+                image = PIL.Image.alpha_composite(base, image)
+        if image.mode != "RGB":
+            image = image.convert("RGB")
+        return np.asarray(image)
 
 
 def named_image(item: dict, number: int) -> str:
@@ -347,28 +334,14 @@ def named_image(item: dict, number: int) -> str:
     return f" ('{path}')" if path else ""
 
 
-def _sixteen_bit_colour(picture: PIL.Image.Image) -> np.ndarray | None:
-    """Return the pixels of a 16-bit colour file that PIL would turn black.
-
-    PIL keeps the upper eight bits of each channel, as LLaVA does; that serves values
-    of the whole range, but leaves a 12-bit image sixteen levels.
-    """
-    raw = [str(tile[3]) for tile in getattr(picture, "tile", ()) if tile[3]]
-    if picture.mode not in ("RGB", "RGBA", "LA") or not any(";16" in r for r in raw):
+def _sixteen_bit_colour(image: PIL.Image.Image) -> np.ndarray | None:
+    """Return the pixels of a 16-bit colour file that PIL would turn black."""
+    raw = [str(tile[3]) for tile in getattr(image, "tile", ()) if tile[3]]
+    if image.mode not in ("RGB", "RGBA", "LA") or not any(";16" in r for r in raw):
         return None
-    import cv2
+    from .sixteen_bits import stored_colours
 
-    file, place = picture.fp, picture.fp.tell()
-    file.seek(0)
-    stored = np.frombuffer(file.read(), np.uint8)
-    file.seek(place)
-    wide = cv2.imdecode(stored, cv2.IMREAD_UNCHANGED)
-    if wide is None or wide.dtype != np.uint16 or wide.max() >= 1 << _DEPTHS[-2]:
-        return None
-    if wide.ndim == 2:
-        return wide
-    order = cv2.COLOR_BGRA2RGBA if wide.shape[2] == 4 else cv2.COLOR_BGR2RGB
-    return cv2.cvtColor(wide, order)
+    return stored_colours(image)
 
 
 def _hint(path: str) -> str:

@@ -81,7 +81,7 @@ class SAMViews:
         for image, size in zip(images, stored, strict=True):
             if tuple(size) != image.shape[:2]:
                 raise ValueError(
-                    f"SAMViews: a picture of {tuple(size)} (height, width) was decoded "
+                    f"SAMViews: an image of {tuple(size)} (height, width) was decoded "
                     f"at {image.shape[:2]}; leave LoadImages.draft out."
                 )
             layout = self.layout(*image.shape[:2])
@@ -151,15 +151,15 @@ class MaskTargets:
         for region in regions:
             if region.image != len(layouts) - 1:
                 raise ValueError(
-                    f"a mask in picture {region.image}, but masks are made of the last "
-                    f"of the sample's {len(layouts)} pictures."
+                    f"a mask in image {region.image}, but masks are made of the last "
+                    f"of the sample's {len(layouts)} images."
                 )
             size = tuple(layouts[region.image].original_size)
             if tuple(region.boxes.size) != size:
                 raise ValueError(
                     f"a mask of {tuple(region.boxes.size)} (height, width) in a "
-                    f"picture of {size}; resize the "
-                    "mask to the picture, without smoothing, or leave the sample out "
+                    f"image of {size}; resize the "
+                    "mask to the image, without smoothing, or leave the sample out "
                     "(bad_samples)."
                 )
         return [rle_runs(region_rle(region)) for region in regions]

@@ -41,7 +41,7 @@ class LoadMedia:
     """
 
     def __init__(self) -> None:
-        self._pictures = LoadImages()
+        self._images = LoadImages()
 
     def __call__(self, item: dict) -> dict:
         """Return the item with ``media``.
@@ -74,7 +74,7 @@ class LoadMedia:
             return _load_array(path)
         if kind == ".wav":
             return _load_wave(path)
-        return self._pictures._load(source, path, path)[0]
+        return self._images._load(source, path, path)[0]
 
 
 def _load_array(path: str) -> np.ndarray:
@@ -141,34 +141,34 @@ class FrameViews:
         return self(item)
 
     def _frames(self, frames: Any, name: str, rng: Any) -> np.ndarray:
-        pictures = [frames] if _is_picture(frames) else list(frames)
-        if not pictures or not all(map(_is_picture, pictures)):
+        images = [frames] if _is_image(frames) else list(frames)
+        if not images or not all(map(_is_image, images)):
             raise ValueError(
-                f"{name}: an input must be (H, W, 3) uint8 pictures, one file each."
+                f"{name}: an input must be (H, W, 3) uint8 images, one file each."
             )
-        height, width = pictures[0].shape[:2]
+        height, width = images[0].shape[:2]
         views = []
-        for picture in pictures:
+        for image in images:
             # The same random numbers for every frame give the same crop.
             same = copy.deepcopy(rng)
-            view, _ = self.view.view(_resized(picture, height, width), same)
+            view, _ = self.view.view(_resized(image, height, width), same)
             views.append(view)
         if rng is not None:
             rng.bit_generator.state = same.bit_generator.state
         return np.concatenate(views)
 
 
-def _is_picture(value: Any) -> bool:
+def _is_image(value: Any) -> bool:
     is_array = isinstance(value, np.ndarray) and value.dtype == np.uint8
     return is_array and value.ndim == 3 and value.shape[2] == 3
 
 
-def _resized(picture: np.ndarray, height: int, width: int) -> np.ndarray:
+def _resized(image: np.ndarray, height: int, width: int) -> np.ndarray:
     import cv2
 
-    if picture.shape[:2] == (height, width):
-        return picture
-    return cv2.resize(picture, (width, height), interpolation=cv2.INTER_LINEAR)
+    if image.shape[:2] == (height, width):
+        return image
+    return cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
 
 
 @TRANSFORMS.register_module()

@@ -118,8 +118,8 @@ class PrepareRegions:
         shown = item.get("layouts", ())
         if not 0 <= region.image < len(shown):
             raise ValueError(
-                f"it lies in picture {region.image}, but the sample shows "
-                f"{len(shown)} picture(s); its question must show that picture too."
+                f"it lies in image {region.image}, but the sample shows "
+                f"{len(shown)} image(s); its question must show that image too."
             )
         layout, size = shown[region.image], region.boxes.size
         pixels = visible_part(region_pixels(region), layout, size)

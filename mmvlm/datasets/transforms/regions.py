@@ -122,7 +122,7 @@ class WriteRegions:
         away = (np.abs(inside.xyxy - boxes.xyxy) > 1e-6).any(axis=1)
         if away.any() and self.outside == "error":
             raise ValueError(
-                f"box {boxes.xyxy[away][0].tolist()} leaves the picture of {width} x "
+                f"box {boxes.xyxy[away][0].tolist()} leaves the image of {width} x "
                 f"{height} pixels; use WriteRegions(outside='clip') to cut it."
             )
         if away.any() and self.outside == "clip":
@@ -136,7 +136,7 @@ class WriteRegions:
             if flat.any():
                 raise ValueError(
                     f"box {part.boxes.to('pixel').xyxy[flat][0].tolist()} has no area "
-                    f"in the picture of {width} x {height} pixels. Leave the sample "
+                    f"in the image of {width} x {height} pixels. Leave the sample "
                     "out (bad_samples), or use WriteRegions(empty='keep')."
                 )
         return replace(part, boxes=boxes)

@@ -27,8 +27,8 @@ def resize_exact(
         - ``image``: (H, W, 3), uint8
         - output: (height, width, 3), uint8
     """
-    picture = PIL.Image.fromarray(np.ascontiguousarray(image))
-    return np.asarray(picture.resize((width, height), FILTERS[resample]))
+    whole = PIL.Image.fromarray(np.ascontiguousarray(image))
+    return np.asarray(whole.resize((width, height), FILTERS[resample]))
 
 
 def expand_to_square(image: np.ndarray, color: Sequence[int]) -> np.ndarray:
@@ -73,8 +73,8 @@ def pad_exact(
         if len(square) == size:
             return square
         return resize_exact(square, size, size, resample)
-    picture = PIL.Image.fromarray(np.ascontiguousarray(image))
-    rows = picture.resize((size, height), FILTERS[resample])
+    whole = PIL.Image.fromarray(np.ascontiguousarray(image))
+    rows = whole.resize((size, height), FILTERS[resample])
     square = PIL.Image.new("RGB", (size, width), tuple(color))
     square.paste(rows, (0, (width - height) // 2))
     return np.asarray(square.resize((size, size), FILTERS[resample]))

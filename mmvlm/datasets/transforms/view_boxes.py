@@ -50,8 +50,8 @@ def _box(region: Region, layouts: tuple[ViewLayout, ...]) -> np.ndarray:
         raise ValueError("a head learns boxes, but the answer holds a point.")
     if not 0 <= region.image < len(layouts):
         raise ValueError(
-            f"a box in picture {region.image}, but the sample shows {len(layouts)} "
-            "picture(s); its question must show that picture too."
+            f"a box in image {region.image}, but the sample shows {len(layouts)} "
+            "image(s); its question must show that image too."
         )
     layout = layouts[region.image]
     whole_view(layout)  # a view must show all of the image
@@ -59,7 +59,7 @@ def _box(region: Region, layouts: tuple[ViewLayout, ...]) -> np.ndarray:
         raise ValueError(
             "a head learns boxes as fractions of the view, but the view is a crop, "
             "which a box may lie outside of; take a view transform that shows the "
-            "whole picture (PadToSquare, ResizeSquare)."
+            "whole image (PadToSquare, ResizeSquare)."
         )
     boxes = region.boxes.to("pixel").xyxy
     corners = np.stack([boxes[:, :2].min(0), boxes[:, 2:].max(0)])

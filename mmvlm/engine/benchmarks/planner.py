@@ -27,24 +27,24 @@ class BatchPolicy:
         return BatchPolicy(max(1, self.tokens // 2), max(1, self.rows // 2))
 
 
-def share(pictures: Sequence[str], rank: int, world_size: int) -> list[int]:
+def share(images: Sequence[str], rank: int, world_size: int) -> list[int]:
     """Return the positions that a rank answers: every so-manieth image's.
 
     The shares depend on the questions alone, so that a restart with as many ranks
     gives each what it had begun.
 
     Args:
-        pictures (Sequence[str]): what the question of each position shows.
+        images (Sequence[str]): what the question of each position shows.
         rank (int): of this process.
         world_size (int): processes.
     """
     places: dict[str, int] = {}
-    owners = (places.setdefault(one, len(places)) % world_size for one in pictures)
+    owners = (places.setdefault(one, len(places)) % world_size for one in images)
     return [position for position, owner in enumerate(owners) if owner == rank]
 
 
 def order(
-    positions: Sequence[int], pictures: Sequence[str], lengths: Sequence[int]
+    positions: Sequence[int], images: Sequence[str], lengths: Sequence[int]
 ) -> list[int]:
     """Return positions with those of an image together, the longest first.
 
@@ -52,12 +52,12 @@ def order(
 
     Args:
         positions (Sequence[int]): to be answered.
-        pictures (Sequence[str]): by position, what the question shows.
+        images (Sequence[str]): by position, what the question shows.
         lengths (Sequence[int]): by position, tokens of the prompt.
     """
     groups: dict[str, list[int]] = {}
     for position in positions:
-        groups.setdefault(pictures[position], []).append(position)
+        groups.setdefault(images[position], []).append(position)
     for members in groups.values():
         members.sort(key=lambda one: -lengths[one])
     ranked = sorted(groups.values(), key=lambda members: -lengths[members[0]])

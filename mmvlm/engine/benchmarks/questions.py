@@ -125,7 +125,7 @@ class Questions(Dataset):
         ]
 
     @cached_property
-    def pictures(self) -> list[str]:
+    def images(self) -> list[str]:
         """What each question shows, or its own name."""
         # Of embedded images the path is that of the file that all lie in.
         shared = self.dataset.ann_file

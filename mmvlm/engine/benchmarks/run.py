@@ -126,7 +126,7 @@ class BenchmarkRun:
         """Return the numbers of the questions that a rank answers."""
         key = rank, ranks.world_size
         if key not in self._shares:
-            numbers = share(self.questions.pictures, *key)
+            numbers = share(self.questions.images, *key)
             uids, knows = self.questions.uids, self._knows
             self._shares[key] = [n for n in numbers if not knows or knows(uids[n])]
         return self._shares[key]
@@ -186,7 +186,7 @@ class BenchmarkRun:
         else:
             lengths = questions.lengths
             new = int(questions.gen["max_new_tokens"])
-            ordered = order(left, questions.pictures, lengths)
+            ordered = order(left, questions.images, lengths)
             planned = list(batches(ordered, lengths, new, self.policy))
         yield from DataLoader(
             questions,

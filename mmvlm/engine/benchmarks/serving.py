@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from PIL import Image as Pictures
+from PIL import Image as Images
 
 from mmvlm.evaluation.chat_client import ChatClient, EndpointError, Reply
 from mmvlm.registry import SCORERS
@@ -160,7 +160,7 @@ def messages_of(item: dict[str, Any]) -> list[dict[str, Any]]:
             else:
                 raise ValueError(
                     f"question '{talk.id}' holds a {type(part).__name__}: a server "
-                    "takes text and pictures only. Leave this benchmark out."
+                    "takes text and images only. Leave this benchmark out."
                 )
         only_text = all(one["type"] == "text" for one in content)
         text = "".join(one["text"] for one in content) if only_text else None
@@ -171,5 +171,5 @@ def messages_of(item: dict[str, Any]) -> list[dict[str, Any]]:
 def png_url(image: np.ndarray) -> str:
     """Return an image, (H, W, 3) uint8 RGB, as a URL that holds it."""
     file = io.BytesIO()
-    Pictures.fromarray(image).save(file, format="PNG")
+    Images.fromarray(image).save(file, format="PNG")
     return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"

@@ -104,8 +104,8 @@ class CiderFrequencies:
 
     def __init__(self, references: Sequence[Sequence[str]]) -> None:
         self.counts: Counter = Counter()
-        for picture in references:
-            self.counts.update({g for ref in picture for g in ngrams(ref.split())})
+        for image in references:
+            self.counts.update({g for ref in image for g in ngrams(ref.split())})
         self.log_size = math.log(float(len(references))) if references else 0.0
 
     def weigh(self, text: str) -> tuple[list[dict], np.ndarray, int]:

@@ -148,8 +148,8 @@ def mme_files(
     """
     files: dict[str, list[str]] = {}
     for record in records:
-        task, picture = str(record["question_id"]).split("/", 1)
-        name = f"{PurePosixPath(picture).stem}.txt"
+        task, image = str(record["question_id"]).split("/", 1)
+        name = f"{PurePosixPath(image).stem}.txt"
         known = labels.get((task, name), {})
         question = mme_question(record.get("prompt") or record["question"], known)
         if question is not None:
@@ -198,8 +198,8 @@ def _mme_from_records(records: Records) -> dict[str, str]:
     """Take labels from the references of the records themselves."""
     labels: dict[tuple[str, str], dict[str, str]] = {}
     for record in records:
-        task, picture = str(record["question_id"]).split("/", 1)
-        name = f"{PurePosixPath(picture).stem}.txt"
+        task, image = str(record["question_id"]).split("/", 1)
+        name = f"{PurePosixPath(image).stem}.txt"
         stem = record["question"].replace(_SHORT_ANSWER, "").strip()
         stem = stem.removesuffix(_YES_OR_NO).strip()
         label = str(record["reference"]).capitalize()

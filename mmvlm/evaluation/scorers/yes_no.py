@@ -154,7 +154,7 @@ class MMEScorer(Scorer):
         """
         unread = unread_rows(records, verdicts, "category")
         scores = column(verdicts, "score")
-        tasks, pictures, units = self._units(records, scores, unread)
+        tasks, images, units = self._units(records, scores, unread)
         parts = _mme_tasks(units.sum(axis=0))
         metrics = dict(zip(tasks, map(float, parts), strict=True))
         seen = np.array([task in yes_no.PERCEPTION for task in tasks], dtype=bool)
@@ -169,7 +169,7 @@ class MMEScorer(Scorer):
         return Totals(
             metrics,
             units.reshape(len(units), len(tasks) * 4),
-            clusters_of(pictures),
+            clusters_of(images),
             statistic,
             unread_note(unread, "tasks"),
         )
@@ -198,27 +198,27 @@ class MMEScorer(Scorer):
         tasks = [name for name in known if name in rows_by(records, "category")]
         if foreign := set(rows_by(records, "category")) - set(known):
             raise ValueError(f"MME has no tasks {sorted(foreign)}; known: {known}")
-        pictures: dict[tuple[str, str], list[int]] = defaultdict(list)
+        images: dict[tuple[str, str], list[int]] = defaultdict(list)
         for index in sorted(set(range(len(records))).difference(unread)):
             record = records[index]
             if "category" not in record["meta"]:
                 raise KeyError(f"record {record.get('uid')!r} names no task of MME.")
-            pictures[record["meta"]["category"], str(record["image"])].append(index)
+            images[record["meta"]["category"], str(record["image"])].append(index)
         # Of each image: right answers, questions, all right, 1.
-        units = np.zeros((len(pictures) + len(unread), len(tasks), 4))
-        units[len(pictures) :] = 0, 1, 0, 1
-        for row, ((task, _), members) in enumerate(pictures.items()):
+        units = np.zeros((len(images) + len(unread), len(tasks), 4))
+        units[len(images) :] = 0, 1, 0, 1
+        for row, ((task, _), members) in enumerate(images.items()):
             right = scores[members]
             counts = right.sum(), len(right), whole(right), 1
             units[row, tasks.index(task)] = counts
-        first = [members[0] for members in pictures.values()]
+        first = [members[0] for members in images.values()]
         return tasks, [records[row] for row in (*first, *unread)], units
 
 
 def _mme_tasks(sums: np.ndarray) -> np.ndarray:
     """Return task scores, (..., T) of (..., T, 4) sums."""
-    right, questions, whole, pictures = np.moveaxis(sums, -1, 0)
-    return 100 * (group_ratio(right, questions) + group_ratio(whole, pictures))
+    right, questions, whole, images = np.moveaxis(sums, -1, 0)
+    return 100 * (group_ratio(right, questions) + group_ratio(whole, images))
 
 
 @SCORERS.register_module()

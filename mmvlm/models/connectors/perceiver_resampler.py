@@ -145,7 +145,7 @@ def _table(rows: int | None, *shape: int) -> nn.Parameter | None:
     return None if rows is None else nn.Parameter(torch.randn(rows, *shape))
 
 
-class OnePerPicture:
+class OnePerImage:
     """One position in the text per image, whatever its layout."""
 
     def __call__(self, layout: ViewLayout) -> int:
@@ -153,10 +153,10 @@ class OnePerPicture:
         return 1
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, OnePerPicture)
+        return isinstance(other, OnePerImage)
 
     def __hash__(self) -> int:
-        return hash(OnePerPicture)
+        return hash(OnePerImage)
 
 
 @MODELS.register_module()
@@ -212,9 +212,9 @@ class PerceiverResamplerConnector(Connector):
         self.slot_embed = nn.Parameter(torch.randn(1, self.out_width) * 0.02)
 
     @property
-    def token_count(self) -> OnePerPicture:
+    def token_count(self) -> OnePerImage:
         """One position per image."""
-        return OnePerPicture()
+        return OnePerImage()
 
     def forward(self, features: VisionFeatures) -> torch.Tensor:
         """Resample every image.
@@ -231,13 +231,13 @@ class PerceiverResamplerConnector(Connector):
         frames = frames or [1] * len(patches)
         if max(frames, default=1) > (self.max_frames or 1):
             raise ValueError(
-                f"PerceiverResamplerConnector: a picture of {max(frames)} views, but "
+                f"PerceiverResamplerConnector: an image of {max(frames)} views, but "
                 f"max_frames={self.max_frames}."
             )
         if len(set(frames)) <= 1:
             return self.resampler(patches.unflatten(0, (-1, (frames or [1])[0])))
-        pictures = patches.split(frames)
-        return torch.cat([self.resampler(picture[None]) for picture in pictures])
+        images = patches.split(frames)
+        return torch.cat([self.resampler(image[None]) for image in images])
 
     def merge_views(
         self, image_embeds: torch.Tensor, layouts: Sequence[ViewLayout]

@@ -57,7 +57,7 @@ class OneViewLayout:
         """
         if DualPerspective.of(layout) != self.views:
             raise LayoutError(
-                f"a picture has {layout.num_views} views of the layout "
+                f"an image has {layout.num_views} views of the layout "
                 f"'{layout.kind}' {layout.extra or ''}, but DualPerspectiveFuser takes "
                 f"{self.views.num_views} (grid={self.views.grid}, "
                 f"kinds={list(self.views.kinds)}). Put "
@@ -286,7 +286,7 @@ class DualPerspectiveFuser(Fuser):
         if len(patches) % count:
             raise LayoutError(
                 f"DualPerspectiveFuser: {len(patches)} views are no multiple of "
-                f"{count}, the views of a picture."
+                f"{count}, the views of an image."
             )
         shape = (len(patches) // count, count, *features.grid, patches.shape[-1])
         views = patches.reshape(shape).transpose(0, 1)

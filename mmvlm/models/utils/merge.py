@@ -113,18 +113,18 @@ def unique_views(
     sums = flat.sum(1, dtype=torch.float64).tolist()
     known: dict[float, list[int]] = {}
     first, place = [], []
-    for picture, key in enumerate(sums):
+    for image, key in enumerate(sums):
         for number in known.setdefault(key, []):
-            if torch.equal(flat[first[number]], flat[picture]):
+            if torch.equal(flat[first[number]], flat[image]):
                 place.append(number)
                 break
         else:
             known[key].append(len(first))
             place.append(len(first))
-            first.append(picture)
+            first.append(image)
     return _views(first, together), _views(place, together)
 
 
-def _views(pictures: list[int], count: int) -> list[int]:
+def _views(images: list[int], count: int) -> list[int]:
     """Return the views of images that have ``count`` each."""
-    return [picture * count + view for picture in pictures for view in range(count)]
+    return [image * count + view for image in images for view in range(count)]

@@ -160,7 +160,7 @@ def multiscale_forward(
 def _check(pixel_values, scales, img_sizes, num_prefix_token, output_shape) -> None:
     if pixel_values.ndim != 4 or pixel_values.shape[2] != pixel_values.shape[3]:
         raise ValueError(
-            f"S2 takes square pictures (B, C, S, S), got {tuple(pixel_values.shape)}."
+            f"S2 takes square images (B, C, S, S), got {tuple(pixel_values.shape)}."
         )
     if (scales is None) == (img_sizes is None):
         raise ValueError("S2: give either scales or img_sizes.")

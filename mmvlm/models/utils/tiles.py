@@ -37,7 +37,7 @@ def merge_tiles(
     if len(view_embeds) != 1 + tiles[0] * tiles[1]:
         raise ValueError(
             f"{len(view_embeds)} views for {tiles[0]} x {tiles[1]} tiles and the "
-            "whole picture."
+            "whole image."
         )
     base, rest = view_embeds[0], view_embeds[1:]
     if not len(rest):

@@ -72,8 +72,8 @@ class CachedVisionEncoder(VisionEncoder):
         kind = type(encoder).__name__
         if encoder.views_together != 1 or len(encoder.reads) != 1:
             raise ValueError(
-                f"CachedVisionEncoder: {kind} joins the views of a picture or takes "
-                f"{encoder.reads}; only single pictures can be kept."
+                f"CachedVisionEncoder: {kind} joins the views of an image or takes "
+                f"{encoder.reads}; only single images can be kept."
             )
         if max_gib is not None and max_gib < 0:
             raise ValueError(f"CachedVisionEncoder: max_gib={max_gib}, expected >= 0.")

@@ -187,7 +187,7 @@ class MonkeyVisionEncoder(WrappedVisionEncoder):
         if len(pixel_values) % self.views_together:
             raise ValueError(
                 f"MonkeyVisionEncoder: {len(pixel_values)} views, expected "
-                f"{self.views_together} for every picture (GridWindows)."
+                f"{self.views_together} for every image (GridWindows)."
             )
         return super().forward(pixel_values, select_layers)
 

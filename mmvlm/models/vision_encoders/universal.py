@@ -129,12 +129,12 @@ class UniversalEncoder(VisionEncoder):
                 f"{list(self.reads)}."
             )
         if modality == "image":
-            return self._pictures(pixel_values, select_layers)
+            return self._images(pixel_values, select_layers)
         tokenizer = self.tokenizers[modality]
         tokenizer.check(pixel_values, modality)
         if tokenizer.is_frames:
             frames = pixel_values.shape[1]
-            features = self._pictures(tokenizer(pixel_values), select_layers)
+            features = self._images(tokenizer(pixel_values), select_layers)
             features.hidden_states = tuple(
                 state.unflatten(0, (-1, frames)).mean(1)
                 if len(state)
@@ -146,7 +146,7 @@ class UniversalEncoder(VisionEncoder):
         features.modality = modality
         return features
 
-    def _pictures(
+    def _images(
         self, pixel_values: torch.Tensor, select_layers: Sequence[int]
     ) -> VisionFeatures:
         features = self.encoder(pixel_values, select_layers)

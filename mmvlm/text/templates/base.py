@@ -214,7 +214,7 @@ def split_system(conversation: Conversation) -> tuple[str | None, list[Turn]]:
     if turns and turns[0].role == "system":
         if any(not isinstance(part, Text) for part in turns[0].parts):
             raise ValueError(
-                f"sample '{conversation.id}': the system turn holds a picture or "
+                f"sample '{conversation.id}': the system turn holds an image or "
                 "region; only text can stand there."
             )
         system = turns.pop(0).text

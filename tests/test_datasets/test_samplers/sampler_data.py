@@ -4,15 +4,15 @@ import numpy as np
 
 
 class TokenData:
-    """Lengths as in an instruction mixture: most samples have one picture."""
+    """Lengths as in an instruction mixture: most samples have one image."""
 
     name = "token-data"
 
-    def __init__(self, size, seed=0, picture=576, cap=2048):
+    def __init__(self, size, seed=0, image=576, cap=2048):
         rng = np.random.default_rng(seed)
         self.images = (rng.random(size) < 0.94).astype(np.int64)
         text = np.minimum(rng.lognormal(5, 0.8, size).astype(np.int64) + 20, cap)
-        self.tokens = np.minimum(text + picture * self.images, cap)
+        self.tokens = np.minimum(text + image * self.images, cap)
 
     def __len__(self):
         return len(self.tokens)

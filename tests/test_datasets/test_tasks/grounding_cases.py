@@ -1,4 +1,4 @@
-"""An annotated picture that allows every task, for the tests of tasks."""
+"""An annotated image that allows every task, for the tests of tasks."""
 
 from dataclasses import replace
 

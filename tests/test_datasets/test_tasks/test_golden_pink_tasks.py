@@ -70,7 +70,7 @@ def golden(goldens):
 
 
 @pytest.fixture(scope="module")
-def picture(golden):
+def image(golden):
     """What a reader of Visual Genome gives for the golden file's records."""
     objects = [
         Instance(
@@ -137,7 +137,7 @@ def tasks(stubs):
     )
 
 
-def test_every_case_is_reproduced(golden, picture):
+def test_every_case_is_reproduced(golden, image):
     built = {
         name: DATA_TASKS.build(config)
         for name, config in tasks(golden["template_stubs"]).items()
@@ -145,7 +145,7 @@ def test_every_case_is_reproduced(golden, picture):
     assert golden["cases"]
 
     for case in golden["cases"]:
-        replay = Replay(case["draws"], picture.instances)
+        replay = Replay(case["draws"], image.instances)
         codec = CODECS.build(
             dict(
                 type="PinkCodec",
@@ -154,7 +154,7 @@ def test_every_case_is_reproduced(golden, picture):
             )
         )
 
-        turns = built[case["task"]].turns(picture, replay)
+        turns = built[case["task"]].turns(image, replay)
 
         question, answer = (codec.write(turn.parts, turn.role) for turn in turns)
         assert [part.text for part in question] == [case["question"]], case

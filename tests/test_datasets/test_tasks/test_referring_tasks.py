@@ -56,10 +56,10 @@ def test_comprehension_by_name_answers_all_that_bear_it_and_no_crowd():
 
 def test_name_that_a_crowd_bears_too_is_not_asked():
     crowd = Instance((0, 0, 9, 9), "dog", is_crowd=True)
-    picture = replace(rich(), instances=(*rich().instances, crowd))
+    image = replace(rich(), instances=(*rich().instances, crowd))
     task = build("ReferringComprehension", templates="<expr>", expression="name")
 
-    assert {question for question, _ in all_of(task, picture)} == {"cat", "mat"}
+    assert {question for question, _ in all_of(task, image)} == {"cat", "mat"}
 
 
 def test_generation_shows_a_box_and_answers_a_phrase():
@@ -127,9 +127,9 @@ def test_all_phrases_of_a_caption_are_grounded_in_order():
 
 def test_phrase_that_stands_twice_is_asked_once_with_all_boxes():
     caption = Caption("a cat and a cat", (Span(0, 5, (2,)), Span(10, 15, (0, 2))))
-    picture = replace(rich(), captions=(caption,))
+    image = replace(rich(), captions=(caption,))
 
-    found = all_of(build("PhraseGrounding", templates="<phrases>"), picture)
+    found = all_of(build("PhraseGrounding", templates="<phrases>"), image)
 
     assert found == {("a cat", "[(20, 30, 30, 40) (2, 3, 12, 13)]")}
 
@@ -146,9 +146,9 @@ def test_grounded_caption_puts_regions_behind_phrases():
 def test_grounded_caption_takes_the_outer_of_nested_phrases():
     text = "a cat on a mat"
     spans = (Span(9, 14, (3,)), Span(0, 14, (2,)), Span(0, 5, ()))
-    picture = replace(rich(), captions=(Caption(text, spans),))
+    image = replace(rich(), captions=(Caption(text, spans),))
 
-    (((_, answer)),) = all_of(build("GroundedCaption", templates="Caption."), picture)
+    (((_, answer)),) = all_of(build("GroundedCaption", templates="Caption."), image)
 
     assert answer == "[a cat on a mat: (20, 30, 30, 40)]"
 
@@ -161,14 +161,14 @@ def test_grounded_caption_takes_the_outer_of_nested_phrases():
     ],
 )
 def test_damaged_spans_are_errors_not_nothing(span, match):
-    picture = replace(rich(), captions=(Caption("Two dogs.", (span,)),))
+    image = replace(rich(), captions=(Caption("Two dogs.", (span,)),))
 
     with pytest.raises(ValueError, match=match) as caught:
-        draw(build("GroundedCaption"), picture)
+        draw(build("GroundedCaption"), image)
     assert not isinstance(caught.value, NothingToAsk)
 
 
-def test_boxes_without_the_picture_size_are_an_error():
+def test_boxes_without_the_image_size_are_an_error():
     with pytest.raises(ValueError, match="size is unknown"):
         draw(build("ReferringComprehension"), replace(rich(), size=None))
 
@@ -191,6 +191,6 @@ def test_wrong_options_are_refused(name, options, match):
 
 
 @pytest.mark.parametrize("name", ["ReferringComprehension", "GroundedCaption"])
-def test_empty_picture_has_nothing_to_ask(name):
+def test_empty_image_has_nothing_to_ask(name):
     with pytest.raises(NothingToAsk):
         draw(build(name), AnnotatedImage("a.png", (4, 4)))

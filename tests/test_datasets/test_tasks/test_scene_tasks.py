@@ -22,7 +22,7 @@ def rounds(task, annotation, seeds=60):
     return [tuple(said(turn) for turn in turns) for turns in drawn]
 
 
-def picture(*instances, relations=(), **kwargs):
+def scene_of(*instances, relations=(), **kwargs):
     return AnnotatedImage("a.png", (100, 100), instances, tuple(relations), **kwargs)
 
 
@@ -59,7 +59,7 @@ def test_relation_answers_all_objects_small_ones_first():
         Instance((5, 5, 9, 9), "dog"),
     ]
     triples = [Relation(0, "near", 1), Relation(0, "near", 2), Relation(0, "near", 2)]
-    scene = picture(*things, relations=triples)
+    scene = scene_of(*things, relations=triples)
 
     options = dict(names="<relation> <object>", forms=[3])
     assert {a for _, a in rounds(build("RelationQuestion", **options), scene)} == {
@@ -73,7 +73,7 @@ def test_relation_answers_all_objects_small_ones_first():
 
 def test_common_predicates_are_mostly_drawn_again():
     things = [Instance((0, 0, 9, 9), "man"), Instance((0, 0, 50, 50), "tree")]
-    scene = picture(*things, relations=[Relation(0, "on", 1), Relation(0, "near", 1)])
+    scene = scene_of(*things, relations=[Relation(0, "on", 1), Relation(0, "near", 1)])
     task = build("RelationQuestion", forms=[1])
 
     counts = Counter("on" in answer for _, answer in rounds(task, scene, 600))
@@ -85,7 +85,7 @@ def test_common_predicates_are_mostly_drawn_again():
 
 
 def test_relations_of_things_without_boxes_or_to_nobody():
-    unboxed = picture(Instance(None, "a"), Instance((0, 0, 9, 9), "b"))
+    unboxed = scene_of(Instance(None, "a"), Instance((0, 0, 9, 9), "b"))
     with pytest.raises(NothingToAsk, match="no relation"):
         draw(
             build("RelationQuestion"),
@@ -116,7 +116,7 @@ def test_coarse_location_answers_by_centres_in_both_axes():
         boxes="B <loc> <object>",
     )
 
-    found = dict(rounds(task, picture(*things), 400))
+    found = dict(rounds(task, scene_of(*things), 400))
 
     assert found["N top left the middle"] == "small big"
     assert found["P top left the middle"] == (
@@ -142,7 +142,7 @@ def test_detection_answers_all_of_a_class_and_no_crowd():
 
 def test_detection_draws_counts_first():
     names = ["rare", "rare"] + [f"single{n}" for n in range(20)]
-    scene = picture(*(Instance((n, n, n + 9, n + 9), x) for n, x in enumerate(names)))
+    scene = scene_of(*(Instance((n, n, n + 9, n + 9), x) for n, x in enumerate(names)))
     task = build("CategoryDetection", by_name="<category>", by_example="<object>")
 
     rare = sum(answer.count("(") == 2 for _, answer in rounds(task, scene, 300))
@@ -160,7 +160,7 @@ def test_counting_says_the_number_and_may_show_a_single_thing():
 
 
 def test_further_names_count_too():
-    scene = picture(
+    scene = scene_of(
         Instance((0, 0, 9, 9), "man", meta=dict(names=["man", "person"])),
         Instance((9, 9, 19, 19), "person"),
     )
@@ -170,7 +170,7 @@ def test_further_names_count_too():
 
 
 def test_class_of_a_crowd_or_an_unboxed_thing_is_not_asked():
-    scene = picture(
+    scene = scene_of(
         Instance((0, 0, 9, 9), "man"),
         Instance((0, 0, 99, 9), "man", is_crowd=True),
         Instance((0, 0, 9, 9), "dog"),
@@ -292,7 +292,9 @@ def test_names_are_asked_where_no_question_points():
 
 
 def test_a_point_means_the_smallest_box_around_it():
-    scene = picture(Instance((0, 0, 90, 90), "sea"), Instance((40, 40, 50, 50), "boat"))
+    scene = scene_of(
+        Instance((0, 0, 90, 90), "sea"), Instance((40, 40, 50, 50), "boat")
+    )
     task = build("PointQA", where="centre", names="<point>")
 
     assert {answer for _, answer in rounds(task, scene)} == {"boat"}
@@ -336,7 +338,7 @@ def test_weights_and_rounds_are_kept():
     assert set(lengths) == {1, 2, 3}
 
 
-def test_tasks_that_a_picture_does_not_allow_leave_the_rest():
+def test_tasks_that_an_image_does_not_allow_leave_the_rest():
     task = build(
         "MultiTurn",
         tasks=[dict(type="RelationQuestion"), dict(type="CategoryCounting")],
@@ -350,7 +352,7 @@ def test_tasks_that_a_picture_does_not_allow_leave_the_rest():
 
 
 def test_few_questions_end_the_merging():
-    scene = picture(Instance((0, 0, 9, 9), "dog", ("the dog",)))
+    scene = scene_of(Instance((0, 0, 9, 9), "dog", ("the dog",)))
     task = build(
         "MultiTurn",
         tasks=[dict(type="ReferringComprehension", templates="Where is <expr>?")],

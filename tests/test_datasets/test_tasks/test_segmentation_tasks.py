@@ -26,7 +26,7 @@ def pixels(x, y, side=4):
     return mask
 
 
-def picture(*instances, questions=()):
+def make_image(*instances, questions=()):
     return AnnotatedImage("a.jpg", SIZE, instances, questions=questions, id="a")
 
 
@@ -68,7 +68,7 @@ def test_referring_asks_for_every_phrase_of_what_has_a_mask():
         "Mask <name>", "Yes: <mask>.", max_questions=9, lower_case=True
     )
 
-    turns = ask(task, picture(DOG, CAT, BOX_ONLY))
+    turns = ask(task, make_image(DOG, CAT, BOX_ONLY))
 
     assert turns[0].parts[0] == Image(0)
     asked = sorted(turn.text.strip() for turn in turns[::2])
@@ -79,13 +79,13 @@ def test_referring_asks_for_every_phrase_of_what_has_a_mask():
         assert found.boxes.xyxy.tolist() == [[1, 2, 5, 6]]
         assert answer.text == "Yes: ."
     with pytest.raises(NothingToAsk, match="no instance with a mask and a phrase"):
-        ask(task, picture(CAT, BOX_ONLY))
+        ask(task, make_image(CAT, BOX_ONLY))
 
 
 def test_one_question_and_letters_as_they_are_for_scoring():
     task = ReferringSegmentation("<name>", "<mask>", max_questions=1, lower_case=False)
 
-    seen = Counter(ask(task, picture(DOG), seed)[0].text for seed in range(40))
+    seen = Counter(ask(task, make_image(DOG), seed)[0].text for seed in range(40))
 
     assert set(seen) == {"\nLeft dog", "\npuppy"}
 
@@ -93,7 +93,7 @@ def test_one_question_and_letters_as_they_are_for_scoring():
 def test_classes_unite_their_instances_crowds_included():
     task = SemanticSegmentation("<name>", "<mask>", max_classes=2)
 
-    turns = ask(task, picture(DOG, CAT, PACK, BOX_ONLY))
+    turns = ask(task, make_image(DOG, CAT, PACK, BOX_ONLY))
 
     found = {regions(turn)[0].phrase: regions(turn)[0] for turn in turns[1::2]}
     assert set(found) == {"dog", "cat"}
@@ -106,14 +106,14 @@ def test_as_many_classes_as_wanted_are_drawn_and_all_come_up():
     task = SemanticSegmentation("<name>", "<mask>", max_classes=3)
 
     drawn = [
-        tuple(turn.text.strip() for turn in ask(task, picture(*things), seed)[::2])
+        tuple(turn.text.strip() for turn in ask(task, make_image(*things), seed)[::2])
         for seed in range(60)
     ]
 
     assert all(len(set(names)) == 3 for names in drawn)
     assert {name for names in drawn for name in names} == set("abcdef")
     assert drawn[7] == tuple(
-        turn.text.strip() for turn in ask(task, picture(*things), 7)[::2]
+        turn.text.strip() for turn in ask(task, make_image(*things), 7)[::2]
     )
 
 
@@ -121,19 +121,19 @@ def test_instances_one_by_one_leave_crowds_out():
     task = SemanticSegmentation("<name>", "<mask>", max_classes=9, unit="instance")
     other = Instance((2, 9, 6, 13), "dog", polygons=(square(2, 9),))
 
-    turns = ask(task, picture(DOG, other, PACK))
+    turns = ask(task, make_image(DOG, other, PACK))
 
     boxes = sorted(regions(turn)[0].boxes.xyxy[0].tolist() for turn in turns[1::2])
     assert boxes == [[1, 2, 5, 6], [2, 9, 6, 13]]
     with pytest.raises(NothingToAsk, match="no instance with a mask and a name"):
-        ask(task, picture(PACK))
+        ask(task, make_image(PACK))
 
 
 def test_a_part_is_called_in_either_way_as_often():
     part = Instance(None, "dog head", rle=CAT.rle, meta=dict(object="Dog", part="head"))
     task = SemanticSegmentation("<name>", "<mask>")
 
-    seen = Counter(ask(task, picture(part), seed)[0].text for seed in range(200))
+    seen = Counter(ask(task, make_image(part), seed)[0].text for seed in range(200))
 
     assert set(seen) == {"\ndog head", "\nthe head of the dog"}
     assert 70 < seen["\ndog head"] < 130
@@ -148,8 +148,8 @@ def question(is_sentence=True, rationale="", **changes):
 def test_sentences_are_followed_by_a_request_and_names_put_into_a_question():
     task = ReasoningSegmentation("Show <name>.", "<text> Mask it.", answers="<mask>!")
 
-    sentence = ask(task, picture(DOG, questions=[question()]))
-    name = ask(task, picture(DOG, questions=[question(False)]))
+    sentence = ask(task, make_image(DOG, questions=[question()]))
+    name = ask(task, make_image(DOG, questions=[question(False)]))
 
     assert sentence[0].text == "\nWhat barks? Mask it."
     assert regions(sentence[1])[0].phrase is None
@@ -157,7 +157,7 @@ def test_sentences_are_followed_by_a_request_and_names_put_into_a_question():
     assert regions(name[1])[0].phrase == "What barks?"
     assert sentence[1].text == "!"
     with pytest.raises(NothingToAsk, match="no question whose answer is a mask"):
-        ask(task, picture(BOX_ONLY, questions=[question(), question(instances=())]))
+        ask(task, make_image(BOX_ONLY, questions=[question(), question(instances=())]))
 
 
 def test_rationales_come_alone_with_the_mask_or_not_at_all():
@@ -167,7 +167,7 @@ def test_rationales_come_alone_with_the_mask_or_not_at_all():
         answers="<mask>.",
         text_only=0.1,
     )
-    annotation = picture(DOG, questions=[question(rationale="Dogs do.")])
+    annotation = make_image(DOG, questions=[question(rationale="Dogs do.")])
 
     seen = Counter()
     for seed in range(600):
@@ -187,19 +187,19 @@ def test_rationales_come_alone_with_the_mask_or_not_at_all():
     assert {ask(scoring, annotation, seed)[1].text for seed in range(30)} == {"."}
 
 
-def test_one_choice_is_made_for_a_picture():
+def test_one_choice_is_made_for_an_image():
     task = ReasoningSegmentation(answers="<mask>.", text_only=0.4)
     asked = [question(question=f"{n}?", rationale="Dogs do.") for n in range(3)]
 
     for seed in range(40):
-        answers = ask(task, picture(DOG, questions=asked), seed)[1::2]
+        answers = ask(task, make_image(DOG, questions=asked), seed)[1::2]
         assert len({(one.text, len(regions(one))) for one in answers}) == 1
 
 
 def test_validation_puts_a_space_behind_the_line_break():
     task = ReasoningSegmentation(sentences=" <text> Mask it.", take="first")
 
-    turns = ask(task, picture(DOG, questions=[question()]))
+    turns = ask(task, make_image(DOG, questions=[question()]))
 
     assert turns[0].text == "\n What barks? Mask it."
 
@@ -210,11 +210,11 @@ def test_scoring_takes_the_first_question():
     drawn = ReasoningSegmentation(sentences="<text>", max_questions=2)
 
     texts = {
-        ask(first, picture(DOG, questions=asked), seed)[0].text for seed in range(9)
+        ask(first, make_image(DOG, questions=asked), seed)[0].text for seed in range(9)
     }
 
     assert texts == {"\n0?"}
-    assert len(ask(drawn, picture(DOG, questions=asked))) == 4
+    assert len(ask(drawn, make_image(DOG, questions=asked))) == 4
 
 
 @pytest.mark.parametrize(
@@ -239,4 +239,4 @@ def test_damaged_and_empty_masks_name_the_instance():
 
     for item, message in ((empty, "'12': empty"), (torn, "'13': polygon 0: 3 coor")):
         with pytest.raises(ValueError, match=f"mask of instance {message}"):
-            ask(SemanticSegmentation(), picture(item))
+            ask(SemanticSegmentation(), make_image(item))

@@ -24,7 +24,7 @@ def regions(turns):
 
 
 def allowed(name):
-    """Turns of a task, or None when even the rich picture does not allow it."""
+    """Turns of a task, or None when even the rich image does not allow it."""
     found = []
     for seed in SEEDS:
         try:
@@ -37,7 +37,7 @@ def allowed(name):
 ASKING = [name for name in NAMES if allowed(name)]
 
 
-def test_the_rich_picture_allows_the_tasks_of_this_house():
+def test_the_rich_image_allows_the_tasks_of_this_house():
     assert {"ReferringComprehension", "GroundedCaption", "Existence"} <= set(ASKING)
     assert {"RelationQuestion", "CategoryDetection", "PointQA"} <= set(ASKING)
     assert {"MultiTurn", "CategoryCounting", "CoarseLocation"} <= set(ASKING)
@@ -53,11 +53,11 @@ def test_users_ask_and_assistants_answer(name):
 
 
 @pytest.mark.parametrize("name", ASKING)
-def test_regions_lie_in_the_picture_and_are_no_text(name):
-    picture = rich()
+def test_regions_lie_in_the_image_and_are_no_text(name):
+    image = rich()
     for turns in allowed(name):
         for region in regions(turns):
-            assert region.image == 0 and region.boxes.size == picture.size
+            assert region.image == 0 and region.boxes.size == image.size
             assert region.boxes.frame == "pixel" and len(region.boxes)
             np.testing.assert_array_equal(region.boxes.clip().xyxy, region.boxes.xyxy)
         for turn in turns:
@@ -78,9 +78,9 @@ def test_same_seed_same_conversation_and_the_generator_is_used_alone(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_nothing_annotated_is_nothing_to_ask_or_a_conversation(name):
-    for picture in (AnnotatedImage("a.png", (48, 64)), AnnotatedImage(None)):
+    for image in (AnnotatedImage("a.png", (48, 64)), AnnotatedImage(None)):
         try:
-            assert draw(build(name), picture)
+            assert draw(build(name), image)
         except NothingToAsk as error:
             assert str(error)
 

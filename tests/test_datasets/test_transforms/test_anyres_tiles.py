@@ -11,9 +11,9 @@ from mmvlm.datasets.transforms.anyres_tiles import AnyResTiles
 from mmvlm.structures import PatchTokenCount, ViewLayout, VisionEncoderSpec
 from mmvlm.structures.tiles import TileTokenCount, tiles_of, unpadded_crop
 
-#: Pillow 13, which made the goldens, resizes pictures that lose more height than
+#: Pillow 13, which made the goldens, resizes images that lose more height than
 #: width column by column first (python-pillow/Pillow#9549): other rounding. Older
-#: versions do so with the picture turned.
+#: versions do so with the image turned.
 _TURN = int(PIL.__version__.split(".")[0]) < 13
 
 
@@ -91,7 +91,7 @@ def test_grids_and_counts_equal_the_official_ones(goldens):
         assert counted == [row["num_tokens_unpad"], row["num_tokens_nounpad"]]
 
 
-def test_first_view_is_the_whole_picture_and_tiles_are_row_by_row():
+def test_first_view_is_the_whole_image_and_tiles_are_row_by_row():
     image = np.zeros((8, 8, 3), np.uint8)
     image[:4, 4:], image[4:, :4], image[4:, 4:] = 80, 160, 240
 

@@ -113,14 +113,14 @@ def test_truncation_cuts_text_at_the_end_and_counts(context):
     assert out["encoded"].slots == whole.slots
 
 
-def test_pictures_may_count_as_one_token_each(context):
-    """As official codes that cut ids before pictures come in."""
+def test_images_may_count_as_one_token_each(context):
+    """As official codes that cut ids before images come in."""
     whole = build(context)(item("q", "a long answer", images=2))["encoded"]
-    pictures = sum(slot.length for slot in whole.slots)
-    options = dict(overflow="truncate_text", count_pictures=False)
+    images = sum(slot.length for slot in whole.slots)
+    options = dict(overflow="truncate_text", count_images=False)
 
-    fits = build(context, max_length=len(whole) - pictures + 2, **options)
-    cuts = build(context, max_length=len(whole) - pictures + 1, **options)
+    fits = build(context, max_length=len(whole) - images + 2, **options)
+    cuts = build(context, max_length=len(whole) - images + 1, **options)
 
     out = fits(item("q", "a long answer", images=2))
     assert out["truncated_tokens"] == 0
@@ -186,7 +186,7 @@ def test_missing_layouts_and_text_only_models_are_named(context):
         build(blind)(item("q", "a", images=1))
 
 
-def test_answer_with_a_picture_cannot_be_generated(context):
+def test_answer_with_an_image_cannot_be_generated(context):
     broken = item("q", "a", images=1)
     broken["conversation"].turns = [
         Turn("user", (Text("q"),)),

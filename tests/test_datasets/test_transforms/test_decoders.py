@@ -16,7 +16,7 @@ from mmvlm.datasets.transforms.image import PadToSquare
 from mmvlm.datasets.transforms.loading import LoadImages
 
 _NOISE = np.random.default_rng(0).integers(0, 256, (12, 16, 3), np.uint8)
-PICTURE = PIL.Image.fromarray(_NOISE).resize((83, 61), PIL.Image.Resampling.BICUBIC)
+IMAGE = PIL.Image.fromarray(_NOISE).resize((83, 61), PIL.Image.Resampling.BICUBIC)
 
 
 def usable(name):
@@ -44,9 +44,9 @@ def outcome(source, **options):
         return str(error)
 
 
-def saved(picture=PICTURE, kind="JPEG", **options):
+def saved(image=IMAGE, kind="JPEG", **options):
     buffer = io.BytesIO()
-    picture.save(buffer, kind, **options)
+    image.save(buffer, kind, **options)
     return buffer.getvalue()
 
 
@@ -58,7 +58,7 @@ def turned(orientation, kind="JPEG", **options):
 
 def with_thumbnail():
     """A cut file whose thumbnail still has its end mark."""
-    small = saved(PICTURE.resize((8, 8)))
+    small = saved(IMAGE.resize((8, 8)))
     data = saved()
     return (
         data[:2] + b"\xff\xe5" + (len(small) + 2).to_bytes(2, "big") + small + data[2:]
@@ -80,23 +80,23 @@ FILES = {
     "jpeg 4:4:4": lambda: saved(subsampling=0),
     "jpeg progressive": lambda: saved(progressive=True),
     "jpeg restarts": lambda: saved(restart_marker_blocks=2),
-    "jpeg grey": lambda: saved(PICTURE.convert("L")),
-    "jpeg cmyk": lambda: saved(PICTURE.convert("CMYK")),
+    "jpeg grey": lambda: saved(IMAGE.convert("L")),
+    "jpeg cmyk": lambda: saved(IMAGE.convert("CMYK")),
     "jpeg rgb colours": lambda: saved(keep_rgb=True),
     "jpeg turned": lambda: turned(6),
     "jpeg with a tail": lambda: saved() + b"tail",
     "jpeg with a thumbnail": with_thumbnail,
     "png": lambda: saved(kind="PNG"),
-    "png palette": lambda: saved(PICTURE.quantize(16), "PNG"),
-    "png alpha": lambda: saved(PICTURE.convert("RGBA"), "PNG"),
+    "png palette": lambda: saved(IMAGE.quantize(16), "PNG"),
+    "png alpha": lambda: saved(IMAGE.convert("RGBA"), "PNG"),
     "png 16 bit": sixteen_bit,
     "webp": lambda: saved(kind="WEBP"),
     "bmp": lambda: saved(kind="BMP"),
     "tiff": lambda: saved(kind="TIFF"),
-    "tiff cmyk": lambda: saved(PICTURE.convert("CMYK"), "TIFF"),
+    "tiff cmyk": lambda: saved(IMAGE.convert("CMYK"), "TIFF"),
     "gif": animation,
     "cut": lambda: saved()[:-300],
-    "cut behind the picture": lambda: saved()[:-2],
+    "cut behind the image": lambda: saved()[:-2],
     "cut in the header": lambda: saved()[:150],
     "cut with a thumbnail": lambda: with_thumbnail()[:-300],
     "cut png": lambda: saved(kind="PNG")[:-300],
@@ -130,9 +130,9 @@ def test_every_kind_of_file_has_the_outcome_that_pil_gives(kind, decoder, tmp_pa
 def test_orientation_counts_only_when_asked(decoder):
     for orientation in range(1, 9):
         data = turned(orientation)
-        with PIL.Image.open(io.BytesIO(data)) as picture:
-            stored = np.asarray(picture)
-            upright = np.asarray(PIL.ImageOps.exif_transpose(picture))
+        with PIL.Image.open(io.BytesIO(data)) as image:
+            stored = np.asarray(image)
+            upright = np.asarray(PIL.ImageOps.exif_transpose(image))
 
         assert np.array_equal(outcome(data, decoder=decoder), stored)
         assert np.array_equal(outcome(data, decoder=decoder, exif="apply"), upright)
@@ -154,7 +154,7 @@ def test_bombs_are_refused_before_decoding(decoder):
 @pytest.mark.parametrize("decoder", FASTER)
 def test_mutated_files_have_the_outcome_that_pil_gives(decoder):
     rng = np.random.default_rng(0)
-    sources = [saved(), saved(progressive=True), saved(PICTURE.convert("L"))]
+    sources = [saved(), saved(progressive=True), saved(IMAGE.convert("L"))]
     broken = 0
     for number in range(300):
         data = bytearray(sources[number % 3])
@@ -173,7 +173,7 @@ def test_mutated_files_have_the_outcome_that_pil_gives(decoder):
 @pytest.mark.parametrize("decoder", ALL)
 @pytest.mark.parametrize("exif", ["ignore", "apply"])
 def test_draft_halves_pixels_and_keeps_geometry(decoder, exif):
-    """A mark in the large picture is found where the layout says."""
+    """A mark in the large image is found where the layout says."""
     pixels = np.full((402, 563, 3), 40, np.uint8)
     pixels[100:140, 400:440] = 250
     tag = PIL.Image.Exif()
@@ -199,7 +199,7 @@ def test_draft_halves_pixels_and_keeps_geometry(decoder, exif):
 
 @pytest.mark.parametrize("decoder", ALL)
 def test_draft_waits_for_twice_the_size(decoder):
-    data = saved(PICTURE.resize((160, 120)))
+    data = saved(IMAGE.resize((160, 120)))
     for draft, side in ((61, 120), (60, 60), (31, 60), (30, 30), (15, 15), (4, 15)):
         (image,) = load(data, decoder=decoder, draft=draft)["images"]
         assert image.shape[0] == side, draft
@@ -207,8 +207,8 @@ def test_draft_waits_for_twice_the_size(decoder):
     assert png["images"][0].shape[:2] == png["image_sizes"][0] == (61, 83)
 
 
-def test_draft_of_all_decoders_is_one_picture():
-    data = saved(PICTURE.resize((331, 243)))
+def test_draft_of_all_decoders_is_one_image():
+    data = saved(IMAGE.resize((331, 243)))
     wanted = outcome(data, draft=60)
 
     for decoder in FASTER:
@@ -220,7 +220,7 @@ def test_links_are_followed_by_name_only_paths_are_checked(tmp_path):
     """Data folders are often made of links; what leaves by name is refused."""
     outside, inside = tmp_path / "outside", tmp_path / "data"
     outside.mkdir(), inside.mkdir()
-    PICTURE.save(outside / "x.png")
+    IMAGE.save(outside / "x.png")
     os.symlink(outside / "x.png", inside / "link.png")
 
     assert load("link.png", root=inside)["images"][0].shape == (61, 83, 3)
@@ -294,7 +294,7 @@ def test_the_binding_is_asked_for_rgb_and_a_scale(modules):
     assert asked[-1] == ("RGB", dict(min_height=31, min_width=42, min_factor=2))
 
 
-def test_end_marks_are_those_of_the_picture():
+def test_end_marks_are_those_of_the_image():
     data = with_thumbnail()
     scan = data.rindex(b"\xff\xda")
 

@@ -30,7 +30,7 @@ def bound(views=None, **options):
     return step
 
 
-def picture(height=70, width=100, seed=0):
+def make_image(height=70, width=100, seed=0):
     rng = np.random.default_rng(seed)
     return rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
 
@@ -45,9 +45,9 @@ def normalised(pixels):
 )
 @pytest.mark.parametrize("grid", [1, 2, 3, 4])
 def test_crops_hold_the_pixels_of_the_large_square(pad, square, grid):
-    large, _ = square(SIZE * grid, MEAN, "bicubic").view(picture())
+    large, _ = square(SIZE * grid, MEAN, "bicubic").view(make_image())
 
-    views, layout = bound(grid=grid, pad=pad).view(picture())
+    views, layout = bound(grid=grid, pad=pad).view(make_image())
 
     assert views.dtype == np.uint8
     assert views.shape == (2 * grid**2 + 1, 3, SIZE, SIZE)
@@ -59,8 +59,8 @@ def test_crops_hold_the_pixels_of_the_large_square(pad, square, grid):
 
 @pytest.mark.parametrize("grid", [1, 3, 5])
 def test_an_odd_grid_loses_nothing_in_uint8(grid):
-    exact, layout = bound(grid=grid, pixels="float").view(picture())
-    rounded, same = bound(grid=grid).view(picture())
+    exact, layout = bound(grid=grid, pixels="float").view(make_image())
+    rounded, same = bound(grid=grid).view(make_image())
 
     np.testing.assert_allclose(normalised(rounded), exact, atol=2e-6)
     assert exact.dtype == np.float32
@@ -71,8 +71,8 @@ def test_an_odd_grid_loses_nothing_in_uint8(grid):
 
 @pytest.mark.parametrize("options", [dict(grid=2), dict(grid=3, legacy_infer=True)])
 def test_resampled_pixels_are_rounded_to_uint8(options):
-    exact, _ = bound(pixels="float", **options).view(picture())
-    rounded, _ = bound(**options).view(picture())
+    exact, _ = bound(pixels="float", **options).view(make_image())
+    rounded, _ = bound(**options).view(make_image())
 
     # Overshoot of the filter is cut at black and white.
     low, high = (normalised(np.full((1, 3, 1, 1), v, np.uint8)) for v in (0, 255))
@@ -84,7 +84,7 @@ def test_resampled_pixels_are_rounded_to_uint8(options):
 
 def test_float_views_are_the_official_arithmetic():
     """Normalise, then torch bicubic for what is not a crop."""
-    image = picture()
+    image = make_image()
     square = np.array(
         PIL.Image.fromarray(image[:, 15:85]).resize((32, 32), PIL.Image.BICUBIC)
     )
@@ -100,11 +100,11 @@ def test_float_views_are_the_official_arithmetic():
     np.testing.assert_allclose(views[1], pixels[0, :, :16, 16:], atol=1e-6)
 
 
-def test_legacy_inference_enlarges_a_small_picture():
-    small, _ = CenterCropSquare(SIZE, MEAN, "bicubic").view(picture())
+def test_legacy_inference_enlarges_a_small_image():
+    small, _ = CenterCropSquare(SIZE, MEAN, "bicubic").view(make_image())
 
-    legacy, layout = bound(grid=3, legacy_infer=True).view(picture())
-    views, same = bound(grid=3).view(picture())
+    legacy, layout = bound(grid=3, legacy_infer=True).view(make_image())
+    views, same = bound(grid=3).view(make_image())
 
     assert np.array_equal(legacy[-1:], small)
     assert not np.array_equal(legacy, views)
@@ -112,12 +112,12 @@ def test_legacy_inference_enlarges_a_small_picture():
 
 
 @pytest.mark.parametrize("pad", [True, False])
-def test_points_of_the_picture_are_found_in_the_resized_view(pad):
+def test_points_of_the_image_are_found_in_the_resized_view(pad):
     step = bound(grid=3, pad=pad)
     square = (PadToSquare if pad else CenterCropSquare)(SIZE, MEAN, "bicubic")
 
-    _, layout = step.view(picture())
-    _, expected = square.view(picture())
+    _, layout = step.view(make_image())
+    _, expected = square.view(make_image())
 
     assert layout.original_size == (70, 100)
     assert layout.scale == pytest.approx(expected.scale, rel=0.05)
@@ -127,29 +127,29 @@ def test_points_of_the_picture_are_found_in_the_resized_view(pad):
 def test_the_connector_decides_which_views():
     views = DualPerspective(2, ("global", "resized"))
 
-    made, layout = bound(views).view(picture())
+    made, layout = bound(views).view(make_image())
 
     assert made.shape[0] == 5
     assert DualPerspective.of(layout) == views
-    full, _ = bound(DualPerspective(2)).view(picture())
+    full, _ = bound(DualPerspective(2)).view(make_image())
     assert np.array_equal(made, full[4:])
-    other, _ = bound(views, grid=3, kinds=("local",)).view(picture())
+    other, _ = bound(views, grid=3, kinds=("local",)).view(make_image())
     assert len(other) == 9
 
 
 def test_batches_are_made_at_once():
-    pictures = torch.randn(3, 3, 20, 28)
+    images = torch.randn(3, 3, 20, 28)
     views = DualPerspective(2)
 
-    together = dual_perspective_views(pictures, views, SIZE)
+    together = dual_perspective_views(images, views, SIZE)
 
-    alone = [dual_perspective_views(one[None], views, SIZE)[0] for one in pictures]
+    alone = [dual_perspective_views(one[None], views, SIZE)[0] for one in images]
     assert together.shape == (3, 9, 3, SIZE, SIZE)
     torch.testing.assert_close(together, torch.stack(alone))
 
 
 def test_what_is_not_known_is_named():
-    item = dict(images=[picture()])
+    item = dict(images=[make_image()])
 
     with pytest.raises(RuntimeError, match=r"\['grid'\] not known"):
         bound()(item)
@@ -184,7 +184,7 @@ def test_the_large_square_is_the_clip_processor_at_n_times_its_size(pad):
         image_mean=MEAN,
         image_std=STD,
     )
-    image = picture()
+    image = make_image()
     color = [int(255 * channel) for channel in MEAN]
     given = expand_to_square(image, color) if pad else image
     expected = processor(PIL.Image.fromarray(given), return_tensors="pt").pixel_values

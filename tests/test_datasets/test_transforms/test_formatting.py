@@ -30,7 +30,7 @@ def item(num_slots=1, num_views=1, sizes=((4, 4),), **extra):
     )
 
 
-def test_packs_two_pictures_and_facts():
+def test_packs_two_images_and_facts():
     boxes = Boxes(np.zeros((1, 4)), (9, 9))
     given = item(2, 2, ((4, 4), (4, 4)), gt_text="red", gt_boxes=boxes, noise=3)
 
@@ -58,7 +58,7 @@ def test_text_only_sample_has_no_pixels():
     assert packed["data_samples"].layouts == ()
 
 
-def test_pictures_of_two_sizes_stay_apart():
+def test_images_of_two_sizes_stay_apart():
     packed = PackVLMInputs()(item(2, 2, ((4, 4), (8, 6))))
 
     views = packed["inputs"]["inputs"]["image"].values

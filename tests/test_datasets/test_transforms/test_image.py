@@ -86,7 +86,7 @@ def test_center_crop_equals_golden(golden):
 
 
 def shown_whole(step, views, layout):
-    """Return the view that shows the whole picture, (3, h, w)."""
+    """Return the view that shows the whole image, (3, h, w)."""
     if not layout.grids:
         return views[whole_view(layout)]
     (_, rows, cols), (*_, patch), merge = layout.grids[0], views.shape, step.merge
@@ -105,7 +105,7 @@ def test_boxes_survive_the_view_and_back(name, size, side):
     for number in range(5):
         layout = step.layout(*size, np.random.default_rng(number))
         scale, offset = np.array(layout.scale), np.array(layout.offset)
-        # A box inside what the view keeps of the picture.
+        # A box inside what the view keeps of the image.
         least = np.ceil(np.maximum(-offset / scale, 0)).astype(int) + 1
         ends = (np.array(layout.view_size[::-1]) - offset) / scale
         if layout.grids:
@@ -160,7 +160,7 @@ def test_plain_resize_equals_pil():
     assert np.array_equal(view.transpose(1, 2, 0), np.asarray(expected))
 
 
-def test_no_picture_gives_no_view():
+def test_no_image_gives_no_view():
     item = PadToSquare()(dict(images=[]))
 
     assert item["views"] == [] and item["layouts"] == []
@@ -203,7 +203,7 @@ def test_extreme_shapes_give_a_view(kind, size):
 
 
 @pytest.mark.parametrize("resample", ["nearest", "bilinear", "bicubic", "lanczos"])
-def test_tall_pictures_in_strips_equal_the_whole_square(resample, monkeypatch):
+def test_tall_images_in_strips_equal_the_whole_square(resample, monkeypatch):
     from mmvlm.datasets.transforms import resizing
 
     for shape in ((301, 9), (97, 96), (120, 1)):

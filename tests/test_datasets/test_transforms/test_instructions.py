@@ -45,7 +45,7 @@ def words(step, conversation=DIALOGUE):
     return [step.tokenizer.decode(row, skip_special_tokens=True) for row in rows]
 
 
-def test_every_picture_gets_the_question_that_shows_it():
+def test_every_image_gets_the_question_that_shows_it():
     assert words(bound()) == ["What colour?", "And here?"]
 
 
@@ -62,10 +62,10 @@ def test_a_long_question_is_cut(side, kept):
     assert ids[0] == step.tokenizer.bos_token_id
 
 
-def test_a_picture_without_words_is_refused_by_name():
+def test_an_image_without_words_is_refused_by_name():
     silent = Conversation([Turn("user", (Image(0),))], images=["a.png"], id="mute")
 
-    with pytest.raises(ValueError, match="sample 'mute': a picture without a question"):
+    with pytest.raises(ValueError, match="sample 'mute': an image without a question"):
         bound()(dict(conversation=silent))
     shown = Conversation([Turn("assistant", (Image(0),))], images=["a.png"], id="odd")
     with pytest.raises(ValueError, match=r"sample 'odd': no question shows .*\[0\]"):
@@ -87,29 +87,29 @@ def test_wrong_options_are_refused(options, match):
         TokenizeInstructions(TINY)(dict(conversation=DIALOGUE))
 
 
-def packed(sample_id, pictures, asked=True, tokens=4):
-    """A packed sample: pictures of 4 tokens, then 3 words."""
-    parts = tuple(Image(i) for i in range(pictures))
+def packed(sample_id, images, asked=True, tokens=4):
+    """A packed sample: images of 4 tokens, then 3 words."""
+    parts = tuple(Image(i) for i in range(images))
     talk = Conversation(
         [Turn("user", (*parts, Text("Which number?" + "!" * len(sample_id))))],
-        images=["x"] * pictures,
+        images=["x"] * images,
         id=sample_id,
     )
-    ids = np.array([SLOT_TOKEN_ID] * (tokens * pictures) + [5, 6, 7])
-    slots = [Slot(i, tokens * i, tokens) for i in range(pictures)]
+    ids = np.array([SLOT_TOKEN_ID] * (tokens * images) + [5, 6, 7])
+    slots = [Slot(i, tokens * i, tokens) for i in range(images)]
     item = dict(
         conversation=talk,
         encoded=EncodedSample(ids, ids.clip(min=-100), slots),
         dataset="d",
         index=0,
-        views=[np.zeros((1, 3, 48, 48), np.uint8)] * pictures,
-        layouts=[ViewLayout((48, 48), (48, 48))] * pictures,
+        views=[np.zeros((1, 3, 48, 48), np.uint8)] * images,
+        layouts=[ViewLayout((48, 48), (48, 48))] * images,
     )
-    item["encoded"].labels[: tokens * pictures] = -100
+    item["encoded"].labels[: tokens * images] = -100
     return PackVLMInputs()(bound()(item) if asked else item)
 
 
-def test_questions_of_all_pictures_are_joined_and_padded(model):
+def test_questions_of_all_images_are_joined_and_padded(model):
     batch = collate_flat([packed("text", 0), packed("a", 2), packed("long", 1)])[
         "inputs"
     ]
@@ -170,7 +170,7 @@ def test_the_model_hands_the_question_to_the_connector(model):
     assert changed.tolist() == [False] * 11 + [True] * 4 + [False] * 3
 
 
-def test_equal_pictures_keep_their_own_questions(model):
+def test_equal_images_keep_their_own_questions(model):
     # In inference equal views are encoded once; their questions still differ.
     batch = preprocessed(model, packed("a", 1), packed("other", 1))
 

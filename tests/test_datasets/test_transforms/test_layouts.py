@@ -1,4 +1,4 @@
-"""Layouts known from a picture's size alone are those of the views themselves."""
+"""Layouts known from an image's size alone are those of the views themselves."""
 
 import numpy as np
 import pytest

@@ -19,21 +19,21 @@ def load(*images, root="", data_root="", **options):
     return LoadImages(**options)(item)
 
 
-def encoded(picture, kind="PNG", **options):
+def encoded(image, kind="PNG", **options):
     buffer = io.BytesIO()
-    picture.save(buffer, kind, **options)
+    image.save(buffer, kind, **options)
     return buffer.getvalue()
 
 
-def reference(picture):
-    return np.asarray(picture.convert("RGB"))
+def reference(image):
+    return np.asarray(image.convert("RGB"))
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "1", "P", "CMYK", "RGBA", "LA"])
 def test_modes_become_rgb_as_llava_does(mode, tmp_path):
-    picture = PIL.Image.fromarray(PIXELS).convert(mode)
+    image = PIL.Image.fromarray(PIXELS).convert(mode)
     name = "x.tif" if mode == "CMYK" else "x.png"
-    picture.save(tmp_path / name)
+    image.save(tmp_path / name)
 
     item = load(name, root=tmp_path)
 
@@ -44,12 +44,12 @@ def test_modes_become_rgb_as_llava_does(mode, tmp_path):
 
 
 def test_palette_with_transparency_drops_alpha(recwarn):
-    picture = PIL.Image.fromarray(PIXELS).quantize(8)
-    data = encoded(picture, transparency=bytes(range(0, 160, 20)))
+    palette = PIL.Image.fromarray(PIXELS).quantize(8)
+    data = encoded(palette, transparency=bytes(range(0, 160, 20)))
 
     (image,) = load(data)["images"]
 
-    assert np.array_equal(image, reference(picture)) and not recwarn.list
+    assert np.array_equal(image, reference(palette)) and not recwarn.list
 
 
 def test_background_shows_through_alpha():
@@ -74,10 +74,10 @@ def test_sixteen_bit_is_scaled():
 
 
 def test_exif_orientation_is_an_option():
-    picture = PIL.Image.fromarray(PIXELS)
+    image = PIL.Image.fromarray(PIXELS)
     exif = PIL.Image.Exif()
     exif[0x0112] = 6
-    data = encoded(picture, exif=exif)
+    data = encoded(image, exif=exif)
 
     (stored,) = load(data)["images"]
     (turned,) = load(data, exif="apply")["images"]
@@ -146,7 +146,7 @@ def test_damaged_png_is_one_clear_error(tmp_path):
         load("x.png", root=tmp_path)
 
 
-def test_too_large_picture_is_refused_before_decoding(tmp_path, monkeypatch):
+def test_too_large_image_is_refused_before_decoding(tmp_path, monkeypatch):
     PIL.Image.fromarray(PIXELS).save(tmp_path / "x.png")
 
     with pytest.raises(
@@ -162,11 +162,11 @@ def test_too_large_picture_is_refused_before_decoding(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        (np.zeros((4, 4), np.uint8), r"picture 0': expected an \(H, W, 3\) uint8"),
+        (np.zeros((4, 4), np.uint8), r"image 0': expected an \(H, W, 3\) uint8"),
         (np.zeros((4, 4, 3), np.float32), r"got \(4, 4, 3\) float32"),
         (7, "expected a path, bytes, a PIL image or an array, got int"),
-        (b"hello", "picture 0' is not an image: it starts with b'hello'"),
-        (PIL.Image.new("F", (2, 2)), "a float picture has no defined range"),
+        (b"hello", "image 0' is not an image: it starts with b'hello'"),
+        (PIL.Image.new("F", (2, 2)), "a float image has no defined range"),
         (
             PIL.Image.fromarray(np.full((2, 2), 70000, np.int32)),
             r"values lie outside 0\.\.65535",

@@ -16,7 +16,7 @@ from mmvlm.structures.masks import mask_to_rle
 RNG = np.random.default_rng(0)
 
 
-def picture(height, width):
+def noise(height, width):
     return RNG.integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
@@ -42,7 +42,7 @@ def test_the_longer_side_is_the_encoders_and_sides_are_rounded_half_up(size, vie
 
 
 def test_pixels_are_those_of_pils_bilinear_filter():
-    image = picture(30, 50)
+    image = noise(30, 50)
 
     second = SAMViews(40)(item(image))["inputs"]["image_hi"]
 
@@ -55,29 +55,32 @@ def test_images_without_masks_are_left_out_of_training_only():
     region = Region(0, Boxes([[0, 0, 1, 1]], (4, 4)), kind="mask")
     views = SAMViews(8, only_marked=True)
 
-    assert "inputs" not in views(item(picture(4, 4)))
-    assert views(item(picture(4, 4), marked_regions=(region,)))["inputs"]
+    assert "inputs" not in views(item(noise(4, 4)))
+    assert views(item(noise(4, 4), marked_regions=(region,)))["inputs"]
     assert views.only_training == ("only_marked",)
-    assert SAMViews(8)(item(picture(4, 4)))["inputs"]
+    assert SAMViews(8)(item(noise(4, 4)))["inputs"]
     assert "inputs" not in SAMViews(8)(item())
 
 
 def test_the_size_is_the_encoders():
     views = SAMViews()
     with pytest.raises(RuntimeError, match=r"no size.*\['image_hi'\]"):
-        views(item(picture(4, 4)))
+        views(item(noise(4, 4)))
 
     spec = SimpleNamespace(image_size=16, stretched=False)
     views.bind(SimpleNamespace(specs=dict(image_hi=spec)))
 
-    assert views(item(picture(4, 2)))["inputs"]["image_hi"].values.shape[-2:] == (16, 8)
+    assert views(item(noise(4, 2)))["inputs"]["image_hi"].values.shape[-2:] == (
+        16,
+        8,
+    )
     with pytest.raises(ValueError, match="size=0"):
         SAMViews(0)
 
 
-def test_reduced_pictures_are_refused():
+def test_reduced_images_are_refused():
     with pytest.raises(ValueError, match=r"\(8, 8\).*decoded at \(4, 4\)"):
-        SAMViews(8)(item(picture(4, 4), image_sizes=[(8, 8)]))
+        SAMViews(8)(item(noise(4, 4), image_sizes=[(8, 8)]))
 
 
 # Targets --------------------------------------------------------------------------
@@ -118,10 +121,10 @@ def test_targets_are_run_lengths_down_the_columns():
         (
             region((5, 6), rles=(mask_to_rle(np.ones((5, 6))),)),
             1,
-            r"\(5, 6\).*\(4, 6\); resize the mask to the picture",
+            r"\(5, 6\).*\(4, 6\); resize the mask to the image",
         ),
         (region(rles=(mask_to_rle(np.zeros((4, 6))),)), 1, "empty"),
-        (region(rles=(mask_to_rle(np.ones((4, 6))),)), 2, "picture 0, but masks are"),
+        (region(rles=(mask_to_rle(np.ones((4, 6))),)), 2, "image 0, but masks are"),
     ],
 )
 def test_masks_that_cannot_be_learnt_name_the_sample(one, number, message):
@@ -133,7 +136,7 @@ def test_masks_that_cannot_be_learnt_name_the_sample(one, number, message):
         targets(one, number=number, image_paths=paths)
 
 
-def test_a_mask_of_the_whole_picture_is_taken():
+def test_a_mask_of_the_whole_image_is_taken():
     (whole,) = targets(filled((4, 6)))
 
     assert whole.tolist() == [0, 24]

@@ -102,10 +102,10 @@ def test_unfit_sounds_are_refused(sound, message):
 
 
 def test_frames_share_one_crop():
-    picture = np.random.default_rng(0).integers(0, 255, (40, 60, 3), np.uint8)
+    image = np.random.default_rng(0).integers(0, 255, (40, 60, 3), np.uint8)
     view = RandomResizedCropSquare(scale=(0.3, 0.6), size=16, resample="bicubic")
     transform = FrameViews(["rgbd"], view)
-    item = dict(media=dict(rgbd=[[picture, picture]]), rng=np.random.default_rng(1))
+    item = dict(media=dict(rgbd=[[image, image]]), rng=np.random.default_rng(1))
 
     (first,) = transform(item)["media"]["rgbd"]
     (second,) = transform(item)["media"]["rgbd"]
@@ -117,10 +117,10 @@ def test_frames_share_one_crop():
 
 def test_a_crop_lies_where_its_layout_says():
     lines = np.arange(40, dtype=np.uint8)[:, None, None] * 6
-    picture = np.broadcast_to(lines, (40, 60, 3))
+    image = np.broadcast_to(lines, (40, 60, 3))
     view = RandomResizedCropSquare(size=80, resample="nearest")
 
-    pixels, layout = view.view(picture, np.random.default_rng(0))
+    pixels, layout = view.view(image, np.random.default_rng(0))
 
     row = (50.5 - layout.offset[1]) / layout.scale[1]
     assert pixels[0, 0, 50, 0] == int(row) * 6
@@ -190,7 +190,7 @@ def test_every_modality_reaches_the_batch(folder):
     assert batch.to("cpu").inputs["imu"].owner == (3,)
 
 
-def test_pictures_alone_bring_no_other_inputs(folder):
+def test_images_alone_bring_no_other_inputs(folder):
     data = _dataset(folder, [_record(0, image="a.png")], modalities=("image",))
 
     assert set(data[0]["inputs"]["inputs"]) == {"image"}

@@ -232,7 +232,7 @@ def test_what_a_crop_cuts_away_is_an_error():
             region([130, 100] * 2, kind="point"),
             "region 0{file}: the point .*120 x 90 pixels; give its place in pixels of",
         ),
-        (Region(1, Boxes(np.array([1, 1, 9, 9]), SIZE)), "picture 1, but .* shows 1"),
+        (Region(1, Boxes(np.array([1, 1, 9, 9]), SIZE)), "image 1, but .* shows 1"),
     ],
 )
 def test_regions_that_are_not_there(one, message):
@@ -271,7 +271,7 @@ def test_needs_of_several_readers():
         RegionNeeds.union([RegionNeeds(mask=8), RegionNeeds(mask=16)])
 
 
-def test_the_view_that_shows_the_whole_picture():
+def test_the_view_that_shows_the_whole_image():
     assert whole_view(layout_of(AnyResTiles())) == 0
     assert whole_view(layout_of(ResizeSquare())) == 0
 

@@ -51,7 +51,7 @@ def texts(item):
     return [turn.text for turn in item["conversation"].turns]
 
 
-def test_regions_become_text_and_pictures_stay():
+def test_regions_become_text_and_images_stay():
     item = write(
         talk([Text("Who is in "), region(DOG), Text("?")], region(CAT, phrase="A cat"))
     )
@@ -109,7 +109,7 @@ def test_no_boxes_in_the_answer_means_no_gt_boxes():
 
 
 # --------------------------------------------------------------- bad boxes
-def test_boxes_that_leave_the_picture_are_cut_and_counted():
+def test_boxes_that_leave_the_image_are_cut_and_counted():
     answer = region((-5, 4.8, 99, 24), DOG)
     item = write(talk([Text("x")], answer), "PinkCodec")
     assert texts(item)[1] == "[0.000,0.100,1.000,0.500] [0.100,0.100,0.500,0.500]"
@@ -120,9 +120,7 @@ def test_boxes_that_leave_the_picture_are_cut_and_counted():
     assert texts(kept)[1].startswith("[-0.078,0.100,1.547,0.500]")
     assert kept["clipped_boxes"] == 0
 
-    with pytest.raises(
-        ValueError, match=r"sample 3 of refs: box .* leaves the picture"
-    ):
+    with pytest.raises(ValueError, match=r"sample 3 of refs: box .* leaves the image"):
         write(talk([Text("x")], answer), outside="error")
 
 
@@ -377,7 +375,7 @@ def test_slots_of_every_kind_may_count_as_one_token():
     whole = encoder()(marked_item())["encoded"]
     short = len(whole) - (4 - 1) - 2 * (3 - 1)
 
-    item = encoder(max_length=short, count_pictures=False)(marked_item())
+    item = encoder(max_length=short, count_images=False)(marked_item())
 
     assert len(item["encoded"]) == len(whole)
     assert encoder().lengths([marked_item(), marked_item()]) == [len(whole)] * 2
@@ -485,7 +483,7 @@ def boxes_of(turn):
     return next(part for part in turn.parts if isinstance(part, Region)).boxes
 
 
-def test_jitter_moves_boxes_of_questions_within_the_bound_and_the_picture():
+def test_jitter_moves_boxes_of_questions_within_the_bound_and_the_image():
     conversation = talk([region(DOG)], region(CAT))
     overlaps = []
     for seed in range(200):

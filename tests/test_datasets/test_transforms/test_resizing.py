@@ -44,7 +44,7 @@ SIZES = [
 ]
 
 
-def picture(height, width, seed=0):
+def make_image(height, width, seed=0):
     """Colours at the ends of the range too, where filters overshoot."""
     rng = np.random.default_rng(seed)
     noise = rng.integers(0, 256, (height, width, 3), np.uint8)
@@ -67,7 +67,7 @@ def plain(image, size, resample):
 @pytest.mark.parametrize("size", [28, 53, 336])
 def test_exact_padding_is_pils_on_the_whole_square(size, resample):
     for height, width in SIZES:
-        image = picture(height, width)
+        image = make_image(height, width)
 
         found = pad_exact(image, size, COLOR, resample)
 
@@ -80,7 +80,7 @@ def test_exact_padding_is_pils_at_many_sizes():
     for seed in range(300):
         height, width = rng.integers(1, 300, 2)
         size = int(rng.integers(8, 200))
-        image = picture(height, width, seed)
+        image = make_image(height, width, seed)
 
         found = pad_exact(image, size, COLOR, "bicubic")
 
@@ -89,7 +89,7 @@ def test_exact_padding_is_pils_at_many_sizes():
 
 @pytest.mark.parametrize("resample", FAST_FILTERS)
 def test_fast_resizing_is_one_level_from_pils(resample):
-    image = picture(90, 70)
+    image = make_image(90, 70)
     for height, width in ((30, 20), (91, 200), (45, 70)):
         exact = resize_exact(image, height, width, resample).astype(int)
 
@@ -100,8 +100,8 @@ def test_fast_resizing_is_one_level_from_pils(resample):
 
 @pytest.mark.parametrize("resample", FAST_FILTERS)
 @pytest.mark.parametrize(("height", "width"), SIZES)
-def test_fast_padding_differs_at_the_pictures_edge_only(height, width, resample):
-    image, size = picture(height, width), 28
+def test_fast_padding_differs_at_the_images_edge_only(height, width, resample):
+    image, size = make_image(height, width), 28
     exact = plain(image, size, resample).astype(int)
 
     gap = np.abs(pad_fast(image, size, COLOR, resample) - exact)
@@ -117,7 +117,7 @@ def test_fast_padding_differs_at_the_pictures_edge_only(height, width, resample)
 
 def test_fast_padding_shifts_nothing_where_sizes_do_not_divide():
     """427 rows end between pixels of the result; a shift would show everywhere."""
-    base = picture(12, 16).astype(np.float32)
+    base = make_image(12, 16).astype(np.float32)
     soft = PIL.Image.fromarray(base.astype(np.uint8)).resize((640, 427), 3)
     image = np.asarray(soft)
 
@@ -126,8 +126,8 @@ def test_fast_padding_shifts_nothing_where_sizes_do_not_divide():
     assert np.minimum(gap, 256 - gap.astype(int)).mean() < 0.1
 
 
-def test_a_picture_of_the_size_is_left_alone():
-    image = picture(28, 28)
+def test_an_image_of_the_size_is_left_alone():
+    image = make_image(28, 28)
 
     for pad in (pad_exact, pad_fast):
         assert pad(image, 28, COLOR, "bicubic") is image
@@ -138,7 +138,7 @@ def test_a_picture_of_the_size_is_left_alone():
 @pytest.mark.parametrize(("height", "width"), [(60, 83), (83, 60)])
 def test_views_of_both_ways_have_one_layout(kind, height, width):
     options = dict(grid=2) if kind is DualPerspectiveViews else {}
-    image = picture(height, width)
+    image = make_image(height, width)
     made = []
     for resize in ("exact", "fast"):
         step = kind(size=24, resample="bicubic", resize=resize, **options)
@@ -174,12 +174,12 @@ def test_a_filter_that_the_encoder_brings_is_refused_at_bind():
 
 
 @pytest.mark.parametrize("kind", VIEWS)
-def test_layouts_refer_to_the_stored_picture(kind):
-    """A point of the original lies where it is in a picture decoded at a quarter."""
+def test_layouts_refer_to_the_stored_image(kind):
+    """A point of the original lies where it is in an image decoded at a quarter."""
     options = dict(grid=2) if kind is DualPerspectiveViews else {}
     step = kind(size=24, resample="bicubic", **options)
     step.mean = step.mean or (0.5, 0.5, 0.5)
-    image = picture(61, 80)
+    image = make_image(61, 80)
 
     def views(**extra):
         item = dict(images=[image], rng=np.random.default_rng(0), **extra)

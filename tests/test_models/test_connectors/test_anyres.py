@@ -39,9 +39,9 @@ def test_any_connector_of_patches_keeps_the_contract(name, unpad):
             check(Case)
 
 
-def test_rows_are_whole_picture_then_map_without_padding():
+def test_rows_are_whole_image_then_map_without_padding():
     connector = _build(INNER["linear"])
-    # Two tiles of 4 x 4 patches, a picture of 4 : 1, so 2 x 8 patches are left.
+    # Two tiles of 4 x 4 patches, an image of 4 : 1, so 2 x 8 patches are left.
     layout = ViewLayout((32, 128), (32, 32), 3, "anyres", extra=(1, 2))
     grid = torch.arange(3.0 * 16).view(3, 16, 1).expand(-1, -1, 48)
 
@@ -56,7 +56,7 @@ def test_rows_are_whole_picture_then_map_without_padding():
 
 def test_single_view_ends_with_one_newline():
     connector = _build(INNER["linear"])
-    features = make_features(connector, pictures=1)
+    features = make_features(connector, images=1)
     features = VisionFeatures(
         tuple(state[:1] for state in features.hidden_states),
         features.layers,

@@ -133,7 +133,7 @@ def official_encoder(arrays):
 
 
 def encoded(tower, connector, image):
-    """Return the language model's tokens of pictures and the layout of one."""
+    """Return the language model's tokens of images and the layout of one."""
     fuser, patch = connector.fuser, tower.shape[-1]
     base = fuser.vision_spec.image_size
     views = dual_perspective_views(image, fuser.views, base).flatten(0, 1)
@@ -147,7 +147,7 @@ def encoded(tower, connector, image):
 @pytest.mark.golden
 @torch.no_grad()
 def test_image_encoder_equals_the_official_one(golden):
-    """From pixels to language model: enlarged, exact and non-square pictures."""
+    """From pixels to language model: enlarged, exact and non-square images."""
     arrays = of(golden, "encode")
     numbers = [k.removeprefix("image") for k in arrays if k.startswith("image")]
     tower, connector = official_encoder(arrays)
@@ -306,7 +306,7 @@ def test_parameters_follow_the_formulas():
 
 @pytest.mark.parametrize("grid", [1, 2, 3, 4, 5])
 @pytest.mark.parametrize("resized", [True, False])
-def test_a_picture_takes_576_tokens_whatever_the_grid(grid, resized):
+def test_an_image_takes_576_tokens_whatever_the_grid(grid, resized):
     spec = VisionEncoderSpec(1024, 24, 14, 336, num_prefix_tokens=1)
     with torch.device("meta"):
         connector = FusedConnector(
@@ -353,7 +353,7 @@ def test_impossible_options_are_refused(options, message):
         DualPerspectiveFuser(vision_spec=SPEC, **options)
 
 
-def test_pictures_with_other_views_are_refused():
+def test_images_with_other_views_are_refused():
     connector = FusedConnector.around(DualPerspectiveFuser.tiny())
     features = make_features(connector)
 
@@ -373,7 +373,7 @@ def test_one_call_of_the_attention_per_branch():
     calls = []
     fuser.attention.register_forward_hook(lambda *_: calls.append(1))
 
-    fuser(make_features(FusedConnector.around(fuser), pictures=4))
+    fuser(make_features(FusedConnector.around(fuser), images=4))
 
     assert len(calls) == 2
     assert isinstance(fuser.attention.ln, nn.LayerNorm)

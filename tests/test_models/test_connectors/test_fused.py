@@ -23,7 +23,7 @@ def one_view(layout):
 
 
 class PairFuser(Fuser):
-    """Adds the two views of a picture; a fuser written inside a test."""
+    """Adds the two views of an image; a fuser written inside a test."""
 
     @property
     def out_layout(self):

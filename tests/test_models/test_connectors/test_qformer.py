@@ -277,13 +277,13 @@ def test_the_question_changes_what_is_read():
     assert changed.tolist() == [True, False, False]
 
 
-def test_questions_are_repeated_for_the_views_of_a_picture():
+def test_questions_are_repeated_for_the_views_of_an_image():
     asked = Instructions(torch.arange(4).view(2, 2), torch.ones(2, 2))
     layouts = [ViewLayout((8, 8), (8, 8), n) for n in (1, 3)]
 
     assert asked.per_view(layouts, 4).input_ids[:, 0].tolist() == [0, 2, 2, 2]
     assert asked.per_view((), 2) is asked
-    with pytest.raises(ValueError, match="2 instructions for 1 pictures of 3 views"):
+    with pytest.raises(ValueError, match="2 instructions for 1 images of 3 views"):
         asked.per_view(layouts[1:], 3)
 
 

@@ -90,7 +90,7 @@ def test_the_whole_can_stand_behind_its_slices():
     assert torch.equal(last, torch.cat([first[9:-9], first[:9], first[-9:]]))
 
 
-def test_separators_get_a_gradient_though_no_picture_is_cut():
+def test_separators_get_a_gradient_though_no_image_is_cut():
     connector = SlicedConnector.tiny()
 
     rows = connector.merge_views(torch.randn(1, 9, 48), [ViewLayout((9, 9), (32, 32))])
@@ -99,13 +99,13 @@ def test_separators_get_a_gradient_though_no_picture_is_cut():
     assert connector.separators.grad is not None
 
 
-def test_pictures_of_different_grids_share_a_batch():
+def test_images_of_different_grids_share_a_batch():
     connector = SlicedConnector.tiny().eval()
     layouts = (
         ViewLayout((32, 32), (32, 32), 1, "slices"),
         ViewLayout((64, 96), (32, 32), 7, "slices", extra=(2, 3)),
     )
-    features = make_features(connector, pictures=3)
+    features = make_features(connector, images=3)
     states = torch.cat([features.hidden_states[0]] * 2)[:8]
     features.hidden_states, features.layouts = (states,), layouts
 

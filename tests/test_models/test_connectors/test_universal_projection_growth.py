@@ -1,4 +1,4 @@
-"""Stages of OneLLM: experts begin as one, new modalities as pictures."""
+"""Stages of OneLLM: experts begin as one, new modalities as images."""
 
 import pytest
 import torch
@@ -59,7 +59,7 @@ def test_all_experts_begin_as_the_only_one():
     )
 
 
-def test_new_modalities_begin_as_pictures_and_known_ones_stay():
+def test_new_modalities_begin_as_images_and_known_ones_stay():
     second = _connector(["image", "audio"], 3, 0)
     fresh = _connector(["image", "audio", "imu"], 3, 1)
     router = fresh.routers["imu"].fc1.weight.clone()
@@ -111,10 +111,10 @@ def test_a_checkpoint_of_an_earlier_stage_is_loaded_with_grow():
 
     assert report.is_clean
     assert torch.equal(second.vision_encoder.tokenizers["audio"].positions, own)
-    pictures = torch.randn(2, 3, 32, 32)
+    images = torch.randn(2, 3, 32, 32)
     with torch.no_grad():
         torch.testing.assert_close(
-            second.encode_images(pictures), first.encode_images(pictures)
+            second.encode_images(images), first.encode_images(images)
         )
 
 

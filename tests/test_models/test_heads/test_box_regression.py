@@ -38,7 +38,7 @@ def region(number, kind="box", image=0):
 
 
 def talk(asked, answered):
-    """A picture, regions of the question and regions of the answer, by number."""
+    """An image, regions of the question and regions of the answer, by number."""
     question = [Image(0), Text("What is")]
     for number in asked:
         question += [Text(" "), region(number)]
@@ -286,10 +286,10 @@ def test_what_is_not_finite_is_named():
     ("wrong", "message"),
     [
         (region(0, "point"), "sample 3 of toy: .*learns boxes"),
-        (region(0, image=1), "sample 3 of toy: a box in picture 1, but .* 1 picture"),
+        (region(0, image=1), "sample 3 of toy: a box in image 1, but .* 1 image"),
     ],
 )
-def test_what_is_no_box_of_a_shown_picture_is_refused(wrong, message):
+def test_what_is_no_box_of_a_shown_image_is_refused(wrong, message):
     step = TRANSFORMS.build(dict(type="ViewBoxTargets"))
     layout = ViewLayout(SIZE, SIZE)
     item = dict(index=3, dataset="toy", conversation=TALKS[0])

@@ -46,17 +46,17 @@ def build(kind, position="before"):
 
 
 def samples():
-    """Return prompts, pictures (a fifth of the samples have none), and what is said."""
+    """Return prompts, images (a fifth of the samples have none), and what is said."""
     generator = torch.Generator().manual_seed(3)
 
     def whole(low, high):
         return int(torch.randint(low, high, (1,), generator=generator))
 
-    pictures = [torch.randn(2, 3, 32, 32, generator=generator) for _ in range(30)]
+    images = [torch.randn(2, 3, 32, 32, generator=generator) for _ in range(30)]
     found = []
     for number in range(COUNT):
         ids = [whole(3, 100) for _ in range(whole(3, 12))]
-        shown = None if number % 5 == 4 else pictures[whole(0, 30)]
+        shown = None if number % 5 == 4 else images[whole(0, 30)]
         if shown is not None:
             ids[1:1] = [SLOT_TOKEN_ID] * 16
         found.append((number, ids, shown))
@@ -202,7 +202,7 @@ def test_a_token_that_is_only_spelled_takes_no_mask(own):
     assert sample.pred_spans == tuple((5 * place, 5 * place + 5) for place in own)
 
 
-def test_a_picture_that_the_mask_encoder_did_not_get_stops_the_reply():
+def test_an_image_that_the_mask_encoder_did_not_get_stops_the_reply():
     model = build("mask")
     batch, data = batch_of([one for one in samples() if one[2] is not None][:1])
     del batch.inputs["image_hi"]
@@ -211,7 +211,7 @@ def test_a_picture_that_the_mask_encoder_did_not_get_stops_the_reply():
         model.predict(batch, data, max_new_tokens=STEPS, on_step=Said(1, "mask", model))
 
 
-def test_a_mask_without_a_picture_is_a_problem_of_its_sample_alone():
+def test_a_mask_without_an_image_is_a_problem_of_its_sample_alone():
     model = build("mask")
     chosen = [one for one in samples() if one[0] in (1, 4, 9)]  # 4 and 9 show nothing
     for some in (chosen, chosen[1:]):
@@ -222,6 +222,6 @@ def test_a_mask_without_a_picture_is_a_problem_of_its_sample_alone():
         for (_, _, shown), one in zip(some, done, strict=True):
             if shown is None:
                 assert not one.pred_regions
-                assert "no picture was shown" in one.problems[0]
+                assert "no image was shown" in one.problems[0]
             else:
                 assert one.pred_regions[0].rles

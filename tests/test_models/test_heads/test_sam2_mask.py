@@ -171,7 +171,7 @@ def model_and_batch():
 
 
 @needs_sam2
-def test_a_head_learns_and_reads_each_picture_once():
+def test_a_head_learns_and_reads_each_image_once():
     model, batch = model_and_batch()
     calls = []
     model.sam.register_forward_pre_hook(lambda _, args: calls.append(len(args[0])))
@@ -184,7 +184,7 @@ def test_a_head_learns_and_reads_each_picture_once():
         optimizer.step()
         values.append(sum(losses[f"loss_mask_{n}"].item() for n in ("bce", "dice")))
 
-    assert calls == [1, 1, 1]  # both pictures with masks are equal
+    assert calls == [1, 1, 1]  # both images with masks are equal
     assert values[2] < values[0]
     trained = {n for n, p in model.mask.named_parameters() if p.requires_grad}
     assert all(model.mask.get_parameter(name).grad is not None for name in trained)
@@ -193,7 +193,7 @@ def test_a_head_learns_and_reads_each_picture_once():
 
 @needs_sam2
 @torch.no_grad()
-def test_masks_fill_the_stretched_picture():
+def test_masks_fill_the_stretched_image():
     model, batch = model_and_batch()
     sample = [VLMDataSample() for _ in range(3)]
     for one in sample:

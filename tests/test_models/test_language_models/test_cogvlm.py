@@ -110,7 +110,7 @@ def test_the_example_of_the_paper_s_code():
     assert vision_mask(layout)[0].tolist() == [False, *[True] * 5, *[False] * 3]
 
 
-def test_a_picture_at_a_sample_s_end_is_not_joined_to_the_next_sample():
+def test_an_image_at_a_sample_s_end_is_not_joined_to_the_next_sample():
     types = torch.tensor([1, 2, 2, 2, 2, 2, 1])
     layout = FlatTokens(types, (4, 3)).flat()
 
@@ -129,7 +129,7 @@ def pair(**options):
     return model, plain
 
 
-def test_a_batch_without_pictures_is_the_plain_model_s():
+def test_a_batch_without_images_is_the_plain_model_s():
     model, plain = pair()
     for parameter in model.adapters.parameters():
         parameter.data.add_(1.0)
@@ -191,7 +191,7 @@ def test_rules_train_the_experts_alone():
     changed = {k for k in before if not torch.equal(after[k], before[k])}
     head = "language_model.adapters.visual_expert.layers"
     assert all(k.startswith(("connector.", head)) for k in changed)
-    # In the last block only keys and values of pictures reach the text.
+    # In the last block only keys and values of images reach the text.
     reach = ("connector.", f"{head}.0", f"{head}.1.k_proj", f"{head}.1.v_proj")
     assert changed >= {k for k in before if k.startswith(reach)}
 

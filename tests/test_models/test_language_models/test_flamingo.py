@@ -43,7 +43,7 @@ def state_of(arrays, case):
 
 
 def resampled(arrays, case):
-    """Return what the file's resampler gives for its pictures."""
+    """Return what the file's resampler gives for its images."""
     state = state_of(arrays, case)
     size = {k: int(arrays[f"cfg/{k}"]) for k in ("heads", "dim_head")}
     size["depth"] = len({k.split(".")[1] for k in state if k.startswith("layers.")})
@@ -57,9 +57,9 @@ def resampled(arrays, case):
     )
     resampler.load_state_dict(state, strict=True)
     given = arrays[f"{case}/in"]
-    samples, pictures = given.shape[:2]
-    place = torch.arange(pictures).repeat(samples)
-    return resampler(given.flatten(0, 1), place).unflatten(0, (samples, pictures))
+    samples, images = given.shape[:2]
+    place = torch.arange(images).repeat(samples)
+    return resampler(given.flatten(0, 1), place).unflatten(0, (samples, images))
 
 
 @pytest.mark.golden
@@ -132,7 +132,7 @@ def test_cached_media_equal_the_official_ones(arrays, case):
 
 
 @pytest.mark.golden
-def test_text_before_any_picture_reads_nothing(arrays):
+def test_text_before_any_image_reads_nothing(arrays):
     case = "xattn_immediate"
     block, tokens = block_of(arrays, case), tokens_of(arrays, case)
     allowed, _ = visible_media(tokens.flat(), only_immediate=True)
@@ -160,7 +160,7 @@ def test_closed_gates_leave_the_language_model_as_it_is():
     assert torch.equal(ours, theirs)
 
 
-def test_interleaved_pictures_are_read_one_after_the_other():
+def test_interleaved_images_are_read_one_after_the_other():
     types = torch.tensor([TEXT, IMAGE, TEXT, IMAGE, TEXT, TEXT, IMAGE])
     tokens = FlatTokens(types, (5, 2), torch.zeros(3, 1, 4), torch.tensor([0, 0, 1]))
 
@@ -203,7 +203,7 @@ def test_a_batch_gives_what_its_samples_give_alone():
     assert images.slot_lens == (1, 1, 1)
 
 
-def test_pictures_are_counted_as_they_stand_in_the_text():
+def test_images_are_counted_as_they_stand_in_the_text():
     model = flamingo()
     batch = tiny_batch(num_images=(2,), text_lens=(8,), tokens_per_image=1)
     images = batch.inputs["image"]
@@ -243,7 +243,7 @@ def test_media_must_be_given_and_taken():
         HFCausalLM.tiny(adapters=[GatedCrossAttentionAdapter(media_width=7, every=3)])
 
 
-def test_views_of_a_picture_are_its_frames():
+def test_views_of_an_image_are_its_frames():
     connector = PerceiverResamplerConnector(
         vision_spec=SPEC, out_width=8, depth=1, heads=2, dim_head=4, max_frames=3
     )
@@ -257,5 +257,5 @@ def test_views_of_a_picture_are_its_frames():
     one = VisionFeatures((states[3:4],), (3,), (4, 4), 1, layouts[1:2])
     torch.testing.assert_close(connector(one), out[1:2])
     assert [connector.num_output_tokens(layout) for layout in layouts] == [1, 1, 1]
-    with pytest.raises(ValueError, match="a picture of 3 views, but max_frames=None"):
+    with pytest.raises(ValueError, match="an image of 3 views, but max_frames=None"):
         PerceiverResamplerConnector.tiny(SPEC)(features)

@@ -159,7 +159,7 @@ def test_modality_token_ahead_equals_a_masked_first_column():
     torch.testing.assert_close(ours, out[1:], **TOLERANCE)
 
 
-def test_text_and_picture_samples_learn_in_one_step():
+def test_text_and_image_samples_learn_in_one_step():
     model = tiny_vlm(
         connector=dict(type="LayerTokensConnector", hidden=16, every=1),
         lm=dict(adapters=[LaVINAdapter.tiny()]),
@@ -193,9 +193,9 @@ def cases(goldens):
 def test_masks_equal_the_official_ones(cases):
     for case in cases:
         types = torch.tensor([case["token_type"]])
-        pictures, text, causal = allowed_keys(types, types.shape[1])
+        images, text, causal = allowed_keys(types, types.shape[1])
 
-        for mask, name in ((pictures, "allow_img"), (text, "allow_text")):
+        for mask, name in ((images, "allow_img"), (text, "allow_text")):
             got = (mask & causal)[0].int().tolist()
             assert got == case[name], (case["name"], name)
 
@@ -204,9 +204,9 @@ def test_masks_equal_the_official_ones(cases):
 def test_a_new_text_token_sees_what_it_officially_sees(cases):
     for case in cases:
         types = torch.tensor([[*case["token_type"], 1]])
-        pictures, text, causal = allowed_keys(types, 1)
+        images, text, causal = allowed_keys(types, 1)
 
-        seen = (pictures & causal)[0, 0].int().tolist()[:-1]
+        seen = (images & causal)[0, 0].int().tolist()[:-1]
         assert seen == case["decode_allow_img"], case["name"]
         seen = (text & causal)[0, 0].int().tolist()[:-1]
         assert seen == case["decode_allow_text"], case["name"]

@@ -148,7 +148,7 @@ def test_too_few_points_and_wrong_channels_are_refused():
         PointCloudTokenizer(width=8, channels=3)
 
 
-def test_tower_must_be_a_clip_and_pictures_need_no_tokenizer():
+def test_tower_must_be_a_clip_and_images_need_no_tokenizer():
     other = MODELS.get("HFVisionEncoder").tiny("dinov2")
     with pytest.raises(ValueError, match=r"expected an HFVisionEncoder of 'clip"):
         UniversalEncoder(other)

@@ -73,7 +73,7 @@ def _mixes_regions(self, features, regions):
     return rows + rows.sum(0)
 
 
-def _reads_the_first_picture(self, features, regions):
+def _reads_the_first_image(self, features, regions):
     return (
         self.to_queries(features.patches()[:1].mean(1))
         .expand(len(regions), -1)
@@ -96,7 +96,7 @@ _right = ManyTokenRegions.forward
     "forward, check",
     [
         (_mixes_regions, "regions_are_independent"),
-        (_reads_the_first_picture, "pictures_are_told_apart"),
+        (_reads_the_first_image, "images_are_told_apart"),
         (_draws, "determinism"),
         (_fewer_rows, "rows_keep_the_promise"),
     ],

@@ -57,7 +57,7 @@ def region(image, box, kind="box"):
 
 
 def talks():
-    """No region; two of one picture; two pictures in the other order; a point."""
+    """No region; two of one image; two images in the other order; a point."""
     first, second = region(0, (3, 4, 30, 30)), region(0, (20, 2, 59, 39))
     other = region(1, (1, 1, 40, 60))
     asked = [[], [first, second], [other, first], [region(0, (9, 9, 9, 9), "point")]]

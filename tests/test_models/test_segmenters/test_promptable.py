@@ -97,7 +97,7 @@ def test_lisa_takes_its_weights_and_draws_the_projection(tmp_path):
     assert torch.equal(lisa.mask.projection[0].weight, drawn)
 
 
-def test_pictures_come_with_the_masks_of_what_they_show(tmp_path):
+def test_images_come_with_the_masks_of_what_they_show(tmp_path):
     SCENE_WRITERS.import_from_location()
     make_tiny_scenes(tmp_path, num_train=4, num_test=1, formats=("refcoco",))
     source = dict(type="RefCOCODataset", data_root=str(tmp_path), per="image")

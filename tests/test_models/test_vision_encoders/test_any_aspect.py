@@ -19,7 +19,7 @@ from mmvlm.structures.slices import overview_size, slice_grid, slice_size, unpac
 from mmvlm.structures.vision import grids_of
 
 PATCH, SIDE = 8, 32
-#: Height and width of pictures: small, wide, tall, square, cut into uneven slices.
+#: Height and width of images: small, wide, tall, square, cut into uneven slices.
 SIZES = [(20, 30), (40, 130), (150, 33), (64, 64), (70, 90)]
 
 
@@ -30,14 +30,14 @@ def transform(**options):
 
 
 def alone(views, layouts, number):
-    """Return (1, 3, h, w) of one view of a batch, as the picture that it is."""
+    """Return (1, 3, h, w) of one view of a batch, as the image that it is."""
     at = [(layout, n) for layout in layouts for n in range(layout.num_views)]
     layout, own = at[number]
     return torch.from_numpy(unpacked(views[number].numpy(), layout, own))[None]
 
 
 @pytest.fixture(scope="module")
-def pictures():
+def images():
     rng = np.random.default_rng(0)
     return [rng.integers(0, 256, (*size, 3), np.uint8) for size in SIZES]
 
@@ -48,8 +48,8 @@ def encoder(**fields):
 
 
 @pytest.mark.parametrize("number", range(len(SIZES)))
-def test_views_have_the_official_sizes_and_pixels(number, pictures):
-    image, size = pictures[number], SIZES[number]
+def test_views_have_the_official_sizes_and_pixels(number, images):
+    image, size = images[number], SIZES[number]
     slicer = transform()
 
     views, layout = slicer.view(image)
@@ -81,18 +81,18 @@ def test_a_view_has_no_more_patches_than_its_square():
         assert max(rows * cols for rows, cols in layout.grids) <= (SIDE // PATCH) ** 2
 
 
-def batch(pictures):
-    made = [transform().view(image) for image in pictures]
+def batch(images):
+    made = [transform().view(image) for image in images]
     pixels = torch.from_numpy(np.concatenate([views for views, _ in made]))
     layouts = [layout for _, layout in made]
     return pixels.float() / 128 - 1, layouts, grids_of(layouts, PATCH)
 
 
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
-def test_every_view_is_encoded_and_read_as_if_alone(attention, pictures):
+def test_every_view_is_encoded_and_read_as_if_alone(attention, images):
     tower = encoder(attn_implementation=attention)
     connector = ResamplerConnector.tiny(tower.spec).eval()
-    pixels, layouts, grids = batch(pictures)
+    pixels, layouts, grids = batch(images)
     assert len(set(grids)) > 3
 
     features = tower(pixels, (-2, 0), grids)
@@ -121,12 +121,12 @@ def test_without_grids_the_tower_is_run_as_it_is():
     torch.testing.assert_close(tower(pixels, (-2,), grids).hidden_states[0], whole)
 
 
-def test_a_resampler_that_keeps_the_class_token_reads_it(pictures):
+def test_a_resampler_that_keeps_the_class_token_reads_it(images):
     tower = encoder()
     connector = ResamplerConnector(
         vision_spec=tower.spec, out_width=48, grid=2, heads=4, drop_cls=False
     ).eval()
-    pixels, layouts, grids = batch(pictures[:2])
+    pixels, layouts, grids = batch(images[:2])
 
     rows = connector(tower(pixels, (-1,), grids))
 
@@ -162,9 +162,9 @@ def _tiny_llm():
 
 
 @pytest.mark.parametrize("share", [True, False])
-def test_a_model_counts_and_fills_what_it_promised(share, pictures):
+def test_a_model_counts_and_fills_what_it_promised(share, images):
     vlm = model(share_equal_views=share)
-    pixels, layouts, _ = batch(pictures)
+    pixels, layouts, _ = batch(images)
 
     with torch.no_grad():
         rows = vlm.encode_images(pixels, layouts)
@@ -187,9 +187,9 @@ def test_equal_pixels_in_other_grids_are_other_views():
 
 
 @pytest.mark.parametrize("checkpointing", ["off", "all"])
-def test_gradients_reach_tower_and_connector_from_packed_views(checkpointing, pictures):
+def test_gradients_reach_tower_and_connector_from_packed_views(checkpointing, images):
     vlm = model(checkpointing).train()
-    pixels, layouts, _ = batch(pictures)
+    pixels, layouts, _ = batch(images)
 
     vlm.encode_images(pixels, layouts).square().sum().backward()
 
@@ -199,9 +199,9 @@ def test_gradients_reach_tower_and_connector_from_packed_views(checkpointing, pi
     assert not [n for n in silent if "layers.2" not in n and "post_layernorm" not in n]
 
 
-def test_who_takes_no_own_grids_says_so(pictures):
+def test_who_takes_no_own_grids_says_so(images):
     tower = encoder()
-    _, layouts, _ = batch(pictures)
+    _, layouts, _ = batch(images)
     inner = MLPConnector(vision_spec=tower.spec, out_width=48)
     sliced = SlicedConnector(inner, vision_spec=tower.spec, out_width=48)
 

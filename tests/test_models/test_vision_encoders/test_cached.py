@@ -150,7 +150,7 @@ def test_processes_share_a_folder(tmp_path, calls):
 def test_impossible_arguments_are_refused(tmp_path):
     encoder = frozen()
     encoder.views_together = 5
-    with pytest.raises(ValueError, match="joins the views of a picture"):
+    with pytest.raises(ValueError, match="joins the views of an image"):
         CachedVisionEncoder(encoder, str(tmp_path))
     with pytest.raises(ValueError, match=r"max_gib=-1, expected >= 0"):
         CachedVisionEncoder(frozen(), str(tmp_path), max_gib=-1)

@@ -105,7 +105,7 @@ def test_a_map_that_does_not_divide_is_refused():
         fit_map(torch.zeros(1, 2, 6, 6), (4, 4))
 
 
-def test_the_transformer_sees_the_picture_without_class_token_and_adapters():
+def test_the_transformer_sees_the_image_without_class_token_and_adapters():
     torch.manual_seed(0)
     encoder = MixtureOfResolutionVisionEncoder.tiny().eval()
     views = torch.randn(2, 3, 128, 128)

@@ -30,10 +30,10 @@ def encoder(request):
     return encoder_classes()[request.param].tiny().eval()
 
 
-def _views(encoder, pictures=2, side=None):
+def _views(encoder, images=2, side=None):
     side, count = side or encoder.spec.image_size, encoder.views_together
     generator = torch.Generator().manual_seed(1)
-    return torch.randn(pictures * count, 3, side, side, generator=generator)
+    return torch.randn(images * count, 3, side, side, generator=generator)
 
 
 def test_encoders_are_found():
@@ -91,7 +91,7 @@ def test_zero_views(encoder):
         assert hidden.shape == (0, tokens, encoder.spec.width)
 
 
-def test_pictures_do_not_see_each_other(encoder):
+def test_images_do_not_see_each_other(encoder):
     views, count = _views(encoder, 3), encoder.views_together
     together = encoder(views, (-2,)).hidden_states[0]
 

@@ -52,7 +52,7 @@ def test_nothing_changes_at_first_and_names_stay(tower):
     assert own == set(plain.state_dict())
 
 
-def test_a_block_equals_the_released_one_on_one_picture():
+def test_a_block_equals_the_released_one_on_one_image():
     plain, adapted = _pair()
     view = torch.randn(1, 3, 32, 32)
 
@@ -68,7 +68,7 @@ def test_a_block_equals_the_released_one_on_one_picture():
 
 
 @pytest.mark.parametrize("route_by", ["token", "first"])
-def test_a_picture_does_not_see_the_batch(route_by):
+def test_an_image_does_not_see_the_batch(route_by):
     plain, adapted = _pair(route_by=route_by)
     views = torch.randn(3, 3, 32, 32)
 

@@ -128,8 +128,8 @@ def test_sizes_of_the_published_adapters():
     assert count == 4 * (16 * 6 * 1664 + 32 * 2 * 1664 + 3)
 
 
-def test_incomplete_pictures_are_refused():
-    with pytest.raises(ValueError, match="4 views, expected 5 for every picture"):
+def test_incomplete_images_are_refused():
+    with pytest.raises(ValueError, match="4 views, expected 5 for every image"):
         MonkeyVisionEncoder.tiny()(torch.zeros(4, 3, 32, 32))
 
 
@@ -164,7 +164,7 @@ def test_equal_crops_at_other_places_are_not_one_view():
     assert unique_views(views)[0] == [0, *range(5, 10)]
 
 
-def test_a_model_of_five_views_per_picture_counts_and_merges():
+def test_a_model_of_five_views_per_image_counts_and_merges():
     config = dict(
         type="ResamplerConnector", grid=2, vision_spec=None, out_width=48, heads=4
     )

@@ -114,7 +114,7 @@ def test_videos_count_time(whole):
 
 
 def test_text_follows_the_last_moment_of_a_long_video():
-    # transformers 5.24 goes on from the picture's side, at a moment that was taken.
+    # transformers 5.24 goes on from the image's side, at a moment that was taken.
     ids = np.array([5, START] + [VIDEO] * 12 + [6, 7])
     sample = EncodedSample(ids, ids, [Slot(0, 2, 12, "video")])
     found = axis_positions(sample, [(3, 4, 4)], kind="video")

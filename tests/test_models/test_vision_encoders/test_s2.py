@@ -58,14 +58,14 @@ def test_outputs_and_gradients_equal_the_official_function(goldens):
         torch.testing.assert_close(x.grad, grad, atol=1e-4, rtol=0, msg=name)
 
 
-def test_tiles_go_together_again_and_the_picture_is_the_fastest_index():
-    pictures = torch.arange(2 * 3 * 6 * 6).view(2, 3, 6, 6).float()
+def test_tiles_go_together_again_and_the_image_is_the_fastest_index():
+    images = torch.arange(2 * 3 * 6 * 6).view(2, 3, 6, 6).float()
 
-    tiles = cut_squares(pictures, 6, 3)
+    tiles = cut_squares(images, 6, 3)
 
     assert tiles.shape == (18, 3, 2, 2)
-    assert torch.equal(tiles[(1 * 3 + 2) * 2 + 1], pictures[1, :, 2:4, 4:6])
-    assert torch.equal(stitch_squares(tiles, 3), pictures)
+    assert torch.equal(tiles[(1 * 3 + 2) * 2 + 1], images[1, :, 2:4, 4:6])
+    assert torch.equal(stitch_squares(tiles, 3), images)
 
 
 @pytest.mark.parametrize(

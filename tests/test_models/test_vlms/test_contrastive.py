@@ -72,7 +72,7 @@ def test_scores_are_smooth_maxima_over_patches():
         torch.testing.assert_close(scores[:, number], wanted, atol=1e-5, rtol=1e-5)
 
 
-def test_a_few_steps_tell_the_pictures_apart():
+def test_a_few_steps_tell_the_images_apart():
     model, inputs = build(), batch()
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     losses = []

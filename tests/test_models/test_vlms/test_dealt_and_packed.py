@@ -12,7 +12,7 @@ from mmvlm.structures import IGNORE_INDEX, SLOT_TOKEN_ID
 from mmvlm.testing import make_batch, tiny_vlm
 
 RANKS, ACCUMULATION, PER_BATCH = 2, 2, 3
-PICTURE = 16
+IMAGE = 16
 KINDS = ("segment", "sdpa", "eager", "batched", "flex")
 needs_gpu = pytest.mark.skipif(
     not torch.cuda.is_available(), reason="FlexAttention has no backward on CPUs"
@@ -20,7 +20,7 @@ needs_gpu = pytest.mark.skipif(
 
 
 class Samples:
-    """One global batch: text of many lengths, none to two pictures each."""
+    """One global batch: text of many lengths, none to two images each."""
 
     name = "samples"
 
@@ -33,7 +33,7 @@ class Samples:
             ).tolist()
             ids = text[:2]
             for _ in range(number % 3):
-                ids += [SLOT_TOKEN_ID] * PICTURE + text[2:3]
+                ids += [SLOT_TOKEN_ID] * IMAGE + text[2:3]
             ids += text[2:]
             trained = 1 + len(text) // 2
             labels = [IGNORE_INDEX] * (len(ids) - trained) + ids[-trained:]

@@ -41,22 +41,22 @@ def model(head=None, **options):
     return built.eval()
 
 
-def batch(samples, pictures):
+def batch(samples, images):
     labels = [[-100, *sample[1:]] for sample in samples]
     labels = [[t if t >= 0 and t < IMG else -100 for t in row] for row in labels]
     generator = torch.Generator().manual_seed(3)
-    pixels = torch.randn(pictures, 3, 32, 32, generator=generator)
+    pixels = torch.randn(images, 3, 32, 32, generator=generator)
     pairs = list(zip(samples, labels, strict=True))
-    return make_batch(pairs, pixels if pictures else None)
+    return make_batch(pairs, pixels if images else None)
 
 
 TWO = [[1, IMG, X, X, X, END, 5, 6, 2], [1, 4, IMG, X, X, X, END, IMG, X, X, X, END]]
 
 
-def test_pairs_are_the_marks_and_tokens_of_every_picture():
+def test_pairs_are_the_marks_and_tokens_of_every_image():
     rows = regression_rows(batch(TWO, 3))
 
-    # Sample 1 starts at flat position 9; 4 pairs per picture of 3 tokens.
+    # Sample 1 starts at flat position 9; 4 pairs per image of 3 tokens.
     expected = [1, 2, 3, 4, 11, 12, 13, 14, 16, 17, 18, 19]
     assert sorted(rows.tolist()) == expected
 
@@ -64,7 +64,7 @@ def test_pairs_are_the_marks_and_tokens_of_every_picture():
 @pytest.mark.parametrize(
     "samples", [[[X, X, X, END, 5]], [[1, IMG, X, X, X]], [[1, 5], [X, X, X, END]]]
 )
-def test_a_picture_without_marks_is_refused(samples):
+def test_an_image_without_marks_is_refused(samples):
     with pytest.raises(ValueError, match="needs a mark before and behind"):
         regression_rows(batch(samples, 1))
 
@@ -95,7 +95,7 @@ def test_loss_is_the_squared_error_of_hand_made_pairs():
     torch.testing.assert_close(shared["loss"], text / 2)
 
 
-def test_pictures_without_trained_text_keep_their_regression():
+def test_images_without_trained_text_keep_their_regression():
     emu, inputs = model(), batch(TWO, 3)
     expected = emu.loss(inputs)["loss_regression"]
     stream = inputs.text
@@ -108,7 +108,7 @@ def test_pictures_without_trained_text_keep_their_regression():
     torch.testing.assert_close(losses["loss_regression"], expected)
 
 
-def test_33_pairs_for_a_picture_of_32_tokens():
+def test_33_pairs_for_an_image_of_32_tokens():
     sample = [1, IMG, *[X] * 32, END, 2]
 
     assert len(regression_rows(batch([sample], 1))) == 33
@@ -268,7 +268,7 @@ def test_an_opening_that_the_tokenizer_lacks_is_refused():
         bound(model(dict(opening="<draw>")))
 
 
-def test_the_language_model_is_told_which_tokens_are_pictures():
+def test_the_language_model_is_told_which_tokens_are_images():
     emu, seen = model(), []
     emu.language_model.register_forward_pre_hook(
         lambda _, args: seen.append(current_tokens(args[3], None).types.tolist())

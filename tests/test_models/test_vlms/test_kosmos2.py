@@ -41,7 +41,7 @@ QUERIES = 5
 @pytest.fixture(scope="module")
 def theirs():
     torch.manual_seed(0)
-    # With sdpa, transformers 4.57 masks what its queries see of the picture as if it
+    # With sdpa, transformers 4.57 masks what its queries see of the image as if it
     # were text; the released model was trained without.
     config = Kosmos2Config(
         text_config=dict(TEXT),
@@ -84,17 +84,17 @@ def ours(theirs):
 
 
 def prompts(theirs, ours, lengths):
-    """Ids with the places of a picture, pixels, and our flat embeddings."""
+    """Ids with the places of an image, pixels, and our flat embeddings."""
     torch.manual_seed(1)
     pixels = torch.randn(len(lengths), 3, 32, 32)
     features = ours["vision_encoder"](pixels, (-1,))
-    pictures = ours["connector"](features)
+    images = ours["connector"](features)
     ids, rows = [], []
-    for length, picture in zip(lengths, pictures, strict=True):
+    for length, image in zip(lengths, images, strict=True):
         own = torch.randint(4, TEXT["vocab_size"], (length,))
         ids.append(own)
         embeds = ours["language_model"].embed(own).clone()
-        embeds[1 : 1 + QUERIES] = picture
+        embeds[1 : 1 + QUERIES] = image
         rows.append(embeds)
     return pixels, ids, rows
 

@@ -44,7 +44,7 @@ def _merge_type(config):
     return kind
 
 
-def _pictures(case, facts, arrays, features):
+def _images(case, facts, arrays, features):
     """Rows of every feature block of the official list, after view merging."""
     views = facts["patches_per_image"] or [1] * len(features)
     config, kind = facts["config"], _merge_type(facts["config"])
@@ -105,7 +105,7 @@ def _samples(case, facts, blocks, image_id):
             new_labels += [-100] * length
             used.append(block)
             block += 1
-        # The official list carries a dummy entry for a sample without picture.
+        # The official list carries a dummy entry for a sample without image.
         block += 0 if has_image else 1
         encoded = EncodedSample(np.array(new_ids), np.array(new_labels), slots)
         views = torch.zeros(len(slots), 3, 1, 1)
@@ -125,7 +125,7 @@ def _check_case(name, facts_all, arrays):
     table = torch.from_numpy(arrays["embed_tokens"])
     assert table.shape == (facts_all["vocab"], facts_all["dim"])
     features = case["in/image_features"].clone().requires_grad_()
-    blocks = _pictures(case, facts, arrays, features)
+    blocks = _images(case, facts, arrays, features)
     items, used = _samples(case, facts, blocks, facts_all["IMAGE_TOKEN_INDEX"])
 
     batch = collate_flat(items)["inputs"]
@@ -201,7 +201,7 @@ def test_merge_tiles_refuses_wrong_number_of_views():
         merge_tiles(torch.zeros(3, 4, 2), (8, 8), (2, 2), (2, 2))
 
 
-def test_check_names_the_sample_whose_picture_does_not_fit():
+def test_check_names_the_sample_whose_image_does_not_fit():
     from mmvlm.testing import tiny_batch
 
     batch = tiny_batch(num_images=(1, 0, 2))

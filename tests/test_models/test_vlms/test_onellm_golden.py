@@ -167,15 +167,15 @@ def as_recorded(monkeypatch):
 @torch.no_grad()
 def test_tower_equals_the_clip_of_transformers(arrays, model):
     encoder = model.vision_encoder
-    picture = CLIPVisionModel(encoder.encoder.config).eval()
-    names = picture.state_dict()
+    image = CLIPVisionModel(encoder.encoder.config).eval()
+    names = image.state_dict()
     weights = encoder.encoder.state_dict()
-    picture.load_state_dict({k: weights[_same(k)] for k in names})
-    inner = getattr(picture, "vision_model", picture)
+    image.load_state_dict({k: weights[_same(k)] for k in names})
+    inner = getattr(image, "vision_model", image)
 
     states = encoder(arrays["image/in"], (-1,)).hidden_states[0]
 
-    expected = inner.post_layernorm(picture(arrays["image/in"]).last_hidden_state)
+    expected = inner.post_layernorm(image(arrays["image/in"]).last_hidden_state)
     torch.testing.assert_close(states, expected, **CLOSE)
 
 
@@ -290,7 +290,7 @@ def test_logits_and_loss_of_the_whole_model(arrays, model, as_recorded):
 
 
 @torch.no_grad()
-def test_logits_without_a_picture(arrays, model):
+def test_logits_without_an_image(arrays, model):
     logits = _logits_of_text(arrays, model)
 
     torch.testing.assert_close(logits, arrays["full/logits_text_only"], **CLOSE)
@@ -428,7 +428,7 @@ def test_slots_that_do_not_fit_are_refused_by_sample(arrays, model):
         model.embed(batch)
 
 
-def test_frames_are_normalised_like_pictures(model):
+def test_frames_are_normalised_like_images(model):
     frames = torch.randint(0, 255, (2, 3, 3, 8, 8), dtype=torch.uint8)
     normalize = model.data_preprocessor.normalize
 

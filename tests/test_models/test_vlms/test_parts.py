@@ -45,7 +45,7 @@ class BoxHead(Head):
 
 
 class DetailHead(Head):
-    """A number of a state and of the pictures, counted value by value."""
+    """A number of a state and of the images, counted value by value."""
 
     terms = ("detail",)
     reads = ("image:-1",)
@@ -247,7 +247,7 @@ def test_inputs_that_nothing_takes_are_refused_by_sample():
 
 # --------------------------------------------------------------------- heads
 def samples(count=8):
-    """Texts with a picture each; some train text, have a box, have a detail."""
+    """Texts with an image each; some train text, have a box, have a detail."""
     generator = torch.Generator().manual_seed(0)
 
     def draw(*shape):

@@ -179,7 +179,7 @@ def test_frozen_encoder_runs_without_graph():
     assert seen == [False, True]
 
 
-def test_text_only_model_trains_and_refuses_pictures():
+def test_text_only_model_trains_and_refuses_images():
     model = _text_only().train()
 
     loss = model(tiny_batch(num_images=(0, 0, 0)), mode="loss")["loss"]
@@ -235,7 +235,7 @@ def test_tensor_mode_gives_logits_of_every_position():
 
 
 @pytest.mark.parametrize("flag", [False, True])
-def test_picture_less_batch_touches_vision_parts_when_told(flag):
+def test_image_less_batch_touches_vision_parts_when_told(flag):
     model = tiny_vlm().train()
     model.touch_all_parts = flag
     batch = tiny_batch(num_images=(0, 0, 0))
@@ -291,7 +291,7 @@ def _one_sample(batch, number):
     return make_batch([(ids, [-100] * len(ids))], pixels)
 
 
-def test_equal_pictures_are_encoded_once_in_inference():
+def test_equal_images_are_encoded_once_in_inference():
     model, batch = _bind(tiny_vlm()), tiny_batch(num_images=(1, 1, 2))
     pixels = batch.inputs["image"].values
     pixels[2] = pixels[0]

@@ -27,7 +27,7 @@ def variants(name):
 
 
 def random_boxes(rng, size, count=40):
-    """Boxes inside the picture, of at least one pixel."""
+    """Boxes inside the image, of at least one pixel."""
     height, width = size
     low = rng.uniform(0, [width - 1, height - 1], (count, 2))
     extent = rng.uniform(1, np.maximum([width, height] - low, 1.001))

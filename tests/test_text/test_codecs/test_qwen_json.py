@@ -1,4 +1,4 @@
-"""Boxes of Qwen2.5-VL and Qwen3-VL: pixels of the seen picture, thousandths."""
+"""Boxes of Qwen2.5-VL and Qwen3-VL: pixels of the seen image, thousandths."""
 
 import numpy as np
 import pytest
@@ -38,7 +38,7 @@ def test_texts_are_those_of_the_models():
     ],
     ids=lambda view: type(view).__name__,
 )
-def test_pixels_of_the_view_come_back_to_the_picture(view):
+def test_pixels_of_the_view_come_back_to_the_image(view):
     layout = view.layout(*SIZE)
     seen = codec().shown_as([layout.whole_size])
     tokenizer = TOKENIZERS.build(dict(type="TinyTokenizer"))

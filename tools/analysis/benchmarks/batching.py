@@ -44,24 +44,24 @@ class SyntheticMixture:
     """
 
     def __init__(
-        self, size: int, mean: int, *, picture: int, cap: int, seed: int = 0
+        self, size: int, mean: int, *, image: int, cap: int, seed: int = 0
     ) -> None:
         rng = np.random.default_rng(seed)
-        self.with_picture = rng.random(size) < 16 / 17
+        self.with_image = rng.random(size) < 16 / 17
         noise = rng.standard_normal(size)
-        text = np.where(self.with_picture, np.exp(0.8 * noise), 6 * np.exp(0.6 * noise))
+        text = np.where(self.with_image, np.exp(0.8 * noise), 6 * np.exp(0.6 * noise))
         # The scale that gives the wanted mean behind the cap, by bisection.
         low, high = 1.0, 4.0 * cap
         for _ in range(40):
             scale = (low + high) / 2
-            self.tokens = self._capped(20 + scale * text, picture, cap)
+            self.tokens = self._capped(20 + scale * text, image, cap)
             low, high = (scale, high) if self.tokens.mean() < mean else (low, scale)
         # Words are what LLaVA's sampler groups by; tokens per word vary.
         words = np.maximum(1, (scale * text / rng.uniform(1.1, 1.8, size)).astype(int))
-        self.words = np.where(self.with_picture, words, -words)
+        self.words = np.where(self.with_image, words, -words)
 
-    def _capped(self, text: np.ndarray, picture: int, cap: int) -> np.ndarray:
-        merged = text.astype(np.int64) + picture * self.with_picture
+    def _capped(self, text: np.ndarray, image: int, cap: int) -> np.ndarray:
+        merged = text.astype(np.int64) + image * self.with_image
         return np.minimum(merged, cap)
 
     def __len__(self) -> int:
@@ -83,7 +83,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--ranks", type=int, nargs="+", default=[8, 16])
     parser.add_argument("--batch", type=int, default=16, help="samples per rank")
     parser.add_argument("--cap", type=int, default=2048, help="tokens of a sample")
-    parser.add_argument("--picture", type=int, default=576, help="tokens of a picture")
+    parser.add_argument("--image", type=int, default=576, help="tokens of an image")
     parser.add_argument("--buffer", type=int, default=512, help="samples, packing")
     parser.add_argument(
         "--plan-records", type=int, default=665_000, help="timed; 0 leaves it out"
@@ -149,13 +149,13 @@ def run(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
     seconds = {}
     if args.plan_records:
         large = SyntheticMixture(
-            args.plan_records, args.means[0], picture=args.picture, cap=args.cap
+            args.plan_records, args.means[0], image=args.image, cap=args.cap
         )
         for scheme in SCHEMES:
             seconds[scheme] = plan_seconds(scheme, large, args, args.ranks[0])
         del large
     for mean in args.means:
-        data = SyntheticMixture(args.records, mean, picture=args.picture, cap=args.cap)
+        data = SyntheticMixture(args.records, mean, image=args.image, cap=args.cap)
         for ranks in args.ranks:
             for scheme in SCHEMES:
                 yield dict(

@@ -96,8 +96,8 @@ def _record(number: int, pool: list[str], rng: random.Random) -> dict:
             {"from": "gpt", "value": f'"{answer_text}"\n' if question else answer_text}
         )
     name = f"{number:012d}"
-    picture = {"image": f"coco/train2017/{name}.jpg"} if number % 10 else {}
-    return {"id": name, **picture, "conversations": turns}
+    image = {"image": f"coco/train2017/{name}.jpg"} if number % 10 else {}
+    return {"id": name, **image, "conversations": turns}
 
 
 def _row(number: int, pool: list[str], rng: random.Random) -> dict:
@@ -106,7 +106,7 @@ def _row(number: int, pool: list[str], rng: random.Random) -> dict:
         image_id=name,
         image_path=f"{number // 1000:05d}/{name}.jpg",
         caption=". ".join(rng.choices(pool, k=19)),
-        url=f"https://pictures.invalid/{name}.jpg",
+        url=f"https://images.invalid/{name}.jpg",
     )
 
 

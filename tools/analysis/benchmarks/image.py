@@ -42,7 +42,7 @@ Variant = Callable[[str], "torch.Tensor | np.ndarray"]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``benchmark.py image``."""
-    parser.add_argument("--pictures", type=int, default=64)
+    parser.add_argument("--images", type=int, default=64)
     parser.add_argument("--size", type=int, nargs=2, default=[640, 480], metavar="PX")
     parser.add_argument("--quality", type=int, default=90, help="of the JPEG files")
     parser.add_argument("--repeats", type=int, default=7, help="timed, after warm-up")
@@ -51,13 +51,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def write_pictures(args: argparse.Namespace, folder: str) -> list[str]:
+def write_images(args: argparse.Namespace, folder: str) -> list[str]:
     """Write JPEG files of soft colours, edges, texture and noise; return names."""
     rng = np.random.default_rng(0)
     width, height = args.size
     y, x = np.mgrid[:height, :width]
     names = []
-    for number in range(args.pictures):
+    for number in range(args.images):
         base = PIL.Image.fromarray(rng.integers(0, 256, (12, 16, 3), np.uint8))
         soft = np.asarray(base.resize((width, height), PIL.Image.BICUBIC)).astype(float)
         a, b = rng.uniform(2, 9, 2)
@@ -91,14 +91,14 @@ def llava(folder: str) -> Variant:
     color = tuple(int(255 * channel) for channel in MEAN)
 
     def run(name: str) -> torch.Tensor:
-        picture = PIL.Image.open(Path(folder) / name).convert("RGB")
-        width, height = picture.size
+        image = PIL.Image.open(Path(folder) / name).convert("RGB")
+        width, height = image.size
         side = max(width, height)
         if width != height:
             square = PIL.Image.new("RGB", (side, side), color)
-            square.paste(picture, ((side - width) // 2, (side - height) // 2))
-            picture = square
-        return processor.preprocess(picture, return_tensors="pt")["pixel_values"]
+            square.paste(image, ((side - width) // 2, (side - height) // 2))
+            image = square
+        return processor.preprocess(image, return_tensors="pt")["pixel_values"]
 
     return run
 
@@ -238,7 +238,7 @@ def run(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
     with tempfile.TemporaryDirectory() as folder:
-        names = write_pictures(args, folder)
+        names = write_images(args, folder)
         made = variants(args, folder)
         error = errors(made, names)
         seconds = measure(made, names, args.repeats)
@@ -264,7 +264,7 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
     lines = [
         f"{'x'.join(map(str, rows[0]['size']))} JPEG to a padded {SIDE} square; "
         "ratios of CPU time to LLaVA's, errors in levels of 255",
-        "variant                  ms  pictures/s  ratio  of least  must   error "
+        "variant                  ms  images/s  ratio  of least  must   error "
         "mean / max",
     ]
     for row in rows:

@@ -38,8 +38,8 @@ def pad_batch(batch: VLMBatch) -> dict[str, torch.Tensor]:
         own = [k for k, sample in enumerate(owner) if sample == number]
         starts = [int(s) for s in (row == -200).nonzero().flatten()]
         at = 0
-        for picture in own:
-            length = images.slot_lens[picture]
+        for image in own:
+            length = images.slot_lens[image]
             keep[starts[at] + 1 : starts[at] + length] = False
             at += length
         ids.append(row[keep])
@@ -106,9 +106,9 @@ class PlainLlavaStep:
             for place in places:
                 embeds.append(table(ids[last:place]))
                 targets.append(labels[last:place])
-                picture = images.pop(0)
-                embeds.append(picture)
-                targets.append(labels.new_full((len(picture),), IGNORE_INDEX))
+                image = images.pop(0)
+                embeds.append(image)
+                targets.append(labels.new_full((len(image),), IGNORE_INDEX))
                 last = place + 1
             embeds.append(table(ids[last:]))
             targets.append(labels[last:])

@@ -31,7 +31,7 @@ MUSTS = {
     "paired layers forward": 10.0,
     "paired layers forward+backward": None,
     "bytes per region": 100.0,
-    "mask decoding, 8 pictures x 3": 1.3,
+    "mask decoding, 8 images x 3": 1.3,
     "memory of the mask loss": 3.0,
     "reply with a mask": 5.0,
     "states caught": 1.2,
@@ -39,7 +39,7 @@ MUSTS = {
 }
 #: Name of a row to what measures it, what it is called, its unit and what of it is one.
 MASK_ROWS = {
-    "decoder": (masks.decoder_row, "mask decoding, 8 pictures x 3", "ms", 1e-3),
+    "decoder": (masks.decoder_row, "mask decoding, 8 images x 3", "ms", 1e-3),
     "loss": (masks.loss_row, "memory of the mask loss", "MiB", 2**20),
     "reply": (masks.reply_row, "reply with a mask", "ms", 1e-3),
     "states": (masks.states_row, "states caught", "ms", 1e-3),

@@ -30,11 +30,11 @@ _WORDS = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``benchmark.py score``."""
     parser.add_argument("--items", type=int, default=214_354)
-    parser.add_argument("--pictures", type=int, default=40_504)
+    parser.add_argument("--images", type=int, default=40_504)
     parser.add_argument("--draws", type=int, default=10_000)
 
 
-def make_records(items: int, pictures: int) -> list[dict]:
+def make_records(items: int, images: int) -> list[dict]:
     """Return answer records whose annotators agree on most items."""
     generator = random.Random(0)
 
@@ -52,7 +52,7 @@ def make_records(items: int, pictures: int) -> list[dict]:
                 finish="stop",
                 reference=answers,
                 meta=dict(answer_type=generator.choice(("yes/no", "other"))),
-                cluster=index * pictures // items,
+                cluster=index * images // items,
             )
         )
     return records
@@ -83,7 +83,7 @@ def run(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
     Raises:
         RuntimeError: when the scores of the two ways differ.
     """
-    records = make_records(args.items, args.pictures)
+    records = make_records(args.items, args.images)
     scorer = SCORERS.build(dict(type="TenAnswerScorer", rule="vqa"))
 
     def ours() -> tuple[list[dict], Any]:
@@ -108,7 +108,7 @@ def run(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
             must=MUSTS[name],
             plain_seconds=baseline and round(baseline, 2),
             items=args.items,
-            clusters=args.pictures,
+            clusters=args.images,
             draws=args.draws,
             value=round(interval.value, 4),
             low=round(interval.low, 4),
@@ -120,7 +120,7 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
     """Format rows for reading, seconds beside the musts."""
     first = rows[0]
     lines = [
-        f"{first['items']} items of ten answers in {first['clusters']} pictures, "
+        f"{first['items']} items of ten answers in {first['clusters']} images, "
         f"{first['draws']} draws: {first['value']} [{first['low']}, {first['high']}]",
         "what       seconds  at most  plain way",
     ]

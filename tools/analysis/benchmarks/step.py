@@ -43,7 +43,7 @@ _EXACT_MALLOC = dict(
 )
 #: (head, lengths) -> least ratio of the plain step's time to ours.
 MUSTS = {("small", "ragged"): 1.3, ("large", "ragged"): 2.0, ("small", "equal"): 1.1}
-_PICTURE_TOKENS = 144
+_IMAGE_TOKENS = 144
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -74,7 +74,7 @@ def make_samples(kind: str, batch: int, vocab: int, seed: int = 0) -> VLMBatch:
         # Evenly spread over the range, so that few samples stand for many.
         length = round(least + (most - least) * number / max(batch - 1, 1))
         text = torch.randint(3, vocab, (length,), generator=generator).tolist()
-        ids = text[:20] + [SLOT_TOKEN_ID] * _PICTURE_TOKENS + text[20:]
+        ids = text[:20] + [SLOT_TOKEN_ID] * _IMAGE_TOKENS + text[20:]
         trained = round(length * 0.3)
         labels = [IGNORE_INDEX] * (len(ids) - trained) + ids[-trained:]
         samples.append((ids, labels))

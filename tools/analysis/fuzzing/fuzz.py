@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from .mutations import mutate_bytes, mutate_picture, mutate_record, pick
+from .mutations import mutate_bytes, mutate_image, mutate_record, pick
 from .source_mutations import mutate_source
 
 #: Seconds that a case may take.
@@ -32,7 +32,7 @@ PATIENCE = 10.0
 #: Readers whose records are what stands in the file.
 RAW_RECORDS = ("LLaVADataset", "DenseFusionDataset")
 #: Shares of the kinds of damage.
-KINDS = {"record": 0.45, "source": 0.35, "bytes": 0.1, "picture": 0.1}
+KINDS = {"record": 0.45, "source": 0.35, "bytes": 0.1, "image": 0.1}
 
 
 class Hang(BaseException):
@@ -209,7 +209,7 @@ def check_item(item: dict) -> None:
                 raise RuntimeError(f"a text that is {part.text!r:.80}")
             if isinstance(part, Region) and not 0 <= part.image < len(talk.images):
                 raise RuntimeError(
-                    f"a region of picture {part.image}, which is not there"
+                    f"a region of image {part.image}, which is not there"
                 )
 
 
@@ -249,7 +249,7 @@ class FormatFuzzer:
         self._opened = [open_reader(c, self.pipeline) for c in self.configs]
         self._sources = [sources_of(d) for d in self._opened]
         self._rows = [[d.record_at(i) for i in range(len(d))] for d in self._opened]
-        self._pictures = [_pictures(dataset) for dataset in self._opened]
+        self._images = [_images(dataset) for dataset in self._opened]
         for config in self.configs:
             whole = walk(config, self.pipeline)
             if whole.failure or whole.bad or not whole.good:
@@ -258,7 +258,7 @@ class FormatFuzzer:
     def case(self, kind: str, rng: np.random.Generator) -> Outcome:
         """Run one case of a kind of :data:`KINDS`."""
         number = int(rng.integers(len(self.configs)))
-        if kind == "picture" and not self._pictures[number]:
+        if kind == "image" and not self._images[number]:
             kind = "bytes"
         return getattr(self, f"_{kind}")(number, rng)
 
@@ -293,11 +293,11 @@ class FormatFuzzer:
         path = pick(self._sources[number], rng)
         return self._damaged(number, path, lambda p, d, r: mutate_bytes(d, r), rng)
 
-    def _picture(self, number: int, rng: np.random.Generator) -> Outcome:
+    def _image(self, number: int, rng: np.random.Generator) -> Outcome:
         """Damage an image, and fetch its sample."""
-        position, path = pick(self._pictures[number], rng)
+        position, path = pick(self._images[number], rng)
         dataset, outcome = self._opened[number], Outcome()
-        with replaced(path, lambda data: mutate_picture(data, rng)):
+        with replaced(path, lambda data: mutate_image(data, rng)):
             try:
                 with watchdog():
                     fetch(dataset, position, outcome)
@@ -345,7 +345,7 @@ def difference(before: bytes, after: bytes) -> str:
     return f"{len(before)} -> {len(after)} bytes, {after[at : at + 160]!r}"
 
 
-def _pictures(dataset: Any) -> list[tuple[int, str]]:
+def _images(dataset: Any) -> list[tuple[int, str]]:
     """Return (position, path) of samples whose image is a file of its own."""
     found = []
     for position in range(len(dataset)):

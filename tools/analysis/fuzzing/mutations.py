@@ -174,7 +174,7 @@ def _flip(data: bytes, rng: Generator) -> bytes:
 
 
 # ------------------------------------------------------------------ images
-def mutate_picture(data: bytes, rng: Generator) -> bytes:
+def mutate_image(data: bytes, rng: Generator) -> bytes:
     """Return an image's file damaged, or of another kind."""
     kinds: tuple[Callable, ...] = (_flip, _cut, _head, mutate_bytes, _other_kind)
     return pick(kinds, rng)(data, rng)
@@ -199,7 +199,7 @@ def _other_kind(data: bytes, rng: Generator) -> bytes:
 
     mode = pick(("1", "L", "LA", "P", "RGBA", "CMYK", "I;16", "F", "YCbCr"), rng)
     size = pick(((1, 1), (1, 300), (48, 48), (3, 2)), rng)
-    picture = PIL.Image.new(mode, size)
+    image = PIL.Image.new(mode, size)
     formats = {"CMYK": "JPEG", "F": "TIFF", "YCbCr": "JPEG", "I;16": "PNG"}
     options: dict[str, Any] = {}
     kind = formats.get(mode, pick(("PNG", "TIFF", "WEBP"), rng))
@@ -210,5 +210,5 @@ def _other_kind(data: bytes, rng: Generator) -> bytes:
     buffer = io.BytesIO()
     if kind == "WEBP" and mode in ("1", "I;16", "LA"):
         kind = "PNG"
-    picture.save(buffer, kind, **options)
+    image.save(buffer, kind, **options)
     return buffer.getvalue()

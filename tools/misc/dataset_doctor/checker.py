@@ -37,7 +37,7 @@ class _Chunk:
     tokens: list[int] = field(default_factory=list)
     trained: list[int] = field(default_factory=list)
     words: list[int] = field(default_factory=list)
-    pictures: int = 0
+    images: int = 0
 
 
 class DataChecker:
@@ -165,7 +165,7 @@ class DataChecker:
                 chunk.tallies.setdefault(rule.name, Counter()).update(names)
             for key, holder in rule.keys(specimen):
                 keys[rule.name].append((key, holder, member, specimen.position))
-        chunk.pictures += len(specimen.pictures)
+        chunk.images += len(specimen.images)
         if specimen.num_tokens is not None:
             chunk.tokens.append(specimen.num_tokens)
             chunk.trained.append(specimen.num_trained)
@@ -248,7 +248,7 @@ class DataChecker:
             ann_file=member.ann_file,
             num_samples=len(member),
             num_seen=sum(len(chunk.positions) for chunk in own),
-            num_pictures=sum(chunk.pictures for chunk in own),
+            num_images=sum(chunk.images for chunk in own),
             per_epoch=self.shares[number],
             max_length=self._examiners[number].limits[0],
             tokens=[n for chunk in own for n in chunk.tokens],

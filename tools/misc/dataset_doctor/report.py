@@ -46,7 +46,7 @@ class MemberFacts:
         ann_file (str): its file.
         num_samples (int): all of them.
         num_seen (int): those that were looked at.
-        num_pictures (int): images of those.
+        num_images (int): images of those.
         per_epoch (float): samples that an epoch of the mixture takes.
         max_length (int | None): the pipeline's limit.
         tokens (list[int]): per sample, before any cut; empty without tokenizer.
@@ -58,7 +58,7 @@ class MemberFacts:
     ann_file: str
     num_samples: int
     num_seen: int
-    num_pictures: int
+    num_images: int
     per_epoch: float
     max_length: int | None = None
     tokens: list[int] = field(default_factory=list)

@@ -18,7 +18,7 @@ from mmvlm.structures import AnnotatedImage, Conversation, Image, Region
 
 
 @dataclass
-class Picture:
+class CheckedImage:
     """What was found out about one image of a sample.
 
     Args:
@@ -68,7 +68,7 @@ class Specimen:
     record: Any = None
     annotation: AnnotatedImage | None = None
     conversation: Conversation | None = None
-    pictures: list[Picture] = field(default_factory=list)
+    images: list[CheckedImage] = field(default_factory=list)
     error: str | None = None
     left_out: str | None = None
     fault: str | None = None
@@ -86,8 +86,8 @@ class Specimen:
 
     def size_of(self, image: int) -> tuple[int, int] | None:
         """Return height and width of an image, as the image itself says."""
-        if 0 <= image < len(self.pictures):
-            return self.pictures[image].size
+        if 0 <= image < len(self.images):
+            return self.images[image].size
         return None
 
 
@@ -144,27 +144,27 @@ class Examiner:
         arrays = [
             self._look(item, ref, specimen) for ref in item["conversation"].images
         ]
-        whole = all(picture.reason is None for picture in specimen.pictures)
+        whole = all(image.reason is None for image in specimen.images)
         if self.decode and self.bound and whole:
             self._run(item, arrays, specimen)
         return specimen
 
     def _look(self, item: dict, ref: Any, specimen: Specimen) -> np.ndarray | None:
         """Note what one image is; return its pixels when they were decoded."""
-        number = len(specimen.pictures)
-        picture = Picture(ref if isinstance(ref, str) else f"picture {number}")
-        specimen.pictures.append(picture)
+        number = len(specimen.images)
+        image = CheckedImage(ref if isinstance(ref, str) else f"image {number}")
+        specimen.images.append(image)
         try:
             if not self.decode:
-                picture.size = _head_size(item, ref)
+                image.size = _head_size(item, ref)
                 return None
             alone = Conversation([], [ref], specimen.id)
             (array,) = self.loader({**item, "conversation": alone})["images"]
         except Exception as error:
-            picture.reason = _words(error)
+            image.reason = _words(error)
             return None
-        picture.size = array.shape[:2]
-        picture.digest = digest_of(array.shape, array.tobytes())
+        image.size = array.shape[:2]
+        image.digest = digest_of(array.shape, array.tobytes())
         return array
 
     def _run(self, item: dict, arrays: list, specimen: Specimen) -> None:
@@ -224,8 +224,8 @@ def _head_size(item: dict, ref: Any) -> tuple[int, int]:
     elif isinstance(ref, bytes):
         source = io.BytesIO(ref)
     try:
-        with PIL.Image.open(source) as picture:
-            return picture.height, picture.width
+        with PIL.Image.open(source) as image:
+            return image.height, image.width
     except FileNotFoundError as error:
         raise ValueError(f"image '{source}' does not exist.") from error
     except (OSError, SyntaxError, EOFError) as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mmvlm.datasets.tiny_scenes.ground_truth import picture_number
+from mmvlm.datasets.tiny_scenes.ground_truth import image_number
 from mmvlm.datasets.tiny_scenes.questions import (
     choices_of,
     question_number,
@@ -14,19 +14,19 @@ from mmvlm.datasets.tiny_scenes.questions import (
 from mmvlm.datasets.tiny_scenes.samples import SceneSample
 from mmvlm.registry import SCENE_WRITERS
 
-from .own_pictures import OwnPicturesWriter
+from .own_images import OwnImagesWriter
 
 _SPLITS = {"train": ("train", "train2017"), "test": ("val", "val2017")}
 
 
 @SCENE_WRITERS.register_module(name="aokvqa")
-class AOKVQAWriter(OwnPicturesWriter):
+class AOKVQAWriter(OwnImagesWriter):
     """Write ``aokvqa/aokvqa_v1p0_<split>.json``: choices, answers and rationales."""
 
     def image_path(self, sample: SceneSample) -> str:
         """Return COCO's path of 2017."""
         folder = _SPLITS[sample.id.split("-")[0]][1]
-        return f"{folder}/{picture_number(sample):012d}.{self.image_format}"
+        return f"{folder}/{image_number(sample):012d}.{self.image_format}"
 
     def write_annotations(
         self, split: str, samples: Sequence[SceneSample]
@@ -39,7 +39,7 @@ class AOKVQAWriter(OwnPicturesWriter):
                 rows.append(
                     dict(
                         split=_SPLITS[split][0],
-                        image_id=picture_number(sample),
+                        image_id=image_number(sample),
                         question_id=f"{question_number(sample, number):022x}",
                         question=question.text,
                         choices=choices,

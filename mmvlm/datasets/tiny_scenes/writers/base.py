@@ -49,7 +49,7 @@ class SceneWriter(ABC):
     def write_images(self, samples: Iterable[SceneSample]) -> int:
         """Draw and write all images; returns how many."""
         samples = list(samples)
-        with PictureDrawing(self, len(samples)) as drawing:
+        with ImageDrawing(self, len(samples)) as drawing:
             return sum(1 for _ in drawing.passing(samples))
 
     def write_some(self, samples: Sequence[SceneSample]) -> None:
@@ -89,7 +89,7 @@ class SceneWriter(ABC):
         return []
 
 
-class PictureDrawing:
+class ImageDrawing:
     """Draws images in other processes while samples are made and written.
 
     A context manager, at whose end all images are there. Drawing holds the
@@ -118,7 +118,7 @@ class PictureDrawing:
                 self.jobs.append(job)
             yield from some
 
-    def __enter__(self) -> PictureDrawing:
+    def __enter__(self) -> ImageDrawing:
         return self
 
     def __exit__(self, kind: type | None, *_: object) -> None:

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mmvlm.datasets.tiny_scenes.ground_truth import picture_number
+from mmvlm.datasets.tiny_scenes.ground_truth import image_number
 from mmvlm.datasets.tiny_scenes.samples import SceneSample
 from mmvlm.registry import SCENE_WRITERS
 
 from .coco_captions import captions_of
-from .own_pictures import OwnPicturesWriter
+from .own_images import OwnImagesWriter
 
 _ASK = ("Render a clear and concise summary of the photo.", "What is this?")
 
 
 @SCENE_WRITERS.register_module(name="cc3m")
-class CC3MWriter(OwnPicturesWriter):
+class CC3MWriter(OwnImagesWriter):
     """Write ``cc3m/chat.json`` and ``cc3m/metadata.json``; there is no test split."""
 
     def image_path(self, sample: SceneSample) -> str:
         """Return the path of an image."""
-        name = f"GCC_train_{picture_number(sample):09d}"
+        name = f"GCC_train_{image_number(sample):09d}"
         return f"cc3m/images/{name}.{self.image_format}"
 
     def write(self, split: str, samples: Sequence[SceneSample]) -> list[str]:

@@ -8,13 +8,13 @@ from mmvlm.datasets.tiny_scenes.questions import questions_of
 from mmvlm.datasets.tiny_scenes.samples import SceneSample
 from mmvlm.registry import SCENE_WRITERS
 
-from .own_pictures import OwnPicturesWriter
+from .own_images import OwnImagesWriter
 
 _PARTS = ("human", "augmented")
 
 
 @SCENE_WRITERS.register_module(name="chartqa")
-class ChartQAWriter(OwnPicturesWriter):
+class ChartQAWriter(OwnImagesWriter):
     """Write ``<split>/<split>_<part>.json``, questions dealt to the parts in turn."""
 
     def image_path(self, sample: SceneSample) -> str:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mmvlm.datasets.tiny_scenes.ground_truth import picture_number
+from mmvlm.datasets.tiny_scenes.ground_truth import image_number
 from mmvlm.datasets.tiny_scenes.samples import SceneSample
 from mmvlm.registry import SCENE_WRITERS
 
 from .densefusion_jsonl import dense_caption
-from .own_pictures import OwnPicturesWriter
+from .own_images import OwnImagesWriter
 
 _SPLITS = {"train": "train2017", "test": "val2017"}
 
@@ -20,13 +20,13 @@ def captions_of(sample: SceneSample) -> list[str]:
 
 
 @SCENE_WRITERS.register_module(name="coco_captions")
-class COCOCaptionsWriter(OwnPicturesWriter):
+class COCOCaptionsWriter(OwnImagesWriter):
     """Write ``annotations/captions_<split>.json``; two captions per image."""
 
     def image_path(self, sample: SceneSample) -> str:
         """Return COCO's path of 2017."""
         folder = _SPLITS[sample.id.split("-")[0]]
-        return f"{folder}/{picture_number(sample):012d}.{self.image_format}"
+        return f"{folder}/{image_number(sample):012d}.{self.image_format}"
 
     def write_annotations(
         self, split: str, samples: Sequence[SceneSample]
@@ -34,7 +34,7 @@ class COCOCaptionsWriter(OwnPicturesWriter):
         """Write images and captions, the captions out of order as COCO's are."""
         images, annotations = [], []
         for sample in samples:
-            image_id = picture_number(sample)
+            image_id = image_number(sample)
             images.append(
                 dict(
                     license=1,
@@ -48,7 +48,7 @@ class COCOCaptionsWriter(OwnPicturesWriter):
             )
         for number in range(2):
             for sample in samples:
-                image_id = picture_number(sample)
+                image_id = image_number(sample)
                 annotations.append(
                     dict(
                         image_id=image_id,

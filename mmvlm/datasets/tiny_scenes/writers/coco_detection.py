@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from mmvlm.datasets.tiny_scenes.ground_truth import picture_number
+from mmvlm.datasets.tiny_scenes.ground_truth import image_number
 from mmvlm.datasets.tiny_scenes.samples import SceneSample
 from mmvlm.datasets.tiny_scenes.scene import SceneObject
 from mmvlm.datasets.tiny_scenes.scene_masks import (
@@ -56,14 +56,14 @@ class CocoDetectionWriter(SceneWriter):
         return f"{self.root}/{self.image_folders[split]}/{self._file_name(sample)}"
 
     def _file_name(self, sample: SceneSample) -> str:
-        return f"{picture_number(sample):012d}.jpg"
+        return f"{image_number(sample):012d}.jpg"
 
     def write(self, split: str, samples: Sequence[SceneSample]) -> list[str]:
         """Write images and annotation file of a split."""
         self.write_images(samples)
         images, annotations = [], []
         for sample in samples:
-            image_id = picture_number(sample)
+            image_id = image_number(sample)
             images.append(self._image(sample, image_id))
             for number, (label, item) in enumerate(self._things(sample)):
                 annotation = self._annotation(sample, item)

@@ -8,7 +8,7 @@ from mmvlm.datasets.tiny_scenes.questions import question_number, questions_of
 from mmvlm.datasets.tiny_scenes.samples import SceneSample
 from mmvlm.registry import SCENE_WRITERS
 
-from .own_pictures import BenchmarkWriter
+from .own_images import BenchmarkWriter
 
 _SPLITS = {"train": "train", "test": "val"}
 
@@ -30,11 +30,11 @@ class DocVQAWriter(BenchmarkWriter):
     ) -> None:
         super().__init__(folder, image_format)
         if infographics:
-            self.home, self.pictures = "infovqa", "infographicsvqa_images"
+            self.home, self.images = "infovqa", "infographicsvqa_images"
             self.file_name = "infographicsvqa_qas/infographicsVQA_{}_v1.0_withQT.json"
             self.field, self.inside = "image_local_name", ""
         else:
-            self.pictures = "spdocvqa_images/documents"
+            self.images = "spdocvqa_images/documents"
             self.file_name = "spdocvqa_qas/{}_v1.0_withQT.json"
             self.field, self.inside = "image", "documents/"
 
@@ -63,7 +63,7 @@ class DocVQAWriter(BenchmarkWriter):
 
     def readers(self, split: str) -> list[dict]:
         """Return the dataset of a split."""
-        folder = self.pictures.removesuffix(self.inside.rstrip("/")).rstrip("/")
+        folder = self.images.removesuffix(self.inside.rstrip("/")).rstrip("/")
         return [
             dict(
                 type="DocVQADataset",

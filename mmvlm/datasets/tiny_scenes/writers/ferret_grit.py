@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from mmvlm.datasets.tiny_scenes.draw import opacity
-from mmvlm.datasets.tiny_scenes.ground_truth import grounded_caption, picture_number
+from mmvlm.datasets.tiny_scenes.ground_truth import grounded_caption, image_number
 from mmvlm.datasets.tiny_scenes.samples import SceneSample
 from mmvlm.datasets.tiny_scenes.scene import SceneObject
 from mmvlm.datasets.tiny_scenes.styles import ALL_COLOURS
@@ -109,7 +109,7 @@ def _talks(sample: SceneSample) -> dict[str, list[tuple[str, list[SceneObject]]]
     named, rounds, there = [], [], []
     order = np.arange(len(objects))
     # In the scene's order a model would learn whose turn it is instead of looking.
-    np.random.default_rng(picture_number(sample)).shuffle(order)
+    np.random.default_rng(image_number(sample)).shuffle(order)
     for item in (objects[number] for number in order):
         named += [("What is <bbox_location0>?", [item]), (f"A {item.phrase}.", [])]
     for item in objects:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import cv2
 
-from mmvlm.datasets.tiny_scenes.ground_truth import expressions, picture_number
+from mmvlm.datasets.tiny_scenes.ground_truth import expressions, image_number
 from mmvlm.datasets.tiny_scenes.samples import SceneSample
 from mmvlm.registry import SCENE_WRITERS
 
@@ -62,10 +62,10 @@ class FlatReferringWriter(SceneWriter):
         ]
 
     def _records(self, sample: SceneSample) -> dict[str, list]:
-        image_id, size = picture_number(sample), sample.scene.size
+        image_id, size = image_number(sample), sample.scene.size
         path = self.image_path(sample).removeprefix("images/")
         _, data = cv2.imencode(f".{self.image_format}", sample.image()[..., ::-1])
-        picture = base64.urlsafe_b64encode(data.tobytes()).decode()
+        image = base64.urlsafe_b64encode(data.tobytes()).decode()
         found: dict[str, list] = {dialect: [] for dialect in _FILES}
         texts = [
             (item, text) for item in sample.scene.objects for text in expressions(item)
@@ -81,7 +81,7 @@ class FlatReferringWriter(SceneWriter):
             )
             found["qwen_vl"].append(dict(image=path, sent=text, bbox=box, **side))
             corners = ",".join(f"{value:.1f}" for value in box)
-            found["ofa"].append([str(exp_id), str(image_id), text, corners, picture])
+            found["ofa"].append([str(exp_id), str(image_id), text, corners, image])
         return found
 
 

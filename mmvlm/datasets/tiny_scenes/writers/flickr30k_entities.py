@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from xml.etree import ElementTree
 
-from mmvlm.datasets.tiny_scenes.ground_truth import grounded_caption, picture_number
+from mmvlm.datasets.tiny_scenes.ground_truth import grounded_caption, image_number
 from mmvlm.datasets.tiny_scenes.samples import SceneSample
 from mmvlm.datasets.tiny_scenes.scene import Scene
 from mmvlm.registry import SCENE_WRITERS
@@ -37,13 +37,13 @@ class Flickr30kEntitiesWriter(SceneWriter):
             os.makedirs(os.path.join(self.folder, _ROOT, name), exist_ok=True)
         files = [f"{_ROOT}/{split}.txt"]
         for sample in samples:
-            name = picture_name(sample)
+            name = image_name(sample)
             lines = "\n".join(sentences(sample)) + "\n"
             files.append(self._text(f"Sentences/{name}.txt", lines))
             files.append(self._text(f"Annotations/{name}.xml", _xml(sample)))
-            picture = f"{_ROOT}/flickr30k-images/{name}.{self.image_format}"
-            self._write_image(sample, os.path.join(self.folder, picture))
-        names = "".join(f"{picture_name(sample)}\n" for sample in samples)
+            image = f"{_ROOT}/flickr30k-images/{name}.{self.image_format}"
+            self._write_image(sample, os.path.join(self.folder, image))
+        names = "".join(f"{image_name(sample)}\n" for sample in samples)
         self._text(f"{split}.txt", names)
         records = [flattened(sample, number) for number, sample in enumerate(samples)]
         lines = "".join(json.dumps(record) + "\n" for record in records)
@@ -73,9 +73,9 @@ class Flickr30kEntitiesWriter(SceneWriter):
         return f"{_ROOT}/{name}"
 
 
-def picture_name(sample: SceneSample) -> str:
+def image_name(sample: SceneSample) -> str:
     """Return the number that the files of an image are named by."""
-    return str(1_000_000_000 + picture_number(sample))
+    return str(1_000_000_000 + image_number(sample))
 
 
 def sentences(sample: SceneSample) -> list[str]:
@@ -100,7 +100,7 @@ def flattened(sample: SceneSample, number: int) -> dict:
     objects = sample.scene.objects
     return dict(
         id=number,
-        image_id=picture_name(sample),
+        image_id=image_name(sample),
         boxes=[[side - 1 for side in item.box] for item in objects],
         sentence=text.replace(",", " ,") + " .",
         boxes_seq=[[index] for index in range(len(objects))],
@@ -118,13 +118,13 @@ def _group_sentence(scene: Scene, first: int) -> str:
 
 
 def _entity(sample: SceneSample, number: int) -> int:
-    return picture_number(sample) * 10 + number
+    return image_number(sample) * 10 + number
 
 
 def _xml(sample: SceneSample) -> str:
     scene, first = sample.scene, _entity(sample, 0)
     root = ElementTree.Element("annotation")
-    ElementTree.SubElement(root, "filename").text = f"{picture_name(sample)}.jpg"
+    ElementTree.SubElement(root, "filename").text = f"{image_name(sample)}.jpg"
     size = ElementTree.SubElement(root, "size")
     for name, value in (("width", scene.size), ("height", scene.size), ("depth", 3)):
         ElementTree.SubElement(size, name).text = str(value)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mmvlm.datasets.tiny_scenes.ground_truth import picture_number
+from mmvlm.datasets.tiny_scenes.ground_truth import image_number
 from mmvlm.datasets.tiny_scenes.questions import question_number, questions_of
 from mmvlm.datasets.tiny_scenes.samples import SceneSample
 from mmvlm.datasets.tiny_scenes.tasks import Question
 from mmvlm.registry import SCENE_WRITERS
 
-from .own_pictures import OwnPicturesWriter
+from .own_images import OwnImagesWriter
 
 _PARTS = 2
 _FILES = {
@@ -20,7 +20,7 @@ _FILES = {
 
 
 @SCENE_WRITERS.register_module(name="gqa")
-class GQAWriter(OwnPicturesWriter):
+class GQAWriter(OwnImagesWriter):
     """Write ``train_all_questions/*_<part>.json`` and ``testdev_balanced_questions``.
 
     Every third training question is not balanced.
@@ -28,7 +28,7 @@ class GQAWriter(OwnPicturesWriter):
 
     def image_path(self, sample: SceneSample) -> str:
         """Return the path of an image: its id is its name."""
-        return f"gqa/images/{picture_number(sample)}.{self.image_format}"
+        return f"gqa/images/{image_number(sample)}.{self.image_format}"
 
     def write_annotations(
         self, split: str, samples: Sequence[SceneSample]
@@ -70,7 +70,7 @@ def _question(
     sentence = {"yes": "Yes, there is.", "no": "No, there is not."}
     return dict(
         question=question.text,
-        imageId=str(picture_number(sample)),
+        imageId=str(image_number(sample)),
         answer=answer,
         fullAnswer=sentence.get(answer, f"It is {answer}."),
         isBalanced=balanced,

@@ -6,22 +6,22 @@ from collections.abc import Sequence
 
 from mmvlm.datasets.tiny_scenes.ground_truth import (
     grounded_caption,
+    image_number,
     outline,
-    picture_number,
 )
 from mmvlm.datasets.tiny_scenes.samples import SceneSample
 from mmvlm.datasets.tiny_scenes.scene_masks import object_mask
 from mmvlm.registry import SCENE_WRITERS
 from mmvlm.structures.masks import mask_to_rle
 
-from .own_pictures import OwnPicturesWriter
+from .own_images import OwnImagesWriter
 
 _TRAIN, _EVAL = "GranDf/annotations/train", "GranDf/annotations/val_test"
 _IMAGES = "GranDf_HA_images"
 
 
 @SCENE_WRITERS.register_module(name="grand_f")
-class GranDfWriter(OwnPicturesWriter):
+class GranDfWriter(OwnImagesWriter):
     """Write ``GranDf/annotations``: three files of training scenes, four of tests.
 
     Every file of training scenes holds all of them, each in its own layout, and so do
@@ -34,7 +34,7 @@ class GranDfWriter(OwnPicturesWriter):
 
     def image_path(self, sample: SceneSample) -> str:
         """Return the path of an image below ``folder``."""
-        return f"{_IMAGES}/{_part(sample)}/{self._picture(sample)}"
+        return f"{_IMAGES}/{_part(sample)}/{self._image(sample)}"
 
     def write_annotations(
         self, split: str, samples: Sequence[SceneSample]
@@ -72,8 +72,8 @@ class GranDfWriter(OwnPicturesWriter):
             )
         ]
 
-    def _picture(self, sample: SceneSample) -> str:
-        return f"sa_{picture_number(sample):08d}.{self.image_format}"
+    def _image(self, sample: SceneSample) -> str:
+        return f"sa_{image_number(sample):08d}.{self.image_format}"
 
     def _whole(self, sample: SceneSample) -> dict:
         text, spans = grounded_caption(sample.scene)
@@ -82,8 +82,8 @@ class GranDfWriter(OwnPicturesWriter):
             for (start, end), mask in zip(spans, _masks(sample), strict=True)
         }
         return dict(
-            file_name=self._picture(sample),
-            image_id=picture_number(sample),
+            file_name=self._image(sample),
+            image_id=image_number(sample),
             caption=text,
             groundings=groundings,
         )
@@ -94,21 +94,21 @@ class GranDfWriter(OwnPicturesWriter):
             dict(sentence=text[start:end], segmentation=outline(item))
             for (start, end), item in zip(spans, sample.scene.objects, strict=True)
         ]
-        record = dict(img_file_name=self._picture(sample), caption=text, refs=refs)
-        return {str(picture_number(sample)): record}
+        record = dict(img_file_name=self._image(sample), caption=text, refs=refs)
+        return {str(image_number(sample)): record}
 
     def _tables(self, samples: Sequence[SceneSample]) -> dict:
         tables: dict[str, list] = dict(images=[], annotations=[])
         for sample in samples:
             (text, spans), number = (
                 grounded_caption(sample.scene),
-                picture_number(sample),
+                image_number(sample),
             )
             size = sample.scene.size
             tables["images"].append(
                 dict(
                     id=number,
-                    file_name=self._picture(sample),
+                    file_name=self._image(sample),
                     caption=text,
                     width=size,
                     height=size,
@@ -135,9 +135,9 @@ class GranDfWriter(OwnPicturesWriter):
         for sample in samples:
             (text, spans), number = (
                 grounded_caption(sample.scene),
-                picture_number(sample),
+                image_number(sample),
             )
-            images.append(dict(id=number, file_name=self._picture(sample)))
+            images.append(dict(id=number, file_name=self._image(sample)))
             labels = [text[start:end] for start, end in spans]
             captions.append(
                 dict(id=number, image_id=number, caption=text, labels=labels)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mmvlm.datasets.tiny_scenes.ground_truth import expressions, picture_number
+from mmvlm.datasets.tiny_scenes.ground_truth import expressions, image_number
 from mmvlm.datasets.tiny_scenes.samples import SceneSample
 from mmvlm.datasets.tiny_scenes.scene import NAMES
 from mmvlm.datasets.tiny_scenes.scene_masks import LABELS
@@ -35,7 +35,7 @@ class GRefCOCOWriter(RefCOCOWriter):
 
     def _refs(self, sample: SceneSample, split: str) -> list[dict]:
         """Return what is said of the things of a scene, and of what it lacks."""
-        image_id, things = picture_number(sample), sample.scene.objects
+        image_id, things = image_number(sample), sample.scene.objects
         if split == "test":
             split = "testB" if things[0].kind == "shape" else "testA"
         said = [((number,), expressions(one)) for number, one in enumerate(things)]

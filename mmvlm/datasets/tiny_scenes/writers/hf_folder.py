@@ -12,7 +12,7 @@ from mmvlm.datasets.tiny_scenes.tasks import STYLE_FORMS
 from mmvlm.registry import SCENE_WRITERS
 
 from .base import SceneWriter
-from .web_shards import encoded_picture, talk_of
+from .web_shards import encoded_image, talk_of
 
 _PARTS = 2
 
@@ -35,8 +35,8 @@ class HFFolderWriter(SceneWriter):
             *self._parquet(datasets, split, samples),
         ]
 
-    def _picture(self, sample: SceneSample) -> dict:
-        return dict(bytes=encoded_picture(sample, self.image_format), path=None)
+    def _image(self, sample: SceneSample) -> dict:
+        return dict(bytes=encoded_image(sample, self.image_format), path=None)
 
     def _arrow(
         self, datasets: object, split: str, samples: Sequence[SceneSample]
@@ -47,7 +47,7 @@ class HFFolderWriter(SceneWriter):
         rows = [
             dict(
                 id=f"{sample.id}-{number}",
-                image=self._picture(sample),
+                image=self._image(sample),
                 question=question.text,
                 answer=question.answer,
                 task=tasks.index(question.task),
@@ -77,7 +77,7 @@ class HFFolderWriter(SceneWriter):
         rows = [
             dict(
                 id=sample.id,
-                images=[self._picture(sample)],
+                images=[self._image(sample)],
                 messages=[
                     dict(role=roles[turn["from"]], content=turn["value"])
                     for turn in talk_of(sample)

@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Sequence
 
-from mmvlm.datasets.tiny_scenes.ground_truth import grounded_caption, picture_number
+from mmvlm.datasets.tiny_scenes.ground_truth import grounded_caption, image_number
 from mmvlm.datasets.tiny_scenes.samples import SceneSample
 from mmvlm.registry import SCENE_WRITERS
 
@@ -57,7 +57,7 @@ class Kosmos2GRITWriter(SceneWriter):
         ]
 
     def _row(self, sample: SceneSample) -> dict:
-        scene, number = sample.scene, picture_number(sample)
+        scene, number = sample.scene, image_number(sample)
         text, spans = grounded_caption(scene)
         chunks, expressions = [], []
         for item, (start, end) in zip(scene.objects, spans, strict=True):

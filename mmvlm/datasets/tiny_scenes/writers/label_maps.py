@@ -11,7 +11,7 @@ from typing import ClassVar
 import numpy as np
 import PIL.Image
 
-from mmvlm.datasets.tiny_scenes.ground_truth import picture_number
+from mmvlm.datasets.tiny_scenes.ground_truth import image_number
 from mmvlm.datasets.tiny_scenes.samples import SceneSample
 from mmvlm.datasets.tiny_scenes.scene_masks import LABELS, label_map
 from mmvlm.registry import SCENE_WRITERS
@@ -69,8 +69,8 @@ class LabelMapWriter(SceneWriter):
             self._save(PIL.Image.fromarray(self._label_map(sample)), path)
         return names
 
-    def _save(self, picture: PIL.Image.Image, path: str) -> None:
-        picture.save(path)
+    def _save(self, image: PIL.Image.Image, path: str) -> None:
+        image.save(path)
 
     def readers(self, split: str) -> list[dict]:
         """Return the dataset of a split's images; testing asks one question."""
@@ -105,7 +105,7 @@ class ADE20KWriter(LabelMapWriter):
 
     def _stem(self, sample: SceneSample) -> str:
         split = "train" if sample.id.startswith("train") else "val"
-        return f"ADE_{split}_{picture_number(sample):08d}"
+        return f"ADE_{split}_{image_number(sample):08d}"
 
     def _label_map(self, sample: SceneSample) -> np.ndarray:
         numbers = {label: number for number, label in enumerate(LABELS, 1)}
@@ -136,7 +136,7 @@ class COCOStuffWriter(LabelMapWriter):
     )
 
     def _stem(self, sample: SceneSample) -> str:
-        return f"{picture_number(sample):012d}"
+        return f"{image_number(sample):012d}"
 
     def _label_map(self, sample: SceneSample) -> np.ndarray:
         numbers = {label: number for number, label in enumerate(LABELS)}
@@ -166,18 +166,18 @@ class MapillaryWriter(LabelMapWriter):
     )
 
     def _stem(self, sample: SceneSample) -> str:
-        return f"tiny_scene_{picture_number(sample):012d}"
+        return f"tiny_scene_{image_number(sample):012d}"
 
     def _label_map(self, sample: SceneSample) -> np.ndarray:
         numbers = {label: number for number, label in enumerate(LABELS)}
         nothing = len(LABELS)
         return label_map(sample.scene, numbers, background=nothing, unsure=nothing)
 
-    def _save(self, picture: PIL.Image.Image, path: str) -> None:
-        picture.putpalette(
+    def _save(self, image: PIL.Image.Image, path: str) -> None:
+        image.putpalette(
             [value for label in self._labels() for value in label["color"]]
         )
-        picture.save(path)
+        image.save(path)
 
     def _labels(self) -> list[dict]:
         labels = [

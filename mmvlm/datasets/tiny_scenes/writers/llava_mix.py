@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mmvlm.datasets.tiny_scenes.ground_truth import picture_number
+from mmvlm.datasets.tiny_scenes.ground_truth import image_number
 from mmvlm.datasets.tiny_scenes.questions import questions_of
 from mmvlm.datasets.tiny_scenes.samples import SceneSample
 from mmvlm.datasets.tiny_scenes.tasks import Question
 from mmvlm.registry import SCENE_WRITERS
 
-from .own_pictures import OwnPicturesWriter
+from .own_images import OwnImagesWriter
 
 MIX = "llava_v1_5_mix665k.json"
 SEVERAL = "llava_next_interleave.json"
@@ -19,7 +19,7 @@ _FOLDERS = ("coco/train2017/{:012d}", "gqa/images/{}", "vg/VG_100K_2/{}")
 
 
 @SCENE_WRITERS.register_module(name="llava_mix")
-class LLaVAMixWriter(OwnPicturesWriter):
+class LLaVAMixWriter(OwnImagesWriter):
     """Write ``llava_v1_5_mix665k.json`` and ``llava_next_interleave.json``.
 
     As in the public files: ids are numbers or texts and come again, records without an
@@ -29,7 +29,7 @@ class LLaVAMixWriter(OwnPicturesWriter):
 
     def image_path(self, sample: SceneSample) -> str:
         """Return the path of an image in one of three sets."""
-        number = picture_number(sample)
+        number = image_number(sample)
         path = _FOLDERS[number % len(_FOLDERS)].format(number)
         return f"playground/data/{path}.{self.image_format}"
 

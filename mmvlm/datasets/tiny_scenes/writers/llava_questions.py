@@ -12,7 +12,7 @@ from mmvlm.datasets.tiny_scenes.questions import (
 from mmvlm.datasets.tiny_scenes.samples import SceneSample
 from mmvlm.registry import SCENE_WRITERS
 
-from .own_pictures import BenchmarkWriter
+from .own_images import BenchmarkWriter
 
 _FERRET = ("question.jsonl", "answer.jsonl", "context.jsonl")
 #: Folder, files and categories of each set; ``refer_desc`` lies in ``refer_caption``.
@@ -106,7 +106,7 @@ class LLaVABenchWriter(BenchmarkWriter):
 class LLaVAQuestionsWriter(BenchmarkWriter):
     """Write a file of ``eval.zip``: the wording, and no answers (VQAv2's test-dev)."""
 
-    home, pictures = "vqav2", "test2015"
+    home, images = "vqav2", "test2015"
     questions = "llava_vqav2_mscoco_test-dev2015.jsonl"
 
     def write_annotations(
@@ -142,6 +142,6 @@ class LLaVAQuestionsWriter(BenchmarkWriter):
                 data_root=f"{self.folder}/{self.home_of(split)}",
                 ann_file=self.questions,
                 answer_file="answers.jsonl" if split == "train" else None,
-                image_prefix=self.pictures,
+                image_prefix=self.images,
             )
         ]

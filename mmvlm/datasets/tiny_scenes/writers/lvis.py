@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from mmvlm.datasets.tiny_scenes.ground_truth import picture_number
+from mmvlm.datasets.tiny_scenes.ground_truth import image_number
 from mmvlm.datasets.tiny_scenes.samples import SceneSample
 from mmvlm.datasets.tiny_scenes.scene import SceneObject
 from mmvlm.datasets.tiny_scenes.scene_masks import object_mask, shape_outline
@@ -37,7 +37,7 @@ class LVISWriter(CocoDetectionWriter):
         absent = [
             number for label, number in CATEGORY_IDS.items() if label not in there
         ]
-        start = picture_number(sample) % (len(absent) - 1)
+        start = image_number(sample) % (len(absent) - 1)
         image["neg_category_ids"] = absent[start : start + 2]
         image["not_exhaustive_category_ids"] = []
         return image

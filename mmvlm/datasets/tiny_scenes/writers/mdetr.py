@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from mmvlm.datasets.tiny_scenes.ground_truth import (
     expressions,
     grounded_caption,
+    image_number,
     outline,
-    picture_number,
 )
 from mmvlm.datasets.tiny_scenes.samples import SceneSample
 from mmvlm.datasets.tiny_scenes.scene import SceneObject
@@ -91,7 +91,7 @@ class MDETRWriter(SceneWriter):
                             )
                         )
                 entry |= dict(
-                    original_img_id=picture_number(sample),
+                    original_img_id=image_number(sample),
                     sentence_id=number,
                     tokens_positive_eval=evaluated,
                 )
@@ -104,7 +104,7 @@ class MDETRWriter(SceneWriter):
             height=sample.scene.size,
             width=sample.scene.size,
             id=number,
-            original_id=picture_number(sample),
+            original_id=image_number(sample),
             caption=text,
             dataset_name=name,
         )

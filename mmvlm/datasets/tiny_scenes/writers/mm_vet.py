@@ -8,7 +8,7 @@ from mmvlm.datasets.tiny_scenes.questions import questions_of
 from mmvlm.datasets.tiny_scenes.samples import SceneSample
 from mmvlm.registry import SCENE_WRITERS
 
-from .own_pictures import BenchmarkWriter
+from .own_images import BenchmarkWriter
 
 _CAPABILITIES = ("rec", "ocr", "know", "gen", "spat", "math")
 

@@ -6,11 +6,11 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 
-from mmvlm.datasets.tiny_scenes.ground_truth import picture_number
+from mmvlm.datasets.tiny_scenes.ground_truth import image_number
 from mmvlm.datasets.tiny_scenes.samples import SceneSample
 from mmvlm.registry import SCENE_WRITERS
 
-from .own_pictures import OwnPicturesWriter
+from .own_images import OwnImagesWriter
 
 PER_DOCUMENT = 3
 _PER_SHARD = 20
@@ -31,7 +31,7 @@ def sentences(scenes: Sequence[SceneSample]) -> list[str]:
 
 
 @SCENE_WRITERS.register_module(name="mmc4")
-class MMC4Writer(OwnPicturesWriter):
+class MMC4Writer(OwnImagesWriter):
     """Write ``mmc4/docs_shard_<n>_v2.jsonl``; the test split is in a folder of its own.
 
     A document shows three scenes.
@@ -39,7 +39,7 @@ class MMC4Writer(OwnPicturesWriter):
 
     def image_path(self, sample: SceneSample) -> str:
         """Return the path of an image."""
-        return f"mmc4/images/{picture_number(sample):012x}.{self.image_format}"
+        return f"mmc4/images/{image_number(sample):012x}.{self.image_format}"
 
     def write_annotations(
         self, split: str, samples: Sequence[SceneSample]

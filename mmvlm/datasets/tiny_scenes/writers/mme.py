@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from mmvlm.datasets.tiny_scenes.ground_truth import picture_number
+from mmvlm.datasets.tiny_scenes.ground_truth import image_number
 from mmvlm.datasets.tiny_scenes.questions import yes_no_pair
 from mmvlm.datasets.tiny_scenes.samples import SceneSample
 from mmvlm.registry import SCENE_WRITERS
 
-from .own_pictures import BenchmarkWriter
+from .own_images import BenchmarkWriter
 
 #: Every task of the public set, so that all sums can be formed.
 TASKS = (
@@ -56,7 +56,7 @@ class MMEWriter(BenchmarkWriter):
             full = os.path.join(self.folder, names[-1])
             os.makedirs(os.path.dirname(full), exist_ok=True)
             with open(full, "w", encoding="utf-8") as file:
-                file.write("\n".join(lines) + "\n" * (picture_number(sample) % 2))
+                file.write("\n".join(lines) + "\n" * (image_number(sample) % 2))
         return names
 
     def readers(self, split: str) -> list[dict]:

@@ -11,7 +11,7 @@ from mmvlm.datasets.tiny_scenes.questions import choices_of, letter_of, question
 from mmvlm.datasets.tiny_scenes.samples import SceneSample
 from mmvlm.registry import SCENE_WRITERS
 
-from .own_pictures import OwnPicturesWriter
+from .own_images import OwnImagesWriter
 
 _SPLITS = {"train": "dev", "test": "validation"}
 _SUBJECTS = ("Accounting", "Art", "Biology")
@@ -22,7 +22,7 @@ _TEXTS = (
 
 
 @SCENE_WRITERS.register_module(name="mmmu")
-class MMMUWriter(OwnPicturesWriter):
+class MMMUWriter(OwnImagesWriter):
     """Write ``<Subject>/validation-00000-of-00001.parquet``.
 
     Images are dealt to three subjects; every third question is open, every fourth
@@ -53,7 +53,7 @@ class MMMUWriter(OwnPicturesWriter):
                 choices, right = choices_of(sample, place)
                 is_open = number % 3 == 2
                 _, content = cv2.imencode(".png", sample.image()[..., ::-1])
-                picture = dict(bytes=content.tobytes(), path=f"{number}.png")
+                image = dict(bytes=content.tobytes(), path=f"{number}.png")
                 rows.append(
                     dict(
                         id=f"{_SPLITS[split]}_{subject}_{number + 1}",
@@ -63,8 +63,8 @@ class MMMUWriter(OwnPicturesWriter):
                         question_type="open" if is_open else "multiple-choice",
                         topic_difficulty="Easy",
                         subfield=question.task,
-                        image_1=picture,
-                        image_2=None if number % 4 else picture,
+                        image_1=image,
+                        image_2=None if number % 4 else image,
                     )
                 )
         name = f"mmmu/{subject}/{_SPLITS[split]}-00000-of-00001.parquet"

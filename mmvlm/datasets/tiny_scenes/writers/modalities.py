@@ -113,8 +113,8 @@ class ModalitiesWriter(SceneWriter):
             depth, tones = self._paths(sample)
             self._write_depth(sample, depth)
             self._write_sound(sample, tones)
-            picture = self.image_path(sample)
-            inputs = dict(image=picture, rgbd=[[picture, depth]], audio=tones)
+            image = self.image_path(sample)
+            inputs = dict(image=image, rgbd=[[image, depth]], audio=tones)
             prompts = dict(
                 image=list(sample.turns),
                 rgbd=depth_questions(sample),

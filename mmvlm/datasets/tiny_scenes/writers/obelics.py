@@ -6,18 +6,18 @@ import json
 import os
 from collections.abc import Sequence
 
-from mmvlm.datasets.tiny_scenes.ground_truth import picture_number
+from mmvlm.datasets.tiny_scenes.ground_truth import image_number
 from mmvlm.datasets.tiny_scenes.samples import SceneSample
 from mmvlm.registry import SCENE_WRITERS
 
 from .mmc4 import documents, sentences
-from .own_pictures import OwnPicturesWriter
+from .own_images import OwnImagesWriter
 
 _MAP = "obelics/images.json"
 
 
 @SCENE_WRITERS.register_module(name="obelics")
-class OBELICSWriter(OwnPicturesWriter):
+class OBELICSWriter(OwnImagesWriter):
     """Write documents as Parquet and as JSON lines, and a map of their URLs.
 
     The files are ``obelics/<split>-00000-of-00001.*`` and ``obelics/images.json``,
@@ -26,7 +26,7 @@ class OBELICSWriter(OwnPicturesWriter):
 
     def image_path(self, sample: SceneSample) -> str:
         """Return the path of an image."""
-        return f"obelics/images/{picture_number(sample):08d}.{self.image_format}"
+        return f"obelics/images/{image_number(sample):08d}.{self.image_format}"
 
     def write_annotations(
         self, split: str, samples: Sequence[SceneSample]

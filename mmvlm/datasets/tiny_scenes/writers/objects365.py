@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from mmvlm.datasets.tiny_scenes.ground_truth import picture_number
+from mmvlm.datasets.tiny_scenes.ground_truth import image_number
 from mmvlm.datasets.tiny_scenes.samples import SceneSample
 from mmvlm.datasets.tiny_scenes.scene import SceneObject
 from mmvlm.registry import SCENE_WRITERS
 
 from .coco_detection import CATEGORY_IDS, CocoDetectionWriter, xywh
 
-_PICTURES_PER_PATCH = 1000
+_IMAGES_PER_PATCH = 1000
 
 
 @SCENE_WRITERS.register_module(name="objects365")
@@ -31,8 +31,8 @@ class Objects365Writer(CocoDetectionWriter):
     )
 
     def _file_name(self, sample: SceneSample) -> str:
-        number = picture_number(sample)
-        patch = number // _PICTURES_PER_PATCH
+        number = image_number(sample)
+        patch = number // _IMAGES_PER_PATCH
         return f"patch{patch}/objects365_v2_{number:08d}.jpg"
 
     def _image(self, sample: SceneSample, image_id: int) -> dict:

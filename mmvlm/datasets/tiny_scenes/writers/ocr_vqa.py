@@ -4,24 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mmvlm.datasets.tiny_scenes.ground_truth import picture_number
+from mmvlm.datasets.tiny_scenes.ground_truth import image_number
 from mmvlm.datasets.tiny_scenes.questions import questions_of
 from mmvlm.datasets.tiny_scenes.samples import SceneSample
 from mmvlm.registry import SCENE_WRITERS
 
-from .own_pictures import OwnPicturesWriter
+from .own_images import OwnImagesWriter
 
 _FILE = "ocr_vqa/dataset.json"
 _SPLITS = {"train": ("train", 1), "test": ("test", 3)}
 
 
 @SCENE_WRITERS.register_module(name="ocr_vqa")
-class OCRVQAWriter(OwnPicturesWriter):
+class OCRVQAWriter(OwnImagesWriter):
     """Write ``ocr_vqa/dataset.json``; writing a split replaces what it says of it."""
 
     def image_path(self, sample: SceneSample) -> str:
         """Return the path of an image: ten digits, as an ISBN has."""
-        return f"ocr_vqa/images/{picture_number(sample):010d}.{self.image_format}"
+        return f"ocr_vqa/images/{image_number(sample):010d}.{self.image_format}"
 
     def write_annotations(
         self, split: str, samples: Sequence[SceneSample]
@@ -33,7 +33,7 @@ class OCRVQAWriter(OwnPicturesWriter):
         for sample in samples:
             questions = questions_of(sample)
             if questions:
-                books[f"{picture_number(sample):010d}"] = dict(
+                books[f"{image_number(sample):010d}"] = dict(
                     imageURL="https://tiny-scenes.invalid/cover.jpg",
                     genre="Scenes",
                     questions=[question.text for question in questions],

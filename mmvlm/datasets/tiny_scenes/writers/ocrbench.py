@@ -8,7 +8,7 @@ from mmvlm.datasets.tiny_scenes.questions import questions_of
 from mmvlm.datasets.tiny_scenes.samples import SceneSample
 from mmvlm.registry import SCENE_WRITERS
 
-from .own_pictures import BenchmarkWriter
+from .own_images import BenchmarkWriter
 
 #: Kinds of questions of the public set, each with one of its datasets.
 KINDS = (
@@ -24,7 +24,7 @@ KINDS = (
 class OCRBenchWriter(BenchmarkWriter):
     """Write ``OCRBench.json``; every third question has a list of answers."""
 
-    home, pictures = "ocrbench", "OCRBench_Images"
+    home, images = "ocrbench", "OCRBench_Images"
 
     def write_annotations(
         self, split: str, samples: Sequence[SceneSample]
@@ -55,6 +55,6 @@ class OCRBenchWriter(BenchmarkWriter):
                 type="OCRBenchDataset",
                 data_root=f"{self.folder}/{self.home_of(split)}",
                 ann_file="OCRBench.json",
-                image_prefix=self.pictures,
+                image_prefix=self.images,
             )
         ]

@@ -20,7 +20,7 @@ from mmvlm.datasets.tiny_scenes.questions import (
 from mmvlm.datasets.tiny_scenes.samples import SceneSample
 from mmvlm.registry import SCENE_WRITERS
 
-from .own_pictures import OwnPicturesWriter
+from .own_images import OwnImagesWriter
 
 #: What one row's index is apart from that of its copy with moved options.
 CIRCULAR_STEP = 1_000_000
@@ -130,7 +130,7 @@ TABLES: dict[str, Callable[[Sequence[SceneSample], Callable], _Rows]] = {
 
 
 @SCENE_WRITERS.register_module(name="option_tsv")
-class OptionTSVWriter(OwnPicturesWriter):
+class OptionTSVWriter(OwnImagesWriter):
     """Write one table of each kind of row; ``tables`` asks for others.
 
     Args:

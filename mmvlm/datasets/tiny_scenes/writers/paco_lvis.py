@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from mmvlm.datasets.tiny_scenes.ground_truth import picture_number
+from mmvlm.datasets.tiny_scenes.ground_truth import image_number
 from mmvlm.datasets.tiny_scenes.samples import SceneSample
 from mmvlm.datasets.tiny_scenes.scene import Scene, SceneObject
 from mmvlm.datasets.tiny_scenes.scene_masks import LABELS, object_mask
@@ -100,7 +100,7 @@ class PACOLVISWriter(CocoDetectionWriter):
             area=int(mask.sum()),
             segmentation=rle,
             attribute_ids=[],
-            obj_ann_id=picture_number(sample) * 100 + number,
+            obj_ann_id=image_number(sample) * 100 + number,
         )
 
 
@@ -120,7 +120,7 @@ class PascalPartWriter(PACOLVISWriter):
         return self.image_folders[split]
 
     def _file_name(self, sample: SceneSample) -> str:
-        return f"2008_{picture_number(sample):06d}.jpg"
+        return f"2008_{image_number(sample):06d}.jpg"
 
     def _image(self, sample: SceneSample, image_id: int) -> dict:
         size = sample.scene.size

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mmvlm.datasets.tiny_scenes.ground_truth import picture_number
+from mmvlm.datasets.tiny_scenes.ground_truth import image_number
 from mmvlm.datasets.tiny_scenes.questions import yes_no_pair
 from mmvlm.datasets.tiny_scenes.samples import SceneSample
 from mmvlm.registry import SCENE_WRITERS
 
-from .own_pictures import BenchmarkWriter
+from .own_images import BenchmarkWriter
 
 _SUBSETS = ("random", "popular", "adversarial")
 
@@ -18,11 +18,11 @@ _SUBSETS = ("random", "popular", "adversarial")
 class POPEWriter(BenchmarkWriter):
     """Write ``pope/coco_pope_<subset>.json`` beside COCO's images of 2014."""
 
-    home, pictures = "", "val2014"
+    home, images = "", "val2014"
 
     def image_name(self, sample: SceneSample) -> str:
         """Return COCO's name of 2014."""
-        return f"COCO_val2014_{picture_number(sample):012d}.{self.image_format}"
+        return f"COCO_val2014_{image_number(sample):012d}.{self.image_format}"
 
     def image_path(self, sample: SceneSample) -> str:
         """Return COCO's path of 2014."""

@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Sequence
 
-from mmvlm.datasets.tiny_scenes.ground_truth import picture_number
+from mmvlm.datasets.tiny_scenes.ground_truth import image_number
 from mmvlm.datasets.tiny_scenes.samples import SceneSample
 from mmvlm.datasets.tiny_scenes.scene import SceneObject
 from mmvlm.datasets.tiny_scenes.scene_masks import object_mask, pixel_contours
@@ -34,7 +34,7 @@ class ReasonSegWriter(SceneWriter):
     def image_path(self, sample: SceneSample) -> str:
         """Return the image's path below ``folder``."""
         split, _ = sample.id.split("-")
-        name = f"{picture_number(sample):07d}.jpg"
+        name = f"{image_number(sample):07d}.jpg"
         return f"reason_seg/ReasonSeg/{_FOLDERS[split]}/{name}"
 
     def write(self, split: str, samples: Sequence[SceneSample]) -> list[str]:
@@ -44,7 +44,7 @@ class ReasonSegWriter(SceneWriter):
         for sample in samples:
             names.append(self.image_path(sample).removesuffix("jpg") + "json")
             text = json.dumps(_content(sample), ensure_ascii=False)
-            encoding = "cp1252" if picture_number(sample) % 5 == 0 else "utf-8"
+            encoding = "cp1252" if image_number(sample) % 5 == 0 else "utf-8"
             with open(os.path.join(self.folder, names[-1]), "wb") as file:
                 file.write(text.encode(encoding))
         if split == "train":
@@ -62,7 +62,7 @@ class ReasonSegWriter(SceneWriter):
                 outputs=explanation_of(target_of(sample)),
             )
             for sample in samples
-            if picture_number(sample) % 3 == 0
+            if image_number(sample) % 3 == 0
         ]
         with open(path, "w", encoding="utf-8") as file:
             json.dump(items, file)
@@ -84,12 +84,12 @@ class ReasonSegWriter(SceneWriter):
 def target_of(sample: SceneSample) -> SceneObject:
     """Return the object that is asked for."""
     objects = sample.scene.objects
-    return objects[picture_number(sample) % len(objects)]
+    return objects[image_number(sample) % len(objects)]
 
 
 def is_sentence(sample: SceneSample) -> bool:
     """Whether the question is a sentence, not a name."""
-    return picture_number(sample) % 2 == 1
+    return image_number(sample) % 2 == 1
 
 
 def texts_of(sample: SceneSample) -> list[str]:
@@ -117,7 +117,7 @@ def _content(sample: SceneSample) -> dict:
             label=label,
             labels=[label],
             shape_type="polygon",
-            image_name=f"{picture_number(sample):07d}.jpg",
+            image_name=f"{image_number(sample):07d}.jpg",
             points=[list(map(float, point)) for point in ring],
             group_id=None,
             flags={},

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from mmvlm.datasets.readers.refcoco import read_refs
 from mmvlm.datasets.tiny_scenes.ground_truth import (
     expressions,
+    image_number,
     outline,
-    picture_number,
 )
 from mmvlm.datasets.tiny_scenes.samples import SceneSample
 from mmvlm.datasets.tiny_scenes.scene import NAMES, SceneObject
@@ -56,7 +56,7 @@ class RefCOCOWriter(SceneWriter):
         """Write the two files, keeping the other split."""
         refs, tables = self._other(split)
         for sample in samples:
-            image_id = picture_number(sample)
+            image_id = image_number(sample)
             tables["images"].append(
                 dict(
                     license=1,
@@ -87,7 +87,7 @@ class RefCOCOWriter(SceneWriter):
 
     def _refs(self, sample: SceneSample, split: str) -> list[dict]:
         """Return what is said of the objects of a scene."""
-        image_id = picture_number(sample)
+        image_id = image_number(sample)
         return [
             _ref(item, image_id * 10 + number, image_id, split)
             for number, item in enumerate(sample.scene.objects)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mmvlm.datasets.tiny_scenes.ground_truth import picture_number
+from mmvlm.datasets.tiny_scenes.ground_truth import image_number
 from mmvlm.datasets.tiny_scenes.questions import (
     choices_of,
     question_number,
@@ -14,14 +14,14 @@ from mmvlm.datasets.tiny_scenes.questions import (
 from mmvlm.datasets.tiny_scenes.samples import SceneSample
 from mmvlm.registry import SCENE_WRITERS
 
-from .own_pictures import OwnPicturesWriter
+from .own_images import OwnImagesWriter
 
 _PROBLEMS, _SPLITS = "scienceqa/problems.json", "scienceqa/pid_splits.json"
 _LECTURE = "A scene has at most one object in each cell."
 
 
 @SCENE_WRITERS.register_module(name="scienceqa")
-class ScienceQAWriter(OwnPicturesWriter):
+class ScienceQAWriter(OwnImagesWriter):
     """Write ``problems.json`` and ``pid_splits.json``, both of all splits.
 
     Every second question has an image; the others have a hint that says what the
@@ -62,7 +62,7 @@ class ScienceQAWriter(OwnPicturesWriter):
             hint="" if shown else reason_of(sample),
             image=f"image.{self.image_format}" if shown else None,
             task="closed choice",
-            grade=f"grade{picture_number(sample) % 12 + 1}",
+            grade=f"grade{image_number(sample) % 12 + 1}",
             subject="natural science",
             topic=question.task,
             category=question.form,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mmvlm.datasets.tiny_scenes.ground_truth import picture_number
+from mmvlm.datasets.tiny_scenes.ground_truth import image_number
 from mmvlm.datasets.tiny_scenes.questions import (
     choices_of,
     letter_of,
@@ -15,7 +15,7 @@ from mmvlm.datasets.tiny_scenes.questions import (
 from mmvlm.datasets.tiny_scenes.samples import SceneSample
 from mmvlm.registry import SCENE_WRITERS
 
-from .own_pictures import BenchmarkWriter
+from .own_images import BenchmarkWriter
 
 #: Kinds of questions and their numbers in the public set; above 9 of videos.
 TYPES = {
@@ -33,7 +33,7 @@ class SEEDBenchWriter(BenchmarkWriter):
     home = "seed_bench"
 
     def _is_frame(self, sample: SceneSample) -> bool:
-        return picture_number(sample) % 4 == 0
+        return image_number(sample) % 4 == 0
 
     def _frame_id(self, sample: SceneSample) -> str:
         return f"v{question_number(sample, 0)}"

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mmvlm.datasets.tiny_scenes.ground_truth import picture_number
+from mmvlm.datasets.tiny_scenes.ground_truth import image_number
 from mmvlm.datasets.tiny_scenes.samples import SceneSample
 from mmvlm.registry import SCENE_WRITERS
 
 from .densefusion_jsonl import dense_caption
-from .own_pictures import OwnPicturesWriter
+from .own_images import OwnImagesWriter
 
 _FILE = "sharegpt4v_instruct_gpt4-vision_cap100k.json"
 _PATHS = (
@@ -22,7 +22,7 @@ _ASK = ("What do you see happening in this image?", "Describe this image in deta
 
 
 @SCENE_WRITERS.register_module(name="sharegpt4v")
-class ShareGPT4VWriter(OwnPicturesWriter):
+class ShareGPT4VWriter(OwnImagesWriter):
     """Write the captions of ShareGPT4V; there is no test split.
 
     Images lie in the folders of the sets they come from, below ``data``.
@@ -30,7 +30,7 @@ class ShareGPT4VWriter(OwnPicturesWriter):
 
     def image_path(self, sample: SceneSample) -> str:
         """Return the path of an image in one of four sets."""
-        number = picture_number(sample)
+        number = image_number(sample)
         path = _PATHS[number % len(_PATHS)].format(number)
         return f"{path}.{self.image_format}"
 

@@ -8,19 +8,19 @@ from mmvlm.datasets.tiny_scenes.samples import SceneSample
 from mmvlm.registry import SCENE_WRITERS
 
 from .coco_captions import captions_of
-from .own_pictures import OwnPicturesWriter
-from .textvqa import picture_key
+from .own_images import OwnImagesWriter
+from .textvqa import image_key
 
 _SPLITS = {"train": "train", "test": "val"}
 
 
 @SCENE_WRITERS.register_module(name="textcaps")
-class TextCapsWriter(OwnPicturesWriter):
+class TextCapsWriter(OwnImagesWriter):
     """Write ``textcaps/TextCaps_0.1_<split>.json``, a row per caption."""
 
     def image_path(self, sample: SceneSample) -> str:
         """Return the path of an image."""
-        return f"textcaps/train_images/{picture_key(sample)}.{self.image_format}"
+        return f"textcaps/train_images/{image_key(sample)}.{self.image_format}"
 
     def write_annotations(
         self, split: str, samples: Sequence[SceneSample]
@@ -28,7 +28,7 @@ class TextCapsWriter(OwnPicturesWriter):
         """Write the rows of captions."""
         rows = []
         for sample in samples:
-            key, captions = picture_key(sample), captions_of(sample)
+            key, captions = image_key(sample), captions_of(sample)
             for caption in captions:
                 rows.append(
                     dict(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mmvlm.datasets.tiny_scenes.ground_truth import picture_number
+from mmvlm.datasets.tiny_scenes.ground_truth import image_number
 from mmvlm.datasets.tiny_scenes.questions import (
     question_number,
     questions_of,
@@ -13,23 +13,23 @@ from mmvlm.datasets.tiny_scenes.questions import (
 from mmvlm.datasets.tiny_scenes.samples import SceneSample
 from mmvlm.registry import SCENE_WRITERS
 
-from .own_pictures import OwnPicturesWriter
+from .own_images import OwnImagesWriter
 
 _SPLITS = {"train": "train", "test": "val"}
 
 
-def picture_key(sample: SceneSample) -> str:
+def image_key(sample: SceneSample) -> str:
     """Return an id like those of Open Images: sixteen hexadecimal digits."""
-    return f"{picture_number(sample):016x}"
+    return f"{image_number(sample):016x}"
 
 
 @SCENE_WRITERS.register_module(name="textvqa")
-class TextVQAWriter(OwnPicturesWriter):
+class TextVQAWriter(OwnImagesWriter):
     """Write ``TextVQA_0.5.1_*.json`` and ``TextVQA_Rosetta_OCR_v0.2_*.json``."""
 
     def image_path(self, sample: SceneSample) -> str:
         """Return the path of an image."""
-        return f"textvqa/train_images/{picture_key(sample)}.{self.image_format}"
+        return f"textvqa/train_images/{image_key(sample)}.{self.image_format}"
 
     def write_annotations(
         self, split: str, samples: Sequence[SceneSample]
@@ -37,7 +37,7 @@ class TextVQAWriter(OwnPicturesWriter):
         """Write questions and tokens."""
         rows, tokens = [], []
         for sample in samples:
-            image = picture_key(sample)
+            image = image_key(sample)
             words = read_tokens(sample)
             tokens.append(
                 dict(image_id=image, ocr_tokens=words, ocr_info=[], set_name="ocr")

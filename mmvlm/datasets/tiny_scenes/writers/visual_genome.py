@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from mmvlm.datasets.tiny_scenes.ground_truth import (
     expressions,
-    picture_number,
+    image_number,
     relations,
 )
 from mmvlm.datasets.tiny_scenes.samples import SceneSample
@@ -37,8 +37,8 @@ class VisualGenomeWriter(SceneWriter):
         for sample in samples:
             for name, item in zip(_FILES, self._items(sample), strict=True):
                 tables[name].append(item)
-            picture = f"{root}/VG_100K/{picture_number(sample)}.{self.image_format}"
-            self._write_image(sample, os.path.join(self.folder, picture))
+            image = f"{root}/VG_100K/{image_number(sample)}.{self.image_format}"
+            self._write_image(sample, os.path.join(self.folder, image))
         for name, items in tables.items():
             path = os.path.join(self.folder, root, f"{name}.json")
             with open(path, "w", encoding="utf-8") as file:
@@ -63,7 +63,7 @@ class VisualGenomeWriter(SceneWriter):
 
     def _items(self, sample: SceneSample) -> tuple[dict, dict, dict, dict, dict]:
         """Return what each file says of an image."""
-        image_id, scene = picture_number(sample), sample.scene
+        image_id, scene = image_number(sample), sample.scene
         objects = [
             _object(item, image_id * 10 + number)
             for number, item in enumerate(scene.objects)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mmvlm.datasets.tiny_scenes.ground_truth import picture_number
+from mmvlm.datasets.tiny_scenes.ground_truth import image_number
 from mmvlm.datasets.tiny_scenes.questions import (
     absent_colour,
     answer_type,
@@ -13,13 +13,13 @@ from mmvlm.datasets.tiny_scenes.questions import (
 from mmvlm.datasets.tiny_scenes.samples import SceneSample
 from mmvlm.registry import SCENE_WRITERS
 
-from .own_pictures import OwnPicturesWriter
+from .own_images import OwnImagesWriter
 
 _SPLITS = {"train": "train", "test": "val"}
 
 
 @SCENE_WRITERS.register_module(name="vizwiz")
-class VizWizWriter(OwnPicturesWriter):
+class VizWizWriter(OwnImagesWriter):
     """Write ``vizwiz/<split>.json``: one question per image.
 
     Every fourth image is asked about a thing that it does not show.
@@ -28,7 +28,7 @@ class VizWizWriter(OwnPicturesWriter):
     def image_path(self, sample: SceneSample) -> str:
         """Return the path of an image."""
         name = _SPLITS[sample.id.split("-")[0]]
-        number = picture_number(sample)
+        number = image_number(sample)
         return f"vizwiz/{name}/VizWiz_{name}_{number:08d}.{self.image_format}"
 
     def write_annotations(
@@ -40,7 +40,7 @@ class VizWizWriter(OwnPicturesWriter):
             short = (q for q in questions_of(sample) if q.task != "finding")
             question = next(short, None)
             image = self.image_path(sample).rpartition("/")[2]
-            if question is None or picture_number(sample) % 4 == 0:
+            if question is None or image_number(sample) % 4 == 0:
                 text = f"Where is the {absent_colour(sample)} object?"
                 answer, kind, can = "unanswerable", "unanswerable", 0
             else:

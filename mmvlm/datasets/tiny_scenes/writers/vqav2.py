@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mmvlm.datasets.tiny_scenes.ground_truth import picture_number
+from mmvlm.datasets.tiny_scenes.ground_truth import image_number
 from mmvlm.datasets.tiny_scenes.questions import (
     answer_type,
     question_number,
@@ -14,13 +14,13 @@ from mmvlm.datasets.tiny_scenes.questions import (
 from mmvlm.datasets.tiny_scenes.samples import SceneSample
 from mmvlm.registry import SCENE_WRITERS
 
-from .own_pictures import OwnPicturesWriter
+from .own_images import OwnImagesWriter
 
 _SPLITS = {"train": "train2014", "test": "val2014"}
 
 
 @SCENE_WRITERS.register_module(name="vqav2")
-class VQAv2Writer(OwnPicturesWriter):
+class VQAv2Writer(OwnImagesWriter):
     """Write ``v2_OpenEnded_mscoco_*_questions.json`` and ``v2_mscoco_*_annotations``.
 
     Nine of ten people answer alike; the tenth is unsure and says ``maybe``.
@@ -33,7 +33,7 @@ class VQAv2Writer(OwnPicturesWriter):
     def image_path(self, sample: SceneSample) -> str:
         """Return COCO's path of 2014."""
         split = _SPLITS[sample.id.split("-")[0]]
-        number = picture_number(sample)
+        number = image_number(sample)
         return f"{split}/COCO_{split}_{number:012d}.{self.image_format}"
 
     def write_annotations(
@@ -44,7 +44,7 @@ class VQAv2Writer(OwnPicturesWriter):
         for sample in samples:
             for number, question in enumerate(questions_of(sample)):
                 ids = dict(
-                    image_id=picture_number(sample),
+                    image_id=image_number(sample),
                     question_id=question_number(sample, number),
                 )
                 questions.append({**ids, "question": question.text})

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import cv2
 
-from mmvlm.datasets.tiny_scenes.ground_truth import picture_number
+from mmvlm.datasets.tiny_scenes.ground_truth import image_number
 from mmvlm.datasets.tiny_scenes.questions import questions_of
 from mmvlm.datasets.tiny_scenes.samples import SceneSample
 from mmvlm.registry import SCENE_WRITERS
@@ -20,7 +20,7 @@ from .base import SceneWriter
 _PER_SHARD = 20
 
 
-def encoded_picture(sample: SceneSample, image_format: str) -> bytes:
+def encoded_image(sample: SceneSample, image_format: str) -> bytes:
     """Return the file of a sample's image."""
     done, data = cv2.imencode(f".{image_format}", sample.image()[..., ::-1])
     if not done:
@@ -59,7 +59,7 @@ class WebShardWriter(SceneWriter):
         return files
 
     def _add(self, shard: tarfile.TarFile, sample: SceneSample) -> None:
-        key = f"{picture_number(sample):09d}"
+        key = f"{image_number(sample):09d}"
         facts = dict(
             key=key,
             caption=sample.caption,
@@ -69,7 +69,7 @@ class WebShardWriter(SceneWriter):
             conversations=talk_of(sample),
         )
         members = {
-            self.image_format: encoded_picture(sample, self.image_format),
+            self.image_format: encoded_image(sample, self.image_format),
             "txt": sample.caption.encode(),
             "json": json.dumps(facts).encode(),
         }

@@ -42,9 +42,9 @@ def allowed_keys(
     causal = place[None] <= rows
     own = place[None] == rows
     image_row = (types[:, length - queries :] == IMAGE)[:, :, None]
-    pictures = (types == IMAGE)[:, None] & (own | ~image_row)
+    images = (types == IMAGE)[:, None] & (own | ~image_row)
     text = (types == TEXT)[:, None]
-    return pictures, text, causal
+    return images, text, causal
 
 
 def two_softmaxes(
@@ -62,11 +62,11 @@ def two_softmaxes(
         - ``scores``: (B, heads, Q, K); ``types``: (B, K)
         - output: as ``scores``, float32; rows sum to 2, or to the halves in use
     """
-    pictures, text, causal = allowed_keys(types, scores.shape[2])
+    images, text, causal = allowed_keys(types, scores.shape[2])
     scores = scores.float()
     low = torch.finfo(torch.float32).min
     total = torch.zeros_like(scores)
-    for kind in (pictures[:, None], text[:, None]):
+    for kind in (images[:, None], text[:, None]):
         if safe:
             mask = kind & causal
             weights = scores.masked_fill(~mask, low).softmax(-1)

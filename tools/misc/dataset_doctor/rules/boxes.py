@@ -61,7 +61,7 @@ def _fault(
         height, width = size
         low, high = min(x1, y1), max(x2 - width, y2 - height)
         if low < -_SLACK or high > _SLACK:
-            return f"leaves its picture of {width} x {height} pixels"
+            return f"leaves its image of {width} x {height} pixels"
     return None
 
 

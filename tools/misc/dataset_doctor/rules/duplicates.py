@@ -36,9 +36,9 @@ class SameRecord(Rule):
         """Yield the content without its id, owned by dataset and record."""
         if specimen.conversation is None:
             return
-        pictures = tuple(
-            picture.name if picture.digest is None else picture.digest
-            for picture in specimen.pictures
+        images = tuple(
+            image.name if image.digest is None else image.digest
+            for image in specimen.images
         )
         content = specimen.annotation
         if content is not None:
@@ -47,4 +47,4 @@ class SameRecord(Rule):
             talk = specimen.conversation
             content = talk.turns, [str(v) for v in talk.media.values()]
         owner = digest_of(specimen.dataset, specimen.index)
-        yield digest_of(pictures, content), owner
+        yield digest_of(images, content), owner

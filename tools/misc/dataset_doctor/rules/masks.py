@@ -74,5 +74,5 @@ def _polygon_fault(rings: Sequence, size: tuple[int, int]) -> str | None:
     for ring in whole:
         high = max(max(ring[::2]) - width, max(ring[1::2]) - height)
         if min(ring) < -_SLACK or high > _SLACK:
-            return f"a polygon leaves its picture of {width} x {height} pixels"
+            return f"a polygon leaves its image of {width} x {height} pixels"
     return None if rle_area(polygons_to_rle(whole, size)) else "the mask is empty"

@@ -8,13 +8,13 @@ from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
-from mmvlm.datasets.tiny_scenes.ground_truth import picture_number
+from mmvlm.datasets.tiny_scenes.ground_truth import image_number
 from mmvlm.datasets.tiny_scenes.samples import SceneSample
 
 from .base import SceneWriter
 
 
-class OwnPicturesWriter(SceneWriter):
+class OwnImagesWriter(SceneWriter):
     """Write annotations beside images that are named as in the public set.
 
     Args:
@@ -61,7 +61,7 @@ class OwnPicturesWriter(SceneWriter):
             return json.load(file)
 
 
-class BenchmarkWriter(OwnPicturesWriter):
+class BenchmarkWriter(OwnImagesWriter):
     """Write a set that has a test split only; of ours, training lies beside it.
 
     Subclasses define ``home``, the folder of the set, and write below
@@ -70,7 +70,7 @@ class BenchmarkWriter(OwnPicturesWriter):
 
     home: ClassVar[str]
     #: Folder of the images, below the set's.
-    pictures: ClassVar[str] = "images"
+    images: ClassVar[str] = "images"
 
     def home_of(self, split: str) -> str:
         """Return the folder of a split, below ``folder``."""
@@ -78,9 +78,9 @@ class BenchmarkWriter(OwnPicturesWriter):
 
     def image_name(self, sample: SceneSample) -> str:
         """Return the name of an image in its folder."""
-        return f"{picture_number(sample):06d}.{self.image_format}"
+        return f"{image_number(sample):06d}.{self.image_format}"
 
     def image_path(self, sample: SceneSample) -> str:
         """Return the path of an image below ``folder``."""
         home = self.home_of(sample.id.split("-")[0])
-        return "/".join(filter(None, (home, self.pictures, self.image_name(sample))))
+        return "/".join(filter(None, (home, self.images, self.image_name(sample))))

@@ -9,25 +9,25 @@ from dataset_doctor.specimen import Specimen, digest_of
 
 
 @rule
-class Pictures(Rule):
+class Images(Rule):
     """Every image decodes (in a fast walk: opens)."""
 
-    name = "pictures"
+    name = "images"
     order = 10
     claims = r"^image (path )?'"
 
     def check(self, specimen: Specimen) -> Iterable[str]:
         """Yield why an image cannot be used."""
-        for picture in specimen.pictures:
-            if picture.reason is not None:
-                yield picture.reason
+        for image in specimen.images:
+            if image.reason is not None:
+                yield image.reason
 
 
 @rule
-class PictureSize(Rule):
+class ImageSize(Rule):
     """Boxes are given in the frame of the image that lies on disk."""
 
-    name = "picture size"
+    name = "image size"
     order = 12
 
     def check(self, specimen: Specimen) -> Iterable[str]:
@@ -40,21 +40,21 @@ class PictureSize(Rule):
             if found is not None and tuple(found) != size:
                 yield (
                     f"annotated as {size[1]} x {size[0]} pixels, but "
-                    f"'{specimen.pictures[image].name}' has {found[1]} x {found[0]}."
+                    f"'{specimen.images[image].name}' has {found[1]} x {found[0]}."
                 )
 
 
 @rule
-class SamePicture(Rule):
+class SameImage(Rule):
     """One image under two names: it may be in training and test sets."""
 
-    name = "same picture"
+    name = "same image"
     level = "warning"
     order = 72
-    shared = "a picture, under another name,"
+    shared = "an image, under another name,"
 
     def keys(self, specimen: Specimen) -> Iterable[tuple[int, int]]:
         """Yield the content's hash, owned by the image's path."""
-        for picture in specimen.pictures:
-            if picture.digest is not None:
-                yield picture.digest, digest_of(picture.name)
+        for image in specimen.images:
+            if image.digest is not None:
+                yield image.digest, digest_of(image.name)

@@ -1,4 +1,4 @@
-"""Text around pictures: numbers, and Qwen-VL's two formats."""
+"""Text around images: numbers, and Qwen-VL's two formats."""
 
 from mmvlm.registry import CHAT_TEMPLATES, TOKENIZERS
 from mmvlm.structures import SLOT_TOKEN_ID, Conversation, Image, Text, Turn
@@ -37,7 +37,7 @@ def _shown(tokenizer, sample):
     return text
 
 
-def test_qwen_vl_numbers_its_pictures_and_trains_both_answers():
+def test_qwen_vl_numbers_its_images_and_trains_both_answers():
     tokenizer, sample = _encode(QWEN_VL, _talk(), [2, 3])
 
     assert _shown(tokenizer, sample).endswith(
@@ -52,7 +52,7 @@ def test_qwen_vl_numbers_its_pictures_and_trains_both_answers():
     assert trained == "The sky.<|im_end|>Yes.<|im_end|>"
 
 
-def test_plain_frames_the_picture_only_where_asked():
+def test_plain_frames_the_image_only_where_asked():
     talk = Conversation.from_texts("Say it.", "A dog.", images=["a.png"])
 
     for framed, expected in (
