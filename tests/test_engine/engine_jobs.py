@@ -13,7 +13,7 @@ import traceback
 
 import torch
 from engine_toys import FirstWeights, GradientRecorder, RecordingMixture, toy_config
-from even_gathers_job import gradients_of_shards  # noqa: F401
+from even_gathers_job import gradients_of_shards, refused_under_zero3  # noqa: F401
 from mmengine.config import Config
 
 from mmvlm.config import load_config

@@ -160,3 +160,25 @@ def gradients_of_shards(work_dir, cases):
             mean = (each[0][name] + each[1][name]) / 2
             close = torch.allclose(grad, mean, atol=1e-6, rtol=1e-4)
             assert close, (kinds, name, (grad - mean).abs().max())
+
+
+def refused_under_zero3(work_dir):
+    """Neither rank sees a spot; who has none cannot keep step with one who has."""
+    from mmvlm.engine.runner.setup import tell_model_about_ranks
+    from mmvlm.engine.strategies.deepspeed import VLMDeepSpeedStrategy
+
+    strategy = VLMDeepSpeedStrategy(
+        work_dir=work_dir,
+        env_kwargs=dict(launcher="pytorch"),
+        zero_optimization=dict(stage=3),
+    )
+    model = model_of_many_readers()
+    tell_model_about_ranks(model, 2, sharded=strategy.shards_weights)
+    kwargs = dict(train_micro_batch_size_per_gpu=1)
+    sharded = strategy.prepare(model, dispatch_kwargs=kwargs)
+    try:
+        sharded.model(batch_of(("image",)), mode="loss")
+    except ValueError as error:
+        print(f"refused: {error}")
+    else:
+        raise AssertionError("a batch without spots was taken under ZeRO-3")

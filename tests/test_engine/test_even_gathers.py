@@ -62,3 +62,15 @@ def test_weights_that_only_a_run_gathers_are_not_touched():
 
     with pytest.raises(ValueError, match=r"run all of Linear .*ZeRO-3.*fsdp\.py"):
         untouched(part)
+
+
+@pytest.mark.slow
+@pytest.mark.multiproc
+@pytest.mark.optional_deepspeed
+def test_deepspeed_refuses_a_batch_that_skips_a_part(jobs, tmp_path):
+    pytest.importorskip("deepspeed", reason="needs the package deepspeed")
+
+    logs = jobs.check(tmp_path, "refused_under_zero3", str(tmp_path), world=2)
+
+    cure = "waiting under ZeRO-3. Take configs/_base_/strategies/fsdp.py."
+    assert all("refused: " in log and cure in log for log in logs), logs
