@@ -24,9 +24,13 @@ def build_on_meta(model: dict) -> Any:
 
     from mmvlm.registry import MODELS
 
-    offline = _offline(without_quantization(model)[0])
-    with torch.device("meta"):
-        return MODELS.build(offline)
+    try:
+        from transformers.initialization import no_init_weights
+    except ImportError:  # transformers 4
+        from transformers.modeling_utils import no_init_weights
+    # To draw weights that are not there took half of the time.
+    with torch.device("meta"), no_init_weights():
+        return MODELS.build(_offline(without_quantization(model)[0]))
 
 
 def without_options(model: dict, *names: str) -> dict:

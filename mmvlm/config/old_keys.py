@@ -37,10 +37,9 @@ def _read_renamed(value: Any, path: str, lines: list[str]) -> None:
     if isinstance(value, dict):
         for (kind, key, old), (name, new) in _RENAMED.items():
             if value.get("type") == kind and key in value and old in (None, value[key]):
-                given = value.pop(key)
-                value[name] = given if new is None else new
-                shown = name if new is None else f"{name}={new!r}"
-                lines.append(f"{path}{key}={given!r} is read as {shown}.")
+                before = value.pop(key)
+                value[name] = now = before if new is None else new
+                lines.append(f"{path}{key}={before!r} is read as {name}={now!r}.")
         for key in value:
             _read_renamed(dict.__getitem__(value, key), f"{path}{key}.", lines)
     elif isinstance(value, (list, tuple)):
