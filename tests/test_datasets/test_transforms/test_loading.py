@@ -162,10 +162,10 @@ def test_too_large_image_is_refused_before_decoding(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        (np.zeros((4, 4), np.uint8), r"image 0': expected an \(H, W, 3\) uint8"),
+        (np.zeros((4, 4), np.uint8), r"number 0': expected an \(H, W, 3\) uint8"),
         (np.zeros((4, 4, 3), np.float32), r"got \(4, 4, 3\) float32"),
         (7, "expected a path, bytes, a PIL image or an array, got int"),
-        (b"hello", "image 0' is not an image: it starts with b'hello'"),
+        (b"hello", "number 0' is not an image: it starts with b'hello'"),
         (PIL.Image.new("F", (2, 2)), "a float image has no defined range"),
         (
             PIL.Image.fromarray(np.full((2, 2), 70000, np.int32)),
