@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from typing import Any
+from unittest.mock import patch
 
 from mmvlm.datasets.processor import VLMProcessor, pipelines, views_in
 
@@ -21,15 +22,13 @@ def build_on_meta(model: dict) -> Any:
         model (dict): ``model`` of a config.
     """
     import torch
+    from transformers import PreTrainedModel
 
     from mmvlm.registry import MODELS
 
-    try:
-        from transformers.initialization import no_init_weights
-    except ImportError:  # transformers 4
-        from transformers.modeling_utils import no_init_weights
-    # To draw weights that are not there took half of the time.
-    with torch.device("meta"), no_init_weights():
+    # As transformers 5 does: drawing weights without memory took half of the time.
+    undrawn = patch.object(PreTrainedModel, "_initialize_weights", lambda *_, **__: 0)
+    with torch.device("meta"), undrawn:
         return MODELS.build(_offline(without_quantization(model)[0]))
 
 
