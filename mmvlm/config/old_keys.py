@@ -6,7 +6,7 @@ from typing import Any
 
 _EMU_HEAD = "VisualRegressionHead"
 #: (type that has it, key, value) as before -> key and value now; None: any.
-_RENAMED = {
+RENAMED = {
     ("EncodeConversation", "count_pictures", None): ("count_images", None),
     ("VLMProcessor", "count_pictures", None): ("count_images", None),
     ("MMMUDataset", "pictures", None): ("images", None),
@@ -35,8 +35,9 @@ def rename_old_keys(cfg: Any) -> list[str]:
 def _read_renamed(value: Any, path: str, lines: list[str]) -> None:
     """Rename the keys of parts whose argument has another name now."""
     if isinstance(value, dict):
-        for (kind, key, old), (name, new) in _RENAMED.items():
-            if value.get("type") == kind and key in value and old in (None, value[key]):
+        own = str(dict.get(value, "type"))  # a lazy config has an object here
+        for (kind, key, old), (name, new) in RENAMED.items():
+            if own == kind and key in value and old in (None, value[key]):
                 before = value.pop(key)
                 value[name] = now = before if new is None else new
                 lines.append(f"{path}{key}={before!r} is read as {name}={now!r}.")

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from mmengine.config import Config
 
 from mmvlm.config import ConfigError, load_config
 from mmvlm.config.old_keys import rename_old_keys
@@ -90,3 +91,17 @@ def test_a_child_with_an_older_key_wins_over_its_base(tmp_path):
 
     step = cfg.train_dataloader.dataset.pipeline[2]
     assert step.count_images is True and "count_pictures" not in step
+
+
+def test_a_lazy_config_with_an_older_key_is_read(tmp_path):
+    child = tmp_path / "lazy.py"
+    child.write_text(
+        "from mmvlm.datasets.transforms.conversation import EncodeConversation\n"
+        "step = dict(type=EncodeConversation, count_pictures=False)\n"
+    )
+
+    cfg = Config.fromfile(child, lazy_import=True)
+    (line,) = rename_old_keys(cfg._cfg_dict)
+
+    assert "count_pictures=False is read as count_images=False" in line
+    assert dict.keys(cfg._cfg_dict["step"]) == {"type", "count_images"}

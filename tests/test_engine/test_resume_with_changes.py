@@ -305,6 +305,20 @@ def test_a_config_that_only_one_side_writes_out_is_no_change():
     assert set(identity_changes(then, other)) == {"model.llm.config.depth"}
 
 
+def test_an_argument_of_another_name_is_no_change():
+    steps = "train_dataloader.dataset.pipeline"
+    then = {f"{steps}.2.type": "EncodeConversation", f"{steps}.2.count_pictures": False}
+    then |= {"dataset.type": "Kosmos2GRITDataset", "dataset.size_from": "picture"}
+    now = {f"{steps}.2.type": "EncodeConversation", f"{steps}.2.count_images": False}
+    now |= {"dataset.type": "Kosmos2GRITDataset", "dataset.size_from": "image"}
+
+    assert identity_changes(then, now) == {}
+    other = {**now, f"{steps}.2.count_images": True}
+    assert set(identity_changes(then, other)) == {f"{steps}.2.count_images"}
+    foreign = {"model.type": "Other", "model.count_pictures": False}
+    assert set(identity_changes(foreign, foreign | {"model.count_pictures": 1}))
+
+
 def test_where_files_lie_is_free_for_every_component():
     from mmvlm.config.work_dir import PATH_KEYS
     from mmvlm.datasets.bad_samples import BadSamplePolicy

@@ -38,7 +38,7 @@ def only_question(annotation: AnnotatedImage) -> VisualQuestion:
     """
     if len(annotation.questions) != 1:
         raise ValueError(
-            f"{len(annotation.questions)} questions about one picture; to score them "
+            f"{len(annotation.questions)} questions about one image; to score them "
             "read the file with group='question'."
         )
     return annotation.questions[0]

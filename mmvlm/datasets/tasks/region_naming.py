@@ -88,5 +88,5 @@ class RegionNaming(DataTask):
             if name.strip() and name.strip() != target.name.strip()
         ]
         if not absent:
-            raise NothingToAsk("no class that the picture surely lacks.")
+            raise NothingToAsk("no class that the image surely lacks.")
         return draws.choice(absent).strip()

@@ -162,7 +162,7 @@ def _usable(annotation: AnnotatedImage, named: bool) -> list[Relation]:
         if whole and (things[relation.object].name.strip() or not named):
             found.append(relation)
     if found and annotation.size is None:
-        raise ValueError("relations between boxes, but the picture's size is unknown.")
+        raise ValueError("relations between boxes, but the image's size is unknown.")
     return found
 
 

@@ -10,7 +10,7 @@ from mmvlm.structures.conversation import Part
 from .base import NothingToAsk, region
 from .draws import Draws
 
-_NO_SIZE = "instances have boxes, but the picture's size is unknown."
+_NO_SIZE = "instances have boxes, but the image's size is unknown."
 
 
 def boxed(annotation: AnnotatedImage) -> list[Instance]:

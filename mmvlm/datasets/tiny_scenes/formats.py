@@ -55,7 +55,7 @@ def _check(name: str, reader: dict[str, Any]) -> None:
     kinds = {part for kind in set(dataset.modalities) for part in kind.split("+")}
     if kinds - {"image", "text"}:
         raise ValueError(
-            f"format '{name}' holds {sorted(kinds)}; a model of pictures cannot train "
+            f"format '{name}' holds {sorted(kinds)}; a model of images cannot train "
             "on it (see configs/onellm)."
         )
     if dataset.item_at(0)["conversation"].turns[0].role == "assistant":

@@ -60,7 +60,7 @@ class ImageMaskDataset(Dataset):
         if image.shape[0] != image.shape[1] or not rles:
             raise ValueError(
                 f"'{path}': {image.shape[:2]} pixels, {len(rles)} masks; expected a "
-                "square picture and one mask or more."
+                "square image and one mask or more."
             )
         size = layout.view_size
         view = resize_exact(image, *size, "bilinear").transpose(2, 0, 1)

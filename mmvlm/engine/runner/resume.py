@@ -10,6 +10,8 @@ from typing import Any
 from mmengine.logging import HistoryBuffer, MessageHub, print_log
 from torch import nn
 
+from mmvlm.config.old_keys import RENAMED
+
 from .checkpoint import (
     FORMAT,
     frozen_differences,
@@ -157,8 +159,9 @@ def identity_changes(then: dict[str, Any], now: dict[str, Any]) -> dict[str, str
     """Return dotted path to ``old then, new now`` for what has changed.
 
     The ``config`` of a part that only one side writes out is none: a work dir gives
-    its parts those that lay beside their weights.
+    its parts those that lay beside their weights. Nor is an argument's older name.
     """
+    then = _named_as_now(then)
     written = [{_config_of(key) for key in side} for side in (then, now)]
     free = (written[0] ^ written[1]) - {None}
     changed = {}
@@ -167,6 +170,20 @@ def identity_changes(then: dict[str, Any], now: dict[str, Any]) -> dict[str, str
         if old != new and _config_of(key) not in free:
             changed[key] = f"{old!r:.60} then, {new!r:.60} now"
     return changed
+
+
+def _named_as_now(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return settings of a run under the names that configs have now."""
+    found = {}
+    for path, value in settings.items():
+        parent, _, key = path.rpartition(".")
+        for (kind, before, old), (name, new) in RENAMED.items():
+            is_it = key == before and settings.get(f"{parent}.type") == kind
+            if is_it and old in (None, value):
+                path, value = f"{parent}.{name}", value if new is None else new
+                break
+        found[path] = value
+    return found
 
 
 def _config_of(key: str) -> str | None:

@@ -67,7 +67,7 @@ class SceneWriter(ABC):
         else:
             options = options[2:]
         if not cv2.imwrite(path, sample.image()[..., ::-1], options):
-            raise OSError(f"could not write the picture '{path}'.")
+            raise OSError(f"could not write the image '{path}'.")
 
     @abstractmethod
     def write(self, split: str, samples: Sequence[SceneSample]) -> list[str]:

@@ -24,7 +24,7 @@ def encoded_image(sample: SceneSample, image_format: str) -> bytes:
     """Return the file of a sample's image."""
     done, data = cv2.imencode(f".{image_format}", sample.image()[..., ::-1])
     if not done:
-        raise OSError(f"could not encode the picture of '{sample.id}'.")
+        raise OSError(f"could not encode the image of '{sample.id}'.")
     return data.tobytes()
 
 
